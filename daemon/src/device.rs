@@ -1,0 +1,127 @@
+//! Owns the seam between the scheduler and what resizes: [`Device`], [`Resizer`], [`Band`], [`Scratch`].
+//!
+//! Devices know a slot's memory and a stream's spec; never a socket, a client or a queue. The
+//! scheduler runs a thread for each lane of each device; the thread takes a frame, or a band of one,
+//! and calls [`Resizer::resize`].
+
+pub mod cpu;
+pub mod null;
+
+use std::ops::Range;
+
+use resized_protocol::message::StreamSpec;
+use resized_protocol::shm::{RingLayout, SlotMemory};
+use thiserror::Error;
+
+/// Why a device does not resize.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DeviceError {
+    /// The device can't take streams of this spec.
+    #[error("{device} can't resize this stream: {reason}")]
+    Unsupported {
+        /// Name of the device.
+        device: String,
+        /// What it lacks.
+        reason: &'static str,
+    },
+    /// The slot's memory is laid out otherwise than the stream that the resizer was opened for.
+    #[error("the slot is not laid out as the stream")]
+    Layout,
+}
+
+/// Something that resizes frames: all cores together, or one GPU.
+pub trait Device: Send + Sync {
+    /// Name in figures and receipts, such as `cpu`.
+    fn name(&self) -> &str;
+
+    /// Frames or bands it works on at once.
+    fn lanes(&self) -> usize;
+
+    /// Prepares a stream: computes once whatever its frames share.
+    fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError>;
+}
+
+/// A device made ready for one stream.
+pub trait Resizer: Send + Sync {
+    /// Into how many bands a frame may be cut before a band's work is no longer worth waking a lane
+    /// for. One: never cut.
+    fn max_bands(&self) -> u32;
+
+    /// Resizes one band of the slot's input frame into the same band of its output frame. Every output
+    /// row belongs to one band, so bands may run at the same time. The result does not depend on how
+    /// the frame was cut.
+    fn resize(
+        &self,
+        slot: SlotMemory<'_>,
+        band: Band,
+        scratch: &mut Scratch,
+    ) -> Result<(), DeviceError>;
+}
+
+/// A horizontal part of a frame: the `index`-th of `count` parts of every plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Band {
+    index: u32,
+    count: u32,
+}
+
+impl Band {
+    /// The whole frame.
+    pub const WHOLE: Self = Self { index: 0, count: 1 };
+
+    /// Cuts a frame into `count` bands.
+    pub fn cut(count: u32) -> impl ExactSizeIterator<Item = Self> {
+        (0..count).map(move |index| Self { index, count })
+    }
+
+    /// Rows of this band in a plane of `rows` rows; may be empty.
+    pub fn rows(self, rows: usize) -> Range<usize> {
+        let edge = |index: u32| (rows as u64 * u64::from(index) / u64::from(self.count)) as usize;
+        edge(self.index)..edge(self.index + 1)
+    }
+}
+
+/// A lane's working memory: grows to what its streams need and is used again for every frame.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    words: Vec<i16>,
+}
+
+impl Scratch {
+    /// Bytes to which the memory is aligned.
+    pub const ALIGN: usize = 64;
+
+    /// `len` words of unspecified content, aligned to [`Self::ALIGN`] bytes.
+    pub fn words(&mut self, len: usize) -> &mut [i16] {
+        let slack = Self::ALIGN / size_of::<i16>();
+        if self.words.len() < len + slack {
+            self.words.resize(len + slack, 0);
+        }
+        let skip = self.words.as_ptr().align_offset(Self::ALIGN);
+        &mut self.words[skip..skip + len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bands_cover_every_row_once() {
+        for rows in [1, 2, 7, 360, 16_384] {
+            for count in [1, 2, 3, 8] {
+                let covered: Vec<_> = Band::cut(count).flat_map(|band| band.rows(rows)).collect();
+                assert_eq!(covered, (0..rows).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn scratch_is_aligned_whatever_its_size() {
+        let mut scratch = Scratch::default();
+        for len in [1, 1000, 31, 5000] {
+            let words = scratch.words(len);
+            assert_eq!((words.len(), words.as_ptr() as usize % Scratch::ALIGN), (len, 0));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The daemon as a library.
+
+pub mod device;
+pub mod filter;

@@ -1,0 +1,283 @@
+//! Owns what a frame is: its pixel format, extent and colour, and where its planes lie in memory.
+//!
+//! Knows nothing of slots, sockets or devices. Invariant: a [`FrameLayout`] made by
+//! [`FrameLayout::new`] has passed every check. Its sides are within [`MAX_SIDE`], no sum in it has
+//! overflowed, and every row of every plane lies within `len` bytes, with [`TAIL`] bytes to spare behind
+//! the last one. One that arrives in a message is only ever compared with one's own.
+
+use bincode::{Decode, Encode};
+use thiserror::Error;
+
+/// Longest side of a frame, in pixels.
+pub const MAX_SIDE: u32 = 16_384;
+
+/// Every row starts on a multiple of this many bytes: one cache line, one AVX-512 register.
+pub const ROW_ALIGN: usize = 64;
+
+/// Bytes behind the last row that may be read (never written): a vector load that starts on the last
+/// pixel of a frame stays inside the layout.
+pub const TAIL: usize = 64;
+
+/// Width and height in pixels. Any numbers: checked when a [`FrameLayout`] is made of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Extent {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl Extent {
+    /// An extent of `width` x `height` pixels.
+    pub const fn new(width: u32, height: u32) -> Self {
+        Self { width, height }
+    }
+
+    /// Number of pixels.
+    pub const fn pixels(self) -> u64 {
+        self.width as u64 * self.height as u64
+    }
+
+    /// The extent of a plane subsampled by two in both directions, rounded up.
+    const fn halved(self) -> Self {
+        Self::new(self.width.div_ceil(2), self.height.div_ceil(2))
+    }
+}
+
+impl std::fmt::Display for Extent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// How the samples of a frame are arranged. Eight bits a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum PixelFormat {
+    /// One plane of luma.
+    Gray8,
+    /// Planes Y, Cb, Cr; the chroma planes halved in both directions.
+    I420,
+    /// Planes Y and interleaved CbCr; the chroma plane halved in both directions.
+    Nv12,
+    /// One plane, R G B.
+    Rgb24,
+    /// One plane, B G R.
+    Bgr24,
+    /// One plane, R G B A; alpha is straight and resized like a colour.
+    Rgba,
+    /// One plane, B G R A; alpha is straight and resized like a colour.
+    Bgra,
+}
+
+impl PixelFormat {
+    /// Every format, in wire order.
+    pub const ALL: [Self; 7] =
+        [Self::Gray8, Self::I420, Self::Nv12, Self::Rgb24, Self::Bgr24, Self::Rgba, Self::Bgra];
+
+    /// What the samples of each plane are, plane by plane, in memory order.
+    pub const fn components(self) -> &'static [&'static [Component]] {
+        use Component::{Alpha, Chroma, Colour, Luma};
+        match self {
+            Self::Gray8 => &[&[Luma]],
+            Self::I420 => &[&[Luma], &[Chroma], &[Chroma]],
+            Self::Nv12 => &[&[Luma], &[Chroma, Chroma]],
+            Self::Rgb24 | Self::Bgr24 => &[&[Colour, Colour, Colour]],
+            Self::Rgba | Self::Bgra => &[&[Colour, Colour, Colour, Alpha]],
+        }
+    }
+}
+
+/// What a sample measures: decides its nominal range and whether its plane is subsampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Component {
+    /// Brightness: 16..=235 in limited range.
+    Luma,
+    /// Colour difference around 128: 16..=240 in limited range; subsampled.
+    Chroma,
+    /// Red, green or blue: 16..=235 in limited range.
+    Colour,
+    /// Opacity: always 0..=255.
+    Alpha,
+}
+
+/// Nominal range of the samples (ITU-T H.273, `VideoFullRangeFlag`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Range {
+    /// Luma 16..=235, chroma 16..=240: nearly all video.
+    Limited,
+    /// 0..=255: JPEG, and pictures from a computer.
+    Full,
+}
+
+/// Where chroma samples lie horizontally in subsampled formats (ITU-T H.273, `ChromaLocType`).
+/// Vertically they lie midway between two rows of luma in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Siting {
+    /// On the left one of two luma samples: MPEG-2, H.264, HEVC (type 0).
+    Left,
+    /// Midway between two luma samples: JPEG, MPEG-1 (type 1).
+    Centre,
+}
+
+/// Everything about a frame but its pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct FrameSpec {
+    /// Arrangement of the samples.
+    pub format: PixelFormat,
+    /// Width and height in pixels.
+    pub extent: Extent,
+    /// Nominal range of the samples.
+    pub range: Range,
+    /// Place of the chroma samples; without meaning where nothing is subsampled.
+    pub siting: Siting,
+}
+
+impl FrameSpec {
+    /// A frame in the colour that is usual for its format: limited range and left-sited chroma for
+    /// I420 and NV12, full range for the others.
+    pub const fn new(format: PixelFormat, extent: Extent) -> Self {
+        let range = match format {
+            PixelFormat::I420 | PixelFormat::Nv12 => Range::Limited,
+            _ => Range::Full,
+        };
+        Self { format, extent, range, siting: Siting::Left }
+    }
+}
+
+/// Why a frame can't be laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Encode, Decode)]
+pub enum FrameError {
+    /// A side is zero.
+    #[error("{0} has no pixels")]
+    Empty(Extent),
+    /// A side is longer than [`MAX_SIDE`].
+    #[error("{0} has a side longer than {MAX_SIDE}")]
+    TooLong(Extent),
+    /// The sum of the planes does not fit this machine's addresses.
+    #[error("a frame of {0} does not fit this machine's addresses")]
+    Overflow(Extent),
+}
+
+/// One plane of a frame: `extent.height` rows of `extent.width` pixels of `channels` bytes each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Plane {
+    /// Bytes from the start of the frame to the first row.
+    pub offset: usize,
+    /// Bytes from one row to the next.
+    pub stride: usize,
+    /// Pixels of this plane, after subsampling.
+    pub extent: Extent,
+    /// Interleaved samples, that is bytes, in a pixel.
+    pub channels: usize,
+}
+
+impl Plane {
+    /// Bytes of a row that carry pixels; the rest, up to the stride, is padding.
+    pub const fn row_bytes(&self) -> usize {
+        self.extent.width as usize * self.channels
+    }
+
+    /// Number of rows.
+    pub const fn rows(&self) -> usize {
+        self.extent.height as usize
+    }
+}
+
+/// Where the planes of a frame lie, relative to its first byte.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct FrameLayout {
+    planes: Vec<Plane>,
+    len: usize,
+}
+
+impl FrameLayout {
+    /// Lays out a frame: planes one after the other, rows aligned to [`ROW_ALIGN`].
+    pub fn new(format: PixelFormat, extent: Extent) -> Result<Self, FrameError> {
+        if extent.width == 0 || extent.height == 0 {
+            return Err(FrameError::Empty(extent));
+        }
+        if extent.width > MAX_SIDE || extent.height > MAX_SIDE {
+            return Err(FrameError::TooLong(extent));
+        }
+        let overflow = FrameError::Overflow(extent);
+        let mut planes = Vec::with_capacity(3);
+        let mut offset = 0_usize;
+        for components in format.components() {
+            let extent = match components[0] {
+                Component::Chroma => extent.halved(),
+                _ => extent,
+            };
+            let channels = components.len();
+            let stride = (extent.width as usize * channels).next_multiple_of(ROW_ALIGN);
+            planes.push(Plane { offset, stride, extent, channels });
+            offset = stride
+                .checked_mul(extent.height as usize)
+                .and_then(|bytes| offset.checked_add(bytes))
+                .ok_or(overflow)?;
+        }
+        let len = offset.checked_add(TAIL).ok_or(overflow)?;
+        Ok(Self { planes, len })
+    }
+
+    /// The planes, in the order of [`PixelFormat::components`].
+    pub fn planes(&self) -> &[Plane] {
+        &self.planes
+    }
+
+    /// Bytes of the whole frame, padding and [`TAIL`] included.
+    #[allow(clippy::len_without_is_empty)] // never empty
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of the frame without any padding: what a tightly packed copy of it takes.
+    pub fn packed_len(&self) -> usize {
+        self.planes.iter().map(|plane| plane.row_bytes() * plane.rows()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i420_halves_odd_sides_upwards() {
+        let layout = FrameLayout::new(PixelFormat::I420, Extent::new(3, 7)).unwrap();
+        let extents: Vec<_> = layout.planes().iter().map(|plane| plane.extent).collect();
+        assert_eq!(extents, [Extent::new(3, 7), Extent::new(2, 4), Extent::new(2, 4)]);
+        assert_eq!(layout.packed_len(), 21 + 8 + 8);
+    }
+
+    #[test]
+    fn refuses_what_has_no_pixels_or_too_many() {
+        for (width, height) in [(0, 1), (1, 0), (0, 0)] {
+            let extent = Extent::new(width, height);
+            assert_eq!(FrameLayout::new(PixelFormat::Rgba, extent), Err(FrameError::Empty(extent)));
+        }
+        for (width, height) in [(MAX_SIDE + 1, 1), (1, u32::MAX), (u32::MAX, u32::MAX)] {
+            let extent = Extent::new(width, height);
+            assert_eq!(
+                FrameLayout::new(PixelFormat::Rgba, extent),
+                Err(FrameError::TooLong(extent))
+            );
+        }
+    }
+
+    #[test]
+    fn planes_do_not_overlap_and_rows_are_aligned() {
+        for format in PixelFormat::ALL {
+            for extent in [Extent::new(1, 1), Extent::new(65, 33), Extent::new(MAX_SIDE, MAX_SIDE)]
+            {
+                let layout = FrameLayout::new(format, extent).unwrap();
+                let mut end = 0;
+                for plane in layout.planes() {
+                    assert_eq!(plane.offset, end);
+                    assert_eq!(plane.stride % ROW_ALIGN, 0);
+                    assert!(plane.stride >= plane.row_bytes());
+                    end = plane.offset + plane.stride * plane.rows();
+                }
+                assert_eq!(layout.len(), end + TAIL);
+            }
+        }
+    }
+}

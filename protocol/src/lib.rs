@@ -1,0 +1,26 @@
+//! What a `resized` daemon and its clients agree on, and nothing else: no runtime, no policy.
+//!
+//! One frame walks through these files in this order:
+//!
+//! 1. [`message`]: a client says hello and opens a stream; the [`StreamSpec`](message::StreamSpec)
+//!    fixes format, extents, colour and filter for every frame of it.
+//! 2. [`frame`]: both ends compute the same [`FrameLayout`](frame::FrameLayout) from it, with checked
+//!    arithmetic: where each plane of a frame lies.
+//! 3. [`shm`]: the daemon creates a [`Region`](shm::Region) of shared memory, divided by a
+//!    [`RingLayout`](shm::RingLayout) into slots of one input and one output frame each.
+//! 4. [`fdpass`]: the region's descriptor travels to the client over the Unix socket.
+//! 5. [`codec`]: from then on only small messages travel: *submit slot 3*, *slot 3 completed*.
+//!
+//! Pixels never travel. The daemon never receives a descriptor, a name or a pointer: only numbers,
+//! which it checks once and then trusts as its own copy.
+
+pub mod codec;
+pub mod fdpass;
+pub mod frame;
+pub mod message;
+pub mod shm;
+
+/// Version of the wire format. Both ends must speak the same one.
+///
+/// Raised with every change to the bytes that `tests/golden.rs` pins.
+pub const VERSION: u16 = 1;

@@ -1,0 +1,362 @@
+//! Owns the messages: what may be said on a connection, by whom, and in what order.
+//!
+//! Knows no bytes (that is [`codec`](crate::codec)'s part) and no sockets.
+//!
+//! A client opens with [`Request::Hello`]. Every request but `Submit` and `Cancel` is answered by one
+//! [`Reply`], in the order of the requests. Every submitted slot is answered by one
+//! [`Completion`], in any order, unless its stream is closed first.
+//!
+//! Two kinds of failure: a [`Refusal`] is a reply and the session lives on; a [`Violation`] is
+//! something that no honest client sends, and the daemon names it and hangs up.
+
+use bincode::{Decode, Encode};
+use thiserror::Error;
+
+use crate::codec::CodecError;
+use crate::frame::{Extent, FrameError, FrameSpec, PixelFormat};
+use crate::shm::RingLayout;
+
+/// Most slots a stream may have.
+pub const MAX_SLOTS: u32 = 256;
+
+/// Longest client name in [`Request::Hello`], in bytes; a longer one is cut by the daemon.
+pub const MAX_NAME: usize = 64;
+
+/// Abilities beside the base protocol: a bit each, offered by the client in [`Request::Hello`] and
+/// answered by those of them that the daemon will use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Features(pub u64);
+
+impl Features {
+    /// Regions may be named segments ([`Backing::Named`]); off unless the daemon allows them.
+    pub const NAMED_SEGMENTS: Self = Self(1);
+
+    /// Whether every bit of `other` is set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The bits that both have.
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+/// Reconstruction filter. All but `Nearest` widen with the ratio when shrinking, so that nothing
+/// aliases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Filter {
+    /// The source sample whose centre is nearest; never antialiased.
+    Nearest,
+    /// Triangle.
+    Bilinear,
+    /// Catmull-Rom: the cubic with B = 0, C = 1/2.
+    Bicubic,
+    /// Sinc windowed by a sinc, three lobes.
+    Lanczos3,
+    /// Mean over the exact area that a destination pixel covers.
+    Area,
+}
+
+impl Filter {
+    /// Every filter, in wire order.
+    pub const ALL: [Self; 5] =
+        [Self::Nearest, Self::Bilinear, Self::Bicubic, Self::Lanczos3, Self::Area];
+}
+
+/// What a stream resizes, fixed for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct StreamSpec {
+    /// Frames that the client writes.
+    pub source: FrameSpec,
+    /// Frames that the daemon writes. This version keeps the pixel format; range and siting may differ.
+    pub destination: FrameSpec,
+    /// How source samples become destination samples.
+    pub filter: Filter,
+    /// Frames that may be in flight at once, 1..=[`MAX_SLOTS`].
+    pub slots: u32,
+}
+
+impl StreamSpec {
+    /// Slots of a stream that does not say how many.
+    pub const SLOTS: u32 = 4;
+
+    /// Resizes frames of `source` to `destination`, bicubic, colour unchanged.
+    pub const fn new(source: FrameSpec, destination: Extent) -> Self {
+        Self {
+            source,
+            destination: FrameSpec { extent: destination, ..source },
+            filter: Filter::Bicubic,
+            slots: Self::SLOTS,
+        }
+    }
+}
+
+/// What a client may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Request {
+    /// Opens the conversation, once. Answered by [`Reply::Welcome`].
+    Hello {
+        /// The client's [`VERSION`](crate::VERSION).
+        version: u16,
+        /// What the client can do.
+        features: Features,
+        /// For logs and figures; at most [`MAX_NAME`] bytes are kept.
+        name: String,
+    },
+    /// Opens a stream. Answered by [`Reply::Opened`], with the region's descriptor beside it.
+    Open {
+        /// What to resize.
+        spec: StreamSpec,
+        /// Ask for [`Backing::Named`] instead of a passed descriptor.
+        named: bool,
+    },
+    /// Hands slots to the daemon, which owns them until their completions.
+    Submit {
+        /// Number of the stream, from [`Reply::Opened`].
+        stream: u32,
+        /// The slots, in the order in which they should be resized. Not empty.
+        slots: Vec<u32>,
+    },
+    /// The client no longer wants this frame. If it still waits it completes as
+    /// [`Status::Cancelled`], else as if nothing had been said; a slot not in flight is ignored.
+    Cancel {
+        /// Number of the stream.
+        stream: u32,
+        /// The slot.
+        slot: u32,
+    },
+    /// Closes a stream. Frames still in flight are given up without completions. Answered by
+    /// [`Reply::Closed`].
+    Close {
+        /// Number of the stream.
+        stream: u32,
+    },
+    /// Answered by [`Reply::Stats`].
+    Stats,
+}
+
+/// What the daemon says.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Message {
+    /// Answers the oldest unanswered request.
+    Reply(Reply),
+    /// A submitted slot is the client's again.
+    Completed(Completion),
+    /// The last message of a connection.
+    Goodbye(Goodbye),
+}
+
+/// Answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Reply {
+    /// To [`Request::Hello`].
+    Welcome {
+        /// The daemon's [`VERSION`](crate::VERSION).
+        version: u16,
+        /// Those of the client's features that may be used.
+        features: Features,
+        /// Names of the daemon's devices; [`Completion::device`] is an index into it.
+        devices: Vec<String>,
+    },
+    /// To [`Request::Open`].
+    Opened {
+        /// Number of the stream in this connection; never used again after it is closed.
+        stream: u32,
+        /// Where the slots lie. Equals what the client computes from its own spec.
+        ring: RingLayout,
+        /// How to map the region.
+        backing: Backing,
+    },
+    /// To [`Request::Close`].
+    Closed {
+        /// Number of the stream.
+        stream: u32,
+    },
+    /// To [`Request::Stats`].
+    Stats(Stats),
+    /// To a request that can't be granted. The session lives on.
+    Refused(Refusal),
+}
+
+/// How a client maps a stream's region.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Backing {
+    /// A sealed memfd, passed beside this message.
+    Descriptor,
+    /// A POSIX shared-memory segment of this name. Any process of the same user can open it, and it
+    /// has no seals.
+    Named(String),
+}
+
+/// How a frame ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Status {
+    /// The output frame of the slot is complete.
+    Done,
+    /// Given up before a device took it; the output frame is as it was.
+    Cancelled,
+    /// The device failed; the output frame is undefined.
+    Failed,
+}
+
+/// A submitted slot is the client's again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Completion {
+    /// Number of the stream.
+    pub stream: u32,
+    /// The slot.
+    pub slot: u32,
+    /// How it ended.
+    pub status: Status,
+    /// Index into [`Reply::Welcome`]'s devices of the one that did it.
+    pub device: u16,
+    /// Nanoseconds from submission until a device took the frame.
+    pub queued_ns: u64,
+    /// Nanoseconds from then until it was done.
+    pub worked_ns: u64,
+}
+
+/// What the daemon has done since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Stats {
+    /// Connected clients.
+    pub sessions: u32,
+    /// Open streams.
+    pub streams: u32,
+    /// Bytes of shared memory in all regions.
+    pub region_bytes: u64,
+    /// Frames waiting for a device.
+    pub queued: u64,
+    /// What each device did, in the order of [`Reply::Welcome`].
+    pub devices: Vec<DeviceStats>,
+}
+
+/// What a device has done since the daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct DeviceStats {
+    /// Name of the device.
+    pub name: String,
+    /// Frames completed.
+    pub frames: u64,
+    /// Frames that failed on it.
+    pub failed: u64,
+    /// Source and destination pixels of the completed frames.
+    pub pixels: u64,
+    /// Nanoseconds worked, summed over its lanes.
+    pub busy_ns: u64,
+}
+
+/// Why a request was not granted.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Encode, Decode)]
+pub enum Refusal {
+    /// Client and daemon speak different versions.
+    #[error("the daemon speaks protocol version {daemon}, this client {client}")]
+    Version {
+        /// The daemon's version.
+        daemon: u16,
+        /// The version in the hello.
+        client: u16,
+    },
+    /// The source frame can't be laid out.
+    #[error("source frame: {0}")]
+    Source(FrameError),
+    /// The destination frame can't be laid out.
+    #[error("destination frame: {0}")]
+    Destination(FrameError),
+    /// Source and destination differ in pixel format.
+    #[error("conversion from {from:?} to {to:?} is not offered")]
+    Conversion {
+        /// The source's format.
+        from: PixelFormat,
+        /// The destination's format.
+        to: PixelFormat,
+    },
+    /// Zero slots, or too many.
+    #[error("{asked} slots asked for, a stream has 1 to {MAX_SLOTS}")]
+    Slots {
+        /// As asked.
+        asked: u32,
+    },
+    /// The ring's size does not fit this machine's addresses.
+    #[error("the ring does not fit the daemon's addresses")]
+    Overflow,
+    /// The connection has as many streams as it may.
+    #[error("this connection already has {max} streams open")]
+    Streams {
+        /// The limit.
+        max: u32,
+    },
+    /// The daemon's memory for rings is spent.
+    #[error("the ring needs {asked} bytes, the daemon has {left} of its {limit} left")]
+    Memory {
+        /// Bytes of the ring.
+        asked: u64,
+        /// Bytes left.
+        left: u64,
+        /// The daemon's limit.
+        limit: u64,
+    },
+    /// The system could not allocate the region.
+    #[error("the system could not allocate the ring: {}", nix::errno::Errno::from_raw(*.errno).desc())]
+    System {
+        /// The system's error number.
+        errno: i32,
+    },
+    /// The daemon was not started with `--allow-named-segments`, or the client is another user.
+    #[error("named segments are for the daemon's own user, and only with --allow-named-segments")]
+    NamedSegments,
+    /// No device could take the stream.
+    #[error("no device of the daemon can resize this stream")]
+    Device,
+    /// The daemon is stopping.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+/// Why the daemon hangs up.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Encode, Decode)]
+pub enum Goodbye {
+    /// The daemon is stopping; everything submitted before has been completed.
+    #[error("the daemon stopped")]
+    Stopping,
+    /// The client broke the protocol.
+    #[error("the daemon hung up on a violation of the protocol: {0}")]
+    Violation(Violation),
+}
+
+/// Something that no honest client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Encode, Decode)]
+pub enum Violation {
+    /// The bytes are no request.
+    #[error("{0}")]
+    Codec(CodecError),
+    /// The first request was not a hello.
+    #[error("the first request was not a hello")]
+    NoHello,
+    /// A second hello.
+    #[error("a second hello")]
+    SecondHello,
+    /// There is no such stream.
+    #[error("stream {0} is not open")]
+    UnknownStream(u32),
+    /// The stream has no such slot.
+    #[error("slot {slot} is not in stream {stream}")]
+    UnknownSlot {
+        /// The stream.
+        stream: u32,
+        /// The slot.
+        slot: u32,
+    },
+    /// The slot is already in flight.
+    #[error("slot {slot} of stream {stream} was submitted twice")]
+    SlotBusy {
+        /// The stream.
+        stream: u32,
+        /// The slot.
+        slot: u32,
+    },
+    /// A submit without slots.
+    #[error("a submit without slots")]
+    EmptySubmit,
+}

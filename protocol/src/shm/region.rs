@@ -1,0 +1,271 @@
+//! Owns a mapping of shared memory and its life: made by the daemon, mapped again by the client.
+//!
+//! Knows nothing of slots or frames. Invariants: the mapping is readable and writable for `len` bytes
+//! until the `Region` is dropped; all its pages are allocated before anyone sees it, so touching them
+//! can't fail; no reference to its bytes is ever formed here, since a peer may write them.
+#![allow(unsafe_code)]
+
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap, shm_open};
+use nix::sys::stat::{Mode, fstat};
+use shared_memory::{Shmem, ShmemConf, ShmemError};
+use thiserror::Error;
+
+/// Seals that make a region's length final: no end can be cut off under the other.
+const SEALS: SealFlag =
+    SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
+
+/// Why a region can't be made or mapped.
+#[derive(Debug, Error)]
+pub enum RegionError {
+    /// A system call failed.
+    #[error("{call}: {}", .errno.desc())]
+    System {
+        /// Name of the call.
+        call: &'static str,
+        /// The system's error.
+        errno: Errno,
+    },
+    /// The named segment could not be made or opened.
+    #[error("named segment: {0}")]
+    Named(#[from] ShmemError),
+    /// The descriptor is not sealed against a change of its length.
+    #[error("the region is not sealed")]
+    Unsealed,
+    /// The region is shorter than its ring.
+    #[error("the region has {found} bytes, its ring needs {needed}")]
+    Short {
+        /// Bytes there are.
+        found: usize,
+        /// Bytes there must be.
+        needed: usize,
+    },
+}
+
+impl RegionError {
+    /// The system's error number, where there is one.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::System { errno, .. } => Some(*errno as i32),
+            Self::Named(
+                ShmemError::MapCreateFailed(errno)
+                | ShmemError::MapOpenFailed(errno)
+                | ShmemError::UnknownOsError(errno),
+            ) => i32::try_from(*errno).ok(),
+            Self::Named(_) | Self::Unsealed | Self::Short { .. } => None,
+        }
+    }
+}
+
+fn system(call: &'static str) -> impl FnOnce(Errno) -> RegionError {
+    move |errno| RegionError::System { call, errno }
+}
+
+/// A mapping of shared memory.
+#[derive(Debug)]
+pub struct Region {
+    start: NonNull<u8>,
+    len: NonZeroUsize,
+    /// `Some` for a named segment, whose crate owns the mapping; `None` where we unmap it ourselves.
+    named: Option<SendShmem>,
+}
+
+/// A region that other processes can open by name, and the name.
+#[derive(Debug)]
+pub struct NamedRegion {
+    /// The mapping.
+    pub region: Region,
+    /// What [`Region::open_named`] takes.
+    pub name: String,
+}
+
+struct SendShmem(Shmem);
+
+impl std::fmt::Debug for SendShmem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.get_os_id())
+    }
+}
+
+// SAFETY: a `Shmem` is a pointer, a length, a descriptor and a name, none of them bound to a thread;
+// it is only kept to be dropped, once.
+unsafe impl Send for SendShmem {}
+// SAFETY: as above; nothing is called through a shared reference but its name's getter.
+unsafe impl Sync for SendShmem {}
+
+// SAFETY: a `Region` is an address and a length. It gives out raw pointers only; who dereferences them
+// answers for it.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Makes a region of `len` bytes: an anonymous file, its pages allocated, its length sealed. The
+    /// descriptor is what a peer needs to map it.
+    pub fn create(len: NonZeroUsize) -> Result<(Self, OwnedFd), RegionError> {
+        let descriptor =
+            memfd_create(c"resized-ring", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
+                .map_err(system("memfd_create"))?;
+        allocate(&descriptor, len)?;
+        fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SEALS)).map_err(system("fcntl(F_ADD_SEALS)"))?;
+        let region = Self::map(&descriptor, len)?;
+        Ok((region, descriptor))
+    }
+
+    /// Maps a region that a daemon made, which must be sealed and at least `len` bytes long.
+    pub fn open(descriptor: impl AsFd, len: NonZeroUsize) -> Result<Self, RegionError> {
+        let seals = fcntl(descriptor.as_fd(), FcntlArg::F_GET_SEALS)
+            .map_err(system("fcntl(F_GET_SEALS)"))?;
+        if !SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_SHRINK) {
+            return Err(RegionError::Unsealed);
+        }
+        let stat = fstat(descriptor.as_fd()).map_err(system("fstat"))?;
+        let found = usize::try_from(stat.st_size).unwrap_or(0);
+        if found < len.get() {
+            return Err(RegionError::Short { found, needed: len.get() });
+        }
+        Self::map(descriptor, len)
+    }
+
+    /// Makes a region that can be opened by name. It has no seals: any process of this user can
+    /// attach to it, and one that truncates it kills both ends. The name goes with the `Region`.
+    pub fn create_named(len: NonZeroUsize) -> Result<NamedRegion, RegionError> {
+        let segment = ShmemConf::new().size(len.get()).create()?;
+        let name = segment.get_os_id().to_owned();
+        // The crate only sets the length: allocate the pages too.
+        let descriptor = shm_open(name.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(system("shm_open"))?;
+        allocate(&descriptor, len)?;
+        Ok(NamedRegion { region: Self::attach(segment, len)?, name })
+    }
+
+    /// Maps a region of that name and at least `len` bytes.
+    pub fn open_named(name: &str, len: NonZeroUsize) -> Result<Self, RegionError> {
+        Self::attach(ShmemConf::new().os_id(name).open()?, len)
+    }
+
+    fn attach(segment: Shmem, len: NonZeroUsize) -> Result<Self, RegionError> {
+        let short = RegionError::Short { found: segment.len(), needed: len.get() };
+        match NonNull::new(segment.as_ptr()) {
+            Some(start) if segment.len() >= len.get() => {
+                Ok(Self { start, len, named: Some(SendShmem(segment)) })
+            }
+            _ => Err(short),
+        }
+    }
+
+    fn map(descriptor: impl AsFd, len: NonZeroUsize) -> Result<Self, RegionError> {
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing of ours.
+        let start = unsafe {
+            mmap(
+                None,
+                len,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+                descriptor,
+                0,
+            )
+        }
+        .map_err(system("mmap"))?;
+        Ok(Self { start: start.cast(), len, named: None })
+    }
+
+    /// Length in bytes.
+    #[allow(clippy::len_without_is_empty)] // never empty
+    pub const fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    /// Address of the first byte, page aligned.
+    pub(crate) const fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+/// Gives the file its length and all its pages.
+fn allocate(descriptor: impl AsFd, len: NonZeroUsize) -> Result<(), RegionError> {
+    let len = i64::try_from(len.get())
+        .map_err(|_| RegionError::System { call: "fallocate", errno: Errno::EFBIG })?;
+    loop {
+        match fallocate(descriptor.as_fd(), FallocateFlags::empty(), 0, len) {
+            Err(Errno::EINTR) => continue,
+            outcome => return outcome.map_err(system("fallocate")),
+        }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if self.named.is_none() {
+            // SAFETY: `start` and `len` are those of the mapping that `map` made, unmapped only here.
+            let unmapped = unsafe { munmap(self.start.cast(), self.len.get()) };
+            debug_assert_eq!(unmapped, Ok(()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::ftruncate;
+
+    fn len(bytes: usize) -> NonZeroUsize {
+        NonZeroUsize::new(bytes).unwrap()
+    }
+
+    fn write_and_read_back(ours: &Region, theirs: &Region, offset: usize) {
+        assert!(offset < ours.len() && offset < theirs.len());
+        // SAFETY: within both mappings, as just asserted; nobody else knows of them.
+        unsafe {
+            ours.start().add(offset).write(42);
+            assert_eq!(theirs.start().add(offset).read(), 42);
+        }
+    }
+
+    #[test]
+    fn both_ends_see_the_same_bytes() {
+        let (ours, descriptor) = Region::create(len(10_000)).unwrap();
+        let theirs = Region::open(&descriptor, len(10_000)).unwrap();
+        write_and_read_back(&ours, &theirs, 9_999);
+    }
+
+    #[test]
+    fn a_peer_can_neither_cut_nor_grow_nor_unseal_it() {
+        let (_region, descriptor) = Region::create(len(8192)).unwrap();
+        assert_eq!(ftruncate(&descriptor, 4096), Err(Errno::EPERM));
+        assert_eq!(ftruncate(&descriptor, 16384), Err(Errno::EPERM));
+        let more = FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE);
+        assert_eq!(fcntl(&descriptor, more), Err(Errno::EPERM));
+    }
+
+    #[test]
+    fn an_unsealed_or_short_file_is_not_mapped() {
+        let file = memfd_create(c"loose", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        ftruncate(&file, 8192).unwrap();
+        assert!(matches!(Region::open(&file, len(8192)), Err(RegionError::Unsealed)));
+        let (_region, descriptor) = Region::create(len(8192)).unwrap();
+        let short = Region::open(&descriptor, len(8193));
+        assert!(matches!(short, Err(RegionError::Short { found: 8192, needed: 8193 })));
+    }
+
+    #[test]
+    fn a_named_segment_is_shared_and_gone_when_dropped() {
+        let NamedRegion { region: ours, name } = Region::create_named(len(10_000)).unwrap();
+        let theirs = Region::open_named(&name, len(10_000)).unwrap();
+        write_and_read_back(&ours, &theirs, 9_999);
+        drop(ours);
+        assert!(Region::open_named(&name, len(10_000)).is_err());
+    }
+
+    #[test]
+    fn a_length_beyond_any_file_is_an_error() {
+        let error = Region::create(len(usize::MAX)).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::EFBIG as i32));
+    }
+}
