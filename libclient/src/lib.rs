@@ -1,1 +1,49 @@
+//! Client of the `resized` daemon: resizes frames in shared memory, without copying them.
+//!
+//! ```no_run
+//! use resized_client::{Client, Endpoint, Extent, FrameSpec, PixelFormat, StreamSpec};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect(&Endpoint::discover()?)?;
+//! let source = FrameSpec::new(PixelFormat::Rgb24, Extent::new(1920, 1080));
+//! let stream = client.open(&StreamSpec::new(source, Extent::new(640, 360)))?;
+//!
+//! let mut slot = stream.loan()?; // a free slot of the ring, in memory shared with the daemon
+//! slot.write_packed(&vec![0; 1920 * 1080 * 3])?; // or decode straight into slot.plane_mut(0)
+//! let pending = slot.submit()?; // the daemon's now: a message of a few bytes
+//! let frame = pending.wait()?; // ours again, resized where it lies
+//!
+//! let plane = frame.layout().planes()[0];
+//! let first_row = &frame.plane(0)[..plane.row_bytes()];
+//! # let _ = first_row;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A frame walks through these files in this order: [`endpoint`](Endpoint) finds the daemon,
+//! [`client`](Client) says hello and opens a [`stream`](Stream), which loans a [`slot`](Slot), which is
+//! submitted and becomes a [`pending`](Pending), which ends as a [`frame`](Frame), whose drop frees the
+//! slot.
+//!
+//! Everything is blocking and thread-safe, and no thread is started: whoever waits reads the socket,
+//! for the others too. Frames in flight are bounded by the stream's slots, and so is memory.
 
+mod client;
+mod connection;
+mod endpoint;
+mod error;
+mod pending;
+mod slot;
+mod slots;
+mod stream;
+
+pub use client::Client;
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::Error;
+pub use pending::{Frame, Pending, Receipt, wait_any};
+pub use resized_protocol::frame::{
+    Extent, FrameLayout, FrameSpec, PixelFormat, Plane, Range, Siting,
+};
+pub use resized_protocol::message::{DeviceStats, Filter, Refusal, Stats, StreamSpec};
+pub use slot::Slot;
+pub use stream::Stream;

@@ -86,7 +86,7 @@ impl Inbox {
 
     /// The next whole message, or `None` until more bytes arrive. After an error the rest of the
     /// connection has no meaning.
-    pub fn next<M: Decode<()>>(&mut self) -> Result<Option<M>, CodecError> {
+    pub fn pop<M: Decode<()>>(&mut self) -> Result<Option<M>, CodecError> {
         let rest = &self.bytes[self.start..];
         let Some((prefix, rest)) = rest.split_first_chunk::<PREFIX>() else {
             return Ok(None);
@@ -131,7 +131,7 @@ mod tests {
         for cut in 0..bytes.len() {
             let mut inbox = inbox(&bytes[..cut]);
             let mut seen = Vec::new();
-            while let Some(message) = inbox.next::<Request>().unwrap() {
+            while let Some(message) = inbox.pop::<Request>().unwrap() {
                 seen.push(message);
             }
             inbox
@@ -140,7 +140,7 @@ mod tests {
                     Ok::<_, ()>(bytes.len() - cut)
                 })
                 .unwrap();
-            while let Some(message) = inbox.next::<Request>().unwrap() {
+            while let Some(message) = inbox.pop::<Request>().unwrap() {
                 seen.push(message);
             }
             assert_eq!(seen, [first.clone(), Request::Stats]);
@@ -153,13 +153,13 @@ mod tests {
         encode(&Request::Stats, &mut bytes).unwrap();
         bytes.push(0);
         bytes[0] += 1;
-        assert_eq!(inbox(&bytes).next::<Request>(), Err(CodecError::Trailing));
+        assert_eq!(inbox(&bytes).pop::<Request>(), Err(CodecError::Trailing));
     }
 
     #[test]
     fn a_length_beyond_the_limit_is_refused_before_its_bytes_arrive() {
         let bytes = (MAX_MESSAGE as u32 + 1).to_le_bytes();
-        assert_eq!(inbox(&bytes).next::<Request>(), Err(CodecError::TooLong));
+        assert_eq!(inbox(&bytes).pop::<Request>(), Err(CodecError::TooLong));
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
         body.extend(u64::MAX.to_le_bytes());
         let mut bytes = Vec::from((body.len() as u32).to_le_bytes());
         bytes.extend(body);
-        assert_eq!(inbox(&bytes).next::<Request>(), Err(CodecError::Malformed));
+        assert_eq!(inbox(&bytes).pop::<Request>(), Err(CodecError::Malformed));
     }
 
     #[test]

@@ -1,0 +1,256 @@
+//! Owns the socket: who writes it, who reads it, and what has arrived for whom.
+//!
+//! Knows slots only as a table to note completions in. There is no reader thread: of the threads that
+//! wait for something, one reads the socket for all, and hands the reading on when it has what it
+//! waited for. That saves a thread's wake-up on the way of every frame.
+//!
+//! Invariants: requests are sent, and given their tickets, under one lock, so the n-th reply answers
+//! the n-th request that has one; a connection that broke stays broken, with the same error for all.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use nix::sys::socket::MsgFlags;
+use resized_protocol::codec::{self, Inbox};
+use resized_protocol::fdpass;
+use resized_protocol::message::{Backing, Completion, Message, Reply, Request};
+
+use crate::Error;
+use crate::slots::Slots;
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: UnixStream,
+    outgoing: Mutex<Outgoing>,
+    incoming: Mutex<Incoming>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// Held while a request is written.
+#[derive(Debug, Default)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    requests: u64,
+}
+
+/// Held by the thread that reads.
+#[derive(Debug, Default)]
+struct Incoming {
+    inbox: Inbox,
+    descriptors: VecDeque<OwnedFd>,
+    messages: Vec<Arrived>,
+}
+
+#[derive(Debug)]
+enum Arrived {
+    Reply(Reply, Option<OwnedFd>),
+    Completed(Completion),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    streams: HashMap<u32, Slots>,
+    /// Replies that arrived and were not yet fetched, by the number of the request.
+    replies: HashMap<u64, (Reply, Option<OwnedFd>)>,
+    /// Requests whose replies nobody will fetch.
+    unwanted: Vec<u64>,
+    answered: u64,
+    /// A thread is reading the socket.
+    reading: bool,
+    waiting: usize,
+    broken: Option<Error>,
+}
+
+impl State {
+    /// The slots of a stream that is open: there is one as long as its handle lives.
+    pub(crate) fn slots(&mut self, stream: u32) -> Result<&mut Slots, Error> {
+        self.streams.get_mut(&stream).ok_or(Error::Unexpected("a stream without slots"))
+    }
+
+    fn note(&mut self, arrived: Arrived) -> Result<(), Error> {
+        match arrived {
+            Arrived::Completed(completion) => {
+                // Without slots: sent before the daemon had read that the stream was closed.
+                if let Some(slots) = self.streams.get_mut(&completion.stream) {
+                    slots.complete(completion)?;
+                }
+            }
+            Arrived::Reply(reply, descriptor) => {
+                let request = self.answered;
+                self.answered += 1;
+                match self.unwanted.iter().position(|&unwanted| unwanted == request) {
+                    Some(index) => drop(self.unwanted.swap_remove(index)),
+                    None => drop(self.replies.insert(request, (reply, descriptor))),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a thread that waits should do when nothing is there yet.
+pub(crate) enum Wait<T> {
+    /// It is there.
+    Over(T),
+    /// A message will bring it: read.
+    Message,
+    /// Another thread of this process will bring it.
+    Thread,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: UnixStream) -> Self {
+        Self {
+            socket,
+            outgoing: Mutex::default(),
+            incoming: Mutex::default(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &UnixStream {
+        &self.socket
+    }
+
+    /// What has arrived, to look at or change. Call [`wake`](Self::wake) after a change that a
+    /// waiting thread would want to know of.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Lets waiting threads look again.
+    pub(crate) fn wake(&self, state: MutexGuard<'_, State>) {
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    pub(crate) fn add_stream(&self, stream: u32, slots: Slots) {
+        self.state().streams.insert(stream, slots);
+    }
+
+    pub(crate) fn remove_stream(&self, stream: u32) {
+        self.state().streams.remove(&stream);
+    }
+
+    /// Sends a request that has no reply.
+    pub(crate) fn tell(&self, request: &Request) -> Result<(), Error> {
+        self.send(&mut lock(&self.outgoing), request)
+    }
+
+    /// Sends a request and drops its reply when it comes.
+    pub(crate) fn tell_and_forget(&self, request: &Request) -> Result<(), Error> {
+        let mut outgoing = lock(&self.outgoing);
+        let number = outgoing.requests;
+        self.state().unwanted.push(number);
+        outgoing.requests += 1;
+        self.send(&mut outgoing, request)
+    }
+
+    /// Sends a request and waits for its reply, and for the descriptor beside it, if any.
+    pub(crate) fn ask(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Error> {
+        let number = {
+            let mut outgoing = lock(&self.outgoing);
+            let number = outgoing.requests;
+            outgoing.requests += 1;
+            self.send(&mut outgoing, request)?;
+            number
+        };
+        match self.wait(|state| match state.replies.remove(&number) {
+            Some(reply) => Wait::Over(reply),
+            None => Wait::Message,
+        })? {
+            (Reply::Refused(refusal), _) => Err(refusal.into()),
+            answer => Ok(answer),
+        }
+    }
+
+    fn send(&self, outgoing: &mut Outgoing, request: &Request) -> Result<(), Error> {
+        outgoing.bytes.clear();
+        codec::encode(request, &mut outgoing.bytes)?;
+        let mut rest = outgoing.bytes.as_slice();
+        while !rest.is_empty() {
+            match fdpass::send(&self.socket, rest, None, MsgFlags::empty()) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(error) => return Err(self.lost(error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// A failed write often means that the daemon hung up: its last words say why.
+    fn lost(&self, error: Error) -> Error {
+        let _ = self.wait(|_| Wait::<()>::Message);
+        let mut state = self.state();
+        state.broken.get_or_insert(error).clone()
+    }
+
+    /// Blocks until `poll` finds what it looks for.
+    pub(crate) fn wait<T>(&self, mut poll: impl FnMut(&mut State) -> Wait<T>) -> Result<T, Error> {
+        let mut state = self.state();
+        loop {
+            let message = match poll(&mut state) {
+                Wait::Over(found) => return Ok(found),
+                Wait::Message => true,
+                Wait::Thread => false,
+            };
+            if let Some(error) = &state.broken {
+                return Err(error.clone());
+            }
+            if message && !state.reading {
+                state.reading = true;
+                drop(state);
+                let mut incoming = lock(&self.incoming);
+                let received = self.receive(&mut incoming);
+                state = self.state();
+                state.reading = false;
+                let noted = incoming.messages.drain(..).try_for_each(|arrived| state.note(arrived));
+                if let Err(error) = noted.and(received) {
+                    state.broken = Some(error);
+                }
+                if state.waiting > 0 {
+                    self.changed.notify_all();
+                }
+            } else {
+                state.waiting += 1;
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.waiting -= 1;
+            }
+        }
+    }
+
+    /// Reads the socket once, waiting for bytes, and decodes every message that is then whole. Those
+    /// before an error are kept.
+    fn receive(&self, incoming: &mut Incoming) -> Result<(), Error> {
+        let Incoming { inbox, descriptors, messages } = incoming;
+        let read = inbox.fill(|space| {
+            let (read, descriptor) = fdpass::receive(&self.socket, space)?;
+            descriptors.extend(descriptor);
+            Ok::<_, Error>(read)
+        })?;
+        if read == 0 {
+            return Err(Error::Disconnected);
+        }
+        while let Some(message) = inbox.pop()? {
+            messages.push(match message {
+                Message::Completed(completion) => Arrived::Completed(completion),
+                Message::Reply(reply) => {
+                    let passed =
+                        matches!(reply, Reply::Opened { backing: Backing::Descriptor, .. });
+                    let descriptor = if passed { descriptors.pop_front() } else { None };
+                    Arrived::Reply(reply, descriptor)
+                }
+                Message::Goodbye(goodbye) => return Err(Error::Goodbye(goodbye)),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,69 @@
+//! Owns the errors of this crate but those of finding an endpoint.
+
+use std::io;
+use std::sync::Arc;
+
+use resized_protocol::codec::CodecError;
+use resized_protocol::message::{Goodbye, Refusal};
+use resized_protocol::shm::RegionError;
+use thiserror::Error;
+
+use crate::Endpoint;
+
+/// Why a call failed. After `Refused`, `PackedLen` and `Failed` the connection lives on; after any
+/// other every call on it fails the same way.
+#[derive(Clone, Debug, Error)]
+pub enum Error {
+    /// Nobody answers at the endpoint.
+    #[error("can't connect to {endpoint}: {source}")]
+    Connect {
+        /// As given.
+        endpoint: Endpoint,
+        /// The system's error.
+        source: Arc<io::Error>,
+    },
+    /// The daemon did not grant the request.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The frame to write is not as long as the stream's source frames.
+    #[error("a packed frame of {expected} bytes is needed, {found} were given")]
+    PackedLen {
+        /// Bytes of a packed source frame.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// The daemon's device failed on this frame.
+    #[error("the daemon failed to resize the frame")]
+    Failed,
+    /// The daemon ended the connection and said why.
+    #[error("{0}")]
+    Goodbye(Goodbye),
+    /// The daemon went away without a word.
+    #[error("the daemon closed the connection")]
+    Disconnected,
+    /// The socket failed.
+    #[error("connection to the daemon: {0}")]
+    Socket(Arc<io::Error>),
+    /// The stream's shared memory can't be mapped.
+    #[error("can't map the stream's shared memory: {0}")]
+    Region(Arc<RegionError>),
+    /// The daemon's bytes are no message.
+    #[error("the daemon sent {0}")]
+    Codec(#[from] CodecError),
+    /// The daemon said something that it may not say here.
+    #[error("the daemon broke the protocol: {0}")]
+    Unexpected(&'static str),
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(Arc::new(error))
+    }
+}
+
+impl From<RegionError> for Error {
+    fn from(error: RegionError) -> Self {
+        Self::Region(Arc::new(error))
+    }
+}

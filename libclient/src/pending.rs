@@ -1,0 +1,171 @@
+//! Owns a submitted frame until it is done, and the resized frame until it is dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use resized_protocol::frame::FrameLayout;
+use resized_protocol::message::{Completion, Request};
+use resized_protocol::shm::Lease;
+
+use crate::Error;
+use crate::connection::{State, Wait};
+use crate::stream::Handle;
+
+/// A submitted frame. Dropping it cancels: the frame is not resized if it still waits for a device,
+/// and its slot becomes free.
+#[derive(Debug)]
+pub struct Pending {
+    handle: Arc<Handle>,
+    slot: u32,
+    /// The frame was fetched: there is nothing to cancel.
+    over: bool,
+}
+
+impl Pending {
+    pub(crate) fn new(handle: Arc<Handle>, slot: u32) -> Self {
+        Self { handle, slot, over: false }
+    }
+
+    /// Waits until the frame is resized. Called on pendings in the order of their submission it gives
+    /// results in that order; [`wait_any`] gives them in the order in which they are done.
+    pub fn wait(mut self) -> Result<Frame, Error> {
+        let handle = Arc::clone(&self.handle);
+        handle.connection.wait(|state| match self.take(state) {
+            Some(frame) => Wait::Over(frame),
+            None => Wait::Message,
+        })?
+    }
+
+    /// Whether [`wait`](Self::wait) would return at once, as far as messages have been read: only
+    /// threads that wait read them.
+    pub fn is_ready(&self) -> bool {
+        let mut state = self.handle.connection.state();
+        state.slots(self.handle.stream).is_ok_and(|slots| slots.is_ready(self.slot))
+    }
+
+    fn take(&mut self, state: &mut State) -> Option<Result<Frame, Error>> {
+        let taken = match state.slots(self.handle.stream) {
+            Ok(slots) => slots.take_ready(self.slot)?,
+            Err(error) => Err(error),
+        };
+        self.over = true;
+        Some(taken.map(|(lease, completion)| Frame {
+            handle: Arc::clone(&self.handle),
+            lease: Some(lease),
+            completion,
+        }))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let Handle { connection, stream } = &*self.handle;
+        let mut state = connection.state();
+        let with_daemon = state.slots(*stream).is_ok_and(|slots| slots.abandon(self.slot));
+        connection.wake(state);
+        if with_daemon {
+            // If the connection is gone, so is the frame.
+            let _ = connection.tell(&Request::Cancel { stream: *stream, slot: self.slot });
+        }
+    }
+}
+
+/// Waits until one of the frames is resized, and takes it out of the list. They may be of several
+/// streams of one client.
+///
+/// # Panics
+///
+/// If the list is empty, or its frames are of several clients.
+pub fn wait_any(pendings: &mut Vec<Pending>) -> Result<Frame, Error> {
+    let connection = Arc::clone(&pendings.first().expect("frames to wait for").handle.connection);
+    let same = |pending: &Pending| Arc::ptr_eq(&pending.handle.connection, &connection);
+    assert!(pendings.iter().all(same), "frames of several clients");
+    let (index, frame) = connection.wait(|state| {
+        let done = |(index, pending): (usize, &mut Pending)| Some((index, pending.take(state)?));
+        match pendings.iter_mut().enumerate().find_map(done) {
+            Some(found) => Wait::Over(found),
+            None => Wait::Message,
+        }
+    })?;
+    // Not above: dropping the last handle of a stream needs the state that is locked there.
+    pendings.swap_remove(index);
+    frame
+}
+
+/// How a frame was resized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Index of the device in [`Client::devices`](crate::Client::devices).
+    pub device: u16,
+    /// From submission until a device took the frame.
+    pub queued: Duration,
+    /// From then until it was done.
+    pub worked: Duration,
+}
+
+/// A resized frame. Dropping it frees its slot.
+#[derive(Debug)]
+pub struct Frame {
+    handle: Arc<Handle>,
+    /// `None` only while `drop` takes it away.
+    lease: Option<Lease>,
+    completion: Completion,
+}
+
+impl Frame {
+    fn lease(&self) -> &Lease {
+        self.lease.as_ref().expect("a frame holds its lease")
+    }
+
+    /// Where the planes of the resized frame lie in [`output`](Self::output).
+    pub fn layout(&self) -> &FrameLayout {
+        self.lease().layout().output()
+    }
+
+    /// The whole resized frame.
+    pub fn output(&self) -> &[u8] {
+        self.lease().output()
+    }
+
+    /// One plane of the resized frame: from its first row to the end of its last, rows
+    /// `layout().planes()[index].stride` bytes apart.
+    ///
+    /// # Panics
+    ///
+    /// If the format has no such plane.
+    pub fn plane(&self, index: usize) -> &[u8] {
+        let plane = self.layout().planes()[index];
+        &self.output()[plane.offset..][..plane.stride * plane.rows()]
+    }
+
+    /// The resized frame tightly packed: plane after plane, row after row, without padding.
+    pub fn to_packed(&self) -> Vec<u8> {
+        let mut packed = Vec::with_capacity(self.layout().packed_len());
+        for (index, plane) in self.layout().planes().iter().enumerate() {
+            for row in self.plane(index).chunks_exact(plane.stride) {
+                packed.extend_from_slice(&row[..plane.row_bytes()]);
+            }
+        }
+        packed
+    }
+
+    /// Which device did it, and how long it took.
+    pub fn receipt(&self) -> Receipt {
+        Receipt {
+            device: self.completion.device,
+            queued: Duration::from_nanos(self.completion.queued_ns),
+            worked: Duration::from_nanos(self.completion.worked_ns),
+        }
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.handle.free(lease);
+        }
+    }
+}

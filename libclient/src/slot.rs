@@ -1,0 +1,107 @@
+//! Owns a loaned slot: where a client writes its frame.
+
+use std::sync::Arc;
+
+use resized_protocol::frame::FrameLayout;
+use resized_protocol::shm::Lease;
+
+use crate::stream::Handle;
+use crate::{Error, Pending};
+
+/// A loaned slot of a stream. Its memory is shared with the daemon, which touches it only after
+/// [`submit`](Self::submit). Dropped without that, it is free again.
+#[derive(Debug)]
+pub struct Slot {
+    handle: Arc<Handle>,
+    /// `None` only while `submit` and `drop` take it away.
+    lease: Option<Lease>,
+}
+
+impl Slot {
+    pub(crate) fn new(handle: Arc<Handle>, lease: Lease) -> Self {
+        Self { handle, lease: Some(lease) }
+    }
+
+    pub(crate) fn is_of(&self, handle: &Arc<Handle>) -> bool {
+        Arc::ptr_eq(&self.handle, handle)
+    }
+
+    fn lease(&self) -> &Lease {
+        self.lease.as_ref().expect("a slot holds its lease until it is submitted")
+    }
+
+    fn lease_mut(&mut self) -> &mut Lease {
+        self.lease.as_mut().expect("a slot holds its lease until it is submitted")
+    }
+
+    pub(crate) fn into_lease(mut self) -> Lease {
+        self.lease.take().expect("a slot holds its lease until it is submitted")
+    }
+
+    /// Where the planes of the source frame lie in [`input_mut`](Self::input_mut).
+    pub fn layout(&self) -> &FrameLayout {
+        self.lease().layout().input()
+    }
+
+    /// The whole source frame, to be written. Its bytes are those of an earlier frame, or zero.
+    pub fn input_mut(&mut self) -> &mut [u8] {
+        self.lease_mut().input_mut()
+    }
+
+    /// One plane of the source frame, to be written: from its first row to the end of its last, rows
+    /// `layout().planes()[index].stride` bytes apart.
+    ///
+    /// # Panics
+    ///
+    /// If the format has no such plane.
+    pub fn plane_mut(&mut self, index: usize) -> &mut [u8] {
+        let plane = self.layout().planes()[index];
+        &mut self.input_mut()[plane.offset..][..plane.stride * plane.rows()]
+    }
+
+    /// Writes the source frame from tightly packed bytes: plane after plane, row after row, without
+    /// padding.
+    pub fn write_packed(&mut self, packed: &[u8]) -> Result<(), Error> {
+        let expected = self.layout().packed_len();
+        if packed.len() != expected {
+            return Err(Error::PackedLen { expected, found: packed.len() });
+        }
+        let mut rest = packed;
+        for index in 0..self.layout().planes().len() {
+            let plane = self.layout().planes()[index];
+            let (rows, behind) = rest.split_at(plane.row_bytes() * plane.rows());
+            rest = behind;
+            let targets = self.plane_mut(index).chunks_exact_mut(plane.stride);
+            for (target, row) in targets.zip(rows.chunks_exact(plane.row_bytes())) {
+                target[..row.len()].copy_from_slice(row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the slot to the daemon, which resizes the frame as soon as a device is free.
+    pub fn submit(self) -> Result<Pending, Error> {
+        let handle = Arc::clone(&self.handle);
+        let mut pendings = handle.submit(vec![self.into_lease()])?;
+        pendings.pop().ok_or(Error::Unexpected("a submit without slots"))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.handle.free(lease);
+        }
+    }
+}
+
+impl Handle {
+    /// Makes a slot free and wakes who waits for one.
+    pub(crate) fn free(&self, lease: Lease) {
+        let mut state = self.connection.state();
+        if let Ok(slots) = state.slots(self.stream) {
+            slots.free(lease);
+        }
+        self.connection.wake(state);
+    }
+}

@@ -1,0 +1,116 @@
+//! Owns the state of each slot of a stream on the client's side:
+//! Free -> Loaned -> Submitted -> Ready -> Loaned (as a frame) -> Free.
+//!
+//! Knows no sockets. Invariant: the lease of a slot is either here or with the one who holds the
+//! slot as [`Slot`](crate::Slot) or [`Frame`](crate::Frame), never both.
+
+use resized_protocol::message::{Completion, Status};
+use resized_protocol::shm::Lease;
+
+use crate::Error;
+
+/// Slots of one stream.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    states: Vec<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Free(Lease),
+    /// The caller holds the lease.
+    Loaned,
+    /// The daemon owns the slot's memory.
+    Submitted(Lease),
+    /// As `Submitted`, but nobody waits for the frame any more.
+    Abandoned(Lease),
+    Ready(Lease, Completion),
+}
+
+impl Slots {
+    pub(crate) fn new(leases: Vec<Lease>) -> Self {
+        Self { states: leases.into_iter().map(State::Free).collect() }
+    }
+
+    /// Takes a free slot, if there is one.
+    pub(crate) fn loan(&mut self) -> Option<Lease> {
+        let free = self.states.iter_mut().find(|state| matches!(state, State::Free(_)))?;
+        match std::mem::replace(free, State::Loaned) {
+            State::Free(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// Whether a message from the daemon will free a slot.
+    pub(crate) fn any_abandoned(&self) -> bool {
+        self.states.iter().any(|state| matches!(state, State::Abandoned(_)))
+    }
+
+    pub(crate) fn submit(&mut self, lease: Lease) {
+        let slot = lease.slot() as usize;
+        self.states[slot] = State::Submitted(lease);
+    }
+
+    pub(crate) fn free(&mut self, lease: Lease) {
+        let slot = lease.slot() as usize;
+        self.states[slot] = State::Free(lease);
+    }
+
+    /// Notes that the daemon has given the slot back.
+    pub(crate) fn complete(&mut self, completion: Completion) -> Result<(), Error> {
+        let unexpected = Error::Unexpected("a completion for a slot that was not submitted");
+        let Some(state) = self.states.get_mut(completion.slot as usize) else {
+            return Err(unexpected);
+        };
+        *state = match std::mem::replace(state, State::Loaned) {
+            State::Submitted(lease) => State::Ready(lease, completion),
+            State::Abandoned(lease) => State::Free(lease),
+            other => {
+                *state = other;
+                return Err(unexpected);
+            }
+        };
+        Ok(())
+    }
+
+    pub(crate) fn is_ready(&self, slot: u32) -> bool {
+        matches!(self.states[slot as usize], State::Ready(..))
+    }
+
+    /// Takes the slot's finished frame, if it is finished. A frame that failed frees its slot.
+    pub(crate) fn take_ready(&mut self, slot: u32) -> Option<Result<(Lease, Completion), Error>> {
+        let state = &mut self.states[slot as usize];
+        if !matches!(state, State::Ready(..)) {
+            return None;
+        }
+        match std::mem::replace(state, State::Loaned) {
+            State::Ready(lease, completion) if completion.status == Status::Done => {
+                Some(Ok((lease, completion)))
+            }
+            State::Ready(lease, _) => {
+                *state = State::Free(lease);
+                Some(Err(Error::Failed))
+            }
+            _ => None,
+        }
+    }
+
+    /// Nobody waits for the slot's frame any more. Returns whether the daemon still has it.
+    pub(crate) fn abandon(&mut self, slot: u32) -> bool {
+        let state = &mut self.states[slot as usize];
+        match std::mem::replace(state, State::Loaned) {
+            State::Submitted(lease) => {
+                *state = State::Abandoned(lease);
+                true
+            }
+            State::Ready(lease, _) => {
+                *state = State::Free(lease);
+                false
+            }
+            other => {
+                *state = other;
+                false
+            }
+        }
+    }
+}
