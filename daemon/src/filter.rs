@@ -1,1 +1,183 @@
+//! Owns the step from a filter to its taps: which source samples make a destination sample, and with
+//! what weights. Shared by every device, so that all of them resize alike.
+//!
+//! Knows one axis at a time and no pixels. Invariants of [`Taps`]: the weights of a window sum to the
+//! gain exactly, so that a flat area stays flat; a window never reaches beyond the source.
 
+mod axis;
+mod tone;
+
+pub use axis::{Axes, Axis};
+pub use tone::Tone;
+
+use std::f64::consts::PI;
+
+use resized_protocol::message::Filter;
+
+/// The weight 1.0: weights have 14 fraction bits, which leaves room for lobes up to 2.
+pub const ONE: i32 = 1 << 14;
+
+/// The windows of one axis: for each destination sample the same number of weights, and the source
+/// sample on which the first of them lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taps {
+    source: usize,
+    count: usize,
+    starts: Vec<u32>,
+    weights: Vec<i16>,
+}
+
+/// What makes one destination sample: `weights[i]` of the source sample `start + i`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window<'taps> {
+    /// The first source sample; `start + weights.len()` is at most the source's length.
+    pub start: usize,
+    /// Weights, [`ONE`] to the unit.
+    pub weights: &'taps [i16],
+}
+
+impl Taps {
+    /// The taps of `filter` along `axis`. The weights of each window sum to `gain` x [`ONE`], rounded.
+    ///
+    /// Windows are cut at the borders of the source and made to sum to the gain again. When shrinking,
+    /// all filters but [`Filter::Nearest`] widen with the scale.
+    pub fn new(filter: Filter, axis: &Axis, gain: f64) -> Self {
+        let windows: Vec<_> = (0..axis.destination())
+            .map(|index| quantised(exact(filter, axis, index), gain))
+            .collect();
+        let source = axis.source() as usize;
+        let count = windows.iter().map(|(_, weights)| weights.len()).max().unwrap_or(1);
+        let mut taps = Self {
+            source,
+            count,
+            starts: Vec::with_capacity(windows.len()),
+            weights: Vec::with_capacity(windows.len() * count),
+        };
+        for (first, weights) in windows {
+            // A window shorter than the longest one is filled up with zeros: behind it or, where the
+            // source ends before that, in front of it.
+            let start = first.min(source - count);
+            let filled = taps.weights.len() + count;
+            taps.starts.push(start as u32);
+            taps.weights.resize(filled - count + (first - start), 0);
+            taps.weights.extend(weights);
+            taps.weights.resize(filled, 0);
+        }
+        taps
+    }
+
+    /// Weights in each window: at most the number of source samples.
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Samples on the source's side.
+    pub const fn source(&self) -> usize {
+        self.source
+    }
+
+    /// Samples on the destination's side: the number of windows.
+    pub fn destination(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// What makes the destination sample `index`.
+    pub fn window(&self, index: usize) -> Window<'_> {
+        let weights = &self.weights[index * self.count..][..self.count];
+        Window { start: self.starts[index] as usize, weights }
+    }
+}
+
+/// The exact weights of a destination sample, up to a common factor, and the first one's place.
+fn exact(filter: Filter, axis: &Axis, index: u32) -> (usize, Vec<f64>) {
+    let (centre, scale) = (axis.centre(index), axis.scale());
+    let weights = match filter {
+        Filter::Nearest => None,
+        Filter::Area => windowed(axis, centre, scale / 2.0, |sample| {
+            let covered = (sample + 0.5).min(centre + scale / 2.0);
+            (covered - (sample - 0.5).max(centre - scale / 2.0)).max(0.0)
+        }),
+        Filter::Bilinear => convolved(axis, centre, 1.0, triangle),
+        Filter::Bicubic => convolved(axis, centre, 2.0, catmull_rom),
+        Filter::Lanczos3 => convolved(axis, centre, 3.0, lanczos3),
+    };
+    // A window may lie beyond the border as a whole: an enlarged chroma plane whose siting moves.
+    weights.unwrap_or_else(|| ((centre as usize).min(axis.source() as usize - 1), vec![1.0]))
+}
+
+/// Weights of a kernel that is `support` wide to both sides at a scale of one.
+fn convolved(
+    axis: &Axis,
+    centre: f64,
+    support: f64,
+    kernel: impl Fn(f64) -> f64,
+) -> Option<(usize, Vec<f64>)> {
+    let stretch = axis.scale().max(1.0);
+    windowed(axis, centre, support * stretch, |sample| kernel((sample - centre) / stretch))
+}
+
+/// `weight` of the centre of each sample that `reach` to both sides of `centre` touches.
+fn windowed(
+    axis: &Axis,
+    centre: f64,
+    reach: f64,
+    weight: impl Fn(f64) -> f64,
+) -> Option<(usize, Vec<f64>)> {
+    let first = (centre - reach).floor().max(0.0) as usize;
+    let end = ((centre + reach).ceil().max(0.0) as usize).min(axis.source() as usize);
+    let weights: Vec<_> = (first..end).map(|sample| weight(sample as f64 + 0.5)).collect();
+    (weights.iter().sum::<f64>() > f64::EPSILON).then_some((first, weights))
+}
+
+/// Rounds weights so that they sum to `gain` x [`ONE`], and trims the zeros at both ends.
+///
+/// What rounding a weight leaves is carried to its neighbour, from both ends towards the largest
+/// weight, which takes the rest: so no partial sum is off by more than a unit, whatever the number of
+/// taps, and a symmetric window stays symmetric.
+fn quantised((first, exact): (usize, Vec<f64>), gain: f64) -> (usize, Vec<i16>) {
+    let total = (gain * f64::from(ONE)).round();
+    let factor = total / exact.iter().sum::<f64>();
+    let peak = (0..exact.len()).fold(0, |peak, i| if exact[i] > exact[peak] { i } else { peak });
+    let mut weights = vec![0_i16; exact.len()];
+    let mut rest = total as i32;
+    let mut carry_along = |indices: &mut dyn Iterator<Item = usize>| {
+        let mut carry = 0.0;
+        for i in indices {
+            let wanted = exact[i] * factor + carry;
+            carry = wanted - wanted.round();
+            weights[i] = wanted.round() as i16;
+            rest -= i32::from(weights[i]);
+        }
+    };
+    carry_along(&mut (0..peak));
+    carry_along(&mut (peak + 1..exact.len()).rev());
+    weights[peak] = rest as i16;
+    let leading = weights.iter().take_while(|&&weight| weight == 0).count();
+    let end = weights.iter().rposition(|&weight| weight != 0).map_or(leading, |last| last + 1);
+    (first + leading, weights[leading..end].to_vec())
+}
+
+/// The tent: linear interpolation.
+fn triangle(x: f64) -> f64 {
+    (1.0 - x.abs()).max(0.0)
+}
+
+/// The cubic with B = 0, C = 1/2 (Mitchell and Netravali, "Reconstruction filters in computer
+/// graphics", SIGGRAPH 1988, equation 8): interpolates, exact for quadratics.
+fn catmull_rom(x: f64) -> f64 {
+    match x.abs() {
+        x if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
+        x if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
+        _ => 0.0,
+    }
+}
+
+/// A sinc windowed by the central lobe of one three times as wide (Duchon, "Lanczos filtering in one
+/// and two dimensions", J. Applied Meteorology 18, 1979).
+fn lanczos3(x: f64) -> f64 {
+    let sinc = |x: f64| if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) };
+    if x.abs() < 3.0 { sinc(x) * sinc(x / 3.0) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests;
