@@ -1,1 +1,247 @@
+//! Owns the device made of this machine's cores: which instructions it uses, and the walk of a band
+//! through the two passes.
+//!
+//! Knows planes, rows and taps; of the slot's memory only addresses, since a client may write it
+//! meanwhile: no reference to it is formed. Invariant: every address a kernel is given comes from a
+//! layout that was computed here from the stream's spec, and the slot's own must be equal to it.
+//!
+//! The passes, and so the result of every level, bit by bit (`scalar` is the oracle):
+//!
+//! 1. vertical, for each sample of a row: `word = (sum(weight x sample) + 2^7) >> 8`, saturated to 16
+//!    bits. With weights of 14 fraction bits a word has 6, and a sign;
+//! 2. horizontal: `sample = (sum(weight x word) + bias + 2^19) >> 20`, saturated to 8 bits. Gain and
+//!    bias of a change of range are in this pass's weights and constant.
+//!
+//! No window's positive weights reach 2 (see [`Taps`](crate::filter::Taps)), so words do not saturate
+//! in fact, and sums are far from overflowing 32 bits.
+#![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod interleave;
+mod kernel;
+mod plan;
+mod scalar;
+
+use resized_protocol::message::StreamSpec;
+use resized_protocol::shm::{RingLayout, SlotMemory};
+
+use self::kernel::Kernel;
+use self::plan::{ChannelPlan, PlanePlan};
+use super::{Band, Device, DeviceError, Resizer, Scratch};
+
+const NAME: &str = "cpu";
+
+/// Environment variable that caps the level: `scalar` or `avx2`. Anything else caps nothing.
+pub const LEVEL_VARIABLE: &str = "RESIZED_CPU";
+
+/// Source and destination pixels that are worth waking a lane for.
+const PIXELS_PER_BAND: u64 = 1 << 16;
+
+/// Which instructions the kernels use. All levels give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Plain Rust, for any machine: the oracle of the others.
+    Scalar,
+    /// 256-bit vectors.
+    Avx2,
+}
+
+/// All cores of this machine.
+#[derive(Debug)]
+pub struct Cpu {
+    lanes: usize,
+    kernel: AnyKernel,
+}
+
+/// The kernel of a level; that there is one proves that this CPU can run it.
+#[derive(Clone, Copy, Debug)]
+enum AnyKernel {
+    Scalar(scalar::Scalar),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+}
+
+impl AnyKernel {
+    fn new(level: Level) -> Option<Self> {
+        match level {
+            Level::Scalar => Some(Self::Scalar(scalar::Scalar)),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => avx2::Avx2::new().map(Self::Avx2),
+            #[cfg(not(target_arch = "x86_64"))]
+            Level::Avx2 => None,
+        }
+    }
+}
+
+impl Cpu {
+    /// A device of `lanes` lanes at the best level that this CPU has and [`LEVEL_VARIABLE`] allows.
+    pub fn new(lanes: usize) -> Self {
+        let allowed = match std::env::var(LEVEL_VARIABLE).as_deref() {
+            Ok("scalar") => Level::Scalar,
+            _ => Level::Avx2,
+        };
+        let kernel = AnyKernel::new(allowed).unwrap_or(AnyKernel::Scalar(scalar::Scalar));
+        Self { lanes, kernel }
+    }
+
+    /// A device at that level, or `None` where this CPU lacks it.
+    pub fn with_level(lanes: usize, level: Level) -> Option<Self> {
+        AnyKernel::new(level).map(|kernel| Self { lanes, kernel })
+    }
+
+    /// The level at which it works.
+    pub const fn level(&self) -> Level {
+        match self.kernel {
+            AnyKernel::Scalar(_) => Level::Scalar,
+            #[cfg(target_arch = "x86_64")]
+            AnyKernel::Avx2(_) => Level::Avx2,
+        }
+    }
+}
+
+impl Device for Cpu {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        if spec.source.format != spec.destination.format {
+            let reason = "source and destination differ in pixel format";
+            return Err(DeviceError::Unsupported { device: NAME.to_owned(), reason });
+        }
+        if RingLayout::new(spec).as_ref() != Ok(ring) {
+            return Err(DeviceError::Layout);
+        }
+        Ok(match self.kernel {
+            AnyKernel::Scalar(kernel) => Box::new(CpuResizer::new(kernel, spec, ring)),
+            #[cfg(target_arch = "x86_64")]
+            AnyKernel::Avx2(kernel) => Box::new(CpuResizer::new(kernel, spec, ring)),
+        })
+    }
+}
+
+/// The plan of one stream, and the kernel that it was arranged for.
+struct CpuResizer<K: Kernel> {
+    kernel: K,
+    ring: RingLayout,
+    planes: Vec<PlanePlan<K::Windows>>,
+    max_bands: u32,
+}
+
+impl<K: Kernel> CpuResizer<K> {
+    /// `ring` must be the spec's own.
+    fn new(kernel: K, spec: &StreamSpec, ring: &RingLayout) -> Self {
+        let (source, destination) = (spec.source.extent, spec.destination.extent);
+        let bands = (source.pixels() + destination.pixels()) / PIXELS_PER_BAND;
+        let max_bands = bands.clamp(1, u64::from(destination.height)) as u32;
+        let planes = plan::planes(&kernel, spec, ring);
+        Self { kernel, ring: ring.clone(), planes, max_bands }
+    }
+
+    /// Resizes the rows of `band` in one plane.
+    ///
+    /// # Safety
+    ///
+    /// `input` and `output` must be the starts of frames laid out as `self.ring` says, readable and
+    /// writable respectively.
+    unsafe fn resize_plane(
+        &self,
+        plan: &PlanePlan<K::Windows>,
+        (input, output): (*const u8, *mut u8),
+        band: Band,
+        scratch: &mut Scratch,
+    ) {
+        let (row, lines) = scratch.words(plan.scratch_words()).split_at_mut(plan.row_words());
+        for index in band.rows(plan.destination.rows()) {
+            let window = plan.vertical.window(index);
+            // SAFETY: the layouts keep both rows within their frames, and the window within the plane.
+            let (first, target) = unsafe {
+                (
+                    input.add(plan.source.offset + window.start * plan.source.stride),
+                    output.add(plan.destination.offset + index * plan.destination.stride),
+                )
+            };
+            // SAFETY: the window's rows lie within the plane; each is readable up to its stride, which
+            // is a multiple of 64 and so reaches to the row's length in whole vectors.
+            unsafe {
+                let bytes = plan.source.row_bytes();
+                self.kernel.vertical(first, plan.source.stride, window.weights, row, bytes);
+            }
+            match &plan.channels[..] {
+                [ChannelPlan { windows, constant }] => {
+                    // SAFETY: the output row is writable up to its stride, a multiple of 64.
+                    unsafe { self.kernel.horizontal(row, windows, *constant, target) };
+                }
+                channels => {
+                    // SAFETY: the output row is writable for its pixels.
+                    unsafe { self.interleaved_row(plan, channels, row, lines, target) };
+                }
+            }
+        }
+    }
+
+    /// The horizontal pass of a row whose channels are interleaved: each on its own.
+    ///
+    /// # Safety
+    ///
+    /// `target` must be writable for a row of the destination plane.
+    unsafe fn interleaved_row(
+        &self,
+        plan: &PlanePlan<K::Windows>,
+        channels: &[ChannelPlan<K::Windows>],
+        row: &[i16],
+        lines: &mut [i16],
+        target: *mut u8,
+    ) {
+        let (words, samples) = lines.split_at_mut(plan.line_words() * channels.len());
+        let width = plan.source.extent.width as usize;
+        self.kernel.split(&row[..width * channels.len()], words, plan.line_words());
+        let pitch = plan.line_bytes();
+        assert!(size_of_val(samples) >= pitch * channels.len());
+        let samples = samples.as_mut_ptr().cast::<u8>();
+        let lines = words.chunks_exact(plan.line_words());
+        for (c, (line, channel)) in lines.zip(channels).enumerate() {
+            // SAFETY: `samples` holds a line of `pitch` bytes, whole vectors, for each channel, as just
+            // asserted.
+            unsafe {
+                self.kernel.horizontal(
+                    line,
+                    &channel.windows,
+                    channel.constant,
+                    samples.add(c * pitch),
+                );
+            }
+        }
+        let width = plan.destination.extent.width as usize;
+        // SAFETY: as above, `pitch` is at least `width`, and by this function's contract.
+        unsafe { self.kernel.merge(samples, pitch, channels.len(), width, target) };
+    }
+}
+
+impl<K: Kernel> Resizer for CpuResizer<K> {
+    fn max_bands(&self) -> u32 {
+        self.max_bands
+    }
+
+    fn resize(
+        &self,
+        slot: SlotMemory<'_>,
+        band: Band,
+        scratch: &mut Scratch,
+    ) -> Result<(), DeviceError> {
+        if *slot.layout() != self.ring {
+            return Err(DeviceError::Layout);
+        }
+        for plan in &self.planes {
+            // SAFETY: a slot's frames are readable and writable as far as its layout says, and that is
+            // `self.ring`.
+            unsafe { self.resize_plane(plan, (slot.input(), slot.output()), band, scratch) };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! Owns the oracle: the two passes as plainly as they can be written. What it gives is right, and every
+//! other level must give the same bits.
+#![allow(unsafe_code)]
+
+use super::interleave;
+use super::kernel::Kernel;
+use crate::filter::Taps;
+
+/// The kernel for any machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scalar;
+
+impl Kernel for Scalar {
+    type Windows = Taps;
+
+    fn arrange(&self, taps: Taps) -> Taps {
+        taps
+    }
+
+    unsafe fn vertical(
+        &self,
+        first: *const u8,
+        stride: usize,
+        weights: &[i16],
+        words: &mut [i16],
+        len: usize,
+    ) {
+        for (x, word) in words[..len].iter_mut().enumerate() {
+            let mut sum = 1 << 7;
+            for (row, &weight) in weights.iter().enumerate() {
+                // SAFETY: `x < len`, and the caller vouches for `len` bytes in each row.
+                let sample = unsafe { first.add(row * stride + x).read() };
+                sum += i32::from(weight) * i32::from(sample);
+            }
+            *word = (sum >> 8).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        }
+    }
+
+    unsafe fn horizontal(&self, words: &[i16], taps: &Taps, constant: i32, target: *mut u8) {
+        for x in 0..taps.destination() {
+            let window = taps.window(x);
+            let words = &words[window.start..][..window.weights.len()];
+            let products =
+                words.iter().zip(window.weights).map(|(&w, &v)| i32::from(w) * i32::from(v));
+            let sum = constant + products.sum::<i32>();
+            // SAFETY: the caller vouches for a byte for each window.
+            unsafe { target.add(x).write((sum >> 20).clamp(0, 255) as u8) };
+        }
+    }
+
+    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
+        interleave::split(interleaved, lines, pitch);
+    }
+
+    unsafe fn merge(
+        &self,
+        lines: *const u8,
+        pitch: usize,
+        channels: usize,
+        width: usize,
+        target: *mut u8,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { interleave::merge(lines, pitch, channels, width, target) };
+    }
+}
