@@ -43,9 +43,9 @@ pub trait Device: Send + Sync {
 
 /// A device made ready for one stream.
 pub trait Resizer: Send + Sync {
-    /// Into how many bands a frame may be cut before a band's work is no longer worth waking a lane
-    /// for. One: never cut.
-    fn max_bands(&self) -> u32;
+    /// How many lanes are worth waking for one frame: into so many bands it may be cut. Zero: its work
+    /// is less than a lane takes to wake, so the thread that has the frame does it at once.
+    fn worth(&self) -> u32;
 
     /// Resizes one band of the slot's input frame into the same band of its output frame. Every output
     /// row belongs to one band, so bands may run at the same time. The result does not depend on how

@@ -1,4 +1,19 @@
-//! The daemon as a library.
+//! The `resized` daemon as a library: what its binary runs as a process of its own, and what other
+//! programs may embed.
+//!
+//! One frame walks through these files in this order: [`server`] accepts a client, whose `session`
+//! checks each submitted slot and makes a `job` of it; the `scheduler` queues jobs fairly over
+//! clients; a lane of a [`device`] takes the job, resizes the frame where it lies by the taps of
+//! [`filter`], and writes the completion to the client's socket itself.
 
 pub mod device;
 pub mod filter;
+pub mod server;
+
+mod job;
+mod metrics;
+mod quota;
+mod scheduler;
+mod session;
+
+pub use server::{Daemon, Devices, Listener, Options, Peers, Server, ServerError};

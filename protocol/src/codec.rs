@@ -61,8 +61,8 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Bytes that [`space`](Self::space) offers at the least.
-    const READ: usize = 4096;
+    /// Bytes that [`fill`](Self::fill) makes room for.
+    pub const READ: usize = 4096;
 
     /// An inbox without bytes.
     pub fn new() -> Self {

@@ -258,6 +258,12 @@ pub enum Refusal {
         /// The version in the hello.
         client: u16,
     },
+    /// The daemon serves its own user and root only.
+    #[error("the daemon does not serve user {uid}: it was started with --peers owner")]
+    User {
+        /// The client's user.
+        uid: u32,
+    },
     /// The source frame can't be laid out.
     #[error("source frame: {0}")]
     Source(FrameError),

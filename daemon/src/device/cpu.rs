@@ -35,8 +35,12 @@ const NAME: &str = "cpu";
 /// Environment variable that caps the level: `scalar` or `avx2`. Anything else caps nothing.
 pub const LEVEL_VARIABLE: &str = "RESIZED_CPU";
 
-/// Source and destination pixels that are worth waking a lane for.
+/// Source and destination pixels that a band should have: some 20 us of work, where waking a lane for
+/// it takes about 4.
 const PIXELS_PER_BAND: u64 = 1 << 16;
+
+/// Source and destination pixels below which no lane is worth waking at all.
+const PIXELS_AT_ONCE: u64 = 1 << 13;
 
 /// Which instructions the kernels use. All levels give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,17 +134,19 @@ struct CpuResizer<K: Kernel> {
     kernel: K,
     ring: RingLayout,
     planes: Vec<PlanePlan<K::Windows>>,
-    max_bands: u32,
+    worth: u32,
 }
 
 impl<K: Kernel> CpuResizer<K> {
     /// `ring` must be the spec's own.
     fn new(kernel: K, spec: &StreamSpec, ring: &RingLayout) -> Self {
         let (source, destination) = (spec.source.extent, spec.destination.extent);
-        let bands = (source.pixels() + destination.pixels()) / PIXELS_PER_BAND;
-        let max_bands = bands.clamp(1, u64::from(destination.height)) as u32;
+        let worth = match source.pixels() + destination.pixels() {
+            ..PIXELS_AT_ONCE => 0,
+            pixels => (pixels / PIXELS_PER_BAND).clamp(1, u64::from(destination.height)) as u32,
+        };
         let planes = plan::planes(&kernel, spec, ring);
-        Self { kernel, ring: ring.clone(), planes, max_bands }
+        Self { kernel, ring: ring.clone(), planes, worth }
     }
 
     /// Resizes the rows of `band` in one plane.
@@ -224,8 +230,8 @@ impl<K: Kernel> CpuResizer<K> {
 }
 
 impl<K: Kernel> Resizer for CpuResizer<K> {
-    fn max_bands(&self) -> u32 {
-        self.max_bands
+    fn worth(&self) -> u32 {
+        self.worth
     }
 
     fn resize(

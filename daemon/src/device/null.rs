@@ -24,8 +24,8 @@ impl Device for Null {
 }
 
 impl Resizer for Null {
-    fn max_bands(&self) -> u32 {
-        1
+    fn worth(&self) -> u32 {
+        0
     }
 
     fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {

@@ -326,12 +326,13 @@ fn what_is_laid_out_otherwise_is_refused() {
 }
 
 #[test]
-fn only_frames_worth_it_are_cut() {
-    let bands = |from, to| {
+fn only_frames_worth_it_are_cut_or_wake_a_lane() {
+    let worth = |from, to| {
         let ring = Ring::new(spec(PixelFormat::Gray8, Filter::Area, from, to));
-        Cpu::new(4).open(&ring.spec, &ring.layout).unwrap().max_bands()
+        Cpu::new(4).open(&ring.spec, &ring.layout).unwrap().worth()
     };
-    assert_eq!(bands((320, 180), (64, 36)), 1);
-    assert_eq!(bands((1920, 1080), (640, 360)), 35);
-    assert_eq!(bands((16_384, 64), (1000, 2)), 2);
+    assert_eq!(worth((64, 64), (32, 32)), 0);
+    assert_eq!(worth((320, 180), (64, 36)), 1);
+    assert_eq!(worth((1920, 1080), (640, 360)), 35);
+    assert_eq!(worth((16_384, 64), (1000, 2)), 2);
 }

@@ -1,0 +1,291 @@
+//! What the daemon costs beside its kernels: `cargo bench -p resized --bench ipc`.
+//!
+//! Every figure stands beside its yardstick, taken in turns with it in this run; ratios are medians
+//! over the turns. The daemon is a process of its own, and so are the clients of the throughput rows.
+//! Prints a table and writes `target/bench/ipc.json`.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use resized::device::cpu::Cpu;
+use resized::device::{Band, Device, Scratch};
+use resized_client::{Client, Endpoint, Extent, Filter, FrameSpec, PixelFormat, StreamSpec};
+use resized_protocol::shm::{Region, RingLayout, SlotMemory};
+
+const TURNS: usize = 7;
+const ROUNDS: usize = 4_000;
+const CLIENTS: usize = 4;
+/// Bytes of a submit and of a completion of one slot.
+const MESSAGE: usize = 32;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("echo") => echo(Path::new(&arguments[2])),
+        Some("client") => client(&arguments[2], arguments[3].parse().unwrap()),
+        _ => bench(),
+    }
+}
+
+fn bench() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rows = vec![round_trip(dir.path())];
+    rows.push(tax(dir.path()));
+    rows.extend(flat(dir.path()));
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench");
+    std::fs::create_dir_all(&target).unwrap();
+    std::fs::write(target.join("ipc.json"), format!("[{}]\n", rows.join(",\n "))).unwrap();
+}
+
+/// The daemon as a process of its own.
+struct Daemon {
+    process: Child,
+    endpoint: String,
+}
+
+impl Daemon {
+    fn start(dir: &Path, devices: &str) -> Self {
+        let socket = dir.join(format!("{devices}.sock"));
+        let process = Command::new(env!("CARGO_BIN_EXE_resized"))
+            .args(["--devices", devices, "--socket"])
+            .arg(&socket)
+            .env("RESIZED_LOG", "warn")
+            .spawn()
+            .unwrap();
+        while UnixStream::connect(&socket).is_err() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Self { process, endpoint: format!("unix:{}", socket.display()) }
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(&self.endpoint.parse::<Endpoint>().unwrap()).unwrap()
+    }
+
+    /// Resident KiB and open descriptors.
+    fn size(&self) -> (u64, usize) {
+        let process = PathBuf::from(format!("/proc/{}", self.process.id()));
+        let status = std::fs::read_to_string(process.join("status")).unwrap();
+        // Anonymous memory: what the rings share is counted by whoever has them open.
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        let resident = line.trim().trim_end_matches(" kB").parse().unwrap();
+        (resident, std::fs::read_dir(process.join("fd")).unwrap().count())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+fn spec(slots: u32) -> StreamSpec {
+    let source = FrameSpec::new(PixelFormat::I420, Extent::new(1920, 1080));
+    StreamSpec { slots, filter: Filter::Bicubic, ..StreamSpec::new(source, Extent::new(640, 360)) }
+}
+
+/// One frame at a time through a daemon that does nothing with it, beside bare messages of the same
+/// size between two processes.
+fn round_trip(dir: &Path) -> String {
+    let daemon = Daemon::start(dir, "null");
+    let stream = daemon.connect().open(&spec(1)).unwrap();
+    let path = dir.join("echo.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut peer =
+        Command::new(std::env::current_exe().unwrap()).arg("echo").arg(&path).spawn().unwrap();
+    let mut socket = listener.accept().unwrap().0;
+
+    let mut turns = Vec::new();
+    for _ in 0..TURNS {
+        let bare = percentiles(|| {
+            let mut message = [0; MESSAGE];
+            socket.write_all(&message).unwrap();
+            socket.read_exact(&mut message).unwrap();
+        });
+        let ours = percentiles(|| drop(stream.loan().unwrap().submit().unwrap().wait().unwrap()));
+        turns.push((bare, ours));
+    }
+    drop(socket);
+    peer.wait().unwrap();
+    let [bare, ours] =
+        [median(turns.iter().map(|turn| turn.0.0)), median(turns.iter().map(|turn| turn.1.0))];
+    let p50 = median(turns.iter().map(|(bare, ours)| ours.0 / bare.0));
+    let p99 = median(turns.iter().map(|(bare, ours)| ours.1 / bare.1));
+    println!(
+        "one frame at a time, null device: p50 {ours:.1} us, bare ping-pong {bare:.1} us: {p50:.2}x (goal 2.0x), p99 {p99:.2}x"
+    );
+    format!(
+        r#"{{"figure":"round trip","ours_us":{ours:.2},"bare_us":{bare:.2},"p50_ratio":{p50:.3},"p99_ratio":{p99:.3}}}"#
+    )
+}
+
+/// p50 and p99 in microseconds.
+fn percentiles(mut round: impl FnMut()) -> (f64, f64) {
+    let mut times: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let begun = Instant::now();
+            round();
+            begun.elapsed().as_secs_f64() * 1e6
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    (times[ROUNDS / 2], times[ROUNDS * 99 / 100])
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Sends back whatever comes, until the other end is gone.
+fn echo(path: &Path) {
+    let mut socket = UnixStream::connect(path).unwrap();
+    let mut message = [0; MESSAGE];
+    while socket.read_exact(&mut message).is_ok() {
+        socket.write_all(&message).unwrap();
+    }
+}
+
+/// Frames a second of the kernels on all cores, in this process and through the daemon.
+fn tax(dir: &Path) -> String {
+    let daemon = Daemon::start(dir, "cpu");
+    let frames = 400;
+    let mut turns = Vec::new();
+    for _ in 0..TURNS {
+        turns.push((in_process(frames), through(&daemon, frames)));
+    }
+    let [bare, ours] =
+        [median(turns.iter().map(|turn| turn.0)), median(turns.iter().map(|turn| turn.1))];
+    let ratio = median(turns.iter().map(|(bare, ours)| ours / bare));
+    println!(
+        "1080p -> 640x360 I420 bicubic, {CLIENTS} clients: {ours:.0} frames/s, in process {bare:.0}: {:.1} % (goal 95 %)",
+        ratio * 100.0
+    );
+    format!(
+        r#"{{"figure":"tax","ours_fps":{ours:.1},"in_process_fps":{bare:.1},"ratio":{ratio:.4}}}"#
+    )
+}
+
+fn in_process(frames: usize) -> f64 {
+    let cores = thread::available_parallelism().unwrap().get();
+    let spec = spec(2 * CLIENTS as u32);
+    let ring = RingLayout::new(&spec).unwrap();
+    let (region, _descriptor) = Region::create(ring.len()).unwrap();
+    let resizer = Cpu::new(cores).open(&spec, &ring).unwrap();
+    let next = AtomicU32::new(0);
+    let run = |count: u32| {
+        let begun = Instant::now();
+        next.store(0, Ordering::Relaxed);
+        thread::scope(|scope| {
+            for _ in 0..cores {
+                scope.spawn(|| {
+                    let mut scratch = Scratch::default();
+                    loop {
+                        let frame = next.fetch_add(1, Ordering::Relaxed);
+                        if frame >= count {
+                            break;
+                        }
+                        let slot = SlotMemory::new(&region, &ring, frame % ring.slots()).unwrap();
+                        resizer.resize(slot, Band::WHOLE, &mut scratch).unwrap();
+                    }
+                });
+            }
+        });
+        begun.elapsed().as_secs_f64()
+    };
+    run(ring.slots());
+    frames as f64 / run(frames as u32)
+}
+
+/// Each client is a process; the clock runs from the moment all have their streams open.
+fn through(daemon: &Daemon, frames: usize) -> f64 {
+    let mut clients: Vec<Child> = (0..CLIENTS)
+        .map(|_| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["client", &daemon.endpoint, &(frames / CLIENTS).to_string()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let mut byte = [0];
+    for client in &mut clients {
+        client.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+    }
+    let begun = Instant::now();
+    for client in &mut clients {
+        client.stdin.as_mut().unwrap().write_all(&byte).unwrap();
+    }
+    for client in &mut clients {
+        client.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    for client in &mut clients {
+        client.wait().unwrap();
+    }
+    frames as f64 / seconds
+}
+
+/// Submits frames as fast as its two slots allow; says when it is ready, waits to be told, says when it
+/// is done.
+fn client(endpoint: &str, frames: usize) {
+    let client = Client::connect(&endpoint.parse().unwrap()).unwrap();
+    let stream = client.open(&spec(2)).unwrap();
+    let submit = || stream.loan().unwrap().submit().unwrap();
+    drop([submit(), submit()].map(|pending| pending.wait().unwrap()));
+    std::io::stdout().write_all(b"r").unwrap();
+    std::io::stdout().flush().unwrap();
+    std::io::stdin().read_exact(&mut [0]).unwrap();
+    let mut before = submit();
+    for _ in 1..frames {
+        let next = submit();
+        drop(before.wait().unwrap());
+        before = next;
+    }
+    drop(before.wait().unwrap());
+    std::io::stdout().write_all(b"d").unwrap();
+}
+
+/// Memory and descriptors of the daemon over many frames and many streams.
+fn flat(dir: &Path) -> [String; 2] {
+    let daemon = Daemon::start(dir, "cpu");
+    let small = StreamSpec::new(
+        FrameSpec::new(PixelFormat::I420, Extent::new(320, 180)),
+        Extent::new(160, 90),
+    );
+    let resize = |stream: &resized_client::Stream, frames: usize| {
+        (0..frames).for_each(|_| drop(stream.loan().unwrap().submit().unwrap().wait().unwrap()));
+    };
+    let client = daemon.connect();
+    let stream = client.open(&small).unwrap();
+    resize(&stream, 1_000);
+    let before = daemon.size();
+    resize(&stream, 10_000);
+    let frames = report("10,000 frames", before, daemon.size());
+    drop(stream);
+    (0..20).for_each(|_| resize(&client.open(&small).unwrap(), 1));
+    client.stats().unwrap();
+    let before = daemon.size();
+    (0..200).for_each(|_| resize(&client.open(&small).unwrap(), 1));
+    client.stats().unwrap();
+    [frames, report("200 streams opened and closed", before, daemon.size())]
+}
+
+fn report(what: &str, before: (u64, usize), after: (u64, usize)) -> String {
+    println!(
+        "{what}: resident {} -> {} KiB, descriptors {} -> {}",
+        before.0, after.0, before.1, after.1
+    );
+    format!(
+        r#"{{"figure":"{what}","resident_kib":[{},{}],"descriptors":[{},{}]}}"#,
+        before.0, after.0, before.1, after.1
+    )
+}

@@ -1,0 +1,353 @@
+//! Owns the fair queue, and the threads of the devices' lanes that pull from it.
+//!
+//! Knows nothing of sockets or messages. Devices pull: a lane that is free takes the next frame, so
+//! fast and slow devices are all busy and nobody predicts. The queue is deficit round robin over
+//! clients, cost in pixels (Shreedhar and Varghese, "Efficient Fair Queueing using Deficit Round
+//! Robin", SIGCOMM 1995). When more lanes are idle than frames wait, a frame is cut into bands; a frame
+//! whose work is less than a lane takes to wake does not wait for one.
+//!
+//! Invariants: a job pushed is completed or withdrawn exactly once; lanes end only when asked to and
+//! when nothing waits; a panic in a device fails its frame and nothing else.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use resized_protocol::message::{Completion, DeviceStats, Status};
+
+use crate::device::{Band, Device, DeviceError, Scratch};
+use crate::job::Job;
+use crate::metrics::{DeviceMetrics, nanoseconds};
+
+/// Pixels a client may have resized before the next one's turn: about half a 1080p frame.
+const QUANTUM: u64 = 1 << 20;
+
+/// Identifies a client in the queue; never used again in the life of a daemon.
+pub(crate) type ClientId = u64;
+
+/// The fair queue and the devices behind it.
+pub(crate) struct Scheduler {
+    devices: Vec<Box<dyn Device>>,
+    metrics: Vec<DeviceMetrics>,
+    queue: Mutex<Queue>,
+    /// Wakes idle lanes, for each device.
+    wake: Vec<Condvar>,
+    /// For frames that are resized by the thread that submits them.
+    scratch: Mutex<Scratch>,
+}
+
+/// The threads of all lanes.
+pub(crate) struct Lanes {
+    scheduler: Arc<Scheduler>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    clients: HashMap<ClientId, Waiting>,
+    /// Clients with jobs waiting, the next one first.
+    turns: VecDeque<ClientId>,
+    /// Jobs waiting, of all clients.
+    waiting: usize,
+    /// In the order of the devices.
+    lanes: Vec<DeviceLanes>,
+    stopping: bool,
+}
+
+/// One client's part of the queue.
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// Pixels it may still have resized in its turn.
+    deficit: u64,
+}
+
+#[derive(Default)]
+struct DeviceLanes {
+    /// Lanes that sleep and were not called.
+    idle: usize,
+    /// Lanes that were called and have not yet woken.
+    called: usize,
+    /// Bands of frames that a lane of this device has begun.
+    bands: VecDeque<Task>,
+}
+
+/// What a lane does next.
+struct Task {
+    frame: Arc<Started>,
+    band: Band,
+}
+
+/// A frame that a device has taken.
+struct Started {
+    job: Job,
+    device: usize,
+    taken: Instant,
+    unfinished: AtomicU32,
+    failed: AtomicBool,
+}
+
+impl Scheduler {
+    /// Starts a thread for each lane of each device.
+    pub(crate) fn start(devices: Vec<Box<dyn Device>>) -> std::io::Result<Lanes> {
+        let queue = Queue {
+            lanes: devices.iter().map(|_| DeviceLanes::default()).collect(),
+            ..Queue::default()
+        };
+        let scheduler = Arc::new(Self {
+            metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
+            wake: devices.iter().map(|_| Condvar::new()).collect(),
+            queue: Mutex::new(queue),
+            scratch: Mutex::default(),
+            devices,
+        });
+        let mut lanes = Lanes { scheduler: Arc::clone(&scheduler), threads: Vec::new() };
+        for (index, device) in scheduler.devices.iter().enumerate() {
+            for lane in 0..device.lanes() {
+                let scheduler = Arc::clone(&scheduler);
+                let name = format!("{}-{lane}", device.name());
+                let run = move || scheduler.run_lane(index);
+                lanes.threads.push(thread::Builder::new().name(name).spawn(run)?);
+            }
+        }
+        Ok(lanes)
+    }
+
+    pub(crate) fn devices(&self) -> &[Box<dyn Device>] {
+        &self.devices
+    }
+
+    /// Figures of every device, in their order.
+    pub(crate) fn stats(&self) -> Vec<DeviceStats> {
+        let devices = self.devices.iter().zip(&self.metrics);
+        devices.map(|(device, metrics)| metrics.read(device.name())).collect()
+    }
+
+    /// Jobs that wait for a device.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
+    /// Queues jobs of one stream of a client, in this order. Jobs too small for a lane are done before
+    /// it returns, as long as nobody else's wait.
+    pub(crate) fn push(&self, client: ClientId, jobs: impl ExactSizeIterator<Item = Job>) {
+        let mut jobs = jobs.peekable();
+        let device = jobs.peek().and_then(|job| self.immediate_device(job));
+        if let Some(device) = device.filter(|_| self.waiting() == 0) {
+            let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            for job in jobs {
+                let frame = Arc::new(Started::new(job, device, 1));
+                self.work(&Task { frame, band: Band::WHOLE }, &mut scratch);
+            }
+            return;
+        }
+        let mut queue = self.lock();
+        let mut wanted = jobs.len();
+        queue.push(client, jobs);
+        for device in 0..self.devices.len() {
+            wanted -= self.call(&mut queue, device, wanted);
+        }
+    }
+
+    /// A device for which the job is not worth waking a lane.
+    fn immediate_device(&self, job: &Job) -> Option<usize> {
+        (0..self.devices.len()).find(|&device| job.resizer(device).worth() == 0)
+    }
+
+    /// Takes back the waiting jobs of a client that match.
+    pub(crate) fn withdraw(
+        &self,
+        client: ClientId,
+        matches: impl Fn(&Job) -> bool,
+    ) -> VecDeque<Job> {
+        self.lock().withdraw(client, matches)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes up to `wanted` idle lanes of a device; returns how many.
+    fn call(&self, queue: &mut Queue, device: usize, wanted: usize) -> usize {
+        let lanes = &mut queue.lanes[device];
+        let called = wanted.min(lanes.idle);
+        lanes.idle -= called;
+        lanes.called += called;
+        (0..called).for_each(|_| self.wake[device].notify_one());
+        called
+    }
+
+    fn run_lane(&self, device: usize) {
+        let mut scratch = Scratch::default();
+        while let Some(task) = self.pull(device) {
+            self.work(&task, &mut scratch);
+        }
+    }
+
+    /// The next task for a lane of this device; sleeps until there is one. `None`: stop.
+    fn pull(&self, device: usize) -> Option<Task> {
+        let mut queue = self.lock();
+        loop {
+            if let Some(task) = queue.lanes[device].bands.pop_front() {
+                return Some(task);
+            }
+            if let Some(job) = queue.next() {
+                return Some(self.begin(&mut queue, job, device));
+            }
+            if queue.stopping {
+                return None;
+            }
+            queue.lanes[device].idle += 1;
+            while queue.lanes[device].called == 0 {
+                queue = self.wake[device].wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            queue.lanes[device].called -= 1;
+        }
+    }
+
+    /// Begins a frame: cuts it into bands if lanes would be idle otherwise, and returns the first.
+    fn begin(&self, queue: &mut Queue, job: Job, device: usize) -> Task {
+        let idle_for_each = queue.lanes[device].idle / (queue.waiting + 1);
+        let count = job.resizer(device).worth().min(idle_for_each as u32 + 1).max(1);
+        let frame = Arc::new(Started::new(job, device, count));
+        if count > 1 {
+            let task = |band| Task { frame: Arc::clone(&frame), band };
+            queue.lanes[device].bands.extend(Band::cut(count).skip(1).map(task));
+            self.call(queue, device, count as usize - 1);
+        }
+        Task { band: Band::cut(count).next().unwrap_or(Band::WHOLE), frame }
+    }
+
+    fn work(&self, task: &Task, scratch: &mut Scratch) {
+        let Task { frame, band } = task;
+        let begun = Instant::now();
+        let resize = || match frame.job.memory() {
+            Some(memory) => frame.job.resizer(frame.device).resize(memory, *band, scratch),
+            None => Err(DeviceError::Layout),
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(resize));
+        match &outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a frame failed"),
+            Err(_) => {
+                tracing::error!(device = self.devices[frame.device].name(), "a device panicked")
+            }
+        }
+        if !matches!(outcome, Ok(Ok(()))) {
+            frame.failed.store(true, Ordering::Relaxed);
+        }
+        self.metrics[frame.device].add_busy(begun.elapsed());
+        // Acquire and release: whoever is last has seen the others' pixels and failures.
+        if frame.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.finish(frame);
+        }
+    }
+
+    fn finish(&self, frame: &Started) {
+        let Started { job, device, taken, failed, .. } = frame;
+        let done = !failed.load(Ordering::Relaxed);
+        self.metrics[*device].add_frame(job.cost(), done);
+        job.complete(Completion {
+            stream: job.stream(),
+            slot: job.slot(),
+            status: if done { Status::Done } else { Status::Failed },
+            device: *device as u16,
+            queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
+            worked_ns: nanoseconds(taken.elapsed()),
+        });
+    }
+}
+
+impl Started {
+    fn new(job: Job, device: usize, bands: u32) -> Self {
+        Self {
+            job,
+            device,
+            taken: Instant::now(),
+            unfinished: AtomicU32::new(bands),
+            failed: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Queue {
+    fn push(&mut self, client: ClientId, jobs: impl ExactSizeIterator<Item = Job>) {
+        self.waiting += jobs.len();
+        let waiting = self.clients.entry(client).or_default();
+        if waiting.jobs.is_empty() && jobs.len() > 0 {
+            self.turns.push_back(client);
+        }
+        waiting.jobs.extend(jobs);
+    }
+
+    /// Takes the next job by deficit round robin.
+    fn next(&mut self) -> Option<Job> {
+        loop {
+            let client = *self.turns.front()?;
+            let waiting = self.clients.entry(client).or_default();
+            match waiting.jobs.front().map(Job::cost) {
+                None => self.end_turns(client),
+                Some(cost) if cost > waiting.deficit => {
+                    waiting.deficit += QUANTUM;
+                    self.turns.rotate_left(1);
+                }
+                Some(cost) => {
+                    waiting.deficit -= cost;
+                    let job = waiting.jobs.pop_front();
+                    if waiting.jobs.is_empty() {
+                        self.end_turns(client);
+                    }
+                    self.waiting -= 1;
+                    return job;
+                }
+            }
+        }
+    }
+
+    fn withdraw(&mut self, client: ClientId, matches: impl Fn(&Job) -> bool) -> VecDeque<Job> {
+        let Some(waiting) = self.clients.get_mut(&client) else {
+            return VecDeque::new();
+        };
+        let (withdrawn, kept): (VecDeque<_>, _) = waiting.jobs.drain(..).partition(matches);
+        waiting.jobs = kept;
+        self.waiting -= withdrawn.len();
+        if self.clients.get(&client).is_some_and(|waiting| waiting.jobs.is_empty()) {
+            self.end_turns(client);
+        }
+        withdrawn
+    }
+
+    /// Forgets a client that has nothing waiting, and with it what it has saved up.
+    fn end_turns(&mut self, client: ClientId) {
+        self.clients.remove(&client);
+        self.turns.retain(|&other| other != client);
+    }
+}
+
+impl Lanes {
+    pub(crate) const fn scheduler(&self) -> &Arc<Scheduler> {
+        &self.scheduler
+    }
+}
+
+impl Drop for Lanes {
+    /// Lets the lanes finish what waits, and ends them.
+    fn drop(&mut self) {
+        let scheduler = &self.scheduler;
+        let mut queue = scheduler.lock();
+        queue.stopping = true;
+        for device in 0..scheduler.devices.len() {
+            let idle = queue.lanes[device].idle;
+            scheduler.call(&mut queue, device, idle);
+        }
+        drop(queue);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a lane panicked");
+            }
+        }
+    }
+}

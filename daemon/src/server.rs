@@ -1,0 +1,249 @@
+//! Owns the daemon as a whole: accepts clients, gives each a session, and stops in good order.
+//!
+//! Knows no messages and no pixels. All sessions share one thread, the lanes have theirs. Invariant:
+//! a daemon that stops accepts nobody new, completes what was submitted, says goodbye, and leaves no
+//! thread and no socket behind; clients that do not read can delay that by [`PATIENCE`] at most.
+
+mod listener;
+
+use std::future::Future;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::unistd::geteuid;
+use thiserror::Error;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::device::Device;
+use crate::device::cpu::Cpu;
+use crate::device::null::Null;
+use crate::metrics::Metrics;
+use crate::quota::Budget;
+use crate::scheduler::{ClientId, Lanes, Scheduler};
+use crate::session::{Rights, Session, Shared};
+
+pub use listener::Listener;
+
+/// How long a stopping daemon waits for its clients to read their last messages.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pause after a failed accept: out of descriptors, say. Trying again at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Peers {
+    /// The daemon's own user, and root.
+    #[default]
+    Owner,
+    /// Everyone whom the socket's permissions let in.
+    Anyone,
+}
+
+/// What resizes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Devices {
+    /// Every core.
+    #[default]
+    Cpu,
+    /// Nothing: frames complete untouched. For measuring the rest.
+    Null,
+}
+
+/// How a daemon runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// What resizes.
+    pub devices: Devices,
+    /// Who may connect.
+    pub peers: Peers,
+    /// Allow rings in named segments, for clients of the daemon's own user.
+    pub allow_named_segments: bool,
+    /// Bytes of shared memory for all rings together; half the machine's memory if not given.
+    pub memory: Option<u64>,
+}
+
+/// Why a daemon can't start.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// A thread or the reactor could not be made.
+    #[error("can't start the daemon's threads: {0}")]
+    Threads(#[source] io::Error),
+    /// The socket could not be made.
+    #[error("can't listen at {path}: {source}")]
+    Listen {
+        /// The socket's path.
+        path: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Another daemon answers at the socket.
+    #[error("another daemon already answers at {0}")]
+    Taken(String),
+}
+
+/// A daemon inside this process, for programs that want one where none runs.
+///
+/// Dropping it stops it as a signal stops the daemon: what was submitted completes first.
+#[derive(Debug)]
+pub struct Server {
+    sockets: mpsc::UnboundedSender<UnixStream>,
+    /// Dropped to stop.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// A daemon on every core, reached by [`connect`](Self::connect) alone.
+    pub fn embedded() -> Result<Self, ServerError> {
+        Self::embedded_with(Options::default())
+    }
+
+    /// As [`embedded`](Self::embedded), with options.
+    pub fn embedded_with(options: Options) -> Result<Self, ServerError> {
+        let daemon = Daemon::new(options)?;
+        let (sockets, adopted) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel();
+        let runtime = runtime()?;
+        let serve = move || {
+            runtime.block_on(daemon.serve(None, adopted, async { drop(stopped.await) }));
+        };
+        let thread = thread::Builder::new()
+            .name("resized".into())
+            .spawn(serve)
+            .map_err(ServerError::Threads)?;
+        Ok(Self { sockets, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// A new connection: what a client takes in place of an endpoint.
+    pub fn connect(&self) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let gone = |_| io::Error::from(io::ErrorKind::ConnectionRefused);
+        self.sockets.send(ours).map_err(gone)?;
+        Ok(theirs)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the embedded daemon panicked");
+        }
+    }
+}
+
+/// A daemon that is ready to serve.
+pub struct Daemon {
+    options: Options,
+    shared: Arc<Shared>,
+    /// Joins the lanes when it is dropped.
+    _lanes: Lanes,
+}
+
+impl Daemon {
+    /// Starts the lanes of the devices.
+    pub fn new(options: Options) -> Result<Self, ServerError> {
+        let device: Box<dyn Device> = match options.devices {
+            Devices::Cpu => {
+                Box::new(Cpu::new(thread::available_parallelism().map_or(1, usize::from)))
+            }
+            Devices::Null => Box::new(Null),
+        };
+        let lanes = Scheduler::start(vec![device]).map_err(ServerError::Threads)?;
+        let shared = Arc::new(Shared {
+            scheduler: Arc::clone(lanes.scheduler()),
+            budget: Arc::new(Budget::new(options.memory)),
+            metrics: Metrics::default(),
+        });
+        Ok(Self { options, shared, _lanes: lanes })
+    }
+
+    /// Serves on the calling thread until `stop` is over, and then those who are connected until what
+    /// they submitted is done. `stop` runs in a tokio runtime.
+    pub fn run(
+        self,
+        listener: Listener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ServerError> {
+        let (_none, adopted) = mpsc::unbounded_channel();
+        runtime()?.block_on(self.serve(Some(listener), adopted, stop));
+        Ok(())
+    }
+
+    async fn serve(
+        self,
+        listener: Option<Listener>,
+        mut adopted: mpsc::UnboundedReceiver<UnixStream>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let accepting = match listener.as_ref().map(Listener::accepting).transpose() {
+            Ok(accepting) => accepting,
+            Err(error) => return tracing::error!(%error, "the socket can't be used"),
+        };
+        let (stopping, stopped) = watch::channel(false);
+        let mut sessions = JoinSet::new();
+        let mut next_client: ClientId = 0;
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let socket = tokio::select! {
+                accepted = accept(accepting.as_ref()) => accepted,
+                Some(socket) = adopted.recv() => Ok(socket),
+                Some(_) = sessions.join_next() => continue,
+                () = &mut stop => break,
+            };
+            match socket.and_then(|socket| self.session(next_client, socket)) {
+                Ok(session) => {
+                    sessions.spawn(session.run(stopped.clone()));
+                    next_client += 1;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a client could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop((accepting, listener));
+        stopping.send_replace(true);
+        let over = async { while sessions.join_next().await.is_some() {} };
+        if tokio::time::timeout(PATIENCE, over).await.is_err() {
+            tracing::warn!(sessions = sessions.len(), "clients did not read their last messages");
+        }
+    }
+
+    fn session(&self, client: ClientId, socket: UnixStream) -> io::Result<Session> {
+        let rights = self.rights(&socket)?;
+        Session::new(client, rights, socket, Arc::clone(&self.shared))
+    }
+
+    /// What the user at the other end of the socket may do (SO_PEERCRED, see unix(7)).
+    fn rights(&self, socket: &UnixStream) -> io::Result<Rights> {
+        let uid = getsockopt(socket, PeerCredentials)?.uid();
+        let own = uid == geteuid().as_raw();
+        Ok(Rights {
+            uid,
+            welcome: own || uid == 0 || self.options.peers == Peers::Anyone,
+            named_segments: own && self.options.allow_named_segments,
+        })
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, ServerError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Threads)
+}
+
+async fn accept(listener: Option<&UnixListener>) -> io::Result<UnixStream> {
+    match listener {
+        Some(listener) => listener.accept().await?.0.into_std(),
+        None => std::future::pending().await,
+    }
+}

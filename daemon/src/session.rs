@@ -1,0 +1,345 @@
+//! Owns one client's conversation: checks what it asks, makes jobs of the slots it submits, answers.
+//!
+//! Knows the queue, never a device's work. Invariants: everything a client says is checked here, once,
+//! before anything is done about it; what a client holds is released when its session ends, whatever
+//! ends it; a client that does not read its answers is not read from, and stalls nobody else.
+
+mod outbox;
+mod watched;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use resized_protocol::VERSION;
+use resized_protocol::codec::Inbox;
+use resized_protocol::message::{
+    Completion, Features, Goodbye, MAX_NAME, Message, Refusal, Reply, Request, Stats, Status,
+    StreamSpec, Violation,
+};
+use thiserror::Error;
+use tokio::io::Interest;
+use tokio::sync::watch::Receiver;
+
+use crate::job::{Invitation, Job, Stream};
+use crate::metrics::{Counted, Metrics};
+use crate::quota::{Budget, MAX_STREAMS};
+use crate::scheduler::{ClientId, Scheduler};
+use outbox::Outbox;
+use watched::{Watched, watch};
+
+/// What all sessions of a daemon share.
+pub(crate) struct Shared {
+    pub(crate) scheduler: Arc<Scheduler>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) metrics: Metrics,
+}
+
+/// What this client may do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rights {
+    /// Its user.
+    pub(crate) uid: u32,
+    /// Resize at all.
+    pub(crate) welcome: bool,
+    /// Have rings in named segments.
+    pub(crate) named_segments: bool,
+}
+
+/// One client's conversation.
+pub(crate) struct Session {
+    client: ClientId,
+    rights: Rights,
+    shared: Arc<Shared>,
+    /// Non-blocking, and watched for reading only.
+    socket: Watched,
+    inbox: Inbox,
+    outbox: Arc<Outbox>,
+    /// The features agreed on, once the client has said hello.
+    features: Option<Features>,
+    streams: HashMap<u32, Arc<Stream>>,
+    next_stream: u32,
+    _counted: Counted,
+}
+
+/// Why a session ends.
+#[derive(Debug, Error)]
+enum End {
+    #[error("the client hung up")]
+    HungUp,
+    #[error("the client was refused")]
+    Refused,
+    #[error("the daemon stops")]
+    Stopping,
+    #[error("violation: {0}")]
+    Violation(#[from] Violation),
+    #[error("socket: {0}")]
+    Socket(#[from] io::Error),
+}
+
+impl Session {
+    pub(crate) fn new(
+        client: ClientId,
+        rights: Rights,
+        socket: UnixStream,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let socket = Arc::new(socket);
+        let outbox = Arc::new(Outbox::new(Arc::clone(&socket)));
+        Ok(Self {
+            client,
+            rights,
+            socket: watch(socket, Interest::READABLE)?,
+            inbox: Inbox::new(),
+            outbox,
+            features: None,
+            streams: HashMap::new(),
+            next_stream: 0,
+            _counted: shared.metrics.sessions.count(),
+            shared,
+        })
+    }
+
+    /// Talks until the client hangs up or breaks the protocol, or `stop` turns true; then says goodbye
+    /// and lets go of everything.
+    pub(crate) async fn run(mut self, mut stop: Receiver<bool>) {
+        let end = match self.serve(&mut stop).await {
+            Err(End::Stopping) => self.drain().await,
+            Err(end) => end,
+            Ok(never) => match never {},
+        };
+        match &end {
+            End::Violation(violation) => {
+                tracing::warn!(client = self.client, uid = self.rights.uid, %violation, "hung up");
+                self.outbox.post(&Message::Goodbye(Goodbye::Violation(*violation)), None);
+            }
+            End::Stopping => self.outbox.post(&Message::Goodbye(Goodbye::Stopping), None),
+            End::HungUp | End::Refused | End::Socket(_) => {}
+        }
+        // Only a client that drains has time to read all of it; the others get what their socket takes.
+        if matches!(end, End::Stopping) {
+            let _ = self.outbox.flush().await;
+        }
+        tracing::debug!(client = self.client, %end, "session over");
+    }
+
+    async fn serve(&mut self, stop: &mut Receiver<bool>) -> Result<Infallible, End> {
+        loop {
+            while let Some(request) = self.inbox.pop().map_err(Violation::Codec)? {
+                self.answer(request).await?;
+            }
+            let outbox = Arc::clone(&self.outbox);
+            let may_read = !outbox.is_congested();
+            tokio::select! {
+                read = self.read(), if may_read => if read? == 0 { return Err(End::HungUp) },
+                sent = outbox.send_waiting() => sent?,
+                _ = stop.wait_for(|&stop| stop) => return Err(End::Stopping),
+            }
+        }
+    }
+
+    /// Finishes what was submitted until now.
+    async fn drain(&mut self) -> End {
+        loop {
+            match self.inbox.pop().map_err(Violation::Codec) {
+                Ok(Some(request)) => {
+                    if let Err(end) = self.answer(request).await {
+                        return end;
+                    }
+                }
+                Ok(None) => match read(&mut self.inbox, self.socket.get_ref()) {
+                    Ok(0) => return End::HungUp,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => return error.into(),
+                },
+                Err(violation) => return violation.into(),
+            }
+        }
+        self.outbox.idle().await;
+        End::Stopping
+    }
+
+    /// Reads what has arrived into the inbox; waits for at least a byte. Zero: the client hung up.
+    async fn read(&mut self) -> io::Result<usize> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match read(&mut self.inbox, ready.get_inner()) {
+                // As much as there was: spare the read that would only say so.
+                Ok(len @ 1..Inbox::READ) => {
+                    ready.clear_ready();
+                    return Ok(len);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: Request) -> Result<(), End> {
+        if let Request::Hello { version, features, name } = request {
+            return self.hello(version, features, &name);
+        }
+        let features = self.features.ok_or(Violation::NoHello)?;
+        match request {
+            Request::Hello { .. } => Ok(()),
+            Request::Open { spec, named } => self.open(spec, named, features).await,
+            Request::Submit { stream, slots } => self.submit(stream, slots),
+            Request::Cancel { stream, slot } => self.cancel(stream, slot),
+            Request::Close { stream } => self.close(stream),
+            Request::Stats => {
+                self.reply(Reply::Stats(self.stats()));
+                Ok(())
+            }
+        }
+    }
+
+    fn hello(&mut self, version: u16, features: Features, name: &str) -> Result<(), End> {
+        if self.features.is_some() {
+            return Err(Violation::SecondHello.into());
+        }
+        let refusal = if version != VERSION {
+            Some(Refusal::Version { daemon: VERSION, client: version })
+        } else if !self.rights.welcome {
+            Some(Refusal::User { uid: self.rights.uid })
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            tracing::warn!(client = self.client, %refusal, "refused");
+            self.reply(Reply::Refused(refusal));
+            return Err(End::Refused);
+        }
+        let offered = match self.rights.named_segments {
+            true => Features::NAMED_SEGMENTS,
+            false => Features::default(),
+        };
+        let features = features.intersection(offered);
+        self.features = Some(features);
+        let name: String =
+            name.chars().filter(|letter| !letter.is_control()).take(MAX_NAME).collect();
+        tracing::debug!(client = self.client, uid = self.rights.uid, name, "hello");
+        let devices = self.shared.scheduler.devices().iter();
+        let devices = devices.map(|device| device.name().to_owned()).collect();
+        self.reply(Reply::Welcome { version: VERSION, features, devices });
+        Ok(())
+    }
+
+    async fn open(&mut self, spec: StreamSpec, named: bool, features: Features) -> Result<(), End> {
+        let reply = match self.try_open(spec, named, features).await {
+            Err(refusal) => {
+                tracing::info!(client = self.client, %refusal, "stream refused");
+                Reply::Refused(refusal)
+            }
+            Ok((number, stream, Invitation { backing, descriptor })) => {
+                let ring = stream.ring().clone();
+                self.streams.insert(number, Arc::new(stream));
+                let opened = Reply::Opened { stream: number, ring, backing };
+                self.outbox.post(&Message::Reply(opened), descriptor);
+                return Ok(());
+            }
+        };
+        self.reply(reply);
+        Ok(())
+    }
+
+    async fn try_open(
+        &mut self,
+        spec: StreamSpec,
+        named: bool,
+        features: Features,
+    ) -> Result<(u32, Stream, Invitation), Refusal> {
+        if named && !features.contains(Features::NAMED_SEGMENTS) {
+            return Err(Refusal::NamedSegments);
+        }
+        if self.streams.len() >= MAX_STREAMS as usize {
+            return Err(Refusal::Streams { max: MAX_STREAMS });
+        }
+        let number = self.next_stream;
+        self.next_stream = number.checked_add(1).ok_or(Refusal::Streams { max: u32::MAX })?;
+        let shared = Arc::clone(&self.shared);
+        // Zeroing pages takes milliseconds: not on the thread that all sessions share.
+        let open = move || {
+            let counted = shared.metrics.streams.count();
+            let devices = shared.scheduler.devices();
+            Stream::open(number, &spec, named, devices, &shared.budget, counted)
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
+        let (stream, invitation) = opened.map_err(|_| Refusal::Device)??;
+        Ok((number, stream, invitation))
+    }
+
+    fn submit(&mut self, number: u32, slots: Vec<u32>) -> Result<(), End> {
+        let stream = self.streams.get(&number).ok_or(Violation::UnknownStream(number))?;
+        if slots.is_empty() {
+            return Err(Violation::EmptySubmit.into());
+        }
+        for &slot in &slots {
+            match stream.take(slot) {
+                None => return Err(Violation::UnknownSlot { stream: number, slot }.into()),
+                Some(false) => return Err(Violation::SlotBusy { stream: number, slot }.into()),
+                Some(true) => {}
+            }
+        }
+        self.outbox.expect(slots.len());
+        let submitted = Instant::now();
+        let job = |slot| {
+            let sink = Arc::clone(&self.outbox);
+            Job::new(Arc::clone(stream), slot, submitted, sink)
+        };
+        self.shared.scheduler.push(self.client, slots.into_iter().map(job));
+        Ok(())
+    }
+
+    fn cancel(&mut self, stream: u32, slot: u32) -> Result<(), End> {
+        self.streams.get(&stream).ok_or(Violation::UnknownStream(stream))?;
+        let matches = |job: &Job| job.stream() == stream && job.slot() == slot;
+        for job in self.shared.scheduler.withdraw(self.client, matches) {
+            job.complete(Completion {
+                stream,
+                slot,
+                status: Status::Cancelled,
+                device: 0,
+                queued_ns: crate::metrics::nanoseconds(job.submitted().elapsed()),
+                worked_ns: 0,
+            });
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, stream: u32) -> Result<(), End> {
+        self.streams.remove(&stream).ok_or(Violation::UnknownStream(stream))?;
+        let withdrawn = self.shared.scheduler.withdraw(self.client, |job| job.stream() == stream);
+        self.outbox.forget(withdrawn.len());
+        self.reply(Reply::Closed { stream });
+        Ok(())
+    }
+
+    fn stats(&self) -> Stats {
+        Stats {
+            sessions: self.shared.metrics.sessions.read(),
+            streams: self.shared.metrics.streams.read(),
+            region_bytes: self.shared.budget.used(),
+            queued: self.shared.scheduler.waiting() as u64,
+            devices: self.shared.scheduler.stats(),
+        }
+    }
+
+    fn reply(&self, reply: Reply) {
+        self.outbox.post(&Message::Reply(reply), None);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.scheduler.withdraw(self.client, |_| true);
+    }
+}
+
+fn read(inbox: &mut Inbox, mut socket: &UnixStream) -> io::Result<usize> {
+    inbox.fill(|space| socket.read(space))
+}

@@ -1,0 +1,193 @@
+//! Owns the way out to one client: messages go straight into its socket, from whichever thread has
+//! them, and wait here only while the socket is full.
+//!
+//! Invariants: messages leave in the order in which they were posted; posting never blocks. What can
+//! wait is bounded: a completion for each slot in flight, and the answers to the requests that were
+//! read before the outbox was congested.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::sys::socket::MsgFlags;
+use resized_protocol::message::{Completion, Message};
+use resized_protocol::{codec, fdpass};
+use tokio::io::Interest;
+use tokio::sync::Notify;
+
+use super::watched::watch;
+use crate::job::Sink;
+
+/// Bytes waiting beyond which a client is not read from.
+const CONGESTED: usize = 64 * 1024;
+
+pub(super) struct Outbox {
+    /// Non-blocking.
+    socket: Arc<UnixStream>,
+    waiting: Mutex<Waiting>,
+    /// Something waits that did not before.
+    more: Notify,
+    /// Jobs whose completions are still to come.
+    in_flight: AtomicUsize,
+    /// `in_flight` has come down to zero.
+    idle: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<Outgoing>,
+    bytes: usize,
+    /// A message on its way, kept for its allocation.
+    buffer: Vec<u8>,
+    /// The socket has failed: nothing more is sent.
+    failed: bool,
+}
+
+/// The unsent rest of a message.
+struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+    descriptor: Option<OwnedFd>,
+}
+
+impl Outbox {
+    pub(super) fn new(socket: Arc<UnixStream>) -> Self {
+        Self {
+            socket,
+            waiting: Mutex::default(),
+            more: Notify::new(),
+            in_flight: AtomicUsize::new(0),
+            idle: Notify::new(),
+        }
+    }
+
+    /// Sends a message, and a descriptor beside it, or as much as the socket takes now.
+    pub(super) fn post(&self, message: &Message, descriptor: Option<OwnedFd>) {
+        let mut waiting = self.lock();
+        if waiting.failed {
+            return;
+        }
+        let mut bytes = std::mem::take(&mut waiting.buffer);
+        bytes.clear();
+        if let Err(error) = codec::encode(message, &mut bytes) {
+            // Only a reply can be too long, and only if this daemon has hundreds of devices.
+            tracing::error!(%error, "a message was not sent");
+            return;
+        }
+        let mut outgoing = Outgoing { bytes, sent: 0, descriptor };
+        if waiting.messages.is_empty() {
+            match self.send(&mut outgoing) {
+                Ok(true) => {
+                    waiting.buffer = outgoing.bytes;
+                    return;
+                }
+                Ok(false) => {}
+                // The session's next read will say the same, and end it.
+                Err(_) => return waiting.fail(),
+            }
+        }
+        waiting.bytes += outgoing.bytes.len();
+        waiting.messages.push_back(outgoing);
+        self.more.notify_one();
+    }
+
+    /// Sends what waits, as much as the socket takes, after waiting for both.
+    pub(super) async fn send_waiting(&self) -> io::Result<()> {
+        if self.lock().messages.is_empty() {
+            self.more.notified().await;
+        }
+        // A registration of its own, only while the socket is full: a lasting one would wake this
+        // thread each time the client reads.
+        let socket = watch(Arc::new(self.socket.try_clone()?), Interest::WRITABLE)?;
+        socket.writable().await?.retain_ready();
+        self.send_now()
+    }
+
+    /// Waits until nothing waits to be sent.
+    pub(super) async fn flush(&self) -> io::Result<()> {
+        while !self.lock().messages.is_empty() {
+            self.send_waiting().await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_congested(&self) -> bool {
+        self.lock().bytes > CONGESTED
+    }
+
+    /// Notes that this many completions will come.
+    pub(super) fn expect(&self, jobs: usize) {
+        self.in_flight.fetch_add(jobs, Ordering::Relaxed);
+    }
+
+    /// Notes that this many completions will not come.
+    pub(super) fn forget(&self, jobs: usize) {
+        if jobs > 0 && self.in_flight.fetch_sub(jobs, Ordering::Relaxed) == jobs {
+            self.idle.notify_one();
+        }
+    }
+
+    /// Waits until every completion has been posted.
+    pub(super) async fn idle(&self) {
+        while self.in_flight.load(Ordering::Relaxed) > 0 {
+            self.idle.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send_now(&self) -> io::Result<()> {
+        let mut waiting = self.lock();
+        while let Some(mut outgoing) = waiting.messages.pop_front() {
+            match self.send(&mut outgoing) {
+                Ok(true) => waiting.bytes -= outgoing.bytes.len(),
+                Ok(false) => {
+                    waiting.messages.push_front(outgoing);
+                    break;
+                }
+                Err(error) => {
+                    waiting.fail();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends as much of a message as the socket takes. Whether that was all of it.
+    fn send(&self, outgoing: &mut Outgoing) -> io::Result<bool> {
+        while outgoing.sent < outgoing.bytes.len() {
+            let rest = &outgoing.bytes[outgoing.sent..];
+            let descriptor = outgoing.descriptor.as_ref().map(OwnedFd::as_fd);
+            let sent = fdpass::send(&*self.socket, rest, descriptor, MsgFlags::MSG_DONTWAIT);
+            match sent {
+                Ok(sent) => {
+                    outgoing.sent += sent;
+                    outgoing.descriptor = None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Waiting {
+    fn fail(&mut self) {
+        *self = Self { failed: true, ..Self::default() };
+    }
+}
+
+impl Sink for Outbox {
+    fn completed(&self, completion: Completion) {
+        self.post(&Message::Completed(completion), None);
+        self.forget(1);
+    }
+}
