@@ -1,0 +1,175 @@
+//! Owns the command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+use resized_client::{Endpoint, Extent, Filter};
+
+/// Resize videos through the resized daemon, frame by frame, into JPEG files.
+///
+/// Instance K writes DIR/vid-instanceK/Frame00001.jpg, Frame00002.jpg, ... Where no daemon runs, one
+/// inside this process serves.
+#[derive(Parser)]
+#[command(version)]
+pub(crate) struct Args {
+    /// Videos to resize; several are dealt out over the instances in turn
+    #[arg(value_name = "VIDEO", required = true)]
+    pub(crate) videos: Vec<PathBuf>,
+
+    /// Copies to run at once, each a client of its own
+    #[arg(short = 'n', long, value_name = "N", default_value = "2")]
+    pub(crate) instances: NonZeroUsize,
+
+    /// Seconds from the start of one instance to the start of the next; fractions are allowed
+    #[arg(short = 'm', long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) interval: Duration,
+
+    /// Size of the pictures; 640x-1 or -1x360 keeps the aspect ratio
+    #[arg(short, long, value_name = "WxH", default_value = "640x360", allow_hyphen_values = true)]
+    pub(crate) size: Size,
+
+    /// Folder in which the instances' folders are made
+    #[arg(short, long, value_name = "DIR", default_value = "/tmp")]
+    pub(crate) output: PathBuf,
+
+    /// How pixels are resampled
+    #[arg(long, default_value = "bicubic")]
+    filter: FilterName,
+
+    /// JPEG quality
+    #[arg(long, value_name = "Q", default_value = "85",
+          value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub(crate) quality: i32,
+
+    /// Address of the daemon, such as unix:/run/resized/resized.sock [default: $RESIZED_ENDPOINT,
+    /// else the running service's, else a daemon inside this process]
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) connect: Option<Endpoint>,
+
+    /// Write the figures to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+impl Args {
+    /// The resampling filter.
+    pub(crate) fn filter(&self) -> Filter {
+        match self.filter {
+            FilterName::Nearest => Filter::Nearest,
+            FilterName::Bilinear => Filter::Bilinear,
+            FilterName::Bicubic => Filter::Bicubic,
+            FilterName::Lanczos3 => Filter::Lanczos3,
+            FilterName::Area => Filter::Area,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FilterName {
+    Nearest,
+    Bilinear,
+    Bicubic,
+    Lanczos3,
+    Area,
+}
+
+/// Size of the pictures, one side of which may follow from the video's aspect ratio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    Fixed(Extent),
+    Width(u32),
+    Height(u32),
+}
+
+impl Size {
+    /// The size for pictures from frames of `source`; a side that follows is rounded to the nearest.
+    pub(crate) fn of(self, source: Extent) -> Extent {
+        let follow = |side: u32, of: u32, to: u32| {
+            let exact = f64::from(side) * f64::from(to) / f64::from(of);
+            (exact.round() as u32).max(1) // a float that is too large saturates
+        };
+        match self {
+            Self::Fixed(extent) => extent,
+            Self::Width(width) => Extent::new(width, follow(width, source.width, source.height)),
+            Self::Height(height) => {
+                Extent::new(follow(height, source.height, source.width), height)
+            }
+        }
+    }
+}
+
+impl FromStr for Size {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let side = |text: &str| -> Result<Option<u32>> {
+            if text == "-1" {
+                return Ok(None);
+            }
+            let side = text.parse().with_context(|| format!("'{text}' is no number of pixels"))?;
+            ensure!(side > 0, "a picture has at least one pixel");
+            Ok(Some(side))
+        };
+        let (width, height) = text.split_once('x').context("write WIDTHxHEIGHT, like 640x360")?;
+        match (side(width)?, side(height)?) {
+            (Some(width), Some(height)) => Ok(Self::Fixed(Extent::new(width, height))),
+            (Some(width), None) => Ok(Self::Width(width)),
+            (None, Some(height)) => Ok(Self::Height(height)),
+            (None, None) => anyhow::bail!("one side must be given"),
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration> {
+    let seconds: f64 = text.parse().context("not a number of seconds")?;
+    Duration::try_from_secs_f64(seconds).context("not a length of time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_that_follows_is_rounded_to_the_nearest() {
+        let source = Extent::new(1920, 1080);
+        for (text, expected) in [
+            ("640x360", Extent::new(640, 360)),
+            ("640x-1", Extent::new(640, 360)),
+            ("-1x360", Extent::new(640, 360)),
+            ("101x-1", Extent::new(101, 57)),
+            ("1x-1", Extent::new(1, 1)),
+        ] {
+            assert_eq!(text.parse::<Size>().unwrap().of(source), expected, "{text}");
+        }
+        assert_eq!("1x-1".parse::<Size>().unwrap().of(Extent::new(9000, 1)), Extent::new(1, 1));
+    }
+
+    #[test]
+    fn sizes_without_meaning_are_refused() {
+        for text in ["", "640", "x", "0x1", "-1x-1", "-2x3", "1x2x3", "axb", "99999999999x1"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn intervals_may_be_fractions_but_not_negative() {
+        assert_eq!(seconds("0.25").unwrap(), Duration::from_millis(250));
+        for text in ["-1", "nan", "inf", "1e30", "soon"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_may_begin_with_a_minus() {
+        let args = Args::try_parse_from(["resize-videos", "clip", "-s", "-1x360"]).unwrap();
+        assert_eq!(args.size, Size::Height(360));
+    }
+}

@@ -1,0 +1,147 @@
+//! Owns a video file and its decoder: gives its frames one after the other.
+//!
+//! What is broken inside the file is skipped and counted; only a file that can't be opened is an error.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use ffmpeg_next::codec::{context::Context as Codec, decoder};
+use ffmpeg_next::error::EAGAIN;
+use ffmpeg_next::format::{self, context::Input};
+use ffmpeg_next::util::frame;
+use ffmpeg_next::{Dictionary, Error, Packet, ffi, log, media};
+
+/// Errors in a row after which a file is taken to be at its end.
+const MAX_ERRORS: u32 = 10_000;
+
+/// Sets FFmpeg up, once for the process. It prints nothing by itself: what it has to say about a file
+/// is counted or becomes an error.
+pub(crate) fn init() -> Result<()> {
+    ffmpeg_next::init().context("can't set FFmpeg up")?;
+    log::set_level(log::Level::Quiet);
+    Ok(())
+}
+
+/// A video that is being decoded.
+pub(crate) struct Video {
+    input: Input,
+    stream: usize,
+    decoder: decoder::Video,
+    frame: frame::Video,
+    drained: bool,
+    errors: u32,
+    skipped: u64,
+    total: Option<u64>,
+}
+
+impl Video {
+    /// Opens the best video stream of a file, to be decoded by `threads` threads.
+    pub(crate) fn open(path: &Path, threads: usize) -> Result<Self> {
+        Self::open_stream(path, threads).with_context(|| path.display().to_string())
+    }
+
+    fn open_stream(path: &Path, threads: usize) -> Result<Self> {
+        if path.to_str().is_none_or(|path| path.contains('\0')) {
+            return Err(anyhow!("FFmpeg only takes file names in UTF-8"));
+        }
+        let input = format::input(path)?;
+        let stream = input.streams().best(media::Type::Video).context("there is no video in it")?;
+        let codec = decoder::find(stream.parameters().id()).with_context(|| {
+            format!("FFmpeg has no decoder for {}", stream.parameters().id().name())
+        })?;
+        let mut context = Codec::from_parameters(stream.parameters())?.decoder();
+        context.set_packet_time_base(stream.time_base());
+        let mut options = Dictionary::new();
+        options.set("threads", &threads.to_string());
+        let decoder = context.open_as_with(codec, options)?.video()?;
+        let (index, total) = (stream.index(), expected_frames(&input, &stream));
+        Ok(Self {
+            input,
+            stream: index,
+            decoder,
+            frame: frame::Video::empty(),
+            drained: false,
+            errors: 0,
+            skipped: 0,
+            total,
+        })
+    }
+
+    /// How many frames the file says it has, or an estimate from its length.
+    pub(crate) fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// Packets and frames that could not be decoded so far.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The next frame.
+    pub(crate) fn next(&mut self) -> Option<&mut frame::Video> {
+        while self.errors < MAX_ERRORS {
+            match self.decoder.receive_frame(&mut self.frame) {
+                Ok(()) => {
+                    self.errors = 0;
+                    return Some(&mut self.frame);
+                }
+                Err(Error::Other { errno: EAGAIN }) if !self.drained => self.feed(),
+                Err(Error::Eof | Error::Other { errno: EAGAIN }) => return None,
+                Err(_) => self.skip(),
+            }
+        }
+        None
+    }
+
+    /// Gives the decoder a packet, or tells it that there are no more.
+    fn feed(&mut self) {
+        let sent = match self.packet() {
+            Some(packet) => self.decoder.send_packet(&packet),
+            None => {
+                self.drained = true;
+                self.decoder.send_eof()
+            }
+        };
+        if sent.is_err() {
+            self.skip();
+        }
+    }
+
+    /// The next packet of the stream.
+    fn packet(&mut self) -> Option<Packet> {
+        while self.errors < MAX_ERRORS {
+            let mut packet = Packet::empty();
+            match packet.read(&mut self.input) {
+                Ok(()) if packet.stream() == self.stream => return Some(packet),
+                Ok(()) => {}
+                Err(Error::Eof) => return None,
+                // The demuxer finds the next packet by itself.
+                Err(Error::InvalidData) => self.skip(),
+                Err(_) => {
+                    self.skip();
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn skip(&mut self) {
+        self.skipped += 1;
+        self.errors += 1;
+    }
+}
+
+fn expected_frames(input: &Input, stream: &format::stream::Stream<'_>) -> Option<u64> {
+    if let Ok(frames @ 1..) = u64::try_from(stream.frames()) {
+        return Some(frames);
+    }
+    let seconds = match (stream.duration(), input.duration()) {
+        (duration @ 1.., _) => duration as f64 * f64::from(stream.time_base()),
+        (_, duration @ 1..) => duration as f64 / f64::from(ffi::AV_TIME_BASE),
+        _ => return None,
+    };
+    let rate = f64::from(stream.avg_frame_rate());
+    let frames = (seconds * rate).round();
+    (frames.is_finite() && frames >= 1.0).then_some(frames as u64)
+}

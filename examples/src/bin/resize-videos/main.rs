@@ -1,0 +1,65 @@
+//! Resizes videos through the `resized` daemon, frame by frame, several copies at once, and says how
+//! fast that was.
+//!
+//! The walk of a frame: [`decode`] takes it from the video, [`picture`] brings it into a form that the
+//! daemon knows and writes it into a slot, [`instance`] submits the slot and waits for it, [`jpeg`]
+//! writes what came back to a file. [`progress`] and [`report`] tell the user; [`stop`] ends it early.
+
+mod args;
+mod daemon;
+mod decode;
+mod folder;
+mod instance;
+mod jpeg;
+mod picture;
+mod progress;
+mod report;
+mod stop;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::args::Args;
+use crate::daemon::Daemon;
+use crate::folder::Folder;
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::stop::Stop;
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("resize-videos: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<ExitCode> {
+    let stop = Stop::on_signals()?;
+    decode::init()?;
+
+    // What can be found out is found out now, before anything is made or removed.
+    for video in &args.videos {
+        decode::Video::open(video, 1)?;
+    }
+    if let Some(path) = &args.json {
+        report::check_writable(path)?;
+    }
+    let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
+    let folders = Folder::prepare(&args.output, args.instances.get())?;
+
+    let progress = Progress::new(args.quiet);
+    progress.say(&greeting);
+    let outcomes = instance::run_all(args, &daemon, folders, &progress, &stop);
+    stop.check()?;
+    let report = Report::new(&outcomes);
+    progress.say(&report.table());
+    if let Some(path) = &args.json {
+        report.write_json(path)?;
+    }
+    Ok(stop.signal().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal)))
+}

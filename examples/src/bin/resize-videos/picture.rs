@@ -1,0 +1,164 @@
+//! Owns the way from a decoded frame to one that the daemon knows: which format, which colour, and the
+//! copy into a slot.
+//!
+//! 4:2:0 and grey frames of eight bits are taken as they are; libswscale converts all others, at their
+//! own size.
+
+use anyhow::{Context, Result};
+use ffmpeg_next::color;
+use ffmpeg_next::format::Pixel;
+use ffmpeg_next::software::scaling::{self, Flags};
+use ffmpeg_next::util::chroma::Location;
+use ffmpeg_next::util::frame;
+use resized_client::{Extent, FrameSpec, PixelFormat, Range, Siting, Slot};
+
+/// Turns frames into pictures; keeps what converting the last one took, for the next.
+#[derive(Default)]
+pub(crate) struct Converter {
+    scaler: Option<scaling::Context>,
+    converted: Option<frame::Video>,
+}
+
+/// A frame that the daemon knows.
+pub(crate) struct Picture<'a> {
+    frame: &'a frame::Video,
+    spec: FrameSpec,
+}
+
+impl Converter {
+    /// The frame as a picture.
+    pub(crate) fn picture<'a>(&'a mut self, frame: &'a frame::Video) -> Result<Picture<'a>> {
+        let family = Family::of(frame.format());
+        let spec = FrameSpec {
+            format: family.format(),
+            extent: Extent::new(frame.width(), frame.height()),
+            range: family.range(frame.color_range()),
+            siting: siting(frame),
+        };
+        if frame.format() == family.pixel() && !is_upside_down(frame) {
+            return Ok(Picture { frame, spec });
+        }
+        let frame = self.convert(frame, family.pixel())?;
+        Ok(Picture { frame, spec })
+    }
+
+    fn convert(&mut self, frame: &frame::Video, target: Pixel) -> Result<&frame::Video> {
+        let (pixel, width, height) = (frame.format(), frame.width(), frame.height());
+        let wanted = scaling::context::Definition { format: pixel, width, height };
+        if self
+            .scaler
+            .as_ref()
+            .is_none_or(|scaler| *scaler.input() != wanted || scaler.output().format != target)
+        {
+            let flags = Flags::BICUBIC | Flags::ACCURATE_RND | Flags::FULL_CHR_H_INP;
+            let scaler = scaling::Context::get(pixel, width, height, target, width, height, flags)
+                .with_context(|| format!("FFmpeg can't convert {pixel:?} frames"))?;
+            self.scaler = Some(scaler);
+            self.converted = None;
+        }
+        let converted = self.converted.get_or_insert_with(frame::Video::empty);
+        if let Some(scaler) = &mut self.scaler {
+            scaler.run(frame, converted).with_context(|| format!("converting {pixel:?} frames"))?;
+        }
+        Ok(converted)
+    }
+}
+
+impl Picture<'_> {
+    /// What it is.
+    pub(crate) fn spec(&self) -> FrameSpec {
+        self.spec
+    }
+
+    /// Writes it into a slot of a stream with this picture's spec.
+    pub(crate) fn copy_to(&self, slot: &mut Slot) {
+        for index in 0..slot.layout().planes().len() {
+            let plane = slot.layout().planes()[index];
+            let (from, from_stride) = (self.frame.data(index), self.frame.stride(index));
+            let to = slot.plane_mut(index);
+            if from_stride == plane.stride {
+                let bytes = to.len().min(from.len());
+                to[..bytes].copy_from_slice(&from[..bytes]);
+                continue;
+            }
+            let rows = to.chunks_exact_mut(plane.stride).zip(from.chunks(from_stride));
+            for (to, from) in rows {
+                to[..plane.row_bytes()].copy_from_slice(&from[..plane.row_bytes()]);
+            }
+        }
+    }
+}
+
+/// Formats that end as the same one.
+#[derive(Clone, Copy)]
+enum Family {
+    Gray,
+    /// Luma and chroma; a tag tells the range.
+    Yuv,
+    /// Luma and chroma; FFmpeg says by the format itself that the range is full.
+    FullYuv,
+    Rgb,
+}
+
+impl Family {
+    fn of(pixel: Pixel) -> Self {
+        let name = pixel.descriptor().map_or("", |descriptor| descriptor.name());
+        let begins_with = |starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
+        if begins_with(&["gray", "mono", "ya"]) {
+            Self::Gray
+        } else if begins_with(&["yuvj"]) {
+            Self::FullYuv
+        } else if begins_with(&[
+            "yu", "yv", "y2", "uy", "vuy", "ayuv", "nv", "p0", "p2", "p4", "xv",
+        ]) {
+            Self::Yuv
+        } else {
+            Self::Rgb
+        }
+    }
+
+    /// FFmpeg's name of the format they end as. Between formats of one range libswscale leaves the
+    /// samples' range alone; from RGB it makes the range that the name says.
+    fn pixel(self) -> Pixel {
+        match self {
+            Self::Gray => Pixel::GRAY8,
+            Self::Yuv => Pixel::YUV420P,
+            Self::FullYuv | Self::Rgb => Pixel::YUVJ420P,
+        }
+    }
+
+    /// The daemon's name of that.
+    fn format(self) -> PixelFormat {
+        match self {
+            Self::Gray => PixelFormat::Gray8,
+            Self::Yuv | Self::FullYuv | Self::Rgb => PixelFormat::I420,
+        }
+    }
+
+    /// The range it then has.
+    fn range(self, tag: color::Range) -> Range {
+        match (self, tag) {
+            (Self::FullYuv | Self::Rgb, _) | (_, color::Range::JPEG) => Range::Full,
+            (Self::Gray, color::Range::Unspecified) => Range::Full,
+            (Self::Gray | Self::Yuv, _) => Range::Limited,
+        }
+    }
+}
+
+/// Where the chroma samples lie, after a conversion too.
+fn siting(frame: &frame::Video) -> Siting {
+    let halved = frame.format().descriptor().is_some_and(|format| format.log2_chroma_w() == 1);
+    match frame.chroma_location() {
+        // libswscale puts chroma that it thins out midway between two samples of luma.
+        _ if !halved => Siting::Centre,
+        Location::Center | Location::Top | Location::Bottom => Siting::Centre,
+        Location::Left | Location::TopLeft | Location::BottomLeft | Location::Unspecified => {
+            Siting::Left
+        }
+    }
+}
+
+/// Some decoders give rows from the last to the first, by a negative stride.
+fn is_upside_down(frame: &frame::Video) -> bool {
+    (0..frame.planes()).any(|plane| frame.stride(plane) > isize::MAX as usize)
+}

@@ -1,0 +1,81 @@
+//! Owns the end of a run before its time: a signal from the user, or the first failure.
+//!
+//! After a signal nothing new is submitted, but what was is still written. After a failure nothing
+//! more is written. A second signal ends the process on the spot.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Longest that a sleep outlasts a signal.
+const STEP: Duration = Duration::from_millis(50);
+
+/// Asked by every thread, frame by frame.
+#[derive(Default)]
+pub(crate) struct Stop {
+    signal: Arc<AtomicUsize>,
+    failed: AtomicBool,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Stop {
+    /// Stops at SIGINT and SIGTERM.
+    pub(crate) fn on_signals() -> Result<Self> {
+        let stop = Self::default();
+        let second = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order, so that the first signal finds `second` unset.
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&second))
+                .and_then(|_| flag::register(signal, Arc::clone(&second)))
+                .and_then(|_| {
+                    flag::register_usize(signal, Arc::clone(&stop.signal), signal as usize)
+                })
+                .context("can't listen for signals")?;
+        }
+        Ok(stop)
+    }
+
+    /// Whether nothing new should be begun.
+    pub(crate) fn is_set(&self) -> bool {
+        self.signal().is_some() || self.has_failed()
+    }
+
+    /// Whether nothing should be finished either.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The signal that came.
+    pub(crate) fn signal(&self) -> Option<u8> {
+        u8::try_from(self.signal.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)
+    }
+
+    /// Ends the run. Only the first failure is kept: the others follow from it.
+    pub(crate) fn fail(&self, error: Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// The failure, if there was one.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Sleeps until `time`, or until the run ends.
+    pub(crate) fn sleep_until(&self, time: Instant) {
+        while !self.is_set() {
+            let left = time.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(STEP));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Owns what every test here needs: clips made by the ffmpeg tool, runs of the program, and pictures
+//! read back.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+use turbojpeg::PixelFormat;
+
+/// A folder for clips and pictures, gone at the end of the test.
+pub(crate) struct Bench {
+    dir: TempDir,
+}
+
+/// RGB, eight bits, row after row.
+pub(crate) struct Picture {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) rgb: Vec<u8>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Makes a clip from the picture source `lavfi`, coded as `options` say.
+    pub(crate) fn clip(&self, name: &str, lavfi: &str, options: &str) -> PathBuf {
+        let path = self.path(name);
+        let inputs = ["-f", "lavfi", "-i", lavfi];
+        ffmpeg(inputs.into_iter().chain(options.split_whitespace()), &path);
+        path
+    }
+
+    /// The program, to be run with no daemon to be found but its own, and `out` as its output folder.
+    pub(crate) fn command(&self, videos: &[&Path]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_resize-videos"));
+        command
+            .env_remove("RESIZED_ENDPOINT")
+            .env("XDG_RUNTIME_DIR", self.dir.path())
+            .current_dir(self.dir.path())
+            .args(videos)
+            .args(["-o", "out"]);
+        command
+    }
+
+    /// Runs the program.
+    pub(crate) fn run(&self, videos: &[&Path], options: &str) -> Output {
+        self.command(videos).args(options.split_whitespace()).output().unwrap()
+    }
+
+    /// Names in the folder of an instance, in order.
+    pub(crate) fn names(&self, instance: usize) -> Vec<String> {
+        let entries =
+            fs::read_dir(self.path("out").join(format!("vid-instance{instance}"))).unwrap();
+        let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+        let mut names: Vec<_> = entries.map(|entry| name(entry.unwrap())).collect();
+        names.sort();
+        names
+    }
+
+    /// A picture that an instance wrote.
+    pub(crate) fn picture(&self, instance: usize, number: usize) -> Picture {
+        let name = format!("out/vid-instance{instance}/Frame{number:05}.jpg");
+        let jpeg = fs::read(self.path(&name)).unwrap();
+        let image = turbojpeg::decompress(&jpeg, PixelFormat::RGB).expect(&name);
+        assert_eq!(image.pitch, image.width * 3);
+        Picture { width: image.width, height: image.height, rgb: image.pixels }
+    }
+}
+
+/// What the names of `count` pictures are.
+pub(crate) fn frame_names(count: usize) -> Vec<String> {
+    (1..=count).map(|number| format!("Frame{number:05}.jpg")).collect()
+}
+
+/// The frames of a clip as FFmpeg's own scaler gives them.
+pub(crate) fn ffmpeg_pictures(clip: &Path, width: usize, height: usize) -> Vec<Picture> {
+    let raw = clip.with_extension("rgb");
+    let filter = format!("scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int");
+    let options = ["-vf", &filter, "-f", "rawvideo", "-pix_fmt", "rgb24"].map(OsStr::new);
+    ffmpeg([OsStr::new("-i"), clip.as_os_str()].into_iter().chain(options), &raw);
+    let picture = |rgb: &[u8]| Picture { width, height, rgb: rgb.to_vec() };
+    fs::read(raw).unwrap().chunks_exact(width * height * 3).map(picture).collect()
+}
+
+impl Picture {
+    /// Likeness to another picture, as the peak signal-to-noise ratio in decibels.
+    pub(crate) fn psnr(&self, other: &Self) -> f64 {
+        self.likeness(other, |rgb| rgb.map(f64::from))
+    }
+
+    /// As [`psnr`](Self::psnr), of brightness alone (ITU-R BT.601).
+    pub(crate) fn luma_psnr(&self, other: &Self) -> f64 {
+        self.likeness(other, |rgb| {
+            let [red, green, blue] = rgb.map(f64::from);
+            [0.299 * red + 0.587 * green + 0.114 * blue]
+        })
+    }
+
+    fn likeness<const N: usize>(&self, other: &Self, samples: impl Fn([u8; 3]) -> [f64; N]) -> f64 {
+        assert_eq!((self.width, self.height), (other.width, other.height));
+        let pixels = |picture: &Self| -> Vec<f64> {
+            let pixels = picture.rgb.chunks_exact(3);
+            pixels.flat_map(|rgb| samples([rgb[0], rgb[1], rgb[2]])).collect()
+        };
+        let (ours, theirs) = (pixels(self), pixels(other));
+        let squares = ours.iter().zip(&theirs).map(|(ours, theirs)| (ours - theirs).powi(2));
+        let mean = squares.sum::<f64>() / ours.len() as f64;
+        20.0 * 255_f64.log10() - 10.0 * mean.log10()
+    }
+
+    /// Colour of the middle.
+    pub(crate) fn middle(&self) -> [u8; 3] {
+        let pixel = self.height / 2 * self.width + self.width / 2;
+        [0, 1, 2].map(|sample| self.rgb[3 * pixel + sample])
+    }
+}
+
+fn ffmpeg<A: AsRef<OsStr>>(options: impl IntoIterator<Item = A>, output: &Path) {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-y", "-nostdin"]).args(options).arg(output);
+    let status = command.status().expect("the ffmpeg tool is needed to make clips");
+    assert!(status.success(), "{command:?}");
+}

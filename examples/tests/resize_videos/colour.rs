@@ -1,0 +1,97 @@
+//! Whether pictures look like the video that they come from.
+
+use crate::bench::{Bench, ffmpeg_pictures, frame_names};
+
+/// Least likeness to FFmpeg's bicubic scaler, in decibels. They differ in the cubic (its C is 0.6,
+/// Catmull-Rom's 0.5), and these pictures have been JPEG files of quality 95, with halved chroma: FFmpeg's
+/// own JPEG files of the clips below are 36 dB away from its scaler.
+const LIKENESS: f64 = 33.0;
+
+/// The same for brightness, which is not halved; FFmpeg's own are 47 dB away.
+const LUMA_LIKENESS: f64 = 42.0;
+
+/// The Mandelbrot set: fine detail, but no finer than halved chroma can hold.
+const DETAILED: &str = "mandelbrot=size=320x240:start_scale=0.5,gblur=sigma=2";
+
+/// Resizes a clip and compares every picture with FFmpeg's.
+fn compare(bench: &Bench, name: &str, lavfi: &str, options: &str, (width, height): (usize, usize)) {
+    let clip = bench.clip(name, lavfi, options);
+    let run = bench.run(&[&clip], &format!("-n 1 --quality 95 -s {width}x{height}"));
+    assert!(run.status.success(), "{name}: {run:?}");
+    let expected = ffmpeg_pictures(&clip, width, height);
+    assert_eq!(bench.names(1), frame_names(expected.len()), "{name}");
+    for (number, expected) in (1..).zip(&expected) {
+        let picture = bench.picture(1, number);
+        let (all, luma) = (picture.psnr(expected), picture.luma_psnr(expected));
+        assert!(
+            all > LIKENESS && luma > LUMA_LIKENESS,
+            "{name}, frame {number}: {all:.1} dB, luma {luma:.1} dB"
+        );
+    }
+}
+
+#[test]
+fn pictures_look_like_ffmpegs_whatever_the_format() {
+    let bench = Bench::new();
+    for (name, options) in [
+        ("i420.mkv", "-c:v ffv1 -pix_fmt yuv420p"),
+        ("coded.mp4", "-c:v mpeg4 -q:v 2"),
+        ("full.avi", "-c:v mjpeg -q:v 1 -pix_fmt yuvj420p"),
+        ("full422.avi", "-c:v mjpeg -q:v 1 -pix_fmt yuvj422p"),
+        ("gray.mkv", "-c:v ffv1 -pix_fmt gray"),
+        ("gray16.mkv", "-c:v ffv1 -pix_fmt gray16le"),
+        ("i444.mkv", "-c:v ffv1 -pix_fmt yuv444p"),
+        ("i444-10.mkv", "-c:v ffv1 -pix_fmt yuv444p10le"),
+        ("i420-10.mkv", "-c:v ffv1 -pix_fmt yuv420p10le"),
+        ("nv12.nut", "-c:v rawvideo -pix_fmt nv12"),
+        ("rgb.avi", "-c:v png -pix_fmt rgb24"),
+        ("palette.gif", "-c:v gif"),
+        ("upside-down.avi", "-c:v rawvideo -pix_fmt bgr24"),
+    ] {
+        compare(&bench, name, DETAILED, &format!("-frames:v 3 {options}"), (160, 120));
+    }
+}
+
+#[test]
+fn odd_sides_are_no_trouble() {
+    let bench = Bench::new();
+    let odd = DETAILED.replace("320x240", "301x203");
+    for pixel in ["yuv420p", "gray"] {
+        for size in [(151, 101), (150, 101), (151, 102), (97, 301)] {
+            let options = format!("-frames:v 2 -c:v ffv1 -pix_fmt {pixel}");
+            compare(&bench, "odd.mkv", &odd, &options, size);
+        }
+    }
+}
+
+#[test]
+fn flat_colours_come_out_as_they_went_in() {
+    let colours = [
+        ("black", [0, 0, 0]),
+        ("white", [255, 255, 255]),
+        ("gray", [128, 128, 128]),
+        ("red", [255, 0, 0]),
+        ("lime", [0, 255, 0]),
+        ("blue", [0, 0, 255]),
+        ("orange", [255, 165, 0]),
+    ];
+    let bench = Bench::new();
+    for (range, options) in [
+        ("limited", "-c:v ffv1 -pix_fmt yuv420p -color_range tv"),
+        ("untagged", "-c:v mpeg4 -q:v 1 -pix_fmt yuv420p"),
+        ("full", "-c:v mjpeg -q:v 1 -pix_fmt yuvj420p"),
+        ("rgb", "-c:v png -pix_fmt rgb24"),
+    ] {
+        for (name, rgb) in colours {
+            let source = format!("color=c={name}:size=64x64");
+            let clip = bench.clip("flat.mkv", &source, &format!("-frames:v 1 {options}"));
+            let run = bench.run(&[&clip], "-n 1 -s 32x32");
+            assert!(run.status.success(), "{run:?}");
+            let found = bench.picture(1, 1).middle();
+            // Two roundings to eight bits of YCbCr, and one back.
+            let near =
+                found.iter().zip(rgb).all(|(&found, expected)| found.abs_diff(expected) <= 4);
+            assert!(near, "{name}, {range}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The program as a user runs it: a process of its own, on clips with a known content.
+
+mod bench;
+mod colour;
+mod trouble;
+
+use std::fs;
+use std::process::Output;
+
+use bench::{Bench, frame_names};
+use serde_json::Value;
+
+/// A moving picture with sharp edges and all hues.
+const MOVING: &str = "testsrc2=size=320x240:rate=25";
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn every_instance_writes_every_frame_in_the_size_asked_for() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 30 -c:v mpeg4");
+    let text = stdout(&bench.run(&[&clip], "-m 0 -s 64x48"));
+    for instance in [1, 2] {
+        assert_eq!(bench.names(instance), frame_names(30));
+        for number in 1..=30 {
+            let picture = bench.picture(instance, number);
+            assert_eq!((picture.width, picture.height), (64, 48));
+        }
+    }
+    assert!(text.lines().next().unwrap().contains("inside this process"), "{text}");
+    assert!(text.contains("instance 2: done: 30 frames in"), "{text}");
+    assert!(text.contains("p99 ms"), "{text}");
+    assert!(text.lines().last().unwrap().contains("60 frames"), "{text}");
+}
+
+#[test]
+fn videos_are_dealt_out_in_turn_and_figures_are_written() {
+    let bench = Bench::new();
+    let short = bench.clip("short.mkv", MOVING, "-frames:v 5 -c:v mpeg4");
+    let long = bench.clip("long.mkv", MOVING, "-frames:v 7 -c:v mpeg4");
+    let text = stdout(&bench.run(&[&short, &long], "-n 3 -m 0.1 -q --json figures.json"));
+    assert_eq!(text, "");
+    let counts = [1, 2, 3].map(|instance| bench.names(instance).len());
+    assert_eq!(counts, [5, 7, 5]);
+
+    let json: Value =
+        serde_json::from_slice(&fs::read(bench.path("figures.json")).unwrap()).unwrap();
+    assert_eq!(keys(&json), ["instances", "total"]);
+    assert_eq!(keys(&json["total"]), ["fps", "frames", "seconds"]);
+    assert_eq!(json["total"]["frames"], 17);
+    let instances = json["instances"].as_array().unwrap();
+    for (index, (instance, video)) in instances.iter().zip([&short, &long, &short]).enumerate() {
+        let expected = "devices fps frames instance latency_ms seconds skipped started_s video";
+        assert_eq!(keys(instance).join(" "), expected);
+        assert_eq!(keys(&instance["latency_ms"]), ["p50", "p99"]);
+        assert_eq!(instance["instance"], index + 1);
+        assert_eq!(instance["video"], video.to_str().unwrap());
+        assert_eq!(instance["frames"], counts[index]);
+        assert_eq!(instance["skipped"], 0);
+        let number = |value: &Value| value.as_f64().unwrap();
+        let devices = instance["devices"].as_object().unwrap();
+        assert_eq!(devices.values().map(number).sum::<f64>(), counts[index] as f64);
+        assert!(number(&instance["started_s"]) >= 0.1 * index as f64);
+        let rate = counts[index] as f64 / number(&instance["seconds"]);
+        assert!((number(&instance["fps"]) / rate - 1.0).abs() < 1e-6);
+        let latency = &instance["latency_ms"];
+        assert!(
+            number(&latency["p50"]) > 0.0 && number(&latency["p50"]) <= number(&latency["p99"])
+        );
+    }
+    assert_eq!(instances.len(), 3);
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn a_side_may_follow_from_the_aspect_ratio() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", "testsrc2=size=300x200", "-frames:v 2 -c:v mpeg4");
+    for (size, expected) in [("640x-1", (640, 427)), ("-1x50", (75, 50)), ("1x-1", (1, 1))] {
+        stdout(&bench.run(&[&clip], &format!("-n 1 -s {size}")));
+        let picture = bench.picture(1, 2);
+        assert_eq!((picture.width, picture.height), expected);
+    }
+}
+
+#[test]
+fn every_filter_is_offered() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 3 -c:v mpeg4");
+    for filter in ["nearest", "bilinear", "bicubic", "lanczos3", "area"] {
+        stdout(&bench.run(&[&clip], &format!("-n 1 -s 64x48 --filter {filter}")));
+        assert_eq!(bench.names(1), frame_names(3));
+    }
+}
+
+#[test]
+fn frames_of_an_earlier_run_are_removed_and_nothing_else() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let folder = bench.path("out/vid-instance1");
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["Frame00001.jpg", "Frame00099.jpg", "Frame123456.jpg", ".Frame00042.jpg.part"] {
+        fs::write(folder.join(name), "old").unwrap();
+    }
+    for name in ["keep.txt", "Frame1.jpg", "Frame00001.png"] {
+        fs::write(folder.join(name), "mine").unwrap();
+    }
+    stdout(&bench.run(&[&clip], "-n 1"));
+    let expected = ["Frame00001.jpg", "Frame00001.png", "Frame00002.jpg", "Frame1.jpg", "keep.txt"];
+    assert_eq!(bench.names(1), expected);
+}
+
+#[test]
+fn frames_may_change_size_in_the_middle_of_a_video() {
+    let bench = Bench::new();
+    let parts = [("a", "160x120"), ("b", "120x120"), ("c", "160x120")].map(|(name, size)| {
+        let source = format!("testsrc2=size={size}");
+        fs::read(bench.clip(&format!("{name}.mjpeg"), &source, "-frames:v 12 -c:v mjpeg")).unwrap()
+    });
+    let clip = bench.path("joined.mjpeg");
+    fs::write(&clip, parts.concat()).unwrap();
+    stdout(&bench.run(&[&clip], "-n 1 -s 80x-1"));
+    assert_eq!(bench.names(1), frame_names(36));
+    for (number, height) in [(1, 60), (12, 60), (13, 80), (24, 80), (25, 60), (36, 60)] {
+        assert_eq!(bench.picture(1, number).height, height, "frame {number}");
+    }
+}

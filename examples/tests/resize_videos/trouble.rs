@@ -1,0 +1,179 @@
+//! What goes wrong: one line says what, the exit code says that it did, and nothing is half-written.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::MOVING;
+use crate::bench::{Bench, frame_names};
+
+/// Asserts a failure with one line that contains all of `parts`.
+fn assert_fails(output: &Output, parts: &[&str]) {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let line = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(line.lines().count(), 1, "{line}");
+    for part in parts {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn a_video_that_is_missing_or_none_is_named_and_nothing_is_made() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let missing = bench.path("missing.mp4");
+    assert_fails(&bench.run(&[&clip, &missing], ""), &["missing.mp4", "No such file"]);
+    let noise = bench.path("noise.mp4");
+    fs::write(&noise, [0xA5; 5000]).unwrap();
+    assert_fails(&bench.run(&[&noise, &clip], ""), &["noise.mp4", "Invalid data"]);
+    let sound = bench.clip("sound.wav", "sine=duration=0.1", "-c:a pcm_s16le");
+    assert_fails(&bench.run(&[&sound], ""), &["sound.wav", "no video"]);
+    assert_fails(&bench.run(&[Path::new("/")], ""), &["/"]);
+    assert!(!bench.path("out").exists());
+}
+
+#[test]
+fn a_folder_that_can_not_be_written_is_named() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    // A folder below a file: not even root can make one.
+    fs::write(bench.path("out"), "a file").unwrap();
+    assert_fails(&bench.run(&[&clip], ""), &["out/vid-instance1"]);
+    assert_eq!(fs::read(bench.path("out")).unwrap(), b"a file");
+    // The second of two: the first is not left behind.
+    fs::remove_file(bench.path("out")).unwrap();
+    fs::create_dir(bench.path("out")).unwrap();
+    fs::write(bench.path("out/vid-instance2"), "a file").unwrap();
+    assert_fails(&bench.run(&[&clip], ""), &["out/vid-instance2"]);
+    assert!(!bench.path("out/vid-instance1").exists());
+    // The figures' file is tried early too.
+    assert_fails(&bench.run(&[&clip], "--json nowhere/figures.json"), &["nowhere/figures.json"]);
+    assert!(!bench.path("out/vid-instance1").exists());
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_named_and_nothing_is_made() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    assert_fails(&bench.run(&[&clip], "--connect unix:nobody.sock"), &["unix:nobody.sock"]);
+    let output = bench.command(&[&clip]).env("RESIZED_ENDPOINT", "unix:nobody.sock").output();
+    assert_fails(&output.unwrap(), &["unix:nobody.sock"]);
+    let output = bench.command(&[&clip]).env("RESIZED_ENDPOINT", "nonsense").output();
+    assert_fails(&output.unwrap(), &["RESIZED_ENDPOINT", "nonsense"]);
+
+    // One that hangs up.
+    let listener = UnixListener::bind(bench.path("rude.sock")).unwrap();
+    let rude = thread::spawn(move || drop(listener.accept().unwrap()));
+    assert_fails(&bench.run(&[&clip], "--connect unix:rude.sock"), &["daemon"]);
+    rude.join().unwrap();
+    assert!(!bench.path("out").exists());
+}
+
+#[test]
+fn broken_packets_are_skipped_and_counted() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.nut", MOVING, "-frames:v 10 -c:v png");
+    let mut bytes = fs::read(&clip).unwrap();
+    let starts: Vec<_> =
+        (0..bytes.len() - 4).filter(|&at| bytes[at..].starts_with(b"\x89PNG")).collect();
+    assert_eq!(starts.len(), 10);
+    for packet in [3, 6] {
+        bytes[starts[packet]..][..64].fill(0x55);
+    }
+    fs::write(&clip, bytes).unwrap();
+    let output = bench.run(&[&clip], "-n 1 --json figures.json");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(bench.names(1), frame_names(8));
+    let json: Value =
+        serde_json::from_slice(&fs::read(bench.path("figures.json")).unwrap()).unwrap();
+    assert_eq!(json["instances"][0]["skipped"], 2);
+    assert_eq!(json["instances"][0]["frames"], 8);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("2 broken ones skipped"), "{text}");
+}
+
+#[test]
+fn a_truncated_video_gives_the_frames_that_it_has() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 50 -c:v mpeg4 -g 10");
+    let bytes = fs::read(&clip).unwrap();
+    fs::write(&clip, &bytes[..bytes.len() / 2]).unwrap();
+    let output = bench.run(&[&clip], "-n 1");
+    assert!(output.status.success(), "{output:?}");
+    let names = bench.names(1);
+    assert_eq!(names, frame_names(names.len()));
+    assert!((5..45).contains(&names.len()), "{}", names.len());
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_leaves_whole_pictures_only() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 100 -c:v mpeg4");
+    fs::create_dir(bench.path("out")).unwrap();
+    let script = "mount -t tmpfs -o size=300k none out || exit 77
+        \"$@\"; code=$?; cp -a out/vid-instance1 seen; exit $code";
+    let program = bench.command(&[&clip]);
+    let output = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c", script, "sh"])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .args(["-n", "1", "-q"])
+        .env("XDG_RUNTIME_DIR", bench.path(""))
+        .current_dir(bench.path(""))
+        .output();
+    let output = match output {
+        Ok(output) if !matches!(output.status.code(), Some(77)) && bench.path("seen").exists() => {
+            output
+        }
+        other => {
+            eprintln!("SKIPPED: no file system of its own for this test: {other:?}");
+            return;
+        }
+    };
+    assert_fails(&output, &["vid-instance1/Frame", "No space left"]);
+    let whole = fs::read_dir(bench.path("seen")).unwrap().map(|entry| {
+        let path = entry.unwrap().path();
+        assert_eq!(path.extension().unwrap(), "jpg", "{}", path.display());
+        turbojpeg::decompress(&fs::read(path).unwrap(), turbojpeg::PixelFormat::RGB).unwrap();
+    });
+    assert!((1..100).contains(&whole.count()));
+}
+
+#[test]
+fn an_interrupt_stops_all_instances_and_leaves_whole_pictures_only() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 1000 -c:v mpeg4");
+    // The second instance waits for its turn when the signal comes.
+    let mut program = bench
+        .command(&[&clip])
+        .args(["-n", "2", "-m", "1000", "-s", "2400x1800"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let third = bench.path("out/vid-instance1/Frame00003.jpg");
+    let begun = Instant::now();
+    while !third.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60) && program.try_wait().unwrap().is_none());
+        thread::sleep(Duration::from_millis(5));
+    }
+    kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGINT).unwrap();
+    let output = program.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let names = bench.names(1);
+    assert!((3..1000).contains(&names.len()), "{}", names.len());
+    assert_eq!(names, frame_names(names.len()));
+    assert_eq!(bench.names(2), frame_names(0));
+    for number in 1..=names.len() {
+        assert_eq!(bench.picture(1, number).width, 2400);
+    }
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(&format!("stopped: {} frames", names.len())), "{text}");
+    assert!(text.contains("p99 ms"), "{text}");
+}
