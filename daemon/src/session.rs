@@ -7,7 +7,7 @@
 mod outbox;
 mod watched;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -60,7 +60,7 @@ pub(crate) struct Session {
     outbox: Arc<Outbox>,
     /// The features agreed on, once the client has said hello.
     features: Option<Features>,
-    streams: HashMap<u32, Arc<Stream>>,
+    streams: BTreeMap<u32, Arc<Stream>>,
     next_stream: u32,
     _counted: Counted,
 }
@@ -97,7 +97,7 @@ impl Session {
             inbox: Inbox::new(),
             outbox,
             features: None,
-            streams: HashMap::new(),
+            streams: BTreeMap::new(),
             next_stream: 0,
             _counted: shared.metrics.sessions.count(),
             shared,
@@ -152,7 +152,7 @@ impl Session {
                     }
                 }
                 Ok(None) => match read(&mut self.inbox, self.socket.get_ref()) {
-                    Ok(0) => return End::HungUp,
+                    Ok((0, _)) => return End::HungUp,
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => return error.into(),
@@ -169,13 +169,15 @@ impl Session {
         loop {
             let mut ready = self.socket.readable().await?;
             match read(&mut self.inbox, ready.get_inner()) {
-                // As much as there was: spare the read that would only say so.
-                Ok(len @ 1..Inbox::READ) => {
-                    ready.clear_ready();
+                Ok((len, full)) => {
+                    // As much as there was: spare the read that would only say so.
+                    if len > 0 && !full {
+                        ready.clear_ready();
+                    }
                     return Ok(len);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                outcome => return outcome,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -340,6 +342,6 @@ impl Drop for Session {
     }
 }
 
-fn read(inbox: &mut Inbox, mut socket: &UnixStream) -> io::Result<usize> {
+fn read(inbox: &mut Inbox, mut socket: &UnixStream) -> io::Result<(usize, bool)> {
     inbox.fill(|space| socket.read(space))
 }

@@ -7,7 +7,7 @@
 //! Invariants: requests are sent, and given their tickets, under one lock, so the n-th reply answers
 //! the n-th request that has one; a connection that broke stays broken, with the same error for all.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -52,9 +52,9 @@ enum Arrived {
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    streams: HashMap<u32, Slots>,
+    streams: BTreeMap<u32, Slots>,
     /// Replies that arrived and were not yet fetched, by the number of the request.
-    replies: HashMap<u64, (Reply, Option<OwnedFd>)>,
+    replies: BTreeMap<u64, (Reply, Option<OwnedFd>)>,
     /// Requests whose replies nobody will fetch.
     unwanted: Vec<u64>,
     answered: u64,
@@ -227,7 +227,7 @@ impl Connection {
     /// before an error are kept.
     fn receive(&self, incoming: &mut Incoming) -> Result<(), Error> {
         let Incoming { inbox, descriptors, messages } = incoming;
-        let read = inbox.fill(|space| {
+        let (read, _) = inbox.fill(|space| {
             let (read, descriptor) = fdpass::receive(&self.socket, space)?;
             descriptors.extend(descriptor);
             Ok::<_, Error>(read)

@@ -5,6 +5,8 @@
 //! side; nothing is allocated on the word of a length that has not been checked against it; a message
 //! that leaves bytes over is malformed.
 
+use std::ops::Range;
+
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{Decode, Encode};
 use thiserror::Error;
@@ -52,43 +54,48 @@ fn decode<M: Decode<()>>(bytes: &[u8]) -> Result<M, CodecError> {
     if consumed == bytes.len() { Ok(message) } else { Err(CodecError::Trailing) }
 }
 
-/// Bytes that have arrived on a connection and are not yet decoded. Never holds more than one longest
-/// message and what a single read brought beside it.
+/// Bytes that have arrived on a connection and are not yet decoded. Never larger than one longest
+/// message and what a single read brings beside it.
 #[derive(Debug, Default)]
 pub struct Inbox {
     bytes: Vec<u8>,
-    start: usize,
+    /// Where the bytes that have arrived lie in `bytes`: those before are decoded, those behind are
+    /// room.
+    arrived: Range<usize>,
 }
 
 impl Inbox {
-    /// Bytes that [`fill`](Self::fill) makes room for.
-    pub const READ: usize = 4096;
+    /// Bytes that [`fill`](Self::fill) makes room for at the least.
+    const READ: usize = 4096;
 
     /// An inbox without bytes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Calls `read` with room for more bytes and keeps as many as it says were read.
+    /// Calls `read` with room for more bytes and keeps as many as it says were read. Also returns
+    /// whether they filled all the room: if not, a stream socket had no more.
     pub fn fill<E>(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
-    ) -> Result<usize, E> {
-        self.bytes.drain(..self.start);
-        self.start = 0;
-        let held = self.bytes.len();
-        self.bytes.resize(held + Self::READ, 0);
-        let outcome = read(&mut self.bytes[held..]);
-        let kept = outcome.as_ref().map_or(0, |&read| read.min(Self::READ));
-        self.bytes.truncate(held + kept);
-        outcome
+    ) -> Result<(usize, bool), E> {
+        self.bytes.copy_within(self.arrived.clone(), 0);
+        self.arrived = 0..self.arrived.len();
+        if self.bytes.len() < self.arrived.end + Self::READ {
+            self.bytes.resize(self.arrived.end + Self::READ, 0);
+        }
+        let room = &mut self.bytes[self.arrived.end..];
+        let read = read(room)?.min(room.len());
+        let full = read == room.len();
+        self.arrived.end += read;
+        Ok((read, full))
     }
 
     /// The next whole message, or `None` until more bytes arrive. After an error the rest of the
     /// connection has no meaning.
     pub fn pop<M: Decode<()>>(&mut self) -> Result<Option<M>, CodecError> {
-        let rest = &self.bytes[self.start..];
-        let Some((prefix, rest)) = rest.split_first_chunk::<PREFIX>() else {
+        let arrived = &self.bytes[self.arrived.clone()];
+        let Some((prefix, rest)) = arrived.split_first_chunk::<PREFIX>() else {
             return Ok(None);
         };
         let len = u32::from_le_bytes(*prefix) as usize;
@@ -99,7 +106,7 @@ impl Inbox {
             return Ok(None);
         };
         let message = decode(body)?;
-        self.start += PREFIX + len;
+        self.arrived.start += PREFIX + len;
         Ok(Some(message))
     }
 }

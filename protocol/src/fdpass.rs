@@ -8,7 +8,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use nix::sys::socket::{
+    self, ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg,
+};
 
 /// Sends bytes, and a descriptor beside the first of them. Returns how many bytes were taken: if any,
 /// the descriptor went along. Never raises `SIGPIPE`.
@@ -18,17 +20,16 @@ pub fn send(
     descriptor: Option<BorrowedFd<'_>>,
     flags: MsgFlags,
 ) -> io::Result<usize> {
-    let raw = descriptor.map(|descriptor| [descriptor.as_raw_fd()]);
-    let rights = raw.as_ref().map(|raw| ControlMessage::ScmRights(raw));
-    let iov = [IoSlice::new(bytes)];
+    let socket = socket.as_fd().as_raw_fd();
+    let flags = flags | MsgFlags::MSG_NOSIGNAL;
     loop {
-        let sent = sendmsg::<UnixAddr>(
-            socket.as_fd().as_raw_fd(),
-            &iov,
-            rights.as_slice(),
-            flags | MsgFlags::MSG_NOSIGNAL,
-            None,
-        );
+        let sent = match descriptor {
+            None => socket::send(socket, bytes, flags),
+            Some(descriptor) => {
+                let rights = ControlMessage::ScmRights(&[descriptor.as_raw_fd()]);
+                sendmsg::<UnixAddr>(socket, &[IoSlice::new(bytes)], &[rights], flags, None)
+            }
+        };
         match sent {
             Err(nix::errno::Errno::EINTR) => continue,
             sent => return Ok(sent?),
