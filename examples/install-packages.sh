@@ -1,0 +1,24 @@
+#!/bin/sh
+# Installs those of the named Debian packages that are missing: install-packages.sh PACKAGE...
+set -eu
+
+missing=
+for package in "$@"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "This is no Debian: make sure that what these packages hold is there:$missing" >&2
+    exit 0
+fi
+sudo=
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { echo "Install these packages first, as root:$missing" >&2; exit 1; }
+    sudo=sudo
+fi
+echo "Installing system packages:$missing"
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+$sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
