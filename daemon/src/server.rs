@@ -34,6 +34,9 @@ pub use listener::Listener;
 /// How long a stopping daemon waits for its clients to read their last messages.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Streams that are opened at once: each keeps a core busy with zeroing pages.
+const OPENING: usize = 4;
+
 /// Pause after a failed accept: out of descriptors, say. Trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -198,7 +201,12 @@ impl Daemon {
             let socket = tokio::select! {
                 accepted = accept(accepting.as_ref()) => accepted,
                 Some(socket) = adopted.recv() => Ok(socket),
-                Some(_) = sessions.join_next() => continue,
+                Some(ended) = sessions.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a session ended badly");
+                    }
+                    continue;
+                }
                 () = &mut stop => break,
             };
             match socket.and_then(|socket| self.session(next_client, socket)) {
