@@ -14,15 +14,15 @@ use resized_client::{Endpoint, Extent, Filter};
 /// Instance K writes DIR/vid-instanceK/Frame00001.jpg, Frame00002.jpg, ... Where no daemon runs, one
 /// inside this process serves.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "resize-videos", version)]
 pub(crate) struct Args {
     /// Videos to resize; several are dealt out over the instances in turn
     #[arg(value_name = "VIDEO", required = true)]
     pub(crate) videos: Vec<PathBuf>,
 
-    /// Copies to run at once, each a client of its own
-    #[arg(short = 'n', long, value_name = "N", default_value = "2")]
-    pub(crate) instances: NonZeroUsize,
+    /// Copies to run at once, each a client of its own [default: 2, or one for each video]
+    #[arg(short = 'n', long, value_name = "N")]
+    instances: Option<NonZeroUsize>,
 
     /// Seconds from the start of one instance to the start of the next; fractions are allowed
     #[arg(short = 'm', long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
@@ -60,6 +60,17 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Number of copies to run.
+    pub(crate) fn instances(&self) -> Result<usize> {
+        let videos = self.videos.len();
+        let instances = self.instances.map_or(videos.max(2), NonZeroUsize::get);
+        ensure!(
+            instances >= videos,
+            "{videos} videos are too many for {instances} instances: each resizes one"
+        );
+        Ok(instances)
+    }
+
     /// The resampling filter.
     pub(crate) fn filter(&self) -> Filter {
         match self.filter {
@@ -165,6 +176,16 @@ mod tests {
         for text in ["-1", "nan", "inf", "1e30", "soon"] {
             assert!(seconds(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn there_is_an_instance_for_each_video() {
+        let instances =
+            |line: &str| Args::try_parse_from(line.split_whitespace()).unwrap().instances().ok();
+        assert_eq!(instances("resize-videos a"), Some(2));
+        assert_eq!(instances("resize-videos a b c"), Some(3));
+        assert_eq!(instances("resize-videos a b c -n 4"), Some(4));
+        assert_eq!(instances("resize-videos a b c -n 2"), None);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Owns a video file and its decoder: gives its frames one after the other.
 //!
-//! What is broken inside the file is skipped and counted; only a file that can't be opened is an error.
+//! What is broken inside the file is skipped and counted; only a [`File`] that
+//! can't be opened is an error.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use ffmpeg_next::codec::{context::Context as Codec, decoder};
@@ -22,6 +23,59 @@ pub(crate) fn init() -> Result<()> {
     Ok(())
 }
 
+/// A file with a video in it, and a decoder to be had for that.
+pub(crate) struct File {
+    path: PathBuf,
+    input: Input,
+    stream: usize,
+}
+
+impl File {
+    /// Opens a file at its best video stream.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let open = || {
+            if path.to_str().is_none_or(|path| path.contains('\0')) {
+                return Err(anyhow!("FFmpeg only takes file names in UTF-8"));
+            }
+            let input = format::input(path)?;
+            let best = input.streams().best(media::Type::Video);
+            let stream = best.context("there is no video in it")?.index();
+            decoder(&input, stream, 1)?;
+            Ok(Self { path: path.to_owned(), input, stream })
+        };
+        open().with_context(|| path.display().to_string())
+    }
+
+    /// Begins to decode, with `threads` threads.
+    pub(crate) fn decode(self, threads: usize) -> Result<Video> {
+        let decoder = decoder(&self.input, self.stream, threads)
+            .with_context(|| self.path.display().to_string())?;
+        let total = expected_frames(&self.input, self.stream);
+        Ok(Video {
+            input: self.input,
+            stream: self.stream,
+            decoder,
+            frame: frame::Video::empty(),
+            drained: false,
+            errors: 0,
+            skipped: 0,
+            total,
+        })
+    }
+}
+
+fn decoder(input: &Input, stream: usize, threads: usize) -> Result<decoder::Video> {
+    let stream = input.stream(stream).context("there is no video in it")?;
+    let id = stream.parameters().id();
+    let codec =
+        decoder::find(id).with_context(|| format!("FFmpeg has no decoder for {}", id.name()))?;
+    let mut context = Codec::from_parameters(stream.parameters())?.decoder();
+    context.set_packet_time_base(stream.time_base());
+    let mut options = Dictionary::new();
+    options.set("threads", &threads.to_string());
+    Ok(context.open_as_with(codec, options)?.video()?)
+}
+
 /// A video that is being decoded.
 pub(crate) struct Video {
     input: Input,
@@ -35,38 +89,6 @@ pub(crate) struct Video {
 }
 
 impl Video {
-    /// Opens the best video stream of a file, to be decoded by `threads` threads.
-    pub(crate) fn open(path: &Path, threads: usize) -> Result<Self> {
-        Self::open_stream(path, threads).with_context(|| path.display().to_string())
-    }
-
-    fn open_stream(path: &Path, threads: usize) -> Result<Self> {
-        if path.to_str().is_none_or(|path| path.contains('\0')) {
-            return Err(anyhow!("FFmpeg only takes file names in UTF-8"));
-        }
-        let input = format::input(path)?;
-        let stream = input.streams().best(media::Type::Video).context("there is no video in it")?;
-        let codec = decoder::find(stream.parameters().id()).with_context(|| {
-            format!("FFmpeg has no decoder for {}", stream.parameters().id().name())
-        })?;
-        let mut context = Codec::from_parameters(stream.parameters())?.decoder();
-        context.set_packet_time_base(stream.time_base());
-        let mut options = Dictionary::new();
-        options.set("threads", &threads.to_string());
-        let decoder = context.open_as_with(codec, options)?.video()?;
-        let (index, total) = (stream.index(), expected_frames(&input, &stream));
-        Ok(Self {
-            input,
-            stream: index,
-            decoder,
-            frame: frame::Video::empty(),
-            drained: false,
-            errors: 0,
-            skipped: 0,
-            total,
-        })
-    }
-
     /// How many frames the file says it has, or an estimate from its length.
     pub(crate) fn total(&self) -> Option<u64> {
         self.total
@@ -132,7 +154,8 @@ impl Video {
     }
 }
 
-fn expected_frames(input: &Input, stream: &format::stream::Stream<'_>) -> Option<u64> {
+fn expected_frames(input: &Input, stream: usize) -> Option<u64> {
+    let stream = input.stream(stream)?;
     if let Ok(frames @ 1..) = u64::try_from(stream.frames()) {
         return Some(frames);
     }

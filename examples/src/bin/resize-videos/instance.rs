@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use hdrhistogram::Histogram;
@@ -18,7 +18,7 @@ use resized_client::{Client, FrameSpec, Pending, Range, Siting, Stream, StreamSp
 
 use crate::args::Args;
 use crate::daemon::Daemon;
-use crate::decode::Video;
+use crate::decode::{File, Video};
 use crate::folder::Folder;
 use crate::jpeg::{self, Target, Work};
 use crate::picture::Converter;
@@ -58,85 +58,123 @@ struct Run<'a> {
     stop: &'a Stop,
     cores: usize,
     begun: Instant,
+    /// Instances in all.
+    instances: usize,
     /// Instances that are running.
     active: AtomicUsize,
 }
 
-/// Runs all instances, each in its folder. Those that a stop kept from starting have no outcome; why
-/// it stopped is for [`Stop`] to say.
+/// An instance that has not started.
+struct Plan<'a> {
+    /// Counted from one.
+    instance: usize,
+    video: &'a Path,
+    /// The video, if nobody else has read from it.
+    file: Option<File>,
+    folder: Folder,
+}
+
+/// Runs all instances, each in its folder; `files` are the videos, opened. Those that a stop kept from
+/// starting have no outcome; why it stopped is for [`Stop`] to say.
 pub(crate) fn run_all<'a>(
     args: &'a Args,
     daemon: &'a Daemon,
+    files: Vec<File>,
     folders: Vec<Folder>,
     progress: &'a Progress,
     stop: &'a Stop,
 ) -> Vec<Outcome<'a>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (active, begun) = (AtomicUsize::new(0), Instant::now());
-    let run = Run { args, daemon, progress, stop, cores, begun, active };
+    let instances = folders.len();
+    let run = Run { args, daemon, progress, stop, cores, begun, instances, active };
+    let mut files = files.into_iter();
+    let videos = args.videos.iter().cycle();
+    let plans = (1..).zip(videos).zip(folders).map(|((instance, video), folder)| {
+        // As many videos as instances, or fewer: each is first met in order.
+        Plan { instance, video, file: files.next(), folder }
+    });
     let (finished, work) = unbounded();
     thread::scope(|scope| {
         for _ in 0..cores {
             let work = work.clone();
-            scope.spawn(|| jpeg::write_all(work, args.quality, stop));
+            if let Err(error) = spawn(scope, "write", || jpeg::write_all(work, args.quality, stop))
+            {
+                stop.fail(error);
+            }
         }
         let mut handles = Vec::new();
-        for (index, (folder, video)) in
-            folders.into_iter().zip(args.videos.iter().cycle()).enumerate()
-        {
-            let start = u32::try_from(index).ok().and_then(|k| args.interval.checked_mul(k));
-            match start.and_then(|start| begun.checked_add(start)) {
-                Some(time) => stop.sleep_until(time),
-                None => stop.fail(anyhow!("instance {} would never start", index + 1)),
-            }
+        for plan in plans {
+            run.wait_for_turn(plan.instance);
             if stop.is_set() {
                 break;
             }
-            handles.push(run.start(scope, index + 1, video, folder, finished.clone()));
+            let (run, finished) = (&run, finished.clone());
+            run.active.fetch_add(1, Ordering::Relaxed);
+            match spawn(scope, "feed", move || run.instance(plan, finished)) {
+                Ok(handle) => handles.push(handle),
+                Err(error) => stop.fail(error),
+            }
         }
         drop(finished);
-        handles.into_iter().filter_map(|handle| handle.join().ok().flatten()).collect()
+        let outcome = |handle: ScopedJoinHandle<'_, _>| {
+            handle.join().unwrap_or_else(|_| {
+                stop.fail(anyhow!("an instance panicked"));
+                None
+            })
+        };
+        handles.into_iter().filter_map(outcome).collect()
     })
 }
 
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    let thread = thread::Builder::new().name(name.to_owned());
+    thread.spawn_scoped(scope, body).context("can't start a thread")
+}
+
 impl<'a> Run<'a> {
-    fn start<'scope>(
-        &'scope self,
-        scope: &'scope Scope<'scope, '_>,
-        instance: usize,
-        video: &'a Path,
-        folder: Folder,
-        finished: Sender<Work>,
-    ) -> ScopedJoinHandle<'scope, Option<Outcome<'a>>> {
-        self.active.fetch_add(1, Ordering::Relaxed);
-        scope.spawn(move || {
-            let outcome = self.instance(instance, video, folder, finished);
-            self.active.fetch_sub(1, Ordering::Relaxed);
-            outcome.map_err(|error| self.stop.fail(error.context(video.display().to_string()))).ok()
-        })
+    /// Sleeps until the time of an instance has come.
+    fn wait_for_turn(&self, instance: usize) {
+        let before = u32::try_from(instance - 1).ok();
+        let start = before.and_then(|before| self.args.interval.checked_mul(before));
+        match start.and_then(|start| self.begun.checked_add(start)) {
+            Some(time) => self.stop.sleep_until(time),
+            None => self.stop.fail(anyhow!("instance {instance} would never start")),
+        }
     }
-    fn instance(
-        &self,
-        instance: usize,
-        video: &'a Path,
-        folder: Folder,
-        finished: Sender<Work>,
-    ) -> Result<Outcome<'a>> {
+
+    fn instance(&self, plan: Plan<'a>, finished: Sender<Work>) -> Option<Outcome<'a>> {
+        let outcome = self.resize(plan, finished);
+        self.active.fetch_sub(1, Ordering::Relaxed);
+        outcome.map_err(|error| self.stop.fail(error)).ok()
+    }
+
+    fn resize(&self, plan: Plan<'a>, finished: Sender<Work>) -> Result<Outcome<'a>> {
+        let Plan { instance, video, file, folder } = plan;
         let started = self.begun.elapsed();
-        let mut source = Video::open(video, self.decoder_threads())?;
+        let file = file.map_or_else(|| File::open(video), Ok)?;
+        let mut source = file.decode(self.decoder_threads())?;
         let client = self.daemon.connect()?;
         let track = self.progress.track(instance, source.total());
         let target = Arc::new(Target { folder, track });
         let (submitted, pendings) = unbounded();
-        let (fed, collected) = thread::scope(|scope| {
-            let collector = scope.spawn(|| collect(pendings, &target, finished));
+        let tally = thread::scope(|scope| {
+            let collector = spawn(scope, "collect", || collect(pendings, &target, finished))?;
             let fed = self.feed(&mut source, &client, submitted);
-            (fed, collector.join().unwrap_or_else(|_| Err(anyhow!("the collector panicked"))))
+            let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
+            fed.and(collected)
         });
-        fed?;
-        let Tally { latency, devices } = collected?;
+        let Tally { latency, devices } = tally.with_context(|| video.display().to_string())?;
         let (frames, skipped) = (target.track.frames(), source.skipped());
-        ensure!(frames > 0 || self.stop.is_set(), "not one frame of it can be decoded");
+        ensure!(
+            frames > 0 || self.stop.is_set(),
+            "{}: not one frame of it can be decoded",
+            video.display()
+        );
         let took = self.begun.elapsed() - started;
         let name = |device| client.devices().get(device).cloned().unwrap_or_default();
         let devices = devices.into_iter().enumerate().map(|(device, n)| (name(device), n));
@@ -149,7 +187,7 @@ impl<'a> Run<'a> {
     /// The cores, shared out over the instances that run now or are just about to.
     fn decoder_threads(&self) -> usize {
         let concurrent = match self.args.interval {
-            Duration::ZERO => self.args.instances.get(),
+            Duration::ZERO => self.instances,
             _ => self.active.load(Ordering::Relaxed),
         };
         (self.cores / concurrent.max(1)).max(1)

@@ -23,6 +23,7 @@ use clap::Parser;
 
 use crate::args::Args;
 use crate::daemon::Daemon;
+use crate::decode::File;
 use crate::folder::Folder;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -43,18 +44,17 @@ fn run(args: &Args) -> Result<ExitCode> {
     decode::init()?;
 
     // What can be found out is found out now, before anything is made or removed.
-    for video in &args.videos {
-        decode::Video::open(video, 1)?;
-    }
+    let instances = args.instances()?;
+    let files = args.videos.iter().map(|video| File::open(video)).collect::<Result<_>>()?;
     if let Some(path) = &args.json {
         report::check_writable(path)?;
     }
     let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
-    let folders = Folder::prepare(&args.output, args.instances.get())?;
+    let folders = Folder::prepare(&args.output, instances)?;
 
     let progress = Progress::new(args.quiet);
     progress.say(&greeting);
-    let outcomes = instance::run_all(args, &daemon, folders, &progress, &stop);
+    let outcomes = instance::run_all(args, &daemon, files, folders, &progress, &stop);
     stop.check()?;
     let report = Report::new(&outcomes);
     progress.say(&report.table());
