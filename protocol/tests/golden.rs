@@ -1,0 +1,326 @@
+//! The wire format, byte by byte: every message, and every value of every enum in them, as it was when
+//! [`VERSION`] was last raised. Written by hand from the format's description, not copied from its output.
+//!
+//! A vector here is a promise to clients that were built before. Whoever changes one raises `VERSION`
+//! with the same commit; a new variant goes behind the others, gets its vector here, and raises it too.
+//!
+//! Integers are little-endian and of fixed width, an enum is the number of its variant in 32 bits, and
+//! `usize` and the lengths of vectors and strings are 64 bits.
+
+use std::fmt::Debug;
+
+use bincode::{Decode, Encode};
+use resized_protocol::VERSION;
+use resized_protocol::codec::{CodecError, Inbox, encode};
+use resized_protocol::frame::{Extent, FrameError, FrameSpec, PixelFormat, Range, Siting};
+use resized_protocol::message::{
+    Backing, Completion, DeviceStats, Features, Filter, Goodbye, Message, Refusal, Reply, Request,
+    Stats, Status, StreamSpec, Violation,
+};
+use resized_protocol::shm::RingLayout;
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+/// The value is exactly these bytes on the wire, and these bytes are that value. `hex` leaves out the
+/// length in front.
+#[track_caller]
+fn pinned<T: Encode + Decode<()> + PartialEq + Debug>(value: T, hex: &str) {
+    let body = bytes(hex);
+    let mut wanted = Vec::from((body.len() as u32).to_le_bytes());
+    wanted.extend(&body);
+    let mut encoded = Vec::new();
+    encode(&value, &mut encoded).unwrap();
+    assert_eq!(encoded, wanted, "{value:?} is other bytes now: raise VERSION if that is meant");
+    let mut inbox = Inbox::new();
+    let arrived = inbox.fill(|room| {
+        room[..wanted.len()].copy_from_slice(&wanted);
+        Ok::<_, ()>(wanted.len())
+    });
+    arrived.unwrap();
+    assert_eq!(inbox.pop(), Ok(Some(value)), "these bytes mean something else now");
+}
+
+/// The enum's variants, in this order, are 0, 1, 2...
+#[track_caller]
+fn numbered<T: Encode + Decode<()> + PartialEq + Debug>(values: impl IntoIterator<Item = T>) {
+    for (number, value) in values.into_iter().enumerate() {
+        pinned(value, &format!("{number:02x}000000"));
+    }
+}
+
+/// Gray8, 2x1 to 1x1, one slot.
+fn spec() -> StreamSpec {
+    let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(2, 1));
+    StreamSpec { slots: 1, ..StreamSpec::new(source, Extent::new(1, 1)) }
+}
+
+#[test]
+fn the_version_these_vectors_belong_to() {
+    assert_eq!(VERSION, 1);
+}
+
+#[test]
+fn a_message_is_its_length_and_its_bytes() {
+    let mut encoded = vec![0xee];
+    encode(&Request::Submit { stream: 0x0403_0201, slots: vec![5, 6] }, &mut encoded).unwrap();
+    let wanted = "ee 18000000 02000000 01020304 0200000000000000 05000000 06000000";
+    assert_eq!(encoded, bytes(wanted));
+}
+
+#[test]
+fn enums_without_fields() {
+    use PixelFormat::{Bgr24, Bgra, Gray8, I420, Nv12, Rgb24, Rgba};
+    numbered([Gray8, I420, Nv12, Rgb24, Bgr24, Rgba, Bgra]);
+    numbered(PixelFormat::ALL);
+    use Filter::{Area, Bicubic, Bilinear, Lanczos3, Nearest};
+    numbered([Nearest, Bilinear, Bicubic, Lanczos3, Area]);
+    numbered(Filter::ALL);
+    numbered([Range::Limited, Range::Full]);
+    numbered([Siting::Left, Siting::Centre]);
+    numbered([Status::Done, Status::Cancelled, Status::Failed]);
+    numbered([CodecError::TooLong, CodecError::Malformed, CodecError::Trailing]);
+}
+
+#[test]
+fn requests() {
+    pinned(
+        Request::Hello { version: 1, features: Features::NAMED_SEGMENTS, name: "ab".into() },
+        "00000000 0100 0100000000000000 0200000000000000 6162",
+    );
+    let spec = StreamSpec {
+        source: FrameSpec {
+            format: PixelFormat::Nv12,
+            extent: Extent::new(1920, 1080),
+            range: Range::Full,
+            siting: Siting::Centre,
+        },
+        destination: FrameSpec {
+            format: PixelFormat::Bgra,
+            extent: Extent::new(640, 0x0102_0304),
+            range: Range::Limited,
+            siting: Siting::Left,
+        },
+        filter: Filter::Lanczos3,
+        slots: 256,
+    };
+    pinned(
+        Request::Open { spec, named: true },
+        "01000000
+         02000000 80070000 38040000 01000000 01000000
+         06000000 80020000 04030201 00000000 00000000
+         03000000 00010000 01",
+    );
+    pinned(
+        Request::Submit { stream: 7, slots: vec![3, 0, 255] },
+        "02000000 07000000 0300000000000000 03000000 00000000 ff000000",
+    );
+    pinned(Request::Cancel { stream: 7, slot: 3 }, "03000000 07000000 03000000");
+    pinned(Request::Close { stream: u32::MAX }, "04000000 ffffffff");
+    pinned(Request::Stats, "05000000");
+}
+
+#[test]
+fn replies() {
+    pinned(
+        Message::Reply(Reply::Welcome {
+            version: 1,
+            features: Features(0x8000_0000_0000_0000),
+            devices: vec!["cpu".into(), "".into()],
+        }),
+        "00000000 00000000 0100 0000000000000080
+         0200000000000000 0300000000000000 637075 0000000000000000",
+    );
+    let ring = RingLayout::new(&spec()).unwrap();
+    let frames = "
+        0100000000000000 0000000000000000 4000000000000000 02000000 01000000 0100000000000000
+        8000000000000000
+        0100000000000000 0000000000000000 4000000000000000 01000000 01000000 0100000000000000
+        8000000000000000
+        0010000000000000 0020000000000000 01000000";
+    pinned(
+        Message::Reply(Reply::Opened {
+            stream: 9,
+            ring: ring.clone(),
+            backing: Backing::Descriptor,
+        }),
+        &format!("00000000 01000000 09000000 {frames} 00000000"),
+    );
+    pinned(
+        Message::Reply(Reply::Opened { stream: 9, ring, backing: Backing::Named("/s".into()) }),
+        &format!("00000000 01000000 09000000 {frames} 01000000 0200000000000000 2f73"),
+    );
+    pinned(Message::Reply(Reply::Closed { stream: 9 }), "00000000 02000000 09000000");
+    let device = DeviceStats { name: "cpu".into(), frames: 1, failed: 2, pixels: 3, busy_ns: 4 };
+    pinned(
+        Message::Reply(Reply::Stats(Stats {
+            sessions: 1,
+            streams: 2,
+            region_bytes: 3,
+            queued: 4,
+            devices: vec![device],
+        })),
+        "00000000 03000000 01000000 02000000 0300000000000000 0400000000000000
+         0100000000000000 0300000000000000 637075 0100000000000000 0200000000000000
+         0300000000000000 0400000000000000",
+    );
+    pinned(Message::Reply(Reply::Refused(Refusal::Stopping)), "00000000 04000000 0c000000");
+}
+
+#[test]
+fn a_layout_of_several_planes() {
+    let source = FrameSpec::new(PixelFormat::Nv12, Extent::new(65, 3));
+    let ring = RingLayout::new(&StreamSpec::new(source, Extent::new(1, 1))).unwrap();
+    pinned(
+        ring,
+        "0200000000000000
+         0000000000000000 8000000000000000 41000000 03000000 0100000000000000
+         8001000000000000 8000000000000000 21000000 02000000 0200000000000000
+         c002000000000000
+         0200000000000000
+         0000000000000000 4000000000000000 01000000 01000000 0100000000000000
+         4000000000000000 4000000000000000 01000000 01000000 0200000000000000
+         c000000000000000
+         0010000000000000 0020000000000000 04000000",
+    );
+}
+
+#[test]
+fn completions() {
+    let completion = Completion {
+        stream: 1,
+        slot: 2,
+        status: Status::Failed,
+        device: 3,
+        queued_ns: 0x0102_0304_0506_0708,
+        worked_ns: 5,
+    };
+    pinned(
+        Message::Completed(completion),
+        "01000000 01000000 02000000 02000000 0300 0807060504030201 0500000000000000",
+    );
+}
+
+#[test]
+fn refusals() {
+    let extent = Extent::new(0, 7);
+    let refusals = [
+        (Refusal::Version { daemon: 1, client: 2 }, "00000000 0100 0200"),
+        (Refusal::User { uid: 1000 }, "01000000 e8030000"),
+        (Refusal::Source(FrameError::Empty(extent)), "02000000 00000000 00000000 07000000"),
+        (Refusal::Source(FrameError::TooLong(extent)), "02000000 01000000 00000000 07000000"),
+        (Refusal::Destination(FrameError::Overflow(extent)), "03000000 02000000 00000000 07000000"),
+        (
+            Refusal::Conversion { from: PixelFormat::I420, to: PixelFormat::Rgba },
+            "04000000 01000000 05000000",
+        ),
+        (Refusal::Slots { asked: 257 }, "05000000 01010000"),
+        (Refusal::Overflow, "06000000"),
+        (Refusal::Streams { max: 256 }, "07000000 00010000"),
+        (
+            Refusal::Memory { asked: 1, left: 2, limit: 3 },
+            "08000000 0100000000000000 0200000000000000 0300000000000000",
+        ),
+        (Refusal::System { errno: -1 }, "09000000 ffffffff"),
+        (Refusal::NamedSegments, "0a000000"),
+        (Refusal::Device, "0b000000"),
+        (Refusal::Stopping, "0c000000"),
+    ];
+    for (refusal, hex) in refusals {
+        pinned(refusal, hex);
+    }
+}
+
+#[test]
+fn goodbyes() {
+    pinned(Message::Goodbye(Goodbye::Stopping), "02000000 00000000");
+    let violations = [
+        (Violation::Codec(CodecError::Trailing), "00000000 02000000"),
+        (Violation::NoHello, "01000000"),
+        (Violation::SecondHello, "02000000"),
+        (Violation::UnknownStream(9), "03000000 09000000"),
+        (Violation::UnknownSlot { stream: 1, slot: 2 }, "04000000 01000000 02000000"),
+        (Violation::SlotBusy { stream: 1, slot: 2 }, "05000000 01000000 02000000"),
+        (Violation::EmptySubmit, "06000000"),
+    ];
+    for (violation, hex) in violations {
+        let goodbye = Message::Goodbye(Goodbye::Violation(violation));
+        pinned(goodbye, &format!("02000000 01000000 {hex}"));
+    }
+}
+
+/// These do not compile when a variant is added, so that whoever adds one comes here, adds its vector
+/// above, and raises the version.
+#[allow(dead_code)]
+mod no_variant_is_missing {
+    use super::*;
+
+    fn request(request: Request) {
+        match request {
+            Request::Hello { .. }
+            | Request::Open { .. }
+            | Request::Submit { .. }
+            | Request::Cancel { .. }
+            | Request::Close { .. }
+            | Request::Stats => {}
+        }
+    }
+
+    fn message(message: Message) {
+        match message {
+            Message::Reply(
+                Reply::Welcome { .. }
+                | Reply::Opened { backing: Backing::Descriptor | Backing::Named(_), .. }
+                | Reply::Closed { .. }
+                | Reply::Stats(_)
+                | Reply::Refused(_),
+            )
+            | Message::Completed(_)
+            | Message::Goodbye(Goodbye::Stopping) => {}
+            Message::Goodbye(Goodbye::Violation(violation)) => match violation {
+                Violation::Codec(
+                    CodecError::TooLong | CodecError::Malformed | CodecError::Trailing,
+                )
+                | Violation::NoHello
+                | Violation::SecondHello
+                | Violation::UnknownStream(_)
+                | Violation::UnknownSlot { .. }
+                | Violation::SlotBusy { .. }
+                | Violation::EmptySubmit => {}
+            },
+        }
+    }
+
+    fn refusal(refusal: Refusal) {
+        match refusal {
+            Refusal::Version { .. }
+            | Refusal::User { .. }
+            | Refusal::Source(
+                FrameError::Empty(_) | FrameError::TooLong(_) | FrameError::Overflow(_),
+            )
+            | Refusal::Destination(_)
+            | Refusal::Conversion { .. }
+            | Refusal::Slots { .. }
+            | Refusal::Overflow
+            | Refusal::Streams { .. }
+            | Refusal::Memory { .. }
+            | Refusal::System { .. }
+            | Refusal::NamedSegments
+            | Refusal::Device
+            | Refusal::Stopping => {}
+        }
+    }
+
+    fn unit(status: Status, range: Range, siting: Siting) {
+        match (status, range, siting) {
+            (
+                Status::Done | Status::Cancelled | Status::Failed,
+                Range::Limited | Range::Full,
+                Siting::Left | Siting::Centre,
+            ) => {}
+        }
+    }
+}
