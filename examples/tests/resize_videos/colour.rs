@@ -36,6 +36,7 @@ fn pictures_look_like_ffmpegs_whatever_the_format() {
     for (name, options) in [
         ("i420.mkv", "-c:v ffv1 -pix_fmt yuv420p"),
         ("coded.mp4", "-c:v mpeg4 -q:v 2"),
+        ("hd.mkv", "-c:v ffv1 -pix_fmt yuv420p -vf scale=out_color_matrix=bt709 -colorspace bt709"),
         ("full.avi", "-c:v mjpeg -q:v 1 -pix_fmt yuvj420p"),
         ("full422.avi", "-c:v mjpeg -q:v 1 -pix_fmt yuvj422p"),
         ("gray.mkv", "-c:v ffv1 -pix_fmt gray"),
@@ -78,6 +79,14 @@ fn flat_colours_come_out_as_they_went_in() {
     let bench = Bench::new();
     for (range, options) in [
         ("limited", "-c:v ffv1 -pix_fmt yuv420p -color_range tv"),
+        (
+            "HD",
+            "-c:v ffv1 -vf format=rgb24,scale=out_color_matrix=bt709,format=yuv420p -colorspace bt709",
+        ),
+        (
+            "UHD",
+            "-c:v ffv1 -vf format=rgb24,scale=out_color_matrix=bt2020,format=yuv420p10le -colorspace bt2020nc",
+        ),
         ("untagged", "-c:v mpeg4 -q:v 1 -pix_fmt yuv420p"),
         ("full", "-c:v mjpeg -q:v 1 -pix_fmt yuvj420p"),
         ("rgb", "-c:v png -pix_fmt rgb24"),

@@ -21,6 +21,7 @@ use crate::daemon::Daemon;
 use crate::decode::{File, Video};
 use crate::folder::Folder;
 use crate::jpeg::{self, Target, Work};
+use crate::matrix::Matrix;
 use crate::picture::Converter;
 use crate::progress::Progress;
 use crate::stop::Stop;
@@ -198,7 +199,7 @@ impl<'a> Run<'a> {
         &self,
         source: &mut Video,
         client: &Client,
-        submitted: Sender<(Pending, Instant)>,
+        submitted: Sender<Submitted>,
     ) -> Result<()> {
         let mut converter = Converter::default();
         let mut open: Option<(StreamSpec, Stream)> = None;
@@ -215,8 +216,8 @@ impl<'a> Run<'a> {
             let mut slot = stream.loan()?;
             open = Some((spec, stream));
             picture.copy_to(&mut slot);
-            let now = Instant::now();
-            if submitted.send((slot.submit()?, now)).is_err() {
+            let (matrix, time) = (picture.matrix(), Instant::now());
+            if submitted.send(Submitted { pending: slot.submit()?, time, matrix }).is_err() {
                 break; // the collector failed, and says why
             }
         }
@@ -235,6 +236,14 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What a feeder hands to its collector.
+struct Submitted {
+    pending: Pending,
+    time: Instant,
+    /// What the colours of the frame take when it is written.
+    matrix: Option<Matrix>,
+}
+
 /// What a collector saw.
 struct Tally {
     latency: Histogram<u64>,
@@ -244,23 +253,23 @@ struct Tally {
 
 /// Passes resized frames on to the writers, and returns when the last is written.
 fn collect(
-    pendings: Receiver<(Pending, Instant)>,
+    pendings: Receiver<Submitted>,
     target: &Arc<Target>,
     finished: Sender<Work>,
 ) -> Result<Tally> {
     let mut latency = Histogram::new_with_bounds(1, MAX_LATENCY.as_micros() as u64, 3)?;
     let mut devices = Vec::new();
     let all_written = WaitGroup::new();
-    for (number, (pending, submitted)) in (1..).zip(pendings) {
+    for (number, Submitted { pending, time, matrix }) in (1..).zip(pendings) {
         let frame = pending.wait()?;
-        latency.saturating_record(submitted.elapsed().as_micros() as u64);
+        latency.saturating_record(time.elapsed().as_micros() as u64);
         let device = usize::from(frame.receipt().device);
         if devices.len() <= device {
             devices.resize(device + 1, 0);
         }
         devices[device] += 1;
         let (target, written) = (Arc::clone(target), all_written.clone());
-        if finished.send(Work { frame, number, target, written }).is_err() {
+        if finished.send(Work { frame, number, matrix, target, written }).is_err() {
             break;
         }
     }

@@ -11,6 +11,7 @@ use turbojpeg::{
 };
 
 use crate::folder::Folder;
+use crate::matrix::Matrix;
 use crate::progress::Track;
 use crate::stop::Stop;
 
@@ -19,6 +20,8 @@ pub(crate) struct Work {
     pub(crate) frame: Frame,
     /// Counted from one.
     pub(crate) number: u64,
+    /// What its colours take.
+    pub(crate) matrix: Option<Matrix>,
     pub(crate) target: Arc<Target>,
     /// Dropped with the rest: then this frame is over.
     pub(crate) written: WaitGroup,
@@ -39,9 +42,10 @@ pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
             None
         }
     };
-    for Work { frame, number, target, written } in work {
+    for Work { frame, number, matrix, target, written } in work {
         if let Some(encoder) = encoder.as_mut().filter(|_| !stop.has_failed()) {
-            let done = encoder.encode(&frame).and_then(|jpeg| target.folder.write(number, jpeg));
+            let done =
+                encoder.encode(&frame, matrix).and_then(|jpeg| target.folder.write(number, jpeg));
             match done {
                 Ok(()) => target.track.advance(),
                 Err(error) => stop.fail(error),
@@ -55,57 +59,31 @@ pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
 struct Encoder {
     compressor: Compressor,
     jpeg: Vec<u8>,
-    /// The luma of a frame with an odd side.
-    luma: Vec<u8>,
+    /// Planes of a frame that can't be compressed from its slot as it is.
+    copy: [Vec<u8>; 3],
 }
 
 impl Encoder {
     fn new(quality: i32) -> Result<Self> {
         let mut compressor = Compressor::new().context("can't make a JPEG compressor")?;
         compressor.set_quality(quality).context("can't set the JPEG quality")?;
-        Ok(Self { compressor, jpeg: Vec::new(), luma: Vec::new() })
+        Ok(Self { compressor, jpeg: Vec::new(), copy: Default::default() })
     }
 
-    fn encode(&mut self, frame: &Frame) -> Result<&[u8]> {
-        let subsamp = match frame.layout().planes().len() {
-            1 => Subsamp::Gray,
-            _ => Subsamp::Sub2x2,
-        };
-        let luma = frame.layout().planes()[0];
-        let (width, height) = (luma.extent.width as usize, luma.extent.height as usize);
-        let longest = compressed_buf_len(width, height, subsamp)?;
+    fn encode(&mut self, frame: &Frame, matrix: Option<Matrix>) -> Result<&[u8]> {
+        let gray = frame.layout().planes().len() == 1;
+        let subsamp = if gray { Subsamp::Gray } else { Subsamp::Sub2x2 };
+        let extent = frame.layout().planes()[0].extent;
+        let longest = compressed_buf_len(extent.width as usize, extent.height as usize, subsamp)?;
         if self.jpeg.len() < longest {
             self.jpeg.resize(longest, 0);
         }
         let mut output = OutputBuf::borrowed(&mut self.jpeg);
-        if subsamp == Subsamp::Gray {
-            let image = Image {
-                pixels: frame.plane(0),
-                width,
-                pitch: luma.stride,
-                height,
-                format: PixelFormat::GRAY,
-            };
+        if gray {
             self.compressor.set_subsamp(subsamp)?;
-            self.compressor.compress(image, &mut output)
+            self.compressor.compress(gray_image(frame), &mut output)
         } else {
-            let chroma = frame.layout().planes()[1];
-            // TurboJPEG reads whole blocks of 2x2 pixels.
-            let (y_plane, y_stride) = match (width % 2, height % 2) {
-                (0, 0) => (frame.plane(0), luma.stride),
-                _ => (even(&mut self.luma, frame), width.next_multiple_of(2)),
-            };
-            let image = YuvPlanesImage {
-                y_plane,
-                u_plane: frame.plane(1),
-                v_plane: frame.plane(2),
-                width,
-                height,
-                y_stride,
-                u_stride: chroma.stride,
-                v_stride: chroma.stride,
-                subsamp,
-            };
+            let image = colour_image(frame, matrix, &mut self.copy);
             self.compressor.compress_yuv_planes(&image, &mut output)
         }
         .context("can't compress a frame to JPEG")?;
@@ -115,15 +93,69 @@ impl Encoder {
     }
 }
 
-/// The luma of a frame, its last column and row repeated where that makes the sides even.
-fn even<'a>(buffer: &'a mut Vec<u8>, frame: &Frame) -> &'a [u8] {
+fn gray_image(frame: &Frame) -> Image<&[u8]> {
     let plane = frame.layout().planes()[0];
-    let (width, rows) = (plane.row_bytes(), plane.rows());
-    buffer.clear();
-    for row in 0..rows.next_multiple_of(2) {
-        let row = &frame.plane(0)[row.min(rows - 1) * plane.stride..][..width];
-        buffer.extend_from_slice(row);
-        buffer.extend_from_slice(&row[row.len() - width % 2..]);
+    Image {
+        pixels: frame.plane(0),
+        width: plane.extent.width as usize,
+        pitch: plane.stride,
+        height: plane.extent.height as usize,
+        format: PixelFormat::GRAY,
     }
-    buffer
+}
+
+/// The planes as they lie in the slot, if they can be had so.
+fn colour_image<'a>(
+    frame: &'a Frame,
+    matrix: Option<Matrix>,
+    copy: &'a mut [Vec<u8>; 3],
+) -> YuvPlanesImage<&'a [u8]> {
+    let planes = frame.layout().planes();
+    let (luma, chroma) = (planes[0], planes[1]);
+    let (width, height) = (luma.row_bytes(), luma.rows());
+    let mut image = YuvPlanesImage {
+        y_plane: frame.plane(0),
+        u_plane: frame.plane(1),
+        v_plane: frame.plane(2),
+        width,
+        height,
+        y_stride: luma.stride,
+        u_stride: chroma.stride,
+        v_stride: chroma.stride,
+        subsamp: Subsamp::Sub2x2,
+    };
+    // TurboJPEG reads whole blocks of 2x2 pixels.
+    if width % 2 != 0 || height % 2 != 0 || matrix.is_some() {
+        copy_even(frame, copy);
+        let [y, cb, cr] = copy;
+        let (y_stride, chroma_stride) = (2 * chroma.row_bytes(), chroma.row_bytes());
+        if let Some(matrix) = matrix {
+            let chroma = cb.chunks_exact_mut(chroma_stride).zip(cr.chunks_exact_mut(chroma_stride));
+            for (rows, (cb, cr)) in y.chunks_exact_mut(2 * y_stride).zip(chroma) {
+                rows.chunks_exact_mut(y_stride).for_each(|row| matrix.luma(row, cb, cr));
+                matrix.chroma(cb, cr);
+            }
+        }
+        (image.y_plane, image.u_plane, image.v_plane) = (y, cb, cr);
+        (image.y_stride, image.u_stride, image.v_stride) = (y_stride, chroma_stride, chroma_stride);
+    }
+    image
+}
+
+/// Copies the planes without padding, but with the last column and row of luma repeated where that
+/// makes its sides even.
+fn copy_even(frame: &Frame, copy: &mut [Vec<u8>; 3]) {
+    for (index, (plane, copy)) in frame.layout().planes().iter().zip(copy).enumerate() {
+        let (width, rows) = (plane.row_bytes(), plane.rows());
+        let (odd, even_rows) = match index {
+            0 => (width % 2, rows.next_multiple_of(2)),
+            _ => (0, rows),
+        };
+        copy.clear();
+        for row in 0..even_rows {
+            let row = &frame.plane(index)[row.min(rows - 1) * plane.stride..][..width];
+            copy.extend_from_slice(row);
+            copy.extend_from_slice(&row[width - odd..]);
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod decode;
 mod folder;
 mod instance;
 mod jpeg;
+mod matrix;
 mod picture;
 mod progress;
 mod report;

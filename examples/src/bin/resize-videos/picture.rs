@@ -12,6 +12,8 @@ use ffmpeg_next::util::chroma::Location;
 use ffmpeg_next::util::frame;
 use resized_client::{Extent, FrameSpec, PixelFormat, Range, Siting, Slot};
 
+use crate::matrix::Matrix;
+
 /// Turns frames into pictures; keeps what converting the last one took, for the next.
 #[derive(Default)]
 pub(crate) struct Converter {
@@ -23,6 +25,7 @@ pub(crate) struct Converter {
 pub(crate) struct Picture<'a> {
     frame: &'a frame::Video,
     spec: FrameSpec,
+    matrix: Option<Matrix>,
 }
 
 impl Converter {
@@ -35,11 +38,16 @@ impl Converter {
             range: family.range(frame.color_range()),
             siting: siting(frame),
         };
+        let matrix = match family {
+            // libswscale makes BT.601 of RGB.
+            Family::Gray | Family::Rgb => None,
+            Family::Yuv | Family::FullYuv => Matrix::of(frame.color_space()),
+        };
         if frame.format() == family.pixel() && !is_upside_down(frame) {
-            return Ok(Picture { frame, spec });
+            return Ok(Picture { frame, spec, matrix });
         }
         let frame = self.convert(frame, family.pixel())?;
-        Ok(Picture { frame, spec })
+        Ok(Picture { frame, spec, matrix })
     }
 
     fn convert(&mut self, frame: &frame::Video, target: Pixel) -> Result<&frame::Video> {
@@ -68,6 +76,11 @@ impl Picture<'_> {
     /// What it is.
     pub(crate) fn spec(&self) -> FrameSpec {
         self.spec
+    }
+
+    /// What its colours take in the end, if anything.
+    pub(crate) fn matrix(&self) -> Option<Matrix> {
+        self.matrix
     }
 
     /// Writes it into a slot of a stream with this picture's spec.
