@@ -77,6 +77,17 @@ fn a_daemon_that_is_not_there_is_named_and_nothing_is_made() {
 }
 
 #[test]
+fn a_size_that_the_daemon_refuses_is_an_error() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let output = bench.run(&[&clip], "-s 20000x10");
+    assert_fails(&output, &["clip.mkv", "20000x10"]);
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(line.matches("20000x10").count(), 1, "{line}");
+    assert_eq!(bench.names(1), frame_names(0));
+}
+
+#[test]
 fn broken_packets_are_skipped_and_counted() {
     let bench = Bench::new();
     let clip = bench.clip("clip.nut", MOVING, "-frames:v 10 -c:v png");
