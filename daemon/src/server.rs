@@ -246,7 +246,11 @@ impl Daemon {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, ServerError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Threads)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(OPENING)
+        .build()
+        .map_err(ServerError::Threads)
 }
 
 async fn accept(listener: Option<&UnixListener>) -> io::Result<UnixStream> {
