@@ -36,10 +36,14 @@ impl Listener {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
         if is_socket(path) {
-            if net::UnixStream::connect(path).is_ok() {
-                return Err(ServerError::Taken(path.display().to_string()));
+            match net::UnixStream::connect(path) {
+                Ok(_) => return Err(ServerError::Taken(path.display().to_string())),
+                // Nobody listens. Any other error may come from somebody who lives.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path).map_err(failed)?;
+                }
+                Err(error) => return Err(failed(error)),
             }
-            std::fs::remove_file(path).map_err(failed)?;
         }
         // By the mask, not by a later chmod: there is no moment at which others could connect.
         let mask = match peers {
