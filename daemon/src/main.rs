@@ -33,34 +33,38 @@ fn run(config: &Config) -> Result<()> {
         None => Listener::bind(&config.socket(), options.peers)?,
     };
     let daemon = Daemon::new(options)?;
-    systemd::ready();
-    tracing::info!(?options, "ready");
     daemon.run(listener, async {
-        interrupted().await;
+        let interrupted = interrupted();
+        // Only now: whoever is told so may stop us at once.
+        systemd::ready();
+        tracing::info!(?options, "ready");
+        interrupted.await;
         tracing::info!("stopping: what was submitted is completed first");
         systemd::stopping();
     })?;
     Ok(())
 }
 
-/// Waits for SIGTERM or SIGINT. A second one ends the process at once.
-async fn interrupted() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals can't be caught");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tokio::spawn(async move {
+/// Catches SIGTERM and SIGINT from now on; the future waits for one. A second one ends the process at
+/// once.
+fn interrupted() -> impl Future<Output = ()> {
+    let caught = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut terminate), Ok(mut interrupt)) = caught else {
+            tracing::error!("signals can't be caught");
+            return;
+        };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::warn!("stopped at once by a second signal");
-        std::process::exit(1);
-    });
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!("stopped at once by a second signal");
+            std::process::exit(1);
+        });
+    }
 }
