@@ -31,6 +31,10 @@ use crate::scheduler::{ClientId, Scheduler};
 use outbox::Outbox;
 use watched::{Watched, watch};
 
+/// Bytes of requests that a stopping session still reads: more than a socket holds that nobody has
+/// given a larger buffer.
+const LAST_READS: usize = 512 * 1024;
+
 /// What all sessions of a daemon share.
 pub(crate) struct Shared {
     pub(crate) scheduler: Arc<Scheduler>,
@@ -142,8 +146,9 @@ impl Session {
         }
     }
 
-    /// Finishes what was submitted until now.
+    /// Finishes what was submitted until now; what a client goes on sending does not hold the end up.
     async fn drain(&mut self) -> End {
+        let mut left = LAST_READS;
         loop {
             match self.inbox.pop().map_err(Violation::Codec) {
                 Ok(Some(request)) => {
@@ -151,9 +156,15 @@ impl Session {
                         return end;
                     }
                 }
+                Ok(None) if left == 0 => break,
+                Ok(None) if self.outbox.is_congested() => {
+                    if let Err(error) = self.outbox.send_waiting().await {
+                        return error.into();
+                    }
+                }
                 Ok(None) => match read(&mut self.inbox, self.socket.get_ref()) {
                     Ok((0, _)) => return End::HungUp,
-                    Ok(_) => {}
+                    Ok((len, _)) => left = left.saturating_sub(len),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => return error.into(),
                 },
