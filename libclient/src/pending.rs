@@ -63,13 +63,16 @@ impl Drop for Pending {
             return;
         }
         let Handle { connection, stream } = &*self.handle;
-        let mut state = connection.state();
-        let with_daemon = state.slots(*stream).is_ok_and(|slots| slots.abandon(self.slot));
-        connection.wake(state);
-        if with_daemon {
+        if !self.is_ready() {
+            // First: once abandoned, the slot may be submitted again, and this must not cancel that.
             // If the connection is gone, so is the frame.
             let _ = connection.tell(&Request::Cancel { stream: *stream, slot: self.slot });
         }
+        let mut state = connection.state();
+        if let Ok(slots) = state.slots(*stream) {
+            slots.abandon(self.slot);
+        }
+        connection.wake(state);
     }
 }
 

@@ -95,22 +95,13 @@ impl Slots {
         }
     }
 
-    /// Nobody waits for the slot's frame any more. Returns whether the daemon still has it.
-    pub(crate) fn abandon(&mut self, slot: u32) -> bool {
+    /// Nobody waits for the slot's frame any more.
+    pub(crate) fn abandon(&mut self, slot: u32) {
         let state = &mut self.states[slot as usize];
-        match std::mem::replace(state, State::Loaned) {
-            State::Submitted(lease) => {
-                *state = State::Abandoned(lease);
-                true
-            }
-            State::Ready(lease, _) => {
-                *state = State::Free(lease);
-                false
-            }
-            other => {
-                *state = other;
-                false
-            }
-        }
+        *state = match std::mem::replace(state, State::Loaned) {
+            State::Submitted(lease) => State::Abandoned(lease),
+            State::Ready(lease, _) => State::Free(lease),
+            other => other,
+        };
     }
 }
