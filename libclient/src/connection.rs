@@ -5,13 +5,17 @@
 //! waited for. That saves a thread's wake-up on the way of every frame.
 //!
 //! Invariants: requests are sent, and given their tickets, under one lock, so the n-th reply answers
-//! the n-th request that has one; a connection that broke stays broken, with the same error for all.
+//! the n-th request that has one; a connection that broke stays broken, with the same error for all;
+//! who can't write because the daemon does not read, reads meanwhile: it may be waiting for that.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 use resized_protocol::codec::{self, Inbox};
 use resized_protocol::fdpass;
@@ -174,12 +178,35 @@ impl Connection {
         codec::encode(request, &mut outgoing.bytes)?;
         let mut rest = outgoing.bytes.as_slice();
         while !rest.is_empty() {
-            match fdpass::send(&self.socket, rest, None, MsgFlags::empty()) {
+            match fdpass::send(&self.socket, rest, None, MsgFlags::MSG_DONTWAIT) {
                 Ok(sent) => rest = &rest[sent..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.make_room()?,
                 Err(error) => return Err(self.lost(error.into())),
             }
         }
         Ok(())
+    }
+
+    /// Waits until the socket takes bytes, or reads what has arrived: a daemon whose answers are not
+    /// read does not read either.
+    fn make_room(&self) -> Result<(), Error> {
+        let either = PollFlags::POLLIN | PollFlags::POLLOUT;
+        let mut socket = [PollFd::new(self.socket.as_fd(), either)];
+        match poll(&mut socket, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        if socket[0].revents().is_some_and(|found| found.contains(PollFlags::POLLOUT)) {
+            return Ok(());
+        }
+        let state = self.state();
+        match &state.broken {
+            Some(error) => Err(error.clone()),
+            None => {
+                drop(self.advance(state, true, MsgFlags::MSG_DONTWAIT));
+                Ok(())
+            }
+        }
     }
 
     /// A failed write often means that the daemon hung up: its last words say why.
@@ -201,39 +228,59 @@ impl Connection {
             if let Some(error) = &state.broken {
                 return Err(error.clone());
             }
-            if message && !state.reading {
-                state.reading = true;
-                drop(state);
-                let mut incoming = lock(&self.incoming);
-                let received = self.receive(&mut incoming);
-                state = self.state();
-                state.reading = false;
-                let noted = incoming.messages.drain(..).try_for_each(|arrived| state.note(arrived));
-                if let Err(error) = noted.and(received) {
-                    state.broken = Some(error);
-                }
-                if state.waiting > 0 {
-                    self.changed.notify_all();
-                }
-            } else {
-                state.waiting += 1;
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.waiting -= 1;
-            }
+            state = self.advance(state, message, MsgFlags::empty());
         }
     }
 
-    /// Reads the socket once, waiting for bytes, and decodes every message that is then whole. Those
-    /// before an error are kept.
-    fn receive(&self, incoming: &mut Incoming) -> Result<(), Error> {
+    /// Reads the socket once, for all threads; or sleeps until another thread has, or has changed
+    /// something.
+    fn advance<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        read: bool,
+        flags: MsgFlags,
+    ) -> MutexGuard<'a, State> {
+        if read && !state.reading {
+            state.reading = true;
+            drop(state);
+            let mut incoming = lock(&self.incoming);
+            let received = self.receive(&mut incoming, flags);
+            state = self.state();
+            state.reading = false;
+            let noted = incoming.messages.drain(..).try_for_each(|arrived| state.note(arrived));
+            if let Err(error) = noted.and(received) {
+                state.broken = Some(error);
+            }
+            if state.waiting > 0 {
+                self.changed.notify_all();
+            }
+        } else {
+            state.waiting += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        state
+    }
+
+    /// Reads the socket once, waiting for bytes unless the flags say otherwise, and decodes every
+    /// message that is then whole. Those before an error are kept.
+    fn receive(&self, incoming: &mut Incoming, flags: MsgFlags) -> Result<(), Error> {
         let Incoming { inbox, descriptors, messages } = incoming;
-        let (read, _) = inbox.fill(|space| {
-            let (read, descriptor) = fdpass::receive(&self.socket, space)?;
+        let filled = inbox.fill(|space| {
+            let (read, descriptor) = fdpass::receive(&self.socket, space, flags)?;
             descriptors.extend(descriptor);
-            Ok::<_, Error>(read)
-        })?;
-        if read == 0 {
-            return Err(Error::Disconnected);
+            Ok::<_, io::Error>(read)
+        });
+        match filled {
+            Ok((0, _)) => return Err(Error::Disconnected),
+            Ok(_) => {}
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    && flags.contains(MsgFlags::MSG_DONTWAIT) =>
+            {
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
         }
         while let Some(message) = inbox.pop()? {
             messages.push(match message {

@@ -37,9 +37,13 @@ pub fn send(
     }
 }
 
-/// Receives bytes, waiting for the first of them, and the descriptor sent beside them, if any.
-/// Zero bytes: the peer has closed the connection.
-pub fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+/// Receives bytes and the descriptor sent beside them, if any. Waits for the first byte, unless the
+/// flags say otherwise. Zero bytes: the peer has closed the connection.
+pub fn receive(
+    socket: impl AsFd,
+    bytes: &mut [u8],
+    flags: MsgFlags,
+) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut control = cmsg_space!(RawFd);
     let mut iov = [IoSliceMut::new(bytes)];
     loop {
@@ -47,7 +51,7 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Option
             socket.as_fd().as_raw_fd(),
             &mut iov,
             Some(&mut control),
-            MsgFlags::MSG_CMSG_CLOEXEC,
+            flags | MsgFlags::MSG_CMSG_CLOEXEC,
         );
         let received = match received {
             Err(nix::errno::Errno::EINTR) => continue,
@@ -83,10 +87,10 @@ mod tests {
         assert_eq!(send(&ours, b"ab", Some(file.as_fd()), MsgFlags::empty()).unwrap(), 2);
         assert_eq!(send(&ours, b"c", None, MsgFlags::empty()).unwrap(), 1);
         let mut bytes = [0; 2];
-        let (read, descriptor) = receive(&theirs, &mut bytes).unwrap();
+        let (read, descriptor) = receive(&theirs, &mut bytes, MsgFlags::empty()).unwrap();
         assert_eq!((read, &bytes), (2, b"ab"));
         assert_eq!(inode(descriptor.unwrap()), inode(&file));
-        let (read, descriptor) = receive(&theirs, &mut bytes).unwrap();
+        let (read, descriptor) = receive(&theirs, &mut bytes, MsgFlags::empty()).unwrap();
         assert_eq!(read, 1);
         assert!(descriptor.is_none());
     }
