@@ -1,0 +1,136 @@
+//! Several client processes at once, and the death of one of them.
+//!
+//! The processes are this test binary again, told by a variable to run one test as a client of a daemon
+//! that is there already. Run without it, as any test is, that test makes its own daemon.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use nix::sys::signal::Signal;
+use resized::Server;
+use resized_client::{Client, Endpoint, StreamSpec};
+
+use crate::oracle::{self, Checked, workout};
+use crate::support::{Daemon, Process, bounded, until};
+
+/// Endpoint of the daemon whose client a process is.
+const ENDPOINT: &str = "RESIZED_TEST_ENDPOINT";
+
+/// Which streams a process opens.
+const SEED: &str = "RESIZED_TEST_SEED";
+
+/// What the victim says when frames of it are in flight.
+const IN_FLIGHT: &str = "frames are in flight";
+
+/// This binary as a client process that runs the test of that name.
+fn client_process(test: &str, endpoint: &Endpoint, seed: usize) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]);
+    command.env(ENDPOINT, endpoint.to_string()).env(SEED, seed.to_string());
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The client that this process was told to be.
+fn told() -> Option<(Client, usize)> {
+    let endpoint = std::env::var(ENDPOINT).ok()?.parse().unwrap();
+    let seed = std::env::var(SEED).unwrap().parse().unwrap();
+    Some((Client::connect(&endpoint).unwrap(), seed))
+}
+
+#[test]
+fn a_client_that_checks_every_frame() {
+    bounded(|| match told() {
+        Some((client, seed)) => workout(&client, seed, 3),
+        None => {
+            let server = Server::embedded().unwrap();
+            workout(&Client::from_socket(server.connect().unwrap()).unwrap(), 0, 1);
+        }
+    });
+}
+
+#[test]
+fn client_processes_get_their_own_frames() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let watcher = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&watcher);
+        let start = |seed| {
+            let test = "clients::a_client_that_checks_every_frame";
+            let mut command = client_process(test, &daemon.endpoint(), seed);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let clients: Vec<_> = (0..4).map(start).collect();
+        for client in clients {
+            let output = client.wait_with_output().unwrap();
+            let text = [output.stdout, output.stderr]
+                .map(|text| String::from_utf8_lossy(&text).into_owned());
+            assert!(output.status.success(), "{}\n{}", text[0], text[1]);
+            assert!(text[0].contains("1 passed"), "{}", text[0]);
+        }
+        daemon.await_rest(&watcher, descriptors);
+        let stats = watcher.stats().unwrap();
+        let slots: u32 = (0..28).map(|n| oracle::mixed(n).slots).sum();
+        assert_eq!(stats.devices[0].frames, u64::from(3 * slots));
+        assert_eq!(stats.devices[0].failed, 0);
+    });
+}
+
+/// Keeps as many frames in flight as it can; returns when as many as `rounds` rings have been resized.
+fn overload(client: &Client, rounds: usize) {
+    let spec = StreamSpec { slots: 16, ..oracle::big() };
+    let (stream, other) = (client.open(&spec).unwrap(), client.open(&oracle::dot()).unwrap());
+    for round in 0..rounds {
+        let slots = (0..16).map(|_| stream.loan().unwrap()).collect();
+        let pendings = stream.submit_all(slots).unwrap();
+        if round == 1 {
+            println!("{IN_FLIGHT}");
+        }
+        other.loan().unwrap().submit().unwrap().wait().unwrap();
+        pendings.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
+    }
+}
+
+#[test]
+fn a_client_that_is_killed() {
+    bounded(|| match told() {
+        Some((client, _)) => overload(&client, usize::MAX),
+        None => {
+            let server = Server::embedded().unwrap();
+            let client = Client::from_socket(server.connect().unwrap()).unwrap();
+            overload(&client, 1);
+            drop(client.open(&oracle::big()).unwrap().loan().unwrap().submit().unwrap());
+            until("its streams are closed", || client.stats().unwrap().streams == 0);
+        }
+    });
+}
+
+#[test]
+fn a_client_killed_mid_frame_leaves_nothing_and_harms_nobody() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let watcher = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&watcher);
+        let endpoint = daemon.endpoint();
+        let bystander = thread::spawn(move || {
+            let client = Client::connect(&endpoint).unwrap();
+            let streams = [3, 6, 10].map(|n| Checked::open(&client, oracle::mixed(n), 3));
+            for n in 0..30 {
+                streams.iter().for_each(|stream| stream.round_trip(n));
+            }
+        });
+        for seed in 0..2 {
+            let test = "clients::a_client_that_is_killed";
+            let mut command = client_process(test, &daemon.endpoint(), seed);
+            let mut victim = Process(command.stdout(Stdio::piped()).spawn().unwrap());
+            let mut said = BufReader::new(victim.0.stdout.take().unwrap()).lines();
+            assert!(said.any(|line| line.unwrap().contains(IN_FLIGHT)), "the victim ended early");
+            assert!(watcher.stats().unwrap().region_bytes > 0);
+            victim.signal(Signal::SIGKILL);
+            assert!(!victim.wait().success());
+        }
+        bystander.join().unwrap();
+        daemon.await_rest(&watcher, descriptors);
+    });
+}

@@ -1,0 +1,171 @@
+//! Single frames and their slots: odd sizes, cancelling, waiting in any order, packing.
+
+use std::collections::BTreeSet;
+
+use resized_client::{Error, Filter, PixelFormat, StreamSpec, wait_any};
+
+use crate::oracle::{self, Checked, spec};
+use crate::support::{Daemon, bounded};
+
+#[test]
+fn odd_sizes_are_as_the_oracle_says() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let sizes = [
+            ((1, 1), (3, 7)),
+            ((3, 7), (1, 1)),
+            ((1, 1), (1, 1)),
+            ((16_383, 1), (100, 1)),
+            ((100, 1), (16_383, 1)),
+            ((1, 16_383), (1, 77)),
+            ((2, 3), (16_384, 2)),
+            ((45, 31), (101, 67)),
+            ((64, 3), (65, 300)),
+        ];
+        for (n, (from, to)) in sizes.into_iter().enumerate() {
+            for filter in Filter::ALL {
+                for format in [PixelFormat::ALL[n % 7], PixelFormat::I420] {
+                    Checked::open(&client, spec(format, filter, from, to), 1).round_trip(0);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn equal_sizes_are_copied() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        for (n, format) in PixelFormat::ALL.into_iter().enumerate() {
+            let spec = spec(format, Filter::ALL[n % 5], (123, 45), (123, 45));
+            let stream = client.open(&spec).unwrap();
+            let mut slot = stream.loan().unwrap();
+            let source = oracle::noise(&spec, 1);
+            slot.write_packed(&source).unwrap();
+            assert!(slot.submit().unwrap().wait().unwrap().to_packed() == source, "{format:?}");
+        }
+    });
+}
+
+#[test]
+fn dropped_pendings_give_their_slots_back() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        for spec in [StreamSpec { slots: 12, ..oracle::big() }, oracle::dot()] {
+            let stream = Checked::open(&client, spec, 2);
+            for round in 0..4 {
+                for n in 0..spec.slots as usize {
+                    drop(stream.submit(n).unwrap());
+                }
+                let all = |_| stream.stream.loan().unwrap();
+                let slots: Vec<_> = (0..spec.slots).map(all).collect();
+                assert!(stream.stream.try_loan().unwrap().is_none());
+                drop(slots);
+                // Whatever was cancelled, the next frame is this one and no other.
+                stream.round_trip(round);
+            }
+        }
+        let stats = client.stats().unwrap();
+        assert_eq!((stats.queued, stats.devices[0].failed), (0, 0));
+        let submitted = 4 * (12 + 1 + u64::from(oracle::dot().slots) + 1);
+        assert!(stats.devices[0].frames <= submitted);
+    });
+}
+
+#[test]
+fn half_of_the_pendings_dropped_leaves_the_other_half_right() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let stream = Checked::open(&client, StreamSpec { slots: 10, ..oracle::big() }, 10);
+        let pendings: Vec<_> = (0..10).map(|n| stream.submit(n).unwrap()).collect();
+        for (n, pending) in pendings.into_iter().enumerate() {
+            match n % 2 {
+                0 => drop(pending),
+                _ => stream.check(n, &pending.wait().unwrap()),
+            }
+        }
+    });
+}
+
+#[test]
+fn wait_any_gives_each_frame_once() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let sizes = [((1, 1), (1, 1)), ((400, 300), (2, 1)), ((50, 50), (200, 150))];
+        let streams = sizes.map(|(from, to)| {
+            let spec = spec(PixelFormat::Gray8, Filter::Area, from, to);
+            client.open(&StreamSpec { slots: 8, ..spec }).unwrap()
+        });
+        // Flat frames, each of its own brightness.
+        let mut pendings = Vec::new();
+        for value in 0..24_u8 {
+            let mut slot = streams[value as usize % 3].loan().unwrap();
+            slot.input_mut().fill(value);
+            pendings.push(slot.submit().unwrap());
+        }
+        let mut seen = BTreeSet::new();
+        while !pendings.is_empty() {
+            let left = pendings.len();
+            let frame = wait_any(&mut pendings).unwrap();
+            assert_eq!(pendings.len(), left - 1);
+            let packed = frame.to_packed();
+            assert!(packed.iter().all(|&sample| sample == packed[0]));
+            assert!(seen.insert(packed[0]), "frame {} came twice", packed[0]);
+        }
+        assert!(seen.into_iter().eq(0..24));
+    });
+}
+
+#[test]
+fn slots_submitted_together_are_each_their_own_frame() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let spec = StreamSpec { slots: 256, ..oracle::dot() };
+        let stream = client.open(&spec).unwrap();
+        assert!(stream.submit_all(Vec::new()).unwrap().is_empty());
+        let slot = |value| {
+            let mut slot = stream.loan().unwrap();
+            slot.write_packed(&[value]).unwrap();
+            slot
+        };
+        let pendings = stream.submit_all((0..=255).map(slot).collect()).unwrap();
+        assert!(stream.try_loan().unwrap().is_none());
+        for (value, pending) in pendings.into_iter().enumerate() {
+            assert_eq!(pending.wait().unwrap().to_packed(), [value as u8]);
+        }
+    });
+}
+
+#[test]
+fn packed_frames_survive_the_padding_and_wrong_lengths_are_said() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let spec = spec(PixelFormat::I420, Filter::Nearest, (5, 3), (5, 3));
+        let stream = client.open(&spec).unwrap();
+        let mut slot = stream.loan().unwrap();
+        let packed = oracle::noise(&spec, 9);
+        assert_eq!(packed.len(), 15 + 6 + 6);
+        for wrong in [&packed[..26], &[packed.as_slice(), &[0]].concat(), &[]] {
+            let error = slot.write_packed(wrong).unwrap_err();
+            let found = wrong.len();
+            assert!(
+                matches!(error, Error::PackedLen { expected: 27, found: f } if f == found),
+                "{error}"
+            );
+        }
+        slot.write_packed(&packed).unwrap();
+        assert_eq!(slot.plane_mut(1)[..3], packed[15..18]);
+        let pending = slot.submit().unwrap();
+        let frame = pending.wait().unwrap();
+        assert_eq!(frame.to_packed(), packed);
+        assert_eq!(frame.plane(2)[..3], packed[21..24]);
+        assert_eq!(client.devices()[frame.receipt().device as usize], "cpu");
+    });
+}

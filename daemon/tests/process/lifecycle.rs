@@ -1,0 +1,202 @@
+//! How a daemon ends, and what its clients notice: by a signal in good order, by force at once. And how
+//! the next one finds the socket.
+
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use nix::sys::signal::Signal;
+use resized_client::{Client, Error, StreamSpec};
+use resized_protocol::message::Goodbye;
+
+use crate::oracle::{self, Checked};
+use crate::support::{Daemon, Process, bounded, command, spawn, until};
+
+fn said_goodbye(error: &Error) -> bool {
+    matches!(error, Error::Goodbye(Goodbye::Stopping))
+}
+
+/// Stops a daemon that has frames waiting.
+fn stop_under_load(signal: Signal) {
+    let mut daemon = Daemon::start(&[]);
+    let client = daemon.client();
+    let spec = StreamSpec { slots: 24, ..oracle::big() };
+    let stream = Checked::open(&client, spec, 4);
+    // Others that go on submitting: until the goodbye every frame of theirs is right.
+    let endpoint = daemon.endpoint();
+    let start = |n: usize| {
+        let endpoint = endpoint.clone();
+        thread::spawn(move || {
+            let client = Client::connect(&endpoint).unwrap();
+            let stream = Checked::open(&client, oracle::mixed(n), 3);
+            for n in 0.. {
+                match stream.submit(n).and_then(|pending| pending.wait()) {
+                    Ok(frame) => stream.check(n, &frame),
+                    Err(error) => return error,
+                }
+            }
+            unreachable!()
+        })
+    };
+    let others: Vec<_> = (3..5).map(start).collect();
+    until("all others are connected", || client.stats().unwrap().streams == 3);
+
+    let pendings: Vec<_> = (0..24).map(|n| stream.submit(n).unwrap()).collect();
+    daemon.process.signal(signal);
+    for (n, pending) in pendings.into_iter().enumerate() {
+        stream.check(n, &pending.wait().expect("what was submitted before the signal"));
+    }
+    let error = loop {
+        match stream.submit(0).and_then(|pending| pending.wait()) {
+            Ok(frame) => stream.check(0, &frame),
+            Err(error) => break error,
+        }
+    };
+    assert!(said_goodbye(&error), "{error}");
+    let error = client.stats().unwrap_err();
+    assert!(said_goodbye(&error), "{error}");
+    for other in others {
+        let error = other.join().unwrap();
+        assert!(said_goodbye(&error), "{error}");
+    }
+    assert_eq!(daemon.process.wait().code(), Some(0));
+    assert!(!daemon.socket().exists());
+}
+
+#[test]
+fn sigterm_completes_what_was_submitted() {
+    bounded(|| stop_under_load(Signal::SIGTERM));
+}
+
+#[test]
+fn sigint_completes_what_was_submitted() {
+    bounded(|| stop_under_load(Signal::SIGINT));
+}
+
+#[test]
+fn an_idle_daemon_stops_too() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        daemon.process.signal(Signal::SIGTERM);
+        assert_eq!(daemon.process.wait().code(), Some(0));
+        assert!(!daemon.socket().exists());
+        assert!(said_goodbye(&client.stats().unwrap_err()));
+        assert!(matches!(Client::connect(&daemon.endpoint()), Err(Error::Connect { .. })));
+    });
+}
+
+#[test]
+fn a_daemon_killed_wakes_everyone_who_waits() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let waited_for = client.open(&oracle::big()).unwrap();
+        let held = client.open(&StreamSpec { slots: 2, ..oracle::dot() }).unwrap();
+        let slots = [held.loan().unwrap(), held.loan().unwrap()];
+        let (waiting, ready) = channel();
+        let loaning = {
+            let (held, waiting) = (held.clone(), waiting.clone());
+            thread::spawn(move || {
+                waiting.send(()).unwrap();
+                held.loan().map(drop)
+            })
+        };
+        // Stopped, so that the frame is surely still in flight when it dies.
+        daemon.process.signal(Signal::SIGSTOP);
+        let pending = waited_for.loan().unwrap().submit().unwrap();
+        let other = waited_for.loan().unwrap().submit().unwrap();
+        let waiter = |pending: resized_client::Pending| {
+            let waiting = waiting.clone();
+            thread::spawn(move || {
+                waiting.send(()).unwrap();
+                pending.wait().map(drop)
+            })
+        };
+        let waiters = [waiter(pending), waiter(other)];
+        (0..3).for_each(|_| ready.recv().unwrap());
+        daemon.process.signal(Signal::SIGKILL);
+        daemon.process.wait();
+        let error = loaning.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Disconnected | Error::Socket(_)), "{error}");
+        for waiter in waiters {
+            assert!(waiter.join().unwrap().is_err());
+        }
+        // From here on everything fails, at once, and dropping what is left does no harm.
+        assert!(client.stats().is_err());
+        assert!(client.open(&oracle::dot()).is_err());
+        for slot in slots {
+            assert!(slot.submit().is_err());
+        }
+    });
+}
+
+#[test]
+fn a_dead_daemons_socket_is_replaced() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        let old = daemon.client();
+        daemon.process.signal(Signal::SIGKILL);
+        daemon.process.wait();
+        assert!(daemon.socket().exists());
+        daemon.start_again(&[]);
+        assert!(old.stats().is_err());
+        Checked::open(&daemon.client(), oracle::mixed(2), 1).round_trip(0);
+    });
+}
+
+/// A second daemon at that place gives up; returns what it said.
+fn refused_start(dir: &Path) -> String {
+    let aside = tempfile::tempdir().unwrap();
+    let mut second: Process = spawn(&mut command(dir, &[]), aside.path());
+    assert_eq!(second.wait().code(), Some(1));
+    std::fs::read_to_string(aside.path().join("log")).unwrap()
+}
+
+#[test]
+fn a_live_daemons_socket_is_not_taken() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let said = refused_start(daemon.dir());
+        let path = daemon.socket().display().to_string();
+        assert!(said.contains(&path) && said.contains("already"), "{said}");
+        client.stats().unwrap();
+        Checked::open(&daemon.client(), oracle::mixed(2), 1).round_trip(0);
+    });
+}
+
+#[test]
+fn what_is_no_dead_daemons_socket_is_left_alone() {
+    bounded(|| {
+        let path = |dir: &Path| dir.join("resized.sock");
+        let file = tempfile::tempdir().unwrap();
+        std::fs::write(path(file.path()), "precious").unwrap();
+        let said = refused_start(file.path());
+        assert!(said.contains(&path(file.path()).display().to_string()), "{said}");
+        assert_eq!(std::fs::read_to_string(path(file.path())).unwrap(), "precious");
+
+        // Somebody's socket, alive, that does not take our kind of connection.
+        let other = tempfile::tempdir().unwrap();
+        let datagrams = UnixDatagram::bind(path(other.path())).unwrap();
+        refused_start(other.path());
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.send_to(b"still there", path(other.path())).unwrap();
+        let mut bytes = [0; 11];
+        datagrams.recv(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"still there");
+    });
+}
+
+#[test]
+fn a_stopping_daemon_removes_its_own_socket_only() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        std::fs::remove_file(daemon.socket()).unwrap();
+        let _other = UnixListener::bind(daemon.socket()).unwrap();
+        daemon.process.signal(Signal::SIGTERM);
+        assert_eq!(daemon.process.wait().code(), Some(0));
+        assert!(daemon.socket().exists());
+    });
+}

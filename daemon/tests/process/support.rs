@@ -1,0 +1,174 @@
+//! Owns a daemon as a process of its own, on a private socket, for one test; and ways to wait for what
+//! will happen without saying when.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use resized_client::{Client, Endpoint, Stats};
+use tempfile::TempDir;
+
+/// After this a test hangs: far longer than anything here takes on a loaded machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Runs a test's body on a thread of its own, so that one that hangs fails.
+pub(crate) fn bounded(body: impl FnOnce() + Send + 'static) {
+    let (over, wait) = channel();
+    let test = thread::current().name().unwrap_or("test").to_owned();
+    let run = move || {
+        body();
+        let _ = over.send(());
+    };
+    let body = thread::Builder::new().name(test).spawn(run).unwrap();
+    if wait.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+        panic!("still not over after {DEADLINE:?}");
+    }
+    if let Err(panic) = body.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < DEADLINE / 2, "never: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A process that is killed when this is dropped.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the process ends", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The `resized` binary, running.
+pub(crate) struct Daemon {
+    pub(crate) process: Process,
+    dir: TempDir,
+}
+
+impl Daemon {
+    /// A daemon with these flags, ready to serve.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let process = spawn(&mut command(dir.path(), flags), dir.path());
+        let daemon = Self { process, dir };
+        daemon.await_socket();
+        daemon
+    }
+
+    /// The same again, at the same socket, after its death.
+    pub(crate) fn start_again(&mut self, flags: &[&str]) {
+        self.process = spawn(&mut command(self.dir.path(), flags), self.dir.path());
+        self.await_socket();
+    }
+
+    fn await_socket(&self) {
+        until("the daemon answers", || Client::connect(&self.endpoint()).is_ok());
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("resized.sock")
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::Unix(self.socket())
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.endpoint()).unwrap()
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Descriptors that the daemon holds.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.0.id())).unwrap().count()
+    }
+
+    /// KiB of memory that the daemon has allocated for itself, rings not counted; see proc(5).
+    pub(crate) fn anonymous_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id()));
+        let status = status.unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().strip_suffix("kB").unwrap().trim().parse().unwrap()
+    }
+
+    /// What the daemon holds once nobody but the asking client is connected.
+    pub(crate) fn at_rest(&self, client: &Client) -> (Stats, usize) {
+        let mut stats = client.stats().unwrap();
+        until("the other sessions end", || {
+            stats = client.stats().unwrap();
+            stats.sessions == 1
+        });
+        (stats, self.descriptors())
+    }
+
+    /// Waits until nothing of other clients is left, and descriptors are as many as they were.
+    pub(crate) fn await_rest(&self, client: &Client, descriptors: usize) {
+        until("sessions, streams, rings and descriptors are gone", || {
+            let stats = client.stats().unwrap();
+            (stats.sessions, stats.streams, stats.region_bytes, stats.queued) == (1, 0, 0, 0)
+                && self.descriptors() == descriptors
+        });
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- the daemon's log\n{}---", self.log());
+        }
+    }
+}
+
+/// The daemon's command line for a socket in `dir`, with nothing of this process's service manager.
+pub(crate) fn command(dir: &Path, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_resized"));
+    command.arg("--socket").arg(dir.join("resized.sock")).args(flags);
+    for variable in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "RESIZED_CPU"] {
+        command.env_remove(variable);
+    }
+    command.env("RESIZED_LOG", "debug");
+    command
+}
+
+/// Starts it with its log kept in `dir`.
+pub(crate) fn spawn(command: &mut Command, dir: &Path) -> Process {
+    let log = File::options().append(true).create(true).open(dir.join("log")).unwrap();
+    Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+}
