@@ -351,3 +351,6 @@ impl Drop for Lanes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

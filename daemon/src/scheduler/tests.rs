@@ -1,0 +1,244 @@
+use std::sync::atomic::AtomicUsize;
+
+use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::shm::{RingLayout, SlotMemory};
+
+use super::*;
+use crate::device::Resizer;
+use crate::device::null::Null;
+use crate::job::{Sink, Stream};
+use crate::metrics::Gauge;
+use crate::quota::Budget;
+
+/// Keeps what was completed.
+#[derive(Default)]
+struct Ledger(Mutex<Vec<Completion>>);
+
+impl Sink for Ledger {
+    fn completed(&self, completion: Completion) {
+        self.0.lock().unwrap().push(completion);
+    }
+}
+
+impl Ledger {
+    fn await_completions(&self, count: usize) -> Vec<Completion> {
+        loop {
+            let completed = self.0.lock().unwrap().clone();
+            if completed.len() >= count {
+                return completed;
+            }
+            thread::yield_now();
+        }
+    }
+}
+
+/// A device whose every frame is worth four bands. It notes the bands, and panics on frames to be
+/// resized by `Nearest`: on the second band of them, if they were cut.
+#[derive(Clone, Default)]
+struct Fake {
+    bands: Arc<Mutex<Vec<Band>>>,
+    resizing: Arc<AtomicUsize>,
+    /// Bands that must be worked on at the same time before any of them ends.
+    together: usize,
+}
+
+struct FakeResizer {
+    fake: Fake,
+    panics: bool,
+}
+
+impl Device for Fake {
+    fn name(&self) -> &str {
+        "fake"
+    }
+
+    fn lanes(&self) -> usize {
+        3
+    }
+
+    fn open(&self, spec: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        Ok(Box::new(FakeResizer { fake: self.clone(), panics: spec.filter == Filter::Nearest }))
+    }
+}
+
+impl Resizer for FakeResizer {
+    fn worth(&self) -> u32 {
+        4
+    }
+
+    fn resize(&self, _: SlotMemory<'_>, band: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+        let Fake { bands, resizing, together } = &self.fake;
+        bands.lock().unwrap().push(band);
+        resizing.fetch_add(1, Ordering::SeqCst);
+        while resizing.load(Ordering::SeqCst) < *together {
+            thread::yield_now();
+        }
+        let first_of_several = Band::cut(3).next() == Some(band);
+        assert!(!self.panics || first_of_several, "a frame that this device panics on");
+        Ok(())
+    }
+}
+
+fn stream(devices: &[Box<dyn Device>], number: u32, filter: Filter, from: (u32, u32)) -> Stream {
+    let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(from.0, from.1));
+    let spec = StreamSpec { filter, ..StreamSpec::new(source, Extent::new(1, 1)) };
+    let (budget, gauge) = (Arc::new(Budget::new(None)), Gauge::default());
+    let opened = Stream::open(number, &spec, false, devices, &budget, gauge.count());
+    opened.unwrap_or_else(|refusal| panic!("{refusal}")).0
+}
+
+/// Jobs of one stream, for slots 0, 1, 2...
+fn jobs(stream: &Arc<Stream>, ledger: &Arc<Ledger>, count: u32) -> Vec<Job> {
+    let job = |slot| {
+        let sink: Arc<dyn Sink> = Arc::<Ledger>::clone(ledger);
+        Job::new(Arc::clone(stream), slot, Instant::now(), sink)
+    };
+    (0..count).map(job).collect()
+}
+
+fn queued(number: u32, from: (u32, u32), count: u32) -> Vec<Job> {
+    let devices: [Box<dyn Device>; 1] = [Box::new(Null)];
+    let stream = Arc::new(stream(&devices, number, Filter::Area, from));
+    jobs(&stream, &Arc::default(), count)
+}
+
+#[test]
+fn clients_share_pixels_evenly_whatever_their_frames_sizes() {
+    let mut queue = Queue::default();
+    let sizes = [(2000, 1000), (200, 100), (3000, 1), (1024, 1024)];
+    for (client, from) in sizes.into_iter().enumerate() {
+        let pixels = u64::from(from.0 * from.1);
+        let count = 20_000_000_u64.div_ceil(pixels).min(4000) as u32;
+        queue.push(client as ClientId, queued(client as u32, from, count).into_iter());
+    }
+    let mut pixels = [0_u64; 4];
+    let largest = 2000 * 1000 + 1;
+    // As long as all of them have jobs waiting no two are further apart than what a turn may give.
+    while queue.clients.len() == 4 {
+        let job = queue.next().unwrap();
+        pixels[job.stream() as usize] += job.cost();
+        let (most, least) = (pixels.iter().max().unwrap(), pixels.iter().min().unwrap());
+        assert!(most - least <= 2 * (largest + QUANTUM), "{pixels:?}");
+    }
+    assert!(pixels.iter().all(|&pixels| pixels > 5_000_000), "{pixels:?}");
+    // And nothing is lost.
+    let left = queue.waiting;
+    assert_eq!(std::iter::from_fn(|| queue.next()).count(), left);
+    assert_eq!((queue.waiting, queue.clients.len(), queue.turns.len()), (0, 0, 0));
+}
+
+#[test]
+fn a_clients_jobs_keep_their_order() {
+    let mut queue = Queue::default();
+    queue.push(7, queued(0, (10, 10), 3).into_iter());
+    queue.push(8, queued(1, (10, 10), 2).into_iter());
+    queue.push(7, queued(2, (10, 10), 2).into_iter());
+    let taken: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
+    let of = |streams: &[u32]| -> Vec<_> {
+        let jobs = taken.iter().filter(|job| streams.contains(&job.stream()));
+        jobs.map(|job| (job.stream(), job.slot())).collect()
+    };
+    assert_eq!(of(&[0, 2]), [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)]);
+    assert_eq!(of(&[1]), [(1, 0), (1, 1)]);
+}
+
+#[test]
+fn what_was_saved_up_goes_when_nothing_waits() {
+    let mut queue = Queue::default();
+    queue.push(1, queued(0, (10, 10), 1).into_iter());
+    queue.next().unwrap();
+    assert!(queue.clients.is_empty() && queue.turns.is_empty());
+    assert!(queue.next().is_none());
+}
+
+#[test]
+fn exactly_what_matches_is_withdrawn() {
+    let mut queue = Queue::default();
+    queue.push(1, queued(0, (10, 10), 4).into_iter());
+    queue.push(1, queued(1, (10, 10), 4).into_iter());
+    queue.push(2, queued(0, (10, 10), 4).into_iter());
+    let withdrawn = queue.withdraw(1, |job| job.stream() == 0 && job.slot() % 2 == 1);
+    let slots: Vec<_> = withdrawn.iter().map(|job| (job.stream(), job.slot())).collect();
+    assert_eq!(slots, [(0, 1), (0, 3)]);
+    assert_eq!(queue.waiting, 10);
+    assert!(queue.withdraw(3, |_| true).is_empty());
+    assert_eq!(queue.withdraw(1, |_| true).len(), 6);
+    assert_eq!((queue.waiting, queue.clients.len()), (4, 1));
+    assert!(queue.turns.iter().eq([&2]));
+    assert_eq!(std::iter::from_fn(|| queue.next()).count(), 4);
+    assert_eq!(queue.waiting, 0);
+}
+
+/// Lanes of the fake device, all asleep.
+fn idle_lanes(fake: &Fake) -> Lanes {
+    let lanes = Scheduler::start(vec![Box::new(fake.clone())]).unwrap();
+    while lanes.scheduler().lock().lanes[0].idle < 3 {
+        thread::yield_now();
+    }
+    lanes
+}
+
+#[test]
+fn a_frame_alone_is_cut_for_all_idle_lanes_and_completes_once() {
+    let fake = Fake { together: 3, ..Fake::default() };
+    let lanes = idle_lanes(&fake);
+    let ledger = Arc::default();
+    let stream = Arc::new(stream(lanes.scheduler().devices(), 5, Filter::Area, (100, 100)));
+    lanes.scheduler().push(1, jobs(&stream, &ledger, 1).into_iter());
+    ledger.await_completions(1);
+    let scheduler = Arc::clone(lanes.scheduler());
+    // The lanes end here: nothing more can come.
+    drop(lanes);
+    let completed = ledger.await_completions(1);
+    let [Completion { stream: 5, slot: 0, status: Status::Done, device: 0, .. }] = completed[..]
+    else {
+        panic!("{completed:?}");
+    };
+    let mut bands = fake.bands.lock().unwrap().clone();
+    bands.sort_by_key(|band| band.rows(300).start);
+    assert!(bands.into_iter().eq(Band::cut(3)));
+    assert_eq!(scheduler.stats()[0].frames, 1);
+}
+
+#[test]
+fn many_frames_are_not_cut_more_than_lanes_are_idle() {
+    let fake = Fake::default();
+    let lanes = idle_lanes(&fake);
+    let ledger = Arc::default();
+    let stream = Arc::new(stream(lanes.scheduler().devices(), 0, Filter::Area, (100, 100)));
+    for _ in 0..20 {
+        lanes.scheduler().push(1, jobs(&stream, &ledger, 4).into_iter());
+    }
+    drop(lanes);
+    let completed = ledger.await_completions(80);
+    assert_eq!(completed.len(), 80);
+    assert!(completed.iter().all(|completion| completion.status == Status::Done));
+    let bands = fake.bands.lock().unwrap();
+    let whole: f64 = bands.iter().map(|band| band.rows(3000).len() as f64 / 3000.0).sum();
+    assert!((whole - 80.0).abs() < 1e-6, "{whole} frames' worth of bands");
+}
+
+#[test]
+fn a_device_that_panics_fails_its_frame_and_nothing_else() {
+    let lanes = idle_lanes(&Fake::default());
+    let devices = lanes.scheduler().devices();
+    let bad = Arc::new(stream(devices, 0, Filter::Nearest, (100, 100)));
+    let good = Arc::new(stream(devices, 1, Filter::Area, (100, 100)));
+    let ledger = Arc::default();
+    for turn in 1..=5 {
+        lanes.scheduler().push(1, jobs(&bad, &ledger, 2).into_iter());
+        lanes.scheduler().push(2, jobs(&good, &ledger, 2).into_iter());
+        ledger.await_completions(4 * turn);
+    }
+    let scheduler = Arc::clone(lanes.scheduler());
+    drop(lanes);
+    let completed = ledger.await_completions(20);
+    assert_eq!(completed.len(), 20);
+    for completion in completed {
+        let wanted = if completion.stream == 0 { Status::Failed } else { Status::Done };
+        assert_eq!(completion.status, wanted);
+    }
+    let stats = &scheduler.stats()[0];
+    assert_eq!((stats.frames, stats.failed), (10, 10));
+}
