@@ -166,7 +166,7 @@ fn one_who_floods_and_one_who_does_not_both_get_on() {
         };
         let client = daemon.client();
         let modest = Checked::open(&client, StreamSpec { slots: 1, ..oracle::big() }, 2);
-        until("the flood is on", || client.stats().unwrap().queued > 10);
+        until("the flood is on", || client.stats().unwrap().devices[0].frames > 32);
         (0..15).for_each(|n| modest.round_trip(n));
         over.store(true, Ordering::Relaxed);
         assert!(flooder.join().unwrap() > 0);
