@@ -56,7 +56,7 @@ $(TARGET)/tools/bin/cargo-deny: | deps
 
 bench: build
 	$(CARGO) bench --locked -p resized --bench ipc
-	$(CARGO) bench --locked -p resized-examples --bench whole_job -- $(CLIPS)
+	$(CARGO) bench --locked -p resized-examples --bench whole_job -- $(abspath $(CLIPS))
 
 clean:
 	$(CARGO) clean
