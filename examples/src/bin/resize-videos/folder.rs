@@ -33,6 +33,15 @@ impl Folder {
         Ok(folders)
     }
 
+    /// The folders of all instances, in words.
+    pub(crate) fn range(output: &Path, instances: usize) -> String {
+        let first = output.join("vid-instance1");
+        match instances {
+            1 => first.display().to_string(),
+            _ => format!("{} to vid-instance{instances}", first.display()),
+        }
+    }
+
     fn clear(&self) -> Result<()> {
         let path = &self.path;
         let entries =

@@ -70,6 +70,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     stop.check()?;
     let report = Report::new(&outcomes);
     progress.say(&report.table());
+    progress.say(&format!("the pictures are in {}", Folder::range(&args.output, instances)));
     if let Some(path) = &args.json {
         report.write_json(path)?;
     }

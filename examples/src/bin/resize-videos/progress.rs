@@ -13,7 +13,6 @@ const PERIOD: Duration = Duration::from_secs(2);
 
 const KNOWN: &str = "{prefix} {wide_bar} {pos:>6}/{len} frames {fps:>7} fps {left:>8}";
 const UNKNOWN: &str = "{prefix} {spinner} {pos:>6} frames {fps:>7} fps";
-const FINISHED: &str = "{prefix} {msg}";
 
 /// How progress is shown.
 pub(crate) enum Progress {
@@ -55,7 +54,7 @@ impl Progress {
                 bar.set_prefix(format!("instance {instance:>2}"));
                 total.into_iter().for_each(|total| bar.set_length(total));
                 bar.enable_steady_tick(Duration::from_millis(200));
-                View::Bar(bar)
+                View::Bar { bar, bars: bars.clone() }
             }
         };
         Track { instance, total, begun, frames: AtomicU64::new(0), view }
@@ -74,7 +73,7 @@ pub(crate) struct Track {
 enum View {
     Nothing,
     Lines { next_ms: AtomicU64 },
-    Bar(ProgressBar),
+    Bar { bar: ProgressBar, bars: MultiProgress },
 }
 
 impl Track {
@@ -88,7 +87,7 @@ impl Track {
         let frames = self.frames.fetch_add(1, Ordering::Relaxed) + 1;
         match &self.view {
             View::Nothing => {}
-            View::Bar(bar) => bar.inc(1),
+            View::Bar { bar, .. } => bar.inc(1),
             View::Lines { next_ms } => {
                 let (now, due) = (self.begun.elapsed(), next_ms.load(Ordering::Relaxed));
                 let next = (now + PERIOD).as_millis() as u64;
@@ -121,7 +120,8 @@ impl Track {
     pub(crate) fn finish(&self, outcome: &Outcome<'_>, complete: bool) {
         let Outcome { frames, skipped, took, .. } = *outcome;
         let mut text = format!(
-            "{} {frames} frames in {:.2} s, {:.1} fps",
+            "instance {}: {} {frames} frames in {:.2} s, {:.1} fps",
+            self.instance,
             if complete { "done:" } else { "stopped:" },
             took.as_secs_f64(),
             rate(frames, took)
@@ -131,10 +131,10 @@ impl Track {
         }
         match &self.view {
             View::Nothing => {}
-            View::Lines { .. } => print(&format!("instance {}: {text}", self.instance)),
-            View::Bar(bar) => {
-                bar.set_style(style(FINISHED));
-                bar.finish_with_message(text);
+            View::Lines { .. } => print(&text),
+            View::Bar { bar, bars } => {
+                bar.finish_and_clear();
+                bars.suspend(|| print(&text));
             }
         }
     }
@@ -143,7 +143,9 @@ impl Track {
 impl Drop for Track {
     fn drop(&mut self) {
         // After a failure the bar stays where it was.
-        if let View::Bar(bar) = &self.view {
+        if let View::Bar { bar, .. } = &self.view
+            && !bar.is_finished()
+        {
             bar.abandon();
         }
     }
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn every_template_is_valid() {
-        for template in [KNOWN, UNKNOWN, FINISHED] {
+        for template in [KNOWN, UNKNOWN] {
             ProgressStyle::with_template(template).unwrap();
         }
     }

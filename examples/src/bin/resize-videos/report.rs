@@ -57,19 +57,9 @@ impl Report {
 
     /// The table at the end of a run.
     pub(crate) fn table(&self) -> String {
-        let names = self.instances.iter().map(|row| row.name().chars().count());
-        let wide = names.max().unwrap_or(0).max("video".len());
         let mut table = format!(
-            "\n{:>8}  {:<wide$} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
-            "instance",
-            "video",
-            "start s",
-            "frames",
-            "skipped",
-            "seconds",
-            "fps",
-            "p50 ms",
-            "p99 ms",
+            "\n{:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>7} {:>7}  video",
+            "instance", "start s", "frames", "skipped", "seconds", "fps", "p50 ms", "p99 ms",
         );
         for row in &self.instances {
             let Row { instance, frames, skipped, started_s, seconds, fps, .. } = row;
@@ -77,16 +67,16 @@ impl Report {
             // Writing to a string can't fail.
             let _ = write!(
                 table,
-                "\n{instance:>8}  {name:<wide$} {started_s:>8.2} {frames:>8} {skipped:>8} \
-                 {seconds:>8.2} {fps:>8.1} {p50:>8.2} {p99:>8.2}",
+                "\n{instance:>8} {started_s:>8.2} {frames:>8} {skipped:>8} {seconds:>8.2} {fps:>7.1} \
+                 {p50:>7.2} {p99:>7.2}  {name}",
             );
         }
         let Total { frames, seconds, fps } = self.total;
         let skipped: u64 = self.instances.iter().map(|row| row.skipped).sum();
         let _ = write!(
             table,
-            "\n{:>8}  {:<wide$} {:>8} {frames:>8} {skipped:>8} {seconds:>8.2} {fps:>8.1}",
-            "all", "", "",
+            "\n{:>8} {:>8} {frames:>8} {skipped:>8} {seconds:>8.2} {fps:>7.1}",
+            "all", "",
         );
         let mut devices = BTreeMap::new();
         for (name, frames) in self.instances.iter().flat_map(|row| &row.devices) {
