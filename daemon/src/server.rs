@@ -2,7 +2,7 @@
 //!
 //! Knows no messages and no pixels. All sessions share one thread, the lanes have theirs. Invariant:
 //! a daemon that stops accepts nobody new, completes what was submitted, says goodbye, and leaves no
-//! thread and no socket behind; clients that do not read can delay that by [`PATIENCE`] at most.
+//! thread and no socket behind; clients that do not read can delay that by `PATIENCE` at most.
 
 mod listener;
 
