@@ -42,7 +42,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::Error;
 pub use pending::{Frame, Pending, Receipt, wait_any};
 pub use resized_protocol::frame::{
-    Extent, FrameLayout, FrameSpec, PixelFormat, Plane, Range, Siting,
+    Extent, FrameLayout, FrameSpec, MAX_SIDE, PixelFormat, Plane, Range, Siting,
 };
 pub use resized_protocol::message::{DeviceStats, Filter, Refusal, Stats, StreamSpec};
 pub use slot::Slot;
