@@ -1,5 +1,6 @@
 //! Owns the conversation before frames flow: hello, opening of streams, figures.
 
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,10 @@ impl Client {
             .unwrap_or_default();
         connection.socket().set_read_timeout(Some(HELLO_TIMEOUT))?;
         let hello = Request::Hello { version: VERSION, features, name };
-        let (reply, _) = connection.ask(&hello)?;
+        let (reply, _) = connection.ask(&hello).map_err(|error| match error {
+            Error::Socket(error) if error.kind() == io::ErrorKind::WouldBlock => Error::Silent,
+            error => error,
+        })?;
         connection.socket().set_read_timeout(None)?;
         match reply {
             Reply::Welcome { devices, .. } => Ok(Self {

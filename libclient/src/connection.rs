@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -46,6 +47,19 @@ struct Incoming {
     inbox: Inbox,
     descriptors: VecDeque<OwnedFd>,
     messages: Vec<Arrived>,
+}
+
+impl Outgoing {
+    fn encode(&mut self, request: &Request) -> Result<(), Error> {
+        self.bytes.clear();
+        Ok(codec::encode(request, &mut self.bytes)?)
+    }
+
+    /// The number of a request that has a reply.
+    fn number(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests - 1
+    }
 }
 
 #[derive(Debug)]
@@ -143,25 +157,27 @@ impl Connection {
 
     /// Sends a request that has no reply.
     pub(crate) fn tell(&self, request: &Request) -> Result<(), Error> {
-        self.send(&mut lock(&self.outgoing), request)
+        let mut outgoing = lock(&self.outgoing);
+        outgoing.encode(request)?;
+        self.send(&outgoing)
     }
 
     /// Sends a request and drops its reply when it comes.
     pub(crate) fn tell_and_forget(&self, request: &Request) -> Result<(), Error> {
         let mut outgoing = lock(&self.outgoing);
-        let number = outgoing.requests;
+        outgoing.encode(request)?;
+        let number = outgoing.number();
         self.state().unwanted.push(number);
-        outgoing.requests += 1;
-        self.send(&mut outgoing, request)
+        self.send(&outgoing)
     }
 
     /// Sends a request and waits for its reply, and for the descriptor beside it, if any.
     pub(crate) fn ask(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Error> {
         let number = {
             let mut outgoing = lock(&self.outgoing);
-            let number = outgoing.requests;
-            outgoing.requests += 1;
-            self.send(&mut outgoing, request)?;
+            outgoing.encode(request)?;
+            let number = outgoing.number();
+            self.send(&outgoing)?;
             number
         };
         match self.wait(|state| match state.replies.remove(&number) {
@@ -173,15 +189,13 @@ impl Connection {
         }
     }
 
-    fn send(&self, outgoing: &mut Outgoing, request: &Request) -> Result<(), Error> {
-        outgoing.bytes.clear();
-        codec::encode(request, &mut outgoing.bytes)?;
+    fn send(&self, outgoing: &Outgoing) -> Result<(), Error> {
         let mut rest = outgoing.bytes.as_slice();
         while !rest.is_empty() {
             match fdpass::send(&self.socket, rest, None, MsgFlags::MSG_DONTWAIT) {
                 Ok(sent) => rest = &rest[sent..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.make_room()?,
-                Err(error) => return Err(self.lost(error.into())),
+                Err(error) => return Err(self.lost(error)),
             }
         }
         Ok(())
@@ -194,7 +208,7 @@ impl Connection {
         let mut socket = [PollFd::new(self.socket.as_fd(), either)];
         match poll(&mut socket, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(io::Error::from(error).into()),
+            Err(error) => return Err(self.lost(error.into())),
         }
         if socket[0].revents().is_some_and(|found| found.contains(PollFlags::POLLOUT)) {
             return Ok(());
@@ -209,11 +223,16 @@ impl Connection {
         }
     }
 
-    /// A failed write often means that the daemon hung up: its last words say why.
-    fn lost(&self, error: Error) -> Error {
+    /// Breaks the connection after a failed write. That often means that the daemon hung up: then its
+    /// last words say why.
+    fn lost(&self, error: io::Error) -> Error {
+        if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
+            // Half a message may be sent. Whoever reads learns of it too.
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
         let _ = self.wait(|_| Wait::<()>::Message);
         let mut state = self.state();
-        state.broken.get_or_insert(error).clone()
+        state.broken.get_or_insert(error.into()).clone()
     }
 
     /// Blocks until `poll` finds what it looks for.

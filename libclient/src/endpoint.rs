@@ -3,6 +3,7 @@
 //! Knows nothing of what is said there.
 
 use std::fmt;
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -64,12 +65,17 @@ impl Endpoint {
             return parsed.map_err(|error| EndpointError::Variable(Box::new(error)));
         }
         let user = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join(USER_SOCKET));
+        let user = user.filter(|path| path.is_absolute());
         Self::first_answering(user.into_iter().chain([PathBuf::from(SYSTEM_SOCKET)]).collect())
     }
 
-    /// A socket file may outlive its daemon, so only an accepted connection counts.
+    /// A socket file may outlive its daemon, so only a socket that somebody listens at counts, be it
+    /// one that does not let us in: connecting to it will say so.
     fn first_answering(paths: Vec<PathBuf>) -> Result<Self, EndpointError> {
-        match paths.iter().find(|path| UnixStream::connect(path).is_ok()) {
+        let nobody = |error: io::Error| {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+        };
+        match paths.iter().find(|path| !UnixStream::connect(path).is_err_and(nobody)) {
             Some(path) => Ok(Self::Unix(path.clone())),
             None => Err(EndpointError::NotFound(paths)),
         }

@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use crate::Endpoint;
 
-/// Why a call failed. After `Refused`, `PackedLen` and `Failed` the connection lives on; after any
-/// other every call on it fails the same way.
+/// Why a call failed. After `Refused`, `PackedLen`, `Failed` and `Region` the connection lives on; after
+/// any other, later calls on it fail too.
 #[derive(Clone, Debug, Error)]
 pub enum Error {
     /// Nobody answers at the endpoint.
@@ -22,6 +22,9 @@ pub enum Error {
         /// The system's error.
         source: Arc<io::Error>,
     },
+    /// Something accepted the connection and does not say hello.
+    #[error("the daemon does not answer")]
+    Silent,
     /// The daemon did not grant the request.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),

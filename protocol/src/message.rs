@@ -19,7 +19,7 @@ use crate::shm::RingLayout;
 /// Most slots a stream may have.
 pub const MAX_SLOTS: u32 = 256;
 
-/// Longest client name in [`Request::Hello`], in bytes; a longer one is cut by the daemon.
+/// Characters that the daemon keeps of a client's name in [`Request::Hello`].
 pub const MAX_NAME: usize = 64;
 
 /// Abilities beside the base protocol: a bit each, offered by the client in [`Request::Hello`] and
@@ -101,7 +101,7 @@ pub enum Request {
         version: u16,
         /// What the client can do.
         features: Features,
-        /// For logs and figures; at most [`MAX_NAME`] bytes are kept.
+        /// For logs and figures; at most [`MAX_NAME`] characters are kept.
         name: String,
     },
     /// Opens a stream. Answered by [`Reply::Opened`], with the region's descriptor beside it.
@@ -118,8 +118,9 @@ pub enum Request {
         /// The slots, in the order in which they should be resized. Not empty.
         slots: Vec<u32>,
     },
-    /// The client no longer wants this frame. If it still waits it completes as
-    /// [`Status::Cancelled`], else as if nothing had been said; a slot not in flight is ignored.
+    /// The client no longer wants this frame. If no device has taken it yet it completes as
+    /// [`Status::Cancelled`] in its turn, else as if nothing had been said; a slot not in flight is
+    /// ignored.
     Cancel {
         /// Number of the stream.
         stream: u32,

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap, shm_open};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap, shm_open};
 use nix::sys::stat::{Mode, fstat};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 use thiserror::Error;
@@ -176,6 +176,15 @@ impl Region {
         Ok(Self { start: start.cast(), len, named: None })
     }
 
+    /// Gives the pages back to the system, whoever else has the region mapped: what they read from now
+    /// on is zeros. For when its frames are nobody's any more, since a peer may keep the mapping.
+    pub fn discard(&self) {
+        // SAFETY: the range is that of our own mapping, of memory that several processes write anyway.
+        let discarded =
+            unsafe { madvise(self.start.cast(), self.len.get(), MmapAdvise::MADV_REMOVE) };
+        debug_assert_eq!(discarded, Ok(()));
+    }
+
     /// Length in bytes.
     #[allow(clippy::len_without_is_empty)] // never empty
     pub const fn len(&self) -> usize {
@@ -233,6 +242,19 @@ mod tests {
         let (ours, descriptor) = Region::create(len(10_000)).unwrap();
         let theirs = Region::open(&descriptor, len(10_000)).unwrap();
         write_and_read_back(&ours, &theirs, 9_999);
+    }
+
+    #[test]
+    fn discarded_pages_read_as_zeros() {
+        let (ours, descriptor) = Region::create(len(10_000)).unwrap();
+        let theirs = Region::open(&descriptor, len(10_000)).unwrap();
+        write_and_read_back(&ours, &theirs, 5_000);
+        let pages = || fstat(&descriptor).unwrap().st_blocks;
+        assert!(pages() > 0);
+        ours.discard();
+        assert_eq!(pages(), 0);
+        // SAFETY: within the mapping.
+        assert_eq!(unsafe { theirs.start().add(5_000).read() }, 0);
     }
 
     #[test]
