@@ -2,11 +2,12 @@
 //!
 //! Knows devices only to have them prepare the stream, and clients only as a [`Sink`]. Invariants: the
 //! region lives as long as any job of its stream; a slot is in flight from its submission until its
-//! completion, and is never in flight twice.
+//! completion, and is never in flight twice; the memory of a stream that is over goes back to the
+//! system with its charge, even if the client keeps its mapping.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Instant;
 
 use resized_protocol::message::{Backing, Completion, Refusal, StreamSpec};
@@ -23,12 +24,19 @@ pub(crate) struct Stream {
     cost: u64,
     ring: RingLayout,
     region: Region,
-    in_flight: Box<[AtomicBool]>,
+    slots: Box<[AtomicU8]>,
+    /// The client may read results when this is gone: do not take the pages from under it.
+    kept: AtomicBool,
     /// In the order of the scheduler's devices.
     resizers: Vec<Box<dyn Resizer>>,
     _charge: Charge,
     _counted: Counted,
 }
+
+/// What a slot's state may be: the client's, in flight, or in flight and no longer wanted.
+const FREE: u8 = 0;
+const IN_FLIGHT: u8 = 1;
+const CANCELLED: u8 = 2;
 
 /// How the client of a new stream maps its region.
 pub(crate) struct Invitation {
@@ -66,7 +74,8 @@ impl Stream {
         let stream = Self {
             number,
             cost: spec.source.extent.pixels() + spec.destination.extent.pixels(),
-            in_flight: (0..ring.slots()).map(|_| AtomicBool::new(false)).collect(),
+            slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
+            kept: AtomicBool::new(false),
             ring,
             region,
             resizers,
@@ -82,13 +91,35 @@ impl Stream {
 
     /// Notes that a slot is in flight. `None`: there is no such slot; `Some(false)`: it already was.
     pub(crate) fn take(&self, slot: u32) -> Option<bool> {
-        let in_flight = self.in_flight.get(slot as usize)?;
-        Some(!in_flight.swap(true, Ordering::Acquire))
+        let slot = self.slots.get(slot as usize)?;
+        Some(slot.compare_exchange(FREE, IN_FLIGHT, Ordering::Acquire, Ordering::Relaxed).is_ok())
+    }
+
+    /// Notes that a slot, if it is in flight, is no longer wanted.
+    pub(crate) fn cancel(&self, slot: u32) {
+        if let Some(slot) = self.slots.get(slot as usize) {
+            // Otherwise it was done before the client's word came.
+            let _ =
+                slot.compare_exchange(IN_FLIGHT, CANCELLED, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     fn give_back(&self, slot: u32) {
-        if let Some(in_flight) = self.in_flight.get(slot as usize) {
-            in_flight.store(false, Ordering::Release);
+        if let Some(slot) = self.slots.get(slot as usize) {
+            slot.store(FREE, Ordering::Release);
+        }
+    }
+
+    /// Leaves the frames as they are when the stream is over.
+    pub(crate) fn keep_frames(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.kept.load(Ordering::Relaxed) {
+            self.region.discard();
         }
     }
 }
@@ -140,6 +171,11 @@ impl Job {
 
     pub(crate) fn cost(&self) -> u64 {
         self.stream.cost
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        let slot = self.stream.slots.get(self.slot as usize);
+        slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == CANCELLED)
     }
 
     pub(crate) const fn submitted(&self) -> Instant {

@@ -3,10 +3,12 @@
 mod config;
 mod systemd;
 
+use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use resized::{Daemon, Listener};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -32,28 +34,36 @@ fn run(config: &Config) -> Result<()> {
         Some(socket) => Listener::adopt(socket),
         None => Listener::bind(&config.socket(), options.peers)?,
     };
+    raise_descriptor_limit();
     let daemon = Daemon::new(options)?;
     daemon.run(listener, async {
-        let interrupted = interrupted();
+        let interrupted = interrupted()?;
         // Only now: whoever is told so may stop us at once.
         systemd::ready();
         tracing::info!(?options, "ready");
         interrupted.await;
         tracing::info!("stopping: what was submitted is completed first");
         systemd::stopping();
+        Ok(())
     })?;
     Ok(())
 }
 
+/// A descriptor for each client, and as many again that are on their way to clients.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
+    }
+}
+
 /// Catches SIGTERM and SIGINT from now on; the future waits for one. A second one ends the process at
 /// once.
-fn interrupted() -> impl Future<Output = ()> {
-    let caught = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    async {
-        let (Ok(mut terminate), Ok(mut interrupt)) = caught else {
-            tracing::error!("signals can't be caught");
-            return;
-        };
+fn interrupted() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -66,5 +76,5 @@ fn interrupted() -> impl Future<Output = ()> {
             tracing::warn!("stopped at once by a second signal");
             std::process::exit(1);
         });
-    }
+    })
 }

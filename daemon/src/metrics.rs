@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use resized_protocol::message::DeviceStats;
+use resized_protocol::message::{DeviceStats, Status};
 
 /// Figures of the whole daemon.
 #[derive(Debug, Default)]
@@ -54,12 +54,16 @@ impl DeviceMetrics {
     }
 
     /// A frame of this many source and destination pixels ended.
-    pub(crate) fn add_frame(&self, pixels: u64, done: bool) {
-        if done {
-            self.frames.fetch_add(1, Ordering::Relaxed);
-            self.pixels.fetch_add(pixels, Ordering::Relaxed);
-        } else {
-            self.failed.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn add_frame(&self, pixels: u64, status: Status) {
+        match status {
+            Status::Done => {
+                self.frames.fetch_add(1, Ordering::Relaxed);
+                self.pixels.fetch_add(pixels, Ordering::Relaxed);
+            }
+            Status::Failed => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            Status::Cancelled => {}
         }
     }
 

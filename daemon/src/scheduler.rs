@@ -86,6 +86,8 @@ struct Started {
     job: Job,
     device: usize,
     taken: Instant,
+    /// Nobody wanted it any more when the device took it: it is not resized.
+    cancelled: bool,
     unfinished: AtomicU32,
     failed: AtomicBool,
 }
@@ -223,9 +225,19 @@ impl Scheduler {
 
     fn work(&self, task: &Task, scratch: &mut Scratch) {
         let Task { frame, band } = task;
+        if !frame.cancelled {
+            self.resize(frame, *band, scratch);
+        }
+        // Acquire and release: whoever is last has seen the others' pixels and failures.
+        if frame.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.finish(frame);
+        }
+    }
+
+    fn resize(&self, frame: &Started, band: Band, scratch: &mut Scratch) {
         let begun = Instant::now();
         let resize = || match frame.job.memory() {
-            Some(memory) => frame.job.resizer(frame.device).resize(memory, *band, scratch),
+            Some(memory) => frame.job.resizer(frame.device).resize(memory, band, scratch),
             None => Err(DeviceError::Layout),
         };
         let outcome = catch_unwind(AssertUnwindSafe(resize));
@@ -240,20 +252,20 @@ impl Scheduler {
             frame.failed.store(true, Ordering::Relaxed);
         }
         self.metrics[frame.device].add_busy(begun.elapsed());
-        // Acquire and release: whoever is last has seen the others' pixels and failures.
-        if frame.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.finish(frame);
-        }
     }
 
     fn finish(&self, frame: &Started) {
-        let Started { job, device, taken, failed, .. } = frame;
-        let done = !failed.load(Ordering::Relaxed);
-        self.metrics[*device].add_frame(job.cost(), done);
+        let Started { job, device, taken, failed, cancelled, .. } = frame;
+        let status = match (cancelled, failed.load(Ordering::Relaxed)) {
+            (true, _) => Status::Cancelled,
+            (false, true) => Status::Failed,
+            (false, false) => Status::Done,
+        };
+        self.metrics[*device].add_frame(job.cost(), status);
         job.complete(Completion {
             stream: job.stream(),
             slot: job.slot(),
-            status: if done { Status::Done } else { Status::Failed },
+            status,
             device: *device as u16,
             queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
             worked_ns: nanoseconds(taken.elapsed()),
@@ -264,6 +276,7 @@ impl Scheduler {
 impl Started {
     fn new(job: Job, device: usize, bands: u32) -> Self {
         Self {
+            cancelled: job.is_cancelled(),
             job,
             device,
             taken: Instant::now(),
@@ -279,6 +292,8 @@ impl Queue {
         let waiting = self.clients.entry(client).or_default();
         if waiting.jobs.is_empty() && jobs.len() > 0 {
             self.turns.push_back(client);
+            // For its first turn; those after it get theirs when the one before is over.
+            waiting.deficit = QUANTUM;
         }
         waiting.jobs.extend(jobs);
     }

@@ -2,7 +2,7 @@
 //!
 //! Knows no messages and no pixels. All sessions share one thread, the lanes have theirs. Invariant:
 //! a daemon that stops accepts nobody new, completes what was submitted, says goodbye, and leaves no
-//! thread and no socket behind; clients that do not read can delay that by `PATIENCE` at most.
+//! thread and no socket behind; clients that do not read delay that by seconds at most.
 
 mod listener;
 
@@ -19,7 +19,7 @@ use nix::unistd::geteuid;
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::device::Device;
 use crate::device::cpu::Cpu;
@@ -30,9 +30,6 @@ use crate::scheduler::{ClientId, Lanes, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
 pub use listener::Listener;
-
-/// How long a stopping daemon waits for its clients to read their last messages.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Streams that are opened at once: each keeps a core busy with zeroing pages.
 const OPENING: usize = 4;
@@ -76,9 +73,9 @@ pub struct Options {
 /// Why a daemon can't start.
 #[derive(Debug, Error)]
 pub enum ServerError {
-    /// A thread or the reactor could not be made.
-    #[error("can't start the daemon's threads: {0}")]
-    Threads(#[source] io::Error),
+    /// A thread, the reactor or the catching of signals could not be set up.
+    #[error("can't set the daemon up: {0}")]
+    SetUp(#[source] io::Error),
     /// The socket could not be made.
     #[error("can't listen at {path}: {source}")]
     Listen {
@@ -116,12 +113,18 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let runtime = runtime()?;
         let serve = move || {
-            runtime.block_on(daemon.serve(None, adopted, async { drop(stopped.await) }));
+            let stop = async {
+                let _ = stopped.await;
+                Ok(())
+            };
+            if let Err(error) = runtime.block_on(daemon.serve(None, adopted, stop)) {
+                tracing::error!(%error, "the embedded daemon ended");
+            }
         };
         let thread = thread::Builder::new()
             .name("resized".into())
             .spawn(serve)
-            .map_err(ServerError::Threads)?;
+            .map_err(ServerError::SetUp)?;
         Ok(Self { sockets, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -162,7 +165,7 @@ impl Daemon {
             }
             Devices::Null => Box::new(Null),
         };
-        let lanes = Scheduler::start(vec![device]).map_err(ServerError::Threads)?;
+        let lanes = Scheduler::start(vec![device]).map_err(ServerError::SetUp)?;
         let shared = Arc::new(Shared {
             scheduler: Arc::clone(lanes.scheduler()),
             budget: Arc::new(Budget::new(options.memory)),
@@ -176,23 +179,20 @@ impl Daemon {
     pub fn run(
         self,
         listener: Listener,
-        stop: impl Future<Output = ()>,
+        stop: impl Future<Output = io::Result<()>>,
     ) -> Result<(), ServerError> {
         let (_none, adopted) = mpsc::unbounded_channel();
-        runtime()?.block_on(self.serve(Some(listener), adopted, stop));
-        Ok(())
+        runtime()?.block_on(self.serve(Some(listener), adopted, stop))
     }
 
     async fn serve(
         self,
         listener: Option<Listener>,
         mut adopted: mpsc::UnboundedReceiver<UnixStream>,
-        stop: impl Future<Output = ()>,
-    ) {
-        let accepting = match listener.as_ref().map(Listener::accepting).transpose() {
-            Ok(accepting) => accepting,
-            Err(error) => return tracing::error!(%error, "the socket can't be used"),
-        };
+        stop: impl Future<Output = io::Result<()>>,
+    ) -> Result<(), ServerError> {
+        let accepting = listener.as_ref().map(Listener::accepting).transpose();
+        let accepting = accepting.map_err(ServerError::SetUp)?;
         let (stopping, stopped) = watch::channel(false);
         let mut sessions = JoinSet::new();
         let mut next_client: ClientId = 0;
@@ -202,12 +202,13 @@ impl Daemon {
                 accepted = accept(accepting.as_ref()) => accepted,
                 Some(socket) = adopted.recv() => Ok(socket),
                 Some(ended) = sessions.join_next() => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "a session ended badly");
-                    }
+                    log_panic(ended);
                     continue;
                 }
-                () = &mut stop => break,
+                asked = &mut stop => match asked {
+                    Ok(()) => break,
+                    Err(error) => return Err(ServerError::SetUp(error)),
+                },
             };
             match socket.and_then(|socket| self.session(next_client, socket)) {
                 Ok(session) => {
@@ -222,10 +223,10 @@ impl Daemon {
         }
         drop((accepting, listener));
         stopping.send_replace(true);
-        let over = async { while sessions.join_next().await.is_some() {} };
-        if tokio::time::timeout(PATIENCE, over).await.is_err() {
-            tracing::warn!(sessions = sessions.len(), "clients did not read their last messages");
+        while let Some(ended) = sessions.join_next().await {
+            log_panic(ended);
         }
+        Ok(())
     }
 
     fn session(&self, client: ClientId, socket: UnixStream) -> io::Result<Session> {
@@ -250,7 +251,14 @@ fn runtime() -> Result<tokio::runtime::Runtime, ServerError> {
         .enable_all()
         .max_blocking_threads(OPENING)
         .build()
-        .map_err(ServerError::Threads)
+        .map_err(ServerError::SetUp)
+}
+
+/// A session that panics takes its client with it, and nobody else.
+fn log_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a session ended badly");
+    }
 }
 
 async fn accept(listener: Option<&UnixListener>) -> io::Result<UnixStream> {

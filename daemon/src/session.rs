@@ -12,17 +12,17 @@ use std::convert::Infallible;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use resized_protocol::VERSION;
 use resized_protocol::codec::Inbox;
 use resized_protocol::message::{
-    Completion, Features, Goodbye, MAX_NAME, Message, Refusal, Reply, Request, Stats, Status,
-    StreamSpec, Violation,
+    Features, Goodbye, MAX_NAME, Message, Refusal, Reply, Request, Stats, StreamSpec, Violation,
 };
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::sync::watch::Receiver;
+use tokio::time::timeout;
 
 use crate::job::{Invitation, Job, Stream};
 use crate::metrics::{Counted, Metrics};
@@ -34,6 +34,9 @@ use watched::{Watched, watch};
 /// Bytes of requests that a stopping session still reads: more than a socket holds that nobody has
 /// given a larger buffer.
 const LAST_READS: usize = 512 * 1024;
+
+/// How long a stopping session waits for a client that does not read.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What all sessions of a daemon share.
 pub(crate) struct Shared {
@@ -66,6 +69,8 @@ pub(crate) struct Session {
     features: Option<Features>,
     streams: BTreeMap<u32, Arc<Stream>>,
     next_stream: u32,
+    /// No more streams are opened.
+    stopping: bool,
     _counted: Counted,
 }
 
@@ -103,6 +108,7 @@ impl Session {
             features: None,
             streams: BTreeMap::new(),
             next_stream: 0,
+            stopping: false,
             _counted: shared.metrics.sessions.count(),
             shared,
         })
@@ -119,35 +125,55 @@ impl Session {
         match &end {
             End::Violation(violation) => {
                 tracing::warn!(client = self.client, uid = self.rights.uid, %violation, "hung up");
-                self.outbox.post(&Message::Goodbye(Goodbye::Violation(*violation)), None);
+                self.outbox.post(&Message::Goodbye(Goodbye::Violation(*violation)));
             }
-            End::Stopping => self.outbox.post(&Message::Goodbye(Goodbye::Stopping), None),
+            End::Stopping => self.say_goodbye().await,
             End::HungUp | End::Refused | End::Socket(_) => {}
-        }
-        // Only a client that drains has time to read all of it; the others get what their socket takes.
-        if matches!(end, End::Stopping) {
-            let _ = self.outbox.flush().await;
         }
         tracing::debug!(client = self.client, %end, "session over");
     }
 
+    /// The end of a client that did nothing wrong: it gets all its results, and time to read them.
+    async fn say_goodbye(&mut self) {
+        self.streams.values().for_each(|stream| stream.keep_frames());
+        self.outbox.idle().await;
+        self.outbox.post(&Message::Goodbye(Goodbye::Stopping));
+        if timeout(PATIENCE, self.outbox.flush()).await.is_err() {
+            tracing::warn!(client = self.client, "the client did not read its last messages");
+        }
+    }
+
     async fn serve(&mut self, stop: &mut Receiver<bool>) -> Result<Infallible, End> {
+        let mut more = false;
         loop {
             while let Some(request) = self.inbox.pop().map_err(Violation::Codec)? {
                 self.answer(request).await?;
             }
             let outbox = Arc::clone(&self.outbox);
             let may_read = !outbox.is_congested();
+            if std::mem::take(&mut more) {
+                // The other sessions' turn first.
+                tokio::task::yield_now().await;
+            }
             tokio::select! {
-                read = self.read(), if may_read => if read? == 0 { return Err(End::HungUp) },
+                read = self.read(), if may_read => match read? {
+                    (0, _) => return Err(End::HungUp),
+                    (_, full) => more = full,
+                },
                 sent = outbox.send_waiting() => sent?,
                 _ = stop.wait_for(|&stop| stop) => return Err(End::Stopping),
             }
         }
     }
 
-    /// Finishes what was submitted until now; what a client goes on sending does not hold the end up.
+    /// Takes what was submitted until now; what a client goes on sending, or does not read, does not
+    /// hold the end up.
     async fn drain(&mut self) -> End {
+        self.stopping = true;
+        timeout(PATIENCE, self.last_requests()).await.unwrap_or(End::Stopping)
+    }
+
+    async fn last_requests(&mut self) -> End {
         let mut left = LAST_READS;
         loop {
             match self.inbox.pop().map_err(Violation::Codec) {
@@ -156,7 +182,7 @@ impl Session {
                         return end;
                     }
                 }
-                Ok(None) if left == 0 => break,
+                Ok(None) if left == 0 => return End::Stopping,
                 Ok(None) if self.outbox.is_congested() => {
                     if let Err(error) = self.outbox.send_waiting().await {
                         return error.into();
@@ -165,18 +191,19 @@ impl Session {
                 Ok(None) => match read(&mut self.inbox, self.socket.get_ref()) {
                     Ok((0, _)) => return End::HungUp,
                     Ok((len, _)) => left = left.saturating_sub(len),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return End::Stopping;
+                    }
                     Err(error) => return error.into(),
                 },
                 Err(violation) => return violation.into(),
             }
         }
-        self.outbox.idle().await;
-        End::Stopping
     }
 
-    /// Reads what has arrived into the inbox; waits for at least a byte. Zero: the client hung up.
-    async fn read(&mut self) -> io::Result<usize> {
+    /// Reads what has arrived into the inbox; waits for at least a byte. Zero: the client hung up. Also
+    /// whether there may be more.
+    async fn read(&mut self) -> io::Result<(usize, bool)> {
         loop {
             let mut ready = self.socket.readable().await?;
             match read(&mut self.inbox, ready.get_inner()) {
@@ -185,7 +212,7 @@ impl Session {
                     if len > 0 && !full {
                         ready.clear_ready();
                     }
-                    return Ok(len);
+                    return Ok((len, full));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) => return Err(error),
@@ -203,7 +230,7 @@ impl Session {
             Request::Open { spec, named } => self.open(spec, named, features).await,
             Request::Submit { stream, slots } => self.submit(stream, slots),
             Request::Cancel { stream, slot } => self.cancel(stream, slot),
-            Request::Close { stream } => self.close(stream),
+            Request::Close { stream } => self.close(stream).await,
             Request::Stats => {
                 self.reply(Reply::Stats(self.stats()));
                 Ok(())
@@ -250,10 +277,17 @@ impl Session {
             }
             Ok((number, stream, Invitation { backing, descriptor })) => {
                 let ring = stream.ring().clone();
-                self.streams.insert(number, Arc::new(stream));
-                let opened = Reply::Opened { stream: number, ring, backing };
-                self.outbox.post(&Message::Reply(opened), descriptor);
-                return Ok(());
+                let opened = Message::Reply(Reply::Opened { stream: number, ring, backing });
+                match self.outbox.post_beside(&opened, descriptor) {
+                    Ok(()) => {
+                        self.streams.insert(number, Arc::new(stream));
+                        return Ok(());
+                    }
+                    Err(errno) => {
+                        tracing::warn!(client = self.client, %errno, "a ring can't be passed");
+                        Reply::Refused(Refusal::System { errno: errno as i32 })
+                    }
+                }
             }
         };
         self.reply(reply);
@@ -266,6 +300,9 @@ impl Session {
         named: bool,
         features: Features,
     ) -> Result<(u32, Stream, Invitation), Refusal> {
+        if self.stopping {
+            return Err(Refusal::Stopping);
+        }
         if named && !features.contains(Features::NAMED_SEGMENTS) {
             return Err(Refusal::NamedSegments);
         }
@@ -282,7 +319,10 @@ impl Session {
             Stream::open(number, &spec, named, devices, &shared.budget, counted)
         };
         let opened = tokio::task::spawn_blocking(open).await;
-        let (stream, invitation) = opened.map_err(|_| Refusal::Device)??;
+        let (stream, invitation) = opened.map_err(|error| {
+            tracing::error!(%error, ?spec, "a device panicked over a stream");
+            Refusal::Device
+        })??;
         Ok((number, stream, invitation))
     }
 
@@ -309,26 +349,19 @@ impl Session {
     }
 
     fn cancel(&mut self, stream: u32, slot: u32) -> Result<(), End> {
-        self.streams.get(&stream).ok_or(Violation::UnknownStream(stream))?;
-        let matches = |job: &Job| job.stream() == stream && job.slot() == slot;
-        for job in self.shared.scheduler.withdraw(self.client, matches) {
-            job.complete(Completion {
-                stream,
-                slot,
-                status: Status::Cancelled,
-                device: 0,
-                queued_ns: crate::metrics::nanoseconds(job.submitted().elapsed()),
-                worked_ns: 0,
-            });
-        }
+        self.streams.get(&stream).ok_or(Violation::UnknownStream(stream))?.cancel(slot);
         Ok(())
     }
 
-    fn close(&mut self, stream: u32) -> Result<(), End> {
-        self.streams.remove(&stream).ok_or(Violation::UnknownStream(stream))?;
-        let withdrawn = self.shared.scheduler.withdraw(self.client, |job| job.stream() == stream);
+    async fn close(&mut self, number: u32) -> Result<(), End> {
+        let stream = self.streams.remove(&number).ok_or(Violation::UnknownStream(number))?;
+        let withdrawn = self.shared.scheduler.withdraw(self.client, |job| job.stream() == number);
         self.outbox.forget(withdrawn.len());
-        self.reply(Reply::Closed { stream });
+        // Freeing pages takes as long as zeroing them did. Waited for, so that they can be had again.
+        if let Err(error) = tokio::task::spawn_blocking(|| drop((stream, withdrawn))).await {
+            tracing::error!(%error, "a device panicked over the end of a stream");
+        }
+        self.reply(Reply::Closed { stream: number });
         Ok(())
     }
 
@@ -343,13 +376,19 @@ impl Session {
     }
 
     fn reply(&self, reply: Reply) {
-        self.outbox.post(&Message::Reply(reply), None);
+        self.outbox.post(&Message::Reply(reply));
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.shared.scheduler.withdraw(self.client, |_| true);
+        let withdrawn = self.shared.scheduler.withdraw(self.client, |_| true);
+        let streams = std::mem::take(&mut self.streams);
+        // As in `close`. Sessions are dropped by the runtime, but for those that it never got to run.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(|| drop((streams, withdrawn)))),
+            Err(_) => drop((streams, withdrawn)),
+        }
     }
 }
 

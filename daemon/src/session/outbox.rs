@@ -1,18 +1,20 @@
 //! Owns the way out to one client: messages go straight into its socket, from whichever thread has
 //! them, and wait here only while the socket is full.
 //!
-//! Invariants: messages leave in the order in which they were posted; posting never blocks. What can
-//! wait is bounded: a completion for each slot in flight, and the answers to the requests that were
+//! Invariants: messages leave in the order in which they were posted; posting never blocks; once a
+//! message is lost the connection is cut, so that nobody waits for it. What can wait is bounded: a completion for each slot in flight, and the answers to the requests that were
 //! read before the outbox was congested.
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
 use resized_protocol::message::{Completion, Message};
 use resized_protocol::{codec, fdpass};
@@ -24,6 +26,10 @@ use crate::job::Sink;
 
 /// Bytes waiting beyond which a client is not read from.
 const CONGESTED: usize = 64 * 1024;
+
+/// What the system says when too many descriptors, of whatever connections of this user, are on their
+/// way; see unix(7).
+const NO_ROOM: [Errno; 3] = [Errno::ETOOMANYREFS, Errno::ENOBUFS, Errno::ENOMEM];
 
 pub(super) struct Outbox {
     /// Non-blocking.
@@ -65,34 +71,58 @@ impl Outbox {
         }
     }
 
-    /// Sends a message, and a descriptor beside it, or as much as the socket takes now.
-    pub(super) fn post(&self, message: &Message, descriptor: Option<OwnedFd>) {
+    /// Sends a message, or as much of it as the socket takes now.
+    pub(super) fn post(&self, message: &Message) {
+        let _ = self.post_beside(message, None);
+    }
+
+    /// Sends a message and a descriptor beside it. `Err`: the system has no room for one more
+    /// descriptor on its way to anybody, and nothing was sent.
+    pub(super) fn post_beside(
+        &self,
+        message: &Message,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<(), Errno> {
         let mut waiting = self.lock();
         if waiting.failed {
-            return;
+            return Ok(());
         }
         let mut bytes = std::mem::take(&mut waiting.buffer);
         bytes.clear();
         if let Err(error) = codec::encode(message, &mut bytes) {
             // Only a reply can be too long, and only if this daemon has hundreds of devices.
-            tracing::error!(%error, "a message was not sent");
-            return;
+            tracing::error!(%error, "a message can't be sent");
+            self.cut(&mut waiting);
+            return Ok(());
         }
         let mut outgoing = Outgoing { bytes, sent: 0, descriptor };
         if waiting.messages.is_empty() {
             match self.send(&mut outgoing) {
                 Ok(true) => {
                     waiting.buffer = outgoing.bytes;
-                    return;
+                    return Ok(());
                 }
                 Ok(false) => {}
-                // The session's next read will say the same, and end it.
-                Err(_) => return waiting.fail(),
+                Err(error) if outgoing.descriptor.is_some() && NO_ROOM.contains(&error) => {
+                    return Err(error);
+                }
+                Err(_) => {
+                    self.cut(&mut waiting);
+                    return Ok(());
+                }
             }
         }
         waiting.bytes += outgoing.bytes.len();
         waiting.messages.push_back(outgoing);
         self.more.notify_one();
+        Ok(())
+    }
+
+    /// Sends nothing more, and lets the session's next read find the end of the connection.
+    fn cut(&self, waiting: &mut Waiting) {
+        *waiting = Waiting { failed: true, ..Waiting::default() };
+        // Fails where the client has hung up: then there is nothing to cut.
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// Sends what waits, as much as the socket takes, after waiting for both.
@@ -152,8 +182,8 @@ impl Outbox {
                     break;
                 }
                 Err(error) => {
-                    waiting.fail();
-                    return Err(error);
+                    self.cut(&mut waiting);
+                    return Err(error.into());
                 }
             }
         }
@@ -161,7 +191,7 @@ impl Outbox {
     }
 
     /// Sends as much of a message as the socket takes. Whether that was all of it.
-    fn send(&self, outgoing: &mut Outgoing) -> io::Result<bool> {
+    fn send(&self, outgoing: &mut Outgoing) -> Result<bool, Errno> {
         while outgoing.sent < outgoing.bytes.len() {
             let rest = &outgoing.bytes[outgoing.sent..];
             let descriptor = outgoing.descriptor.as_ref().map(OwnedFd::as_fd);
@@ -172,22 +202,16 @@ impl Outbox {
                     outgoing.descriptor = None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error),
+                Err(error) => return Err(Errno::from_raw(error.raw_os_error().unwrap_or(0))),
             }
         }
         Ok(true)
     }
 }
 
-impl Waiting {
-    fn fail(&mut self) {
-        *self = Self { failed: true, ..Self::default() };
-    }
-}
-
 impl Sink for Outbox {
     fn completed(&self, completion: Completion) {
-        self.post(&Message::Completed(completion), None);
+        self.post(&Message::Completed(completion));
         self.forget(1);
     }
 }
