@@ -22,6 +22,8 @@ SAMPLE := $(TARGET)/sample.mp4
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
             libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg
 
+# A sample that ffmpeg did not finish is no sample.
+.DELETE_ON_ERROR:
 .PHONY: demo test bench build deps deny clean
 
 build: deps

@@ -20,8 +20,8 @@ use resized_protocol::shm::{Region, RingLayout, SlotMemory};
 const TURNS: usize = 7;
 const ROUNDS: usize = 4_000;
 const CLIENTS: usize = 4;
-/// Bytes of a submit and of a completion of one slot.
-const MESSAGE: usize = 32;
+/// Bytes between those of a submit of one slot, 28, and those of its completion, 42.
+const MESSAGE: usize = 35;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -265,27 +265,28 @@ fn flat(dir: &Path) -> [String; 2] {
         (0..frames).for_each(|_| drop(stream.loan().unwrap().submit().unwrap().wait().unwrap()));
     };
     let client = daemon.connect();
+    // With what is held, and the bytes of rings: those are not the daemon's own memory.
+    let size = || (daemon.size(), client.stats().unwrap().region_bytes);
     let stream = client.open(&small).unwrap();
     resize(&stream, 1_000);
-    let before = daemon.size();
+    let before = size();
     resize(&stream, 10_000);
-    let frames = report("10,000 frames", before, daemon.size());
+    let frames = report("10,000 frames", before, size());
     drop(stream);
     (0..20).for_each(|_| resize(&client.open(&small).unwrap(), 1));
-    client.stats().unwrap();
-    let before = daemon.size();
+    let before = size();
     (0..200).for_each(|_| resize(&client.open(&small).unwrap(), 1));
-    client.stats().unwrap();
-    [frames, report("200 streams opened and closed", before, daemon.size())]
+    [frames, report("200 streams opened and closed", before, size())]
 }
 
-fn report(what: &str, before: (u64, usize), after: (u64, usize)) -> String {
+fn report(what: &str, before: ((u64, usize), u64), after: ((u64, usize), u64)) -> String {
+    let (((resident, descriptors), rings), ((resident_after, descriptors_after), rings_after)) =
+        (before, after);
     println!(
-        "{what}: resident {} -> {} KiB, descriptors {} -> {}",
-        before.0, after.0, before.1, after.1
+        "{what}: resident {resident} -> {resident_after} KiB, descriptors {descriptors} -> \
+         {descriptors_after}, rings {rings} -> {rings_after} bytes"
     );
     format!(
-        r#"{{"figure":"{what}","resident_kib":[{},{}],"descriptors":[{},{}]}}"#,
-        before.0, after.0, before.1, after.1
+        r#"{{"figure":"{what}","resident_kib":[{resident},{resident_after}],"descriptors":[{descriptors},{descriptors_after}],"ring_bytes":[{rings},{rings_after}]}}"#
     )
 }

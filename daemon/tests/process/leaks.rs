@@ -1,9 +1,16 @@
 //! What a daemon holds after much work: what it held before.
 
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+
+use nix::sys::socket::MsgFlags;
 use resized_client::StreamSpec;
+use resized_protocol::fdpass::receive;
+use resized_protocol::message::{Message, Reply, Request};
 
 use crate::oracle::{self, Checked};
 use crate::support::{Daemon, bounded};
+use crate::wire::Wire;
 
 /// KiB by which the daemon may have grown: the allocator keeps some of what is freed.
 const GROWTH: u64 = 6 * 1024;
@@ -37,6 +44,22 @@ fn streams_and_frames_leave_nothing() {
         let grown = daemon.anonymous_kib().saturating_sub(before);
         assert!(grown < GROWTH, "{grown} KiB more");
         Checked::open(&client, oracle::mixed(3), 1).round_trip(0);
+    });
+}
+
+#[test]
+fn a_client_that_keeps_a_closed_streams_memory_keeps_no_pages() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let mut keeper = Wire::welcomed(&daemon.socket());
+        keeper.say(&Request::Open { spec: oracle::big(), named: false });
+        let mut bytes = [0; 4096];
+        let (_, kept) = receive(&keeper.socket, &mut bytes, MsgFlags::empty()).unwrap();
+        let ring = File::from(kept.unwrap());
+        assert!(ring.metadata().unwrap().blocks() > 0);
+        keeper.say(&Request::Close { stream: 0 });
+        assert!(matches!(keeper.hear(), Message::Reply(Reply::Closed { stream: 0 })));
+        assert_eq!(ring.metadata().unwrap().blocks(), 0);
     });
 }
 

@@ -124,6 +124,16 @@ fn a_truncated_video_gives_the_frames_that_it_has() {
 }
 
 #[test]
+fn a_video_that_can_not_be_read_to_its_end_is_an_error() {
+    let bench = Bench::new();
+    bench.clip("clip.mkv", MOVING, "-frames:v 20 -c:v mpeg4");
+    // By FFmpeg's concat protocol a file goes on as another. The first page of a process's memory is
+    // never mapped: reading it is an I/O error.
+    let output = bench.run(&[Path::new("concat:clip.mkv|/proc/self/mem")], "-n 1 -q");
+    assert_fails(&output, &["clip.mkv", "can't read on", "Input/output error"]);
+}
+
+#[test]
 fn a_full_disk_is_an_error_and_leaves_whole_pictures_only() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 100 -c:v mpeg4");

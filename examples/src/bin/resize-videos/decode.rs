@@ -1,7 +1,7 @@
 //! Owns a video file and its decoder: gives its frames one after the other.
 //!
-//! What is broken inside the file is skipped and counted; only a [`File`] that
-//! can't be opened is an error.
+//! What is broken inside the file is skipped and counted, and one that was cut off ends early. Not being
+//! able to open a [`File`], or to read on in the middle of a [`Video`], is an error.
 
 use std::path::{Path, PathBuf};
 
@@ -57,6 +57,7 @@ impl File {
             decoder,
             frame: frame::Video::empty(),
             drained: false,
+            failure: None,
             errors: 0,
             skipped: 0,
             total,
@@ -83,6 +84,8 @@ pub(crate) struct Video {
     decoder: decoder::Video,
     frame: frame::Video,
     drained: bool,
+    /// Why the file could not be read to its end.
+    failure: Option<Error>,
     errors: u32,
     skipped: u64,
     total: Option<u64>,
@@ -99,20 +102,23 @@ impl Video {
         self.skipped
     }
 
-    /// The next frame.
-    pub(crate) fn next(&mut self) -> Option<&mut frame::Video> {
+    /// The next frame. An error in reading the file comes after the last frame from before it.
+    pub(crate) fn next(&mut self) -> Result<Option<&mut frame::Video>> {
         while self.errors < MAX_ERRORS {
             match self.decoder.receive_frame(&mut self.frame) {
                 Ok(()) => {
                     self.errors = 0;
-                    return Some(&mut self.frame);
+                    return Ok(Some(&mut self.frame));
                 }
                 Err(Error::Other { errno: EAGAIN }) if !self.drained => self.feed(),
-                Err(Error::Eof | Error::Other { errno: EAGAIN }) => return None,
+                Err(Error::Eof | Error::Other { errno: EAGAIN }) => break,
                 Err(_) => self.skip(),
             }
         }
-        None
+        match self.failure {
+            Some(failure) => Err(failure).context("can't read on"),
+            None => Ok(None),
+        }
     }
 
     /// Gives the decoder a packet, or tells it that there are no more.
@@ -129,7 +135,7 @@ impl Video {
         }
     }
 
-    /// The next packet of the stream.
+    /// The next packet of the stream; none at the end of the file, or of what can be read of it.
     fn packet(&mut self) -> Option<Packet> {
         while self.errors < MAX_ERRORS {
             let mut packet = Packet::empty();
@@ -139,8 +145,8 @@ impl Video {
                 Err(Error::Eof) => return None,
                 // The demuxer finds the next packet by itself.
                 Err(Error::InvalidData) => self.skip(),
-                Err(_) => {
-                    self.skip();
+                Err(error) => {
+                    self.failure = Some(error);
                     return None;
                 }
             }

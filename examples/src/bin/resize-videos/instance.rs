@@ -204,7 +204,7 @@ impl<'a> Run<'a> {
         let mut converter = Converter::default();
         let mut open: Option<(StreamSpec, Stream)> = None;
         while !self.stop.is_set() {
-            let Some(frame) = source.next() else { break };
+            let Some(frame) = source.next()? else { break };
             let picture = converter.picture(frame)?;
             let spec = self.stream_spec(picture.spec());
             // Frames may change in the middle of a video. The old stream closes by itself, when the
