@@ -5,7 +5,17 @@
 //! meanwhile: no reference to it is formed. Invariant: every address a kernel is given comes from a
 //! layout that was computed here from the stream's spec, and the slot's own must be equal to it.
 //!
-//! The passes, and so the result of every level, bit by bit (`scalar` is the oracle):
+//! The passes, and so the result of every level, bit by bit (`scalar` is the oracle). `order` decides
+//! which comes first. Horizontal first:
+//!
+//! 1. horizontal, for each source row: `word = (sum(weight x sample) + bias + 2^6) >> 7`. With weights
+//!    of 13 fraction bits a word has 6; the bias also moves the middle of 0..=255 to zero. Gain and bias
+//!    of a change of range are in this pass;
+//! 2. vertical: each product is rounded to the sum's `f` fraction bits, 5 to 7 of them,
+//!    `sum((weight x word + 2^14) >> 15)`; then `sample = ((sum + 2^(f - 1)) >> f) + 128`, saturated to
+//!    8 bits. Neither words nor sums can leave 16 bits: `order` sees to it.
+//!
+//! Vertical first:
 //!
 //! 1. vertical, for each sample of a row: `word = (sum(weight x sample) + 2^7) >> 8`, saturated to 16
 //!    bits. With weights of 14 fraction bits a word has 6, and a sign;
@@ -20,15 +30,20 @@
 mod avx2;
 mod interleave;
 mod kernel;
+mod order;
 mod plan;
+mod rolling;
 mod scalar;
+
+use std::ops::Range;
 
 use resized_protocol::message::StreamSpec;
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
-use self::kernel::Kernel;
-use self::plan::{ChannelPlan, PlanePlan};
+use self::kernel::{Kernel, ROWS};
+use self::plan::{AcrossDown, ChannelPlan, Passes, PlanePlan};
 use super::{Band, Device, DeviceError, Resizer, Scratch};
+use crate::filter::Taps;
 
 const NAME: &str = "cpu";
 
@@ -133,7 +148,7 @@ impl Device for Cpu {
 struct CpuResizer<K: Kernel> {
     kernel: K,
     ring: RingLayout,
-    planes: Vec<PlanePlan<K::Windows>>,
+    planes: Vec<PlanePlan<K>>,
     worth: u32,
 }
 
@@ -157,28 +172,100 @@ impl<K: Kernel> CpuResizer<K> {
     /// writable respectively.
     unsafe fn resize_plane(
         &self,
-        plan: &PlanePlan<K::Windows>,
+        plan: &PlanePlan<K>,
         (input, output): (*const u8, *mut u8),
         band: Band,
         scratch: &mut Scratch,
     ) {
-        let (row, lines) = scratch.words(plan.scratch_words()).split_at_mut(plan.row_words());
-        for index in band.rows(plan.destination.rows()) {
-            let window = plan.vertical.window(index);
-            // SAFETY: the layouts keep both rows within their frames, and the window within the plane.
-            let (first, target) = unsafe {
-                (
-                    input.add(plan.source.offset + window.start * plan.source.stride),
-                    output.add(plan.destination.offset + index * plan.destination.stride),
-                )
-            };
-            // SAFETY: the window's rows lie within the plane; each is readable up to its stride, which
-            // is a multiple of 64 and so reaches to the row's length in whole vectors.
+        let words = scratch.words(plan.scratch_words());
+        let rows = band.rows(plan.destination.rows());
+        // SAFETY: by this function's contract both planes lie in their frames as the plan says.
+        unsafe {
+            let (source, target) =
+                (input.add(plan.source.offset), output.add(plan.destination.offset));
+            match &plan.passes {
+                Passes::HorizontalFirst(passes) => {
+                    self.across_down(plan, passes, (source, target), rows, words);
+                }
+                Passes::VerticalFirst { vertical, channels } => {
+                    self.down_across(plan, (vertical, channels), (source, target), rows, words);
+                }
+            }
+        }
+    }
+
+    /// Resizes output rows of a plane, the horizontal pass first: each source row that they need becomes
+    /// a line of words, [`ROWS`] of them at once, and waits there for its last use.
+    ///
+    /// # Safety
+    ///
+    /// `source` and `target` must be the starts of the plan's planes in frames laid out as `self.ring`
+    /// says, readable and writable respectively.
+    unsafe fn across_down(
+        &self,
+        plan: &PlanePlan<K>,
+        passes: &AcrossDown<K>,
+        (source, target): (*const u8, *mut u8),
+        rows: Range<usize>,
+        words: &mut [i16],
+    ) {
+        let rolling = &passes.rolling;
+        assert!(words.len() >= rolling.words());
+        let lines = words.as_mut_ptr();
+        let Some(last) = rows.clone().last().map(|row| rolling.row(row).end - 1) else { return };
+        let width = plan.destination.extent.width as usize;
+        let mut next = 0;
+        for index in rows {
+            let row = rolling.row(index);
+            next = next.max(row.first);
+            while next < row.end {
+                // Beyond the band's last source row that one is made again.
+                let batch: [usize; ROWS] = std::array::from_fn(|i| (next + i).min(last));
+                // SAFETY: rows up to `last` lie within the plane, each readable up to its stride and
+                // 64 bytes beyond: the next row, or the frame's tail. Lines lie within `words`, whose
+                // alignment is `Scratch`'s.
+                unsafe {
+                    let rows = batch.map(|row| source.add(row * plan.source.stride));
+                    let lines = batch.map(|row| lines.add(rolling.offset(row)));
+                    self.kernel.across(rows, &passes.gathers, passes.constant, lines);
+                }
+                next += ROWS;
+            }
+            // SAFETY: every tap's line has been made by now; the output row is writable up to its
+            // stride, a multiple of 64.
             unsafe {
+                let target = target.add(index * plan.destination.stride);
+                self.kernel.down(lines, row.taps, passes.fraction_bits, width, target);
+            }
+        }
+    }
+
+    /// Resizes output rows of a plane, the vertical pass first.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::across_down`].
+    unsafe fn down_across(
+        &self,
+        plan: &PlanePlan<K>,
+        (vertical, channels): (&Taps, &[ChannelPlan<K>]),
+        (source, target): (*const u8, *mut u8),
+        rows: Range<usize>,
+        words: &mut [i16],
+    ) {
+        let (row, lines) = words.split_at_mut(plan.row_words());
+        for index in rows {
+            let window = vertical.window(index);
+            // SAFETY: the window's rows lie within the plane; each is readable up to its stride, which
+            // is a multiple of 64 and so reaches to the row's length in whole vectors. So does the
+            // output row's.
+            let target = unsafe {
+                let first = source.add(window.start * plan.source.stride);
                 let bytes = plan.source.row_bytes();
                 self.kernel.vertical(first, plan.source.stride, window.weights, row, bytes);
-            }
-            match &plan.channels[..] {
+                target.add(index * plan.destination.stride)
+            };
+            match channels {
                 [ChannelPlan { windows, constant }] => {
                     // SAFETY: the output row is writable up to its stride, a multiple of 64.
                     unsafe { self.kernel.horizontal(row, windows, *constant, target) };
@@ -198,8 +285,8 @@ impl<K: Kernel> CpuResizer<K> {
     /// `target` must be writable for a row of the destination plane.
     unsafe fn interleaved_row(
         &self,
-        plan: &PlanePlan<K::Windows>,
-        channels: &[ChannelPlan<K::Windows>],
+        plan: &PlanePlan<K>,
+        channels: &[ChannelPlan<K>],
         row: &[i16],
         lines: &mut [i16],
         target: *mut u8,

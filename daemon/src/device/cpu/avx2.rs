@@ -6,7 +6,9 @@
 use std::arch::x86_64::*;
 
 use super::interleave;
-use super::kernel::{Kernel, LINE};
+use super::kernel::{Kernel, LINE, ROWS};
+use super::rolling::LineTap;
+use super::scalar::Scalar;
 use crate::filter::Taps;
 
 /// Windows that are worked on at once.
@@ -81,9 +83,14 @@ impl Blocks {
 
 impl Kernel for Avx2 {
     type Windows = Blocks;
+    type Gathers = Taps;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
+    }
+
+    fn gather(&self, taps: Taps) -> Taps {
+        taps
     }
 
     unsafe fn vertical(
@@ -103,6 +110,29 @@ impl Kernel for Avx2 {
         assert!(words.len() >= blocks.reach);
         // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
         unsafe { horizontal(words.as_ptr(), blocks, constant, target) }
+    }
+
+    unsafe fn across(
+        &self,
+        rows: [*const u8; ROWS],
+        taps: &Taps,
+        constant: i32,
+        lines: [*mut i16; ROWS],
+    ) {
+        // SAFETY: the same contract.
+        unsafe { Scalar.across(rows, taps, constant, lines) }
+    }
+
+    unsafe fn down(
+        &self,
+        lines: *const i16,
+        taps: &[LineTap],
+        fraction_bits: u32,
+        width: usize,
+        target: *mut u8,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { Scalar.down(lines, taps, fraction_bits, width, target) }
     }
 
     fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {

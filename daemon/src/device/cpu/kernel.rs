@@ -2,24 +2,40 @@
 //!
 //! A kernel knows lines and taps only. Every implementation gives the bits that
 //! [`scalar`](super::scalar) gives. Invariant of the memory it is handed: where it may run over the end
-//! of a line, it may do so up to the next multiple of [`LINE`] samples.
+//! of a line, it may do so up to the next multiple of [`LINE`] samples, or of [`WIDE_LINE`] where that
+//! is said.
 
+use super::rolling::LineTap;
 use crate::filter::Taps;
 
 /// Samples to which a line's memory is rounded up: kernels read and write whole vectors.
 pub(super) const LINE: usize = 32;
 
-/// The two passes, and the change between interleaved and planar lines.
+/// Samples to which a line is rounded up where the horizontal pass comes first. Also the bytes behind
+/// any sample of a source row that a kernel may then read.
+pub(super) const WIDE_LINE: usize = 64;
+
+/// Source rows that share one load of the horizontal tables.
+pub(super) const ROWS: usize = 4;
+
+/// The passes in either order, and the change between interleaved and planar lines.
 pub(super) trait Kernel: Send + Sync + 'static {
-    /// Horizontal taps in the order in which this kernel reads them.
+    /// Horizontal taps in the order in which [`Self::horizontal`] reads them.
     type Windows: Send + Sync;
 
-    /// Arranges horizontal taps, once a stream.
+    /// Horizontal taps in the order in which [`Self::across`] reads them.
+    type Gathers: Send + Sync;
+
+    /// Arranges horizontal taps for the second pass, once a stream.
     fn arrange(&self, taps: Taps) -> Self::Windows;
 
-    /// Makes `len` words out of as many columns of `weights.len()` rows, at least one; the first row
-    /// starts at `first`, the next `stride` bytes behind it. Words behind `len`, up to the multiple of
-    /// [`LINE`], may be overwritten.
+    /// Arranges horizontal taps for the first pass, once a stream. Their positive weights and their
+    /// negative ones sum to less than [`order::HEADROOM`](super::order::HEADROOM).
+    fn gather(&self, taps: Taps) -> Self::Gathers;
+
+    /// Vertical pass, if it comes first: makes `len` words out of as many columns of `weights.len()`
+    /// rows, at least one; the first row starts at `first`, the next `stride` bytes behind it. Words
+    /// behind `len`, up to the multiple of [`LINE`], may be overwritten.
     ///
     /// # Safety
     ///
@@ -33,9 +49,9 @@ pub(super) trait Kernel: Send + Sync + 'static {
         len: usize,
     );
 
-    /// Makes a line of samples out of a line of words, one for each window; `constant` is bias and
-    /// rounding, with 20 fraction bits. `words` must have [`LINE`] words, of any content, behind those
-    /// that the windows reach.
+    /// Horizontal pass, if it comes second: makes a line of samples out of a line of words, one for
+    /// each window; `constant` is bias and rounding, with 20 fraction bits. `words` must have [`LINE`]
+    /// words, of any content, behind those that the windows reach.
     ///
     /// # Safety
     ///
@@ -45,6 +61,41 @@ pub(super) trait Kernel: Send + Sync + 'static {
         words: &[i16],
         windows: &Self::Windows,
         constant: i32,
+        target: *mut u8,
+    );
+
+    /// Horizontal pass, if it comes first: makes a line of words out of each source row, one for each
+    /// window; `constant` is bias and rounding, with 13 fraction bits. In what order a line holds its
+    /// words is the kernel's own affair. Rows, with their lines, may be the same.
+    ///
+    /// # Safety
+    ///
+    /// Each row must be readable for [`WIDE_LINE`] bytes from any of its samples. Each line must be
+    /// aligned to [`WIDE_LINE`] bytes and writable for a word for each window, rounded up to a multiple
+    /// of [`WIDE_LINE`].
+    unsafe fn across(
+        &self,
+        rows: [*const u8; ROWS],
+        gathers: &Self::Gathers,
+        constant: i32,
+        lines: [*mut i16; ROWS],
+    );
+
+    /// Vertical pass, if it comes second: makes `width` samples out of the lines that
+    /// [`Self::across`] made; a tap's line starts `offset` words behind `lines`. There is at least one
+    /// tap.
+    ///
+    /// # Safety
+    ///
+    /// Each tap's line must be readable as it was writable for [`Self::across`], with a window for each
+    /// of `width`; `target` must be writable for `width` bytes, rounded up to a multiple of
+    /// [`WIDE_LINE`].
+    unsafe fn down(
+        &self,
+        lines: *const i16,
+        taps: &[LineTap],
+        fraction_bits: u32,
+        width: usize,
         target: *mut u8,
     );
 

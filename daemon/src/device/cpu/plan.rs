@@ -1,5 +1,5 @@
-//! Owns what is computed once for a stream: the taps of every plane and how much working memory a row
-//! takes.
+//! Owns what is computed once for a stream: the taps of every plane in the order of its passes, and how
+//! much working memory it takes.
 //!
 //! Knows specs and layouts, no pixels. Invariant: the number of channel plans is the number of channels
 //! of the plane, and the lines counted here are what [`Kernel`] asks for.
@@ -11,25 +11,42 @@ use resized_protocol::message::StreamSpec;
 use resized_protocol::shm::RingLayout;
 
 use super::kernel::{Kernel, LINE};
+use super::order::{self, ACROSS_BITS, Order, WORD_BITS};
+use super::rolling::Rolling;
 use crate::filter::{Axes, Taps, Tone};
 
-/// Fraction bits of a horizontal sum: 6 of the word, 14 of the weight.
+/// Fraction bits of a horizontal sum in the second pass: 6 of the word, 14 of the weight.
 const FRACTION_BITS: u32 = 20;
 
 /// How one plane is resized.
-pub(super) struct PlanePlan<W> {
+pub(super) struct PlanePlan<K: Kernel> {
     pub(super) source: Plane,
     pub(super) destination: Plane,
-    pub(super) vertical: Taps,
-    pub(super) channels: Vec<ChannelPlan<W>>,
+    pub(super) passes: Passes<K>,
 }
 
-/// The horizontal pass of one channel of a plane.
-pub(super) struct ChannelPlan<W> {
+/// The two passes of a plane.
+pub(super) enum Passes<K: Kernel> {
+    VerticalFirst { vertical: Taps, channels: Vec<ChannelPlan<K>> },
+    HorizontalFirst(Arc<AcrossDown<K>>),
+}
+
+/// The second pass of one channel of a plane, where that is the horizontal one.
+pub(super) struct ChannelPlan<K: Kernel> {
     /// Shared by the channels that have the same axis and gain.
-    pub(super) windows: Arc<W>,
+    pub(super) windows: Arc<K::Windows>,
     /// Bias and rounding.
     pub(super) constant: i32,
+}
+
+/// Both passes, where the horizontal one is first. Shared by both chroma planes.
+pub(super) struct AcrossDown<K: Kernel> {
+    pub(super) gathers: K::Gathers,
+    /// Bias, rounding, and the step from 0..=255 to a centre of zero.
+    pub(super) constant: i32,
+    pub(super) rolling: Rolling,
+    /// Fraction bits of the vertical sum.
+    pub(super) fraction_bits: u32,
 }
 
 /// Plans every plane of a stream whose ring is `ring`.
@@ -37,39 +54,82 @@ pub(super) fn planes<K: Kernel>(
     kernel: &K,
     spec: &StreamSpec,
     ring: &RingLayout,
-) -> Vec<PlanePlan<K::Windows>> {
-    let mut arranged: Vec<(Component, Arc<K::Windows>)> = Vec::new();
-    let mut channel = |&component: &Component| {
-        let tone = Tone::new(component, spec.source.range, spec.destination.range);
-        let known = arranged.iter().find(|(other, _)| *other == component);
-        let windows = known.map(|(_, windows)| Arc::clone(windows)).unwrap_or_else(|| {
-            let axis = Axes::new(spec, component).horizontal;
-            let windows = Arc::new(kernel.arrange(Taps::new(spec.filter, &axis, tone.gain)));
-            arranged.push((component, Arc::clone(&windows)));
-            windows
-        });
-        ChannelPlan { windows, constant: constant(tone.bias) }
-    };
-    let components = spec.source.format.components();
+) -> Vec<PlanePlan<K>> {
     let planes = ring.input().planes().iter().zip(ring.output().planes());
-    planes
-        .zip(components)
-        .map(|((&source, &destination), components)| PlanePlan {
-            source,
-            destination,
-            vertical: Taps::new(spec.filter, &Axes::new(spec, components[0]).vertical, 1.0),
-            channels: components.iter().map(&mut channel).collect(),
-        })
-        .collect()
+    let components = spec.source.format.components();
+    let mut plans: Vec<PlanePlan<K>> = Vec::with_capacity(components.len());
+    for ((&source, &destination), &components) in planes.zip(components) {
+        // A plane like the one before it: the second one of chroma.
+        let shared = plans.last().and_then(|plan| match &plan.passes {
+            Passes::HorizontalFirst(passes)
+                if plan.source.extent == source.extent && components == [Component::Chroma] =>
+            {
+                Some(Arc::clone(passes))
+            }
+            _ => None,
+        });
+        let passes = shared
+            .map(Passes::HorizontalFirst)
+            .unwrap_or_else(|| passes(kernel, spec, components, destination.extent.width as usize));
+        plans.push(PlanePlan { source, destination, passes });
+    }
+    plans
 }
 
-/// Bias and half a step, in the scale of a horizontal sum.
+/// Plans a plane of those components, `width` samples wide in the destination.
+fn passes<K: Kernel>(
+    kernel: &K,
+    spec: &StreamSpec,
+    components: &[Component],
+    width: usize,
+) -> Passes<K> {
+    let tone = |component| Tone::new(component, spec.source.range, spec.destination.range);
+    let axes = Axes::new(spec, components[0]);
+    let gain = tone(components[0]);
+    match order::order(spec.filter, &axes, &gain, components.len()) {
+        Order::HorizontalFirst { horizontal, vertical, fraction_bits } => {
+            Passes::HorizontalFirst(Arc::new(AcrossDown {
+                gathers: kernel.gather(horizontal),
+                constant: centred_constant(gain.bias),
+                rolling: Rolling::new(&vertical, width),
+                fraction_bits,
+            }))
+        }
+        Order::VerticalFirst { vertical, horizontal } => {
+            let mut arranged = vec![(components[0], Arc::new(kernel.arrange(horizontal)))];
+            let channel = |&component: &Component| {
+                let tone = tone(component);
+                let known = arranged.iter().find(|(other, _)| *other == component);
+                let windows = known.map(|(_, windows)| Arc::clone(windows)).unwrap_or_else(|| {
+                    let axis = Axes::new(spec, component).horizontal;
+                    let taps = Taps::new(spec.filter, &axis, tone.gain);
+                    let windows = Arc::new(kernel.arrange(taps));
+                    arranged.push((component, Arc::clone(&windows)));
+                    windows
+                });
+                ChannelPlan { windows, constant: constant(tone.bias) }
+            };
+            let channels = components.iter().map(channel).collect();
+            Passes::VerticalFirst { vertical, channels }
+        }
+    }
+}
+
+/// Bias and half a step, in the scale of a horizontal sum in the second pass.
 fn constant(bias: f64) -> i32 {
     (bias * f64::from(1 << FRACTION_BITS)).round() as i32 + (1 << (FRACTION_BITS - 1))
 }
 
-impl<W> PlanePlan<W> {
-    /// Words of a row between the passes, with what the horizontal pass may read behind it.
+/// Bias, what moves the middle of 0..=255 to zero, and half a step, in the scale of a horizontal sum in
+/// the first pass.
+fn centred_constant(bias: f64) -> i32 {
+    let step = 1 << (ACROSS_BITS - WORD_BITS);
+    ((bias - 128.0) * f64::from(1 << ACROSS_BITS)).round() as i32 + step / 2
+}
+
+impl<K: Kernel> PlanePlan<K> {
+    /// Words of a row between the passes, if the vertical one is first, with what the horizontal one
+    /// may read behind it.
     pub(super) fn row_words(&self) -> usize {
         self.source.row_bytes().next_multiple_of(LINE) + LINE
     }
@@ -84,12 +144,16 @@ impl<W> PlanePlan<W> {
         (self.destination.extent.width as usize).next_multiple_of(LINE)
     }
 
-    /// Working memory: the row, and where channels are interleaved their lines before and after the
-    /// horizontal pass.
+    /// Working memory: with the vertical pass first the row and, where channels are interleaved, their
+    /// lines before and after the horizontal pass; else the lines that are held.
     pub(super) fn scratch_words(&self) -> usize {
-        let lines = match self.channels.len() {
+        let channels = match &self.passes {
+            Passes::HorizontalFirst(passes) => return passes.rolling.words(),
+            Passes::VerticalFirst { channels, .. } => channels.len(),
+        };
+        let lines = match channels {
             1 => 0,
-            channels => channels * (self.line_words() + self.line_bytes() / size_of::<i16>()),
+            _ => channels * (self.line_words() + self.line_bytes() / size_of::<i16>()),
         };
         self.row_words() + lines
     }

@@ -3,7 +3,8 @@
 #![allow(unsafe_code)]
 
 use super::interleave;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, ROWS};
+use super::rolling::LineTap;
 use crate::filter::Taps;
 
 /// The kernel for any machine.
@@ -12,8 +13,13 @@ pub(super) struct Scalar;
 
 impl Kernel for Scalar {
     type Windows = Taps;
+    type Gathers = Taps;
 
     fn arrange(&self, taps: Taps) -> Taps {
+        taps
+    }
+
+    fn gather(&self, taps: Taps) -> Taps {
         taps
     }
 
@@ -45,6 +51,48 @@ impl Kernel for Scalar {
             let sum = constant + products.sum::<i32>();
             // SAFETY: the caller vouches for a byte for each window.
             unsafe { target.add(x).write((sum >> 20).clamp(0, 255) as u8) };
+        }
+    }
+
+    unsafe fn across(
+        &self,
+        rows: [*const u8; ROWS],
+        taps: &Taps,
+        constant: i32,
+        lines: [*mut i16; ROWS],
+    ) {
+        for (row, line) in rows.into_iter().zip(lines) {
+            for x in 0..taps.destination() {
+                let window = taps.window(x);
+                let mut sum = constant;
+                for (i, &weight) in window.weights.iter().enumerate() {
+                    // SAFETY: windows lie within the row, which the caller vouches for.
+                    let sample = unsafe { row.add(window.start + i).read() };
+                    sum += i32::from(weight) * i32::from(sample);
+                }
+                // SAFETY: the caller vouches for a word for each window.
+                unsafe { line.add(x).write((sum >> 7) as i16) };
+            }
+        }
+    }
+
+    unsafe fn down(
+        &self,
+        lines: *const i16,
+        taps: &[LineTap],
+        fraction_bits: u32,
+        width: usize,
+        target: *mut u8,
+    ) {
+        for x in 0..width {
+            let mut sum = 1 << (fraction_bits - 1);
+            for tap in taps {
+                // SAFETY: the caller vouches for `width` words in each tap's line.
+                let word = unsafe { lines.add(tap.offset as usize + x).read() };
+                sum += (i32::from(tap.weight) * i32::from(word) + (1 << 14)) >> 15;
+            }
+            // SAFETY: the caller vouches for `width` bytes.
+            unsafe { target.add(x).write(((sum >> fraction_bits) + 128).clamp(0, 255) as u8) };
         }
     }
 

@@ -1,0 +1,157 @@
+//! Owns the order of the two passes of a plane, and the scale of the weights that follow from it.
+//!
+//! Knows taps, no pixels and no level: what is decided here decides the arithmetic, so it may depend on
+//! the stream alone, never on the CPU or on how a frame is cut.
+//!
+//! Horizontal first wins wherever it can be done: each source row is read once, and what lies between
+//! the passes is as wide as the destination and stays in the first cache. It can be done where
+//!
+//! - a sample's neighbours lie beside it: one channel;
+//! - its vectors gather enough: up to [`MAX_SHRINK`] source samples for each destination sample;
+//! - its 16-bit arithmetic is exact enough: see [`fraction_bits`].
+
+use resized_protocol::message::Filter;
+
+use crate::filter::{Axes, ONE, Taps, Tone};
+
+/// Source samples for each destination sample up to which the horizontal pass may come first: a block
+/// of 16 outputs, 4 taps of each, spans 15 x 4 + 4 source samples, one 64-byte vector.
+const MAX_SHRINK: usize = 4;
+
+/// Fraction bits of horizontal weights where that pass comes first: weights below 2 then part into two
+/// signed bytes.
+pub(super) const ACROSS_BITS: u32 = 13;
+
+/// What the positive weights of such a window must sum to less than, and the negative ones too: products
+/// of two samples with the high bytes of their weights then fit 16 bits.
+pub(super) const HEADROOM: i32 = (1 << (ACROSS_BITS + 1)) - (1 << 9);
+
+/// Fraction bits of a word between the passes.
+pub(super) const WORD_BITS: u32 = 6;
+
+/// The order of the passes, with the taps of both.
+pub(super) enum Order {
+    /// For every format and ratio.
+    VerticalFirst {
+        /// Sum to [`ONE`].
+        vertical: Taps,
+        /// Sum to [`ONE`] x gain.
+        horizontal: Taps,
+    },
+    /// Where it can be done: it is faster.
+    HorizontalFirst {
+        /// Sum to gain, with [`ACROSS_BITS`].
+        horizontal: Taps,
+        /// Sum to one, with `fraction_bits` - [`WORD_BITS`] + 15.
+        vertical: Taps,
+        /// Those of the vertical sum.
+        fraction_bits: u32,
+    },
+}
+
+/// Decides for a channel of a plane that has `channels`.
+pub(super) fn order(filter: Filter, axes: &Axes, tone: &Tone, channels: usize) -> Order {
+    let vertical = Taps::new(filter, &axes.vertical, 1.0);
+    let shrink = axes.horizontal.source().div_ceil(axes.horizontal.destination()) as usize;
+    if channels == 1 && shrink <= MAX_SHRINK {
+        let horizontal = Taps::new(filter, &axes.horizontal, tone.gain / 2.0);
+        if let Some(fraction_bits) = fraction_bits(&horizontal, &vertical, tone) {
+            let scale = f64::from(1 << (fraction_bits + 1 - WORD_BITS));
+            let vertical = Taps::new(filter, &axes.vertical, scale);
+            return Order::HorizontalFirst { horizontal, vertical, fraction_bits };
+        }
+    }
+    let horizontal = Taps::new(filter, &axes.horizontal, tone.gain);
+    Order::VerticalFirst { vertical, horizontal }
+}
+
+/// The most fraction bits that the 16-bit sums of a second, vertical pass have room for, if they are
+/// enough. `vertical` has its weights at [`ONE`].
+///
+/// A product is rounded to these bits before it is added, so each tap may cost half a step.
+fn fraction_bits(horizontal: &Taps, vertical: &Taps, tone: &Tone) -> Option<u32> {
+    /// What rounding products may cost a sample at the very worst.
+    const TOLERANCE: f64 = 0.26;
+    let (across, down) = (Extremes::of(horizontal), Extremes::of(vertical));
+    if across.positive >= HEADROOM || across.negative >= HEADROOM {
+        return None;
+    }
+    let unit = f64::from(1 << ACROSS_BITS);
+    let brightest = 255.0 * f64::from(across.positive) / unit + tone.bias - 128.0;
+    let darkest = 255.0 * f64::from(across.negative) / unit - tone.bias + 128.0;
+    let reach = brightest.max(darkest) * f64::from(down.positive + down.negative) / f64::from(ONE);
+    let taps = vertical.count() as f64;
+    (5..=7).rev().find(|&bits| {
+        let step = 1.0 / f64::from(1 << bits);
+        // Rounding may move a weight by a few units when the scale changes.
+        let weights_fit = (down.largest + 8) << (bits + 1 - WORD_BITS) <= i32::from(i16::MAX);
+        let sums_fit = reach + taps * step < f64::from(1 << (15 - bits));
+        weights_fit && sums_fit && taps * step / 2.0 <= TOLERANCE
+    })
+}
+
+/// The largest of all windows' sums of positive and of negative weights, and of all weights.
+#[derive(Default)]
+struct Extremes {
+    positive: i32,
+    negative: i32,
+    largest: i32,
+}
+
+impl Extremes {
+    fn of(taps: &Taps) -> Self {
+        let mut extremes = Self::default();
+        for index in 0..taps.destination() {
+            let (mut positive, mut negative) = (0, 0);
+            for weight in taps.window(index).weights.iter().map(|&weight| i32::from(weight)) {
+                *(if weight > 0 { &mut positive } else { &mut negative }) += weight.abs();
+                extremes.largest = extremes.largest.max(weight.abs());
+            }
+            extremes.positive = extremes.positive.max(positive);
+            extremes.negative = extremes.negative.max(negative);
+        }
+        extremes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::filter::Axis;
+
+    use super::*;
+
+    const SAME: Tone = Tone { gain: 1.0, bias: 0.0 };
+
+    /// Fraction bits where the horizontal pass comes first.
+    fn first(filter: Filter, horizontal: (u32, u32), vertical: (u32, u32)) -> Option<u32> {
+        let axes = Axes {
+            horizontal: Axis::full(horizontal.0, horizontal.1),
+            vertical: Axis::full(vertical.0, vertical.1),
+        };
+        match order(filter, &axes, &SAME, 1) {
+            Order::VerticalFirst { .. } => None,
+            Order::HorizontalFirst { fraction_bits, .. } => Some(fraction_bits),
+        }
+    }
+
+    #[test]
+    fn usual_ratios_are_horizontal_first() {
+        for filter in Filter::ALL {
+            for (from, to) in [(1920, 640), (1280, 640), (1920, 1280), (1280, 1920), (768, 640)] {
+                let bits = first(filter, (from, to), (from, to));
+                assert!(bits.is_some(), "{filter:?} {from} {to}");
+            }
+        }
+        assert_eq!(first(Filter::Bicubic, (1920, 640), (1080, 360)), Some(7));
+        assert_eq!(first(Filter::Bicubic, (1280, 1920), (720, 1080)), Some(5));
+    }
+
+    #[test]
+    fn large_ratios_and_interleaved_channels_are_vertical_first() {
+        assert_eq!(first(Filter::Bicubic, (1920, 300), (1080, 360)), None);
+        assert_eq!(first(Filter::Lanczos3, (1920, 640), (1080, 10)), None);
+        let axes = Axes { horizontal: Axis::full(9, 3), vertical: Axis::full(9, 3) };
+        let interleaved = order(Filter::Area, &axes, &SAME, 2);
+        assert!(matches!(interleaved, Order::VerticalFirst { .. }));
+    }
+}
