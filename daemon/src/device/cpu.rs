@@ -28,6 +28,10 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod gather;
 mod interleave;
 mod kernel;
 mod order;
@@ -47,7 +51,7 @@ use crate::filter::Taps;
 
 const NAME: &str = "cpu";
 
-/// Environment variable that caps the level: `scalar` or `avx2`. Anything else caps nothing.
+/// Environment variable that caps the level: `scalar`, `avx2` or `avx512`. Anything else caps nothing.
 pub const LEVEL_VARIABLE: &str = "RESIZED_CPU";
 
 /// Source and destination pixels that a band should have: some 20 us of work, where waking a lane for
@@ -64,6 +68,8 @@ pub enum Level {
     Scalar,
     /// 256-bit vectors.
     Avx2,
+    /// 512-bit vectors, with BW, VL, VBMI, VBMI2 and VNNI.
+    Avx512,
 }
 
 /// All cores of this machine.
@@ -79,6 +85,8 @@ enum AnyKernel {
     Scalar(scalar::Scalar),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
 }
 
 impl AnyKernel {
@@ -87,8 +95,10 @@ impl AnyKernel {
             Level::Scalar => Some(Self::Scalar(scalar::Scalar)),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => avx2::Avx2::new().map(Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => avx512::Avx512::new().map(Self::Avx512),
             #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx2 => None,
+            Level::Avx2 | Level::Avx512 => None,
         }
     }
 }
@@ -98,10 +108,12 @@ impl Cpu {
     pub fn new(lanes: usize) -> Self {
         let allowed = match std::env::var(LEVEL_VARIABLE).as_deref() {
             Ok("scalar") => Level::Scalar,
-            _ => Level::Avx2,
+            Ok("avx2") => Level::Avx2,
+            _ => Level::Avx512,
         };
-        let kernel = AnyKernel::new(allowed).unwrap_or(AnyKernel::Scalar(scalar::Scalar));
-        Self { lanes, kernel }
+        let levels = [Level::Avx512, Level::Avx2].into_iter().filter(|&level| level <= allowed);
+        let kernel = levels.filter_map(AnyKernel::new).next();
+        Self { lanes, kernel: kernel.unwrap_or(AnyKernel::Scalar(scalar::Scalar)) }
     }
 
     /// A device at that level, or `None` where this CPU lacks it.
@@ -115,6 +127,8 @@ impl Cpu {
             AnyKernel::Scalar(_) => Level::Scalar,
             #[cfg(target_arch = "x86_64")]
             AnyKernel::Avx2(_) => Level::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            AnyKernel::Avx512(_) => Level::Avx512,
         }
     }
 }
@@ -140,6 +154,8 @@ impl Device for Cpu {
             AnyKernel::Scalar(kernel) => Box::new(CpuResizer::new(kernel, spec, ring)),
             #[cfg(target_arch = "x86_64")]
             AnyKernel::Avx2(kernel) => Box::new(CpuResizer::new(kernel, spec, ring)),
+            #[cfg(target_arch = "x86_64")]
+            AnyKernel::Avx512(kernel) => Box::new(CpuResizer::new(kernel, spec, ring)),
         })
     }
 }

@@ -16,6 +16,21 @@ pub(super) struct LineTap {
     pub(super) offset: u32,
     /// Its weight.
     pub(super) weight: i16,
+    /// The same once more, so that vectors repeat 32 bits, which costs them nothing.
+    again: i16,
+}
+
+impl LineTap {
+    /// Of the line `offset` words behind the first.
+    const fn new(offset: usize, weight: i16) -> Self {
+        Self { offset: offset as u32, weight, again: weight }
+    }
+
+    /// The weight twice.
+    #[inline(always)]
+    pub(super) const fn weights(&self) -> i32 {
+        (self.weight as u16 as i32) | ((self.again as i32) << 16)
+    }
 }
 
 /// What makes one output row.
@@ -67,10 +82,7 @@ impl Rolling {
         let (mut taps, mut ends) = (Vec::new(), Vec::with_capacity(vertical.destination()));
         for index in rows {
             taps.extend(
-                used(index).map(|(row, weight)| LineTap {
-                    offset: (row % capacity * pitch) as u32,
-                    weight,
-                }),
+                used(index).map(|(row, weight)| LineTap::new(row % capacity * pitch, weight)),
             );
             ends.push(taps.len() as u32);
         }

@@ -1,0 +1,336 @@
+//! Owns the passes in AVX-512 with the horizontal one first, bit for bit those of
+//! [`scalar`](super::scalar). In the other order it works as [`Avx2`] does.
+//!
+//! Invariants: an [`Avx512`] exists only where the CPU has the features, so its methods may use them. A
+//! line holds its words in blocks of 32, in the order that `_mm512_packs_epi32` gives them: four of
+//! outputs 0..16, four of outputs 16..32, and so on. [`down`] undoes it.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+use std::collections::HashMap;
+
+use super::avx2::{Avx2, Blocks};
+use super::gather::{self, Gather};
+use super::kernel::{Kernel, ROWS, WIDE_LINE};
+use super::rolling::LineTap;
+use crate::filter::Taps;
+
+/// Outputs that one gather serves.
+const BLOCK: usize = 16;
+
+/// Gathers of a block up to which they stay in registers between the two halves of the weights.
+const FEW: usize = 6;
+
+/// Proof that this CPU has AVX-512 with BW, VL, VBMI, VBMI2 and VNNI (Ice Lake, Zen 4 and later).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Avx512 {
+    avx2: Avx2,
+}
+
+impl Avx512 {
+    pub(super) fn new() -> Option<Self> {
+        let there = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("avx512vbmi2")
+            && is_x86_feature_detected!("avx512vnni");
+        Avx2::new().filter(|_| there).map(|avx2| Self { avx2 })
+    }
+}
+
+/// Sixty-four bytes as they lie in a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(align(64))]
+struct Vector([u8; 64]);
+
+/// Horizontal taps as tables, an even number of blocks.
+///
+/// A block's table is three vectors for each gather: where in the window its bytes lie, four for each
+/// output, and the high and the low bytes of their weights. Most blocks share theirs with others.
+pub(super) struct Gathers {
+    count: usize,
+    /// All gathers of a block are from the same window.
+    one_window: bool,
+    /// For each block the place of its table in `tables`, then the start of each gather's window.
+    places: Vec<u32>,
+    tables: Vec<Vector>,
+}
+
+impl Gathers {
+    fn new(taps: &Taps) -> Self {
+        let mut blocks = gather::blocks(taps, BLOCK, 64);
+        if !blocks.len().is_multiple_of(2) {
+            blocks.push(blocks[blocks.len() - 1].clone());
+        }
+        let count = blocks[0].len();
+        let mut one_window = true;
+        let (mut places, mut tables, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+        for block in blocks {
+            let table: Vec<Vector> = block.iter().flat_map(vectors).collect();
+            let place = *known.entry(table.clone()).or_insert_with(|| {
+                tables.extend(table);
+                tables.len() - 3 * count
+            });
+            places.push(place as u32);
+            places.extend(block.iter().map(|gather| gather.base as u32));
+            one_window &= block.iter().all(|gather| gather.base == block[0].base);
+        }
+        Self { count, one_window, places, tables }
+    }
+}
+
+/// A gather's part of its block's table.
+fn vectors(gather: &Gather) -> [Vector; 3] {
+    let mut vectors = [Vector([0; 64]); 3];
+    for (i, pick) in gather.picks.iter().flatten().enumerate() {
+        let bytes = [pick.index, pick.high as u8, pick.low as u8];
+        for (vector, byte) in vectors.iter_mut().zip(bytes) {
+            vector.0[i] = byte;
+        }
+    }
+    vectors
+}
+
+impl Kernel for Avx512 {
+    type Windows = Blocks;
+    type Gathers = Gathers;
+
+    fn arrange(&self, taps: Taps) -> Blocks {
+        self.avx2.arrange(taps)
+    }
+
+    fn gather(&self, taps: Taps) -> Gathers {
+        Gathers::new(&taps)
+    }
+
+    unsafe fn vertical(
+        &self,
+        first: *const u8,
+        stride: usize,
+        weights: &[i16],
+        words: &mut [i16],
+        len: usize,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { self.avx2.vertical(first, stride, weights, words, len) }
+    }
+
+    unsafe fn horizontal(&self, words: &[i16], blocks: &Blocks, constant: i32, target: *mut u8) {
+        // SAFETY: the same contract.
+        unsafe { self.avx2.horizontal(words, blocks, constant, target) }
+    }
+
+    unsafe fn across(
+        &self,
+        rows: [*const u8; ROWS],
+        gathers: &Gathers,
+        constant: i32,
+        lines: [*mut i16; ROWS],
+    ) {
+        // SAFETY: `self` proves the features; the rest is this method's contract. The numbers of
+        // gathers are those of the tables.
+        unsafe {
+            match (gathers.count, gathers.one_window) {
+                (1, _) => across::<1, true>(rows, gathers, constant, lines),
+                (2, true) => across::<2, true>(rows, gathers, constant, lines),
+                (3, true) => across::<3, true>(rows, gathers, constant, lines),
+                (4, true) => across::<4, true>(rows, gathers, constant, lines),
+                (5, true) => across::<5, true>(rows, gathers, constant, lines),
+                (FEW, true) => across::<FEW, true>(rows, gathers, constant, lines),
+                (2, false) => across::<2, false>(rows, gathers, constant, lines),
+                (3, false) => across::<3, false>(rows, gathers, constant, lines),
+                (4, false) => across::<4, false>(rows, gathers, constant, lines),
+                (5, false) => across::<5, false>(rows, gathers, constant, lines),
+                (FEW, false) => across::<FEW, false>(rows, gathers, constant, lines),
+                _ => across::<0, false>(rows, gathers, constant, lines),
+            }
+        }
+    }
+
+    unsafe fn down(
+        &self,
+        lines: *const i16,
+        taps: &[LineTap],
+        fraction_bits: u32,
+        width: usize,
+        target: *mut u8,
+    ) {
+        // SAFETY: `self` proves the features; the rest is this method's contract.
+        unsafe { down(lines, taps, fraction_bits, width, target) }
+    }
+
+    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
+        self.avx2.split(interleaved, lines, pitch);
+    }
+
+    unsafe fn merge(
+        &self,
+        lines: *const u8,
+        pitch: usize,
+        channels: usize,
+        width: usize,
+        target: *mut u8,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { self.avx2.merge(lines, pitch, channels, width, target) }
+    }
+}
+
+/// Two blocks at a time. `COUNT` is the number of gathers, or 0 for any.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+unsafe fn across<const COUNT: usize, const ONE_WINDOW: bool>(
+    rows: [*const u8; ROWS],
+    gathers: &Gathers,
+    constant: i32,
+    lines: [*mut i16; ROWS],
+) {
+    let per_block = 1 + gathers.count;
+    for (pair, places) in gathers.places.chunks_exact(2 * per_block).enumerate() {
+        let (front, back) = places.split_at(per_block);
+        // SAFETY: the caller's contract; both are blocks of `gathers`.
+        let (front, back) = unsafe {
+            (
+                sums::<COUNT, ONE_WINDOW>(rows, gathers, front, constant),
+                sums::<COUNT, ONE_WINDOW>(rows, gathers, back, constant),
+            )
+        };
+        for r in 0..ROWS {
+            let (front, back) = (_mm512_srai_epi32::<7>(front[r]), _mm512_srai_epi32::<7>(back[r]));
+            // SAFETY: lines are writable for the blocks, rounded up to pairs, and aligned.
+            unsafe {
+                let line = lines[r].add(2 * BLOCK * pair);
+                _mm512_store_si512(line.cast(), _mm512_packs_epi32(front, back));
+            }
+        }
+    }
+}
+
+/// The sums of a block, for each row: `128 x (high sum + high part of the constant) + low part of the
+/// constant + low sum`.
+///
+/// # Safety
+///
+/// `block` must be a place and as many starts of windows as `gathers` counts; that is `COUNT` unless
+/// `COUNT` is 0. Each row must be readable for 64 bytes from each of these starts.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[inline]
+unsafe fn sums<const COUNT: usize, const ONE_WINDOW: bool>(
+    rows: [*const u8; ROWS],
+    gathers: &Gathers,
+    block: &[u32],
+    constant: i32,
+) -> [__m512i; ROWS] {
+    let high_start = _mm512_set1_epi32(constant >> 7);
+    // Its upper seven bits are shifted in below the high sum.
+    let low_start = _mm512_set1_epi32((constant & 127) << 25);
+    // SAFETY: the place of a table.
+    let table = unsafe { gathers.tables.as_ptr().add(block[0] as usize) };
+    // SAFETY: a table has three vectors for each gather.
+    let vector = |i: usize| unsafe { _mm512_load_si512(table.add(i).cast()) };
+    // SAFETY: rows are readable for 64 bytes from the start of each window.
+    let window = |r: usize, g: usize| unsafe {
+        _mm512_loadu_si512(rows[r].add(block[1 + g] as usize).cast())
+    };
+    let mut high = [high_start; ROWS];
+    if COUNT == 0 {
+        let mut low = [_mm512_setzero_si512(); ROWS];
+        for g in 0..block.len() - 1 {
+            let (index, upper, lower) = (vector(3 * g), vector(3 * g + 1), vector(3 * g + 2));
+            for r in 0..ROWS {
+                let taps = _mm512_permutexvar_epi8(index, window(r, g));
+                high[r] = _mm512_dpbusd_epi32(high[r], taps, upper);
+                low[r] = _mm512_dpbusd_epi32(low[r], taps, lower);
+            }
+        }
+        for r in 0..ROWS {
+            high[r] = _mm512_shldi_epi32::<7>(high[r], low_start);
+            high[r] = _mm512_add_epi32(high[r], low[r]);
+        }
+        return high;
+    }
+    let mut windows = [_mm512_setzero_si512(); ROWS];
+    let mut taps = [[_mm512_setzero_si512(); ROWS]; COUNT];
+    for (g, taps) in taps.iter_mut().enumerate() {
+        let (index, upper) = (vector(3 * g), vector(3 * g + 1));
+        for r in 0..ROWS {
+            if g == 0 || !ONE_WINDOW {
+                windows[r] = window(r, g);
+            }
+            taps[r] = _mm512_permutexvar_epi8(index, windows[r]);
+            high[r] = _mm512_dpbusd_epi32(high[r], taps[r], upper);
+        }
+    }
+    let mut sums = high.map(|high| _mm512_shldi_epi32::<7>(high, low_start));
+    for (g, taps) in taps.iter().enumerate() {
+        let lower = vector(3 * g + 2);
+        for r in 0..ROWS {
+            sums[r] = _mm512_dpbusd_epi32(sums[r], taps[r], lower);
+        }
+    }
+    sums
+}
+
+/// Two vectors of words make one of samples; two of those at a time, while there are.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+unsafe fn down(
+    lines: *const i16,
+    taps: &[LineTap],
+    fraction_bits: u32,
+    width: usize,
+    target: *mut u8,
+) {
+    let mut x = 0;
+    // SAFETY: lines are readable and `target` is writable for `width`, rounded up to `WIDE_LINE`.
+    unsafe {
+        while x + WIDE_LINE < width {
+            blend::<4>(lines.add(x), taps, fraction_bits, target.add(x));
+            x += 2 * WIDE_LINE;
+        }
+        if x < width {
+            blend::<2>(lines.add(x), taps, fraction_bits, target.add(x));
+        }
+    }
+}
+
+/// `VECTORS`, an even number of them, of words from each line make 32 samples each.
+///
+/// # Safety
+///
+/// Each tap's line must be readable for the vectors, aligned; `target` must be writable for half of
+/// their bytes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[inline]
+unsafe fn blend<const VECTORS: usize>(
+    lines: *const i16,
+    taps: &[LineTap],
+    fraction_bits: u32,
+    target: *mut u8,
+) {
+    let mut sums = [_mm512_setzero_si512(); VECTORS];
+    for tap in taps {
+        let weight = _mm512_set1_epi32(tap.weights());
+        for (v, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller's contract.
+            let words =
+                unsafe { _mm512_load_si512(lines.add(tap.offset as usize + 2 * BLOCK * v).cast()) };
+            *sum = _mm512_add_epi16(*sum, _mm512_mulhrs_epi16(words, weight));
+        }
+    }
+    // A rounding multiplication by `2^(15 - bits)` is a rounding shift by `bits`.
+    let shift = _mm512_set1_epi16(1 << (15 - fraction_bits));
+    // Four samples at a time, from where packing twice leaves them to where they belong.
+    let order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    for v in (0..VECTORS).step_by(2) {
+        let samples = _mm512_packs_epi16(
+            _mm512_mulhrs_epi16(sums[v], shift),
+            _mm512_mulhrs_epi16(sums[v + 1], shift),
+        );
+        let samples = _mm512_xor_si512(samples, _mm512_set1_epi8(i8::MIN));
+        // SAFETY: the caller's contract.
+        unsafe {
+            let target = target.add(BLOCK * 2 * v);
+            _mm512_storeu_si512(target.cast(), _mm512_permutexvar_epi32(order, samples));
+        }
+    }
+}

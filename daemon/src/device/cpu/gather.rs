@@ -1,0 +1,136 @@
+//! Owns how horizontal taps become gathers of bytes: for a block of neighbouring outputs, in which
+//! windows of the source row their taps lie, where in its window each tap lies, and its weight in two
+//! signed bytes.
+//!
+//! Knows taps and the length of a vector, no instructions. Invariants: a window starts on a sample of
+//! the row; every tap that weighs something is picked once; `weight = 128 x high + low`.
+
+use crate::filter::Taps;
+
+/// Taps of each output that one gather brings.
+pub(super) const TAPS: usize = 4;
+
+/// What one gather of a block brings: [`TAPS`] taps of each output, from one window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gather {
+    /// The source sample at which the window starts.
+    pub(super) base: usize,
+    /// For each output of the block.
+    pub(super) picks: Vec<[Pick; TAPS]>,
+}
+
+/// A tap: a sample of the window, and what it weighs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pick {
+    pub(super) index: u8,
+    pub(super) high: i8,
+    pub(super) low: i8,
+}
+
+impl Pick {
+    fn new(index: usize, weight: i16) -> Self {
+        let high = (weight + 64) >> 7;
+        Self { index: index as u8, high: high as i8, low: (weight - (high << 7)) as i8 }
+    }
+}
+
+/// The gathers of each block of `outputs` windows, from windows of `reach` source samples: the same
+/// number for every block, which may end in gathers that weigh nothing.
+pub(super) fn blocks(taps: &Taps, outputs: usize, reach: usize) -> Vec<Vec<Gather>> {
+    let firsts = (0..taps.destination()).step_by(outputs);
+    let mut blocks: Vec<_> = firsts
+        .map(|first| {
+            let windows = (first..first + outputs).map(|index| used(taps, index)).collect();
+            block(windows, reach)
+        })
+        .collect();
+    let longest = blocks.iter().map(Vec::len).max().unwrap_or(0);
+    for gathers in &mut blocks {
+        let base = gathers[0].base;
+        let nothing = Gather { base, picks: vec![Default::default(); outputs] };
+        gathers.resize(longest, nothing);
+    }
+    blocks
+}
+
+/// The taps that weigh something, none beyond the last window.
+fn used(taps: &Taps, index: usize) -> Vec<(usize, i16)> {
+    if index >= taps.destination() {
+        return Vec::new();
+    }
+    let window = taps.window(index);
+    let weights = window.weights.iter().enumerate();
+    weights.filter(|&(_, &weight)| weight != 0).map(|(i, &w)| (window.start + i, w)).collect()
+}
+
+/// The gathers of one block. From one window, if all taps lie in one; else the windows move on with
+/// the first tap that is left.
+fn block(mut left: Vec<Vec<(usize, i16)>>, reach: usize) -> Vec<Gather> {
+    let mut gathers = Vec::new();
+    let first =
+        |left: &[Vec<_>]| left.iter().flatten().map(|&(sample, _): &(usize, i16)| sample).min();
+    let last = left.iter().flatten().map(|&(sample, _)| sample).max().unwrap_or(0);
+    let start = first(&left).unwrap_or(0);
+    while let Some(next) = first(&left) {
+        let base = if last < start + reach { start } else { next };
+        let pick = |taps: &mut Vec<(usize, i16)>| {
+            let within = taps.iter().take_while(|&&(sample, _)| sample < base + reach).count();
+            let mut picks = [Pick::default(); TAPS];
+            for (pick, (sample, weight)) in picks.iter_mut().zip(taps.drain(..within.min(TAPS))) {
+                *pick = Pick::new(sample - base, weight);
+            }
+            picks
+        };
+        gathers.push(Gather { base, picks: left.iter_mut().map(pick).collect() });
+    }
+    gathers
+}
+
+#[cfg(test)]
+mod tests {
+    use resized_protocol::message::Filter;
+
+    use super::*;
+    use crate::filter::Axis;
+
+    #[test]
+    fn every_tap_is_picked_once() {
+        for filter in Filter::ALL {
+            for (source, destination) in [(96, 32), (97, 33), (31, 64), (40, 10), (3, 1), (1, 40)] {
+                let taps = Taps::new(filter, &Axis::full(source, destination), 0.5);
+                for (outputs, reach) in [(16, 64), (4, 16)] {
+                    let blocks = blocks(&taps, outputs, reach);
+                    assert_eq!(blocks.len(), taps.destination().div_ceil(outputs));
+                    for index in 0..taps.destination() {
+                        let mut found: Vec<_> = blocks[index / outputs]
+                            .iter()
+                            .flat_map(|gather| gather.picks[index % outputs].map(|p| (gather, p)))
+                            .map(|(gather, pick)| {
+                                assert!(usize::from(pick.index) < reach);
+                                let weight = i16::from(pick.high) * 128 + i16::from(pick.low);
+                                (gather.base + usize::from(pick.index), weight)
+                            })
+                            .filter(|&(_, weight)| weight != 0)
+                            .collect();
+                        found.sort_unstable();
+                        assert_eq!(found, used(&taps, index), "{filter:?} {source} {destination}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn usual_ratios_need_no_more_gathers_than_taps() {
+        let count = |filter, source, destination| {
+            let taps = Taps::new(filter, &Axis::full(source, destination), 0.5);
+            blocks(&taps, 16, 64)[0].len()
+        };
+        // Two of the eleven taps of 3:1 weigh nothing.
+        assert_eq!(count(Filter::Bicubic, 1920, 640), 3);
+        assert_eq!(count(Filter::Bicubic, 1280, 640), 2);
+        assert_eq!(count(Filter::Bicubic, 1280, 1920), 1);
+        assert_eq!(count(Filter::Bicubic, 2560, 640), 4);
+        assert_eq!(count(Filter::Lanczos3, 1920, 640), 4);
+    }
+}
