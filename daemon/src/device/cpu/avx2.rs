@@ -3,12 +3,14 @@
 //! Invariant: an [`Avx2`] exists only where the CPU has the feature, so its methods may use it.
 #![allow(unsafe_code)]
 
+mod horizontal_first;
+
 use std::arch::x86_64::*;
 
+use self::horizontal_first::Gathers;
 use super::interleave;
 use super::kernel::{Kernel, LINE, ROWS};
 use super::rolling::LineTap;
-use super::scalar::Scalar;
 use crate::filter::Taps;
 
 /// Windows that are worked on at once.
@@ -83,14 +85,14 @@ impl Blocks {
 
 impl Kernel for Avx2 {
     type Windows = Blocks;
-    type Gathers = Taps;
+    type Gathers = Gathers;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
     }
 
-    fn gather(&self, taps: Taps) -> Taps {
-        taps
+    fn gather(&self, taps: Taps) -> Gathers {
+        Gathers::new(&taps)
     }
 
     unsafe fn vertical(
@@ -115,12 +117,12 @@ impl Kernel for Avx2 {
     unsafe fn across(
         &self,
         rows: [*const u8; ROWS],
-        taps: &Taps,
+        gathers: &Gathers,
         constant: i32,
         lines: [*mut i16; ROWS],
     ) {
-        // SAFETY: the same contract.
-        unsafe { Scalar.across(rows, taps, constant, lines) }
+        // SAFETY: `self` proves the feature; the rest is this method's contract.
+        unsafe { horizontal_first::across(rows, gathers, constant, lines) }
     }
 
     unsafe fn down(
@@ -131,8 +133,8 @@ impl Kernel for Avx2 {
         width: usize,
         target: *mut u8,
     ) {
-        // SAFETY: the same contract.
-        unsafe { Scalar.down(lines, taps, fraction_bits, width, target) }
+        // SAFETY: `self` proves the feature; the rest is this method's contract.
+        unsafe { horizontal_first::down(lines, taps, fraction_bits, width, target) }
     }
 
     fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {

@@ -22,9 +22,13 @@ const MAX_SHRINK: usize = 4;
 /// signed bytes.
 pub(super) const ACROSS_BITS: u32 = 13;
 
-/// What the positive weights of such a window must sum to less than, and the negative ones too: products
-/// of two samples with the high bytes of their weights then fit 16 bits.
-pub(super) const HEADROOM: i32 = (1 << (ACROSS_BITS + 1)) - (1 << 9);
+/// What the positive weights of such a window must sum to less than, and the negative ones too: 1.75. So
+/// the sum of samples times the high bytes of their weights fits 16 bits, although rounding adds up to
+/// half a step of 1/64 for each of up to [`MAX_TAPS`].
+pub(super) const HEADROOM: i32 = 7 << (ACROSS_BITS - 2);
+
+/// Horizontal taps up to which that pass may come first.
+const MAX_TAPS: usize = 32;
 
 /// Fraction bits of a word between the passes.
 pub(super) const WORD_BITS: u32 = 6;
@@ -73,7 +77,8 @@ fn fraction_bits(horizontal: &Taps, vertical: &Taps, tone: &Tone) -> Option<u32>
     /// What rounding products may cost a sample at the very worst.
     const TOLERANCE: f64 = 0.26;
     let (across, down) = (Extremes::of(horizontal), Extremes::of(vertical));
-    if across.positive >= HEADROOM || across.negative >= HEADROOM {
+    let fits = across.positive < HEADROOM && across.negative < HEADROOM;
+    if !fits || horizontal.count() > MAX_TAPS {
         return None;
     }
     let unit = f64::from(1 << ACROSS_BITS);
@@ -116,11 +121,10 @@ impl Extremes {
 
 #[cfg(test)]
 mod tests {
-    use crate::filter::Axis;
+    use resized_protocol::frame::{Component, Range};
 
     use super::*;
-
-    const SAME: Tone = Tone { gain: 1.0, bias: 0.0 };
+    use crate::filter::Axis;
 
     /// Fraction bits where the horizontal pass comes first.
     fn first(filter: Filter, horizontal: (u32, u32), vertical: (u32, u32)) -> Option<u32> {
@@ -128,7 +132,9 @@ mod tests {
             horizontal: Axis::full(horizontal.0, horizontal.1),
             vertical: Axis::full(vertical.0, vertical.1),
         };
-        match order(filter, &axes, &SAME, 1) {
+        // The largest gain there is.
+        let tone = Tone::new(Component::Luma, Range::Limited, Range::Full);
+        match order(filter, &axes, &tone, 1) {
             Order::VerticalFirst { .. } => None,
             Order::HorizontalFirst { fraction_bits, .. } => Some(fraction_bits),
         }
@@ -137,7 +143,7 @@ mod tests {
     #[test]
     fn usual_ratios_are_horizontal_first() {
         for filter in Filter::ALL {
-            for (from, to) in [(1920, 640), (1280, 640), (1920, 1280), (1280, 1920), (768, 640)] {
+            for (from, to) in [(1920, 640), (1280, 640), (1920, 1280), (1280, 1920), (400, 100)] {
                 let bits = first(filter, (from, to), (from, to));
                 assert!(bits.is_some(), "{filter:?} {from} {to}");
             }
@@ -151,7 +157,8 @@ mod tests {
         assert_eq!(first(Filter::Bicubic, (1920, 300), (1080, 360)), None);
         assert_eq!(first(Filter::Lanczos3, (1920, 640), (1080, 10)), None);
         let axes = Axes { horizontal: Axis::full(9, 3), vertical: Axis::full(9, 3) };
-        let interleaved = order(Filter::Area, &axes, &SAME, 2);
+        let tone = Tone::new(Component::Chroma, Range::Full, Range::Full);
+        let interleaved = order(Filter::Area, &axes, &tone, 2);
         assert!(matches!(interleaved, Order::VerticalFirst { .. }));
     }
 }

@@ -1,0 +1,186 @@
+//! Owns the passes in AVX2 with the horizontal one first.
+//!
+//! A register holds two windows of 16 source samples, and the sums of four outputs from each. Invariant:
+//! a line holds its words in the order of the outputs.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+use std::collections::HashMap;
+
+use crate::device::cpu::gather::{self, Gather};
+use crate::device::cpu::kernel::ROWS;
+use crate::device::cpu::rolling::LineTap;
+use crate::filter::Taps;
+
+/// Outputs that share one window.
+const BLOCK: usize = 4;
+
+/// Outputs that are worked on at once: four blocks, two registers of sums, one of words.
+const STEP: usize = 4 * BLOCK;
+
+/// Thirty-two bytes as they lie in a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(align(32))]
+struct Vector([u8; 32]);
+
+/// Horizontal taps as tables, for steps of four blocks `a`..`d`. The first register has `a` and `c`, the
+/// second `b` and `d`: so packing them leaves the outputs in order.
+///
+/// A step's table has for both registers three vectors for each gather: where in the windows its bytes
+/// lie, four for each output, and the high and the low bytes of their weights. Most steps share theirs.
+pub(in crate::device::cpu) struct Gathers {
+    count: usize,
+    /// For each step the place of its table in `tables`, then for both registers the start of each
+    /// gather's two windows.
+    places: Vec<u32>,
+    tables: Vec<Vector>,
+}
+
+impl Gathers {
+    pub(super) fn new(taps: &Taps) -> Self {
+        let mut blocks = gather::blocks(taps, BLOCK, 16);
+        let count = blocks[0].len();
+        let last = blocks[blocks.len() - 1].clone();
+        blocks.resize(blocks.len().next_multiple_of(4), last);
+        let (steps, _) = blocks.as_chunks::<4>();
+        let (mut places, mut tables, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+        for [a, b, c, d] in steps {
+            let gathers = || a.iter().zip(c).chain(b.iter().zip(d));
+            let table: Vec<Vector> = gathers().flat_map(vectors).collect();
+            let place = *known.entry(table.clone()).or_insert_with(|| {
+                tables.extend(table);
+                tables.len() - 6 * count
+            });
+            places.push(place as u32);
+            places.extend(gathers().flat_map(|(low, high)| [low.base as u32, high.base as u32]));
+        }
+        Self { count, places, tables }
+    }
+}
+
+/// A gather's part of its step's table: that of two blocks.
+fn vectors((low, high): (&Gather, &Gather)) -> [Vector; 3] {
+    let mut vectors = [Vector([0; 32]); 3];
+    for (i, pick) in low.picks.iter().chain(&high.picks).flatten().enumerate() {
+        let bytes = [pick.index, pick.high as u8, pick.low as u8];
+        for (vector, byte) in vectors.iter_mut().zip(bytes) {
+            vector.0[i] = byte;
+        }
+    }
+    vectors
+}
+
+/// [`Kernel::across`](crate::device::cpu::kernel::Kernel::across).
+///
+/// # Safety
+///
+/// As there.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn across(
+    rows: [*const u8; ROWS],
+    gathers: &Gathers,
+    constant: i32,
+    lines: [*mut i16; ROWS],
+) {
+    let half = 2 * gathers.count;
+    for (step, places) in gathers.places.chunks_exact(1 + 2 * half).enumerate() {
+        let (front, back) = places[1..].split_at(half);
+        // SAFETY: the place of a step's table, which has `6 * count` vectors.
+        let (first, second) = unsafe {
+            let table = gathers.tables.as_ptr().add(places[0] as usize);
+            (table, table.add(3 * gathers.count))
+        };
+        // SAFETY: the caller's contract; windows start on samples of the rows.
+        let (front, back) =
+            unsafe { (words(rows, first, front, constant), words(rows, second, back, constant)) };
+        for r in 0..ROWS {
+            // SAFETY: lines are writable for the steps, which are fewer words than their multiple of
+            // 64, and aligned.
+            unsafe {
+                let line = lines[r].add(STEP * step).cast();
+                _mm256_store_si256(line, _mm256_packs_epi32(front[r], back[r]));
+            }
+        }
+    }
+}
+
+/// Eight words for each row, 32 bits each. `starts` are those of both windows of each gather.
+///
+/// # Safety
+///
+/// `table` must have three vectors for each two `starts`; each row must be readable for 16 bytes from
+/// each of them.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn words(
+    rows: [*const u8; ROWS],
+    table: *const Vector,
+    starts: &[u32],
+    constant: i32,
+) -> [__m256i; ROWS] {
+    let ones = _mm256_set1_epi16(1);
+    let mut high = [_mm256_setzero_si256(); ROWS];
+    let mut low = [_mm256_set1_epi32(constant); ROWS];
+    let (starts, _) = starts.as_chunks::<2>();
+    for (g, starts) in starts.iter().enumerate() {
+        let [front, back] = starts.map(|start| start as usize);
+        // SAFETY: the caller's contract.
+        let [index, upper, lower] =
+            [0, 1, 2].map(|i| unsafe { _mm256_load_si256(table.add(3 * g + i).cast()) });
+        for r in 0..ROWS {
+            // SAFETY: the caller's contract.
+            let windows =
+                unsafe { _mm256_loadu2_m128i(rows[r].add(back).cast(), rows[r].add(front).cast()) };
+            let taps = _mm256_shuffle_epi8(windows, index);
+            // Neither saturates: `order::HEADROOM` for the high bytes, and low ones are within 64. The
+            // sums of high products fit 16 bits for the same reason.
+            high[r] = _mm256_add_epi16(high[r], _mm256_maddubs_epi16(taps, upper));
+            let products = _mm256_madd_epi16(_mm256_maddubs_epi16(taps, lower), ones);
+            low[r] = _mm256_add_epi32(low[r], products);
+        }
+    }
+    for r in 0..ROWS {
+        let high = _mm256_madd_epi16(high[r], _mm256_set1_epi16(1 << 7));
+        low[r] = _mm256_srai_epi32::<7>(_mm256_add_epi32(low[r], high));
+    }
+    low
+}
+
+/// [`Kernel::down`](crate::device::cpu::kernel::Kernel::down).
+///
+/// # Safety
+///
+/// As there.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn down(
+    lines: *const i16,
+    taps: &[LineTap],
+    fraction_bits: u32,
+    width: usize,
+    target: *mut u8,
+) {
+    // A rounding multiplication by `2^(15 - bits)` is a rounding shift by `bits`.
+    let shift = _mm256_set1_epi16(1 << (15 - fraction_bits));
+    for x in (0..width).step_by(64) {
+        let mut sums = [_mm256_setzero_si256(); 4];
+        for tap in taps {
+            let weight = _mm256_set1_epi32(tap.weights());
+            for (v, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: lines are readable for `width`, rounded up to a multiple of 64.
+                let words = unsafe {
+                    _mm256_load_si256(lines.add(tap.offset as usize + x + 16 * v).cast())
+                };
+                *sum = _mm256_add_epi16(*sum, _mm256_mulhrs_epi16(words, weight));
+            }
+        }
+        let [a, b, c, d] = sums.map(|sum| _mm256_mulhrs_epi16(sum, shift));
+        for (half, samples) in
+            [_mm256_packs_epi16(a, b), _mm256_packs_epi16(c, d)].into_iter().enumerate()
+        {
+            let samples = _mm256_permute4x64_epi64::<0b11_01_10_00>(samples);
+            let samples = _mm256_xor_si256(samples, _mm256_set1_epi8(i8::MIN));
+            // SAFETY: `target` is writable for `width`, rounded up to a multiple of 64.
+            unsafe { _mm256_storeu_si256(target.add(x + 32 * half).cast(), samples) };
+        }
+    }
+}
