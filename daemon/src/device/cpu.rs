@@ -13,7 +13,8 @@
 //!    of a change of range are in this pass;
 //! 2. vertical: each product is rounded to the sum's `f` fraction bits, 5 to 7 of them,
 //!    `sum((weight x word + 2^14) >> 15)`; then `sample = ((sum + 2^(f - 1)) >> f) + 128`, saturated to
-//!    8 bits. Neither words nor sums can leave 16 bits: `order` sees to it.
+//!    8 bits. Words of the same weight are added before they are weighed. No word and no sum can leave
+//!    16 bits: `order` sees to it.
 //!
 //! Vertical first:
 //!
@@ -228,6 +229,7 @@ impl<K: Kernel> CpuResizer<K> {
         let rolling = &passes.rolling;
         assert!(words.len() >= rolling.words());
         let lines = words.as_mut_ptr();
+        let ahead = ROWS * plan.source.stride;
         let Some(last) = rows.clone().last().map(|row| rolling.row(row).end - 1) else { return };
         let width = plan.destination.extent.width as usize;
         let mut next = 0;
@@ -243,7 +245,7 @@ impl<K: Kernel> CpuResizer<K> {
                 unsafe {
                     let rows = batch.map(|row| source.add(row * plan.source.stride));
                     let lines = batch.map(|row| lines.add(rolling.offset(row)));
-                    self.kernel.across(rows, &passes.gathers, passes.constant, lines);
+                    self.kernel.across(rows, ahead, &passes.gathers, passes.constant, lines);
                 }
                 next += ROWS;
             }
@@ -251,7 +253,7 @@ impl<K: Kernel> CpuResizer<K> {
             // stride, a multiple of 64.
             unsafe {
                 let target = target.add(index * plan.destination.stride);
-                self.kernel.down(lines, row.taps, passes.fraction_bits, width, target);
+                self.kernel.down(lines, row, passes.fraction_bits, width, target);
             }
         }
     }

@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use self::horizontal_first::Gathers;
 use super::interleave;
 use super::kernel::{Kernel, LINE, ROWS};
-use super::rolling::LineTap;
+use super::rolling::RowTaps;
 use crate::filter::Taps;
 
 /// Windows that are worked on at once.
@@ -117,18 +117,19 @@ impl Kernel for Avx2 {
     unsafe fn across(
         &self,
         rows: [*const u8; ROWS],
+        ahead: usize,
         gathers: &Gathers,
         constant: i32,
         lines: [*mut i16; ROWS],
     ) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { horizontal_first::across(rows, gathers, constant, lines) }
+        unsafe { horizontal_first::across(rows, ahead, gathers, constant, lines) }
     }
 
     unsafe fn down(
         &self,
         lines: *const i16,
-        taps: &[LineTap],
+        taps: RowTaps<'_>,
         fraction_bits: u32,
         width: usize,
         target: *mut u8,

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use super::avx2::{Avx2, Blocks};
 use super::gather::{self, Gather};
 use super::kernel::{Kernel, ROWS, WIDE_LINE};
-use super::rolling::LineTap;
+use super::rolling::RowTaps;
 use crate::filter::Taps;
 
 /// Outputs that one gather serves.
@@ -124,6 +124,7 @@ impl Kernel for Avx512 {
     unsafe fn across(
         &self,
         rows: [*const u8; ROWS],
+        ahead: usize,
         gathers: &Gathers,
         constant: i32,
         lines: [*mut i16; ROWS],
@@ -132,18 +133,18 @@ impl Kernel for Avx512 {
         // gathers are those of the tables.
         unsafe {
             match (gathers.count, gathers.one_window) {
-                (1, _) => across::<1, true>(rows, gathers, constant, lines),
-                (2, true) => across::<2, true>(rows, gathers, constant, lines),
-                (3, true) => across::<3, true>(rows, gathers, constant, lines),
-                (4, true) => across::<4, true>(rows, gathers, constant, lines),
-                (5, true) => across::<5, true>(rows, gathers, constant, lines),
-                (FEW, true) => across::<FEW, true>(rows, gathers, constant, lines),
-                (2, false) => across::<2, false>(rows, gathers, constant, lines),
-                (3, false) => across::<3, false>(rows, gathers, constant, lines),
-                (4, false) => across::<4, false>(rows, gathers, constant, lines),
-                (5, false) => across::<5, false>(rows, gathers, constant, lines),
-                (FEW, false) => across::<FEW, false>(rows, gathers, constant, lines),
-                _ => across::<0, false>(rows, gathers, constant, lines),
+                (1, _) => across::<1, true>(rows, ahead, gathers, constant, lines),
+                (2, true) => across::<2, true>(rows, ahead, gathers, constant, lines),
+                (3, true) => across::<3, true>(rows, ahead, gathers, constant, lines),
+                (4, true) => across::<4, true>(rows, ahead, gathers, constant, lines),
+                (5, true) => across::<5, true>(rows, ahead, gathers, constant, lines),
+                (FEW, true) => across::<FEW, true>(rows, ahead, gathers, constant, lines),
+                (2, false) => across::<2, false>(rows, ahead, gathers, constant, lines),
+                (3, false) => across::<3, false>(rows, ahead, gathers, constant, lines),
+                (4, false) => across::<4, false>(rows, ahead, gathers, constant, lines),
+                (5, false) => across::<5, false>(rows, ahead, gathers, constant, lines),
+                (FEW, false) => across::<FEW, false>(rows, ahead, gathers, constant, lines),
+                _ => across::<0, false>(rows, ahead, gathers, constant, lines),
             }
         }
     }
@@ -151,7 +152,7 @@ impl Kernel for Avx512 {
     unsafe fn down(
         &self,
         lines: *const i16,
-        taps: &[LineTap],
+        taps: RowTaps<'_>,
         fraction_bits: u32,
         width: usize,
         target: *mut u8,
@@ -181,6 +182,7 @@ impl Kernel for Avx512 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 unsafe fn across<const COUNT: usize, const ONE_WINDOW: bool>(
     rows: [*const u8; ROWS],
+    ahead: usize,
     gathers: &Gathers,
     constant: i32,
     lines: [*mut i16; ROWS],
@@ -195,7 +197,12 @@ unsafe fn across<const COUNT: usize, const ONE_WINDOW: bool>(
                 sums::<COUNT, ONE_WINDOW>(rows, gathers, back, constant),
             )
         };
+        let ahead = places[1] as usize + ahead;
         for r in 0..ROWS {
+            _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead).cast());
+            if COUNT > 1 {
+                _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead + 64).cast());
+            }
             let (front, back) = (_mm512_srai_epi32::<7>(front[r]), _mm512_srai_epi32::<7>(back[r]));
             // SAFETY: lines are writable for the blocks, rounded up to pairs, and aligned.
             unsafe {
@@ -275,7 +282,7 @@ unsafe fn sums<const COUNT: usize, const ONE_WINDOW: bool>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 unsafe fn down(
     lines: *const i16,
-    taps: &[LineTap],
+    taps: RowTaps<'_>,
     fraction_bits: u32,
     width: usize,
     target: *mut u8,
@@ -303,18 +310,41 @@ unsafe fn down(
 #[inline]
 unsafe fn blend<const VECTORS: usize>(
     lines: *const i16,
-    taps: &[LineTap],
+    taps: RowTaps<'_>,
     fraction_bits: u32,
     target: *mut u8,
 ) {
+    // SAFETY: the caller's contract.
+    let words = |offset: u32, v: usize| unsafe {
+        _mm512_load_si512(lines.add(offset as usize + 2 * BLOCK * v).cast())
+    };
     let mut sums = [_mm512_setzero_si512(); VECTORS];
-    for tap in taps {
-        let weight = _mm512_set1_epi32(tap.weights());
+    let (mut pairs, mut singles) = (taps.pairs.iter(), taps.singles.iter());
+    // The first one is no addition.
+    if let Some(pair) = pairs.next() {
+        let weight = _mm512_set1_epi32(pair.weights());
         for (v, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: the caller's contract.
-            let words =
-                unsafe { _mm512_load_si512(lines.add(tap.offset as usize + 2 * BLOCK * v).cast()) };
-            *sum = _mm512_add_epi16(*sum, _mm512_mulhrs_epi16(words, weight));
+            let both = _mm512_add_epi16(words(pair.offsets[0], v), words(pair.offsets[1], v));
+            *sum = _mm512_mulhrs_epi16(both, weight);
+        }
+    } else if let Some(single) = singles.next() {
+        let weight = _mm512_set1_epi32(single.weights());
+        for (v, sum) in sums.iter_mut().enumerate() {
+            *sum = _mm512_mulhrs_epi16(words(single.offsets[0], v), weight);
+        }
+    }
+    for pair in pairs {
+        let weight = _mm512_set1_epi32(pair.weights());
+        for (v, sum) in sums.iter_mut().enumerate() {
+            let both = _mm512_add_epi16(words(pair.offsets[0], v), words(pair.offsets[1], v));
+            *sum = _mm512_add_epi16(*sum, _mm512_mulhrs_epi16(both, weight));
+        }
+    }
+    for single in singles {
+        let weight = _mm512_set1_epi32(single.weights());
+        for (v, sum) in sums.iter_mut().enumerate() {
+            let product = _mm512_mulhrs_epi16(words(single.offsets[0], v), weight);
+            *sum = _mm512_add_epi16(*sum, product);
         }
     }
     // A rounding multiplication by `2^(15 - bits)` is a rounding shift by `bits`.

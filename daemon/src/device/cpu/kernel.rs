@@ -5,7 +5,7 @@
 //! of a line, it may do so up to the next multiple of [`LINE`] samples, or of [`WIDE_LINE`] where that
 //! is said.
 
-use super::rolling::LineTap;
+use super::rolling::RowTaps;
 use crate::filter::Taps;
 
 /// Samples to which a line's memory is rounded up: kernels read and write whole vectors.
@@ -66,7 +66,8 @@ pub(super) trait Kernel: Send + Sync + 'static {
 
     /// Horizontal pass, if it comes first: makes a line of words out of each source row, one for each
     /// window; `constant` is bias and rounding, with 13 fraction bits. In what order a line holds its
-    /// words is the kernel's own affair. Rows, with their lines, may be the same.
+    /// words is the kernel's own affair. Rows, with their lines, may be the same. `ahead` bytes behind
+    /// each row lies what will be read next: worth fetching, if it is memory at all.
     ///
     /// # Safety
     ///
@@ -76,24 +77,25 @@ pub(super) trait Kernel: Send + Sync + 'static {
     unsafe fn across(
         &self,
         rows: [*const u8; ROWS],
+        ahead: usize,
         gathers: &Self::Gathers,
         constant: i32,
         lines: [*mut i16; ROWS],
     );
 
     /// Vertical pass, if it comes second: makes `width` samples out of the lines that
-    /// [`Self::across`] made; a tap's line starts `offset` words behind `lines`. There is at least one
-    /// tap.
+    /// [`Self::across`] made; a tap's lines start its offsets in words behind `lines`. Two of a pair add
+    /// up to 16 bits.
     ///
     /// # Safety
     ///
-    /// Each tap's line must be readable as it was writable for [`Self::across`], with a window for each
+    /// Each tap's lines must be readable as it was writable for [`Self::across`], with a window for each
     /// of `width`; `target` must be writable for `width` bytes, rounded up to a multiple of
     /// [`WIDE_LINE`].
     unsafe fn down(
         &self,
         lines: *const i16,
-        taps: &[LineTap],
+        taps: RowTaps<'_>,
         fraction_bits: u32,
         width: usize,
         target: *mut u8,

@@ -8,7 +8,7 @@
 //!
 //! - a sample's neighbours lie beside it: one channel;
 //! - its vectors gather enough: up to [`MAX_SHRINK`] source samples for each destination sample;
-//! - its 16-bit arithmetic is exact enough: see [`fraction_bits`].
+//! - its 16-bit arithmetic is exact enough: see [`reach`] and [`fraction_bits`].
 
 use resized_protocol::message::Filter;
 
@@ -50,6 +50,8 @@ pub(super) enum Order {
         vertical: Taps,
         /// Those of the vertical sum.
         fraction_bits: u32,
+        /// Whether two words have room for their sum.
+        fold: bool,
     },
 }
 
@@ -59,32 +61,39 @@ pub(super) fn order(filter: Filter, axes: &Axes, tone: &Tone, channels: usize) -
     let shrink = axes.horizontal.source().div_ceil(axes.horizontal.destination()) as usize;
     if channels == 1 && shrink <= MAX_SHRINK {
         let horizontal = Taps::new(filter, &axes.horizontal, tone.gain / 2.0);
-        if let Some(fraction_bits) = fraction_bits(&horizontal, &vertical, tone) {
+        let reach = reach(&horizontal, tone);
+        let bits =
+            reach.and_then(|reach| fraction_bits(reach, &vertical).map(|bits| (reach, bits)));
+        if let Some((reach, fraction_bits)) = bits {
             let scale = f64::from(1 << (fraction_bits + 1 - WORD_BITS));
             let vertical = Taps::new(filter, &axes.vertical, scale);
-            return Order::HorizontalFirst { horizontal, vertical, fraction_bits };
+            let fold = reach < f64::from(1 << (14 - WORD_BITS));
+            return Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold };
         }
     }
     let horizontal = Taps::new(filter, &axes.horizontal, tone.gain);
     Order::VerticalFirst { vertical, horizontal }
 }
 
+/// How far from zero a word can be, in steps of samples; if its window's weights leave [`HEADROOM`].
+fn reach(horizontal: &Taps, tone: &Tone) -> Option<f64> {
+    let across = Extremes::of(horizontal);
+    let fits = across.positive < HEADROOM && across.negative < HEADROOM;
+    let unit = f64::from(1 << ACROSS_BITS);
+    let brightest = 255.0 * f64::from(across.positive) / unit + tone.bias - 128.0;
+    let darkest = 255.0 * f64::from(across.negative) / unit - tone.bias + 128.0;
+    (fits && horizontal.count() <= MAX_TAPS).then_some(brightest.max(darkest) + 1.0)
+}
+
 /// The most fraction bits that the 16-bit sums of a second, vertical pass have room for, if they are
 /// enough. `vertical` has its weights at [`ONE`].
 ///
 /// A product is rounded to these bits before it is added, so each tap may cost half a step.
-fn fraction_bits(horizontal: &Taps, vertical: &Taps, tone: &Tone) -> Option<u32> {
+fn fraction_bits(reach: f64, vertical: &Taps) -> Option<u32> {
     /// What rounding products may cost a sample at the very worst.
     const TOLERANCE: f64 = 0.26;
-    let (across, down) = (Extremes::of(horizontal), Extremes::of(vertical));
-    let fits = across.positive < HEADROOM && across.negative < HEADROOM;
-    if !fits || horizontal.count() > MAX_TAPS {
-        return None;
-    }
-    let unit = f64::from(1 << ACROSS_BITS);
-    let brightest = 255.0 * f64::from(across.positive) / unit + tone.bias - 128.0;
-    let darkest = 255.0 * f64::from(across.negative) / unit - tone.bias + 128.0;
-    let reach = brightest.max(darkest) * f64::from(down.positive + down.negative) / f64::from(ONE);
+    let down = Extremes::of(vertical);
+    let reach = reach * f64::from(down.positive + down.negative) / f64::from(ONE);
     let taps = vertical.count() as f64;
     (5..=7).rev().find(|&bits| {
         let step = 1.0 / f64::from(1 << bits);

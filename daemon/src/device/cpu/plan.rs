@@ -87,11 +87,11 @@ fn passes<K: Kernel>(
     let axes = Axes::new(spec, components[0]);
     let gain = tone(components[0]);
     match order::order(spec.filter, &axes, &gain, components.len()) {
-        Order::HorizontalFirst { horizontal, vertical, fraction_bits } => {
+        Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold } => {
             Passes::HorizontalFirst(Arc::new(AcrossDown {
                 gathers: kernel.gather(horizontal),
                 constant: centred_constant(gain.bias),
-                rolling: Rolling::new(&vertical, width),
+                rolling: Rolling::new(&vertical, width, fold),
                 fraction_bits,
             }))
         }

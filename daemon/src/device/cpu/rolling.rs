@@ -4,26 +4,27 @@
 //! Knows rows and no pixels. A source row's line lies at the row's number modulo the number of lines,
 //! so that places are computed once a stream. Invariants: both bounds of [`RowTaps`] never fall from one
 //! output row to the next; no line that an output row or a later one needs is overwritten before, though
-//! up to [`ROWS`] lines are made at once; taps that weigh nothing are left out.
+//! up to [`ROWS`] lines are made at once; taps that weigh nothing are left out, and the others used once.
+
+use std::collections::VecDeque;
 
 use super::kernel::{ROWS, WIDE_LINE};
 use crate::filter::Taps;
 
-/// One line's part in an output row.
+/// The part of one line, or of the sum of two, in an output row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LineTap {
-    /// Words from the first line to this one.
-    pub(super) offset: u32,
-    /// Its weight.
+pub(super) struct LineTap<const LINES: usize> {
+    /// Words from the first line to these.
+    pub(super) offsets: [u32; LINES],
+    /// Their weight.
     pub(super) weight: i16,
     /// The same once more, so that vectors repeat 32 bits, which costs them nothing.
     again: i16,
 }
 
-impl LineTap {
-    /// Of the line `offset` words behind the first.
-    const fn new(offset: usize, weight: i16) -> Self {
-        Self { offset: offset as u32, weight, again: weight }
+impl<const LINES: usize> LineTap<LINES> {
+    const fn new(offsets: [u32; LINES], weight: i16) -> Self {
+        Self { offsets, weight, again: weight }
     }
 
     /// The weight twice.
@@ -33,30 +34,35 @@ impl LineTap {
     }
 }
 
-/// What makes one output row.
+/// What makes one output row. There is at least one pair or single.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowTaps<'rolling> {
     /// No source row before this one is needed, now or later.
     pub(super) first: usize,
     /// One behind the last source row that was needed so far.
     pub(super) end: usize,
-    /// At least one.
-    pub(super) taps: &'rolling [LineTap],
+    /// Lines of the same weight, to be added before they are weighed.
+    pub(super) pairs: &'rolling [LineTap<2>],
+    /// All others.
+    pub(super) singles: &'rolling [LineTap<1>],
 }
 
 /// The lines of one plane.
 pub(super) struct Rolling {
     capacity: usize,
     pitch: usize,
+    /// `first` and `end` of each output row.
     bounds: Vec<(u32, u32)>,
-    /// Where each output row's taps end in `taps`.
-    ends: Vec<u32>,
-    taps: Vec<LineTap>,
+    /// Where each output row's taps end, in `pairs` and in `singles`.
+    ends: Vec<(u32, u32)>,
+    pairs: Vec<LineTap<2>>,
+    singles: Vec<LineTap<1>>,
 }
 
 impl Rolling {
-    /// The lines for vertical `taps`, each of `width` words.
-    pub(super) fn new(vertical: &Taps, width: usize) -> Self {
+    /// The lines for vertical taps, each of `width` words. With `fold` those of the same weight become
+    /// pairs.
+    pub(super) fn new(vertical: &Taps, width: usize, fold: bool) -> Self {
         let used = |index| {
             let window = vertical.window(index);
             let weights = window.weights.iter().enumerate();
@@ -79,14 +85,27 @@ impl Rolling {
         }
         let held = bounds.iter().map(|&(first, end)| (end - first) as usize).max().unwrap_or(1);
         let (capacity, pitch) = (held + ROWS - 1, pitch(width));
-        let (mut taps, mut ends) = (Vec::new(), Vec::with_capacity(vertical.destination()));
+        let mut rolling = Self {
+            capacity,
+            pitch,
+            bounds,
+            ends: Vec::with_capacity(vertical.destination()),
+            pairs: Vec::new(),
+            singles: Vec::new(),
+        };
         for index in rows {
-            taps.extend(
-                used(index).map(|(row, weight)| LineTap::new(row % capacity * pitch, weight)),
-            );
-            ends.push(taps.len() as u32);
+            let mut left: VecDeque<_> =
+                used(index).map(|(row, weight)| (rolling.offset(row) as u32, weight)).collect();
+            while let Some((offset, weight)) = left.pop_front() {
+                let twin = left.iter().rposition(|&(_, other)| fold && other == weight);
+                match twin.and_then(|twin| left.remove(twin)) {
+                    Some((twin, _)) => rolling.pairs.push(LineTap::new([offset, twin], weight)),
+                    None => rolling.singles.push(LineTap::new([offset], weight)),
+                }
+            }
+            rolling.ends.push((rolling.pairs.len() as u32, rolling.singles.len() as u32));
         }
-        Self { capacity, pitch, bounds, ends, taps }
+        rolling
     }
 
     /// Words that all lines take together.
@@ -102,9 +121,14 @@ impl Rolling {
     /// What makes the output row `index`.
     pub(super) fn row(&self, index: usize) -> RowTaps<'_> {
         let (first, end) = self.bounds[index];
-        let from = if index == 0 { 0 } else { self.ends[index - 1] };
-        let taps = &self.taps[from as usize..self.ends[index] as usize];
-        RowTaps { first: first as usize, end: end as usize, taps }
+        let from = if index == 0 { (0, 0) } else { self.ends[index - 1] };
+        let to = self.ends[index];
+        RowTaps {
+            first: first as usize,
+            end: end as usize,
+            pairs: &self.pairs[from.0 as usize..to.0 as usize],
+            singles: &self.singles[from.1 as usize..to.1 as usize],
+        }
     }
 }
 
@@ -125,10 +149,10 @@ mod tests {
 
     #[test]
     fn lines_outlive_their_last_use() {
-        for filter in Filter::ALL {
+        for (filter, fold) in Filter::ALL.into_iter().flat_map(|f| [(f, false), (f, true)]) {
             for (source, destination) in [(9, 27), (27, 9), (40, 27), (1, 5), (5, 1), (64, 64)] {
                 let taps = Taps::new(filter, &Axis::full(source, destination), 1.0);
-                let rolling = Rolling::new(&taps, 100);
+                let rolling = Rolling::new(&taps, 100, fold);
                 // The source row that each line holds, as the walk of a band fills them.
                 let (mut held, mut next) = (vec![usize::MAX; rolling.capacity], 0);
                 for index in 0..taps.destination() {
@@ -143,13 +167,26 @@ mod tests {
                     let window = taps.window(index);
                     let wanted = window.weights.iter().enumerate().filter(|&(_, &w)| w != 0);
                     let wanted: Vec<_> = wanted.map(|(i, &w)| (window.start + i, w)).collect();
-                    let found = row.taps.iter();
-                    let found: Vec<_> = found
-                        .map(|tap| (held[tap.offset as usize / rolling.pitch], tap.weight))
+                    let held = |offset: u32| held[offset as usize / rolling.pitch];
+                    let pairs =
+                        row.pairs.iter().flat_map(|tap| tap.offsets.map(|o| (o, tap.weight)));
+                    let singles = row.singles.iter().map(|tap| (tap.offsets[0], tap.weight));
+                    let mut found: Vec<_> = pairs
+                        .chain(singles)
+                        .map(|(offset, weight)| (held(offset), weight))
                         .collect();
+                    found.sort_unstable();
                     assert_eq!(found, wanted, "{filter:?} {source} {destination} {index}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn symmetric_windows_fold() {
+        let taps = Taps::new(Filter::Bicubic, &Axis::full(1080, 360), 1.0);
+        let rolling = Rolling::new(&taps, 100, true);
+        // Two of the eleven weigh nothing.
+        assert_eq!((rolling.row(100).pairs.len(), rolling.row(100).singles.len()), (4, 1));
     }
 }

@@ -4,7 +4,7 @@
 
 use super::interleave;
 use super::kernel::{Kernel, ROWS};
-use super::rolling::LineTap;
+use super::rolling::RowTaps;
 use crate::filter::Taps;
 
 /// The kernel for any machine.
@@ -57,6 +57,7 @@ impl Kernel for Scalar {
     unsafe fn across(
         &self,
         rows: [*const u8; ROWS],
+        _ahead: usize,
         taps: &Taps,
         constant: i32,
         lines: [*mut i16; ROWS],
@@ -79,17 +80,21 @@ impl Kernel for Scalar {
     unsafe fn down(
         &self,
         lines: *const i16,
-        taps: &[LineTap],
+        taps: RowTaps<'_>,
         fraction_bits: u32,
         width: usize,
         target: *mut u8,
     ) {
+        let product = |weight: i16, word: i32| (i32::from(weight) * word + (1 << 14)) >> 15;
         for x in 0..width {
+            // SAFETY: the caller vouches for `width` words in each tap's lines.
+            let word = |offset: u32| i32::from(unsafe { lines.add(offset as usize + x).read() });
             let mut sum = 1 << (fraction_bits - 1);
-            for tap in taps {
-                // SAFETY: the caller vouches for `width` words in each tap's line.
-                let word = unsafe { lines.add(tap.offset as usize + x).read() };
-                sum += (i32::from(tap.weight) * i32::from(word) + (1 << 14)) >> 15;
+            for pair in taps.pairs {
+                sum += product(pair.weight, word(pair.offsets[0]) + word(pair.offsets[1]));
+            }
+            for single in taps.singles {
+                sum += product(single.weight, word(single.offsets[0]));
             }
             // SAFETY: the caller vouches for `width` bytes.
             unsafe { target.add(x).write(((sum >> fraction_bits) + 128).clamp(0, 255) as u8) };

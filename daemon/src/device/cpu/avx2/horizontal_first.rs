@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::device::cpu::gather::{self, Gather};
 use crate::device::cpu::kernel::ROWS;
-use crate::device::cpu::rolling::LineTap;
+use crate::device::cpu::rolling::RowTaps;
 use crate::filter::Taps;
 
 /// Outputs that share one window.
@@ -78,6 +78,7 @@ fn vectors((low, high): (&Gather, &Gather)) -> [Vector; 3] {
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn across(
     rows: [*const u8; ROWS],
+    ahead: usize,
     gathers: &Gathers,
     constant: i32,
     lines: [*mut i16; ROWS],
@@ -93,7 +94,9 @@ pub(super) unsafe fn across(
         // SAFETY: the caller's contract; windows start on samples of the rows.
         let (front, back) =
             unsafe { (words(rows, first, front, constant), words(rows, second, back, constant)) };
+        let ahead = places[1] as usize + ahead;
         for r in 0..ROWS {
+            _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead).cast());
             // SAFETY: lines are writable for the steps, which are fewer words than their multiple of
             // 64, and aligned.
             unsafe {
@@ -154,7 +157,7 @@ unsafe fn words(
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn down(
     lines: *const i16,
-    taps: &[LineTap],
+    taps: RowTaps<'_>,
     fraction_bits: u32,
     width: usize,
     target: *mut u8,
@@ -162,15 +165,24 @@ pub(super) unsafe fn down(
     // A rounding multiplication by `2^(15 - bits)` is a rounding shift by `bits`.
     let shift = _mm256_set1_epi16(1 << (15 - fraction_bits));
     for x in (0..width).step_by(64) {
+        // SAFETY: lines are readable for `width`, rounded up to a multiple of 64.
+        let words = |offset: u32, v: usize| unsafe {
+            _mm256_load_si256(lines.add(offset as usize + x + 16 * v).cast())
+        };
         let mut sums = [_mm256_setzero_si256(); 4];
-        for tap in taps {
-            let weight = _mm256_set1_epi32(tap.weights());
+        for pair in taps.pairs {
+            let weight = _mm256_set1_epi32(pair.weights());
+            let [one, other] = pair.offsets;
             for (v, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: lines are readable for `width`, rounded up to a multiple of 64.
-                let words = unsafe {
-                    _mm256_load_si256(lines.add(tap.offset as usize + x + 16 * v).cast())
-                };
-                *sum = _mm256_add_epi16(*sum, _mm256_mulhrs_epi16(words, weight));
+                let both = _mm256_add_epi16(words(one, v), words(other, v));
+                *sum = _mm256_add_epi16(*sum, _mm256_mulhrs_epi16(both, weight));
+            }
+        }
+        for single in taps.singles {
+            let weight = _mm256_set1_epi32(single.weights());
+            let [line] = single.offsets;
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm256_add_epi16(*sum, _mm256_mulhrs_epi16(words(line, v), weight));
             }
         }
         let [a, b, c, d] = sums.map(|sum| _mm256_mulhrs_epi16(sum, shift));
