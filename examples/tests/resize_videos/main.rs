@@ -33,7 +33,9 @@ fn every_instance_writes_every_frame_in_the_size_asked_for() {
     assert!(text.lines().next().unwrap().contains("inside this process"), "{text}");
     assert!(text.contains("instance 2: done: 30 frames in"), "{text}");
     assert!(text.contains("p99 ms"), "{text}");
-    assert!(text.lines().last().unwrap().contains("60 frames"), "{text}");
+    assert!(text.contains("\nresized by: cpu 60 frames\n"), "{text}");
+    let folders = "the pictures are in out/vid-instance1 to vid-instance2";
+    assert_eq!(text.lines().last().unwrap(), folders, "{text}");
 }
 
 #[test]
