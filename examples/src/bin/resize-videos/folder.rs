@@ -1,7 +1,10 @@
 //! Owns the names of the pictures, and their writing: a picture is there whole, or not at all.
+//!
+//! The names are easy to guess, and the folder may lie where others write too: no file is opened that
+//! was there before, so nobody's link is followed.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -22,7 +25,7 @@ impl Folder {
                 let path = output.join(format!("vid-instance{instance}"));
                 make(&path, &mut made)?;
                 let probe = path.join(".resize-videos.part");
-                File::create(&probe)
+                create_anew(&probe)
                     .and_then(|_| fs::remove_file(&probe))
                     .with_context(|| format!("can't write pictures to {}", path.display()))?;
                 Ok(Self { path })
@@ -60,11 +63,21 @@ impl Folder {
     pub(crate) fn write(&self, number: u64, jpeg: &[u8]) -> Result<()> {
         let aside = self.path.join(format!(".Frame{number:05}.jpg.part"));
         let path = self.path.join(format!("Frame{number:05}.jpg"));
-        File::create(&aside)
-            .and_then(|mut file| file.write_all(jpeg))
-            .and_then(|()| fs::rename(&aside, &path))
-            .inspect_err(|_| drop(fs::remove_file(&aside)))
+        File::create_new(&aside)
+            .and_then(|mut file| {
+                file.write_all(jpeg)
+                    .and_then(|()| fs::rename(&aside, &path))
+                    .inspect_err(|_| drop(fs::remove_file(&aside)))
+            })
             .with_context(|| format!("can't write {}", path.display()))
+    }
+}
+
+/// Makes a new file in the place of one that an earlier run may have left.
+pub(crate) fn create_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => File::create_new(path),
     }
 }
 
@@ -92,7 +105,35 @@ fn is_ours(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    #[test]
+    fn links_in_the_place_of_pictures_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        let (path, victim) = (output.join("vid-instance1"), dir.path().join("victim"));
+        fs::create_dir_all(&path).unwrap();
+        fs::write(&victim, "precious").unwrap();
+        // Left from before, or planted before: they go.
+        let names = [".resize-videos.part", ".Frame00001.jpg.part", "Frame00001.jpg"];
+        names.iter().for_each(|name| symlink(&victim, path.join(name)).unwrap());
+        let folder = Folder::prepare(&output, 1).unwrap().remove(0);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        // Planted afterwards: not touched, and an error.
+        let aside = path.join(".Frame00001.jpg.part");
+        symlink(&victim, &aside).unwrap();
+        let error = folder.write(1, b"jpeg").unwrap_err();
+        assert!(format!("{error:#}").contains("exists"), "{error:#}");
+        assert!(aside.is_symlink() && !path.join("Frame00001.jpg").exists());
+        // In the place of the whole picture: replaced.
+        symlink(&victim, path.join("Frame00002.jpg")).unwrap();
+        folder.write(2, b"jpeg").unwrap();
+        assert!(!path.join("Frame00002.jpg").is_symlink());
+        assert_eq!(fs::read(path.join("Frame00002.jpg")).unwrap(), b"jpeg");
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
 
     #[test]
     fn only_this_programs_names_are_its_own() {
