@@ -56,6 +56,12 @@ fn a_folder_that_can_not_be_written_is_named() {
     // The figures' file is tried early too.
     assert_fails(&bench.run(&[&clip], "--json nowhere/figures.json"), &["nowhere/figures.json"]);
     assert!(!bench.path("out/vid-instance1").exists());
+    // So is one that is there. Where its part file would be is a folder: root can't write that either.
+    fs::write(bench.path("figures.json"), "old").unwrap();
+    fs::create_dir(bench.path("figures.json.part")).unwrap();
+    assert_fails(&bench.run(&[&clip], "--json figures.json"), &["figures.json"]);
+    assert_eq!(fs::read(bench.path("figures.json")).unwrap(), b"old");
+    assert!(!bench.path("out/vid-instance1").exists());
 }
 
 #[test]

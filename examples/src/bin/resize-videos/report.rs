@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use crate::folder::create_anew;
 use crate::instance::Outcome;
 use crate::progress::rate;
 
@@ -90,11 +92,12 @@ impl Report {
     /// Writes the figures as JSON: aside first, unless the file is no ordinary one.
     pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_string(self)? + "\n";
-        if path.exists() && !path.is_file() {
+        if is_special(path) {
             fs::write(path, json)
         } else {
             let aside = aside(path);
-            fs::write(&aside, json)
+            create_anew(&aside)
+                .and_then(|mut file| file.write_all(json.as_bytes()))
                 .and_then(|()| fs::rename(&aside, path))
                 .inspect_err(|_| drop(fs::remove_file(&aside)))
         }
@@ -127,13 +130,18 @@ impl Row {
 /// Fails early if the figures could not be written at the end.
 pub(crate) fn check_writable(path: &Path) -> Result<()> {
     ensure!(!path.is_dir(), "can't write {}: it is a folder", path.display());
-    let aside = aside(path);
-    if !path.exists() {
-        fs::write(&aside, "")
-            .and_then(|()| fs::remove_file(&aside))
+    if !is_special(path) {
+        let aside = aside(path);
+        create_anew(&aside)
+            .and_then(|_| fs::remove_file(&aside))
             .with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Whether there is something that can't be replaced by a file, such as a pipe.
+fn is_special(path: &Path) -> bool {
+    path.exists() && !path.is_file()
 }
 
 fn aside(path: &Path) -> PathBuf {
