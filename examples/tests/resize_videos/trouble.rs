@@ -83,14 +83,35 @@ fn a_daemon_that_is_not_there_is_named_and_nothing_is_made() {
 }
 
 #[test]
-fn a_size_that_the_daemon_refuses_is_an_error() {
+fn a_size_that_the_daemon_refuses_is_an_error_before_old_pictures_go() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let narrow = bench.clip("narrow.mkv", "testsrc2=size=16x600", "-frames:v 2 -c:v mpeg4");
+    let huge = bench.clip("huge.nut", "color=size=16400x16", "-frames:v 1 -c:v rawvideo");
+    assert!(bench.run(&[&clip], "-n 2 -m 0").status.success());
     let output = bench.run(&[&clip], "-s 20000x10");
-    assert_fails(&output, &["clip.mkv", "20000x10"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("20000x10"));
+    let output = bench.run(&[&clip, &narrow], "-s 640x-1");
+    assert_fails(&output, &["narrow.mkv", "pictures of 640x24000", "16384"]);
+    assert_fails(&bench.run(&[&clip, &huge], ""), &["huge.nut", "frames of 16400x16", "16384"]);
+    assert_eq!([1, 2].map(|instance| bench.names(instance)), [frame_names(2), frame_names(2)]);
+}
+
+#[test]
+fn a_size_that_the_daemon_refuses_later_is_an_error() {
+    let bench = Bench::new();
+    // The second part of the video is of another shape.
+    let parts = [("a", "600x600"), ("b", "16x600")].map(|(name, size)| {
+        let source = format!("testsrc2=size={size}");
+        fs::read(bench.clip(&format!("{name}.mjpeg"), &source, "-frames:v 2 -c:v mjpeg")).unwrap()
+    });
+    let clip = bench.path("joined.mjpeg");
+    fs::write(&clip, parts.concat()).unwrap();
+    let output = bench.run(&[&clip], "-n 1 -q -s 640x-1");
+    assert_fails(&output, &["joined.mjpeg", "640x24000"]);
     let line = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(line.matches("20000x10").count(), 1, "{line}");
-    assert_eq!(bench.names(1), frame_names(0));
+    assert_eq!(line.matches("640x24000").count(), 1, "{line}");
 }
 
 #[test]

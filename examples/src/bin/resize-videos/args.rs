@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use resized_client::{Endpoint, Extent, Filter};
+use resized_client::{Endpoint, Extent, Filter, MAX_SIDE};
 
 /// Resize videos through the resized daemon, frame by frame, into JPEG files.
 ///
@@ -115,6 +115,18 @@ impl Size {
             }
         }
     }
+
+    /// Fails if the daemon would refuse frames of `source`, or pictures made from them.
+    pub(crate) fn check(self, source: Extent) -> Result<()> {
+        if source.width == 0 || source.height == 0 {
+            return Ok(()); // not known before the first frame
+        }
+        let fits = |extent: Extent| extent.width.max(extent.height) <= MAX_SIDE;
+        ensure!(fits(source), "frames of {source} have more than {MAX_SIDE} pixels a side");
+        let pictures = self.of(source);
+        ensure!(fits(pictures), "pictures of {pictures} have more than {MAX_SIDE} pixels a side");
+        Ok(())
+    }
 }
 
 impl FromStr for Size {
@@ -127,6 +139,7 @@ impl FromStr for Size {
             }
             let side = text.parse().with_context(|| format!("'{text}' is no number of pixels"))?;
             ensure!(side > 0, "a picture has at least one pixel");
+            ensure!(side <= MAX_SIDE, "a picture has at most {MAX_SIDE} pixels a side");
             Ok(Some(side))
         };
         let (width, height) = text.split_once('x').context("write WIDTHxHEIGHT, like 640x360")?;
@@ -165,9 +178,23 @@ mod tests {
 
     #[test]
     fn sizes_without_meaning_are_refused() {
-        for text in ["", "640", "x", "0x1", "-1x-1", "-2x3", "1x2x3", "axb", "99999999999x1"] {
+        for text in
+            ["", "640", "x", "0x1", "-1x-1", "-2x3", "1x2x3", "axb", "99999999999x1", "16385x1"]
+        {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn sides_are_bounded_also_where_they_follow() {
+        let fits = |size: &str, (width, height)| {
+            size.parse::<Size>().unwrap().check(Extent::new(width, height)).is_ok()
+        };
+        assert!(fits("16384x16384", (16384, 16384)));
+        assert!(!fits("1x1", (16385, 1)) && !fits("1x1", (1, 16385)));
+        assert!(fits("16384x-1", (64, 64)) && !fits("16384x-1", (64, 65)));
+        assert!(fits("-1x16384", (64, 64)) && !fits("-1x16384", (65, 64)));
+        assert!(fits("640x-1", (0, 0)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use ffmpeg_next::error::EAGAIN;
 use ffmpeg_next::format::{self, context::Input};
 use ffmpeg_next::util::frame;
 use ffmpeg_next::{Dictionary, Error, Packet, ffi, log, media};
+use resized_client::Extent;
 
 /// Errors in a row after which a file is taken to be at its end.
 const MAX_ERRORS: u32 = 10_000;
@@ -28,6 +29,7 @@ pub(crate) struct File {
     path: PathBuf,
     input: Input,
     stream: usize,
+    extent: Extent,
 }
 
 impl File {
@@ -40,10 +42,21 @@ impl File {
             let input = format::input(path)?;
             let best = input.streams().best(media::Type::Video);
             let stream = best.context("there is no video in it")?.index();
-            decoder(&input, stream, 1)?;
-            Ok(Self { path: path.to_owned(), input, stream })
+            let decoder = decoder(&input, stream, 1)?;
+            let extent = Extent::new(decoder.width(), decoder.height());
+            Ok(Self { path: path.to_owned(), input, stream, extent })
         };
         open().with_context(|| path.display().to_string())
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Width and height of the first frames, as the file's head says; zero where it does not.
+    pub(crate) fn extent(&self) -> Extent {
+        self.extent
     }
 
     /// Begins to decode, with `threads` threads.

@@ -19,7 +19,7 @@ mod stop;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::args::Args;
@@ -57,7 +57,10 @@ fn run(args: &Args) -> Result<ExitCode> {
 
     // What can be found out is found out now, before anything is made or removed.
     let instances = args.instances()?;
-    let files = args.videos.iter().map(|video| File::open(video)).collect::<Result<_>>()?;
+    let files = args.videos.iter().map(|video| File::open(video)).collect::<Result<Vec<_>>>()?;
+    for file in &files {
+        args.size.check(file.extent()).with_context(|| file.path().display().to_string())?;
+    }
     if let Some(path) = &args.json {
         report::check_writable(path)?;
     }
