@@ -23,7 +23,7 @@
 //! 2. horizontal: `sample = (sum(weight x word) + bias + 2^19) >> 20`, saturated to 8 bits. Gain and
 //!    bias of a change of range are in this pass's weights and constant.
 //!
-//! No window's positive weights reach 2 (see [`Taps`](crate::filter::Taps)), so words do not saturate
+//! No window's positive weights reach 2 (see [`Taps`]), so words do not saturate
 //! in fact, and sums are far from overflowing 32 bits.
 #![allow(unsafe_code)]
 

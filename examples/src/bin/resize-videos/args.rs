@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(short = 'm', long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) interval: Duration,
 
-    /// Size of the pictures; 640x-1 or -1x360 keeps the aspect ratio
+    /// Size of the pictures; 640x-1 or -1x360 keeps the aspect ratio in which the video is shown
     #[arg(short, long, value_name = "WxH", default_value = "640x360", allow_hyphen_values = true)]
     pub(crate) size: Size,
 
@@ -101,29 +101,29 @@ pub(crate) enum Size {
 }
 
 impl Size {
-    /// The size for pictures from frames of `source`; a side that follows is rounded to the nearest.
-    pub(crate) fn of(self, source: Extent) -> Extent {
-        let follow = |side: u32, of: u32, to: u32| {
-            let exact = f64::from(side) * f64::from(to) / f64::from(of);
+    /// The size for pictures from frames of `source`, whose samples are `aspect` times as wide as high.
+    /// A side that follows keeps the shape in which the video is to be shown; it is rounded to the nearest.
+    pub(crate) fn of(self, source: Extent, aspect: f64) -> Extent {
+        let (width, height) = (f64::from(source.width) * aspect, f64::from(source.height));
+        let follow = |side: u32, of: f64, to: f64| {
+            let exact = f64::from(side) * to / of;
             (exact.round() as u32).max(1) // a float that is too large saturates
         };
         match self {
             Self::Fixed(extent) => extent,
-            Self::Width(width) => Extent::new(width, follow(width, source.width, source.height)),
-            Self::Height(height) => {
-                Extent::new(follow(height, source.height, source.width), height)
-            }
+            Self::Width(side) => Extent::new(side, follow(side, width, height)),
+            Self::Height(side) => Extent::new(follow(side, height, width), side),
         }
     }
 
     /// Fails if the daemon would refuse frames of `source`, or pictures made from them.
-    pub(crate) fn check(self, source: Extent) -> Result<()> {
+    pub(crate) fn check(self, source: Extent, aspect: f64) -> Result<()> {
         if source.width == 0 || source.height == 0 {
             return Ok(()); // not known before the first frame
         }
         let fits = |extent: Extent| extent.width.max(extent.height) <= MAX_SIDE;
         ensure!(fits(source), "frames of {source} have more than {MAX_SIDE} pixels a side");
-        let pictures = self.of(source);
+        let pictures = self.of(source, aspect);
         ensure!(fits(pictures), "pictures of {pictures} have more than {MAX_SIDE} pixels a side");
         Ok(())
     }
@@ -171,9 +171,25 @@ mod tests {
             ("101x-1", Extent::new(101, 57)),
             ("1x-1", Extent::new(1, 1)),
         ] {
-            assert_eq!(text.parse::<Size>().unwrap().of(source), expected, "{text}");
+            assert_eq!(text.parse::<Size>().unwrap().of(source, 1.0), expected, "{text}");
         }
-        assert_eq!("1x-1".parse::<Size>().unwrap().of(Extent::new(9000, 1)), Extent::new(1, 1));
+        assert_eq!(
+            "1x-1".parse::<Size>().unwrap().of(Extent::new(9000, 1), 1.0),
+            Extent::new(1, 1)
+        );
+    }
+
+    #[test]
+    fn a_side_that_follows_keeps_the_shape_of_the_video_as_shown() {
+        // PAL, 4:3.
+        let (source, aspect) = (Extent::new(720, 576), 16.0 / 15.0);
+        for (text, expected) in [
+            ("640x-1", Extent::new(640, 480)),
+            ("-1x480", Extent::new(640, 480)),
+            ("720x576", Extent::new(720, 576)),
+        ] {
+            assert_eq!(text.parse::<Size>().unwrap().of(source, aspect), expected, "{text}");
+        }
     }
 
     #[test]
@@ -188,7 +204,7 @@ mod tests {
     #[test]
     fn sides_are_bounded_also_where_they_follow() {
         let fits = |size: &str, (width, height)| {
-            size.parse::<Size>().unwrap().check(Extent::new(width, height)).is_ok()
+            size.parse::<Size>().unwrap().check(Extent::new(width, height), 1.0).is_ok()
         };
         assert!(fits("16384x16384", (16384, 16384)));
         assert!(!fits("1x1", (16385, 1)) && !fits("1x1", (1, 16385)));

@@ -10,7 +10,7 @@ use ffmpeg_next::codec::{context::Context as Codec, decoder};
 use ffmpeg_next::error::EAGAIN;
 use ffmpeg_next::format::{self, context::Input};
 use ffmpeg_next::util::frame;
-use ffmpeg_next::{Dictionary, Error, Packet, ffi, log, media};
+use ffmpeg_next::{Dictionary, Error, Packet, Rational, ffi, log, media};
 use resized_client::Extent;
 
 /// Errors in a row after which a file is taken to be at its end.
@@ -30,6 +30,7 @@ pub(crate) struct File {
     input: Input,
     stream: usize,
     extent: Extent,
+    aspect: f64,
 }
 
 impl File {
@@ -44,7 +45,8 @@ impl File {
             let stream = best.context("there is no video in it")?.index();
             let decoder = decoder(&input, stream, 1)?;
             let extent = Extent::new(decoder.width(), decoder.height());
-            Ok(Self { path: path.to_owned(), input, stream, extent })
+            let aspect = sample_aspect(decoder.aspect_ratio());
+            Ok(Self { path: path.to_owned(), input, stream, extent, aspect })
         };
         open().with_context(|| path.display().to_string())
     }
@@ -57,6 +59,11 @@ impl File {
     /// Width and height of the first frames, as the file's head says; zero where it does not.
     pub(crate) fn extent(&self) -> Extent {
         self.extent
+    }
+
+    /// How many times wider than high the samples of the first frames are.
+    pub(crate) fn aspect(&self) -> f64 {
+        self.aspect
     }
 
     /// Begins to decode, with `threads` threads.
@@ -170,6 +177,14 @@ impl Video {
     fn skip(&mut self) {
         self.skipped += 1;
         self.errors += 1;
+    }
+}
+
+/// A sample aspect ratio as a number: one where FFmpeg says, by 0/1, that none is known.
+pub(crate) fn sample_aspect(ratio: Rational) -> f64 {
+    match (ratio.numerator(), ratio.denominator()) {
+        (1.., 1..) => f64::from(ratio),
+        _ => 1.0,
     }
 }
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use hdrhistogram::Histogram;
-use resized_client::{Client, FrameSpec, Pending, Range, Siting, Stream, StreamSpec};
+use resized_client::{Client, Pending, Range, Siting, Stream, StreamSpec};
 
 use crate::args::Args;
 use crate::daemon::Daemon;
@@ -22,7 +22,7 @@ use crate::decode::{File, Video};
 use crate::folder::Folder;
 use crate::jpeg::{self, Target, Work};
 use crate::matrix::Matrix;
-use crate::picture::Converter;
+use crate::picture::{Converter, Picture};
 use crate::progress::Progress;
 use crate::stop::Stop;
 
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
         while !self.stop.is_set() {
             let Some(frame) = source.next()? else { break };
             let picture = converter.picture(frame)?;
-            let spec = self.stream_spec(picture.spec());
+            let spec = self.stream_spec(&picture);
             // Frames may change in the middle of a video. The old stream closes by itself, when the
             // last of its frames is written.
             let stream = match open.take() {
@@ -225,8 +225,10 @@ impl<'a> Run<'a> {
     }
 
     /// JPEG files hold full range and centred chroma, whatever the video has.
-    fn stream_spec(&self, source: FrameSpec) -> StreamSpec {
-        let mut spec = StreamSpec::new(source, self.args.size.of(source.extent));
+    fn stream_spec(&self, picture: &Picture<'_>) -> StreamSpec {
+        let source = picture.spec();
+        let size = self.args.size.of(source.extent, picture.aspect());
+        let mut spec = StreamSpec::new(source, size);
         spec.destination.range = Range::Full;
         spec.destination.siting = Siting::Centre;
         spec.filter = self.args.filter();

@@ -59,7 +59,8 @@ fn run(args: &Args) -> Result<ExitCode> {
     let instances = args.instances()?;
     let files = args.videos.iter().map(|video| File::open(video)).collect::<Result<Vec<_>>>()?;
     for file in &files {
-        args.size.check(file.extent()).with_context(|| file.path().display().to_string())?;
+        let fits = args.size.check(file.extent(), file.aspect());
+        fits.with_context(|| file.path().display().to_string())?;
     }
     if let Some(path) = &args.json {
         report::check_writable(path)?;

@@ -12,6 +12,7 @@ use ffmpeg_next::util::chroma::Location;
 use ffmpeg_next::util::frame;
 use resized_client::{Extent, FrameSpec, PixelFormat, Range, Siting, Slot};
 
+use crate::decode::sample_aspect;
 use crate::matrix::Matrix;
 
 /// Turns frames into pictures; keeps what converting the last one took, for the next.
@@ -25,6 +26,7 @@ pub(crate) struct Converter {
 pub(crate) struct Picture<'a> {
     frame: &'a frame::Video,
     spec: FrameSpec,
+    aspect: f64,
     matrix: Option<Matrix>,
 }
 
@@ -38,16 +40,17 @@ impl Converter {
             range: family.range(frame.color_range()),
             siting: siting(frame),
         };
+        let aspect = sample_aspect(frame.aspect_ratio());
         let matrix = match family {
             // libswscale makes BT.601 of RGB.
             Family::Gray | Family::Rgb => None,
             Family::Yuv | Family::FullYuv => Matrix::of(frame.color_space()),
         };
         if frame.format() == family.pixel() && !is_upside_down(frame) {
-            return Ok(Picture { frame, spec, matrix });
+            return Ok(Picture { frame, spec, aspect, matrix });
         }
         let frame = self.convert(frame, family.pixel())?;
-        Ok(Picture { frame, spec, matrix })
+        Ok(Picture { frame, spec, aspect, matrix })
     }
 
     fn convert(&mut self, frame: &frame::Video, target: Pixel) -> Result<&frame::Video> {
@@ -76,6 +79,11 @@ impl Picture<'_> {
     /// What it is.
     pub(crate) fn spec(&self) -> FrameSpec {
         self.spec
+    }
+
+    /// How many times wider than high its samples are.
+    pub(crate) fn aspect(&self) -> f64 {
+        self.aspect
     }
 
     /// What its colours take in the end, if anything.
