@@ -181,6 +181,9 @@ impl Video {
 }
 
 /// A sample aspect ratio as a number: one where FFmpeg says, by 0/1, that none is known.
+///
+/// Decoders know what the coded video says. What only the file around it says, as with VP9, counts for
+/// nothing here: `ffmpeg-next` has no safe way to it.
 pub(crate) fn sample_aspect(ratio: Rational) -> f64 {
     match (ratio.numerator(), ratio.denominator()) {
         (1.., 1..) => f64::from(ratio),
