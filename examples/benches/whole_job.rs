@@ -7,10 +7,14 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 const TURNS: usize = 5;
+
+/// Longest that a daemon may take to listen.
+const START: Duration = Duration::from_secs(10);
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_resize-videos");
 
 fn main() {
@@ -75,7 +79,7 @@ fn ffmpeg(clip: &Path, instances: usize, dir: &Path) -> (f64, usize) {
             .spawn()
             .expect("ffmpeg, from the package of that name")
     });
-    finish(children.collect(), begun, dir)
+    finish("ffmpeg", children.collect(), begun, dir)
 }
 
 fn resize_videos(clip: &Path, instances: usize, daemon: &Daemon, dir: &Path) -> (f64, usize) {
@@ -88,14 +92,14 @@ fn resize_videos(clip: &Path, instances: usize, daemon: &Daemon, dir: &Path) -> 
         .args(["--connect", &daemon.endpoint])
         .spawn()
         .expect("resize-videos");
-    finish(vec![child], begun, dir)
+    finish("resize-videos", vec![child], begun, dir)
 }
 
 /// Waits for all, then counts the pictures and removes them, outside the time.
-fn finish(children: Vec<Child>, begun: Instant, dir: &Path) -> (f64, usize) {
+fn finish(name: &str, children: Vec<Child>, begun: Instant, dir: &Path) -> (f64, usize) {
     for mut child in children {
         let status = child.wait().expect("a child to wait for");
-        assert!(status.success(), "{status}");
+        assert!(status.success(), "{name} failed: {status}");
     }
     let seconds = begun.elapsed().as_secs_f64();
     let folders = std::fs::read_dir(dir).expect("the folder of the pictures");
@@ -121,7 +125,7 @@ fn sample(dir: &Path, size: &str, rate: u32, seconds: u32) -> PathBuf {
         .arg(&path)
         .status()
         .expect("ffmpeg, from the package of that name");
-    assert!(status.success(), "{status}");
+    assert!(status.success(), "ffmpeg failed to make {}: {status}", path.display());
     path
 }
 
@@ -134,13 +138,20 @@ struct Daemon {
 impl Daemon {
     fn start(dir: &Path) -> Self {
         let socket = dir.join("resized.sock");
-        let process = Command::new(Path::new(PROGRAM).with_file_name("resized"))
+        let mut process = Command::new(Path::new(PROGRAM).with_file_name("resized"))
             .arg("--socket")
             .arg(&socket)
-            .stderr(Stdio::null())
+            .env("RESIZED_LOG", "error")
             .spawn()
             .expect("the daemon: cargo build --release -p resized");
+        let begun = Instant::now();
         while !socket.exists() {
+            let ended = process.try_wait().expect("a child to look after");
+            assert!(ended.is_none(), "the daemon ended at once: {ended:?}");
+            if begun.elapsed() > START {
+                let _ = process.kill();
+                panic!("the daemon does not listen at {} after {START:?}", socket.display());
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         Self { process, endpoint: format!("unix:{}", socket.display()) }
