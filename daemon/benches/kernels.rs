@@ -1,0 +1,119 @@
+//! Milliseconds a frame takes one core, at every level that this CPU has: `cargo bench -p resized
+//! --bench kernels`.
+//!
+//! Levels take turns within a row, so that a noisy machine is noisy for all of them; figures are medians
+//! over the turns, and the last column says how far the best level is from copying the source once.
+//! Prints a table and writes `target/bench/kernels.json`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use resized::device::cpu::{Cpu, Level};
+use resized::device::{Band, Device, Resizer, Scratch};
+use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
+
+const TURNS: usize = 41;
+const LEVELS: [(&str, Level); 3] =
+    [("scalar", Level::Scalar), ("avx2", Level::Avx2), ("avx512", Level::Avx512)];
+
+fn main() {
+    let works = [
+        (PixelFormat::I420, (1920, 1080), (640, 360)),
+        (PixelFormat::I420, (1280, 720), (640, 360)),
+        (PixelFormat::I420, (3840, 2160), (1920, 1080)),
+        (PixelFormat::I420, (1920, 1080), (1280, 720)),
+        (PixelFormat::I420, (1280, 720), (1920, 1080)),
+        (PixelFormat::I420, (768, 432), (640, 360)),
+        (PixelFormat::Nv12, (1920, 1080), (640, 360)),
+        (PixelFormat::Rgb24, (1920, 1080), (640, 360)),
+        (PixelFormat::Rgba, (1920, 1080), (640, 360)),
+    ];
+    println!(
+        "work                            filter      scalar     avx2   avx512  x copying the source"
+    );
+    let mut rows = Vec::new();
+    for (format, from, to) in works {
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3] {
+            row(&spec(format, from, to, filter), &mut rows);
+        }
+    }
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
+    std::fs::create_dir_all(&target).expect("target/bench");
+    std::fs::write(target.join("kernels.json"), format!("[{}]\n", rows.join(",\n ")))
+        .expect("target/bench/kernels.json");
+}
+
+fn spec(format: PixelFormat, from: (u32, u32), to: (u32, u32), filter: Filter) -> StreamSpec {
+    let source = FrameSpec::new(format, Extent::new(from.0, from.1));
+    StreamSpec { filter, slots: 1, ..StreamSpec::new(source, Extent::new(to.0, to.1)) }
+}
+
+fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
+    let ring = RingLayout::new(spec).expect("a ring");
+    let (region, descriptor) = Region::create(ring.len()).expect("a region");
+    // The client's side of it, to fill the frame with noise and to copy it.
+    let client = Region::open(descriptor, ring.len()).expect("the same region");
+    let mut lease = leases(client, &ring.clone().into()).expect("leases").remove(0);
+    let mut noise = 0x2545_f491_u32;
+    lease.input_mut().iter_mut().for_each(|byte| {
+        noise ^= noise << 13;
+        noise ^= noise >> 17;
+        noise ^= noise << 5;
+        *byte = noise as u8;
+    });
+    let mut copy = vec![0; lease.input().len()];
+    let slot = SlotMemory::new(&region, &ring, 0).expect("slot 0");
+    let mut scratch = Scratch::default();
+    let resizers: Vec<(&str, Option<Box<dyn Resizer>>)> = LEVELS
+        .iter()
+        .map(|&(name, level)| {
+            let cpu = Cpu::with_level(1, level);
+            (name, cpu.map(|cpu| cpu.open(spec, &ring).expect("a stream")))
+        })
+        .collect();
+    let mut times = vec![Vec::with_capacity(TURNS); LEVELS.len() + 1];
+    for turn in 0..=TURNS {
+        for ((_, resizer), times) in resizers.iter().zip(&mut times) {
+            let Some(resizer) = resizer else { continue };
+            let begun = Instant::now();
+            resizer.resize(slot, Band::WHOLE, &mut scratch).expect("a frame");
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        let begun = Instant::now();
+        copy.copy_from_slice(lease.input());
+        times[LEVELS.len()].push(begun.elapsed().as_secs_f64() * 1e3);
+        std::hint::black_box(&copy);
+        if turn == 0 {
+            times.iter_mut().for_each(Vec::clear);
+        }
+    }
+    let medians: Vec<Option<f64>> = times.into_iter().map(median).collect();
+    let work =
+        format!("{:?} {} -> {}", spec.source.format, spec.source.extent, spec.destination.extent);
+    let copying = medians[LEVELS.len()].unwrap_or(f64::NAN);
+    let best = medians[..LEVELS.len()].iter().flatten().copied().fold(f64::INFINITY, f64::min);
+    let shown = |ms: &Option<f64>| ms.map_or("       -".into(), |ms| format!("{ms:8.3}"));
+    println!(
+        "{work:<31} {:<9} {} {} {}  {:.1}",
+        format!("{:?}", spec.filter),
+        shown(&medians[0]),
+        shown(&medians[1]),
+        shown(&medians[2]),
+        best / copying
+    );
+    for ((level, _), ms) in resizers.iter().zip(&medians) {
+        if let Some(ms) = ms {
+            rows.push(format!(
+                r#"{{"work":"{work}","filter":"{:?}","level":"{level}","ours_ms":{ms:.4},"copy_ms":{copying:.4}}}"#,
+                spec.filter
+            ));
+        }
+    }
+}
+
+fn median(mut times: Vec<f64>) -> Option<f64> {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied()
+}
