@@ -4,6 +4,7 @@
 //! over the turns. The daemon is a process of its own, and so are the clients of the throughput rows.
 //! Prints a table and writes `target/bench/ipc.json`.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use resized::device::cpu::Cpu;
 use resized::device::{Band, Device, Scratch};
 use resized_client::{Client, Endpoint, Extent, Filter, FrameSpec, PixelFormat, StreamSpec};
@@ -20,6 +23,8 @@ use resized_protocol::shm::{Region, RingLayout, SlotMemory};
 const TURNS: usize = 7;
 const ROUNDS: usize = 4_000;
 const CLIENTS: usize = 4;
+/// Frames that each of them keeps in flight.
+const IN_FLIGHT: u32 = StreamSpec::SLOTS;
 /// Bytes between those of a submit of one slot, 28, and those of its completion, 42.
 const MESSAGE: usize = 35;
 
@@ -34,7 +39,10 @@ fn main() {
 
 fn bench() {
     let dir = tempfile::tempdir().unwrap();
-    let mut rows = vec![round_trip(dir.path())];
+    let mut rows = vec![round_trip(Placement::OneCore, dir.path())];
+    if thread::available_parallelism().unwrap().get() > 1 {
+        rows.push(round_trip(Placement::TwoCores, dir.path()));
+    }
     rows.push(tax(dir.path()));
     rows.extend(flat(dir.path()));
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench");
@@ -50,13 +58,14 @@ struct Daemon {
 
 impl Daemon {
     fn start(dir: &Path, devices: &str) -> Self {
+        Self::start_by(dir, devices, |command| command.spawn().unwrap())
+    }
+
+    fn start_by(dir: &Path, devices: &str, spawn: impl FnOnce(&mut Command) -> Child) -> Self {
         let socket = dir.join(format!("{devices}.sock"));
-        let process = Command::new(env!("CARGO_BIN_EXE_resized"))
-            .args(["--devices", devices, "--socket"])
-            .arg(&socket)
-            .env("RESIZED_LOG", "warn")
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_resized"));
+        command.args(["--devices", devices, "--socket"]).arg(&socket).env("RESIZED_LOG", "warn");
+        let process = spawn(&mut command);
         while UnixStream::connect(&socket).is_err() {
             thread::sleep(Duration::from_millis(5));
         }
@@ -90,15 +99,42 @@ fn spec(slots: u32) -> StreamSpec {
     StreamSpec { slots, filter: Filter::Bicubic, ..StreamSpec::new(source, Extent::new(640, 360)) }
 }
 
-/// One frame at a time through a daemon that does nothing with it, beside bare messages of the same
-/// size between two processes.
-fn round_trip(dir: &Path) -> String {
-    let daemon = Daemon::start(dir, "null");
+/// Where the two ends of a round trip run. A scheduler that finds them on one core leaves them there, and
+/// one that finds them on two leaves them too: what a wake-up costs differs much, so each end of the
+/// yardstick is placed as ours is.
+#[derive(Clone, Copy)]
+enum Placement {
+    OneCore,
+    TwoCores,
+}
+
+/// Runs `spawn` so that the process it starts stays on that core, and this thread on core 0.
+fn placed(placement: Placement, spawn: impl FnOnce() -> Child) -> Child {
+    let core = |core| {
+        let mut set = CpuSet::new();
+        set.set(core).unwrap();
+        sched_setaffinity(Pid::from_raw(0), &set).unwrap();
+    };
+    core(match placement {
+        Placement::OneCore => 0,
+        Placement::TwoCores => 1,
+    });
+    let child = spawn();
+    core(0);
+    child
+}
+
+/// One frame at a time through a daemon that does nothing with it, beside bare messages of about the
+/// same size between two processes.
+fn round_trip(placement: Placement, dir: &Path) -> String {
+    let everywhere = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let daemon =
+        Daemon::start_by(dir, "null", |command| placed(placement, || command.spawn().unwrap()));
     let stream = daemon.connect().open(&spec(1)).unwrap();
     let path = dir.join("echo.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let mut peer =
-        Command::new(std::env::current_exe().unwrap()).arg("echo").arg(&path).spawn().unwrap();
+    let mut echo = Command::new(std::env::current_exe().unwrap());
+    let mut peer = placed(placement, || echo.arg("echo").arg(&path).spawn().unwrap());
     let mut socket = listener.accept().unwrap().0;
 
     let mut turns = Vec::new();
@@ -113,15 +149,22 @@ fn round_trip(dir: &Path) -> String {
     }
     drop(socket);
     peer.wait().unwrap();
-    let [bare, ours] =
-        [median(turns.iter().map(|turn| turn.0.0)), median(turns.iter().map(|turn| turn.1.0))];
+    std::fs::remove_file(&path).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &everywhere).unwrap();
+    let bare = median(turns.iter().map(|turn| turn.0.0));
+    let ours = median(turns.iter().map(|turn| turn.1.0));
     let p50 = median(turns.iter().map(|(bare, ours)| ours.0 / bare.0));
     let p99 = median(turns.iter().map(|(bare, ours)| ours.1 / bare.1));
+    let place = match placement {
+        Placement::OneCore => "on one core",
+        Placement::TwoCores => "on two cores",
+    };
     println!(
-        "one frame at a time, null device: p50 {ours:.1} us, bare ping-pong {bare:.1} us: {p50:.2}x (goal 2.0x), p99 {p99:.2}x"
+        "one frame at a time, null device, {place}: p50 {ours:.1} us, bare ping-pong {bare:.1} us: \
+         {p50:.2}x (goal 2.0x), p99 {p99:.2}x"
     );
     format!(
-        r#"{{"figure":"round trip","ours_us":{ours:.2},"bare_us":{bare:.2},"p50_ratio":{p50:.3},"p99_ratio":{p99:.3}}}"#
+        r#"{{"figure":"round trip {place}","ours_us":{ours:.2},"bare_us":{bare:.2},"p50_ratio":{p50:.3},"p99_ratio":{p99:.3}}}"#
     )
 }
 
@@ -156,7 +199,7 @@ fn echo(path: &Path) {
 /// Frames a second of the kernels on all cores, in this process and through the daemon.
 fn tax(dir: &Path) -> String {
     let daemon = Daemon::start(dir, "cpu");
-    let frames = 400;
+    let frames = 1200;
     let mut turns = Vec::new();
     for _ in 0..TURNS {
         turns.push((in_process(frames), through(&daemon, frames)));
@@ -175,7 +218,7 @@ fn tax(dir: &Path) -> String {
 
 fn in_process(frames: usize) -> f64 {
     let cores = thread::available_parallelism().unwrap().get();
-    let spec = spec(2 * CLIENTS as u32);
+    let spec = spec(IN_FLIGHT * CLIENTS as u32);
     let ring = RingLayout::new(&spec).unwrap();
     let (region, _descriptor) = Region::create(ring.len()).unwrap();
     let resizer = Cpu::new(cores).open(&spec, &ring).unwrap();
@@ -234,23 +277,25 @@ fn through(daemon: &Daemon, frames: usize) -> f64 {
     frames as f64 / seconds
 }
 
-/// Submits frames as fast as its two slots allow; says when it is ready, waits to be told, says when it
-/// is done.
+/// Submits frames as fast as its slots allow; says when it is ready, waits to be told, says when it is
+/// done.
 fn client(endpoint: &str, frames: usize) {
     let client = Client::connect(&endpoint.parse().unwrap()).unwrap();
-    let stream = client.open(&spec(2)).unwrap();
+    let stream = client.open(&spec(IN_FLIGHT)).unwrap();
     let submit = || stream.loan().unwrap().submit().unwrap();
-    drop([submit(), submit()].map(|pending| pending.wait().unwrap()));
+    let fill = || (0..IN_FLIGHT).map(|_| submit()).collect::<VecDeque<_>>();
+    fill().into_iter().for_each(|pending| drop(pending.wait().unwrap()));
     std::io::stdout().write_all(b"r").unwrap();
     std::io::stdout().flush().unwrap();
     std::io::stdin().read_exact(&mut [0]).unwrap();
-    let mut before = submit();
-    for _ in 1..frames {
-        let next = submit();
-        drop(before.wait().unwrap());
-        before = next;
+    let mut pendings = fill();
+    for submitted in IN_FLIGHT as usize.. {
+        let Some(oldest) = pendings.pop_front() else { break };
+        drop(oldest.wait().unwrap());
+        if submitted < frames {
+            pendings.push_back(submit());
+        }
     }
-    drop(before.wait().unwrap());
     std::io::stdout().write_all(b"d").unwrap();
 }
 
