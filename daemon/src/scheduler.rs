@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use resized_protocol::message::{Completion, DeviceStats, Status};
 
@@ -24,6 +24,9 @@ use crate::metrics::{DeviceMetrics, nanoseconds};
 
 /// Pixels a client may have resized before the next one's turn: about half a 1080p frame.
 const QUANTUM: u64 = 1 << 20;
+
+/// How long messages may lie unread while every lane has work for longer.
+const SATED: Duration = Duration::from_micros(200);
 
 /// Identifies a client in the queue; never used again in the life of a daemon.
 pub(crate) type ClientId = u64;
@@ -35,6 +38,8 @@ pub(crate) struct Scheduler {
     queue: Mutex<Queue>,
     /// Wakes idle lanes, for each device.
     wake: Vec<Condvar>,
+    /// Wakes the thread that feeds the queue.
+    hungry: Condvar,
     /// For frames that are resized by the thread that submits them.
     scratch: Mutex<Scratch>,
 }
@@ -54,6 +59,10 @@ struct Queue {
     waiting: usize,
     /// In the order of the devices.
     lanes: Vec<DeviceLanes>,
+    /// Lanes of all devices.
+    lane_count: usize,
+    /// The thread that feeds the queue sleeps until little is left.
+    sated: bool,
     stopping: bool,
 }
 
@@ -97,11 +106,13 @@ impl Scheduler {
     pub(crate) fn start(devices: Vec<Box<dyn Device>>) -> std::io::Result<Lanes> {
         let queue = Queue {
             lanes: devices.iter().map(|_| DeviceLanes::default()).collect(),
+            lane_count: devices.iter().map(|device| device.lanes()).sum(),
             ..Queue::default()
         };
         let scheduler = Arc::new(Self {
             metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
             wake: devices.iter().map(|_| Condvar::new()).collect(),
+            hungry: Condvar::new(),
             queue: Mutex::new(queue),
             scratch: Mutex::default(),
             devices,
@@ -159,6 +170,20 @@ impl Scheduler {
         (0..self.devices.len()).find(|&device| job.resizer(device).worth() == 0)
     }
 
+    /// Sleeps for as long as every lane has work and more waits, for [`SATED`] at most. For the thread
+    /// that feeds the queue, before it waits for messages: while lanes are that busy each message would
+    /// interrupt one of them, and could as well be read together with the next.
+    pub(crate) fn rest_while_sated(&self) {
+        let mut queue = self.lock();
+        if queue.is_hungry() {
+            return;
+        }
+        queue.sated = true;
+        let hungry = self.hungry.wait_timeout_while(queue, SATED, |queue| queue.sated);
+        let (mut queue, _) = hungry.unwrap_or_else(PoisonError::into_inner);
+        queue.sated = false;
+    }
+
     /// Takes back the waiting jobs of a client that match.
     pub(crate) fn withdraw(
         &self,
@@ -197,6 +222,10 @@ impl Scheduler {
                 return Some(task);
             }
             if let Some(job) = queue.next() {
+                if queue.sated && queue.is_hungry() {
+                    queue.sated = false;
+                    self.hungry.notify_one();
+                }
                 return Some(self.begin(&mut queue, job, device));
             }
             if queue.stopping {
@@ -287,6 +316,12 @@ impl Started {
 }
 
 impl Queue {
+    /// Whether lanes may soon find nothing to do.
+    fn is_hungry(&self) -> bool {
+        let idle = self.lanes.iter().any(|lanes| lanes.idle > 0);
+        idle || self.stopping || self.waiting <= 2 * self.lane_count
+    }
+
     fn push(&mut self, client: ClientId, jobs: impl ExactSizeIterator<Item = Job>) {
         self.waiting += jobs.len();
         let waiting = self.clients.entry(client).or_default();

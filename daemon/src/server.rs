@@ -111,7 +111,7 @@ impl Server {
         let daemon = Daemon::new(options)?;
         let (sockets, adopted) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
-        let runtime = runtime()?;
+        let runtime = runtime(&daemon.shared.scheduler)?;
         let serve = move || {
             let stop = async {
                 let _ = stopped.await;
@@ -182,7 +182,7 @@ impl Daemon {
         stop: impl Future<Output = io::Result<()>>,
     ) -> Result<(), ServerError> {
         let (_none, adopted) = mpsc::unbounded_channel();
-        runtime()?.block_on(self.serve(Some(listener), adopted, stop))
+        runtime(&self.shared.scheduler)?.block_on(self.serve(Some(listener), adopted, stop))
     }
 
     async fn serve(
@@ -246,10 +246,12 @@ impl Daemon {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, ServerError> {
+fn runtime(scheduler: &Arc<Scheduler>) -> Result<tokio::runtime::Runtime, ServerError> {
+    let scheduler = Arc::clone(scheduler);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(OPENING)
+        .on_thread_park(move || scheduler.rest_while_sated())
         .build()
         .map_err(ServerError::SetUp)
 }

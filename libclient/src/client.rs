@@ -1,9 +1,7 @@
 //! Owns the conversation before frames flow: hello, opening of streams, figures.
 
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
 
 use resized_protocol::VERSION;
 use resized_protocol::message::{Backing, Features, Reply, Request, Stats, StreamSpec};
@@ -12,9 +10,6 @@ use resized_protocol::shm::{self, Region, RingLayout};
 use crate::connection::Connection;
 use crate::slots::Slots;
 use crate::{Endpoint, Error, Stream};
-
-/// A daemon that does not answer a hello for this long is taken for dead.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to a daemon. Clones share it; it closes with the last of them and of their streams.
 #[derive(Clone, Debug)]
@@ -54,13 +49,9 @@ impl Client {
             .ok()
             .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
             .unwrap_or_default();
-        connection.socket().set_read_timeout(Some(HELLO_TIMEOUT))?;
         let hello = Request::Hello { version: VERSION, features, name };
-        let (reply, _) = connection.ask(&hello).map_err(|error| match error {
-            Error::Socket(error) if error.kind() == io::ErrorKind::WouldBlock => Error::Silent,
-            error => error,
-        })?;
-        connection.socket().set_read_timeout(None)?;
+        let (reply, _) = connection.ask(&hello)?;
+        connection.set_welcomed();
         match reply {
             Reply::Welcome { devices, .. } => Ok(Self {
                 connection: Arc::new(connection),

@@ -13,6 +13,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
@@ -25,6 +26,9 @@ use resized_protocol::message::{Backing, Completion, Message, Reply, Request};
 use crate::Error;
 use crate::slots::Slots;
 
+/// Milliseconds after which a daemon that does not answer a hello is taken for dead.
+const HELLO_TIMEOUT: u16 = 10_000;
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: UnixStream,
@@ -32,6 +36,8 @@ pub(crate) struct Connection {
     incoming: Mutex<Incoming>,
     state: Mutex<State>,
     changed: Condvar,
+    /// The daemon has answered the hello: from now on it may take its time.
+    welcomed: AtomicBool,
 }
 
 /// Held while a request is written.
@@ -127,11 +133,13 @@ impl Connection {
             incoming: Mutex::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
+            welcomed: AtomicBool::new(false),
         }
     }
 
-    pub(crate) fn socket(&self) -> &UnixStream {
-        &self.socket
+    /// Waits for answers without limit from now on.
+    pub(crate) fn set_welcomed(&self) {
+        self.welcomed.store(true, Ordering::Relaxed);
     }
 
     /// What has arrived, to look at or change. Call [`wake`](Self::wake) after a change that a
@@ -217,7 +225,7 @@ impl Connection {
         match &state.broken {
             Some(error) => Err(error.clone()),
             None => {
-                drop(self.advance(state, true, MsgFlags::MSG_DONTWAIT));
+                drop(self.advance(state, true, false));
                 Ok(())
             }
         }
@@ -247,23 +255,24 @@ impl Connection {
             if let Some(error) = &state.broken {
                 return Err(error.clone());
             }
-            state = self.advance(state, message, MsgFlags::empty());
+            state = self.advance(state, message, true);
         }
     }
 
-    /// Reads the socket once, for all threads; or sleeps until another thread has, or has changed
-    /// something.
+    /// Reads the socket once, for all threads, if `block` after waiting for something to read; or sleeps
+    /// until another thread has, or has changed something.
     fn advance<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         read: bool,
-        flags: MsgFlags,
+        block: bool,
     ) -> MutexGuard<'a, State> {
         if read && !state.reading {
             state.reading = true;
             drop(state);
             let mut incoming = lock(&self.incoming);
-            let received = self.receive(&mut incoming, flags);
+            let arrived = if block { self.wait_for_bytes() } else { Ok(()) };
+            let received = arrived.and_then(|()| self.receive(&mut incoming));
             state = self.state();
             state.reading = false;
             let noted = incoming.messages.drain(..).try_for_each(|arrived| state.note(arrived));
@@ -281,24 +290,33 @@ impl Connection {
         state
     }
 
-    /// Reads the socket once, waiting for bytes unless the flags say otherwise, and decodes every
-    /// message that is then whole. Those before an error are kept.
-    fn receive(&self, incoming: &mut Incoming, flags: MsgFlags) -> Result<(), Error> {
+    /// Not left to the reading itself: who waits in that is also woken when the daemon has read what we
+    /// sent, once for each frame, for nothing.
+    fn wait_for_bytes(&self) -> Result<(), Error> {
+        let timeout = match self.welcomed.load(Ordering::Relaxed) {
+            true => PollTimeout::NONE,
+            false => HELLO_TIMEOUT.into(),
+        };
+        match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => Err(Error::Silent),
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(io::Error::from(error).into()),
+        }
+    }
+
+    /// Reads what has arrived, if anything, and decodes every message that is then whole. Those before
+    /// an error are kept.
+    fn receive(&self, incoming: &mut Incoming) -> Result<(), Error> {
         let Incoming { inbox, descriptors, messages } = incoming;
         let filled = inbox.fill(|space| {
-            let (read, descriptor) = fdpass::receive(&self.socket, space, flags)?;
+            let (read, descriptor) = fdpass::receive(&self.socket, space, MsgFlags::MSG_DONTWAIT)?;
             descriptors.extend(descriptor);
             Ok::<_, io::Error>(read)
         });
         match filled {
             Ok((0, _)) => return Err(Error::Disconnected),
             Ok(_) => {}
-            Err(error)
-                if error.kind() == io::ErrorKind::WouldBlock
-                    && flags.contains(MsgFlags::MSG_DONTWAIT) =>
-            {
-                return Ok(());
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
         }
         while let Some(message) = inbox.pop()? {
