@@ -64,7 +64,7 @@ impl Gathers {
             blocks.push(blocks[blocks.len() - 1].clone());
         }
         let count = blocks[0].len();
-        let mut one_window = true;
+        let one_window = gather::windows(&blocks) == 1;
         let (mut places, mut tables, mut known) = (Vec::new(), Vec::new(), HashMap::new());
         for block in blocks {
             let table: Vec<Vector> = block.iter().flat_map(vectors).collect();
@@ -74,7 +74,6 @@ impl Gathers {
             });
             places.push(place as u32);
             places.extend(block.iter().map(|gather| gather.base as u32));
-            one_window &= block.iter().all(|gather| gather.base == block[0].base);
         }
         Self { count, one_window, places, tables }
     }
