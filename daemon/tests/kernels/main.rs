@@ -104,8 +104,11 @@ fn edges(seed: u32) -> impl FnMut() -> u8 {
     }
 }
 
-const SIZES: [((u32, u32), (u32, u32)); 8] = [
+const SIZES: [((u32, u32), (u32, u32)); 10] = [
     ((96, 54), (32, 18)),
+    ((96, 45), (20, 9)),
+    // Rows so long that the horizontal pass comes first although 7:1 is much.
+    ((2100, 42), (300, 6)),
     ((48, 37), (17, 13)),
     ((31, 20), (64, 45)),
     ((33, 17), (33, 17)),

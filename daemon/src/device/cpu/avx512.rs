@@ -62,6 +62,8 @@ pub(super) struct Gathers {
     count: usize,
     /// [`NARROW`], [`WIDE`] or [`OWN`].
     window: usize,
+    /// Two blocks span more than one cache line of the source.
+    far: bool,
     /// For each block the place of its table in `tables`, then the start of each gather's window.
     places: Vec<u32>,
     tables: Vec<Vector>,
@@ -80,6 +82,7 @@ impl Gathers {
             1 => WIDE,
             _ => OWN,
         };
+        let far = blocks.len() > 2 && blocks[2][0].base > blocks[0][0].base + 64;
         let (mut places, mut tables, mut known) = (Vec::new(), Vec::new(), HashMap::new());
         for block in blocks {
             let table: Vec<Vector> = block.iter().flat_map(vectors).collect();
@@ -90,7 +93,7 @@ impl Gathers {
             places.push(place as u32);
             places.extend(block.iter().map(|gather| gather.base as u32));
         }
-        Self { count, window, places, tables }
+        Self { count, window, far, places, tables }
     }
 }
 
@@ -220,7 +223,7 @@ unsafe fn across<const COUNT: usize, const WINDOW: usize>(
         let ahead = places[1] as usize + ahead;
         for r in 0..ROWS {
             _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead).cast());
-            if COUNT > 2 {
+            if gathers.far {
                 _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead + 64).cast());
             }
             let (front, back) = (_mm512_srai_epi32::<7>(front[r]), _mm512_srai_epi32::<7>(back[r]));

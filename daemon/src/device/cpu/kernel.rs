@@ -29,8 +29,8 @@ pub(super) trait Kernel: Send + Sync + 'static {
     /// Arranges horizontal taps for the second pass, once a stream.
     fn arrange(&self, taps: Taps) -> Self::Windows;
 
-    /// Arranges horizontal taps for the first pass, once a stream. Their positive weights and their
-    /// negative ones sum to less than [`order::HEADROOM`](super::order::HEADROOM).
+    /// Arranges horizontal taps for the first pass, once a stream. The high bytes of a window's positive
+    /// weights sum to 128 at most, and so do those of its negative ones.
     fn gather(&self, taps: Taps) -> Self::Gathers;
 
     /// Vertical pass, if it comes first: makes `len` words out of as many columns of `weights.len()`

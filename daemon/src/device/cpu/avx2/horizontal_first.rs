@@ -161,7 +161,7 @@ unsafe fn words<const COUNT: usize, const WINDOWS: usize>(
         let [front, back] = starts[g].map(|start| rows[r].add(start as usize).cast());
         _mm256_loadu2_m128i(back, front)
     };
-    // Neither saturates: `order::HEADROOM` for the high bytes, and low ones are within 64. The sums of
+    // Neither saturates: high bytes sum to 128 at most, and low ones are within 64. The sums of
     // high products fit 16 bits for the same reason.
     let products = |taps, upper, lower| {
         let (high, low) = (_mm256_maddubs_epi16(taps, upper), _mm256_maddubs_epi16(taps, lower));
