@@ -8,6 +8,7 @@
 
 use std::arch::x86_64::*;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::avx2::{Avx2, Blocks};
 use super::gather::{self, Gather};
@@ -143,6 +144,7 @@ impl Kernel for Avx512 {
         rows: [*const u8; ROWS],
         ahead: usize,
         gathers: &Gathers,
+        outputs: Range<usize>,
         constant: i32,
         lines: [*mut i16; ROWS],
     ) {
@@ -150,24 +152,26 @@ impl Kernel for Avx512 {
         // gathers are those of the tables.
         unsafe {
             match (gathers.count, gathers.window) {
-                (1, NARROW) => across::<1, NARROW>(rows, ahead, gathers, constant, lines),
-                (1, WIDE) => across::<1, WIDE>(rows, ahead, gathers, constant, lines),
-                (2, NARROW) => across::<2, NARROW>(rows, ahead, gathers, constant, lines),
-                (2, WIDE) => across::<2, WIDE>(rows, ahead, gathers, constant, lines),
-                (2, OWN) => across::<2, OWN>(rows, ahead, gathers, constant, lines),
-                (3, NARROW) => across::<3, NARROW>(rows, ahead, gathers, constant, lines),
-                (3, WIDE) => across::<3, WIDE>(rows, ahead, gathers, constant, lines),
-                (3, OWN) => across::<3, OWN>(rows, ahead, gathers, constant, lines),
-                (4, NARROW) => across::<4, NARROW>(rows, ahead, gathers, constant, lines),
-                (4, WIDE) => across::<4, WIDE>(rows, ahead, gathers, constant, lines),
-                (4, OWN) => across::<4, OWN>(rows, ahead, gathers, constant, lines),
-                (5, NARROW) => across::<5, NARROW>(rows, ahead, gathers, constant, lines),
-                (5, WIDE) => across::<5, WIDE>(rows, ahead, gathers, constant, lines),
-                (5, OWN) => across::<5, OWN>(rows, ahead, gathers, constant, lines),
-                (FEW, NARROW) => across::<FEW, NARROW>(rows, ahead, gathers, constant, lines),
-                (FEW, WIDE) => across::<FEW, WIDE>(rows, ahead, gathers, constant, lines),
-                (FEW, OWN) => across::<FEW, OWN>(rows, ahead, gathers, constant, lines),
-                _ => across::<0, OWN>(rows, ahead, gathers, constant, lines),
+                (1, NARROW) => across::<1, NARROW>(rows, ahead, gathers, outputs, constant, lines),
+                (1, WIDE) => across::<1, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (2, NARROW) => across::<2, NARROW>(rows, ahead, gathers, outputs, constant, lines),
+                (2, WIDE) => across::<2, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (2, OWN) => across::<2, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                (3, NARROW) => across::<3, NARROW>(rows, ahead, gathers, outputs, constant, lines),
+                (3, WIDE) => across::<3, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (3, OWN) => across::<3, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                (4, NARROW) => across::<4, NARROW>(rows, ahead, gathers, outputs, constant, lines),
+                (4, WIDE) => across::<4, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (4, OWN) => across::<4, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                (5, NARROW) => across::<5, NARROW>(rows, ahead, gathers, outputs, constant, lines),
+                (5, WIDE) => across::<5, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (5, OWN) => across::<5, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                (FEW, NARROW) => {
+                    across::<FEW, NARROW>(rows, ahead, gathers, outputs, constant, lines)
+                }
+                (FEW, WIDE) => across::<FEW, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (FEW, OWN) => across::<FEW, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                _ => across::<0, OWN>(rows, ahead, gathers, outputs, constant, lines),
             }
         }
     }
@@ -207,11 +211,14 @@ unsafe fn across<const COUNT: usize, const WINDOW: usize>(
     rows: [*const u8; ROWS],
     ahead: usize,
     gathers: &Gathers,
+    outputs: Range<usize>,
     constant: i32,
     lines: [*mut i16; ROWS],
 ) {
     let per_block = 1 + gathers.count;
-    for (pair, places) in gathers.places.chunks_exact(2 * per_block).enumerate() {
+    let pairs = outputs.start / (2 * BLOCK)..outputs.end.div_ceil(2 * BLOCK);
+    let places = &gathers.places[pairs.start * 2 * per_block..pairs.end * 2 * per_block];
+    for (pair, places) in places.chunks_exact(2 * per_block).enumerate() {
         let (front, back) = places.split_at(per_block);
         // SAFETY: the caller's contract; both are blocks of `gathers`.
         let (front, back) = unsafe {

@@ -6,6 +6,7 @@
 
 use std::arch::x86_64::*;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::device::cpu::gather::{self, Gather};
 use crate::device::cpu::kernel::ROWS;
@@ -83,19 +84,20 @@ pub(super) unsafe fn across(
     rows: [*const u8; ROWS],
     ahead: usize,
     gathers: &Gathers,
+    outputs: Range<usize>,
     constant: i32,
     lines: [*mut i16; ROWS],
 ) {
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
         match (gathers.count, gathers.windows) {
-            (1, 1) => steps::<1, 1>(rows, ahead, gathers, constant, lines),
-            (2, 1) => steps::<2, 1>(rows, ahead, gathers, constant, lines),
-            (2, 2) => steps::<2, 2>(rows, ahead, gathers, constant, lines),
-            (3, 1) => steps::<3, 1>(rows, ahead, gathers, constant, lines),
-            (3, 2) => steps::<3, 2>(rows, ahead, gathers, constant, lines),
-            (3, 3) => steps::<3, 3>(rows, ahead, gathers, constant, lines),
-            _ => steps::<0, 0>(rows, ahead, gathers, constant, lines),
+            (1, 1) => steps::<1, 1>(rows, ahead, gathers, outputs, constant, lines),
+            (2, 1) => steps::<2, 1>(rows, ahead, gathers, outputs, constant, lines),
+            (2, 2) => steps::<2, 2>(rows, ahead, gathers, outputs, constant, lines),
+            (3, 1) => steps::<3, 1>(rows, ahead, gathers, outputs, constant, lines),
+            (3, 2) => steps::<3, 2>(rows, ahead, gathers, outputs, constant, lines),
+            (3, 3) => steps::<3, 3>(rows, ahead, gathers, outputs, constant, lines),
+            _ => steps::<0, 0>(rows, ahead, gathers, outputs, constant, lines),
         }
     }
 }
@@ -107,11 +109,14 @@ unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(
     rows: [*const u8; ROWS],
     ahead: usize,
     gathers: &Gathers,
+    outputs: Range<usize>,
     constant: i32,
     lines: [*mut i16; ROWS],
 ) {
     let half = 2 * gathers.count;
-    for (step, places) in gathers.places.chunks_exact(1 + 2 * half).enumerate() {
+    let steps = outputs.start / STEP..outputs.end.div_ceil(STEP);
+    let places = &gathers.places[steps.start * (1 + 2 * half)..steps.end * (1 + 2 * half)];
+    for (step, places) in places.chunks_exact(1 + 2 * half).enumerate() {
         let (front, back) = places[1..].split_at(half);
         // SAFETY: the place of a step's table, which has `6 * count` vectors.
         let (first, second) = unsafe {
