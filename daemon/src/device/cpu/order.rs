@@ -25,7 +25,7 @@ const MAX_SHRINK: usize = 5;
 const MAX_SHRINK_FAR: usize = 8;
 
 /// Bytes of the first data cache on current cores.
-const FIRST_CACHE: usize = 48 << 10;
+pub(super) const FIRST_CACHE: usize = 48 << 10;
 
 /// Fraction bits of horizontal weights where that pass comes first: weights below 2 then part into two
 /// signed bytes.
