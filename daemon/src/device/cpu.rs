@@ -212,7 +212,7 @@ impl<K: Kernel> CpuResizer<K> {
     }
 
     /// Resizes output rows of a plane, the horizontal pass first: each source row that they need becomes
-    /// a line of words, [`ROWS`] of them at once, and waits there for its last use.
+    /// a line of words, [`ROWS`] of them at once, and waits there for its last use. Strip by strip.
     ///
     /// # Safety
     ///
@@ -232,28 +232,32 @@ impl<K: Kernel> CpuResizer<K> {
         let ahead = ROWS * plan.source.stride;
         let Some(last) = rows.clone().last().map(|row| rolling.row(row).end - 1) else { return };
         let width = plan.destination.extent.width as usize;
-        let mut next = 0;
-        for index in rows {
-            let row = rolling.row(index);
-            next = next.max(row.first);
-            while next < row.end {
-                // Beyond the band's last source row that one is made again.
-                let batch: [usize; ROWS] = std::array::from_fn(|i| (next + i).min(last));
-                // SAFETY: rows up to `last` lie within the plane, each readable up to its stride and
-                // 64 bytes beyond: the next row, or the frame's tail. Lines lie within `words`, whose
-                // alignment is `Scratch`'s.
-                unsafe {
-                    let rows = batch.map(|row| source.add(row * plan.source.stride));
-                    let lines = batch.map(|row| lines.add(rolling.offset(row)));
-                    self.kernel.across(rows, ahead, &passes.gathers, passes.constant, lines);
+        for start in (0..width).step_by(passes.strip) {
+            let outputs = start..(start + passes.strip).min(width);
+            let mut next = 0;
+            for index in rows.clone() {
+                let row = rolling.row(index);
+                next = next.max(row.first);
+                while next < row.end {
+                    // Beyond the band's last source row that one is made again.
+                    let batch: [usize; ROWS] = std::array::from_fn(|i| (next + i).min(last));
+                    let (gathers, outputs) = (&passes.gathers, outputs.clone());
+                    // SAFETY: rows up to `last` lie within the plane, each readable up to its stride
+                    // and 64 bytes beyond: the next row, or the frame's tail. Lines lie within `words`,
+                    // whose alignment is `Scratch`'s.
+                    unsafe {
+                        let rows = batch.map(|row| source.add(row * plan.source.stride));
+                        let lines = batch.map(|row| lines.add(rolling.offset(row)));
+                        self.kernel.across(rows, ahead, gathers, outputs, passes.constant, lines);
+                    }
+                    next += ROWS;
                 }
-                next += ROWS;
-            }
-            // SAFETY: every tap's line has been made by now; the output row is writable up to its
-            // stride, a multiple of 64.
-            unsafe {
-                let target = target.add(index * plan.destination.stride);
-                self.kernel.down(lines, row, passes.fraction_bits, width, target);
+                // SAFETY: every tap's line has been made by now; the output row is writable up to its
+                // stride, a multiple of 64, and strips end on such multiples or with the row.
+                unsafe {
+                    let target = target.add(index * plan.destination.stride + start);
+                    self.kernel.down(lines, row, passes.fraction_bits, outputs.len(), target);
+                }
             }
         }
     }

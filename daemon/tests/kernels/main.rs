@@ -104,8 +104,9 @@ fn edges(seed: u32) -> impl FnMut() -> u8 {
     }
 }
 
-const SIZES: [((u32, u32), (u32, u32)); 8] = [
+const SIZES: [((u32, u32), (u32, u32)); 9] = [
     ((96, 54), (32, 18)),
+    ((96, 45), (20, 9)),
     ((48, 37), (17, 13)),
     ((31, 20), (64, 45)),
     ((33, 17), (33, 17)),
@@ -149,6 +150,16 @@ fn no_sample_is_further_than_one_from_exact() {
             }
         }
     }
+}
+
+/// Rows so long that the horizontal pass comes first although 7:1 is much, with some forty taps.
+#[test]
+fn long_rows_are_exact_and_alike_too() {
+    let spec = spec(PixelFormat::Gray8, Filter::Lanczos3, (2100, 28), (300, 4));
+    let mut ring = Ring::new(spec);
+    let error = error(&mut ring, noise(1)).max(error(&mut ring, edges(1)));
+    assert!(error < 0.75, "{error}");
+    assert_levels_agree(spec, 1);
 }
 
 #[test]
@@ -271,6 +282,9 @@ fn every_level_gives_the_same_bits_at_the_extremes() {
             ((1, 16_384), (1, 1)),
             ((3, 1), (3, 1000)),
             ((1, 1), (1, 1)),
+            ((700, 9), (2100, 13)),
+            // Wide enough for strips.
+            ((6000, 40), (3000, 20)),
         ] {
             for format in [PixelFormat::Gray8, PixelFormat::Nv12] {
                 assert_levels_agree(spec(format, filter, from, to), 3);

@@ -6,6 +6,7 @@
 mod horizontal_first;
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use self::horizontal_first::Gathers;
 use super::interleave;
@@ -119,11 +120,12 @@ impl Kernel for Avx2 {
         rows: [*const u8; ROWS],
         ahead: usize,
         gathers: &Gathers,
+        outputs: Range<usize>,
         constant: i32,
         lines: [*mut i16; ROWS],
     ) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { horizontal_first::across(rows, ahead, gathers, constant, lines) }
+        unsafe { horizontal_first::across(rows, ahead, gathers, outputs, constant, lines) }
     }
 
     unsafe fn down(

@@ -8,6 +8,7 @@
 
 use std::arch::x86_64::*;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::avx2::{Avx2, Blocks};
 use super::gather::{self, Gather};
@@ -20,6 +21,16 @@ const BLOCK: usize = 16;
 
 /// Gathers of a block up to which they stay in registers between the two halves of the weights.
 const FEW: usize = 6;
+
+/// All gathers of a block are from the first 32 bytes of the same window: such loads cross the border of
+/// a cache line half as often.
+const NARROW: usize = 32;
+
+/// All gathers of a block are from the same window.
+const WIDE: usize = 64;
+
+/// Each gather of a block has a window of its own.
+const OWN: usize = 0;
 
 /// Proof that this CPU has AVX-512 with BW, VL, VBMI, VBMI2 and VNNI (Ice Lake, Zen 4 and later).
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +61,10 @@ struct Vector([u8; 64]);
 /// output, and the high and the low bytes of their weights. Most blocks share theirs with others.
 pub(super) struct Gathers {
     count: usize,
-    /// All gathers of a block are from the same window.
-    one_window: bool,
+    /// [`NARROW`], [`WIDE`] or [`OWN`].
+    window: usize,
+    /// Two blocks span more than one cache line of the source.
+    far: bool,
     /// For each block the place of its table in `tables`, then the start of each gather's window.
     places: Vec<u32>,
     tables: Vec<Vector>,
@@ -64,7 +77,13 @@ impl Gathers {
             blocks.push(blocks[blocks.len() - 1].clone());
         }
         let count = blocks[0].len();
-        let mut one_window = true;
+        let picks = blocks.iter().flatten().flat_map(|gather| gather.picks.iter().flatten());
+        let window = match gather::windows(&blocks) {
+            1 if picks.clone().all(|pick| usize::from(pick.index) < NARROW) => NARROW,
+            1 => WIDE,
+            _ => OWN,
+        };
+        let far = blocks.len() > 2 && blocks[2][0].base > blocks[0][0].base + 64;
         let (mut places, mut tables, mut known) = (Vec::new(), Vec::new(), HashMap::new());
         for block in blocks {
             let table: Vec<Vector> = block.iter().flat_map(vectors).collect();
@@ -74,9 +93,8 @@ impl Gathers {
             });
             places.push(place as u32);
             places.extend(block.iter().map(|gather| gather.base as u32));
-            one_window &= block.iter().all(|gather| gather.base == block[0].base);
         }
-        Self { count, one_window, places, tables }
+        Self { count, window, far, places, tables }
     }
 }
 
@@ -126,25 +144,34 @@ impl Kernel for Avx512 {
         rows: [*const u8; ROWS],
         ahead: usize,
         gathers: &Gathers,
+        outputs: Range<usize>,
         constant: i32,
         lines: [*mut i16; ROWS],
     ) {
         // SAFETY: `self` proves the features; the rest is this method's contract. The numbers of
         // gathers are those of the tables.
         unsafe {
-            match (gathers.count, gathers.one_window) {
-                (1, _) => across::<1, true>(rows, ahead, gathers, constant, lines),
-                (2, true) => across::<2, true>(rows, ahead, gathers, constant, lines),
-                (3, true) => across::<3, true>(rows, ahead, gathers, constant, lines),
-                (4, true) => across::<4, true>(rows, ahead, gathers, constant, lines),
-                (5, true) => across::<5, true>(rows, ahead, gathers, constant, lines),
-                (FEW, true) => across::<FEW, true>(rows, ahead, gathers, constant, lines),
-                (2, false) => across::<2, false>(rows, ahead, gathers, constant, lines),
-                (3, false) => across::<3, false>(rows, ahead, gathers, constant, lines),
-                (4, false) => across::<4, false>(rows, ahead, gathers, constant, lines),
-                (5, false) => across::<5, false>(rows, ahead, gathers, constant, lines),
-                (FEW, false) => across::<FEW, false>(rows, ahead, gathers, constant, lines),
-                _ => across::<0, false>(rows, ahead, gathers, constant, lines),
+            match (gathers.count, gathers.window) {
+                (1, NARROW) => across::<1, NARROW>(rows, ahead, gathers, outputs, constant, lines),
+                (1, WIDE) => across::<1, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (2, NARROW) => across::<2, NARROW>(rows, ahead, gathers, outputs, constant, lines),
+                (2, WIDE) => across::<2, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (2, OWN) => across::<2, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                (3, NARROW) => across::<3, NARROW>(rows, ahead, gathers, outputs, constant, lines),
+                (3, WIDE) => across::<3, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (3, OWN) => across::<3, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                (4, NARROW) => across::<4, NARROW>(rows, ahead, gathers, outputs, constant, lines),
+                (4, WIDE) => across::<4, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (4, OWN) => across::<4, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                (5, NARROW) => across::<5, NARROW>(rows, ahead, gathers, outputs, constant, lines),
+                (5, WIDE) => across::<5, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (5, OWN) => across::<5, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                (FEW, NARROW) => {
+                    across::<FEW, NARROW>(rows, ahead, gathers, outputs, constant, lines)
+                }
+                (FEW, WIDE) => across::<FEW, WIDE>(rows, ahead, gathers, outputs, constant, lines),
+                (FEW, OWN) => across::<FEW, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                _ => across::<0, OWN>(rows, ahead, gathers, outputs, constant, lines),
             }
         }
     }
@@ -180,27 +207,30 @@ impl Kernel for Avx512 {
 
 /// Two blocks at a time. `COUNT` is the number of gathers, or 0 for any.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn across<const COUNT: usize, const ONE_WINDOW: bool>(
+unsafe fn across<const COUNT: usize, const WINDOW: usize>(
     rows: [*const u8; ROWS],
     ahead: usize,
     gathers: &Gathers,
+    outputs: Range<usize>,
     constant: i32,
     lines: [*mut i16; ROWS],
 ) {
     let per_block = 1 + gathers.count;
-    for (pair, places) in gathers.places.chunks_exact(2 * per_block).enumerate() {
+    let pairs = outputs.start / (2 * BLOCK)..outputs.end.div_ceil(2 * BLOCK);
+    let places = &gathers.places[pairs.start * 2 * per_block..pairs.end * 2 * per_block];
+    for (pair, places) in places.chunks_exact(2 * per_block).enumerate() {
         let (front, back) = places.split_at(per_block);
         // SAFETY: the caller's contract; both are blocks of `gathers`.
         let (front, back) = unsafe {
             (
-                sums::<COUNT, ONE_WINDOW>(rows, gathers, front, constant),
-                sums::<COUNT, ONE_WINDOW>(rows, gathers, back, constant),
+                sums::<COUNT, WINDOW>(rows, gathers, front, constant),
+                sums::<COUNT, WINDOW>(rows, gathers, back, constant),
             )
         };
         let ahead = places[1] as usize + ahead;
         for r in 0..ROWS {
             _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead).cast());
-            if COUNT > 1 {
+            if gathers.far {
                 _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead + 64).cast());
             }
             let (front, back) = (_mm512_srai_epi32::<7>(front[r]), _mm512_srai_epi32::<7>(back[r]));
@@ -222,7 +252,7 @@ unsafe fn across<const COUNT: usize, const ONE_WINDOW: bool>(
 /// `COUNT` is 0. Each row must be readable for 64 bytes from each of these starts.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 #[inline]
-unsafe fn sums<const COUNT: usize, const ONE_WINDOW: bool>(
+unsafe fn sums<const COUNT: usize, const WINDOW: usize>(
     rows: [*const u8; ROWS],
     gathers: &Gathers,
     block: &[u32],
@@ -237,7 +267,11 @@ unsafe fn sums<const COUNT: usize, const ONE_WINDOW: bool>(
     let vector = |i: usize| unsafe { _mm512_load_si512(table.add(i).cast()) };
     // SAFETY: rows are readable for 64 bytes from the start of each window.
     let window = |r: usize, g: usize| unsafe {
-        _mm512_loadu_si512(rows[r].add(block[1 + g] as usize).cast())
+        let start = rows[r].add(block[1 + g] as usize);
+        match WINDOW {
+            NARROW => _mm512_castsi256_si512(_mm256_loadu_si256(start.cast())),
+            _ => _mm512_loadu_si512(start.cast()),
+        }
     };
     let mut high = [high_start; ROWS];
     if COUNT == 0 {
@@ -261,7 +295,7 @@ unsafe fn sums<const COUNT: usize, const ONE_WINDOW: bool>(
     for (g, taps) in taps.iter_mut().enumerate() {
         let (index, upper) = (vector(3 * g), vector(3 * g + 1));
         for r in 0..ROWS {
-            if g == 0 || !ONE_WINDOW {
+            if g == 0 || WINDOW == OWN {
                 windows[r] = window(r, g);
             }
             taps[r] = _mm512_permutexvar_epi8(index, windows[r]);

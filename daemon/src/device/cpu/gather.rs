@@ -46,7 +46,7 @@ pub(super) fn blocks(taps: &Taps, outputs: usize, reach: usize) -> Vec<Vec<Gathe
         .collect();
     let longest = blocks.iter().map(Vec::len).max().unwrap_or(0);
     for gathers in &mut blocks {
-        let base = gathers[0].base;
+        let base = gathers[gathers.len() - 1].base;
         let nothing = Gather { base, picks: vec![Default::default(); outputs] };
         gathers.resize(longest, nothing);
     }
@@ -63,16 +63,17 @@ fn used(taps: &Taps, index: usize) -> Vec<(usize, i16)> {
     weights.filter(|&(_, &weight)| weight != 0).map(|(i, &w)| (window.start + i, w)).collect()
 }
 
-/// The gathers of one block. From one window, if all taps lie in one; else the windows move on with
-/// the first tap that is left.
+/// The gathers of one block. A window is used again if all taps that are left lie in it; else the next
+/// one starts at the first of them.
 fn block(mut left: Vec<Vec<(usize, i16)>>, reach: usize) -> Vec<Gather> {
-    let mut gathers = Vec::new();
-    let first =
-        |left: &[Vec<_>]| left.iter().flatten().map(|&(sample, _): &(usize, i16)| sample).min();
-    let last = left.iter().flatten().map(|&(sample, _)| sample).max().unwrap_or(0);
-    let start = first(&left).unwrap_or(0);
-    while let Some(next) = first(&left) {
-        let base = if last < start + reach { start } else { next };
+    let samples = |left: &[Vec<(usize, i16)>]| {
+        let samples = left.iter().flatten().map(|&(sample, _)| sample);
+        samples.clone().min().zip(samples.max())
+    };
+    let mut gathers: Vec<Gather> = Vec::new();
+    while let Some((first, last)) = samples(&left) {
+        let again = gathers.last().map(|gather| gather.base);
+        let base = again.filter(|base| (*base..base + reach).contains(&last)).unwrap_or(first);
         let pick = |taps: &mut Vec<(usize, i16)>| {
             let within = taps.iter().take_while(|&&(sample, _)| sample < base + reach).count();
             let mut picks = [Pick::default(); TAPS];
@@ -84,6 +85,15 @@ fn block(mut left: Vec<Vec<(usize, i16)>>, reach: usize) -> Vec<Gather> {
         gathers.push(Gather { base, picks: left.iter_mut().map(pick).collect() });
     }
     gathers
+}
+
+/// How many gathers, from the first on, have windows of their own: the rest use the last of these.
+pub(super) fn windows(blocks: &[Vec<Gather>]) -> usize {
+    let moves = |gathers: &Vec<Gather>| {
+        let bases = gathers.windows(2).map(|two| two[0].base != two[1].base);
+        bases.enumerate().filter(|&(_, moved)| moved).map(|(i, _)| i + 2).next_back().unwrap_or(1)
+    };
+    blocks.iter().map(moves).max().unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -118,6 +128,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn windows_are_used_again() {
+        let count = |filter, source, destination| {
+            let taps = Taps::new(filter, &Axis::full(source, destination), 0.5);
+            windows(&blocks(&taps, 4, 16))
+        };
+        assert_eq!(count(Filter::Bicubic, 1280, 640), 1);
+        assert_eq!(count(Filter::Bicubic, 1920, 640), 2);
+        assert_eq!(count(Filter::Lanczos3, 1280, 640), 2);
     }
 
     #[test]

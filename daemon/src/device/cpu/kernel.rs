@@ -5,6 +5,8 @@
 //! of a line, it may do so up to the next multiple of [`LINE`] samples, or of [`WIDE_LINE`] where that
 //! is said.
 
+use std::ops::Range;
+
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -29,8 +31,8 @@ pub(super) trait Kernel: Send + Sync + 'static {
     /// Arranges horizontal taps for the second pass, once a stream.
     fn arrange(&self, taps: Taps) -> Self::Windows;
 
-    /// Arranges horizontal taps for the first pass, once a stream. Their positive weights and their
-    /// negative ones sum to less than [`order::HEADROOM`](super::order::HEADROOM).
+    /// Arranges horizontal taps for the first pass, once a stream. The high bytes of a window's positive
+    /// weights sum to 128 at most, and so do those of its negative ones.
     fn gather(&self, taps: Taps) -> Self::Gathers;
 
     /// Vertical pass, if it comes first: makes `len` words out of as many columns of `weights.len()`
@@ -65,20 +67,21 @@ pub(super) trait Kernel: Send + Sync + 'static {
     );
 
     /// Horizontal pass, if it comes first: makes a line of words out of each source row, one for each
-    /// window; `constant` is bias and rounding, with 13 fraction bits. In what order a line holds its
+    /// window of `outputs`, whose start is a multiple of [`WIDE_LINE`]; `constant` is bias and rounding, with 13 fraction bits. In what order a line holds its
     /// words is the kernel's own affair. Rows, with their lines, may be the same. `ahead` bytes behind
     /// each row lies what will be read next: worth fetching, if it is memory at all.
     ///
     /// # Safety
     ///
     /// Each row must be readable for [`WIDE_LINE`] bytes from any of its samples. Each line must be
-    /// aligned to [`WIDE_LINE`] bytes and writable for a word for each window, rounded up to a multiple
+    /// aligned to [`WIDE_LINE`] bytes and writable for a word for each output, rounded up to a multiple
     /// of [`WIDE_LINE`].
     unsafe fn across(
         &self,
         rows: [*const u8; ROWS],
         ahead: usize,
         gathers: &Self::Gathers,
+        outputs: Range<usize>,
         constant: i32,
         lines: [*mut i16; ROWS],
     );

@@ -7,28 +7,29 @@
 //! the passes is as wide as the destination and stays in the first cache. It can be done where
 //!
 //! - a sample's neighbours lie beside it: one channel;
-//! - its vectors gather enough: up to [`MAX_SHRINK`] source samples for each destination sample;
+//! - its vectors gather enough: up to [`MAX_SHRINK`] source samples for each destination sample, more
+//!   where rows are long;
 //! - its 16-bit arithmetic is exact enough: see [`reach`] and [`fraction_bits`].
 
 use resized_protocol::message::Filter;
 
 use crate::filter::{Axes, ONE, Taps, Tone};
 
-/// Source samples for each destination sample up to which the horizontal pass may come first: a block
-/// of 16 outputs, 4 taps of each, spans 15 x 4 + 4 source samples, one 64-byte vector.
-const MAX_SHRINK: usize = 4;
+/// Source samples for each destination sample up to which the horizontal pass comes first. Up to 4:1 the
+/// 16 outputs of a block take four taps each from one 64-byte vector; beyond, gathers go half empty, and
+/// that costs AVX2 what the order gains from 6:1 on (measured).
+const MAX_SHRINK: usize = 5;
+
+/// The same where the rows of a vertical window, source rows, outgrow [`FIRST_CACHE`]: the vertical pass,
+/// if it came first, would fetch each of them from afar for each output row.
+const MAX_SHRINK_FAR: usize = 8;
+
+/// Bytes of the first data cache on current cores.
+pub(super) const FIRST_CACHE: usize = 48 << 10;
 
 /// Fraction bits of horizontal weights where that pass comes first: weights below 2 then part into two
 /// signed bytes.
 pub(super) const ACROSS_BITS: u32 = 13;
-
-/// What the positive weights of such a window must sum to less than, and the negative ones too: 1.75. So
-/// the sum of samples times the high bytes of their weights fits 16 bits, although rounding adds up to
-/// half a step of 1/64 for each of up to [`MAX_TAPS`].
-pub(super) const HEADROOM: i32 = 7 << (ACROSS_BITS - 2);
-
-/// Horizontal taps up to which that pass may come first.
-const MAX_TAPS: usize = 32;
 
 /// Fraction bits of a word between the passes.
 pub(super) const WORD_BITS: u32 = 6;
@@ -59,7 +60,9 @@ pub(super) enum Order {
 pub(super) fn order(filter: Filter, axes: &Axes, tone: &Tone, channels: usize) -> Order {
     let vertical = Taps::new(filter, &axes.vertical, 1.0);
     let shrink = axes.horizontal.source().div_ceil(axes.horizontal.destination()) as usize;
-    if channels == 1 && shrink <= MAX_SHRINK {
+    let window = vertical.count() * axes.horizontal.source() as usize;
+    let most = if window > FIRST_CACHE { MAX_SHRINK_FAR } else { MAX_SHRINK };
+    if channels == 1 && shrink <= most {
         let horizontal = Taps::new(filter, &axes.horizontal, tone.gain / 2.0);
         let reach = reach(&horizontal, tone);
         let bits =
@@ -75,14 +78,17 @@ pub(super) fn order(filter: Filter, axes: &Axes, tone: &Tone, channels: usize) -
     Order::VerticalFirst { vertical, horizontal }
 }
 
-/// How far from zero a word can be, in steps of samples; if its window's weights leave [`HEADROOM`].
+/// How far from zero a word can be, in steps of samples; if products of samples with the high bytes of
+/// the weights, in steps of 1/64, fit 16 bits however they are added.
 fn reach(horizontal: &Taps, tone: &Tone) -> Option<f64> {
     let across = Extremes::of(horizontal);
-    let fits = across.positive < HEADROOM && across.negative < HEADROOM;
+    // Rounding to high bytes may add half a step for each tap. Two is 128 steps, and 255 x 128 fits.
+    let rounding = horizontal.count() as i32 * (1 << (ACROSS_BITS - 7));
+    let fits = across.positive.max(across.negative) + rounding <= 2 << ACROSS_BITS;
     let unit = f64::from(1 << ACROSS_BITS);
     let brightest = 255.0 * f64::from(across.positive) / unit + tone.bias - 128.0;
     let darkest = 255.0 * f64::from(across.negative) / unit - tone.bias + 128.0;
-    (fits && horizontal.count() <= MAX_TAPS).then_some(brightest.max(darkest) + 1.0)
+    fits.then_some(brightest.max(darkest) + 1.0)
 }
 
 /// The most fraction bits that the 16-bit sums of a second, vertical pass have room for, if they are
@@ -164,6 +170,8 @@ mod tests {
     #[test]
     fn large_ratios_and_interleaved_channels_are_vertical_first() {
         assert_eq!(first(Filter::Bicubic, (1920, 300), (1080, 360)), None);
+        assert_eq!(first(Filter::Bicubic, (1920, 320), (1080, 180)), None);
+        assert!(first(Filter::Bicubic, (3840, 640), (2160, 360)).is_some());
         assert_eq!(first(Filter::Lanczos3, (1920, 640), (1080, 10)), None);
         let axes = Axes { horizontal: Axis::full(9, 3), vertical: Axis::full(9, 3) };
         let tone = Tone::new(Component::Chroma, Range::Full, Range::Full);

@@ -10,13 +10,17 @@ use resized_protocol::frame::{Component, Plane};
 use resized_protocol::message::StreamSpec;
 use resized_protocol::shm::RingLayout;
 
-use super::kernel::{Kernel, LINE};
-use super::order::{self, ACROSS_BITS, Order, WORD_BITS};
+use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
+use super::order::{self, ACROSS_BITS, FIRST_CACHE, Order, WORD_BITS};
 use super::rolling::Rolling;
 use crate::filter::{Axes, Taps, Tone};
 
 /// Fraction bits of a horizontal sum in the second pass: 6 of the word, 14 of the weight.
 const FRACTION_BITS: u32 = 20;
+
+/// The most outputs of a strip, into which a plane that shrinks is cut if its lines and the source rows they
+/// come from outgrow the first cache: 4K becomes 1080p 5 to 12 % faster. Enlarging gains nothing.
+const STRIP: usize = 1024;
 
 /// How one plane is resized.
 pub(super) struct PlanePlan<K: Kernel> {
@@ -42,6 +46,9 @@ pub(super) struct ChannelPlan<K: Kernel> {
 /// Both passes, where the horizontal one is first. Shared by both chroma planes.
 pub(super) struct AcrossDown<K: Kernel> {
     pub(super) gathers: K::Gathers,
+    /// Outputs that are made together, from the first row of a band to the last: a multiple of
+    /// [`WIDE_LINE`], or a whole row.
+    pub(super) strip: usize,
     /// Bias, rounding, and the step from 0..=255 to a centre of zero.
     pub(super) constant: i32,
     pub(super) rolling: Rolling,
@@ -88,10 +95,20 @@ fn passes<K: Kernel>(
     let gain = tone(components[0]);
     match order::order(spec.filter, &axes, &gain, components.len()) {
         Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold } => {
+            let source = axes.horizontal.source() as usize;
+            let whole = Rolling::new(&vertical, width, fold);
+            let near = size_of::<i16>() * whole.words() + ROWS * source <= FIRST_CACHE;
+            let (strip, rolling) = if near || source < width {
+                (width, whole)
+            } else {
+                let strip = width.div_ceil(width.div_ceil(STRIP)).next_multiple_of(WIDE_LINE);
+                (strip, Rolling::new(&vertical, strip, fold))
+            };
             Passes::HorizontalFirst(Arc::new(AcrossDown {
                 gathers: kernel.gather(horizontal),
                 constant: centred_constant(gain.bias),
-                rolling: Rolling::new(&vertical, width, fold),
+                rolling,
+                strip,
                 fraction_bits,
             }))
         }

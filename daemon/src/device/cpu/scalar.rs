@@ -2,6 +2,8 @@
 //! other level must give the same bits.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use super::interleave;
 use super::kernel::{Kernel, ROWS};
 use super::rolling::RowTaps;
@@ -59,19 +61,20 @@ impl Kernel for Scalar {
         rows: [*const u8; ROWS],
         _ahead: usize,
         taps: &Taps,
+        outputs: Range<usize>,
         constant: i32,
         lines: [*mut i16; ROWS],
     ) {
         for (row, line) in rows.into_iter().zip(lines) {
-            for x in 0..taps.destination() {
-                let window = taps.window(x);
+            for (x, output) in outputs.clone().enumerate() {
+                let window = taps.window(output);
                 let mut sum = constant;
                 for (i, &weight) in window.weights.iter().enumerate() {
                     // SAFETY: windows lie within the row, which the caller vouches for.
                     let sample = unsafe { row.add(window.start + i).read() };
                     sum += i32::from(weight) * i32::from(sample);
                 }
-                // SAFETY: the caller vouches for a word for each window.
+                // SAFETY: the caller vouches for a word for each output.
                 unsafe { line.add(x).write((sum >> 7) as i16) };
             }
         }

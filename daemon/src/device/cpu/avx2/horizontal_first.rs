@@ -6,6 +6,7 @@
 
 use std::arch::x86_64::*;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::device::cpu::gather::{self, Gather};
 use crate::device::cpu::kernel::ROWS;
@@ -30,6 +31,8 @@ struct Vector([u8; 32]);
 /// lie, four for each output, and the high and the low bytes of their weights. Most steps share theirs.
 pub(in crate::device::cpu) struct Gathers {
     count: usize,
+    /// Gathers with windows of their own, the first ones: the rest use the last of these.
+    windows: usize,
     /// For each step the place of its table in `tables`, then for both registers the start of each
     /// gather's two windows.
     places: Vec<u32>,
@@ -42,6 +45,7 @@ impl Gathers {
         let count = blocks[0].len();
         let last = blocks[blocks.len() - 1].clone();
         blocks.resize(blocks.len().next_multiple_of(4), last);
+        let windows = gather::windows(&blocks);
         let (steps, _) = blocks.as_chunks::<4>();
         let (mut places, mut tables, mut known) = (Vec::new(), Vec::new(), HashMap::new());
         for [a, b, c, d] in steps {
@@ -54,7 +58,7 @@ impl Gathers {
             places.push(place as u32);
             places.extend(gathers().flat_map(|(low, high)| [low.base as u32, high.base as u32]));
         }
-        Self { count, places, tables }
+        Self { count, windows, places, tables }
     }
 }
 
@@ -80,11 +84,39 @@ pub(super) unsafe fn across(
     rows: [*const u8; ROWS],
     ahead: usize,
     gathers: &Gathers,
+    outputs: Range<usize>,
+    constant: i32,
+    lines: [*mut i16; ROWS],
+) {
+    // SAFETY: the same contract; the numbers of gathers are those of the tables.
+    unsafe {
+        match (gathers.count, gathers.windows) {
+            (1, 1) => steps::<1, 1>(rows, ahead, gathers, outputs, constant, lines),
+            (2, 1) => steps::<2, 1>(rows, ahead, gathers, outputs, constant, lines),
+            (2, 2) => steps::<2, 2>(rows, ahead, gathers, outputs, constant, lines),
+            (3, 1) => steps::<3, 1>(rows, ahead, gathers, outputs, constant, lines),
+            (3, 2) => steps::<3, 2>(rows, ahead, gathers, outputs, constant, lines),
+            (3, 3) => steps::<3, 3>(rows, ahead, gathers, outputs, constant, lines),
+            _ => steps::<0, 0>(rows, ahead, gathers, outputs, constant, lines),
+        }
+    }
+}
+
+/// [`across`] in steps of 16 outputs. `COUNT` is the number of gathers, `WINDOWS` of those with
+/// windows of their own; or both are 0, for any.
+#[target_feature(enable = "avx2")]
+unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(
+    rows: [*const u8; ROWS],
+    ahead: usize,
+    gathers: &Gathers,
+    outputs: Range<usize>,
     constant: i32,
     lines: [*mut i16; ROWS],
 ) {
     let half = 2 * gathers.count;
-    for (step, places) in gathers.places.chunks_exact(1 + 2 * half).enumerate() {
+    let steps = outputs.start / STEP..outputs.end.div_ceil(STEP);
+    let places = &gathers.places[steps.start * (1 + 2 * half)..steps.end * (1 + 2 * half)];
+    for (step, places) in places.chunks_exact(1 + 2 * half).enumerate() {
         let (front, back) = places[1..].split_at(half);
         // SAFETY: the place of a step's table, which has `6 * count` vectors.
         let (first, second) = unsafe {
@@ -92,8 +124,12 @@ pub(super) unsafe fn across(
             (table, table.add(3 * gathers.count))
         };
         // SAFETY: the caller's contract; windows start on samples of the rows.
-        let (front, back) =
-            unsafe { (words(rows, first, front, constant), words(rows, second, back, constant)) };
+        let (front, back) = unsafe {
+            (
+                words::<COUNT, WINDOWS>(rows, first, front, constant),
+                words::<COUNT, WINDOWS>(rows, second, back, constant),
+            )
+        };
         let ahead = places[1] as usize + ahead;
         for r in 0..ROWS {
             _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead).cast());
@@ -115,31 +151,51 @@ pub(super) unsafe fn across(
 /// each of them.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn words(
+unsafe fn words<const COUNT: usize, const WINDOWS: usize>(
     rows: [*const u8; ROWS],
     table: *const Vector,
     starts: &[u32],
     constant: i32,
 ) -> [__m256i; ROWS] {
     let ones = _mm256_set1_epi16(1);
+    // SAFETY: the caller's contract.
+    let vector = |i: usize| unsafe { _mm256_load_si256(table.add(i).cast()) };
+    let (starts, _) = starts.as_chunks::<2>();
+    // SAFETY: the caller's contract.
+    let windows = |r: usize, g: usize| unsafe {
+        let [front, back] = starts[g].map(|start| rows[r].add(start as usize).cast());
+        _mm256_loadu2_m128i(back, front)
+    };
+    // Neither saturates: high bytes sum to 128 at most, and low ones are within 64. The sums of
+    // high products fit 16 bits for the same reason.
+    let products = |taps, upper, lower| {
+        let (high, low) = (_mm256_maddubs_epi16(taps, upper), _mm256_maddubs_epi16(taps, lower));
+        (high, _mm256_madd_epi16(low, ones))
+    };
     let mut high = [_mm256_setzero_si256(); ROWS];
     let mut low = [_mm256_set1_epi32(constant); ROWS];
-    let (starts, _) = starts.as_chunks::<2>();
-    for (g, starts) in starts.iter().enumerate() {
-        let [front, back] = starts.map(|start| start as usize);
-        // SAFETY: the caller's contract.
-        let [index, upper, lower] =
-            [0, 1, 2].map(|i| unsafe { _mm256_load_si256(table.add(3 * g + i).cast()) });
+    if COUNT == 0 {
+        for g in 0..starts.len() {
+            let (index, upper, lower) = (vector(3 * g), vector(3 * g + 1), vector(3 * g + 2));
+            for r in 0..ROWS {
+                let taps = _mm256_shuffle_epi8(windows(r, g), index);
+                let (upper, lower) = products(taps, upper, lower);
+                high[r] = _mm256_add_epi16(high[r], upper);
+                low[r] = _mm256_add_epi32(low[r], lower);
+            }
+        }
+    } else {
         for r in 0..ROWS {
-            // SAFETY: the caller's contract.
-            let windows =
-                unsafe { _mm256_loadu2_m128i(rows[r].add(back).cast(), rows[r].add(front).cast()) };
-            let taps = _mm256_shuffle_epi8(windows, index);
-            // Neither saturates: `order::HEADROOM` for the high bytes, and low ones are within 64. The
-            // sums of high products fit 16 bits for the same reason.
-            high[r] = _mm256_add_epi16(high[r], _mm256_maddubs_epi16(taps, upper));
-            let products = _mm256_madd_epi16(_mm256_maddubs_epi16(taps, lower), ones);
-            low[r] = _mm256_add_epi32(low[r], products);
+            let mut window = windows(r, 0);
+            for g in 0..COUNT {
+                if g > 0 && g < WINDOWS {
+                    window = windows(r, g);
+                }
+                let taps = _mm256_shuffle_epi8(window, vector(3 * g));
+                let (upper, lower) = products(taps, vector(3 * g + 1), vector(3 * g + 2));
+                high[r] = if g == 0 { upper } else { _mm256_add_epi16(high[r], upper) };
+                low[r] = _mm256_add_epi32(low[r], lower);
+            }
         }
     }
     for r in 0..ROWS {
