@@ -139,7 +139,8 @@ fn allocate(ring: &RingLayout, named: bool) -> Result<(Region, Invitation), Regi
 pub(crate) trait Sink: Send + Sync {
     /// The slot is the client's again. Called once for each job that is not withdrawn, on the thread
     /// that finished it; must not block.
-    fn completed(&self, completion: Completion);
+    /// `pressed`: every lane has work and more waits, so nobody loses by waiting for the next one.
+    fn completed(&self, completion: Completion, pressed: bool);
 }
 
 /// A submitted frame.
@@ -191,9 +192,9 @@ impl Job {
     }
 
     /// Gives the slot back to the client.
-    pub(crate) fn complete(&self, completion: Completion) {
+    pub(crate) fn complete(&self, completion: Completion, pressed: bool) {
         // First: the client may submit the slot again before `completed` returns.
         self.stream.give_back(self.slot);
-        self.sink.completed(completion);
+        self.sink.completed(completion, pressed);
     }
 }

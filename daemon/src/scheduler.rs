@@ -26,7 +26,7 @@ use crate::metrics::{DeviceMetrics, nanoseconds};
 const QUANTUM: u64 = 1 << 20;
 
 /// How long messages may lie unread while every lane has work for longer.
-const SATED: Duration = Duration::from_micros(200);
+const SATED: Duration = Duration::from_micros(500);
 
 /// Identifies a client in the queue; never used again in the life of a daemon.
 pub(crate) type ClientId = u64;
@@ -291,14 +291,16 @@ impl Scheduler {
             (false, false) => Status::Done,
         };
         self.metrics[*device].add_frame(job.cost(), status);
-        job.complete(Completion {
+        let completion = Completion {
             stream: job.stream(),
             slot: job.slot(),
             status,
             device: *device as u16,
             queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
             worked_ns: nanoseconds(taken.elapsed()),
-        });
+        };
+        let pressed = !self.lock().is_hungry();
+        job.complete(completion, pressed);
     }
 }
 

@@ -57,7 +57,7 @@ pub const LEVEL_VARIABLE: &str = "RESIZED_CPU";
 
 /// Source and destination pixels that a band should have: some 20 us of work, where waking a lane for
 /// it takes about 4.
-const PIXELS_PER_BAND: u64 = 1 << 16;
+const PIXELS_PER_BAND: u64 = 1 << 17;
 
 /// Source and destination pixels below which no lane is worth waking at all.
 const PIXELS_AT_ONCE: u64 = 1 << 13;

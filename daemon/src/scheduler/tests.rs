@@ -16,7 +16,7 @@ use crate::quota::Budget;
 struct Ledger(Mutex<Vec<Completion>>);
 
 impl Sink for Ledger {
-    fn completed(&self, completion: Completion) {
+    fn completed(&self, completion: Completion, _: bool) {
         self.0.lock().unwrap().push(completion);
     }
 }

@@ -2,7 +2,9 @@
 //! them, and wait here only while the socket is full.
 //!
 //! Invariants: messages leave in the order in which they were posted; posting never blocks; once a
-//! message is lost the connection is cut, so that nobody waits for it. What can wait is bounded: a completion for each slot in flight, and the answers to the requests that were
+//! message is lost the connection is cut, so that nobody waits for it. While lanes have more than
+//! enough to do, a completion may be held back to go together with the next, but never the last one of
+//! those in flight. What can wait is bounded: a completion for each slot in flight, and the answers to the requests that were
 //! read before the outbox was congested.
 
 use std::collections::VecDeque;
@@ -11,7 +13,6 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
@@ -27,6 +28,12 @@ use crate::job::Sink;
 /// Bytes waiting beyond which a client is not read from.
 const CONGESTED: usize = 64 * 1024;
 
+/// Most completions that go together. Waking a client costs a lane as much as a small frame does.
+const BATCH: usize = 8;
+
+/// Nanoseconds of work beyond which a frame's completion is not held back.
+const SHORT_NS: u64 = 500_000;
+
 /// What the system says when too many descriptors, of whatever connections of this user, are on their
 /// way; see unix(7).
 const NO_ROOM: [Errno; 3] = [Errno::ETOOMANYREFS, Errno::ENOBUFS, Errno::ENOMEM];
@@ -37,9 +44,7 @@ pub(super) struct Outbox {
     waiting: Mutex<Waiting>,
     /// Something waits that did not before.
     more: Notify,
-    /// Jobs whose completions are still to come.
-    in_flight: AtomicUsize,
-    /// `in_flight` has come down to zero.
+    /// No completion is still to come.
     idle: Notify,
 }
 
@@ -49,6 +54,11 @@ struct Waiting {
     bytes: usize,
     /// A message on its way, kept for its allocation.
     buffer: Vec<u8>,
+    /// Completions held back, and how many.
+    held: Vec<u8>,
+    held_count: usize,
+    /// Jobs whose completions are still to come.
+    in_flight: usize,
     /// The socket has failed: nothing more is sent.
     failed: bool,
 }
@@ -62,13 +72,7 @@ struct Outgoing {
 
 impl Outbox {
     pub(super) fn new(socket: Arc<UnixStream>) -> Self {
-        Self {
-            socket,
-            waiting: Mutex::default(),
-            more: Notify::new(),
-            in_flight: AtomicUsize::new(0),
-            idle: Notify::new(),
-        }
+        Self { socket, waiting: Mutex::default(), more: Notify::new(), idle: Notify::new() }
     }
 
     /// Sends a message, or as much of it as the socket takes now.
@@ -87,6 +91,7 @@ impl Outbox {
         if waiting.failed {
             return Ok(());
         }
+        self.send_held(&mut waiting);
         let mut bytes = std::mem::take(&mut waiting.buffer);
         bytes.clear();
         if let Err(error) = codec::encode(message, &mut bytes) {
@@ -95,7 +100,20 @@ impl Outbox {
             self.cut(&mut waiting);
             return Ok(());
         }
-        let mut outgoing = Outgoing { bytes, sent: 0, descriptor };
+        self.deliver(&mut waiting, Outgoing { bytes, sent: 0, descriptor })
+    }
+
+    /// Sends the completions held back, in one piece.
+    fn send_held(&self, waiting: &mut Waiting) {
+        if waiting.held_count > 0 {
+            waiting.held_count = 0;
+            let bytes = std::mem::take(&mut waiting.held);
+            // Only a descriptor can be refused.
+            let _ = self.deliver(waiting, Outgoing { bytes, sent: 0, descriptor: None });
+        }
+    }
+
+    fn deliver(&self, waiting: &mut Waiting, mut outgoing: Outgoing) -> Result<(), Errno> {
         if waiting.messages.is_empty() {
             match self.send(&mut outgoing) {
                 Ok(true) => {
@@ -107,7 +125,7 @@ impl Outbox {
                     return Err(error);
                 }
                 Err(_) => {
-                    self.cut(&mut waiting);
+                    self.cut(waiting);
                     return Ok(());
                 }
             }
@@ -120,7 +138,7 @@ impl Outbox {
 
     /// Sends nothing more, and lets the session's next read find the end of the connection.
     fn cut(&self, waiting: &mut Waiting) {
-        *waiting = Waiting { failed: true, ..Waiting::default() };
+        *waiting = Waiting { failed: true, in_flight: waiting.in_flight, ..Waiting::default() };
         // Fails where the client has hung up: then there is nothing to cut.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
@@ -151,20 +169,29 @@ impl Outbox {
 
     /// Notes that this many completions will come.
     pub(super) fn expect(&self, jobs: usize) {
-        self.in_flight.fetch_add(jobs, Ordering::Relaxed);
+        self.lock().in_flight += jobs;
     }
 
     /// Notes that this many completions will not come.
     pub(super) fn forget(&self, jobs: usize) {
-        if jobs > 0 && self.in_flight.fetch_sub(jobs, Ordering::Relaxed) == jobs {
-            self.idle.notify_one();
+        let mut waiting = self.lock();
+        waiting.in_flight -= jobs;
+        if waiting.held_count >= waiting.in_flight {
+            self.send_held(&mut waiting);
         }
+        self.note_idle(&waiting);
     }
 
     /// Waits until every completion has been posted.
     pub(super) async fn idle(&self) {
-        while self.in_flight.load(Ordering::Relaxed) > 0 {
+        while self.lock().in_flight > 0 {
             self.idle.notified().await;
+        }
+    }
+
+    fn note_idle(&self, waiting: &Waiting) {
+        if waiting.in_flight == 0 {
+            self.idle.notify_one();
         }
     }
 
@@ -210,8 +237,23 @@ impl Outbox {
 }
 
 impl Sink for Outbox {
-    fn completed(&self, completion: Completion) {
-        self.post(&Message::Completed(completion));
-        self.forget(1);
+    fn completed(&self, completion: Completion, pressed: bool) {
+        let mut waiting = self.lock();
+        waiting.in_flight -= 1;
+        if !waiting.failed {
+            if waiting.held_count == 0 {
+                waiting.held = std::mem::take(&mut waiting.buffer);
+                waiting.held.clear();
+            }
+            // A completion always fits.
+            let _ = codec::encode(&Message::Completed(completion), &mut waiting.held);
+            waiting.held_count += 1;
+            let most = waiting.in_flight.min(BATCH);
+            let hold = pressed && completion.worked_ns < SHORT_NS && waiting.held_count < most;
+            if !hold {
+                self.send_held(&mut waiting);
+            }
+        }
+        self.note_idle(&waiting);
     }
 }

@@ -347,6 +347,6 @@ fn only_frames_worth_it_are_cut_or_wake_a_lane() {
     };
     assert_eq!(worth((64, 64), (32, 32)), 0);
     assert_eq!(worth((320, 180), (64, 36)), 1);
-    assert_eq!(worth((1920, 1080), (640, 360)), 35);
+    assert_eq!(worth((1920, 1080), (640, 360)), 17);
     assert_eq!(worth((16_384, 64), (1000, 2)), 2);
 }
