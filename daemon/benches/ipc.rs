@@ -318,7 +318,8 @@ fn flat(dir: &Path) -> [String; 2] {
     resize(&stream, 10_000);
     let frames = report("10,000 frames", before, size());
     drop(stream);
-    (0..20).for_each(|_| resize(&client.open(&small).unwrap(), 1));
+    // First as many as it takes until the allocator of every thread has its arena.
+    (0..500).for_each(|_| resize(&client.open(&small).unwrap(), 1));
     let before = size();
     (0..200).for_each(|_| resize(&client.open(&small).unwrap(), 1));
     [frames, report("200 streams opened and closed", before, size())]
