@@ -257,3 +257,68 @@ impl Sink for Outbox {
         self.note_idle(&waiting);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use resized_protocol::codec::Inbox;
+    use resized_protocol::message::Status;
+
+    use super::*;
+
+    /// Slots of the completions that have arrived at the other end.
+    fn arrived(mut client: &UnixStream) -> Vec<u32> {
+        let mut inbox = Inbox::new();
+        let mut slots = Vec::new();
+        while inbox.fill(|room| io::Read::read(&mut client, room)).is_ok() {
+            while let Some(Message::Completed(completion)) = inbox.pop().unwrap() {
+                slots.push(completion.slot);
+            }
+        }
+        slots
+    }
+
+    fn outbox() -> (Outbox, UnixStream) {
+        let (daemon, client) = UnixStream::pair().unwrap();
+        daemon.set_nonblocking(true).unwrap();
+        client.set_nonblocking(true).unwrap();
+        (Outbox::new(Arc::new(daemon)), client)
+    }
+
+    fn done(slot: u32, worked_ns: u64) -> Completion {
+        Completion { stream: 0, slot, status: Status::Done, device: 0, queued_ns: 0, worked_ns }
+    }
+
+    #[test]
+    fn completions_go_together_under_pressure_but_none_is_left() {
+        let (outbox, client) = outbox();
+        outbox.expect(5);
+        let expected: [&[u32]; 5] = [&[], &[], &[0, 1, 2], &[3], &[4]];
+        for (slot, expected) in (0..).zip(expected) {
+            outbox.completed(done(slot, 1), true);
+            assert_eq!(arrived(&client), expected, "slot {slot}");
+        }
+    }
+
+    #[test]
+    fn without_pressure_or_after_long_work_none_is_held_back() {
+        let (outbox, client) = outbox();
+        outbox.expect(9);
+        outbox.completed(done(0, 1), false);
+        assert_eq!(arrived(&client), [0]);
+        outbox.completed(done(1, SHORT_NS), true);
+        assert_eq!(arrived(&client), [1]);
+    }
+
+    #[test]
+    fn what_is_held_back_goes_before_anything_else_and_with_the_last() {
+        let (outbox, client) = outbox();
+        outbox.expect(9);
+        outbox.completed(done(0, 1), true);
+        outbox.post(&Message::Completed(done(7, 1)));
+        assert_eq!(arrived(&client), [0, 7]);
+        outbox.completed(done(1, 1), true);
+        assert_eq!(arrived(&client), []);
+        outbox.forget(7);
+        assert_eq!(arrived(&client), [1]);
+    }
+}
