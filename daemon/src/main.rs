@@ -3,7 +3,7 @@
 mod config;
 mod systemd;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -18,7 +18,8 @@ use config::Config;
 fn main() -> ExitCode {
     let config = Config::parse();
     let filter = EnvFilter::try_from_env("RESIZED_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    log.with_ansi(io::stderr().is_terminal()).init();
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
