@@ -16,12 +16,17 @@ use std::time::{Duration, Instant};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use resized::device::cpu::Cpu;
-use resized::device::{Band, Device, Scratch};
-use resized_client::{Client, Endpoint, Extent, Filter, FrameSpec, PixelFormat, StreamSpec};
+use resized::device::{Band, Device, Resizer, Scratch};
+use resized_client::{
+    Client, Endpoint, Extent, Filter, FrameSpec, Pending, PixelFormat, Stream, StreamSpec,
+};
 use resized_protocol::shm::{Region, RingLayout, SlotMemory};
 
 const TURNS: usize = 7;
 const ROUNDS: usize = 4_000;
+/// Turns of the throughput row, and the frames of each client in one.
+const TAX_TURNS: usize = 100;
+const TAX_FRAMES: usize = 300;
 const CLIENTS: usize = 4;
 /// Frames that each of them keeps in flight.
 const IN_FLIGHT: u32 = StreamSpec::SLOTS;
@@ -32,7 +37,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some("echo") => echo(Path::new(&arguments[2])),
-        Some("client") => client(&arguments[2], arguments[3].parse().unwrap()),
+        Some("client") => client(&arguments[2]),
         _ => bench(),
     }
 }
@@ -196,13 +201,27 @@ fn echo(path: &Path) {
     }
 }
 
-/// Frames a second of the kernels on all cores, in this process and through the daemon.
+/// Frames a second of the kernels on all cores, in this process and through the daemon. What else goes on
+/// in the machine changes both from one moment to the next: many short turns.
 fn tax(dir: &Path) -> String {
     let daemon = Daemon::start(dir, "cpu");
-    let frames = 1200;
+    let cores = thread::available_parallelism().unwrap().get();
+    let spec = spec(IN_FLIGHT * CLIENTS as u32);
+    let ring = RingLayout::new(&spec).unwrap();
+    let (region, _descriptor) = Region::create(ring.len()).unwrap();
+    let resizer = Cpu::new(cores).open(&spec, &ring).unwrap();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Process::start(&daemon.endpoint)).collect();
     let mut turns = Vec::new();
-    for _ in 0..TURNS {
-        turns.push((in_process(frames), through(&daemon, frames)));
+    for turn in 0..TAX_TURNS {
+        let bare = per_second(|| in_process(cores, &region, &ring, &*resizer));
+        let ours = per_second(|| {
+            clients.iter_mut().for_each(Process::go);
+            clients.iter_mut().for_each(Process::await_answer);
+        });
+        // The first brings pages and caches.
+        if turn > 0 {
+            turns.push((bare, ours));
+        }
     }
     let [bare, ours] =
         [median(turns.iter().map(|turn| turn.0)), median(turns.iter().map(|turn| turn.1))];
@@ -216,87 +235,97 @@ fn tax(dir: &Path) -> String {
     )
 }
 
-fn in_process(frames: usize) -> f64 {
-    let cores = thread::available_parallelism().unwrap().get();
-    let spec = spec(IN_FLIGHT * CLIENTS as u32);
-    let ring = RingLayout::new(&spec).unwrap();
-    let (region, _descriptor) = Region::create(ring.len()).unwrap();
-    let resizer = Cpu::new(cores).open(&spec, &ring).unwrap();
-    let next = AtomicU32::new(0);
-    let run = |count: u32| {
-        let begun = Instant::now();
-        next.store(0, Ordering::Relaxed);
-        thread::scope(|scope| {
-            for _ in 0..cores {
-                scope.spawn(|| {
-                    let mut scratch = Scratch::default();
-                    loop {
-                        let frame = next.fetch_add(1, Ordering::Relaxed);
-                        if frame >= count {
-                            break;
-                        }
-                        let slot = SlotMemory::new(&region, &ring, frame % ring.slots()).unwrap();
-                        resizer.resize(slot, Band::WHOLE, &mut scratch).unwrap();
-                    }
-                });
-            }
-        });
-        begun.elapsed().as_secs_f64()
-    };
-    run(ring.slots());
-    frames as f64 / run(frames as u32)
-}
-
-/// Each client is a process; the clock runs from the moment all have their streams open.
-fn through(daemon: &Daemon, frames: usize) -> f64 {
-    let mut clients: Vec<Child> = (0..CLIENTS)
-        .map(|_| {
-            Command::new(std::env::current_exe().unwrap())
-                .args(["client", &daemon.endpoint, &(frames / CLIENTS).to_string()])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap()
-        })
-        .collect();
-    let mut byte = [0];
-    for client in &mut clients {
-        client.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
-    }
+/// Of the frames of one turn.
+fn per_second(turn: impl FnOnce()) -> f64 {
     let begun = Instant::now();
-    for client in &mut clients {
-        client.stdin.as_mut().unwrap().write_all(&byte).unwrap();
-    }
-    for client in &mut clients {
-        client.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
-    }
-    let seconds = begun.elapsed().as_secs_f64();
-    for client in &mut clients {
-        client.wait().unwrap();
-    }
-    frames as f64 / seconds
+    turn();
+    (TAX_FRAMES * CLIENTS) as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// Submits frames as fast as its slots allow; says when it is ready, waits to be told, says when it is
-/// done.
-fn client(endpoint: &str, frames: usize) {
+fn in_process(cores: usize, region: &Region, ring: &RingLayout, resizer: &dyn Resizer) {
+    let next = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                let mut scratch = Scratch::default();
+                loop {
+                    let frame = next.fetch_add(1, Ordering::Relaxed);
+                    if frame as usize >= TAX_FRAMES * CLIENTS {
+                        break;
+                    }
+                    let slot = SlotMemory::new(region, ring, frame % ring.slots()).unwrap();
+                    resizer.resize(slot, Band::WHOLE, &mut scratch).unwrap();
+                }
+            });
+        }
+    });
+}
+
+/// A client as a process of its own, which resizes the frames of one turn each time it is told to.
+struct Process {
+    child: Child,
+}
+
+impl Process {
+    fn start(endpoint: &str) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["client", endpoint]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Self { child: command.spawn().unwrap() };
+        process.await_answer();
+        process
+    }
+
+    fn go(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(&[0]).unwrap();
+    }
+
+    fn await_answer(&mut self) {
+        self.child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// The process of a [`Process`].
+fn client(endpoint: &str) {
     let client = Client::connect(&endpoint.parse().unwrap()).unwrap();
     let stream = client.open(&spec(IN_FLIGHT)).unwrap();
-    let submit = || stream.loan().unwrap().submit().unwrap();
-    let fill = || (0..IN_FLIGHT).map(|_| submit()).collect::<VecDeque<_>>();
-    fill().into_iter().for_each(|pending| drop(pending.wait().unwrap()));
-    std::io::stdout().write_all(b"r").unwrap();
-    std::io::stdout().flush().unwrap();
-    std::io::stdin().read_exact(&mut [0]).unwrap();
-    let mut pendings = fill();
-    for submitted in IN_FLIGHT as usize.. {
-        let Some(oldest) = pendings.pop_front() else { break };
-        drop(oldest.wait().unwrap());
-        if submitted < frames {
-            pendings.push_back(submit());
+    loop {
+        std::io::stdout().write_all(&[0]).unwrap();
+        std::io::stdout().flush().unwrap();
+        if std::io::stdin().read_exact(&mut [0]).is_err() {
+            break;
+        }
+        resize(&stream, TAX_FRAMES);
+    }
+}
+
+/// Keeps all slots of a stream in flight until so many frames are done; those that are done together
+/// are submitted together.
+fn resize(stream: &Stream, frames: usize) {
+    let mut submitted = 0;
+    let mut pendings = VecDeque::new();
+    while submitted < frames || !pendings.is_empty() {
+        let mut slots = Vec::new();
+        while submitted + slots.len() < frames
+            && let Some(slot) = stream.try_loan().unwrap()
+        {
+            slots.push(slot);
+        }
+        submitted += slots.len();
+        pendings.extend(stream.submit_all(slots).unwrap());
+        let mut wait = pendings.pop_front();
+        while let Some(oldest) = wait {
+            drop(oldest.wait().unwrap());
+            let ready = pendings.front().is_some_and(Pending::is_ready);
+            wait = if ready { pendings.pop_front() } else { None };
         }
     }
-    std::io::stdout().write_all(b"d").unwrap();
 }
 
 /// Memory and descriptors of the daemon over many frames and many streams.
@@ -306,22 +335,22 @@ fn flat(dir: &Path) -> [String; 2] {
         FrameSpec::new(PixelFormat::I420, Extent::new(320, 180)),
         Extent::new(160, 90),
     );
-    let resize = |stream: &resized_client::Stream, frames: usize| {
+    let one_by_one = |stream: &Stream, frames: usize| {
         (0..frames).for_each(|_| drop(stream.loan().unwrap().submit().unwrap().wait().unwrap()));
     };
     let client = daemon.connect();
     // With what is held, and the bytes of rings: those are not the daemon's own memory.
     let size = || (daemon.size(), client.stats().unwrap().region_bytes);
     let stream = client.open(&small).unwrap();
-    resize(&stream, 1_000);
+    one_by_one(&stream, 1_000);
     let before = size();
-    resize(&stream, 10_000);
+    one_by_one(&stream, 10_000);
     let frames = report("10,000 frames", before, size());
     drop(stream);
     // First as many as it takes until the allocator of every thread has its arena.
-    (0..500).for_each(|_| resize(&client.open(&small).unwrap(), 1));
+    (0..500).for_each(|_| one_by_one(&client.open(&small).unwrap(), 1));
     let before = size();
-    (0..200).for_each(|_| resize(&client.open(&small).unwrap(), 1));
+    (0..200).for_each(|_| one_by_one(&client.open(&small).unwrap(), 1));
     [frames, report("200 streams opened and closed", before, size())]
 }
 
