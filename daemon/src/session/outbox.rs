@@ -3,7 +3,7 @@
 //!
 //! Invariants: messages leave in the order in which they were posted; posting never blocks; once a
 //! message is lost the connection is cut, so that nobody waits for it. While lanes have more than
-//! enough to do, a completion may be held back to go together with the next, but never the last one of
+//! enough to do, completions may be held back to go together with the next, but never the last one of
 //! those in flight. What can wait is bounded: a completion for each slot in flight, and the answers to the requests that were
 //! read before the outbox was congested.
 
@@ -248,8 +248,10 @@ impl Sink for Outbox {
             // A completion always fits.
             let _ = codec::encode(&Message::Completed(completion), &mut waiting.held);
             waiting.held_count += 1;
-            let most = waiting.in_flight.min(BATCH);
-            let hold = pressed && completion.worked_ns < SHORT_NS && waiting.held_count < most;
+            let hold = pressed
+                && waiting.in_flight > 0
+                && waiting.held_count < BATCH
+                && completion.worked_ns < SHORT_NS;
             if !hold {
                 self.send_held(&mut waiting);
             }
@@ -291,10 +293,15 @@ mod tests {
     #[test]
     fn completions_go_together_under_pressure_but_none_is_left() {
         let (outbox, client) = outbox();
-        outbox.expect(5);
-        let expected: [&[u32]; 5] = [&[], &[], &[0, 1, 2], &[3], &[4]];
-        for (slot, expected) in (0..).zip(expected) {
+        let last = BATCH as u32 + 2;
+        outbox.expect(BATCH + 3);
+        for slot in 0..=last {
             outbox.completed(done(slot, 1), true);
+            let expected: Vec<u32> = match slot + 1 {
+                full if full == BATCH as u32 => (0..full).collect(),
+                _ if slot == last => (BATCH as u32..=last).collect(),
+                _ => vec![],
+            };
             assert_eq!(arrived(&client), expected, "slot {slot}");
         }
     }
