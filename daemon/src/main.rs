@@ -37,7 +37,7 @@ fn run(config: &Config) -> Result<()> {
     };
     raise_descriptor_limit();
     let daemon = Daemon::new(options)?;
-    daemon.run(listener, async {
+    daemon.run(listener, async move {
         let interrupted = interrupted()?;
         // Only now: whoever is told so may stop us at once.
         systemd::ready();

@@ -4,7 +4,8 @@
 //! fast and slow devices are all busy and nobody predicts. The queue is deficit round robin over
 //! clients, cost in pixels (Shreedhar and Varghese, "Efficient Fair Queueing using Deficit Round
 //! Robin", SIGCOMM 1995). When more lanes are idle than frames wait, a frame is cut into bands; a frame
-//! whose work is less than a lane takes to wake does not wait for one.
+//! whose work is less than a lane takes to wake does not wait for one. While all lanes have work and
+//! more waits, the thread that brings jobs rests, and lanes bring them between two frames.
 //!
 //! Invariants: a job pushed is completed or withdrawn exactly once; lanes end only when asked to and
 //! when nothing waits; a panic in a device fails its frame and nothing else.
@@ -25,11 +26,20 @@ use crate::metrics::{DeviceMetrics, nanoseconds};
 /// Pixels a client may have resized before the next one's turn: about half a 1080p frame.
 const QUANTUM: u64 = 1 << 20;
 
-/// How long messages may lie unread while every lane has work for longer.
-const SATED: Duration = Duration::from_micros(500);
+/// How long the intake may wait while enough jobs do: lanes look after it between two frames.
+const UNREAD: Duration = Duration::from_micros(500);
+
+/// How long it may wait where frames take longer than that: then the thread whose task it is wakes.
+const UNATTENDED: Duration = Duration::from_millis(2);
 
 /// Identifies a client in the queue; never used again in the life of a daemon.
 pub(crate) type ClientId = u64;
+
+/// Where jobs come from.
+pub(crate) trait Intake: Send + Sync {
+    /// Brings what has arrived, without waiting for more, unless another thread is at it.
+    fn turn(&self);
+}
 
 /// The fair queue and the devices behind it.
 pub(crate) struct Scheduler {
@@ -38,7 +48,7 @@ pub(crate) struct Scheduler {
     queue: Mutex<Queue>,
     /// Wakes idle lanes, for each device.
     wake: Vec<Condvar>,
-    /// Wakes the thread that feeds the queue.
+    /// Wakes the thread of the intake.
     hungry: Condvar,
     /// For frames that are resized by the thread that submits them.
     scratch: Mutex<Scratch>,
@@ -61,8 +71,10 @@ struct Queue {
     lanes: Vec<DeviceLanes>,
     /// Lanes of all devices.
     lane_count: usize,
-    /// The thread that feeds the queue sleeps until little is left.
-    sated: bool,
+    /// The thread of the intake rests: lanes look after it.
+    resting: bool,
+    /// When one last did.
+    attended: Option<Instant>,
     stopping: bool,
 }
 
@@ -102,31 +114,20 @@ struct Started {
 }
 
 impl Scheduler {
-    /// Starts a thread for each lane of each device.
-    pub(crate) fn start(devices: Vec<Box<dyn Device>>) -> std::io::Result<Lanes> {
+    pub(crate) fn new(devices: Vec<Box<dyn Device>>) -> Arc<Self> {
         let queue = Queue {
             lanes: devices.iter().map(|_| DeviceLanes::default()).collect(),
             lane_count: devices.iter().map(|device| device.lanes()).sum(),
             ..Queue::default()
         };
-        let scheduler = Arc::new(Self {
+        Arc::new(Self {
             metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
             wake: devices.iter().map(|_| Condvar::new()).collect(),
             hungry: Condvar::new(),
             queue: Mutex::new(queue),
             scratch: Mutex::default(),
             devices,
-        });
-        let mut lanes = Lanes { scheduler: Arc::clone(&scheduler), threads: Vec::new() };
-        for (index, device) in scheduler.devices.iter().enumerate() {
-            for lane in 0..device.lanes() {
-                let scheduler = Arc::clone(&scheduler);
-                let name = format!("{}-{lane}", device.name());
-                let run = move || scheduler.run_lane(index);
-                lanes.threads.push(thread::Builder::new().name(name).spawn(run)?);
-            }
-        }
-        Ok(lanes)
+        })
     }
 
     pub(crate) fn devices(&self) -> &[Box<dyn Device>] {
@@ -170,18 +171,26 @@ impl Scheduler {
         (0..self.devices.len()).find(|&device| job.resizer(device).worth() == 0)
     }
 
-    /// Sleeps for as long as every lane has work and more waits, for [`SATED`] at most. For the thread
-    /// that feeds the queue, before it waits for messages: while lanes are that busy each message would
-    /// interrupt one of them, and could as well be read together with the next.
-    pub(crate) fn rest_while_sated(&self) {
+    /// Whether every lane has work and as much again waits: then the intake's thread may
+    /// [`rest`](Self::rest).
+    pub(crate) fn is_sated(&self) -> bool {
+        self.lock().is_sated()
+    }
+
+    /// Leaves the intake to the lanes: sleeps until one of them is idle, or all are at frames that take
+    /// long. Until then each message would interrupt one of them, and could as well be read by it
+    /// together with the next.
+    pub(crate) fn rest(&self) {
         let mut queue = self.lock();
-        if queue.is_hungry() {
-            return;
+        queue.resting = queue.is_sated();
+        queue.attended = Some(Instant::now());
+        while queue.resting {
+            let woken = self.hungry.wait_timeout(queue, UNATTENDED);
+            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+            if queue.is_unattended(UNATTENDED) {
+                queue.resting = false;
+            }
         }
-        queue.sated = true;
-        let hungry = self.hungry.wait_timeout_while(queue, SATED, |queue| queue.sated);
-        let (mut queue, _) = hungry.unwrap_or_else(PoisonError::into_inner);
-        queue.sated = false;
     }
 
     /// Takes back the waiting jobs of a client that match.
@@ -207,31 +216,37 @@ impl Scheduler {
         called
     }
 
-    fn run_lane(&self, device: usize) {
+    fn run_lane(&self, device: usize, intake: &dyn Intake) {
         let mut scratch = Scratch::default();
-        while let Some(task) = self.pull(device) {
+        while let Some(task) = self.pull(device, intake) {
             self.work(&task, &mut scratch);
         }
     }
 
     /// The next task for a lane of this device; sleeps until there is one. `None`: stop.
-    fn pull(&self, device: usize) -> Option<Task> {
+    fn pull(&self, device: usize, intake: &dyn Intake) -> Option<Task> {
         let mut queue = self.lock();
         loop {
             if let Some(task) = queue.lanes[device].bands.pop_front() {
                 return Some(task);
             }
+            if queue.resting && (queue.is_low() || queue.is_unattended(UNREAD)) {
+                // Noted first: one lane at a time is enough.
+                queue.attended = Some(Instant::now());
+                drop(queue);
+                intake.turn();
+                queue = self.lock();
+            }
             if let Some(job) = queue.next() {
-                if queue.sated && queue.is_hungry() {
-                    queue.sated = false;
-                    self.hungry.notify_one();
-                }
                 return Some(self.begin(&mut queue, job, device));
             }
             if queue.stopping {
                 return None;
             }
             queue.lanes[device].idle += 1;
+            if std::mem::take(&mut queue.resting) {
+                self.hungry.notify_one();
+            }
             while queue.lanes[device].called == 0 {
                 queue = self.wake[device].wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
@@ -299,7 +314,7 @@ impl Scheduler {
             queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
             worked_ns: nanoseconds(taken.elapsed()),
         };
-        let pressed = !self.lock().is_hungry();
+        let pressed = !self.lock().is_low();
         job.complete(completion, pressed);
     }
 }
@@ -318,10 +333,19 @@ impl Started {
 }
 
 impl Queue {
-    /// Whether lanes may soon find nothing to do.
-    fn is_hungry(&self) -> bool {
+    fn is_sated(&self) -> bool {
         let idle = self.lanes.iter().any(|lanes| lanes.idle > 0);
-        idle || self.stopping || self.waiting <= 2 * self.lane_count
+        !idle && !self.stopping && self.waiting >= self.lane_count
+    }
+
+    /// Whether lanes may soon find nothing to do.
+    fn is_low(&self) -> bool {
+        !self.is_sated() || self.waiting <= 2 * self.lane_count
+    }
+
+    /// Whether nobody has looked after the intake for so long.
+    fn is_unattended(&self, time: Duration) -> bool {
+        self.attended.is_none_or(|attended| attended.elapsed() >= time)
     }
 
     fn push(&mut self, client: ClientId, jobs: impl ExactSizeIterator<Item = Job>) {
@@ -380,8 +404,21 @@ impl Queue {
 }
 
 impl Lanes {
-    pub(crate) const fn scheduler(&self) -> &Arc<Scheduler> {
-        &self.scheduler
+    /// Starts a thread for each lane of each device.
+    pub(crate) fn start(
+        scheduler: &Arc<Scheduler>,
+        intake: &Arc<impl Intake + 'static>,
+    ) -> std::io::Result<Self> {
+        let mut lanes = Self { scheduler: Arc::clone(scheduler), threads: Vec::new() };
+        for (index, device) in scheduler.devices.iter().enumerate() {
+            for lane in 0..device.lanes() {
+                let (scheduler, intake) = (Arc::clone(scheduler), Arc::clone(intake));
+                let name = format!("{}-{lane}", device.name());
+                let run = move || scheduler.run_lane(index, &*intake);
+                lanes.threads.push(thread::Builder::new().name(name).spawn(run)?);
+            }
+        }
+        Ok(lanes)
     }
 }
 

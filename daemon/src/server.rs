@@ -5,6 +5,7 @@
 //! thread and no socket behind; clients that do not read delay that by seconds at most.
 
 mod listener;
+mod reactor;
 
 use std::future::Future;
 use std::io;
@@ -30,9 +31,7 @@ use crate::scheduler::{ClientId, Lanes, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
 pub use listener::Listener;
-
-/// Streams that are opened at once: each keeps a core busy with zeroing pages.
-const OPENING: usize = 4;
+use reactor::Reactor;
 
 /// Pause after a failed accept: out of descriptors, say. Trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -111,13 +110,12 @@ impl Server {
         let daemon = Daemon::new(options)?;
         let (sockets, adopted) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
-        let runtime = runtime(&daemon.shared.scheduler)?;
         let serve = move || {
             let stop = async {
                 let _ = stopped.await;
                 Ok(())
             };
-            if let Err(error) = runtime.block_on(daemon.serve(None, adopted, stop)) {
+            if let Err(error) = daemon.serve(None, adopted, stop) {
                 tracing::error!(%error, "the embedded daemon ended");
             }
         };
@@ -152,8 +150,9 @@ impl Drop for Server {
 pub struct Daemon {
     options: Options,
     shared: Arc<Shared>,
-    /// Joins the lanes when it is dropped.
+    /// Joins the lanes when it is dropped: before the reactor goes, which they drive too.
     _lanes: Lanes,
+    reactor: Arc<Reactor>,
 }
 
 impl Daemon {
@@ -165,13 +164,12 @@ impl Daemon {
             }
             Devices::Null => Box::new(Null),
         };
-        let lanes = Scheduler::start(vec![device]).map_err(ServerError::SetUp)?;
-        let shared = Arc::new(Shared {
-            scheduler: Arc::clone(lanes.scheduler()),
-            budget: Arc::new(Budget::new(options.memory)),
-            metrics: Metrics::default(),
-        });
-        Ok(Self { options, shared, _lanes: lanes })
+        let scheduler = Scheduler::new(vec![device]);
+        let reactor = Arc::new(Reactor::new(&scheduler).map_err(ServerError::SetUp)?);
+        let lanes = Lanes::start(&scheduler, &reactor).map_err(ServerError::SetUp)?;
+        let budget = Arc::new(Budget::new(options.memory));
+        let shared = Arc::new(Shared { scheduler, budget, metrics: Metrics::default() });
+        Ok(Self { options, shared, _lanes: lanes, reactor })
     }
 
     /// Serves on the calling thread until `stop` is over, and then those who are connected until what
@@ -179,13 +177,31 @@ impl Daemon {
     pub fn run(
         self,
         listener: Listener,
-        stop: impl Future<Output = io::Result<()>>,
+        stop: impl Future<Output = io::Result<()>> + Send + 'static,
     ) -> Result<(), ServerError> {
         let (_none, adopted) = mpsc::unbounded_channel();
-        runtime(&self.shared.scheduler)?.block_on(self.serve(Some(listener), adopted, stop))
+        self.serve(Some(listener), adopted, stop)
     }
 
-    async fn serve(
+    fn serve(
+        self,
+        listener: Option<Listener>,
+        adopted: mpsc::UnboundedReceiver<UnixStream>,
+        stop: impl Future<Output = io::Result<()>> + Send + 'static,
+    ) -> Result<(), ServerError> {
+        let door = Door { options: self.options, shared: Arc::clone(&self.shared) };
+        self.reactor.run(door.attend(listener, adopted, stop))
+    }
+}
+
+/// Lets clients in.
+struct Door {
+    options: Options,
+    shared: Arc<Shared>,
+}
+
+impl Door {
+    async fn attend(
         self,
         listener: Option<Listener>,
         mut adopted: mpsc::UnboundedReceiver<UnixStream>,
@@ -244,16 +260,6 @@ impl Daemon {
             named_segments: own && self.options.allow_named_segments,
         })
     }
-}
-
-fn runtime(scheduler: &Arc<Scheduler>) -> Result<tokio::runtime::Runtime, ServerError> {
-    let scheduler = Arc::clone(scheduler);
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(OPENING)
-        .on_thread_park(move || scheduler.rest_while_sated())
-        .build()
-        .map_err(ServerError::SetUp)
 }
 
 /// A session that panics takes its client with it, and nobody else.

@@ -170,10 +170,32 @@ fn exactly_what_matches_is_withdrawn() {
     assert_eq!(queue.waiting, 0);
 }
 
+/// Jobs come from the test alone.
+struct Nothing;
+
+impl Intake for Nothing {
+    fn turn(&self) {}
+}
+
+/// Notes how often it was looked after.
+#[derive(Default)]
+struct Turns(AtomicUsize);
+
+impl Intake for Turns {
+    fn turn(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 /// Lanes of the fake device, all asleep.
 fn idle_lanes(fake: &Fake) -> Lanes {
-    let lanes = Scheduler::start(vec![Box::new(fake.clone())]).unwrap();
-    while lanes.scheduler().lock().lanes[0].idle < 3 {
+    lanes_of(fake, &Arc::new(Nothing))
+}
+
+fn lanes_of(fake: &Fake, intake: &Arc<impl Intake + 'static>) -> Lanes {
+    let scheduler = Scheduler::new(vec![Box::new(fake.clone())]);
+    let lanes = Lanes::start(&scheduler, intake).unwrap();
+    while scheduler.lock().lanes[0].idle < 3 {
         thread::yield_now();
     }
     lanes
@@ -184,10 +206,10 @@ fn a_frame_alone_is_cut_for_all_idle_lanes_and_completes_once() {
     let fake = Fake { together: 3, ..Fake::default() };
     let lanes = idle_lanes(&fake);
     let ledger = Arc::default();
-    let stream = Arc::new(stream(lanes.scheduler().devices(), 5, Filter::Area, (100, 100)));
-    lanes.scheduler().push(1, jobs(&stream, &ledger, 1).into_iter());
+    let stream = Arc::new(stream(lanes.scheduler.devices(), 5, Filter::Area, (100, 100)));
+    lanes.scheduler.push(1, jobs(&stream, &ledger, 1).into_iter());
     ledger.await_completions(1);
-    let scheduler = Arc::clone(lanes.scheduler());
+    let scheduler = Arc::clone(&lanes.scheduler);
     // The lanes end here: nothing more can come.
     drop(lanes);
     let completed = ledger.await_completions(1);
@@ -206,9 +228,9 @@ fn many_frames_are_not_cut_more_than_lanes_are_idle() {
     let fake = Fake::default();
     let lanes = idle_lanes(&fake);
     let ledger = Arc::default();
-    let stream = Arc::new(stream(lanes.scheduler().devices(), 0, Filter::Area, (100, 100)));
+    let stream = Arc::new(stream(lanes.scheduler.devices(), 0, Filter::Area, (100, 100)));
     for _ in 0..20 {
-        lanes.scheduler().push(1, jobs(&stream, &ledger, 4).into_iter());
+        lanes.scheduler.push(1, jobs(&stream, &ledger, 4).into_iter());
     }
     drop(lanes);
     let completed = ledger.await_completions(80);
@@ -222,16 +244,16 @@ fn many_frames_are_not_cut_more_than_lanes_are_idle() {
 #[test]
 fn a_device_that_panics_fails_its_frame_and_nothing_else() {
     let lanes = idle_lanes(&Fake::default());
-    let devices = lanes.scheduler().devices();
+    let devices = lanes.scheduler.devices();
     let bad = Arc::new(stream(devices, 0, Filter::Nearest, (100, 100)));
     let good = Arc::new(stream(devices, 1, Filter::Area, (100, 100)));
     let ledger = Arc::default();
     for turn in 1..=5 {
-        lanes.scheduler().push(1, jobs(&bad, &ledger, 2).into_iter());
-        lanes.scheduler().push(2, jobs(&good, &ledger, 2).into_iter());
+        lanes.scheduler.push(1, jobs(&bad, &ledger, 2).into_iter());
+        lanes.scheduler.push(2, jobs(&good, &ledger, 2).into_iter());
         ledger.await_completions(4 * turn);
     }
-    let scheduler = Arc::clone(lanes.scheduler());
+    let scheduler = Arc::clone(&lanes.scheduler);
     drop(lanes);
     let completed = ledger.await_completions(20);
     assert_eq!(completed.len(), 20);
@@ -241,4 +263,51 @@ fn a_device_that_panics_fails_its_frame_and_nothing_else() {
     }
     let stats = &scheduler.stats()[0];
     assert_eq!((stats.frames, stats.failed), (10, 10));
+}
+
+/// Lanes that all are at a frame and have `more` waiting, and where those complete. They go on once
+/// `resizing` is raised.
+fn busy_lanes(fake: &Fake, intake: &Arc<impl Intake + 'static>, more: u32) -> (Lanes, Arc<Ledger>) {
+    let lanes = lanes_of(fake, intake);
+    let ledger = Arc::default();
+    let stream = stream(lanes.scheduler.devices(), 0, Filter::Area, (100, 100));
+    lanes.scheduler.push(1, jobs(&Arc::new(stream), &ledger, 3 + more).into_iter());
+    while fake.resizing.load(Ordering::SeqCst) < 3 {
+        thread::yield_now();
+    }
+    (lanes, ledger)
+}
+
+#[test]
+fn lanes_look_after_the_intake_while_its_thread_rests() {
+    let fake = Fake { together: 4, ..Fake::default() };
+    let intake = Arc::new(Turns::default());
+    let (lanes, ledger) = busy_lanes(&fake, &intake, 3);
+    let scheduler = Arc::clone(&lanes.scheduler);
+    assert!(scheduler.is_sated());
+    let resting = thread::spawn(move || scheduler.rest());
+    while !lanes.scheduler.lock().resting {
+        thread::yield_now();
+    }
+    fake.resizing.fetch_add(1, Ordering::SeqCst);
+    ledger.await_completions(6);
+    // A lane that finds nothing more to do ends the rest.
+    resting.join().unwrap();
+    assert!(!lanes.scheduler.is_sated());
+    assert!(intake.0.load(Ordering::SeqCst) > 0);
+}
+
+#[test]
+fn nobody_rests_while_frames_take_long() {
+    let fake = Fake { together: 4, ..Fake::default() };
+    let intake = Arc::new(Turns::default());
+    let (lanes, ledger) = busy_lanes(&fake, &intake, 3);
+    // Ends though no lane does.
+    lanes.scheduler.rest();
+    assert!(lanes.scheduler.is_sated());
+    fake.resizing.fetch_add(1, Ordering::SeqCst);
+    ledger.await_completions(6);
+    // And where lanes have nothing to do there is no rest at all.
+    lanes.scheduler.rest();
+    assert_eq!(intake.0.load(Ordering::SeqCst), 0);
 }

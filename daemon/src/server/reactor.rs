@@ -1,0 +1,88 @@
+//! Owns the runtime that all sessions run in, and says which thread drives it.
+//!
+//! Knows neither messages nor frames. One thread at a time drives the runtime: the daemon's own while a
+//! lane is idle or soon may be; otherwise the lanes themselves, each for a moment between two frames, so
+//! that nobody has to be woken to read what clients submit. Invariant: what clients send is read within
+//! moments whoever is busy; see [`Scheduler::rest`].
+
+use std::future::Future;
+use std::io;
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+
+use crate::scheduler::{Intake, Scheduler};
+
+/// Streams that are opened at once: each keeps a core busy with zeroing pages.
+const OPENING: usize = 4;
+
+pub(super) struct Reactor {
+    /// Driven by whoever holds it.
+    runtime: Mutex<Runtime>,
+    scheduler: Arc<Scheduler>,
+    /// The lanes have more than enough to do: driving is theirs.
+    sated: Arc<Notify>,
+}
+
+impl Reactor {
+    pub(super) fn new(scheduler: &Arc<Scheduler>) -> io::Result<Self> {
+        let sated = Arc::new(Notify::new());
+        let before_sleep = {
+            let (scheduler, sated) = (Arc::clone(scheduler), Arc::clone(&sated));
+            move || {
+                if scheduler.is_sated() {
+                    sated.notify_one();
+                }
+            }
+        };
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(OPENING)
+            .on_thread_park(before_sleep)
+            .build()?;
+        Ok(Self { runtime: Mutex::new(runtime), scheduler: Arc::clone(scheduler), sated })
+    }
+
+    /// Runs a future, and what it spawns, until it is over. On the calling thread, but for what lanes
+    /// do of it.
+    pub(super) fn run<F>(&self, future: F) -> F::Output
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let mut task = self.lock().spawn(future);
+        loop {
+            let over = async {
+                tokio::select! {
+                    over = &mut task => Some(over),
+                    () = self.sated.notified() => None,
+                }
+            };
+            // The lock goes before the rest begins.
+            let over = self.lock().block_on(over);
+            match over {
+                Some(Ok(output)) => return output,
+                Some(Err(panic)) => resume_unwind(panic.into_panic()),
+                None => self.scheduler.rest(),
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Runtime> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Intake for Reactor {
+    fn turn(&self) {
+        let Ok(runtime) = self.runtime.try_lock() else { return };
+        runtime.block_on(async {
+            // Sees what has arrived,
+            yield_now().await;
+            // and lets those run for whom it has.
+            yield_now().await;
+        });
+    }
+}
