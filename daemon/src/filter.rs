@@ -23,17 +23,29 @@ pub const ONE: i32 = 1 << 14;
 pub struct Taps {
     source: usize,
     count: usize,
+    step: usize,
     starts: Vec<u32>,
     weights: Vec<i16>,
 }
 
-/// What makes one destination sample: `weights[i]` of the source sample `start + i`.
+/// What makes one destination sample: `weights[i]` of the source sample `start + i * step`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window<'taps> {
-    /// The first source sample; `start + weights.len()` is at most the source's length.
+    /// The first source sample; the last one is one of the source's too.
     pub start: usize,
+    /// Samples from each to the next: the channels that are interleaved.
+    pub step: usize,
     /// Weights, [`ONE`] to the unit.
     pub weights: &'taps [i16],
+}
+
+impl<'taps> Window<'taps> {
+    /// The source samples that weigh something, and their weights.
+    pub fn used(self) -> impl DoubleEndedIterator<Item = (usize, i16)> + 'taps {
+        let Self { start, step, weights } = self;
+        let samples = weights.iter().enumerate().map(move |(i, &w)| (start + i * step, w));
+        samples.filter(|&(_, weight)| weight != 0)
+    }
 }
 
 impl Taps {
@@ -47,23 +59,48 @@ impl Taps {
             .collect();
         let source = axis.source() as usize;
         let count = windows.iter().map(|(_, weights)| weights.len()).max().unwrap_or(1);
-        let mut taps = Self {
-            source,
-            count,
-            starts: Vec::with_capacity(windows.len()),
-            weights: Vec::with_capacity(windows.len() * count),
-        };
+        let mut taps = Self::with_capacity(source, count, windows.len());
         for (first, weights) in windows {
-            // A window shorter than the longest one is filled up with zeros: behind it or, where the
-            // source ends before that, in front of it.
-            let start = first.min(source - count);
-            let filled = taps.weights.len() + count;
-            taps.starts.push(start as u32);
-            taps.weights.resize(filled - count + (first - start), 0);
-            taps.weights.extend(weights);
-            taps.weights.resize(filled, 0);
+            taps.push(first, &weights);
         }
         taps
+    }
+
+    /// The taps of a row whose channels are interleaved, from those of each: as many windows for each
+    /// pixel, in the order of the channels. They may differ in their weights only.
+    pub fn interleaved(channels: &[Self]) -> Self {
+        let pixels = channels.iter().map(Self::destination).min().unwrap_or(0);
+        let source = channels.iter().map(Self::source).min().unwrap_or(1);
+        let count = channels.iter().map(Self::count).max().unwrap_or(1);
+        let mut taps = Self::with_capacity(source, count, pixels * channels.len());
+        for pixel in 0..pixels {
+            for channel in channels {
+                let window = channel.window(pixel);
+                taps.push(window.start, window.weights);
+            }
+        }
+        taps.source *= channels.len();
+        taps.step = channels.len();
+        for (i, start) in taps.starts.iter_mut().enumerate() {
+            *start = *start * channels.len() as u32 + (i % channels.len()) as u32;
+        }
+        taps
+    }
+
+    fn with_capacity(source: usize, count: usize, windows: usize) -> Self {
+        let (starts, weights) = (Vec::with_capacity(windows), Vec::with_capacity(windows * count));
+        Self { source, count, step: 1, starts, weights }
+    }
+
+    /// A window shorter than the longest one is filled up with zeros: behind it or, where the source
+    /// ends before that, in front of it.
+    fn push(&mut self, first: usize, weights: &[i16]) {
+        let start = first.min(self.source - self.count);
+        let filled = self.weights.len() + self.count;
+        self.starts.push(start as u32);
+        self.weights.resize(filled - self.count + (first - start), 0);
+        self.weights.extend(weights);
+        self.weights.resize(filled, 0);
     }
 
     /// Weights in each window: at most the number of source samples.
@@ -84,7 +121,7 @@ impl Taps {
     /// What makes the destination sample `index`.
     pub fn window(&self, index: usize) -> Window<'_> {
         let weights = &self.weights[index * self.count..][..self.count];
-        Window { start: self.starts[index] as usize, weights }
+        Window { start: self.starts[index] as usize, step: self.step, weights }
     }
 }
 

@@ -231,7 +231,7 @@ impl<K: Kernel> CpuResizer<K> {
         let lines = words.as_mut_ptr();
         let ahead = ROWS * plan.source.stride;
         let Some(last) = rows.clone().last().map(|row| rolling.row(row).end - 1) else { return };
-        let width = plan.destination.extent.width as usize;
+        let width = plan.destination.row_bytes();
         for start in (0..width).step_by(passes.strip) {
             let outputs = start..(start + passes.strip).min(width);
             let mut next = 0;
@@ -248,7 +248,7 @@ impl<K: Kernel> CpuResizer<K> {
                     unsafe {
                         let rows = batch.map(|row| source.add(row * plan.source.stride));
                         let lines = batch.map(|row| lines.add(rolling.offset(row)));
-                        self.kernel.across(rows, ahead, gathers, outputs, passes.constant, lines);
+                        self.kernel.across(rows, ahead, gathers, outputs, passes.constants, lines);
                     }
                     next += ROWS;
                 }

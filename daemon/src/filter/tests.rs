@@ -70,7 +70,7 @@ proptest! {
     fn at_the_same_length_every_filter_copies(filter in filters(), length in 1_u32..500) {
         let taps = Taps::new(filter, &Axis::full(length, length), 1.0);
         for index in 0..length as usize {
-            prop_assert_eq!(taps.window(index), Window { start: index, weights: &[16_384] });
+            prop_assert_eq!(taps.window(index), Window { start: index, step: 1, weights: &[16_384] });
         }
     }
 }
@@ -91,11 +91,11 @@ fn windows_hold_no_more_than_the_kernel_needs() {
 #[test]
 fn area_weighs_by_overlap() {
     let taps = Taps::new(Filter::Area, &Axis::full(3, 2), 1.0);
-    assert_eq!(taps.window(0), Window { start: 0, weights: &[10_923, 5461] });
-    assert_eq!(taps.window(1), Window { start: 1, weights: &[5461, 10_923] });
+    assert_eq!(taps.window(0), Window { start: 0, step: 1, weights: &[10_923, 5461] });
+    assert_eq!(taps.window(1), Window { start: 1, step: 1, weights: &[5461, 10_923] });
     let taps = Taps::new(Filter::Area, &Axis::full(2, 5), 1.0);
-    assert_eq!(taps.window(2), Window { start: 0, weights: &[8192, 8192] });
-    assert_eq!(taps.window(0), Window { start: 0, weights: &[16_384, 0] });
+    assert_eq!(taps.window(2), Window { start: 0, step: 1, weights: &[8192, 8192] });
+    assert_eq!(taps.window(0), Window { start: 0, step: 1, weights: &[16_384, 0] });
 }
 
 #[test]
@@ -106,4 +106,18 @@ fn nearest_takes_the_sample_that_holds_the_centre() {
     let taps = Taps::new(Filter::Nearest, &Axis::full(2, 4), 1.0);
     let starts: Vec<_> = (0..4).map(|index| taps.window(index).start).collect();
     assert_eq!(starts, [0, 0, 1, 1]);
+}
+
+#[test]
+fn interleaved_channels_keep_their_taps() {
+    let axis = Axis::full(20, 7);
+    let channels = [1.0, 1.0, 1.0, 0.5].map(|gain| Taps::new(Filter::Lanczos3, &axis, gain));
+    let taps = Taps::interleaved(&channels);
+    assert_eq!((taps.source(), taps.destination()), (80, 28));
+    for (index, channel) in (0..7).flat_map(|pixel| (0..4).map(move |channel| (pixel, channel))) {
+        let found: Vec<_> = taps.window(4 * index + channel).used().collect();
+        let wanted = channels[channel].window(index).used();
+        let wanted: Vec<_> = wanted.map(|(sample, w)| (4 * sample + channel, w)).collect();
+        assert_eq!(found, wanted);
+    }
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use self::horizontal_first::Gathers;
 use super::interleave;
-use super::kernel::{Kernel, LINE, ROWS};
+use super::kernel::{Kernel, LINE, PATTERN, ROWS};
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -121,11 +121,11 @@ impl Kernel for Avx2 {
         ahead: usize,
         gathers: &Gathers,
         outputs: Range<usize>,
-        constant: i32,
+        constants: [i32; PATTERN],
         lines: [*mut i16; ROWS],
     ) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { horizontal_first::across(rows, ahead, gathers, outputs, constant, lines) }
+        unsafe { horizontal_first::across(rows, ahead, gathers, outputs, constants, lines) }
     }
 
     unsafe fn down(

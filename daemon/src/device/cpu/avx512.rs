@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::avx2::{Avx2, Blocks};
 use super::gather::{self, Gather};
-use super::kernel::{Kernel, ROWS, WIDE_LINE};
+use super::kernel::{Kernel, PATTERN, ROWS, WIDE_LINE};
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -145,33 +145,33 @@ impl Kernel for Avx512 {
         ahead: usize,
         gathers: &Gathers,
         outputs: Range<usize>,
-        constant: i32,
+        constants: [i32; PATTERN],
         lines: [*mut i16; ROWS],
     ) {
         // SAFETY: `self` proves the features; the rest is this method's contract. The numbers of
         // gathers are those of the tables.
         unsafe {
             match (gathers.count, gathers.window) {
-                (1, NARROW) => across::<1, NARROW>(rows, ahead, gathers, outputs, constant, lines),
-                (1, WIDE) => across::<1, WIDE>(rows, ahead, gathers, outputs, constant, lines),
-                (2, NARROW) => across::<2, NARROW>(rows, ahead, gathers, outputs, constant, lines),
-                (2, WIDE) => across::<2, WIDE>(rows, ahead, gathers, outputs, constant, lines),
-                (2, OWN) => across::<2, OWN>(rows, ahead, gathers, outputs, constant, lines),
-                (3, NARROW) => across::<3, NARROW>(rows, ahead, gathers, outputs, constant, lines),
-                (3, WIDE) => across::<3, WIDE>(rows, ahead, gathers, outputs, constant, lines),
-                (3, OWN) => across::<3, OWN>(rows, ahead, gathers, outputs, constant, lines),
-                (4, NARROW) => across::<4, NARROW>(rows, ahead, gathers, outputs, constant, lines),
-                (4, WIDE) => across::<4, WIDE>(rows, ahead, gathers, outputs, constant, lines),
-                (4, OWN) => across::<4, OWN>(rows, ahead, gathers, outputs, constant, lines),
-                (5, NARROW) => across::<5, NARROW>(rows, ahead, gathers, outputs, constant, lines),
-                (5, WIDE) => across::<5, WIDE>(rows, ahead, gathers, outputs, constant, lines),
-                (5, OWN) => across::<5, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                (1, NARROW) => across::<1, NARROW>(rows, ahead, gathers, outputs, constants, lines),
+                (1, WIDE) => across::<1, WIDE>(rows, ahead, gathers, outputs, constants, lines),
+                (2, NARROW) => across::<2, NARROW>(rows, ahead, gathers, outputs, constants, lines),
+                (2, WIDE) => across::<2, WIDE>(rows, ahead, gathers, outputs, constants, lines),
+                (2, OWN) => across::<2, OWN>(rows, ahead, gathers, outputs, constants, lines),
+                (3, NARROW) => across::<3, NARROW>(rows, ahead, gathers, outputs, constants, lines),
+                (3, WIDE) => across::<3, WIDE>(rows, ahead, gathers, outputs, constants, lines),
+                (3, OWN) => across::<3, OWN>(rows, ahead, gathers, outputs, constants, lines),
+                (4, NARROW) => across::<4, NARROW>(rows, ahead, gathers, outputs, constants, lines),
+                (4, WIDE) => across::<4, WIDE>(rows, ahead, gathers, outputs, constants, lines),
+                (4, OWN) => across::<4, OWN>(rows, ahead, gathers, outputs, constants, lines),
+                (5, NARROW) => across::<5, NARROW>(rows, ahead, gathers, outputs, constants, lines),
+                (5, WIDE) => across::<5, WIDE>(rows, ahead, gathers, outputs, constants, lines),
+                (5, OWN) => across::<5, OWN>(rows, ahead, gathers, outputs, constants, lines),
                 (FEW, NARROW) => {
-                    across::<FEW, NARROW>(rows, ahead, gathers, outputs, constant, lines)
+                    across::<FEW, NARROW>(rows, ahead, gathers, outputs, constants, lines)
                 }
-                (FEW, WIDE) => across::<FEW, WIDE>(rows, ahead, gathers, outputs, constant, lines),
-                (FEW, OWN) => across::<FEW, OWN>(rows, ahead, gathers, outputs, constant, lines),
-                _ => across::<0, OWN>(rows, ahead, gathers, outputs, constant, lines),
+                (FEW, WIDE) => across::<FEW, WIDE>(rows, ahead, gathers, outputs, constants, lines),
+                (FEW, OWN) => across::<FEW, OWN>(rows, ahead, gathers, outputs, constants, lines),
+                _ => across::<0, OWN>(rows, ahead, gathers, outputs, constants, lines),
             }
         }
     }
@@ -212,7 +212,7 @@ unsafe fn across<const COUNT: usize, const WINDOW: usize>(
     ahead: usize,
     gathers: &Gathers,
     outputs: Range<usize>,
-    constant: i32,
+    constants: [i32; PATTERN],
     lines: [*mut i16; ROWS],
 ) {
     let per_block = 1 + gathers.count;
@@ -223,8 +223,8 @@ unsafe fn across<const COUNT: usize, const WINDOW: usize>(
         // SAFETY: the caller's contract; both are blocks of `gathers`.
         let (front, back) = unsafe {
             (
-                sums::<COUNT, WINDOW>(rows, gathers, front, constant),
-                sums::<COUNT, WINDOW>(rows, gathers, back, constant),
+                sums::<COUNT, WINDOW>(rows, gathers, front, constants),
+                sums::<COUNT, WINDOW>(rows, gathers, back, constants),
             )
         };
         let ahead = places[1] as usize + ahead;
@@ -256,11 +256,13 @@ unsafe fn sums<const COUNT: usize, const WINDOW: usize>(
     rows: [*const u8; ROWS],
     gathers: &Gathers,
     block: &[u32],
-    constant: i32,
+    constants: [i32; PATTERN],
 ) -> [__m512i; ROWS] {
-    let high_start = _mm512_set1_epi32(constant >> 7);
+    let [a, b, c, d] = constants;
+    let constants = _mm512_set4_epi32(d, c, b, a);
+    let high_start = _mm512_srai_epi32::<7>(constants);
     // Its upper seven bits are shifted in below the high sum.
-    let low_start = _mm512_set1_epi32((constant & 127) << 25);
+    let low_start = _mm512_slli_epi32::<25>(constants);
     // SAFETY: the place of a table.
     let table = unsafe { gathers.tables.as_ptr().add(block[0] as usize) };
     // SAFETY: a table has three vectors for each gather.

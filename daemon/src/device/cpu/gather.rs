@@ -55,12 +55,7 @@ pub(super) fn blocks(taps: &Taps, outputs: usize, reach: usize) -> Vec<Vec<Gathe
 
 /// The taps that weigh something, none beyond the last window.
 fn used(taps: &Taps, index: usize) -> Vec<(usize, i16)> {
-    if index >= taps.destination() {
-        return Vec::new();
-    }
-    let window = taps.window(index);
-    let weights = window.weights.iter().enumerate();
-    weights.filter(|&(_, &weight)| weight != 0).map(|(i, &w)| (window.start + i, w)).collect()
+    if index >= taps.destination() { Vec::new() } else { taps.window(index).used().collect() }
 }
 
 /// The gathers of one block. A window is used again if all taps that are left lie in it; else the next

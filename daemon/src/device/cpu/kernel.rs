@@ -20,6 +20,10 @@ pub(super) const WIDE_LINE: usize = 64;
 /// Source rows that share one load of the horizontal tables.
 pub(super) const ROWS: usize = 4;
 
+/// Outputs after which the constants of a horizontal pass repeat, if it comes first: a multiple of the
+/// number of channels, or those of all channels are the same.
+pub(super) const PATTERN: usize = 4;
+
 /// The passes in either order, and the change between interleaved and planar lines.
 pub(super) trait Kernel: Send + Sync + 'static {
     /// Horizontal taps in the order in which [`Self::horizontal`] reads them.
@@ -67,9 +71,10 @@ pub(super) trait Kernel: Send + Sync + 'static {
     );
 
     /// Horizontal pass, if it comes first: makes a line of words out of each source row, one for each
-    /// window of `outputs`, whose start is a multiple of [`WIDE_LINE`]; `constant` is bias and rounding, with 13 fraction bits. In what order a line holds its
-    /// words is the kernel's own affair. Rows, with their lines, may be the same. `ahead` bytes behind
-    /// each row lies what will be read next: worth fetching, if it is memory at all.
+    /// window of `outputs`, whose start is a multiple of [`WIDE_LINE`]; `constants` are bias and
+    /// rounding, with 13 fraction bits, in turns. In what order a line holds its words is the kernel's
+    /// own affair. Rows, with their lines, may be the same. `ahead` bytes behind each row lies what will
+    /// be read next: worth fetching, if it is memory at all.
     ///
     /// # Safety
     ///
@@ -82,7 +87,7 @@ pub(super) trait Kernel: Send + Sync + 'static {
         ahead: usize,
         gathers: &Self::Gathers,
         outputs: Range<usize>,
-        constant: i32,
+        constants: [i32; PATTERN],
         lines: [*mut i16; ROWS],
     );
 

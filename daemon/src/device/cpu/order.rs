@@ -6,7 +6,6 @@
 //! Horizontal first wins wherever it can be done: each source row is read once, and what lies between
 //! the passes is as wide as the destination and stays in the first cache. It can be done where
 //!
-//! - a sample's neighbours lie beside it: one channel;
 //! - its vectors gather enough: up to [`MAX_SHRINK`] source samples for each destination sample, more
 //!   where rows are long;
 //! - its 16-bit arithmetic is exact enough: see [`reach`] and [`fraction_bits`].
@@ -36,16 +35,16 @@ pub(super) const WORD_BITS: u32 = 6;
 
 /// The order of the passes, with the taps of both.
 pub(super) enum Order {
-    /// For every format and ratio.
+    /// For every ratio.
     VerticalFirst {
         /// Sum to [`ONE`].
         vertical: Taps,
-        /// Sum to [`ONE`] x gain.
-        horizontal: Taps,
+        /// Those of each channel, sum to [`ONE`] x gain.
+        horizontal: Vec<Taps>,
     },
     /// Where it can be done: it is faster.
     HorizontalFirst {
-        /// Sum to gain, with [`ACROSS_BITS`].
+        /// Those of all channels, interleaved as they are. Sum to gain, with [`ACROSS_BITS`].
         horizontal: Taps,
         /// Sum to one, with `fraction_bits` - [`WORD_BITS`] + 15.
         vertical: Taps,
@@ -56,30 +55,34 @@ pub(super) enum Order {
     },
 }
 
-/// Decides for a channel of a plane that has `channels`.
-pub(super) fn order(filter: Filter, axes: &Axes, tone: &Tone, channels: usize) -> Order {
+/// Decides for a plane of which each channel has its tone.
+pub(super) fn order(filter: Filter, axes: &Axes, tones: &[Tone]) -> Order {
     let vertical = Taps::new(filter, &axes.vertical, 1.0);
+    let channels = |scale: f64| -> Vec<Taps> {
+        tones.iter().map(|tone| Taps::new(filter, &axes.horizontal, tone.gain * scale)).collect()
+    };
     let shrink = axes.horizontal.source().div_ceil(axes.horizontal.destination()) as usize;
-    let window = vertical.count() * axes.horizontal.source() as usize;
+    let window = vertical.count() * axes.horizontal.source() as usize * tones.len();
     let most = if window > FIRST_CACHE { MAX_SHRINK_FAR } else { MAX_SHRINK };
-    if channels == 1 && shrink <= most {
-        let horizontal = Taps::new(filter, &axes.horizontal, tone.gain / 2.0);
-        let reach = reach(&horizontal, tone);
+    if shrink <= most {
+        let horizontal = channels(0.5);
+        let reach = horizontal.iter().zip(tones).map(|(taps, tone)| reach(taps, tone));
+        let reach: Option<f64> = reach.reduce(|a, b| Some(a?.max(b?))).flatten();
         let bits =
             reach.and_then(|reach| fraction_bits(reach, &vertical).map(|bits| (reach, bits)));
         if let Some((reach, fraction_bits)) = bits {
             let scale = f64::from(1 << (fraction_bits + 1 - WORD_BITS));
             let vertical = Taps::new(filter, &axes.vertical, scale);
             let fold = reach < f64::from(1 << (14 - WORD_BITS));
+            let horizontal = Taps::interleaved(&horizontal);
             return Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold };
         }
     }
-    let horizontal = Taps::new(filter, &axes.horizontal, tone.gain);
-    Order::VerticalFirst { vertical, horizontal }
+    Order::VerticalFirst { vertical, horizontal: channels(1.0) }
 }
 
-/// How far from zero a word can be, in steps of samples; if products of samples with the high bytes of
-/// the weights, in steps of 1/64, fit 16 bits however they are added.
+/// How far from zero a channel's word can be, in steps of samples; if products of samples with the high
+/// bytes of the weights, in steps of 1/64, fit 16 bits however they are added.
 fn reach(horizontal: &Taps, tone: &Tone) -> Option<f64> {
     let across = Extremes::of(horizontal);
     // Rounding to high bytes may add half a step for each tap. Two is 128 steps, and 255 x 128 fits.
@@ -149,7 +152,7 @@ mod tests {
         };
         // The largest gain there is.
         let tone = Tone::new(Component::Luma, Range::Limited, Range::Full);
-        match order(filter, &axes, &tone, 1) {
+        match order(filter, &axes, &[tone]) {
             Order::VerticalFirst { .. } => None,
             Order::HorizontalFirst { fraction_bits, .. } => Some(fraction_bits),
         }
@@ -168,14 +171,10 @@ mod tests {
     }
 
     #[test]
-    fn large_ratios_and_interleaved_channels_are_vertical_first() {
+    fn large_ratios_are_vertical_first() {
         assert_eq!(first(Filter::Bicubic, (1920, 300), (1080, 360)), None);
         assert_eq!(first(Filter::Bicubic, (1920, 320), (1080, 180)), None);
         assert!(first(Filter::Bicubic, (3840, 640), (2160, 360)).is_some());
         assert_eq!(first(Filter::Lanczos3, (1920, 640), (1080, 10)), None);
-        let axes = Axes { horizontal: Axis::full(9, 3), vertical: Axis::full(9, 3) };
-        let tone = Tone::new(Component::Chroma, Range::Full, Range::Full);
-        let interleaved = order(Filter::Area, &axes, &tone, 2);
-        assert!(matches!(interleaved, Order::VerticalFirst { .. }));
     }
 }

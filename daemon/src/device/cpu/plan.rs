@@ -10,7 +10,7 @@ use resized_protocol::frame::{Component, Plane};
 use resized_protocol::message::StreamSpec;
 use resized_protocol::shm::RingLayout;
 
-use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
+use super::kernel::{Kernel, LINE, PATTERN, ROWS, WIDE_LINE};
 use super::order::{self, ACROSS_BITS, FIRST_CACHE, Order, WORD_BITS};
 use super::rolling::Rolling;
 use crate::filter::{Axes, Taps, Tone};
@@ -37,8 +37,7 @@ pub(super) enum Passes<K: Kernel> {
 
 /// The second pass of one channel of a plane, where that is the horizontal one.
 pub(super) struct ChannelPlan<K: Kernel> {
-    /// Shared by the channels that have the same axis and gain.
-    pub(super) windows: Arc<K::Windows>,
+    pub(super) windows: K::Windows,
     /// Bias and rounding.
     pub(super) constant: i32,
 }
@@ -49,8 +48,8 @@ pub(super) struct AcrossDown<K: Kernel> {
     /// Outputs that are made together, from the first row of a band to the last: a multiple of
     /// [`WIDE_LINE`], or a whole row.
     pub(super) strip: usize,
-    /// Bias, rounding, and the step from 0..=255 to a centre of zero.
-    pub(super) constant: i32,
+    /// Bias, rounding, and the step from 0..=255 to a centre of zero, of each channel in turn.
+    pub(super) constants: [i32; PATTERN],
     pub(super) rolling: Rolling,
     /// Fraction bits of the vertical sum.
     pub(super) fraction_bits: u32,
@@ -75,58 +74,50 @@ pub(super) fn planes<K: Kernel>(
             }
             _ => None,
         });
+        let samples = destination.row_bytes();
         let passes = shared
             .map(Passes::HorizontalFirst)
-            .unwrap_or_else(|| passes(kernel, spec, components, destination.extent.width as usize));
+            .unwrap_or_else(|| passes(kernel, spec, components, samples));
         plans.push(PlanePlan { source, destination, passes });
     }
     plans
 }
 
-/// Plans a plane of those components, `width` samples wide in the destination.
+/// Plans a plane of those components, rows of `samples` in the destination.
 fn passes<K: Kernel>(
     kernel: &K,
     spec: &StreamSpec,
     components: &[Component],
-    width: usize,
+    samples: usize,
 ) -> Passes<K> {
-    let tone = |component| Tone::new(component, spec.source.range, spec.destination.range);
+    let tone = |&component| Tone::new(component, spec.source.range, spec.destination.range);
+    let tones: Vec<Tone> = components.iter().map(tone).collect();
+    // All components of a plane lie alike.
     let axes = Axes::new(spec, components[0]);
-    let gain = tone(components[0]);
-    match order::order(spec.filter, &axes, &gain, components.len()) {
+    match order::order(spec.filter, &axes, &tones) {
         Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold } => {
-            let source = axes.horizontal.source() as usize;
-            let whole = Rolling::new(&vertical, width, fold);
-            let near = size_of::<i16>() * whole.words() + ROWS * source <= FIRST_CACHE;
-            let (strip, rolling) = if near || source < width {
-                (width, whole)
+            let whole = Rolling::new(&vertical, samples, fold);
+            let held = size_of::<i16>() * whole.words() + ROWS * horizontal.source();
+            let (strip, rolling) = if held <= FIRST_CACHE || horizontal.source() < samples {
+                (samples, whole)
             } else {
-                let strip = width.div_ceil(width.div_ceil(STRIP)).next_multiple_of(WIDE_LINE);
+                let strip = samples.div_ceil(samples.div_ceil(STRIP)).next_multiple_of(WIDE_LINE);
                 (strip, Rolling::new(&vertical, strip, fold))
             };
             Passes::HorizontalFirst(Arc::new(AcrossDown {
                 gathers: kernel.gather(horizontal),
-                constant: centred_constant(gain.bias),
+                constants: std::array::from_fn(|i| centred_constant(tones[i % tones.len()].bias)),
                 rolling,
                 strip,
                 fraction_bits,
             }))
         }
         Order::VerticalFirst { vertical, horizontal } => {
-            let mut arranged = vec![(components[0], Arc::new(kernel.arrange(horizontal)))];
-            let channel = |&component: &Component| {
-                let tone = tone(component);
-                let known = arranged.iter().find(|(other, _)| *other == component);
-                let windows = known.map(|(_, windows)| Arc::clone(windows)).unwrap_or_else(|| {
-                    let axis = Axes::new(spec, component).horizontal;
-                    let taps = Taps::new(spec.filter, &axis, tone.gain);
-                    let windows = Arc::new(kernel.arrange(taps));
-                    arranged.push((component, Arc::clone(&windows)));
-                    windows
-                });
-                ChannelPlan { windows, constant: constant(tone.bias) }
+            let channel = |(taps, tone): (Taps, &Tone)| ChannelPlan {
+                windows: kernel.arrange(taps),
+                constant: constant(tone.bias),
             };
-            let channels = components.iter().map(channel).collect();
+            let channels = horizontal.into_iter().zip(&tones).map(channel).collect();
             Passes::VerticalFirst { vertical, channels }
         }
     }

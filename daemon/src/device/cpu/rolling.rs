@@ -63,11 +63,7 @@ impl Rolling {
     /// The lines for vertical taps, each of `width` words. With `fold` those of the same weight become
     /// pairs.
     pub(super) fn new(vertical: &Taps, width: usize, fold: bool) -> Self {
-        let used = |index| {
-            let window = vertical.window(index);
-            let weights = window.weights.iter().enumerate();
-            weights.filter(|&(_, &weight)| weight != 0).map(move |(i, &w)| (window.start + i, w))
-        };
+        let used = |index| vertical.window(index).used();
         let rows = 0..vertical.destination();
         let mut bounds: Vec<(u32, u32)> = rows
             .clone()
@@ -164,9 +160,7 @@ mod tests {
                         }
                         next += ROWS;
                     }
-                    let window = taps.window(index);
-                    let wanted = window.weights.iter().enumerate().filter(|&(_, &w)| w != 0);
-                    let wanted: Vec<_> = wanted.map(|(i, &w)| (window.start + i, w)).collect();
+                    let wanted: Vec<_> = taps.window(index).used().collect();
                     let held = |offset: u32| held[offset as usize / rolling.pitch];
                     let pairs =
                         row.pairs.iter().flat_map(|tap| tap.offsets.map(|o| (o, tap.weight)));

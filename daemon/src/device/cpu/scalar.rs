@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::interleave;
-use super::kernel::{Kernel, ROWS};
+use super::kernel::{Kernel, PATTERN, ROWS};
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -62,16 +62,16 @@ impl Kernel for Scalar {
         _ahead: usize,
         taps: &Taps,
         outputs: Range<usize>,
-        constant: i32,
+        constants: [i32; PATTERN],
         lines: [*mut i16; ROWS],
     ) {
         for (row, line) in rows.into_iter().zip(lines) {
             for (x, output) in outputs.clone().enumerate() {
                 let window = taps.window(output);
-                let mut sum = constant;
+                let mut sum = constants[output % PATTERN];
                 for (i, &weight) in window.weights.iter().enumerate() {
                     // SAFETY: windows lie within the row, which the caller vouches for.
-                    let sample = unsafe { row.add(window.start + i).read() };
+                    let sample = unsafe { row.add(window.start + i * window.step).read() };
                     sum += i32::from(weight) * i32::from(sample);
                 }
                 // SAFETY: the caller vouches for a word for each output.

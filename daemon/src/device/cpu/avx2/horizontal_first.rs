@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::device::cpu::gather::{self, Gather};
-use crate::device::cpu::kernel::ROWS;
+use crate::device::cpu::kernel::{PATTERN, ROWS};
 use crate::device::cpu::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -85,19 +85,19 @@ pub(super) unsafe fn across(
     ahead: usize,
     gathers: &Gathers,
     outputs: Range<usize>,
-    constant: i32,
+    constants: [i32; PATTERN],
     lines: [*mut i16; ROWS],
 ) {
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
         match (gathers.count, gathers.windows) {
-            (1, 1) => steps::<1, 1>(rows, ahead, gathers, outputs, constant, lines),
-            (2, 1) => steps::<2, 1>(rows, ahead, gathers, outputs, constant, lines),
-            (2, 2) => steps::<2, 2>(rows, ahead, gathers, outputs, constant, lines),
-            (3, 1) => steps::<3, 1>(rows, ahead, gathers, outputs, constant, lines),
-            (3, 2) => steps::<3, 2>(rows, ahead, gathers, outputs, constant, lines),
-            (3, 3) => steps::<3, 3>(rows, ahead, gathers, outputs, constant, lines),
-            _ => steps::<0, 0>(rows, ahead, gathers, outputs, constant, lines),
+            (1, 1) => steps::<1, 1>(rows, ahead, gathers, outputs, constants, lines),
+            (2, 1) => steps::<2, 1>(rows, ahead, gathers, outputs, constants, lines),
+            (2, 2) => steps::<2, 2>(rows, ahead, gathers, outputs, constants, lines),
+            (3, 1) => steps::<3, 1>(rows, ahead, gathers, outputs, constants, lines),
+            (3, 2) => steps::<3, 2>(rows, ahead, gathers, outputs, constants, lines),
+            (3, 3) => steps::<3, 3>(rows, ahead, gathers, outputs, constants, lines),
+            _ => steps::<0, 0>(rows, ahead, gathers, outputs, constants, lines),
         }
     }
 }
@@ -110,7 +110,7 @@ unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(
     ahead: usize,
     gathers: &Gathers,
     outputs: Range<usize>,
-    constant: i32,
+    constants: [i32; PATTERN],
     lines: [*mut i16; ROWS],
 ) {
     let half = 2 * gathers.count;
@@ -126,8 +126,8 @@ unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(
         // SAFETY: the caller's contract; windows start on samples of the rows.
         let (front, back) = unsafe {
             (
-                words::<COUNT, WINDOWS>(rows, first, front, constant),
-                words::<COUNT, WINDOWS>(rows, second, back, constant),
+                words::<COUNT, WINDOWS>(rows, first, front, constants),
+                words::<COUNT, WINDOWS>(rows, second, back, constants),
             )
         };
         let ahead = places[1] as usize + ahead;
@@ -155,7 +155,7 @@ unsafe fn words<const COUNT: usize, const WINDOWS: usize>(
     rows: [*const u8; ROWS],
     table: *const Vector,
     starts: &[u32],
-    constant: i32,
+    constants: [i32; PATTERN],
 ) -> [__m256i; ROWS] {
     let ones = _mm256_set1_epi16(1);
     // SAFETY: the caller's contract.
@@ -173,7 +173,8 @@ unsafe fn words<const COUNT: usize, const WINDOWS: usize>(
         (high, _mm256_madd_epi16(low, ones))
     };
     let mut high = [_mm256_setzero_si256(); ROWS];
-    let mut low = [_mm256_set1_epi32(constant); ROWS];
+    let [a, b, c, d] = constants;
+    let mut low = [_mm256_broadcastsi128_si256(_mm_set_epi32(d, c, b, a)); ROWS];
     if COUNT == 0 {
         for g in 0..starts.len() {
             let (index, upper, lower) = (vector(3 * g), vector(3 * g + 1), vector(3 * g + 2));
