@@ -23,6 +23,10 @@ const MAX_SHRINK: usize = 5;
 /// if it came first, would fetch each of them from afar for each output row.
 const MAX_SHRINK_FAR: usize = 8;
 
+/// The same where three or four channels are interleaved: beside splitting and merging them, gathers that
+/// go half empty are cheap.
+const MAX_SHRINK_PACKED: usize = 16;
+
 /// Bytes of the first data cache on current cores.
 pub(super) const FIRST_CACHE: usize = 48 << 10;
 
@@ -63,7 +67,11 @@ pub(super) fn order(filter: Filter, axes: &Axes, tones: &[Tone]) -> Order {
     };
     let shrink = axes.horizontal.source().div_ceil(axes.horizontal.destination()) as usize;
     let window = vertical.count() * axes.horizontal.source() as usize * tones.len();
-    let most = if window > FIRST_CACHE { MAX_SHRINK_FAR } else { MAX_SHRINK };
+    let most = match tones.len() {
+        3.. => MAX_SHRINK_PACKED,
+        _ if window > FIRST_CACHE => MAX_SHRINK_FAR,
+        _ => MAX_SHRINK,
+    };
     if shrink <= most {
         let horizontal = channels(0.5);
         let reach = horizontal.iter().zip(tones).map(|(taps, tone)| reach(taps, tone));
