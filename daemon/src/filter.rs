@@ -52,7 +52,8 @@ impl Taps {
     /// The taps of `filter` along `axis`. The weights of each window sum to `gain` x [`ONE`], rounded.
     ///
     /// Windows are cut at the borders of the source and made to sum to the gain again. When shrinking,
-    /// all filters but [`Filter::Nearest`] widen with the scale.
+    /// all filters but [`Filter::Nearest`] widen with the scale. Along an axis on which nothing changes
+    /// all filters copy.
     pub fn new(filter: Filter, axis: &Axis, gain: f64) -> Self {
         let windows: Vec<_> = (0..axis.destination())
             .map(|index| quantised(exact(filter, axis, index), gain))
@@ -103,6 +104,12 @@ impl Taps {
         self.weights.resize(filled, 0);
     }
 
+    /// Whether each destination sample is the source sample of the same number.
+    pub fn copies(&self) -> bool {
+        let copy = |index| self.window(index).used().eq([(index, ONE as i16)]);
+        self.source == self.destination() && (0..self.source).all(copy)
+    }
+
     /// Weights in each window: at most the number of source samples.
     pub const fn count(&self) -> usize {
         self.count
@@ -129,6 +136,7 @@ impl Taps {
 fn exact(filter: Filter, axis: &Axis, index: u32) -> (usize, Vec<f64>) {
     let (centre, scale) = (axis.centre(index), axis.scale());
     let weights = match filter {
+        _ if axis.is_unchanged() => None,
         Filter::Nearest => None,
         Filter::Area => windowed(axis, centre, scale / 2.0, |sample| {
             let covered = (sample + 0.5).min(centre + scale / 2.0);
@@ -137,6 +145,7 @@ fn exact(filter: Filter, axis: &Axis, index: u32) -> (usize, Vec<f64>) {
         Filter::Bilinear => convolved(axis, centre, 1.0, triangle),
         Filter::Bicubic => convolved(axis, centre, 2.0, catmull_rom),
         Filter::Lanczos3 => convolved(axis, centre, 3.0, lanczos3),
+        Filter::Mitchell => convolved(axis, centre, 2.0, mitchell),
     };
     // A window may lie beyond the border as a whole: an enlarged chroma plane whose siting moves.
     weights.unwrap_or_else(|| ((centre as usize).min(axis.source() as usize - 1), vec![1.0]))
@@ -205,6 +214,15 @@ fn catmull_rom(x: f64) -> f64 {
     match x.abs() {
         x if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
         x if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
+        _ => 0.0,
+    }
+}
+
+/// The cubic with B = C = 1/3, the one that the same paper recommends.
+fn mitchell(x: f64) -> f64 {
+    match x.abs() {
+        x if x < 1.0 => ((7.0 * x - 12.0) * x * x + 16.0 / 3.0) / 6.0,
+        x if x < 2.0 => (((-7.0 / 3.0 * x + 12.0) * x - 20.0) * x + 32.0 / 3.0) / 6.0,
         _ => 0.0,
     }
 }

@@ -43,7 +43,7 @@ impl Features {
 }
 
 /// Reconstruction filter. All but `Nearest` widen with the ratio when shrinking, so that nothing
-/// aliases.
+/// aliases. Where nothing changes in a direction, neither length nor siting, none of them does anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Filter {
     /// The source sample whose centre is nearest; never antialiased.
@@ -56,12 +56,14 @@ pub enum Filter {
     Lanczos3,
     /// Mean over the exact area that a destination pixel covers.
     Area,
+    /// Mitchell and Netravali's: the cubic with B = C = 1/3. Softer than Catmull-Rom, rings less.
+    Mitchell,
 }
 
 impl Filter {
     /// Every filter, in wire order.
-    pub const ALL: [Self; 5] =
-        [Self::Nearest, Self::Bilinear, Self::Bicubic, Self::Lanczos3, Self::Area];
+    pub const ALL: [Self; 6] =
+        [Self::Nearest, Self::Bilinear, Self::Bicubic, Self::Lanczos3, Self::Area, Self::Mitchell];
 }
 
 /// What a stream resizes, fixed for its life.

@@ -76,8 +76,8 @@ fn enums_without_fields() {
     use PixelFormat::{Bgr24, Bgra, Gray8, I420, Nv12, Rgb24, Rgba};
     numbered([Gray8, I420, Nv12, Rgb24, Bgr24, Rgba, Bgra]);
     numbered(PixelFormat::ALL);
-    use Filter::{Area, Bicubic, Bilinear, Lanczos3, Nearest};
-    numbered([Nearest, Bilinear, Bicubic, Lanczos3, Area]);
+    use Filter::{Area, Bicubic, Bilinear, Lanczos3, Mitchell, Nearest};
+    numbered([Nearest, Bilinear, Bicubic, Lanczos3, Area, Mitchell]);
     numbered(Filter::ALL);
     numbered([Range::Limited, Range::Full]);
     numbered([Siting::Left, Siting::Centre]);

@@ -68,6 +68,11 @@ impl Axis {
         f64::from(self.span.0) / f64::from(self.span.1)
     }
 
+    /// Whether destination samples are source samples: of the same length, in the same place.
+    pub fn is_unchanged(&self) -> bool {
+        self.span.0 == self.span.1 && self.offset == 0.0
+    }
+
     /// Where in the source the centre of a destination sample lies.
     pub fn centre(&self, index: u32) -> f64 {
         // Divided last: whatever is a whole number comes out as one.

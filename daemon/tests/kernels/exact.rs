@@ -75,6 +75,8 @@ fn normalised(filter: Filter, scale: f64, distances: Vec<f64>) -> Vec<f64> {
         let x = d.abs() / stretch;
         match filter {
             Filter::Nearest => 0.0,
+            // Nothing changes: copied.
+            _ if scale == 1.0 && distances.contains(&0.0) => 0.0,
             Filter::Area => {
                 ((d + scale / 2.0).min(0.5) - (d - scale / 2.0).max(-0.5)).max(0.0) / scale
             }
@@ -86,7 +88,11 @@ fn normalised(filter: Filter, scale: f64, distances: Vec<f64>) -> Vec<f64> {
                 let angle = std::f64::consts::PI * x;
                 3.0 * angle.sin() * (angle / 3.0).sin() / (angle * angle)
             }
-            Filter::Bicubic | Filter::Lanczos3 => 0.0,
+            Filter::Mitchell if x < 1.0 => 7.0 / 6.0 * x.powi(3) - 2.0 * x.powi(2) + 8.0 / 9.0,
+            Filter::Mitchell if x < 2.0 => {
+                -7.0 / 18.0 * x.powi(3) + 2.0 * x.powi(2) - 10.0 / 3.0 * x + 16.0 / 9.0
+            }
+            Filter::Bicubic | Filter::Lanczos3 | Filter::Mitchell => 0.0,
         }
     };
     let weights: Vec<_> = distances.iter().map(|&d| kernel(d)).collect();

@@ -78,6 +78,7 @@ impl Args {
             FilterName::Bilinear => Filter::Bilinear,
             FilterName::Bicubic => Filter::Bicubic,
             FilterName::Lanczos3 => Filter::Lanczos3,
+            FilterName::Mitchell => Filter::Mitchell,
             FilterName::Area => Filter::Area,
         }
     }
@@ -89,6 +90,7 @@ enum FilterName {
     Bilinear,
     Bicubic,
     Lanczos3,
+    Mitchell,
     Area,
 }
 
