@@ -73,6 +73,8 @@ struct Queue {
     lane_count: usize,
     /// The thread of the intake rests: lanes look after it.
     resting: bool,
+    /// No lane did for so long that its thread stays awake until one takes a frame.
+    overdue: bool,
     /// When one last did.
     attended: Option<Instant>,
     stopping: bool,
@@ -185,10 +187,12 @@ impl Scheduler {
         queue.resting = queue.is_sated();
         queue.attended = Some(Instant::now());
         while queue.resting {
-            let woken = self.hungry.wait_timeout(queue, UNATTENDED);
-            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
-            if queue.is_unattended(UNATTENDED) {
-                queue.resting = false;
+            let left = UNATTENDED.saturating_sub(queue.unattended());
+            if left.is_zero() {
+                (queue.resting, queue.overdue) = (false, true);
+            } else {
+                let woken = self.hungry.wait_timeout(queue, left);
+                queue = woken.unwrap_or_else(PoisonError::into_inner).0;
             }
         }
     }
@@ -230,7 +234,7 @@ impl Scheduler {
             if let Some(task) = queue.lanes[device].bands.pop_front() {
                 return Some(task);
             }
-            if queue.resting && (queue.is_low() || queue.is_unattended(UNREAD)) {
+            if queue.resting && (queue.is_low() || queue.unattended() >= UNREAD) {
                 // Noted first: one lane at a time is enough.
                 queue.attended = Some(Instant::now());
                 drop(queue);
@@ -238,6 +242,7 @@ impl Scheduler {
                 queue = self.lock();
             }
             if let Some(job) = queue.next() {
+                queue.overdue = false;
                 return Some(self.begin(&mut queue, job, device));
             }
             if queue.stopping {
@@ -333,9 +338,10 @@ impl Started {
 }
 
 impl Queue {
+    /// Whether every lane has work, none of it has taken long so far, and as much again waits.
     fn is_sated(&self) -> bool {
         let idle = self.lanes.iter().any(|lanes| lanes.idle > 0);
-        !idle && !self.stopping && self.waiting >= self.lane_count
+        !idle && !self.overdue && !self.stopping && self.waiting >= self.lane_count
     }
 
     /// Whether lanes may soon find nothing to do.
@@ -343,9 +349,9 @@ impl Queue {
         !self.is_sated() || self.waiting <= 2 * self.lane_count
     }
 
-    /// Whether nobody has looked after the intake for so long.
-    fn is_unattended(&self, time: Duration) -> bool {
-        self.attended.is_none_or(|attended| attended.elapsed() >= time)
+    /// Time since somebody looked after the intake.
+    fn unattended(&self) -> Duration {
+        self.attended.map_or(Duration::MAX, |attended| attended.elapsed())
     }
 
     fn push(&mut self, client: ClientId, jobs: impl ExactSizeIterator<Item = Job>) {

@@ -312,7 +312,7 @@ impl Session {
         let number = self.next_stream;
         self.next_stream = number.checked_add(1).ok_or(Refusal::Streams { max: u32::MAX })?;
         let shared = Arc::clone(&self.shared);
-        // Zeroing pages takes milliseconds: not on the thread that all sessions share.
+        // Zeroing pages takes milliseconds: not on the thread that drives all sessions.
         let open = move || {
             let counted = shared.metrics.streams.count();
             let devices = shared.scheduler.devices();

@@ -283,31 +283,33 @@ fn lanes_look_after_the_intake_while_its_thread_rests() {
     let fake = Fake { together: 4, ..Fake::default() };
     let intake = Arc::new(Turns::default());
     let (lanes, ledger) = busy_lanes(&fake, &intake, 3);
-    let scheduler = Arc::clone(&lanes.scheduler);
-    assert!(scheduler.is_sated());
-    let resting = thread::spawn(move || scheduler.rest());
-    while !lanes.scheduler.lock().resting {
-        thread::yield_now();
+    assert!(lanes.scheduler.is_sated());
+    // As `rest` would have it, but without an end of its own.
+    {
+        let mut queue = lanes.scheduler.lock();
+        (queue.resting, queue.attended) = (true, Some(Instant::now()));
     }
     fake.resizing.fetch_add(1, Ordering::SeqCst);
     ledger.await_completions(6);
     // A lane that finds nothing more to do ends the rest.
-    resting.join().unwrap();
-    assert!(!lanes.scheduler.is_sated());
+    while lanes.scheduler.lock().resting {
+        thread::yield_now();
+    }
     assert!(intake.0.load(Ordering::SeqCst) > 0);
 }
 
 #[test]
-fn nobody_rests_while_frames_take_long() {
+fn a_rest_ends_while_frames_take_long_and_none_begins() {
     let fake = Fake { together: 4, ..Fake::default() };
     let intake = Arc::new(Turns::default());
     let (lanes, ledger) = busy_lanes(&fake, &intake, 3);
-    // Ends though no lane does.
+    let begun = Instant::now();
     lanes.scheduler.rest();
-    assert!(lanes.scheduler.is_sated());
+    assert!(begun.elapsed() >= UNATTENDED, "it did not rest");
+    // Not again before a lane takes a frame.
+    assert!(!lanes.scheduler.is_sated());
     fake.resizing.fetch_add(1, Ordering::SeqCst);
     ledger.await_completions(6);
-    // And where lanes have nothing to do there is no rest at all.
-    lanes.scheduler.rest();
+    assert!(!lanes.scheduler.lock().overdue);
     assert_eq!(intake.0.load(Ordering::SeqCst), 0);
 }

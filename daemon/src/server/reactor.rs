@@ -2,13 +2,13 @@
 //!
 //! Knows neither messages nor frames. One thread at a time drives the runtime: the daemon's own while a
 //! lane is idle or soon may be; otherwise the lanes themselves, each for a moment between two frames, so
-//! that nobody has to be woken to read what clients submit. Invariant: what clients send is read within
-//! moments whoever is busy; see [`Scheduler::rest`].
+//! that nobody has to be woken to read what clients submit. Invariant: what clients send is read within a
+//! few milliseconds whoever is busy; see [`Scheduler::rest`].
 
 use std::future::Future;
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
@@ -57,7 +57,7 @@ impl Reactor {
             let over = async {
                 tokio::select! {
                     over = &mut task => Some(over),
-                    () = self.sated.notified() => None,
+                    () = self.left() => None,
                 }
             };
             // The lock goes before the rest begins.
@@ -70,19 +70,68 @@ impl Reactor {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Runtime> {
+    /// Waits until driving is the lanes', and those have run for whom something had just arrived.
+    async fn left(&self) {
+        self.sated.notified().await;
+        yield_now().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Runtime> {
         self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Intake for Reactor {
     fn turn(&self) {
-        let Ok(runtime) = self.runtime.try_lock() else { return };
+        let runtime = match self.runtime.try_lock() {
+            Ok(runtime) => runtime,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         runtime.block_on(async {
             // Sees what has arrived,
             yield_now().await;
             // and lets those run for whom it has.
             yield_now().await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_turn_reads_what_has_arrived() {
+        let reactor = Reactor::new(&Scheduler::new(Vec::new())).unwrap();
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let reading = reactor.lock().spawn(async {
+            let socket = UnixStream::from_std(ours).unwrap();
+            socket.readable().await.unwrap();
+            socket.try_read(&mut [0]).unwrap()
+        });
+        (0..10).for_each(|_| reactor.turn());
+        assert!(!reading.is_finished());
+        theirs.write_all(&[7]).unwrap();
+        (0..2).for_each(|_| reactor.turn());
+        assert!(reading.is_finished());
+        let held = reactor.lock();
+        // Whoever else drives is not waited for.
+        reactor.turn();
+        drop(held);
+    }
+
+    #[test]
+    fn what_is_run_gives_its_outcome_and_panics_as_it_does() {
+        let reactor = Reactor::new(&Scheduler::new(Vec::new())).unwrap();
+        assert_eq!(reactor.run(async { 7 }), 7);
+        let panics = std::panic::AssertUnwindSafe(|| reactor.run(async { panic!("meant to") }));
+        assert!(std::panic::catch_unwind(panics).is_err());
+        assert_eq!(reactor.run(async { 8 }), 8);
     }
 }

@@ -4,8 +4,8 @@
 //! Invariants: messages leave in the order in which they were posted; posting never blocks; once a
 //! message is lost the connection is cut, so that nobody waits for it. While lanes have more than
 //! enough to do, completions may be held back to go together with the next, but never the last one of
-//! those in flight. What can wait is bounded: a completion for each slot in flight, and the answers to the requests that were
-//! read before the outbox was congested.
+//! those in flight. What can wait is bounded: a completion for each slot in flight, and the answers to
+//! the requests that were read before the outbox was congested.
 
 use std::collections::VecDeque;
 use std::io;
@@ -148,7 +148,7 @@ impl Outbox {
         if self.lock().messages.is_empty() {
             self.more.notified().await;
         }
-        // A registration of its own, only while the socket is full: a lasting one would wake this
+        // A registration of its own, only while the socket is full: a lasting one would wake the
         // thread each time the client reads.
         let socket = watch(Arc::new(self.socket.try_clone()?), Interest::WRITABLE)?;
         socket.writable().await?.retain_ready();
@@ -248,10 +248,8 @@ impl Sink for Outbox {
             // A completion always fits.
             let _ = codec::encode(&Message::Completed(completion), &mut waiting.held);
             waiting.held_count += 1;
-            let hold = pressed
-                && waiting.in_flight > 0
-                && waiting.held_count < BATCH
-                && completion.worked_ns < SHORT_NS;
+            let most = waiting.in_flight.min(BATCH);
+            let hold = pressed && completion.worked_ns < SHORT_NS && waiting.held_count < most;
             if !hold {
                 self.send_held(&mut waiting);
             }
@@ -293,17 +291,24 @@ mod tests {
     #[test]
     fn completions_go_together_under_pressure_but_none_is_left() {
         let (outbox, client) = outbox();
-        let last = BATCH as u32 + 2;
-        outbox.expect(BATCH + 3);
-        for slot in 0..=last {
+        outbox.expect(5);
+        let expected: [&[u32]; 5] = [&[], &[], &[0, 1, 2], &[3], &[4]];
+        for (slot, expected) in (0..).zip(expected) {
             outbox.completed(done(slot, 1), true);
-            let expected: Vec<u32> = match slot + 1 {
-                full if full == BATCH as u32 => (0..full).collect(),
-                _ if slot == last => (BATCH as u32..=last).collect(),
-                _ => vec![],
-            };
             assert_eq!(arrived(&client), expected, "slot {slot}");
         }
+    }
+
+    #[test]
+    fn no_more_go_together_than_a_client_can_wait_for() {
+        let (outbox, client) = outbox();
+        outbox.expect(100);
+        for slot in 0..BATCH as u32 - 1 {
+            outbox.completed(done(slot, 1), true);
+        }
+        assert_eq!(arrived(&client), []);
+        outbox.completed(done(BATCH as u32 - 1, 1), true);
+        assert_eq!(arrived(&client).len(), BATCH);
     }
 
     #[test]
