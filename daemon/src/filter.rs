@@ -2,12 +2,14 @@
 //! what weights. Shared by every device, so that all of them resize alike.
 //!
 //! Knows one axis at a time and no pixels. Invariants of [`Taps`]: the weights of a window sum to the
-//! gain exactly, so that a flat area stays flat; a window never reaches beyond the source.
+//! gain exactly, so that a flat area stays flat; a window's weights never reach beyond what may be read of the source.
 
 mod axis;
+mod colour;
 mod tone;
 
-pub use axis::{Axes, Axis};
+pub use axis::{Axes, Axis, Grid};
+pub use colour::{Blend, MAX_CHANNELS};
 pub use tone::Tone;
 
 use std::f64::consts::PI;
@@ -51,7 +53,7 @@ impl<'taps> Window<'taps> {
 impl Taps {
     /// The taps of `filter` along `axis`. The weights of each window sum to `gain` x [`ONE`], rounded.
     ///
-    /// Windows are cut at the borders of the source and made to sum to the gain again. When shrinking,
+    /// Windows are cut at the borders of what may be read and made to sum to the gain again. When shrinking,
     /// all filters but [`Filter::Nearest`] widen with the scale. Along an axis on which nothing changes
     /// all filters copy.
     pub fn new(filter: Filter, axis: &Axis, gain: f64) -> Self {
@@ -104,10 +106,12 @@ impl Taps {
         self.weights.resize(filled, 0);
     }
 
-    /// Whether each destination sample is the source sample of the same number.
-    pub fn copies(&self) -> bool {
-        let copy = |index| self.window(index).used().eq([(index, ONE as i16)]);
-        self.source == self.destination() && (0..self.source).all(copy)
+    /// The source sample that the first destination sample is, if each of them is the one behind the
+    /// one before and their weight is [`ONE`].
+    pub fn copies_from(&self) -> Option<usize> {
+        let first = self.window(0).used().next()?.0;
+        let copy = |index| self.window(index).used().eq([(first + index, ONE as i16)]);
+        (0..self.destination()).all(copy).then_some(first)
     }
 
     /// Weights in each window: at most the number of source samples.
@@ -148,7 +152,8 @@ fn exact(filter: Filter, axis: &Axis, index: u32) -> (usize, Vec<f64>) {
         Filter::Mitchell => convolved(axis, centre, 2.0, mitchell),
     };
     // A window may lie beyond the border as a whole: an enlarged chroma plane whose siting moves.
-    weights.unwrap_or_else(|| ((centre as usize).min(axis.source() as usize - 1), vec![1.0]))
+    let (first, end) = axis.within();
+    weights.unwrap_or_else(|| ((centre as u32).clamp(first, end - 1) as usize, vec![1.0]))
 }
 
 /// Weights of a kernel that is `support` wide to both sides at a scale of one.
@@ -169,8 +174,9 @@ fn windowed(
     reach: f64,
     weight: impl Fn(f64) -> f64,
 ) -> Option<(usize, Vec<f64>)> {
-    let first = (centre - reach).floor().max(0.0) as usize;
-    let end = ((centre + reach).ceil().max(0.0) as usize).min(axis.source() as usize);
+    let (first, end) = axis.within();
+    let first = ((centre - reach).floor().max(0.0) as usize).max(first as usize);
+    let end = ((centre + reach).ceil().max(0.0) as usize).min(end as usize);
     let weights: Vec<_> = (first..end).map(|sample| weight(sample as f64 + 0.5)).collect();
     (weights.iter().sum::<f64>() > f64::EPSILON).then_some((first, weights))
 }

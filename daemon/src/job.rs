@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Instant;
 
+use resized_protocol::frame::PixelFormat;
 use resized_protocol::message::{Backing, Completion, Refusal, StreamSpec};
 use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMemory};
 
@@ -54,11 +55,14 @@ impl Stream {
         budget: &Arc<Budget>,
         counted: Counted,
     ) -> Result<(Self, Invitation), Refusal> {
-        let (from, to) = (spec.source.format, spec.destination.format);
-        if from != to {
-            return Err(Refusal::Conversion { from, to });
+        if let format @ PixelFormat::Tensor(_) = spec.source.format {
+            return Err(Refusal::Format(format));
+        }
+        if !spec.normalisation.is_finite() {
+            return Err(Refusal::Normalisation);
         }
         let ring = RingLayout::new(spec)?;
+        spec.placement()?;
         let charge = budget.charge(ring.len().get() as u64)?;
         let (region, invitation) = allocate(&ring, named).map_err(|error| {
             tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");

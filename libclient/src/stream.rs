@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use resized_protocol::message::Request;
+use resized_protocol::message::{Refusal, Request, StreamSpec};
+use resized_protocol::placement::Placement;
 use resized_protocol::shm::Lease;
 
 use crate::connection::{Connection, Wait};
@@ -13,6 +14,7 @@ use crate::{Error, Pending, Slot};
 #[derive(Clone, Debug)]
 pub struct Stream {
     handle: Arc<Handle>,
+    placement: Placement,
 }
 
 /// What a stream's slots, pendings and frames share.
@@ -31,8 +33,20 @@ impl Drop for Handle {
 }
 
 impl Stream {
-    pub(crate) fn new(connection: Arc<Connection>, stream: u32) -> Self {
-        Self { handle: Arc::new(Handle { connection, stream }) }
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        stream: u32,
+        spec: &StreamSpec,
+    ) -> Result<Self, Error> {
+        let handle = Arc::new(Handle { connection, stream });
+        let placement = spec.placement().map_err(Refusal::from)?;
+        Ok(Self { handle, placement })
+    }
+
+    /// Which part of the source becomes which part of the destination: what a letterbox left of it, and
+    /// how boxes found there are [mapped back](Placement::to_source).
+    pub const fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// Takes a free slot, waiting until there is one. Slots become free when a [`Frame`](crate::Frame)

@@ -8,6 +8,8 @@
 use bincode::{Decode, Encode};
 use thiserror::Error;
 
+use crate::tensor::{Arrangement, Tensor};
+
 /// Longest side of a frame, in pixels.
 pub const MAX_SIDE: u32 = 16_384;
 
@@ -50,7 +52,7 @@ impl std::fmt::Display for Extent {
     }
 }
 
-/// How the samples of a frame are arranged. Eight bits a sample.
+/// How the samples of a frame are arranged. Eight bits a sample, but for tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum PixelFormat {
     /// One plane of luma.
@@ -67,10 +69,12 @@ pub enum PixelFormat {
     Rgba,
     /// One plane, B G R A; alpha is straight and resized like a colour.
     Bgra,
+    /// Numbers for a neural network; as a destination only.
+    Tensor(Tensor),
 }
 
 impl PixelFormat {
-    /// Every format, in wire order.
+    /// Every format but tensors, in wire order.
     pub const ALL: [Self; 7] =
         [Self::Gray8, Self::I420, Self::Nv12, Self::Rgb24, Self::Bgr24, Self::Rgba, Self::Bgra];
 
@@ -83,6 +87,33 @@ impl PixelFormat {
             Self::Nv12 => &[&[Luma], &[Chroma, Chroma]],
             Self::Rgb24 | Self::Bgr24 => &[&[Colour, Colour, Colour]],
             Self::Rgba | Self::Bgra => &[&[Colour, Colour, Colour, Alpha]],
+            Self::Tensor(Tensor { arrangement: Arrangement::Planar, .. }) => {
+                &[&[Colour], &[Colour], &[Colour]]
+            }
+            Self::Tensor(Tensor { arrangement: Arrangement::Interleaved, .. }) => {
+                &[&[Colour, Colour, Colour]]
+            }
+        }
+    }
+
+    /// Bytes of a sample.
+    pub const fn sample_bytes(self) -> usize {
+        match self {
+            Self::Tensor(tensor) => tensor.element.bytes(),
+            _ => 1,
+        }
+    }
+
+    /// Whether chroma has half the resolution of luma.
+    pub const fn is_subsampled(self) -> bool {
+        matches!(self, Self::I420 | Self::Nv12)
+    }
+
+    /// Multiple to which the bytes of a row are rounded up: tensors are dense.
+    const fn row_align(self) -> usize {
+        match self {
+            Self::Tensor(_) => 1,
+            _ => ROW_ALIGN,
         }
     }
 }
@@ -119,6 +150,17 @@ pub enum Siting {
     Centre,
 }
 
+/// How luma and chroma are made of red, green and blue (ITU-T H.273, `MatrixCoefficients`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Matrix {
+    /// ITU-R BT.601: JPEG, and video of standard definition (types 5 and 6).
+    Bt601,
+    /// ITU-R BT.709: video of high definition (type 1).
+    Bt709,
+    /// ITU-R BT.2020, non-constant luminance: video of ultra-high definition (type 9).
+    Bt2020,
+}
+
 /// Everything about a frame but its pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct FrameSpec {
@@ -130,17 +172,20 @@ pub struct FrameSpec {
     pub range: Range,
     /// Place of the chroma samples; without meaning where nothing is subsampled.
     pub siting: Siting,
+    /// What luma and chroma mean; without meaning where there are only colours.
+    pub matrix: Matrix,
 }
 
 impl FrameSpec {
     /// A frame in the colour that is usual for its format: limited range and left-sited chroma for
-    /// I420 and NV12, full range for the others.
+    /// I420 and NV12, full range for the others; BT.709 where it has more than 576 rows, else BT.601.
     pub const fn new(format: PixelFormat, extent: Extent) -> Self {
         let range = match format {
             PixelFormat::I420 | PixelFormat::Nv12 => Range::Limited,
             _ => Range::Full,
         };
-        Self { format, extent, range, siting: Siting::Left }
+        let matrix = if extent.height > 576 { Matrix::Bt709 } else { Matrix::Bt601 };
+        Self { format, extent, range, siting: Siting::Left, matrix }
     }
 }
 
@@ -158,7 +203,7 @@ pub enum FrameError {
     Overflow(Extent),
 }
 
-/// One plane of a frame: `extent.height` rows of `extent.width` pixels of `channels` bytes each.
+/// One plane of a frame: `extent.height` rows of `extent.width` pixels of `channels` samples each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Plane {
     /// Bytes from the start of the frame to the first row.
@@ -167,14 +212,16 @@ pub struct Plane {
     pub stride: usize,
     /// Pixels of this plane, after subsampling.
     pub extent: Extent,
-    /// Interleaved samples, that is bytes, in a pixel.
+    /// Interleaved samples in a pixel.
     pub channels: usize,
+    /// Bytes in a sample.
+    pub sample_bytes: usize,
 }
 
 impl Plane {
     /// Bytes of a row that carry pixels; the rest, up to the stride, is padding.
     pub const fn row_bytes(&self) -> usize {
-        self.extent.width as usize * self.channels
+        self.extent.width as usize * self.channels * self.sample_bytes
     }
 
     /// Number of rows.
@@ -191,7 +238,7 @@ pub struct FrameLayout {
 }
 
 impl FrameLayout {
-    /// Lays out a frame: planes one after the other, rows aligned to [`ROW_ALIGN`].
+    /// Lays out a frame: planes one after the other, rows aligned to [`ROW_ALIGN`] but for tensors.
     pub fn new(format: PixelFormat, extent: Extent) -> Result<Self, FrameError> {
         if extent.width == 0 || extent.height == 0 {
             return Err(FrameError::Empty(extent));
@@ -207,9 +254,10 @@ impl FrameLayout {
                 Component::Chroma => extent.halved(),
                 _ => extent,
             };
-            let channels = components.len();
-            let stride = (extent.width as usize * channels).next_multiple_of(ROW_ALIGN);
-            planes.push(Plane { offset, stride, extent, channels });
+            let (channels, sample_bytes) = (components.len(), format.sample_bytes());
+            let row = extent.width as usize * channels * sample_bytes;
+            let stride = row.next_multiple_of(format.row_align());
+            planes.push(Plane { offset, stride, extent, channels, sample_bytes });
             offset = stride
                 .checked_mul(extent.height as usize)
                 .and_then(|bytes| offset.checked_add(bytes))
@@ -246,6 +294,23 @@ mod tests {
         let extents: Vec<_> = layout.planes().iter().map(|plane| plane.extent).collect();
         assert_eq!(extents, [Extent::new(3, 7), Extent::new(2, 4), Extent::new(2, 4)]);
         assert_eq!(layout.packed_len(), 21 + 8 + 8);
+    }
+
+    #[test]
+    fn tensors_are_dense() {
+        use crate::tensor::{ChannelOrder, Element};
+        let tensor = |element, arrangement| {
+            let order = ChannelOrder::Rgb;
+            let format = PixelFormat::Tensor(Tensor { element, arrangement, order });
+            FrameLayout::new(format, Extent::new(5, 3)).unwrap()
+        };
+        let planar = tensor(Element::F32, Arrangement::Planar);
+        let planes: Vec<_> = planar.planes().iter().map(|p| (p.offset, p.stride)).collect();
+        assert_eq!(planes, [(0, 20), (60, 20), (120, 20)]);
+        assert_eq!((planar.packed_len(), planar.len()), (180, 180 + TAIL));
+        let interleaved = tensor(Element::F16, Arrangement::Interleaved);
+        assert_eq!(interleaved.planes()[0].row_bytes(), 30);
+        assert_eq!(interleaved.packed_len(), 90);
     }
 
     #[test]

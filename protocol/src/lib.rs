@@ -4,8 +4,9 @@
 //!
 //! 1. [`message`]: a client says hello and opens a stream; the [`StreamSpec`](message::StreamSpec)
 //!    fixes format, extents, colour and filter for every frame of it.
-//! 2. [`frame`]: both ends compute the same [`FrameLayout`](frame::FrameLayout) from it, with checked
-//!    arithmetic: where each plane of a frame lies.
+//! 2. [`frame`] and [`tensor`]: both ends compute the same [`FrameLayout`](frame::FrameLayout) from it,
+//!    with checked arithmetic: where each plane of a frame lies. [`placement`]: which part of the source
+//!    becomes which part of the destination.
 //! 3. [`shm`]: the daemon creates a [`Region`](shm::Region) of shared memory, divided by a
 //!    [`RingLayout`](shm::RingLayout) into slots of one input and one output frame each.
 //! 4. [`fdpass`]: the region's descriptor travels to the client over the Unix socket.
@@ -18,9 +19,11 @@ pub mod codec;
 pub mod fdpass;
 pub mod frame;
 pub mod message;
+pub mod placement;
 pub mod shm;
+pub mod tensor;
 
 /// Version of the wire format. Both ends must speak the same one.
 ///
 /// Raised with every change to the bytes that `tests/golden.rs` pins.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;

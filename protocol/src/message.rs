@@ -14,7 +14,9 @@ use thiserror::Error;
 
 use crate::codec::CodecError;
 use crate::frame::{Extent, FrameError, FrameSpec, PixelFormat};
+use crate::placement::{Crop, CropError, Framing, Placement};
 use crate::shm::RingLayout;
+use crate::tensor::Normalisation;
 
 /// Most slots a stream may have.
 pub const MAX_SLOTS: u32 = 256;
@@ -60,6 +62,12 @@ pub enum Filter {
     Mitchell,
 }
 
+impl From<CropError> for Refusal {
+    fn from(CropError { crop, extent }: CropError) -> Self {
+        Self::Crop { crop, extent }
+    }
+}
+
 impl Filter {
     /// Every filter, in wire order.
     pub const ALL: [Self; 6] =
@@ -67,14 +75,20 @@ impl Filter {
 }
 
 /// What a stream resizes, fixed for its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
 pub struct StreamSpec {
     /// Frames that the client writes.
     pub source: FrameSpec,
-    /// Frames that the daemon writes. This version keeps the pixel format; range and siting may differ.
+    /// Frames that the daemon writes, in any format and colour.
     pub destination: FrameSpec,
+    /// The part of the source that is resized; all of it if `None`.
+    pub crop: Option<Crop>,
+    /// How it becomes a frame of another shape.
+    pub framing: Framing,
     /// How source samples become destination samples.
     pub filter: Filter,
+    /// What a tensor's numbers are; without meaning for other destinations.
+    pub normalisation: Normalisation,
     /// Frames that may be in flight at once, 1..=[`MAX_SLOTS`].
     pub slots: u32,
 }
@@ -88,14 +102,22 @@ impl StreamSpec {
         Self {
             source,
             destination: FrameSpec { extent: destination, ..source },
+            crop: None,
+            framing: Framing::Stretch,
             filter: Filter::Bicubic,
+            normalisation: Normalisation { mean: [0.0; 3], scale: [1.0 / 255.0; 3] },
             slots: Self::SLOTS,
         }
+    }
+
+    /// Which part of the source becomes which part of the destination.
+    pub fn placement(&self) -> Result<Placement, CropError> {
+        Placement::new(self.source.extent, self.crop, self.framing, &self.destination)
     }
 }
 
 /// What a client may ask.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Request {
     /// Opens the conversation, once. Answered by [`Reply::Welcome`].
     Hello {
@@ -140,7 +162,7 @@ pub enum Request {
 }
 
 /// What the daemon says.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Message {
     /// Answers the oldest unanswered request.
     Reply(Reply),
@@ -151,7 +173,7 @@ pub enum Message {
 }
 
 /// Answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Reply {
     /// To [`Request::Hello`].
     Welcome {
@@ -251,7 +273,7 @@ pub struct DeviceStats {
 }
 
 /// Why a request was not granted.
-#[derive(Clone, Debug, PartialEq, Eq, Error, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Error, Encode, Decode)]
 pub enum Refusal {
     /// Client and daemon speak different versions.
     #[error("the daemon speaks protocol version {daemon}, this client {client}")]
@@ -273,14 +295,20 @@ pub enum Refusal {
     /// The destination frame can't be laid out.
     #[error("destination frame: {0}")]
     Destination(FrameError),
-    /// Source and destination differ in pixel format.
-    #[error("conversion from {from:?} to {to:?} is not offered")]
-    Conversion {
-        /// The source's format.
-        from: PixelFormat,
-        /// The destination's format.
-        to: PixelFormat,
+    /// The format of the source is for destinations only.
+    #[error("frames of {0:?} can't be resized, only made")]
+    Format(PixelFormat),
+    /// The crop is empty or not within the source frame.
+    #[error("{}", CropError { crop: *.crop, extent: *.extent })]
+    Crop {
+        /// As asked for.
+        crop: Crop,
+        /// The source frame's.
+        extent: Extent,
     },
+    /// A number of the normalisation is not finite.
+    #[error("a number of the normalisation is not finite")]
+    Normalisation,
     /// Zero slots, or too many.
     #[error("{asked} slots asked for, a stream has 1 to {MAX_SLOTS}")]
     Slots {

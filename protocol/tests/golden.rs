@@ -12,12 +12,14 @@ use std::fmt::Debug;
 use bincode::{Decode, Encode};
 use resized_protocol::VERSION;
 use resized_protocol::codec::{CodecError, Inbox, encode};
-use resized_protocol::frame::{Extent, FrameError, FrameSpec, PixelFormat, Range, Siting};
+use resized_protocol::frame::{Extent, FrameError, FrameSpec, Matrix, PixelFormat, Range, Siting};
 use resized_protocol::message::{
     Backing, Completion, DeviceStats, Features, Filter, Goodbye, Message, Refusal, Reply, Request,
     Stats, Status, StreamSpec, Violation,
 };
+use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::RingLayout;
+use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
@@ -60,7 +62,7 @@ fn spec() -> StreamSpec {
 
 #[test]
 fn the_version_these_vectors_belong_to() {
-    assert_eq!(VERSION, 1);
+    assert_eq!(VERSION, 2);
 }
 
 #[test]
@@ -81,8 +83,21 @@ fn enums_without_fields() {
     numbered(Filter::ALL);
     numbered([Range::Limited, Range::Full]);
     numbered([Siting::Left, Siting::Centre]);
+    numbered([Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020]);
+    numbered([Align::Start, Align::Centre, Align::End]);
+    numbered([Element::F32, Element::F16, Element::I8]);
+    numbered([Arrangement::Planar, Arrangement::Interleaved]);
+    numbered([ChannelOrder::Rgb, ChannelOrder::Bgr]);
     numbered([Status::Done, Status::Cancelled, Status::Failed]);
     numbered([CodecError::TooLong, CodecError::Malformed, CodecError::Trailing]);
+}
+
+fn tensor() -> PixelFormat {
+    PixelFormat::Tensor(Tensor {
+        element: Element::F16,
+        arrangement: Arrangement::Planar,
+        order: ChannelOrder::Bgr,
+    })
 }
 
 #[test]
@@ -97,22 +112,31 @@ fn requests() {
             extent: Extent::new(1920, 1080),
             range: Range::Full,
             siting: Siting::Centre,
+            matrix: Matrix::Bt2020,
         },
         destination: FrameSpec {
             format: PixelFormat::Bgra,
             extent: Extent::new(640, 0x0102_0304),
             range: Range::Limited,
             siting: Siting::Left,
+            matrix: Matrix::Bt709,
         },
+        crop: Some(Crop { left: 1.0, top: 2.0, width: 0.5, height: 1.5 }),
+        framing: Framing::Fit { align: Align::End, pad: [1, 2, 3] },
         filter: Filter::Lanczos3,
+        normalisation: Normalisation { mean: [1.0, 2.0, 0.5], scale: [0.25, -1.0, 0.0] },
         slots: 256,
     };
     pinned(
         Request::Open { spec, named: true },
         "01000000
-         02000000 80070000 38040000 01000000 01000000
-         06000000 80020000 04030201 00000000 00000000
-         03000000 00010000 01",
+         02000000 80070000 38040000 01000000 01000000 02000000
+         06000000 80020000 04030201 00000000 00000000 01000000
+         01 000000000000f03f 0000000000000040 000000000000e03f 000000000000f83f
+         01000000 02000000 010203
+         03000000
+         0000803f 00000040 0000003f 0000803e 000080bf 00000000
+         00010000 01",
     );
     pinned(
         Request::Submit { stream: 7, slots: vec![3, 0, 255] },
@@ -136,9 +160,9 @@ fn replies() {
     );
     let ring = RingLayout::new(&spec()).unwrap();
     let frames = "
-        0100000000000000 0000000000000000 4000000000000000 02000000 01000000 0100000000000000
+        0100000000000000 0000000000000000 4000000000000000 02000000 01000000 0100000000000000 0100000000000000
         8000000000000000
-        0100000000000000 0000000000000000 4000000000000000 01000000 01000000 0100000000000000
+        0100000000000000 0000000000000000 4000000000000000 01000000 01000000 0100000000000000 0100000000000000
         8000000000000000
         0010000000000000 0020000000000000 01000000";
     pinned(
@@ -167,7 +191,7 @@ fn replies() {
          0100000000000000 0300000000000000 637075 0100000000000000 0200000000000000
          0300000000000000 0400000000000000",
     );
-    pinned(Message::Reply(Reply::Refused(Refusal::Stopping)), "00000000 04000000 0c000000");
+    pinned(Message::Reply(Reply::Refused(Refusal::Stopping)), "00000000 04000000 0e000000");
 }
 
 #[test]
@@ -177,12 +201,12 @@ fn a_layout_of_several_planes() {
     pinned(
         ring,
         "0200000000000000
-         0000000000000000 8000000000000000 41000000 03000000 0100000000000000
-         8001000000000000 8000000000000000 21000000 02000000 0200000000000000
+         0000000000000000 8000000000000000 41000000 03000000 0100000000000000 0100000000000000
+         8001000000000000 8000000000000000 21000000 02000000 0200000000000000 0100000000000000
          c002000000000000
          0200000000000000
-         0000000000000000 4000000000000000 01000000 01000000 0100000000000000
-         4000000000000000 4000000000000000 01000000 01000000 0200000000000000
+         0000000000000000 4000000000000000 01000000 01000000 0100000000000000 0100000000000000
+         4000000000000000 4000000000000000 01000000 01000000 0200000000000000 0100000000000000
          c000000000000000
          0010000000000000 0020000000000000 04000000",
     );
@@ -213,21 +237,24 @@ fn refusals() {
         (Refusal::Source(FrameError::Empty(extent)), "02000000 00000000 00000000 07000000"),
         (Refusal::Source(FrameError::TooLong(extent)), "02000000 01000000 00000000 07000000"),
         (Refusal::Destination(FrameError::Overflow(extent)), "03000000 02000000 00000000 07000000"),
+        (Refusal::Format(tensor()), "04000000 07000000 01000000 00000000 01000000"),
         (
-            Refusal::Conversion { from: PixelFormat::I420, to: PixelFormat::Rgba },
-            "04000000 01000000 05000000",
+            Refusal::Crop { crop: Crop { left: -2.0, ..Crop::whole(extent) }, extent },
+            "05000000 00000000000000c0 0000000000000000 0000000000000000 0000000000001c40
+             00000000 07000000",
         ),
-        (Refusal::Slots { asked: 257 }, "05000000 01010000"),
-        (Refusal::Overflow, "06000000"),
-        (Refusal::Streams { max: 256 }, "07000000 00010000"),
+        (Refusal::Normalisation, "06000000"),
+        (Refusal::Slots { asked: 257 }, "07000000 01010000"),
+        (Refusal::Overflow, "08000000"),
+        (Refusal::Streams { max: 256 }, "09000000 00010000"),
         (
             Refusal::Memory { asked: 1, left: 2, limit: 3 },
-            "08000000 0100000000000000 0200000000000000 0300000000000000",
+            "0a000000 0100000000000000 0200000000000000 0300000000000000",
         ),
-        (Refusal::System { errno: -1 }, "09000000 ffffffff"),
-        (Refusal::NamedSegments, "0a000000"),
-        (Refusal::Device, "0b000000"),
-        (Refusal::Stopping, "0c000000"),
+        (Refusal::System { errno: -1 }, "0b000000 ffffffff"),
+        (Refusal::NamedSegments, "0c000000"),
+        (Refusal::Device, "0d000000"),
+        (Refusal::Stopping, "0e000000"),
     ];
     for (refusal, hex) in refusals {
         pinned(refusal, hex);
@@ -302,7 +329,9 @@ mod no_variant_is_missing {
                 FrameError::Empty(_) | FrameError::TooLong(_) | FrameError::Overflow(_),
             )
             | Refusal::Destination(_)
-            | Refusal::Conversion { .. }
+            | Refusal::Format(_)
+            | Refusal::Crop { .. }
+            | Refusal::Normalisation
             | Refusal::Slots { .. }
             | Refusal::Overflow
             | Refusal::Streams { .. }
@@ -314,13 +343,29 @@ mod no_variant_is_missing {
         }
     }
 
-    fn unit(status: Status, range: Range, siting: Siting) {
-        match (status, range, siting) {
+    fn unit(status: Status, range: Range, siting: Siting, matrix: Matrix, framing: Framing) {
+        match (status, range, siting, matrix, framing) {
             (
                 Status::Done | Status::Cancelled | Status::Failed,
                 Range::Limited | Range::Full,
                 Siting::Left | Siting::Centre,
+                Matrix::Bt601 | Matrix::Bt709 | Matrix::Bt2020,
+                Framing::Stretch
+                | Framing::Fit { align: Align::Start | Align::Centre | Align::End, .. }
+                | Framing::Fill,
             ) => {}
+        }
+    }
+
+    fn format(format: PixelFormat) {
+        use PixelFormat::{Bgr24, Bgra, Gray8, I420, Nv12, Rgb24, Rgba};
+        match format {
+            Gray8 | I420 | Nv12 | Rgb24 | Bgr24 | Rgba | Bgra => {}
+            PixelFormat::Tensor(Tensor {
+                element: Element::F32 | Element::F16 | Element::I8,
+                arrangement: Arrangement::Planar | Arrangement::Interleaved,
+                order: ChannelOrder::Rgb | ChannelOrder::Bgr,
+            }) => {}
         }
     }
 }

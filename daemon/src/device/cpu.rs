@@ -1,9 +1,9 @@
-//! Owns the device made of this machine's cores: which instructions it uses, and the walk of a band
-//! through the two passes.
+//! Owns the device made of this machine's cores: which instructions it uses, and what is prepared for a
+//! stream.
 //!
-//! Knows planes, rows and taps; of the slot's memory only addresses, since a client may write it
-//! meanwhile: no reference to it is formed. Invariant: every address a kernel is given comes from a
-//! layout that was computed here from the stream's spec, and the slot's own must be equal to it.
+//! Knows specs and slots; `plan` knows planes, `band` walks through them, kernels know lines and taps.
+//! Invariant: every address a kernel is given comes from a layout that was computed here from the
+//! stream's spec, and the slot's own must be equal to it.
 //!
 //! The passes, and so the result of every level, bit by bit (`scalar` is the oracle). `order` decides
 //! which comes first. Horizontal first:
@@ -23,6 +23,9 @@
 //! 2. horizontal: `sample = (sum(weight x word) + bias + 2^19) >> 20`, saturated to 8 bits. Gain and
 //!    bias of a change of range are in this pass's weights and constant.
 //!
+//! A mix, where the destination has other components than the source: words of `f` fraction bits as above,
+//! but not shifted back, are weighed and added in single precision, and rounded once (see `mix`).
+//!
 //! No window's positive weights reach 2 (see [`Taps`]), so words do not saturate
 //! in fact, and sums are far from overflowing 32 bits.
 #![allow(unsafe_code)]
@@ -31,24 +34,25 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod band;
 #[cfg(target_arch = "x86_64")]
 mod gather;
 mod interleave;
 mod kernel;
+mod mix;
 mod order;
 mod plan;
 mod rolling;
 mod scalar;
 
-use std::ops::Range;
-
 use resized_protocol::message::StreamSpec;
+use resized_protocol::placement::Placement;
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
-use self::kernel::{Kernel, ROWS};
-use self::plan::{AcrossDown, ChannelPlan, Passes, PlanePlan};
+use self::band::Frames;
+use self::kernel::Kernel;
+use self::plan::Work;
 use super::{Band, Device, DeviceError, Resizer, Scratch};
-use crate::filter::Taps;
 
 const NAME: &str = "cpu";
 
@@ -144,19 +148,21 @@ impl Device for Cpu {
     }
 
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
-        if spec.source.format != spec.destination.format {
-            let reason = "source and destination differ in pixel format";
-            return Err(DeviceError::Unsupported { device: NAME.to_owned(), reason });
-        }
         if RingLayout::new(spec).as_ref() != Ok(ring) {
             return Err(DeviceError::Layout);
         }
+        let unsupported = |reason| DeviceError::Unsupported { device: NAME.to_owned(), reason };
+        if !plan::is_aligned(ring.input()) {
+            return Err(unsupported("a tensor is no source"));
+        }
+        let placement =
+            spec.placement().map_err(|_| unsupported("the crop is not within the source"))?;
         Ok(match self.kernel {
-            AnyKernel::Scalar(kernel) => Box::new(CpuResizer::new(kernel, spec, ring)),
+            AnyKernel::Scalar(kernel) => Box::new(CpuResizer::new(kernel, spec, &placement, ring)),
             #[cfg(target_arch = "x86_64")]
-            AnyKernel::Avx2(kernel) => Box::new(CpuResizer::new(kernel, spec, ring)),
+            AnyKernel::Avx2(kernel) => Box::new(CpuResizer::new(kernel, spec, &placement, ring)),
             #[cfg(target_arch = "x86_64")]
-            AnyKernel::Avx512(kernel) => Box::new(CpuResizer::new(kernel, spec, ring)),
+            AnyKernel::Avx512(kernel) => Box::new(CpuResizer::new(kernel, spec, &placement, ring)),
         })
     }
 }
@@ -165,176 +171,20 @@ impl Device for Cpu {
 struct CpuResizer<K: Kernel> {
     kernel: K,
     ring: RingLayout,
-    planes: Vec<PlanePlan<K>>,
+    works: Vec<Work<K>>,
     worth: u32,
 }
 
 impl<K: Kernel> CpuResizer<K> {
-    /// `ring` must be the spec's own.
-    fn new(kernel: K, spec: &StreamSpec, ring: &RingLayout) -> Self {
+    /// `placement` and `ring` must be the spec's own.
+    fn new(kernel: K, spec: &StreamSpec, placement: &Placement, ring: &RingLayout) -> Self {
         let (source, destination) = (spec.source.extent, spec.destination.extent);
         let worth = match source.pixels() + destination.pixels() {
             ..PIXELS_AT_ONCE => 0,
             pixels => (pixels / PIXELS_PER_BAND).clamp(1, u64::from(destination.height)) as u32,
         };
-        let planes = plan::planes(&kernel, spec, ring);
-        Self { kernel, ring: ring.clone(), planes, worth }
-    }
-
-    /// Resizes the rows of `band` in one plane.
-    ///
-    /// # Safety
-    ///
-    /// `input` and `output` must be the starts of frames laid out as `self.ring` says, readable and
-    /// writable respectively.
-    unsafe fn resize_plane(
-        &self,
-        plan: &PlanePlan<K>,
-        (input, output): (*const u8, *mut u8),
-        band: Band,
-        scratch: &mut Scratch,
-    ) {
-        let words = scratch.words(plan.scratch_words());
-        let rows = band.rows(plan.destination.rows());
-        // SAFETY: by this function's contract both planes lie in their frames as the plan says.
-        unsafe {
-            let (source, target) =
-                (input.add(plan.source.offset), output.add(plan.destination.offset));
-            match &plan.passes {
-                Passes::HorizontalFirst(passes) => {
-                    self.across_down(plan, passes, (source, target), rows, words);
-                }
-                Passes::VerticalFirst { vertical, channels } => {
-                    self.down_across(plan, (vertical, channels), (source, target), rows, words);
-                }
-            }
-        }
-    }
-
-    /// Resizes output rows of a plane, the horizontal pass first: each source row that they need becomes
-    /// a line of words, [`ROWS`] of them at once, and waits there for its last use. Strip by strip.
-    ///
-    /// # Safety
-    ///
-    /// `source` and `target` must be the starts of the plan's planes in frames laid out as `self.ring`
-    /// says, readable and writable respectively.
-    unsafe fn across_down(
-        &self,
-        plan: &PlanePlan<K>,
-        passes: &AcrossDown<K>,
-        (source, target): (*const u8, *mut u8),
-        rows: Range<usize>,
-        words: &mut [i16],
-    ) {
-        let rolling = &passes.rolling;
-        assert!(words.len() >= rolling.words());
-        let lines = words.as_mut_ptr();
-        let ahead = ROWS * plan.source.stride;
-        let Some(last) = rows.clone().last().map(|row| rolling.row(row).end - 1) else { return };
-        let width = plan.destination.row_bytes();
-        for start in (0..width).step_by(passes.strip) {
-            let outputs = start..(start + passes.strip).min(width);
-            let mut next = 0;
-            for index in rows.clone() {
-                let row = rolling.row(index);
-                next = next.max(row.first);
-                while next < row.end {
-                    // Beyond the band's last source row that one is made again.
-                    let batch: [usize; ROWS] = std::array::from_fn(|i| (next + i).min(last));
-                    let (gathers, outputs) = (&passes.gathers, outputs.clone());
-                    // SAFETY: rows up to `last` lie within the plane, each readable up to its stride
-                    // and 64 bytes beyond: the next row, or the frame's tail. Lines lie within `words`,
-                    // whose alignment is `Scratch`'s.
-                    unsafe {
-                        let rows = batch.map(|row| source.add(row * plan.source.stride));
-                        let lines = batch.map(|row| lines.add(rolling.offset(row)));
-                        self.kernel.across(rows, ahead, gathers, outputs, passes.constants, lines);
-                    }
-                    next += ROWS;
-                }
-                // SAFETY: every tap's line has been made by now; the output row is writable up to its
-                // stride, a multiple of 64, and strips end on such multiples or with the row.
-                unsafe {
-                    let target = target.add(index * plan.destination.stride + start);
-                    self.kernel.down(lines, row, passes.fraction_bits, outputs.len(), target);
-                }
-            }
-        }
-    }
-
-    /// Resizes output rows of a plane, the vertical pass first.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::across_down`].
-    unsafe fn down_across(
-        &self,
-        plan: &PlanePlan<K>,
-        (vertical, channels): (&Taps, &[ChannelPlan<K>]),
-        (source, target): (*const u8, *mut u8),
-        rows: Range<usize>,
-        words: &mut [i16],
-    ) {
-        let (row, lines) = words.split_at_mut(plan.row_words());
-        for index in rows {
-            let window = vertical.window(index);
-            // SAFETY: the window's rows lie within the plane; each is readable up to its stride, which
-            // is a multiple of 64 and so reaches to the row's length in whole vectors. So does the
-            // output row's.
-            let target = unsafe {
-                let first = source.add(window.start * plan.source.stride);
-                let bytes = plan.source.row_bytes();
-                self.kernel.vertical(first, plan.source.stride, window.weights, row, bytes);
-                target.add(index * plan.destination.stride)
-            };
-            match channels {
-                [ChannelPlan { windows, constant }] => {
-                    // SAFETY: the output row is writable up to its stride, a multiple of 64.
-                    unsafe { self.kernel.horizontal(row, windows, *constant, target) };
-                }
-                channels => {
-                    // SAFETY: the output row is writable for its pixels.
-                    unsafe { self.interleaved_row(plan, channels, row, lines, target) };
-                }
-            }
-        }
-    }
-
-    /// The horizontal pass of a row whose channels are interleaved: each on its own.
-    ///
-    /// # Safety
-    ///
-    /// `target` must be writable for a row of the destination plane.
-    unsafe fn interleaved_row(
-        &self,
-        plan: &PlanePlan<K>,
-        channels: &[ChannelPlan<K>],
-        row: &[i16],
-        lines: &mut [i16],
-        target: *mut u8,
-    ) {
-        let (words, samples) = lines.split_at_mut(plan.line_words() * channels.len());
-        let width = plan.source.extent.width as usize;
-        self.kernel.split(&row[..width * channels.len()], words, plan.line_words());
-        let pitch = plan.line_bytes();
-        assert!(size_of_val(samples) >= pitch * channels.len());
-        let samples = samples.as_mut_ptr().cast::<u8>();
-        let lines = words.chunks_exact(plan.line_words());
-        for (c, (line, channel)) in lines.zip(channels).enumerate() {
-            // SAFETY: `samples` holds a line of `pitch` bytes, whole vectors, for each channel, as just
-            // asserted.
-            unsafe {
-                self.kernel.horizontal(
-                    line,
-                    &channel.windows,
-                    channel.constant,
-                    samples.add(c * pitch),
-                );
-            }
-        }
-        let width = plan.destination.extent.width as usize;
-        // SAFETY: as above, `pitch` is at least `width`, and by this function's contract.
-        unsafe { self.kernel.merge(samples, pitch, channels.len(), width, target) };
+        let works = plan::works(&kernel, spec, placement, ring);
+        Self { kernel, ring: ring.clone(), works, worth }
     }
 }
 
@@ -352,10 +202,11 @@ impl<K: Kernel> Resizer for CpuResizer<K> {
         if *slot.layout() != self.ring {
             return Err(DeviceError::Layout);
         }
-        for plan in &self.planes {
+        let frames = Frames { input: slot.input(), output: slot.output() };
+        for work in &self.works {
             // SAFETY: a slot's frames are readable and writable as far as its layout says, and that is
-            // `self.ring`.
-            unsafe { self.resize_plane(plan, (slot.input(), slot.output()), band, scratch) };
+            // `self.ring`, from which the plan was made.
+            unsafe { band::work(&self.kernel, work, frames, band, scratch) };
         }
         Ok(())
     }

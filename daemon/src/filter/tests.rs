@@ -11,7 +11,10 @@ fn axes() -> impl Strategy<Value = Axis> {
     (length(), length(), proptest::option::of((siting(), siting()))).prop_map(
         |(source, destination, sitings)| match sitings {
             None => Axis::full(source, destination),
-            Some((from, to)) => Axis::halved(source, destination, from, to),
+            Some((from, to)) => {
+                let crop = (0.0, f64::from(source));
+                Axis::new(source, crop, destination, Grid::Halved(from), Grid::Halved(to))
+            }
         },
     )
 }

@@ -1,82 +1,121 @@
 //! Owns the definition that kernels are held against: every plane in f64, each destination sample a sum
 //! over all source samples. Written without a look at `filter.rs`, slow, and meant to be.
 
-use resized_protocol::frame::{Component, Plane, Range, Siting};
+use resized_protocol::frame::{Component, FrameSpec, Matrix, PixelFormat, Plane, Range, Siting};
 use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::placement::{Framing, Placement};
 use resized_protocol::shm::RingLayout;
+use resized_protocol::tensor::ChannelOrder;
 
-/// The exact samples of a plane's channel, row by row, neither rounded nor cut to 0..=255.
-pub(crate) fn channel(
-    spec: &StreamSpec,
-    ring: &RingLayout,
-    input: &[u8],
-    (plane, channel): (usize, usize),
-) -> Vec<f64> {
-    let (source, destination) = (ring.input().planes()[plane], ring.output().planes()[plane]);
-    let component = spec.source.format.components()[plane][channel];
-    let (across, down) = weights(spec, component, &source, &destination);
-    let sample = |x: usize, y: usize| {
-        f64::from(input[source.offset + y * source.stride + x * source.channels + channel])
-    };
-    let (width, height) = (source.extent.width as usize, source.rows());
-    let wide: Vec<Vec<f64>> = (0..height)
-        .map(|y| {
-            across.iter().map(|taps| (0..width).map(|x| taps[x] * sample(x, y)).sum()).collect()
-        })
-        .collect();
-    let value = |taps: &Vec<f64>, x: usize| (0..height).map(|y| taps[y] * wide[y][x]).sum();
-    let converted = |value| converted(component, spec.source.range, spec.destination.range, value);
-    let row = |taps| (0..across.len()).map(move |x| converted(value(taps, x)));
-    down.iter().flat_map(row).collect()
+/// The exact numbers of a destination plane, row by row, pixel by pixel, cut to what they may be but not
+/// rounded.
+pub(crate) fn plane(spec: &StreamSpec, ring: &RingLayout, input: &[u8], index: usize) -> Vec<f64> {
+    let placement = spec.placement().unwrap();
+    let plane = ring.output().planes()[index];
+    let to = spec.destination.format.components()[index][0];
+    let step = if to == Component::Chroma { 2 } else { 1 };
+    let rectangle = placement.destination;
+    let (left, top) = (rectangle.left as usize / step, rectangle.top as usize / step);
+    let width = (rectangle.extent.width as usize).div_ceil(step);
+    let height = (rectangle.extent.height as usize).div_ceil(step);
+    let channels = source_channels(spec, &placement, ring, input, to);
+    let first: usize = spec.destination.format.components()[..index].iter().map(|c| c.len()).sum();
+    let mut numbers = Vec::new();
+    for y in 0..plane.rows() {
+        for x in 0..plane.extent.width as usize {
+            let within = (left..left + width).contains(&x) && (top..top + height).contains(&y);
+            let pixel = match spec.framing {
+                Framing::Fit { pad, .. } if !within => {
+                    from_rgba(spec, [pad[0], pad[1], pad[2], 255].map(f64::from))
+                }
+                _ => {
+                    let at = (y - top) * width + (x - left);
+                    converted(spec, channels.iter().map(|channel| channel[at]).collect())
+                }
+            };
+            numbers.extend(&pixel[first..first + plane.channels]);
+        }
+    }
+    numbers
 }
 
-/// For each destination sample of both directions the weight of every source sample.
+/// Every channel of the source at the places of the picture's samples in planes of the component `to`.
+fn source_channels(
+    spec: &StreamSpec,
+    placement: &Placement,
+    ring: &RingLayout,
+    input: &[u8],
+    to: Component,
+) -> Vec<Vec<f64>> {
+    let mut channels = Vec::new();
+    for (source, components) in ring.input().planes().iter().zip(spec.source.format.components()) {
+        let (across, down) = weights(spec, placement, (components[0], to), source);
+        for c in 0..source.channels {
+            let sample = |x: usize, y: usize| {
+                f64::from(input[source.offset + y * source.stride + x * source.channels + c])
+            };
+            let (width, height) = (source.extent.width as usize, source.rows());
+            let wide = |y: usize, taps: &Vec<f64>| -> f64 {
+                (0..width).filter(|&x| taps[x] != 0.0).map(|x| taps[x] * sample(x, y)).sum()
+            };
+            let wide: Vec<Vec<f64>> =
+                (0..height).map(|y| across.iter().map(|taps| wide(y, taps)).collect()).collect();
+            let value = |taps: &Vec<f64>, x: usize| (0..height).map(|y| taps[y] * wide[y][x]).sum();
+            let row = |taps| (0..across.len()).map(move |x| value(taps, x));
+            channels.push(down.iter().flat_map(row).collect());
+        }
+    }
+    channels
+}
+
+/// For each of the picture's samples in both directions the weight of every source sample.
 fn weights(
     spec: &StreamSpec,
-    component: Component,
+    placement: &Placement,
+    (from, to): (Component, Component),
     source: &Plane,
-    destination: &Plane,
 ) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
-    let step = if component == Component::Chroma { 2.0 } else { 1.0 };
-    // Where sample 0 lies, in luma pixels from the edge of the frame.
-    let first = |siting| match (component, siting) {
+    let step = |component| if component == Component::Chroma { 2.0 } else { 1.0 };
+    // Where sample 0 lies, in pixels from the edge of the frame.
+    let first = |component, siting| match (component, siting) {
         (Component::Chroma, Siting::Centre) => 1.0,
         _ => 0.5,
     };
-    let axis = |(from, to): (u32, u32), (first_from, first_to), (lengths_from, lengths_to)| {
-        let scale = f64::from(lengths_from) / f64::from(lengths_to);
-        (0..to)
+    let axis = |samples: u32, (start, len): (f64, f64), pixels: u32, sitings: (Siting, Siting)| {
+        let scale = len / f64::from(pixels);
+        let count = if to == Component::Chroma { pixels.div_ceil(2) } else { pixels };
+        (0..count)
             .map(|j| {
-                let place = (first_to + step * f64::from(j)) * scale;
-                let distance = |i: u32| (place - first_from - step * f64::from(i)) / step;
-                normalised(spec.filter, scale, (0..from).map(distance).collect())
+                let place = start + (first(to, sitings.1) + step(to) * f64::from(j)) * scale;
+                let distance = |i: u32| {
+                    let seen = f64::from(i + 1) * step(from) > start
+                        && f64::from(i) * step(from) < start + len;
+                    let at = first(from, sitings.0) + step(from) * f64::from(i);
+                    seen.then_some((place - at) / step(from))
+                };
+                let ratio = scale * step(to) / step(from);
+                normalised(spec.filter, ratio, (0..samples).map(distance).collect())
             })
             .collect()
     };
-    let (s, d) = (spec.source, spec.destination);
+    let (crop, picture) = (placement.source, placement.destination.extent);
+    let horizontal = (spec.source.siting, spec.destination.siting);
+    let vertical = (Siting::Centre, Siting::Centre);
     (
-        axis(
-            (source.extent.width, destination.extent.width),
-            (first(s.siting), first(d.siting)),
-            (s.extent.width, d.extent.width),
-        ),
-        axis(
-            (source.extent.height, destination.extent.height),
-            (first(Siting::Centre), first(Siting::Centre)),
-            (s.extent.height, d.extent.height),
-        ),
+        axis(source.extent.width, (crop.left, crop.width), picture.width, horizontal),
+        axis(source.extent.height, (crop.top, crop.height), picture.height, vertical),
     )
 }
 
-/// Weights of samples at those distances, which sum to one.
-fn normalised(filter: Filter, scale: f64, distances: Vec<f64>) -> Vec<f64> {
+/// Weights of samples at those distances, which sum to one; those without one are not to be read.
+fn normalised(filter: Filter, scale: f64, distances: Vec<Option<f64>>) -> Vec<f64> {
     let stretch = scale.max(1.0);
     let kernel = |d: f64| {
         let x = d.abs() / stretch;
         match filter {
             Filter::Nearest => 0.0,
             // Nothing changes: copied.
-            _ if scale == 1.0 && distances.contains(&0.0) => 0.0,
+            _ if scale == 1.0 && distances.contains(&Some(0.0)) => 0.0,
             Filter::Area => {
                 ((d + scale / 2.0).min(0.5) - (d - scale / 2.0).max(-0.5)).max(0.0) / scale
             }
@@ -95,25 +134,84 @@ fn normalised(filter: Filter, scale: f64, distances: Vec<f64>) -> Vec<f64> {
             Filter::Bicubic | Filter::Lanczos3 | Filter::Mitchell => 0.0,
         }
     };
-    let weights: Vec<_> = distances.iter().map(|&d| kernel(d)).collect();
+    let weights: Vec<_> = distances.iter().map(|d| d.map_or(0.0, kernel)).collect();
     let sum: f64 = weights.iter().sum();
     if sum > 1e-9 {
         return weights.iter().map(|weight| weight / sum).collect();
     }
     // The nearest one; of two equally near ones the later.
-    let nearest = distances.iter().map(|d| d.abs()).fold(f64::INFINITY, f64::min);
-    let chosen = distances.iter().rposition(|d| d.abs() < nearest + 1e-9);
+    let distance = |d: &Option<f64>| d.map_or(f64::INFINITY, f64::abs);
+    let nearest = distances.iter().map(distance).fold(f64::INFINITY, f64::min);
+    let chosen = distances.iter().rposition(|d| distance(d) < nearest + 1e-9);
     (0..distances.len()).map(|i| if Some(i) == chosen { 1.0 } else { 0.0 }).collect()
 }
 
-/// A value in another nominal range.
-fn converted(component: Component, from: Range, to: Range, value: f64) -> f64 {
-    let ends = |range| match (component, range) {
-        (Component::Alpha, _) | (Component::Luma | Component::Colour, Range::Full) => (0.0, 255.0),
-        (Component::Luma | Component::Colour, Range::Limited) => (16.0, 235.0),
-        (Component::Chroma, Range::Full) => (0.5, 255.5),
-        (Component::Chroma, Range::Limited) => (16.0, 240.0),
+/// The numbers of a destination pixel from those of a source pixel.
+fn converted(spec: &StreamSpec, source: Vec<f64>) -> Vec<f64> {
+    from_rgba(spec, rgba(&spec.source, &source))
+}
+
+/// Shares of red and blue in luma.
+fn shares(matrix: Matrix) -> (f64, f64) {
+    match matrix {
+        Matrix::Bt601 => (0.299, 0.114),
+        Matrix::Bt709 => (0.2126, 0.0722),
+        Matrix::Bt2020 => (0.2627, 0.0593),
+    }
+}
+
+fn is_limited(frame: &FrameSpec) -> bool {
+    frame.range == Range::Limited && !matches!(frame.format, PixelFormat::Tensor(_))
+}
+
+/// Red, green, blue and alpha of 0..=255.
+fn rgba(frame: &FrameSpec, samples: &[f64]) -> [f64; 4] {
+    let full = |value: f64| if is_limited(frame) { (value - 16.0) / 219.0 * 255.0 } else { value };
+    let [a, b, c] = [0, 1, 2].map(|i| samples.get(i).copied().unwrap_or(0.0));
+    match frame.format {
+        PixelFormat::Gray8 => [full(a), full(a), full(a), 255.0],
+        PixelFormat::I420 | PixelFormat::Nv12 => {
+            let ((kr, kb), y) = (shares(frame.matrix), full(a));
+            let span = if is_limited(frame) { 224.0 } else { 255.0 };
+            let (cb, cr) = ((b - 128.0) / span * 255.0, (c - 128.0) / span * 255.0);
+            let (red, blue) = (y + 2.0 * (1.0 - kr) * cr, y + 2.0 * (1.0 - kb) * cb);
+            [red, (y - kr * red - kb * blue) / (1.0 - kr - kb), blue, 255.0]
+        }
+        PixelFormat::Rgb24 => [full(a), full(b), full(c), 255.0],
+        PixelFormat::Bgr24 => [full(c), full(b), full(a), 255.0],
+        PixelFormat::Rgba => [full(a), full(b), full(c), samples[3]],
+        PixelFormat::Bgra => [full(c), full(b), full(a), samples[3]],
+        PixelFormat::Tensor(_) => unreachable!("a tensor is no source"),
+    }
+}
+
+fn from_rgba(spec: &StreamSpec, [red, green, blue, alpha]: [f64; 4]) -> Vec<f64> {
+    let frame = &spec.destination;
+    let (kr, kb) = shares(frame.matrix);
+    let ranged = |value: f64| if is_limited(frame) { value * 219.0 / 255.0 + 16.0 } else { value };
+    let y = kr * red + (1.0 - kr - kb) * green + kb * blue;
+    let span = if is_limited(frame) { 224.0 } else { 255.0 };
+    let cb = (blue - y) / (2.0 * (1.0 - kb)) * span / 255.0 + 128.0;
+    let cr = (red - y) / (2.0 * (1.0 - kr)) * span / 255.0 + 128.0;
+    let numbers = match frame.format {
+        PixelFormat::Gray8 => vec![ranged(y)],
+        PixelFormat::I420 | PixelFormat::Nv12 => vec![ranged(y), cb, cr],
+        PixelFormat::Rgb24 => vec![ranged(red), ranged(green), ranged(blue)],
+        PixelFormat::Bgr24 => vec![ranged(blue), ranged(green), ranged(red)],
+        PixelFormat::Rgba => vec![ranged(red), ranged(green), ranged(blue), alpha],
+        PixelFormat::Bgra => vec![ranged(blue), ranged(green), ranged(red), alpha],
+        PixelFormat::Tensor(tensor) => {
+            let colours = match tensor.order {
+                ChannelOrder::Rgb => [red, green, blue],
+                ChannelOrder::Bgr => [blue, green, red],
+            };
+            let normalisation = spec.normalisation;
+            let number = |c: usize| {
+                let mean = f64::from(normalisation.mean[c]);
+                (colours[c].clamp(0.0, 255.0) - mean) * f64::from(normalisation.scale[c])
+            };
+            return [0, 1, 2].map(number).to_vec();
+        }
     };
-    let ((from_low, from_high), (to_low, to_high)) = (ends(from), ends(to));
-    (value - from_low) / (from_high - from_low) * (to_high - to_low) + to_low
+    numbers.into_iter().map(|number| number.clamp(0.0, 255.0)).collect()
 }

@@ -8,9 +8,13 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use resized::device::cpu::{Cpu, Level};
 use resized::device::{Band, Device, DeviceError, Scratch};
-use resized_protocol::frame::{Extent, FrameLayout, FrameSpec, PixelFormat, Range, Siting, TAIL};
+use resized_protocol::frame::{
+    Extent, FrameLayout, FrameSpec, Matrix, PixelFormat, Range, Siting, TAIL,
+};
 use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::{Lease, Region, RingLayout, SlotMemory, leases};
+use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
 
 /// Both ends of a ring of three slots; the middle one is resized, the others must stay as they are.
 struct Ring {
@@ -120,18 +124,40 @@ const SIZES: [((u32, u32), (u32, u32)); 9] = [
 fn error(ring: &mut Ring, sample: impl FnMut() -> u8) -> f64 {
     let found = ring.resized(Level::Scalar, 1, sample);
     let (spec, input) = (ring.spec, ring.leases[1].input());
-    let (mut worst, mut start) = (0.0_f64, 0);
-    for (p, plane) in ring.layout.output().planes().iter().enumerate() {
-        for c in 0..plane.channels {
-            let wanted = exact::channel(&spec, &ring.layout, input, (p, c));
-            let found = found[start..][..plane.row_bytes() * plane.rows()].iter();
-            for (found, wanted) in found.skip(c).step_by(plane.channels).zip(wanted) {
-                worst = worst.max((f64::from(*found) - wanted.clamp(0.0, 255.0)).abs());
-            }
-        }
-        start += plane.row_bytes() * plane.rows();
-    }
+    let mut found = numbers(spec.destination.format, &found).into_iter();
+    let planes = 0..ring.layout.output().planes().len();
+    let wanted = planes.flat_map(|index| exact::plane(&spec, &ring.layout, input, index));
+    let worst = wanted.zip(&mut found).map(|(w, f)| (f - w).abs()).fold(0.0, f64::max);
+    assert_eq!(found.next(), None);
     worst
+}
+
+/// The numbers of a packed frame.
+fn numbers(format: PixelFormat, bytes: &[u8]) -> Vec<f64> {
+    let PixelFormat::Tensor(tensor) = format else {
+        return bytes.iter().copied().map(f64::from).collect();
+    };
+    match tensor.element {
+        Element::I8 => bytes.iter().map(|&byte| f64::from(byte as i8)).collect(),
+        Element::F32 => {
+            let (numbers, _) = bytes.as_chunks::<4>();
+            numbers.iter().map(|&four| f64::from(f32::from_le_bytes(four))).collect()
+        }
+        Element::F16 => {
+            let (numbers, _) = bytes.as_chunks::<2>();
+            numbers.iter().map(|&two| half(u16::from_le_bytes(two))).collect()
+        }
+    }
+}
+
+/// The value of a finite number in half precision.
+fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    let magnitude = match exponent {
+        0 => fraction * (-24_f64).exp2(),
+        _ => (1024.0 + fraction) * f64::from(exponent - 25).exp2(),
+    };
+    if bits & 0x8000 == 0 { magnitude } else { -magnitude }
 }
 
 #[test]
@@ -182,6 +208,133 @@ fn range_and_siting_are_exact_too() {
                     let error = error(&mut Ring::new(spec), noise(1));
                     assert!(error < 0.75, "{error}: {spec:?}");
                 }
+            }
+        }
+    }
+}
+
+/// Every kind of tensor.
+fn tensors() -> Vec<PixelFormat> {
+    let mut all = Vec::new();
+    for element in [Element::F32, Element::F16, Element::I8] {
+        for arrangement in [Arrangement::Planar, Arrangement::Interleaved] {
+            for order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
+                all.push(PixelFormat::Tensor(Tensor { element, arrangement, order }));
+            }
+        }
+    }
+    all
+}
+
+/// Parts of a frame of 40 x 30, and shapes to put them in.
+fn pictures() -> Vec<(Option<Crop>, Framing)> {
+    let crops = [
+        None,
+        Some(Crop { left: 0.0, top: 0.0, width: 20.0, height: 10.0 }),
+        Some(Crop { left: 7.3, top: 4.75, width: 21.5, height: 25.25 }),
+        Some(Crop { left: 39.25, top: 29.5, width: 0.5, height: 0.25 }),
+    ];
+    let fit = |align| Framing::Fit { align, pad: [10, 114, 200] };
+    let framings = [Framing::Stretch, fit(Align::Centre), fit(Align::End), Framing::Fill];
+    crops.into_iter().flat_map(|crop| framings.map(|framing| (crop, framing))).collect()
+}
+
+#[test]
+fn crops_and_shapes_are_exact() {
+    for (i, (crop, framing)) in pictures().into_iter().enumerate() {
+        for (j, format) in PixelFormat::ALL.into_iter().enumerate() {
+            for to in [(17, 23), (31, 9), (90, 70), (20, 10)] {
+                let filter = Filter::ALL[(i + j) % Filter::ALL.len()];
+                let mut spec = spec(format, filter, (40, 30), to);
+                (spec.crop, spec.framing) = (crop, framing);
+                let error = error(&mut Ring::new(spec), noise(1));
+                assert!(error < 0.75, "{error}: {spec:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn conversions_are_exact() {
+    let colours = [
+        (Range::Limited, Siting::Left, Matrix::Bt601),
+        (Range::Full, Siting::Centre, Matrix::Bt709),
+        (Range::Limited, Siting::Centre, Matrix::Bt2020),
+    ];
+    let mut n = 0;
+    for from in PixelFormat::ALL {
+        for to in PixelFormat::ALL {
+            for (source, destination) in
+                colours.into_iter().flat_map(|a| colours.map(move |b| (a, b)))
+            {
+                n += 1;
+                let filter = Filter::ALL[n % Filter::ALL.len()];
+                let size = [(17, 23), (61, 47), (40, 30)][n % 3];
+                let mut spec = spec(from, filter, (40, 30), size);
+                spec.destination.format = to;
+                (spec.crop, spec.framing) = pictures()[n % pictures().len()];
+                (spec.source.range, spec.source.siting, spec.source.matrix) = source;
+                let colour = &mut spec.destination;
+                (colour.range, colour.siting, colour.matrix) = destination;
+                let mut ring = Ring::new(spec);
+                let error = error(&mut ring, noise(n as u32)).max(error(&mut ring, edges(7)));
+                assert!(error < 1.0, "{error}: {spec:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tensors_are_exact() {
+    let normalisations = [
+        Normalisation::default(),
+        Normalisation { mean: [123.675, 116.28, 103.53], scale: [0.017, 0.0175, -0.0174] },
+        Normalisation { mean: [128.0; 3], scale: [1.0; 3] },
+    ];
+    let mut n = 0;
+    for from in PixelFormat::ALL {
+        for to in tensors() {
+            for normalisation in normalisations {
+                n += 1;
+                let filter = Filter::ALL[n % Filter::ALL.len()];
+                let mut spec = spec(from, filter, (40, 30), [(35, 23), (17, 70)][n % 2]);
+                spec.destination.format = to;
+                spec.normalisation = normalisation;
+                (spec.crop, spec.framing) = pictures()[n % pictures().len()];
+                let mut ring = Ring::new(spec);
+                let error = error(&mut ring, noise(n as u32)).max(error(&mut ring, edges(7)));
+                // In steps of samples; beside that half a unit in the last place of numbers up to 256.
+                let step = f64::from(normalisation.scale[0]);
+                let last_place = match to {
+                    PixelFormat::Tensor(Tensor { element: Element::I8, .. }) => 0.5,
+                    PixelFormat::Tensor(Tensor { element: Element::F16, .. }) => step * 0.07,
+                    _ => 0.0,
+                };
+                assert!(error < 0.5 * step + last_place, "{error}: {spec:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_cut_out_unchanged_is_copied() {
+    for level in levels() {
+        for format in PixelFormat::ALL {
+            for filter in Filter::ALL {
+                let mut spec = spec(format, filter, (43, 19), (22, 8));
+                spec.crop = Some(Crop { left: 12.0, top: 4.0, width: 22.0, height: 8.0 });
+                let mut ring = Ring::new(spec);
+                let output = ring.resized(level, 2, noise(7));
+                let mut wanted = Vec::new();
+                for plane in ring.layout.input().planes() {
+                    let step = (43_usize.div_ceil(plane.extent.width as usize)).min(2);
+                    for row in 4 / step..12 / step {
+                        let start = plane.offset + row * plane.stride + 12 / step * plane.channels;
+                        let row = &ring.leases[1].input()[start..];
+                        wanted.extend_from_slice(&row[..22 / step * plane.channels]);
+                    }
+                }
+                assert_eq!(output, wanted, "{format:?} {filter:?}");
             }
         }
     }
@@ -304,6 +457,9 @@ proptest! {
         to in (1_u32..150, 1_u32..40),
         full in any::<(bool, bool)>(),
         centre in any::<(bool, bool)>(),
+        other in proptest::option::of(0_usize..PixelFormat::ALL.len() + 12),
+        framing in 0_usize..4,
+        crop in proptest::option::of((0.0..0.5, 0.0..0.5, 0.1..0.5, 0.1..0.5)),
         seed in any::<u32>(),
     ) {
         let range = |full| if full { Range::Full } else { Range::Limited };
@@ -311,6 +467,18 @@ proptest! {
         let mut spec = spec(format, filter, from, to);
         (spec.source.range, spec.destination.range) = (range(full.0), range(full.1));
         (spec.source.siting, spec.destination.siting) = (siting(centre.0), siting(centre.1));
+        if let Some(other) = other {
+            let mut all = PixelFormat::ALL.into_iter().chain(tensors());
+            spec.destination.format = all.nth(other).unwrap();
+        }
+        let (width, height) = (f64::from(from.0), f64::from(from.1));
+        spec.crop = crop.map(|(left, top, w, h)| Crop {
+            left: left * width,
+            top: top * height,
+            width: w * width,
+            height: h * height,
+        });
+        spec.framing = pictures()[framing].1;
         let mut ring = Ring::new(spec);
         let oracle = ring.resized(Level::Scalar, 1, edges(seed));
         for level in levels() {
@@ -332,10 +500,13 @@ fn what_is_laid_out_otherwise_is_refused() {
     let refused = resizer.resize(slot, Band::WHOLE, &mut Scratch::default());
     assert_eq!(refused, Err(DeviceError::Layout));
     assert_eq!(cpu.open(&ring.spec, &other.layout).err(), Some(DeviceError::Layout));
-    let mut mixed = ring.spec;
-    mixed.destination.format = PixelFormat::Nv12;
-    let layout = RingLayout::new(&mixed).unwrap();
-    let refused = cpu.open(&mixed, &layout).err();
+    let mut tensor = ring.spec;
+    tensor.source.format = tensors()[0];
+    let layout = RingLayout::new(&tensor).unwrap();
+    let refused = cpu.open(&tensor, &layout).err();
+    assert!(matches!(refused, Some(DeviceError::Unsupported { .. })), "{refused:?}");
+    let crop = Some(Crop { left: 1.0, ..Crop::whole(ring.spec.source.extent) });
+    let refused = cpu.open(&StreamSpec { crop, ..ring.spec }, &ring.layout).err();
     assert!(matches!(refused, Some(DeviceError::Unsupported { .. })), "{refused:?}");
 }
 

@@ -3,8 +3,8 @@
 use resized::device::cpu::{Cpu, Level};
 use resized::device::{Band, Device, Scratch};
 use resized_client::{
-    Client, Extent, Filter, Frame, FrameLayout, FrameSpec, Pending, PixelFormat, Range, Siting,
-    Stream, StreamSpec,
+    Align, Arrangement, ChannelOrder, Client, Crop, Element, Extent, Filter, Frame, FrameLayout,
+    FrameSpec, Framing, Pending, PixelFormat, Range, Siting, Stream, StreamSpec, Tensor,
 };
 use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) fn big() -> StreamSpec {
 }
 
 /// The `n`-th of endlessly many specs: every format, and with it changing filters, sizes, ranges,
-/// sitings and slot counts.
+/// sitings, crops, conversions and slot counts.
 pub(crate) fn mixed(n: usize) -> StreamSpec {
     const SIZES: [((u32, u32), (u32, u32)); 6] = [
         ((96, 54), (40, 22)),
@@ -48,7 +48,28 @@ pub(crate) fn mixed(n: usize) -> StreamSpec {
     (spec.source.range, spec.destination.range) = (range(n), range(n / 2));
     (spec.source.siting, spec.destination.siting) = (siting(n / 3), siting(n / 5));
     spec.slots = 1 + n as u32 % 5;
+    match n % 4 {
+        0 => {}
+        1 => spec.framing = Framing::Fill,
+        2 => {
+            spec.destination.format = PixelFormat::ALL[n / 2 % PixelFormat::ALL.len()];
+            spec.framing = Framing::Fit { align: Align::Centre, pad: [9, 99, 199] };
+        }
+        _ => {
+            spec.destination.format = tensor();
+            let (width, height) = (f64::from(from.0) / 2.0, f64::from(from.1) / 3.0);
+            spec.crop = Some(Crop { left: width / 2.0, top: height, width, height });
+        }
+    }
     spec
+}
+
+pub(crate) fn tensor() -> PixelFormat {
+    PixelFormat::Tensor(Tensor {
+        element: Element::F32,
+        arrangement: Arrangement::Planar,
+        order: ChannelOrder::Rgb,
+    })
 }
 
 /// A packed source frame of noise (xorshift, Marsaglia 2003).

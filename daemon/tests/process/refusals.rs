@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use resized_client::{
-    Client, Error, Extent, Filter, FrameSpec, PixelFormat, Refusal, Stream, StreamSpec,
+    Client, Crop, Error, Extent, Filter, PixelFormat, Refusal, Stream, StreamSpec,
 };
 use resized_protocol::VERSION;
 use resized_protocol::frame::FrameError;
@@ -51,10 +51,17 @@ fn specs_that_can_not_be_are_refused_and_the_session_lives_on() {
             let spec = StreamSpec { slots: asked, ..oracle::dot() };
             assert_eq!(refused(spec), Refusal::Slots { asked });
         }
-        let mut mixed = sized((4, 4), (4, 4));
-        mixed.destination = FrameSpec { format: PixelFormat::Bgra, ..mixed.destination };
-        let conversion = Refusal::Conversion { from: PixelFormat::Rgba, to: PixelFormat::Bgra };
-        assert_eq!(refused(mixed), conversion);
+        let mut tensor = sized((4, 4), (4, 4));
+        tensor.source.format = oracle::tensor();
+        assert_eq!(refused(tensor), Refusal::Format(oracle::tensor()));
+        for (left, width) in [(-1.0, 2.0), (3.0, 1.5), (0.0, 0.0), (0.0, f64::INFINITY)] {
+            let crop = Crop { left, top: 0.0, width, height: 4.0 };
+            let spec = StreamSpec { crop: Some(crop), ..sized((4, 4), (4, 4)) };
+            assert_eq!(refused(spec), Refusal::Crop { crop, extent: Extent::new(4, 4) });
+        }
+        let mut infinite = sized((4, 4), (4, 4));
+        infinite.normalisation.scale[1] = f32::INFINITY;
+        assert_eq!(refused(infinite), Refusal::Normalisation);
         // 16 MiB are all there is.
         let limit = 16 << 20;
         match refused(sized((2048, 2048), (1, 1))) {

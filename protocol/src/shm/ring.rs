@@ -222,15 +222,10 @@ impl Lease {
 mod tests {
     use super::*;
     use crate::frame::{Extent, FrameSpec, MAX_SIDE, PixelFormat};
-    use crate::message::Filter;
 
     fn spec(source: Extent, destination: Extent, slots: u32) -> StreamSpec {
-        StreamSpec {
-            source: FrameSpec::new(PixelFormat::Rgba, source),
-            destination: FrameSpec::new(PixelFormat::Rgba, destination),
-            filter: Filter::Bicubic,
-            slots,
-        }
+        let source = FrameSpec::new(PixelFormat::Rgba, source);
+        StreamSpec { slots, ..StreamSpec::new(source, destination) }
     }
 
     #[test]

@@ -11,19 +11,21 @@ use std::ops::Range;
 use self::horizontal_first::Gathers;
 use super::interleave;
 use super::kernel::{Kernel, LINE, PATTERN, ROWS};
+use super::mix::{self, Mix};
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
 /// Windows that are worked on at once.
 const BLOCK: usize = 8;
 
-/// Proof that this CPU has AVX2.
+/// Proof that this CPU has AVX2 and FMA.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx2(());
 
 impl Avx2 {
     pub(super) fn new() -> Option<Self> {
-        is_x86_feature_detected!("avx2").then_some(Self(()))
+        let there = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        there.then_some(Self(()))
     }
 }
 
@@ -140,6 +142,34 @@ impl Kernel for Avx2 {
         unsafe { horizontal_first::down(lines, taps, fraction_bits, width, target) }
     }
 
+    unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
+        for (row, line) in rows.into_iter().zip(lines) {
+            // SAFETY: `self` proves the feature; the rest is this method's contract.
+            unsafe { words(row, len, line) };
+        }
+    }
+
+    unsafe fn down_words(
+        &self,
+        lines: *const i16,
+        taps: RowTaps<'_>,
+        width: usize,
+        line: *mut i16,
+    ) {
+        // SAFETY: `self` proves the feature; the rest is this method's contract.
+        unsafe { horizontal_first::down_words(lines, taps, width, line) }
+    }
+
+    unsafe fn words(&self, samples: *const u8, len: usize, line: *mut i16) {
+        // SAFETY: `self` proves the feature; the rest is this method's contract.
+        unsafe { words(samples, len, line) };
+    }
+
+    unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
+        // SAFETY: `self` proves the features; the rest is this method's contract.
+        unsafe { mix_row(mix, lines, targets, width) };
+    }
+
     fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
         // SAFETY: `self` proves the feature.
         unsafe { split(interleaved, lines, pitch) }
@@ -167,6 +197,18 @@ fn split(interleaved: &[i16], lines: &mut [i16], pitch: usize) {
 unsafe fn merge(lines: *const u8, pitch: usize, channels: usize, width: usize, target: *mut u8) {
     // SAFETY: the same contract.
     unsafe { interleave::merge(lines, pitch, channels, width, target) };
+}
+
+#[target_feature(enable = "avx2")]
+unsafe fn words(samples: *const u8, len: usize, line: *mut i16) {
+    // SAFETY: the same contract.
+    unsafe { mix::words(samples, len, line) };
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn mix_row(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
+    // SAFETY: the same contract.
+    unsafe { mix::mix(mix, lines, targets, width) };
 }
 
 /// Thirty-two columns at a time: two rows are interleaved, widened, and multiplied with the pair of

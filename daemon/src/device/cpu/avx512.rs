@@ -13,6 +13,7 @@ use std::ops::Range;
 use super::avx2::{Avx2, Blocks};
 use super::gather::{self, Gather};
 use super::kernel::{Kernel, PATTERN, ROWS, WIDE_LINE};
+use super::mix::{self, Mix};
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -188,6 +189,34 @@ impl Kernel for Avx512 {
         unsafe { down(lines, taps, fraction_bits, width, target) }
     }
 
+    unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
+        for (row, line) in rows.into_iter().zip(lines) {
+            // SAFETY: `self` proves the features; the rest is this method's contract.
+            unsafe { widen(row, len, line) };
+        }
+    }
+
+    unsafe fn down_words(
+        &self,
+        lines: *const i16,
+        taps: RowTaps<'_>,
+        width: usize,
+        line: *mut i16,
+    ) {
+        // SAFETY: `self` proves the features; the rest is this method's contract.
+        unsafe { down_words(lines, taps, width, line) }
+    }
+
+    unsafe fn words(&self, samples: *const u8, len: usize, line: *mut i16) {
+        // SAFETY: `self` proves the features; the rest is this method's contract.
+        unsafe { words(samples, len, line) };
+    }
+
+    unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
+        // SAFETY: `self` proves the features; the rest is this method's contract.
+        unsafe { mix_row(mix, lines, targets, width) };
+    }
+
     fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
         self.avx2.split(interleaved, lines, pitch);
     }
@@ -351,6 +380,80 @@ unsafe fn blend<const VECTORS: usize>(
     target: *mut u8,
 ) {
     // SAFETY: the caller's contract.
+    let sums = unsafe { down_sums::<VECTORS>(lines, taps) };
+    // A rounding multiplication by `2^(15 - bits)` is a rounding shift by `bits`.
+    let shift = _mm512_set1_epi16(1 << (15 - fraction_bits));
+    // Four samples at a time, from where packing twice leaves them to where they belong.
+    let order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    for v in (0..VECTORS).step_by(2) {
+        let samples = _mm512_packs_epi16(
+            _mm512_mulhrs_epi16(sums[v], shift),
+            _mm512_mulhrs_epi16(sums[v + 1], shift),
+        );
+        let samples = _mm512_xor_si512(samples, _mm512_set1_epi8(i8::MIN));
+        // SAFETY: the caller's contract.
+        unsafe {
+            let target = target.add(BLOCK * 2 * v);
+            _mm512_storeu_si512(target.cast(), _mm512_permutexvar_epi32(order, samples));
+        }
+    }
+}
+
+/// Sixty-four words at a time; four of them from where packing leaves them to where they belong.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+unsafe fn down_words(lines: *const i16, taps: RowTaps<'_>, width: usize, line: *mut i16) {
+    let order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+    for x in (0..width).step_by(WIDE_LINE) {
+        // SAFETY: lines are readable, and `line` writable, for `width` rounded up to `WIDE_LINE`.
+        unsafe {
+            for (v, sum) in down_sums::<2>(lines.add(x), taps).into_iter().enumerate() {
+                let words = _mm512_permutexvar_epi64(order, sum);
+                _mm512_storeu_si512(line.add(x + 2 * BLOCK * v).cast(), words);
+            }
+        }
+    }
+}
+
+/// Thirty-two samples at a time, four of them from where they are to where [`across`] leaves them.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+unsafe fn widen(row: *const u8, len: usize, line: *mut i16) {
+    let order = _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0);
+    let middle = _mm512_set1_epi16(128);
+    for x in (0..len).step_by(2 * BLOCK) {
+        // SAFETY: row and line reach to a multiple of `WIDE_LINE`.
+        unsafe {
+            let samples = _mm256_loadu_si256(row.add(x).cast());
+            let words = _mm512_cvtepu8_epi16(_mm256_permutevar8x32_epi32(samples, order));
+            let words = _mm512_slli_epi16::<6>(_mm512_sub_epi16(words, middle));
+            _mm512_store_si512(line.add(x).cast(), words);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+unsafe fn words(samples: *const u8, len: usize, line: *mut i16) {
+    // SAFETY: the same contract.
+    unsafe { mix::words(samples, len, line) };
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni,fma")]
+unsafe fn mix_row(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
+    // SAFETY: the same contract.
+    unsafe { mix::mix(mix, lines, targets, width) };
+}
+
+/// The sums of `VECTORS` vectors of words, as they lie.
+///
+/// # Safety
+///
+/// Each tap's lines must be readable for the vectors, aligned.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[inline]
+unsafe fn down_sums<const VECTORS: usize>(
+    lines: *const i16,
+    taps: RowTaps<'_>,
+) -> [__m512i; VECTORS] {
+    // SAFETY: the caller's contract.
     let words = |offset: u32, v: usize| unsafe {
         _mm512_load_si512(lines.add(offset as usize + 2 * BLOCK * v).cast())
     };
@@ -383,20 +486,5 @@ unsafe fn blend<const VECTORS: usize>(
             *sum = _mm512_add_epi16(*sum, product);
         }
     }
-    // A rounding multiplication by `2^(15 - bits)` is a rounding shift by `bits`.
-    let shift = _mm512_set1_epi16(1 << (15 - fraction_bits));
-    // Four samples at a time, from where packing twice leaves them to where they belong.
-    let order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    for v in (0..VECTORS).step_by(2) {
-        let samples = _mm512_packs_epi16(
-            _mm512_mulhrs_epi16(sums[v], shift),
-            _mm512_mulhrs_epi16(sums[v + 1], shift),
-        );
-        let samples = _mm512_xor_si512(samples, _mm512_set1_epi8(i8::MIN));
-        // SAFETY: the caller's contract.
-        unsafe {
-            let target = target.add(BLOCK * 2 * v);
-            _mm512_storeu_si512(target.cast(), _mm512_permutexvar_epi32(order, samples));
-        }
-    }
+    sums
 }

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::mix::Mix;
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -91,6 +92,15 @@ pub(super) trait Kernel: Send + Sync + 'static {
         lines: [*mut i16; ROWS],
     );
 
+    /// Horizontal pass, if it comes first and nothing changes in its direction: makes a line of words
+    /// out of `len` samples of each row, as [`Self::across`] does.
+    ///
+    /// # Safety
+    ///
+    /// Each row must be readable, and each line be aligned and writable, for `len` rounded up to a
+    /// multiple of [`WIDE_LINE`].
+    unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]);
+
     /// Vertical pass, if it comes second: makes `width` samples out of the lines that
     /// [`Self::across`] made; a tap's lines start its offsets in words behind `lines`. Two of a pair add
     /// up to 16 bits.
@@ -108,6 +118,31 @@ pub(super) trait Kernel: Send + Sync + 'static {
         width: usize,
         target: *mut u8,
     );
+
+    /// As [`Self::down`], but the sums stay words, in the order of the outputs: of the taps' fraction
+    /// bits, centred on zero.
+    ///
+    /// # Safety
+    ///
+    /// As there; `line` must be writable for `width` words, rounded up to a multiple of [`WIDE_LINE`].
+    unsafe fn down_words(&self, lines: *const i16, taps: RowTaps<'_>, width: usize, line: *mut i16);
+
+    /// Makes `len` words of 6 fraction bits, centred on zero, out of as many samples.
+    ///
+    /// # Safety
+    ///
+    /// `samples` must be readable and `line` writable for `len`.
+    unsafe fn words(&self, samples: *const u8, len: usize, line: *mut i16);
+
+    /// Mixes a row of `width` pixels of each target out of lines of words.
+    ///
+    /// # Safety
+    ///
+    /// There must be a line for each that the mix names, readable for `width` pixels and [`SLACK`]
+    /// words, and a target for each of its planes, writable for `width` pixels.
+    ///
+    /// [`SLACK`]: super::mix::SLACK
+    unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize);
 
     /// Parts a line of interleaved words into lines of one channel each, `pitch` words apart.
     fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize);

@@ -59,20 +59,21 @@ pub(super) enum Order {
     },
 }
 
-/// Decides for a plane of which each channel has its tone.
-pub(super) fn order(filter: Filter, axes: &Axes, tones: &[Tone]) -> Order {
+/// Decides for a plane of which each channel has its tone. `mixed`: it goes on as words to be mixed with
+/// others, and only the horizontal pass being first leaves them unrounded: so whenever it can be.
+pub(super) fn order(filter: Filter, axes: &Axes, tones: &[Tone], mixed: bool) -> Order {
     let vertical = Taps::new(filter, &axes.vertical, 1.0);
     let channels = |scale: f64| -> Vec<Taps> {
         tones.iter().map(|tone| Taps::new(filter, &axes.horizontal, tone.gain * scale)).collect()
     };
-    let shrink = axes.horizontal.source().div_ceil(axes.horizontal.destination()) as usize;
+    let shrink = axes.horizontal.scale().ceil() as usize;
     let window = vertical.count() * axes.horizontal.source() as usize * tones.len();
     let most = match tones.len() {
         3.. => MAX_SHRINK_PACKED,
         _ if window > FIRST_CACHE => MAX_SHRINK_FAR,
         _ => MAX_SHRINK,
     };
-    if shrink <= most {
+    if mixed || shrink <= most {
         let horizontal = channels(0.5);
         let reach = horizontal.iter().zip(tones).map(|(taps, tone)| reach(taps, tone));
         let reach: Option<f64> = reach.reduce(|a, b| Some(a?.max(b?))).flatten();
@@ -160,7 +161,7 @@ mod tests {
         };
         // The largest gain there is.
         let tone = Tone::new(Component::Luma, Range::Limited, Range::Full);
-        match order(filter, &axes, &[tone]) {
+        match order(filter, &axes, &[tone], false) {
             Order::VerticalFirst { .. } => None,
             Order::HorizontalFirst { fraction_bits, .. } => Some(fraction_bits),
         }

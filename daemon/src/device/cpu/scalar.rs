@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::interleave;
 use super::kernel::{Kernel, PATTERN, ROWS};
+use super::mix::{self, Mix};
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -80,6 +81,13 @@ impl Kernel for Scalar {
         }
     }
 
+    unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
+        for (row, line) in rows.into_iter().zip(lines) {
+            // SAFETY: the caller's contract.
+            unsafe { mix::words(row, len, line) };
+        }
+    }
+
     unsafe fn down(
         &self,
         lines: *const i16,
@@ -88,20 +96,36 @@ impl Kernel for Scalar {
         width: usize,
         target: *mut u8,
     ) {
-        let product = |weight: i16, word: i32| (i32::from(weight) * word + (1 << 14)) >> 15;
+        let rounding = 1 << (fraction_bits - 1);
         for x in 0..width {
-            // SAFETY: the caller vouches for `width` words in each tap's lines.
-            let word = |offset: u32| i32::from(unsafe { lines.add(offset as usize + x).read() });
-            let mut sum = 1 << (fraction_bits - 1);
-            for pair in taps.pairs {
-                sum += product(pair.weight, word(pair.offsets[0]) + word(pair.offsets[1]));
-            }
-            for single in taps.singles {
-                sum += product(single.weight, word(single.offsets[0]));
-            }
+            // SAFETY: the caller's contract.
+            let sum = unsafe { sum(lines, taps, x) } + rounding;
             // SAFETY: the caller vouches for `width` bytes.
             unsafe { target.add(x).write(((sum >> fraction_bits) + 128).clamp(0, 255) as u8) };
         }
+    }
+
+    unsafe fn down_words(
+        &self,
+        lines: *const i16,
+        taps: RowTaps<'_>,
+        width: usize,
+        line: *mut i16,
+    ) {
+        for x in 0..width {
+            // SAFETY: the caller's contract.
+            unsafe { line.add(x).write(sum(lines, taps, x) as i16) };
+        }
+    }
+
+    unsafe fn words(&self, samples: *const u8, len: usize, line: *mut i16) {
+        // SAFETY: the same contract.
+        unsafe { mix::words(samples, len, line) };
+    }
+
+    unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
+        // SAFETY: the same contract.
+        unsafe { mix::mix(mix, lines, targets, width) };
     }
 
     fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
@@ -119,4 +143,19 @@ impl Kernel for Scalar {
         // SAFETY: the same contract.
         unsafe { interleave::merge(lines, pitch, channels, width, target) };
     }
+}
+
+/// A sum of the second, vertical pass.
+///
+/// # Safety
+///
+/// Each tap's lines must be readable at `x`.
+unsafe fn sum(lines: *const i16, taps: RowTaps<'_>, x: usize) -> i32 {
+    let product = |weight: i16, word: i32| (i32::from(weight) * word + (1 << 14)) >> 15;
+    // SAFETY: the caller's contract.
+    let word = |offset: u32| i32::from(unsafe { lines.add(offset as usize + x).read() });
+    let both = |[one, other]: [u32; 2]| word(one) + word(other);
+    let pairs = taps.pairs.iter().map(|pair| product(pair.weight, both(pair.offsets)));
+    let singles = taps.singles.iter().map(|single| product(single.weight, word(single.offsets[0])));
+    pairs.chain(singles).sum()
 }

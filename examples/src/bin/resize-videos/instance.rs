@@ -14,14 +14,13 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use hdrhistogram::Histogram;
-use resized_client::{Client, Pending, Range, Siting, Stream, StreamSpec};
+use resized_client::{Client, Matrix, Pending, Range, Siting, Stream, StreamSpec};
 
 use crate::args::Args;
 use crate::daemon::Daemon;
 use crate::decode::{File, Video};
 use crate::folder::Folder;
 use crate::jpeg::{self, Target, Work};
-use crate::matrix::Matrix;
 use crate::picture::{Converter, Picture};
 use crate::progress::Progress;
 use crate::stop::Stop;
@@ -216,21 +215,22 @@ impl<'a> Run<'a> {
             let mut slot = stream.loan()?;
             open = Some((spec, stream));
             picture.copy_to(&mut slot);
-            let (matrix, time) = (picture.matrix(), Instant::now());
-            if submitted.send(Submitted { pending: slot.submit()?, time, matrix }).is_err() {
+            let time = Instant::now();
+            if submitted.send(Submitted { pending: slot.submit()?, time }).is_err() {
                 break; // the collector failed, and says why
             }
         }
         Ok(())
     }
 
-    /// JPEG files hold full range and centred chroma, whatever the video has.
+    /// JPEG files hold BT.601 in full range and centred chroma, whatever the video has.
     fn stream_spec(&self, picture: &Picture<'_>) -> StreamSpec {
         let source = picture.spec();
         let size = self.args.size.of(source.extent, picture.aspect());
         let mut spec = StreamSpec::new(source, size);
         spec.destination.range = Range::Full;
         spec.destination.siting = Siting::Centre;
+        spec.destination.matrix = Matrix::Bt601;
         spec.filter = self.args.filter();
         // For each core one being resized and one being written, and two with the feeder.
         spec.slots = (2 * self.cores + 2).min(MAX_SLOTS) as u32;
@@ -242,8 +242,6 @@ impl<'a> Run<'a> {
 struct Submitted {
     pending: Pending,
     time: Instant,
-    /// What the colours of the frame take when it is written.
-    matrix: Option<Matrix>,
 }
 
 /// What a collector saw.
@@ -262,7 +260,7 @@ fn collect(
     let mut latency = Histogram::new_with_bounds(1, MAX_LATENCY.as_micros() as u64, 3)?;
     let mut devices = Vec::new();
     let all_written = WaitGroup::new();
-    for (number, Submitted { pending, time, matrix }) in (1..).zip(pendings) {
+    for (number, Submitted { pending, time }) in (1..).zip(pendings) {
         let frame = pending.wait()?;
         latency.saturating_record(time.elapsed().as_micros() as u64);
         let device = usize::from(frame.receipt().device);
@@ -271,7 +269,7 @@ fn collect(
         }
         devices[device] += 1;
         let (target, written) = (Arc::clone(target), all_written.clone());
-        if finished.send(Work { frame, number, matrix, target, written }).is_err() {
+        if finished.send(Work { frame, number, target, written }).is_err() {
             break;
         }
     }

@@ -11,7 +11,6 @@ use turbojpeg::{
 };
 
 use crate::folder::Folder;
-use crate::matrix::Matrix;
 use crate::progress::Track;
 use crate::stop::Stop;
 
@@ -20,8 +19,6 @@ pub(crate) struct Work {
     pub(crate) frame: Frame,
     /// Counted from one.
     pub(crate) number: u64,
-    /// What its colours take.
-    pub(crate) matrix: Option<Matrix>,
     pub(crate) target: Arc<Target>,
     /// Dropped with the rest: then this frame is over.
     pub(crate) written: WaitGroup,
@@ -42,10 +39,9 @@ pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
             None
         }
     };
-    for Work { frame, number, matrix, target, written } in work {
+    for Work { frame, number, target, written } in work {
         if let Some(encoder) = encoder.as_mut().filter(|_| !stop.has_failed()) {
-            let done =
-                encoder.encode(&frame, matrix).and_then(|jpeg| target.folder.write(number, jpeg));
+            let done = encoder.encode(&frame).and_then(|jpeg| target.folder.write(number, jpeg));
             match done {
                 Ok(()) => target.track.advance(),
                 Err(error) => stop.fail(error),
@@ -70,7 +66,7 @@ impl Encoder {
         Ok(Self { compressor, jpeg: Vec::new(), copy: Default::default() })
     }
 
-    fn encode(&mut self, frame: &Frame, matrix: Option<Matrix>) -> Result<&[u8]> {
+    fn encode(&mut self, frame: &Frame) -> Result<&[u8]> {
         let gray = frame.layout().planes().len() == 1;
         let subsamp = if gray { Subsamp::Gray } else { Subsamp::Sub2x2 };
         let extent = frame.layout().planes()[0].extent;
@@ -83,7 +79,7 @@ impl Encoder {
             self.compressor.set_subsamp(subsamp)?;
             self.compressor.compress(gray_image(frame), &mut output)
         } else {
-            let image = colour_image(frame, matrix, &mut self.copy);
+            let image = colour_image(frame, &mut self.copy);
             self.compressor.compress_yuv_planes(&image, &mut output)
         }
         .context("can't compress a frame to JPEG")?;
@@ -105,11 +101,7 @@ fn gray_image(frame: &Frame) -> Image<&[u8]> {
 }
 
 /// The planes as they lie in the slot, if they can be had so.
-fn colour_image<'a>(
-    frame: &'a Frame,
-    matrix: Option<Matrix>,
-    copy: &'a mut [Vec<u8>; 3],
-) -> YuvPlanesImage<&'a [u8]> {
+fn colour_image<'a>(frame: &'a Frame, copy: &'a mut [Vec<u8>; 3]) -> YuvPlanesImage<&'a [u8]> {
     let planes = frame.layout().planes();
     let (luma, chroma) = (planes[0], planes[1]);
     let (width, height) = (luma.row_bytes(), luma.rows());
@@ -125,17 +117,10 @@ fn colour_image<'a>(
         subsamp: Subsamp::Sub2x2,
     };
     // TurboJPEG reads whole blocks of 2x2 pixels.
-    if width % 2 != 0 || height % 2 != 0 || matrix.is_some() {
+    if width % 2 != 0 || height % 2 != 0 {
         copy_even(frame, copy);
         let [y, cb, cr] = copy;
         let (y_stride, chroma_stride) = (2 * chroma.row_bytes(), chroma.row_bytes());
-        if let Some(matrix) = matrix {
-            let chroma = cb.chunks_exact_mut(chroma_stride).zip(cr.chunks_exact_mut(chroma_stride));
-            for (rows, (cb, cr)) in y.chunks_exact_mut(2 * y_stride).zip(chroma) {
-                rows.chunks_exact_mut(y_stride).for_each(|row| matrix.luma(row, cb, cr));
-                matrix.chroma(cb, cr);
-            }
-        }
         (image.y_plane, image.u_plane, image.v_plane) = (y, cb, cr);
         (image.y_stride, image.u_stride, image.v_stride) = (y_stride, chroma_stride, chroma_stride);
     }

@@ -11,7 +11,6 @@ mod decode;
 mod folder;
 mod instance;
 mod jpeg;
-mod matrix;
 mod picture;
 mod progress;
 mod report;

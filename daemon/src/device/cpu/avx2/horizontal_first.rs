@@ -223,26 +223,8 @@ pub(super) unsafe fn down(
     let shift = _mm256_set1_epi16(1 << (15 - fraction_bits));
     for x in (0..width).step_by(64) {
         // SAFETY: lines are readable for `width`, rounded up to a multiple of 64.
-        let words = |offset: u32, v: usize| unsafe {
-            _mm256_load_si256(lines.add(offset as usize + x + 16 * v).cast())
-        };
-        let mut sums = [_mm256_setzero_si256(); 4];
-        for pair in taps.pairs {
-            let weight = _mm256_set1_epi32(pair.weights());
-            let [one, other] = pair.offsets;
-            for (v, sum) in sums.iter_mut().enumerate() {
-                let both = _mm256_add_epi16(words(one, v), words(other, v));
-                *sum = _mm256_add_epi16(*sum, _mm256_mulhrs_epi16(both, weight));
-            }
-        }
-        for single in taps.singles {
-            let weight = _mm256_set1_epi32(single.weights());
-            let [line] = single.offsets;
-            for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = _mm256_add_epi16(*sum, _mm256_mulhrs_epi16(words(line, v), weight));
-            }
-        }
-        let [a, b, c, d] = sums.map(|sum| _mm256_mulhrs_epi16(sum, shift));
+        let [a, b, c, d] =
+            unsafe { down_sums(lines.add(x), taps) }.map(|sum| _mm256_mulhrs_epi16(sum, shift));
         for (half, samples) in
             [_mm256_packs_epi16(a, b), _mm256_packs_epi16(c, d)].into_iter().enumerate()
         {
@@ -252,4 +234,57 @@ pub(super) unsafe fn down(
             unsafe { _mm256_storeu_si256(target.add(x + 32 * half).cast(), samples) };
         }
     }
+}
+
+/// [`Kernel::down_words`](crate::device::cpu::kernel::Kernel::down_words).
+///
+/// # Safety
+///
+/// As there.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn down_words(
+    lines: *const i16,
+    taps: RowTaps<'_>,
+    width: usize,
+    line: *mut i16,
+) {
+    for x in (0..width).step_by(64) {
+        // SAFETY: lines are readable, and `line` writable, for `width` rounded up to a multiple of 64.
+        unsafe {
+            for (v, sum) in down_sums(lines.add(x), taps).into_iter().enumerate() {
+                _mm256_storeu_si256(line.add(x + 16 * v).cast(), sum);
+            }
+        }
+    }
+}
+
+/// The sums of 64 words.
+///
+/// # Safety
+///
+/// Each tap's lines must be readable for them, aligned.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn down_sums(lines: *const i16, taps: RowTaps<'_>) -> [__m256i; 4] {
+    // SAFETY: the caller's contract.
+    let words = |offset: u32, v: usize| unsafe {
+        _mm256_load_si256(lines.add(offset as usize + 16 * v).cast())
+    };
+    let mut sums = [_mm256_setzero_si256(); 4];
+    for pair in taps.pairs {
+        let weight = _mm256_set1_epi32(pair.weights());
+        let [one, other] = pair.offsets;
+        for (v, sum) in sums.iter_mut().enumerate() {
+            let both = _mm256_add_epi16(words(one, v), words(other, v));
+            *sum = _mm256_add_epi16(*sum, _mm256_mulhrs_epi16(both, weight));
+        }
+    }
+    for single in taps.singles {
+        let weight = _mm256_set1_epi32(single.weights());
+        let [line] = single.offsets;
+        for (v, sum) in sums.iter_mut().enumerate() {
+            *sum = _mm256_add_epi16(*sum, _mm256_mulhrs_epi16(words(line, v), weight));
+        }
+    }
+    sums
 }
