@@ -57,7 +57,7 @@ $(TARGET)/tools/bin/cargo-deny: | deps
 	rm -rf $(TARGET)/tools/build
 
 bench: build
-	$(CARGO) bench --locked -p resized --bench kernels --bench ipc
+	$(CARGO) bench --locked -p resized --bench levels --bench ipc
 	$(CARGO) bench --locked -p resized-examples --bench whole_job -- $(abspath $(CLIPS))
 
 clean:
