@@ -1,11 +1,13 @@
-# make demo    see a real video being resized by the daemon
-# make test    every check there is
-# make bench   the figures, each beside its yardstick
+# make demo            see a real video being resized by the daemon
+# make test            every check there is
+# make bench           the figures, each beside its yardstick
+# make bench-kernels   the kernels beside other resizers: zimg, swscale, OpenCV and more
 #
 # Each installs the system packages that are missing (apt, with sudo when not root).
 
 # make demo VIDEO=path N=2 M=1 SIZE=640x360 OUT=/tmp
 # make bench CLIPS="a.mp4 b.mp4"
+# make bench-kernels PEERS_PYTHON=venv/bin/python   (one that has numpy, cv2, PIL; others are left out)
 VIDEO ?=
 N     ?= 2
 M     ?= 1
@@ -16,6 +18,8 @@ CLIPS ?=
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SAMPLE := $(TARGET)/sample.mp4
+# No member of the workspace: its own Cargo.toml says why.
+PEERS  := --manifest-path daemon/benches/peers/Cargo.toml
 
 # gcc, cmake, nasm: libjpeg-turbo, built by its crate. libclang: the bindings to FFmpeg.
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
@@ -24,7 +28,7 @@ PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo test bench build deps deny clean
+.PHONY: demo test bench bench-kernels build deps deny clean
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -42,6 +46,8 @@ $(SAMPLE): | deps
 test: deps deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) fmt $(PEERS) --check
+	$(CARGO) clippy $(PEERS) --target-dir $(TARGET) --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked
 
@@ -57,8 +63,12 @@ $(TARGET)/tools/bin/cargo-deny: | deps
 	rm -rf $(TARGET)/tools/build
 
 bench: build
-	$(CARGO) bench --locked -p resized --bench kernels --bench ipc
+	$(CARGO) bench --locked -p resized --bench levels --bench ipc
 	$(CARGO) bench --locked -p resized-examples --bench whole_job -- $(abspath $(CLIPS))
+
+bench-kernels: deps
+	@examples/install-packages.sh libzimg-dev
+	$(CARGO) run --release $(PEERS) --target-dir $(TARGET) --locked
 
 clean:
 	$(CARGO) clean

@@ -1,9 +1,9 @@
 //! Milliseconds a frame takes one core, at every level that this CPU has: `cargo bench -p resized
-//! --bench kernels`.
+//! --bench levels`.
 //!
 //! Levels take turns within a row, so that a noisy machine is noisy for all of them; figures are medians
 //! over the turns, and the last column says how far the best level is from copying the source once.
-//! Prints a table and writes `target/bench/kernels.json`.
+//! Prints a table and writes `target/bench/levels.json`.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -41,8 +41,8 @@ fn main() {
     }
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
     std::fs::create_dir_all(&target).expect("target/bench");
-    std::fs::write(target.join("kernels.json"), format!("[{}]\n", rows.join(",\n ")))
-        .expect("target/bench/kernels.json");
+    std::fs::write(target.join("levels.json"), format!("[{}]\n", rows.join(",\n ")))
+        .expect("target/bench/levels.json");
 }
 
 fn spec(format: PixelFormat, from: (u32, u32), to: (u32, u32), filter: Filter) -> StreamSpec {
