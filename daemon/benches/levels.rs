@@ -12,7 +12,9 @@ use resized::device::cpu::{Cpu, Level};
 use resized::device::{Band, Device, Resizer, Scratch};
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::placement::{Align, Framing};
 use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
+use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
 
 const TURNS: usize = 41;
 const LEVELS: [(&str, Level); 3] =
@@ -31,13 +33,19 @@ fn main() {
         (PixelFormat::Rgba, (1920, 1080), (640, 360)),
     ];
     println!(
-        "work                            filter      scalar     avx2   avx512  x copying the source"
+        "work                                       filter      scalar     avx2   avx512  x copying the source"
     );
     let mut rows = Vec::new();
     for (format, from, to) in works {
         for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3] {
             row(&spec(format, from, to, filter), &mut rows);
         }
+    }
+    for (from, to, framing) in conversions() {
+        let size = if framing == Framing::Stretch { (640, 360) } else { (640, 640) };
+        let mut spec = spec(from, (1920, 1080), size, Filter::Bicubic);
+        (spec.destination.format, spec.framing) = (to, framing);
+        row(&spec, &mut rows);
     }
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
     std::fs::create_dir_all(&target).expect("target/bench");
@@ -48,6 +56,24 @@ fn main() {
 fn spec(format: PixelFormat, from: (u32, u32), to: (u32, u32), filter: Filter) -> StreamSpec {
     let source = FrameSpec::new(format, Extent::new(from.0, from.1));
     StreamSpec { filter, slots: 1, ..StreamSpec::new(source, Extent::new(to.0, to.1)) }
+}
+
+/// Where the format changes on the way.
+fn conversions() -> Vec<(PixelFormat, PixelFormat, Framing)> {
+    use PixelFormat::{Bgra, I420, Nv12, Rgb24};
+    let tensor = |element, arrangement| {
+        PixelFormat::Tensor(Tensor { element, arrangement, order: ChannelOrder::Rgb })
+    };
+    let letterbox = Framing::Fit { align: Align::Centre, pad: [114; 3] };
+    vec![
+        (I420, Rgb24, Framing::Stretch),
+        (Nv12, Bgra, Framing::Stretch),
+        (Rgb24, I420, Framing::Stretch),
+        (I420, tensor(Element::F32, Arrangement::Planar), letterbox),
+        (Nv12, tensor(Element::F16, Arrangement::Planar), letterbox),
+        (I420, tensor(Element::I8, Arrangement::Interleaved), letterbox),
+        (Rgb24, tensor(Element::F32, Arrangement::Interleaved), letterbox),
+    ]
 }
 
 fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
@@ -90,13 +116,20 @@ fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
         }
     }
     let medians: Vec<Option<f64>> = times.into_iter().map(median).collect();
-    let work =
-        format!("{:?} {} -> {}", spec.source.format, spec.source.extent, spec.destination.extent);
+    let (source, destination) = (&spec.source, &spec.destination);
+    let to = match destination.format {
+        format if format == source.format => String::new(),
+        PixelFormat::Tensor(Tensor { element, arrangement, .. }) => {
+            format!("{element:?} {arrangement:?} ")
+        }
+        format => format!("{format:?} "),
+    };
+    let work = format!("{:?} {} -> {to}{}", source.format, source.extent, destination.extent);
     let copying = medians[LEVELS.len()].unwrap_or(f64::NAN);
     let best = medians[..LEVELS.len()].iter().flatten().copied().fold(f64::INFINITY, f64::min);
     let shown = |ms: &Option<f64>| ms.map_or("       -".into(), |ms| format!("{ms:8.3}"));
     println!(
-        "{work:<31} {:<9} {} {} {}  {:.1}",
+        "{work:<42} {:<9} {} {} {}  {:.1}",
         format!("{:?}", spec.filter),
         shown(&medians[0]),
         shown(&medians[1]),

@@ -12,7 +12,7 @@ use resized_protocol::tensor::Element;
 use crate::filter::{Blend, MAX_CHANNELS};
 
 /// Pixels that are worked on at once.
-const CHUNK: usize = 32;
+const CHUNK: usize = 64;
 
 /// Words behind a line of words that may be read.
 pub(super) const SLACK: usize = CHUNK * MAX_CHANNELS;
@@ -51,8 +51,8 @@ pub(super) struct Mix {
 
 /// One channel of the destination.
 struct Sum {
-    /// For a word at each place.
-    weights: Vec<f32>,
+    /// For a word at each place, and none at the others.
+    weights: [f32; MAX_CHANNELS],
     bias: f32,
     low: f32,
     high: f32,
@@ -62,14 +62,14 @@ impl Mix {
     /// `blends` are the channels of each plane of the destination.
     pub(super) fn new(number: Number, places: Vec<Place>, blends: Vec<Vec<Blend>>) -> Self {
         let sum = |blend: Blend| {
-            let weights = places.iter().map(|place| blend.weights[place.channel]);
-            let scaled = places.iter().zip(weights.clone());
-            Sum {
-                weights: scaled.map(|(p, w)| (w / f64::from(1 << p.bits)) as f32).collect(),
-                bias: (blend.bias + 128.0 * weights.sum::<f64>()) as f32,
-                low: blend.low as f32,
-                high: blend.high as f32,
+            let (mut weights, mut middle) = ([0.0; MAX_CHANNELS], 0.0);
+            for (weight, place) in weights.iter_mut().zip(&places) {
+                let share = blend.weights[place.channel];
+                *weight = (share / f64::from(1 << place.bits)) as f32;
+                middle += 128.0 * share;
             }
+            let bias = (blend.bias + middle) as f32;
+            Sum { weights, bias, low: blend.low as f32, high: blend.high as f32 }
         };
         let plane = |plane: Vec<Blend>| plane.into_iter().map(sum).collect();
         let planes = blends.into_iter().map(plane).collect();
@@ -101,9 +101,27 @@ impl Number {
     }
 }
 
+/// One number of each of the pixels that are worked on at once.
+type Numbers = [f32; CHUNK];
+
 /// A number of the destination as it lies in memory.
 trait Stored: Copy {
     fn of(value: f32) -> Self;
+
+    /// Stores [`CHUNK`] pixels, channel by channel.
+    ///
+    /// # Safety
+    ///
+    /// `target` must be writable for them; it need not be aligned.
+    #[inline(always)]
+    unsafe fn store<const C: usize>(values: &[Numbers; C], target: *mut Self) {
+        for x in 0..CHUNK {
+            for (c, values) in values.iter().enumerate() {
+                // SAFETY: the caller's contract.
+                unsafe { target.add(x * C + c).write_unaligned(Self::of(values[x])) };
+            }
+        }
+    }
 }
 
 /// What added to a number of less than 2^22 leaves it rounded, ties to even, in the lowest bits.
@@ -114,12 +132,69 @@ impl Stored for u8 {
     fn of(value: f32) -> Self {
         (value + ROUNDING).to_bits() as u8
     }
+
+    #[inline(always)]
+    unsafe fn store<const C: usize>(values: &[Numbers; C], target: *mut Self) {
+        // SAFETY: the same contract.
+        unsafe { store_bytes(values, Self::of, target) };
+    }
 }
 
 impl Stored for i8 {
     #[inline(always)]
     fn of(value: f32) -> Self {
-        (value.clamp(-128.0, 127.0) + ROUNDING).to_bits() as i8
+        let least = if value > -128.0 { value } else { -128.0 };
+        let most = if least < 127.0 { least } else { 127.0 };
+        (most + ROUNDING).to_bits() as i8
+    }
+
+    #[inline(always)]
+    unsafe fn store<const C: usize>(values: &[Numbers; C], target: *mut Self) {
+        // SAFETY: the same contract.
+        unsafe { store_bytes(values, |value| Self::of(value) as u8, target.cast()) };
+    }
+}
+
+/// A pixel of bytes at a time, made of whole vectors of each channel.
+///
+/// # Safety
+///
+/// As for [`Stored::store`].
+#[inline(always)]
+unsafe fn store_bytes<const C: usize>(
+    values: &[Numbers; C],
+    byte: impl Fn(f32) -> u8,
+    target: *mut u8,
+) {
+    let mut pixels = [0_u32; CHUNK];
+    for (c, values) in values.iter().enumerate() {
+        for (pixel, value) in pixels.iter_mut().zip(values) {
+            *pixel |= u32::from(byte(*value)) << (8 * c);
+        }
+    }
+    // SAFETY: the caller's contract. Three bytes are stored as four where another pixel follows.
+    unsafe {
+        match C {
+            1 => {
+                for (x, &pixel) in pixels.iter().enumerate() {
+                    target.add(x).write(pixel as u8);
+                }
+            }
+            2 => {
+                for (x, &pixel) in pixels.iter().enumerate() {
+                    target.cast::<u16>().add(x).write_unaligned(pixel as u16);
+                }
+            }
+            3 => {
+                for (x, pixel) in pixels[..CHUNK - 1].iter().enumerate() {
+                    target.add(3 * x).cast::<u32>().write_unaligned(*pixel);
+                }
+                let [first, second, third, _] = pixels[CHUNK - 1].to_le_bytes();
+                let last = target.add(3 * (CHUNK - 1));
+                last.cast::<[u8; 3]>().write([first, second, third]);
+            }
+            _ => target.cast::<[u32; CHUNK]>().write_unaligned(pixels),
+        }
     }
 }
 
@@ -157,8 +232,6 @@ impl Stored for Half {
     }
 }
 
-type Values = [[f32; CHUNK]; MAX_CHANNELS];
-
 /// [`Kernel::mix`](super::kernel::Kernel::mix).
 ///
 /// # Safety
@@ -179,8 +252,8 @@ pub(super) unsafe fn mix(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], w
 
 #[inline(always)]
 unsafe fn mix_row<N: Stored>(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
+    let mut words = [[0.0; CHUNK]; MAX_CHANNELS];
     for x in (0..width).step_by(CHUNK) {
-        let mut words: Values = [[0.0; CHUNK]; MAX_CHANNELS];
         for (place, words) in mix.places.iter().zip(&mut words) {
             // SAFETY: the line is readable for the width and `SLACK` words more, so for the chunk.
             unsafe {
@@ -193,20 +266,16 @@ unsafe fn mix_row<N: Stored>(mix: &Mix, lines: &[*const i16], targets: &[*mut u8
                 }
             }
         }
+        let pixels = CHUNK.min(width - x);
         for (plane, &target) in mix.planes.iter().zip(targets) {
-            let mut values: Values = [[0.0; CHUNK]; MAX_CHANNELS];
-            for (sum, values) in plane.iter().zip(&mut values) {
-                *values = sum_up(sum, &words);
-            }
-            let pixels = CHUNK.min(width - x);
             // SAFETY: the target is writable for `width` pixels of the plane's channels.
             unsafe {
                 let target = target.cast::<N>().add(x * plane.len());
                 match plane.len() {
-                    1 => store::<1, N>(&values, target, pixels),
-                    2 => store::<2, N>(&values, target, pixels),
-                    3 => store::<3, N>(&values, target, pixels),
-                    _ => store::<4, N>(&values, target, pixels),
+                    1 => mix_chunk::<1, N>(plane, &words, target, pixels),
+                    2 => mix_chunk::<2, N>(plane, &words, target, pixels),
+                    3 => mix_chunk::<3, N>(plane, &words, target, pixels),
+                    _ => mix_chunk::<4, N>(plane, &words, target, pixels),
                 }
             }
         }
@@ -217,46 +286,45 @@ unsafe fn mix_row<N: Stored>(mix: &Mix, lines: &[*const i16], targets: &[*mut u8
 ///
 /// `first` must be readable for [`CHUNK`] times `STEP` words.
 #[inline(always)]
-unsafe fn load<const STEP: usize>(first: *const i16, words: &mut [f32; CHUNK]) {
-    for (x, word) in words.iter_mut().enumerate() {
-        // SAFETY: the caller's contract.
-        *word = f32::from(unsafe { first.add(x * STEP).read() });
+unsafe fn load<const STEP: usize>(first: *const i16, words: &mut Numbers) {
+    // SAFETY: the caller's contract.
+    let pixels = unsafe { first.cast::<[[i16; STEP]; CHUNK]>().read_unaligned() };
+    for (word, pixel) in words.iter_mut().zip(&pixels) {
+        *word = f32::from(pixel[0]);
     }
-}
-
-#[inline(always)]
-fn sum_up(sum: &Sum, words: &Values) -> [f32; CHUNK] {
-    let mut values = [sum.bias; CHUNK];
-    for (&weight, words) in sum.weights.iter().zip(words) {
-        for (value, word) in values.iter_mut().zip(words) {
-            *value = weight.mul_add(*word, *value);
-        }
-    }
-    // As vectors do it: one instruction each.
-    let least = values.map(|value| if value > sum.low { value } else { sum.low });
-    least.map(|value| if value < sum.high { value } else { sum.high })
 }
 
 /// # Safety
 ///
-/// `target` must be writable for `pixels` times `C` numbers; it need not be aligned.
+/// `target` must be writable for `pixels`, at most [`CHUNK`], of `C` numbers each.
 #[inline(always)]
-unsafe fn store<const C: usize, N: Stored>(values: &Values, target: *mut N, pixels: usize) {
-    // A loop of known length becomes vectors.
-    if pixels == CHUNK {
-        // SAFETY: the caller's contract.
-        (0..CHUNK).for_each(|x| unsafe { store_pixel::<C, N>(values, x, target) });
-    } else {
-        // SAFETY: the caller's contract.
-        (0..pixels).for_each(|x| unsafe { store_pixel::<C, N>(values, x, target) });
+unsafe fn mix_chunk<const C: usize, N: Stored>(
+    plane: &[Sum],
+    words: &[Numbers; MAX_CHANNELS],
+    target: *mut N,
+    pixels: usize,
+) {
+    let mut values = [[0.0; CHUNK]; C];
+    for (sum, values) in plane.iter().zip(&mut values) {
+        for (x, value) in values.iter_mut().enumerate() {
+            let mut total = sum.bias;
+            for (weight, words) in sum.weights.iter().zip(words) {
+                total = weight.mul_add(words[x], total);
+            }
+            // As vectors do it: one instruction each.
+            let least = if total > sum.low { total } else { sum.low };
+            *value = if least < sum.high { least } else { sum.high };
+        }
     }
-}
-
-#[inline(always)]
-unsafe fn store_pixel<const C: usize, N: Stored>(values: &Values, x: usize, target: *mut N) {
-    for (c, values) in values[..C].iter().enumerate() {
-        // SAFETY: the caller's contract.
-        unsafe { target.add(x * C + c).write_unaligned(N::of(values[x])) };
+    // SAFETY: the caller's contract.
+    unsafe {
+        if pixels == CHUNK {
+            N::store(&values, target);
+        } else {
+            let mut aside = [[N::of(0.0); C]; CHUNK];
+            N::store(&values, aside.as_mut_ptr().cast());
+            target.copy_from_nonoverlapping(aside.as_ptr().cast(), pixels * C);
+        }
     }
 }
 
