@@ -6,23 +6,23 @@
 //! system with its charge, even if the client keeps its mapping.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use resized_protocol::frame::PixelFormat;
 use resized_protocol::message::{Backing, Completion, Refusal, StreamSpec};
+use resized_protocol::placement::Crop;
 use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMemory};
 
-use crate::device::{Device, Resizer};
+use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
 use crate::metrics::Counted;
 use crate::quota::{Budget, Charge};
 
 /// An open stream.
 pub(crate) struct Stream {
     number: u32,
-    /// Source and destination pixels of a frame: what it costs in the fair queue.
-    cost: u64,
+    spec: StreamSpec,
     ring: RingLayout,
     region: Region,
     slots: Box<[AtomicU8]>,
@@ -30,9 +30,14 @@ pub(crate) struct Stream {
     kept: AtomicBool,
     /// In the order of the scheduler's devices.
     resizers: Vec<Box<dyn Resizer>>,
+    /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
+    cropped: Mutex<Option<Prepared>>,
     _charge: Charge,
     _counted: Counted,
 }
+
+/// A crop, the device, and what it prepared for it.
+type Prepared = (Crop, usize, Arc<dyn Resizer>);
 
 /// What a slot's state may be: the client's, in flight, or in flight and no longer wanted.
 const FREE: u8 = 0;
@@ -77,12 +82,13 @@ impl Stream {
         let resizers = devices.iter().map(|device| open(&**device)).collect::<Result<_, _>>()?;
         let stream = Self {
             number,
-            cost: spec.source.extent.pixels() + spec.destination.extent.pixels(),
+            spec: *spec,
             slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
             kept: AtomicBool::new(false),
             ring,
             region,
             resizers,
+            cropped: Mutex::default(),
             _charge: charge,
             _counted: counted,
         };
@@ -91,6 +97,31 @@ impl Stream {
 
     pub(crate) const fn ring(&self) -> &RingLayout {
         &self.ring
+    }
+
+    /// Whether frames may be submitted with this crop.
+    pub(crate) fn can_crop(&self, crop: Crop) -> bool {
+        StreamSpec { crop: Some(crop), ..self.spec }.placement().is_ok()
+    }
+
+    /// What a device resizes frames of that crop by. Takes about a millisecond unless the last one had
+    /// it too.
+    fn prepare(
+        &self,
+        crop: Crop,
+        device: &dyn Device,
+        index: usize,
+    ) -> Result<Arc<dyn Resizer>, DeviceError> {
+        let known = || self.cropped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((other, of, resizer)) = &*known()
+            && (*other, *of) == (crop, index)
+        {
+            return Ok(Arc::clone(resizer));
+        }
+        let spec = StreamSpec { crop: Some(crop), ..self.spec };
+        let resizer: Arc<dyn Resizer> = device.open(&spec, &self.ring)?.into();
+        *known() = Some((crop, index, Arc::clone(&resizer)));
+        Ok(resizer)
     }
 
     /// Notes that a slot is in flight. `None`: there is no such slot; `Some(false)`: it already was.
@@ -147,23 +178,33 @@ pub(crate) trait Sink: Send + Sync {
     fn completed(&self, completion: Completion, pressed: bool);
 }
 
+/// A crop in place of the stream's, and what the device that took the frame prepared for it.
+struct OwnCrop {
+    crop: Crop,
+    prepared: OnceLock<Result<Arc<dyn Resizer>, DeviceError>>,
+}
+
 /// A submitted frame.
 pub(crate) struct Job {
     stream: Arc<Stream>,
     slot: u32,
+    crop: Option<OwnCrop>,
     submitted: Instant,
     sink: Arc<dyn Sink>,
 }
 
 impl Job {
-    /// A job for a slot that [`Stream::take`] has just taken.
+    /// A job for a slot that [`Stream::take`] has just taken, with a crop of its own that
+    /// [`Stream::can_crop`].
     pub(crate) fn new(
         stream: Arc<Stream>,
         slot: u32,
+        crop: Option<Crop>,
         submitted: Instant,
         sink: Arc<dyn Sink>,
     ) -> Self {
-        Self { stream, slot, submitted, sink }
+        let crop = crop.map(|crop| OwnCrop { crop, prepared: OnceLock::new() });
+        Self { stream, slot, crop, submitted, sink }
     }
 
     pub(crate) fn stream(&self) -> u32 {
@@ -174,8 +215,14 @@ impl Job {
         self.slot
     }
 
+    /// Pixels seen of the source, and those of the destination: what it costs in the fair queue.
     pub(crate) fn cost(&self) -> u64 {
-        self.stream.cost
+        let StreamSpec { source, destination, .. } = &self.stream.spec;
+        let seen = match self.crop.as_ref().map(|own| own.crop).or(self.stream.spec.crop) {
+            Some(crop) => (crop.width * crop.height) as u64,
+            None => source.extent.pixels(),
+        };
+        seen + destination.extent.pixels()
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -187,12 +234,28 @@ impl Job {
         self.submitted
     }
 
-    pub(crate) fn resizer(&self, device: usize) -> &dyn Resizer {
-        &*self.stream.resizers[device]
+    /// How many lanes of the device of that number are worth waking for it.
+    pub(crate) fn worth(&self, index: usize) -> u32 {
+        self.stream.resizers[index].worth()
     }
 
-    pub(crate) fn memory(&self) -> Option<SlotMemory<'_>> {
-        SlotMemory::new(&self.stream.region, &self.stream.ring, self.slot)
+    /// Has a band of the frame resized by the device of that number; the same for all its bands.
+    pub(crate) fn resize(
+        &self,
+        device: &dyn Device,
+        index: usize,
+        band: Band,
+        scratch: &mut Scratch,
+    ) -> Result<(), DeviceError> {
+        let memory = SlotMemory::new(&self.stream.region, &self.stream.ring, self.slot);
+        let memory = memory.ok_or(DeviceError::Layout)?;
+        match &self.crop {
+            None => self.stream.resizers[index].resize(memory, band, scratch),
+            Some(OwnCrop { crop, prepared }) => {
+                let prepare = || self.stream.prepare(*crop, device, index);
+                prepared.get_or_init(prepare).clone()?.resize(memory, band, scratch)
+            }
+        }
     }
 
     /// Gives the slot back to the client.

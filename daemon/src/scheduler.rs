@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use resized_protocol::message::{Completion, DeviceStats, Status};
 
-use crate::device::{Band, Device, DeviceError, Scratch};
+use crate::device::{Band, Device, Scratch};
 use crate::job::Job;
 use crate::metrics::{DeviceMetrics, nanoseconds};
 
@@ -170,7 +170,7 @@ impl Scheduler {
 
     /// A device for which the job is not worth waking a lane.
     fn immediate_device(&self, job: &Job) -> Option<usize> {
-        (0..self.devices.len()).find(|&device| job.resizer(device).worth() == 0)
+        (0..self.devices.len()).find(|&device| job.worth(device) == 0)
     }
 
     /// Whether every lane has work and as much again waits: then the intake's thread may
@@ -262,7 +262,7 @@ impl Scheduler {
     /// Begins a frame: cuts it into bands if lanes would be idle otherwise, and returns the first.
     fn begin(&self, queue: &mut Queue, job: Job, device: usize) -> Task {
         let idle_for_each = queue.lanes[device].idle / (queue.waiting + 1);
-        let count = job.resizer(device).worth().min(idle_for_each as u32 + 1).max(1);
+        let count = job.worth(device).min(idle_for_each as u32 + 1).max(1);
         let frame = Arc::new(Started::new(job, device, count));
         if count > 1 {
             let task = |band| Task { frame: Arc::clone(&frame), band };
@@ -285,10 +285,8 @@ impl Scheduler {
 
     fn resize(&self, frame: &Started, band: Band, scratch: &mut Scratch) {
         let begun = Instant::now();
-        let resize = || match frame.job.memory() {
-            Some(memory) => frame.job.resizer(frame.device).resize(memory, band, scratch),
-            None => Err(DeviceError::Layout),
-        };
+        let device = &*self.devices[frame.device];
+        let resize = || frame.job.resize(device, frame.device, band, scratch);
         let outcome = catch_unwind(AssertUnwindSafe(resize));
         match &outcome {
             Ok(Ok(())) => {}

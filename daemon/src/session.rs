@@ -19,6 +19,7 @@ use resized_protocol::codec::Inbox;
 use resized_protocol::message::{
     Features, Goodbye, MAX_NAME, Message, Refusal, Reply, Request, Stats, StreamSpec, Violation,
 };
+use resized_protocol::placement::Crop;
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::sync::watch::Receiver;
@@ -228,7 +229,12 @@ impl Session {
         match request {
             Request::Hello { .. } => Ok(()),
             Request::Open { spec, named } => self.open(spec, named, features).await,
-            Request::Submit { stream, slots } => self.submit(stream, slots),
+            Request::Submit { stream, slots } => {
+                self.submit(stream, slots.into_iter().map(|slot| (slot, None)))
+            }
+            Request::SubmitCropped { stream, slots } => {
+                self.submit(stream, slots.into_iter().map(|at| (at.slot, Some(at.crop))))
+            }
             Request::Cancel { stream, slot } => self.cancel(stream, slot),
             Request::Close { stream } => self.close(stream).await,
             Request::Stats => {
@@ -326,12 +332,19 @@ impl Session {
         Ok((number, stream, invitation))
     }
 
-    fn submit(&mut self, number: u32, slots: Vec<u32>) -> Result<(), End> {
+    fn submit(
+        &mut self,
+        number: u32,
+        slots: impl ExactSizeIterator<Item = (u32, Option<Crop>)> + Clone,
+    ) -> Result<(), End> {
         let stream = self.streams.get(&number).ok_or(Violation::UnknownStream(number))?;
-        if slots.is_empty() {
+        if slots.len() == 0 {
             return Err(Violation::EmptySubmit.into());
         }
-        for &slot in &slots {
+        for (slot, crop) in slots.clone() {
+            if crop.is_some_and(|crop| !stream.can_crop(crop)) {
+                return Err(Violation::Crop { stream: number, slot }.into());
+            }
             match stream.take(slot) {
                 None => return Err(Violation::UnknownSlot { stream: number, slot }.into()),
                 Some(false) => return Err(Violation::SlotBusy { stream: number, slot }.into()),
@@ -340,11 +353,11 @@ impl Session {
         }
         self.outbox.expect(slots.len());
         let submitted = Instant::now();
-        let job = |slot| {
+        let job = |(slot, crop)| {
             let sink = Arc::clone(&self.outbox);
-            Job::new(Arc::clone(stream), slot, submitted, sink)
+            Job::new(Arc::clone(stream), slot, crop, submitted, sink)
         };
-        self.shared.scheduler.push(self.client, slots.into_iter().map(job));
+        self.shared.scheduler.push(self.client, slots.map(job));
         Ok(())
     }
 

@@ -84,7 +84,7 @@ impl Client {
             return Err(Error::Unexpected("another reply to the opening of a stream"));
         };
         // From here on the stream is open, and closed again by the drop of this.
-        let opened = Stream::new(Arc::clone(&self.connection), stream, spec)?;
+        let opened = Stream::new(Arc::clone(&self.connection), stream, spec);
         if RingLayout::new(spec).as_ref() != Ok(&ring) {
             return Err(Error::Unexpected("a ring of another layout than its stream's"));
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use resized_protocol::frame::FrameLayout;
 use resized_protocol::message::{Completion, Request};
+use resized_protocol::placement::{Crop, Placement};
 use resized_protocol::shm::Lease;
 
 use crate::Error;
@@ -17,13 +18,14 @@ use crate::stream::Handle;
 pub struct Pending {
     handle: Arc<Handle>,
     slot: u32,
+    crop: Option<Crop>,
     /// The frame was fetched: there is nothing to cancel.
     over: bool,
 }
 
 impl Pending {
-    pub(crate) fn new(handle: Arc<Handle>, slot: u32) -> Self {
-        Self { handle, slot, over: false }
+    pub(crate) fn new(handle: Arc<Handle>, slot: u32, crop: Option<Crop>) -> Self {
+        Self { handle, slot, crop, over: false }
     }
 
     /// Waits until the frame is resized. Called on pendings in the order of their submission it gives
@@ -52,6 +54,7 @@ impl Pending {
         Some(taken.map(|(lease, completion)| Frame {
             handle: Arc::clone(&self.handle),
             lease: Some(lease),
+            crop: self.crop,
             completion,
         }))
     }
@@ -62,7 +65,7 @@ impl Drop for Pending {
         if self.over {
             return;
         }
-        let Handle { connection, stream } = &*self.handle;
+        let Handle { connection, stream, .. } = &*self.handle;
         if !self.is_ready() {
             // First: once abandoned, the slot may be submitted again, and this must not cancel that.
             // If the connection is gone, so is the frame.
@@ -115,6 +118,7 @@ pub struct Frame {
     handle: Arc<Handle>,
     /// `None` only while `drop` takes it away.
     lease: Option<Lease>,
+    crop: Option<Crop>,
     completion: Completion,
 }
 
@@ -153,6 +157,13 @@ impl Frame {
             }
         }
         packed
+    }
+
+    /// Which part of the source became which part of this frame: what a letterbox left of it, and how
+    /// boxes found there are [mapped back](Placement::to_source).
+    pub fn placement(&self) -> Placement {
+        let placement = self.handle.placement(self.crop);
+        placement.expect("a crop that the daemon or `Slot::set_crop` has checked")
     }
 
     /// Which device did it, and how long it took.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use resized_protocol::frame::FrameLayout;
+use resized_protocol::placement::Crop;
 use resized_protocol::shm::Lease;
 
 use crate::stream::Handle;
@@ -14,12 +15,20 @@ use crate::{Error, Pending};
 pub struct Slot {
     handle: Arc<Handle>,
     /// `None` only while `submit` and `drop` take it away.
-    lease: Option<Lease>,
+    loan: Option<Loan>,
+}
+
+/// What is submitted of a slot.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    pub(crate) lease: Lease,
+    /// In place of the stream's.
+    pub(crate) crop: Option<Crop>,
 }
 
 impl Slot {
     pub(crate) fn new(handle: Arc<Handle>, lease: Lease) -> Self {
-        Self { handle, lease: Some(lease) }
+        Self { handle, loan: Some(Loan { lease, crop: None }) }
     }
 
     pub(crate) fn is_of(&self, handle: &Arc<Handle>) -> bool {
@@ -27,15 +36,24 @@ impl Slot {
     }
 
     fn lease(&self) -> &Lease {
-        self.lease.as_ref().expect("a slot holds its lease until it is submitted")
+        &self.loan.as_ref().expect("a slot holds its lease until it is submitted").lease
     }
 
-    fn lease_mut(&mut self) -> &mut Lease {
-        self.lease.as_mut().expect("a slot holds its lease until it is submitted")
+    fn loan_mut(&mut self) -> &mut Loan {
+        self.loan.as_mut().expect("a slot holds its lease until it is submitted")
     }
 
-    pub(crate) fn into_lease(mut self) -> Lease {
-        self.lease.take().expect("a slot holds its lease until it is submitted")
+    pub(crate) fn into_loan(mut self) -> Loan {
+        self.loan.take().expect("a slot holds its lease until it is submitted")
+    }
+
+    /// Has a part of this frame resized in place of the stream's crop. Preparing a crop takes the daemon
+    /// about a millisecond; frames in a row that have the same share it. Refused if the crop is not
+    /// within the source frame.
+    pub fn set_crop(&mut self, crop: Crop) -> Result<(), Error> {
+        self.handle.placement(Some(crop))?;
+        self.loan_mut().crop = Some(crop);
+        Ok(())
     }
 
     /// Where the planes of the source frame lie in [`input_mut`](Self::input_mut).
@@ -45,7 +63,7 @@ impl Slot {
 
     /// The whole source frame, to be written. Its bytes are those of an earlier frame, or zero.
     pub fn input_mut(&mut self) -> &mut [u8] {
-        self.lease_mut().input_mut()
+        self.loan_mut().lease.input_mut()
     }
 
     /// One plane of the source frame, to be written: from its first row to the end of its last, rows
@@ -82,15 +100,15 @@ impl Slot {
     /// Gives the slot to the daemon, which resizes the frame as soon as a device is free.
     pub fn submit(self) -> Result<Pending, Error> {
         let handle = Arc::clone(&self.handle);
-        let mut pendings = handle.submit(vec![self.into_lease()])?;
+        let mut pendings = handle.submit(vec![self.into_loan()])?;
         pendings.pop().ok_or(Error::Unexpected("a submit without slots"))
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.handle.free(lease);
+        if let Some(loan) = self.loan.take() {
+            self.handle.free(loan.lease);
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use resized_protocol::message::{Refusal, Request, StreamSpec};
-use resized_protocol::placement::Placement;
-use resized_protocol::shm::Lease;
+use resized_protocol::message::{Cropped, Refusal, Request, StreamSpec};
+use resized_protocol::placement::{Crop, Placement};
 
 use crate::connection::{Connection, Wait};
+use crate::slot::Loan;
 use crate::{Error, Pending, Slot};
 
 /// A stream of frames of one spec. Clones share it. It closes when the last clone, slot, pending and
@@ -14,7 +14,6 @@ use crate::{Error, Pending, Slot};
 #[derive(Clone, Debug)]
 pub struct Stream {
     handle: Arc<Handle>,
-    placement: Placement,
 }
 
 /// What a stream's slots, pendings and frames share.
@@ -22,6 +21,7 @@ pub struct Stream {
 pub(crate) struct Handle {
     pub(crate) connection: Arc<Connection>,
     pub(crate) stream: u32,
+    pub(crate) spec: StreamSpec,
 }
 
 impl Drop for Handle {
@@ -33,20 +33,8 @@ impl Drop for Handle {
 }
 
 impl Stream {
-    pub(crate) fn new(
-        connection: Arc<Connection>,
-        stream: u32,
-        spec: &StreamSpec,
-    ) -> Result<Self, Error> {
-        let handle = Arc::new(Handle { connection, stream });
-        let placement = spec.placement().map_err(Refusal::from)?;
-        Ok(Self { handle, placement })
-    }
-
-    /// Which part of the source becomes which part of the destination: what a letterbox left of it, and
-    /// how boxes found there are [mapped back](Placement::to_source).
-    pub const fn placement(&self) -> &Placement {
-        &self.placement
+    pub(crate) fn new(connection: Arc<Connection>, stream: u32, spec: &StreamSpec) -> Self {
+        Self { handle: Arc::new(Handle { connection, stream, spec: *spec }) }
     }
 
     /// Takes a free slot, waiting until there is one. Slots become free when a [`Frame`](crate::Frame)
@@ -77,30 +65,51 @@ impl Stream {
     ///
     /// If a slot belongs to another stream.
     pub fn submit_all(&self, slots: Vec<Slot>) -> Result<Vec<Pending>, Error> {
-        let leases = slots.into_iter().map(|slot| {
+        let loans = slots.into_iter().map(|slot| {
             assert!(slot.is_of(&self.handle), "a slot of another stream");
-            slot.into_lease()
+            slot.into_loan()
         });
-        self.handle.submit(leases.collect())
+        self.handle.submit(loans.collect())
     }
 }
 
 impl Handle {
     /// Gives the slots to the daemon.
-    pub(crate) fn submit(self: &Arc<Self>, leases: Vec<Lease>) -> Result<Vec<Pending>, Error> {
-        if leases.is_empty() {
+    pub(crate) fn submit(self: &Arc<Self>, loans: Vec<Loan>) -> Result<Vec<Pending>, Error> {
+        if loans.is_empty() {
             return Ok(Vec::new());
         }
-        let numbers: Vec<u32> = leases.iter().map(Lease::slot).collect();
+        let request = self.request(&loans);
+        let submitted = |loan: &Loan| (loan.lease.slot(), loan.crop);
+        let submitted: Vec<_> = loans.iter().map(submitted).collect();
         {
             // Before the request: a completion may arrive before `tell` returns.
             let mut state = self.connection.state();
             let slots = state.slots(self.stream)?;
-            leases.into_iter().for_each(|lease| slots.submit(lease));
+            loans.into_iter().for_each(|loan| slots.submit(loan.lease));
         }
-        let request = Request::Submit { stream: self.stream, slots: numbers };
         self.connection.tell(&request)?;
-        let Request::Submit { slots, .. } = request else { return Ok(Vec::new()) };
-        Ok(slots.into_iter().map(|slot| Pending::new(Arc::clone(self), slot)).collect())
+        let pending = |(slot, crop)| Pending::new(Arc::clone(self), slot, crop);
+        Ok(submitted.into_iter().map(pending).collect())
+    }
+
+    fn request(&self, loans: &[Loan]) -> Request {
+        let stream = self.stream;
+        if loans.iter().all(|loan| loan.crop.is_none()) {
+            return Request::Submit {
+                stream,
+                slots: loans.iter().map(|l| l.lease.slot()).collect(),
+            };
+        }
+        let common = self.spec.crop.unwrap_or(Crop::whole(self.spec.source.extent));
+        let slot =
+            |loan: &Loan| Cropped { slot: loan.lease.slot(), crop: loan.crop.unwrap_or(common) };
+        Request::SubmitCropped { stream, slots: loans.iter().map(slot).collect() }
+    }
+
+    /// Where the picture of a frame with that crop, or else the stream's, lies.
+    pub(crate) fn placement(&self, crop: Option<Crop>) -> Result<Placement, Error> {
+        let spec = StreamSpec { crop: crop.or(self.spec.crop), ..self.spec };
+        Ok(spec.placement().map_err(Refusal::from)?)
     }
 }

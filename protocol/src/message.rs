@@ -2,7 +2,7 @@
 //!
 //! Knows no bytes (that is [`codec`](crate::codec)'s part) and no sockets.
 //!
-//! A client opens with [`Request::Hello`]. Every request but `Submit` and `Cancel` is answered by one
+//! A client opens with [`Request::Hello`]. Every request but the submits and `Cancel` is answered by one
 //! [`Reply`], in the order of the requests. Every submitted slot is answered by one
 //! [`Completion`], in any order, unless its stream is closed first.
 //!
@@ -159,6 +159,22 @@ pub enum Request {
     },
     /// Answered by [`Reply::Stats`].
     Stats,
+    /// As `Submit`, each frame with a crop of its own.
+    SubmitCropped {
+        /// Number of the stream, from [`Reply::Opened`].
+        stream: u32,
+        /// The slots, in the order in which they should be resized. Not empty.
+        slots: Vec<Cropped>,
+    },
+}
+
+/// A slot, and the part of its source that is resized.
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
+pub struct Cropped {
+    /// The slot.
+    pub slot: u32,
+    /// In place of the stream's crop.
+    pub crop: Crop,
 }
 
 /// What the daemon says.
@@ -396,4 +412,12 @@ pub enum Violation {
     /// A submit without slots.
     #[error("a submit without slots")]
     EmptySubmit,
+    /// A crop that is empty or not within the source frame: clients check it before.
+    #[error("slot {slot} of stream {stream} was submitted with a crop outside of its frame")]
+    Crop {
+        /// The stream.
+        stream: u32,
+        /// The slot.
+        slot: u32,
+    },
 }

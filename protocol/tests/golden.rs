@@ -14,8 +14,8 @@ use resized_protocol::VERSION;
 use resized_protocol::codec::{CodecError, Inbox, encode};
 use resized_protocol::frame::{Extent, FrameError, FrameSpec, Matrix, PixelFormat, Range, Siting};
 use resized_protocol::message::{
-    Backing, Completion, DeviceStats, Features, Filter, Goodbye, Message, Refusal, Reply, Request,
-    Stats, Status, StreamSpec, Violation,
+    Backing, Completion, Cropped, DeviceStats, Features, Filter, Goodbye, Message, Refusal, Reply,
+    Request, Stats, Status, StreamSpec, Violation,
 };
 use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::RingLayout;
@@ -145,6 +145,12 @@ fn requests() {
     pinned(Request::Cancel { stream: 7, slot: 3 }, "03000000 07000000 03000000");
     pinned(Request::Close { stream: u32::MAX }, "04000000 ffffffff");
     pinned(Request::Stats, "05000000");
+    let crop = Crop { left: 1.0, top: 2.0, width: 0.5, height: 1.5 };
+    pinned(
+        Request::SubmitCropped { stream: 7, slots: vec![Cropped { slot: 3, crop }] },
+        "06000000 07000000 0100000000000000 03000000
+         000000000000f03f 0000000000000040 000000000000e03f 000000000000f83f",
+    );
 }
 
 #[test]
@@ -272,6 +278,7 @@ fn goodbyes() {
         (Violation::UnknownSlot { stream: 1, slot: 2 }, "04000000 01000000 02000000"),
         (Violation::SlotBusy { stream: 1, slot: 2 }, "05000000 01000000 02000000"),
         (Violation::EmptySubmit, "06000000"),
+        (Violation::Crop { stream: 1, slot: 2 }, "07000000 01000000 02000000"),
     ];
     for (violation, hex) in violations {
         let goodbye = Message::Goodbye(Goodbye::Violation(violation));
@@ -292,7 +299,8 @@ mod no_variant_is_missing {
             | Request::Submit { .. }
             | Request::Cancel { .. }
             | Request::Close { .. }
-            | Request::Stats => {}
+            | Request::Stats
+            | Request::SubmitCropped { .. } => {}
         }
     }
 
@@ -316,7 +324,8 @@ mod no_variant_is_missing {
                 | Violation::UnknownStream(_)
                 | Violation::UnknownSlot { .. }
                 | Violation::SlotBusy { .. }
-                | Violation::EmptySubmit => {}
+                | Violation::EmptySubmit
+                | Violation::Crop { .. } => {}
             },
         }
     }

@@ -5,8 +5,8 @@ use resized_protocol::message::{Filter, StreamSpec};
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use super::*;
-use crate::device::Resizer;
 use crate::device::null::Null;
+use crate::device::{DeviceError, Resizer};
 use crate::job::{Sink, Stream};
 use crate::metrics::Gauge;
 use crate::quota::Budget;
@@ -92,7 +92,7 @@ fn stream(devices: &[Box<dyn Device>], number: u32, filter: Filter, from: (u32, 
 fn jobs(stream: &Arc<Stream>, ledger: &Arc<Ledger>, count: u32) -> Vec<Job> {
     let job = |slot| {
         let sink: Arc<dyn Sink> = Arc::<Ledger>::clone(ledger);
-        Job::new(Arc::clone(stream), slot, Instant::now(), sink)
+        Job::new(Arc::clone(stream), slot, None, Instant::now(), sink)
     };
     (0..count).map(job).collect()
 }

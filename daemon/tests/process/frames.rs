@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use resized_client::{Error, Filter, PixelFormat, StreamSpec, wait_any};
+use resized_client::{
+    Align, Crop, Error, Filter, Framing, PixelFormat, Refusal, StreamSpec, wait_any,
+};
 
 use crate::oracle::{self, Checked, spec};
 use crate::support::{Daemon, bounded};
@@ -46,6 +48,52 @@ fn equal_sizes_are_copied() {
             slot.write_packed(&source).unwrap();
             assert!(slot.submit().unwrap().wait().unwrap().to_packed() == source, "{format:?}");
         }
+    });
+}
+
+#[test]
+fn frames_may_have_crops_of_their_own() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let framing = Framing::Fit { align: Align::Centre, pad: [1, 2, 3] };
+        let whole = StreamSpec {
+            framing,
+            slots: 6,
+            ..spec(PixelFormat::I420, Filter::Bicubic, (512, 282), (256, 256))
+        };
+        let stream = client.open(&whole).unwrap();
+        let source = oracle::noise(&whole, 1);
+        let crop = |n: u32| Crop {
+            left: f64::from(n) * 10.25,
+            top: 3.0,
+            width: 500.0 - f64::from(n) * 20.0,
+            height: 200.5,
+        };
+        // Each in its own message, twice in a row the same; then all in one, some without.
+        let crops = [Some(crop(1)), Some(crop(2)), Some(crop(2)), None, Some(crop(3)), None];
+        for together in [false, true] {
+            let slot = |crop: &Option<Crop>| {
+                let mut slot = stream.loan().unwrap();
+                slot.write_packed(&source).unwrap();
+                crop.iter().for_each(|&crop| slot.set_crop(crop).unwrap());
+                slot
+            };
+            let slots: Vec<_> = crops.iter().map(slot).collect();
+            let pendings = match together {
+                true => stream.submit_all(slots).unwrap(),
+                false => slots.into_iter().map(|slot| slot.submit().unwrap()).collect(),
+            };
+            for (pending, crop) in pendings.into_iter().zip(crops) {
+                let frame = pending.wait().unwrap();
+                let spec = StreamSpec { crop, ..whole };
+                assert!(frame.to_packed() == oracle::resized(&spec, &source), "{crop:?}");
+                assert_eq!(frame.placement(), spec.placement().unwrap());
+            }
+        }
+        let mut slot = stream.loan().unwrap();
+        let outside = Crop { left: 500.0, ..crop(1) };
+        assert!(matches!(slot.set_crop(outside), Err(Error::Refused(Refusal::Crop { .. }))));
     });
 }
 

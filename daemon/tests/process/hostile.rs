@@ -11,7 +11,8 @@ use resized_client::{Client, StreamSpec};
 use resized_protocol::VERSION;
 use resized_protocol::codec::{CodecError, MAX_MESSAGE};
 use resized_protocol::fdpass;
-use resized_protocol::message::{Message, Reply, Request, Status, Violation};
+use resized_protocol::message::{Cropped, Message, Reply, Request, Status, Violation};
+use resized_protocol::placement::Crop;
 use resized_protocol::shm::{Region, RingLayout, leases};
 
 use crate::oracle::{self, Checked};
@@ -89,6 +90,10 @@ fn streams_and_slots_must_be_there_and_free() {
     bounded(|| {
         let scene = Scene::new();
         let submit = |stream, slots| Request::Submit { stream, slots };
+        let cropped = |slot, width| {
+            let crop = Crop { left: 0.0, top: 0.0, width, height: 1.0 };
+            Request::SubmitCropped { stream: 0, slots: vec![Cropped { slot, crop }] }
+        };
         for (violation, request) in [
             (Violation::UnknownStream(1), submit(1, vec![0])),
             (Violation::UnknownStream(u32::MAX), Request::Close { stream: u32::MAX }),
@@ -97,6 +102,10 @@ fn streams_and_slots_must_be_there_and_free() {
             (Violation::UnknownSlot { stream: 0, slot: u32::MAX }, submit(0, vec![0, u32::MAX])),
             (Violation::SlotBusy { stream: 0, slot: 1 }, submit(0, vec![0, 1, 1])),
             (Violation::EmptySubmit, submit(0, vec![])),
+            (Violation::EmptySubmit, Request::SubmitCropped { stream: 0, slots: vec![] }),
+            (Violation::Crop { stream: 0, slot: 1 }, cropped(1, f64::NAN)),
+            (Violation::Crop { stream: 0, slot: 0 }, cropped(0, 1e9)),
+            (Violation::UnknownSlot { stream: 0, slot: 9 }, cropped(9, 1.0)),
         ] {
             scene.provoke_in_stream(violation, |wire| wire.say(&request));
         }
