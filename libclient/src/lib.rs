@@ -20,6 +20,35 @@
 //! # }
 //! ```
 //!
+//! What a frame becomes is the stream's to say: format and colour of the destination, a crop, and how
+//! that meets another shape. Here a detector's input of 640 x 640, letterboxed, and the way back:
+//!
+//! ```no_run
+//! # use resized_client::{Client, Endpoint, Error, Extent, FrameSpec, PixelFormat, StreamSpec};
+//! use resized_client::{Align, Arrangement, ChannelOrder, Element, Framing, Tensor};
+//!
+//! # fn detect(client: &Client, video: FrameSpec, boxes: &[(f64, f64)]) -> Result<(), Error> {
+//! let mut spec = StreamSpec::new(video, Extent::new(640, 640));
+//! spec.framing = Framing::Fit { align: Align::Centre, pad: [114; 3] };
+//! spec.destination.format = PixelFormat::Tensor(Tensor {
+//!     element: Element::F32,
+//!     arrangement: Arrangement::Planar,
+//!     order: ChannelOrder::Rgb,
+//! });
+//! spec.normalisation.mean = [123.675, 116.28, 103.53];
+//! spec.normalisation.scale = [0.01712, 0.01751, 0.01743];
+//! let stream = client.open(&spec)?;
+//!
+//! let frame = stream.loan()?.submit()?.wait()?;
+//! let bytes = frame.output(); // 3 x 640 x 640 numbers of four bytes, dense, page aligned
+//! for &corner in boxes {
+//!     let (x, y) = frame.placement().to_source(corner); // in pixels of the video
+//! #   let _ = (bytes, x, y);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A frame walks through these files in this order: [`endpoint`](Endpoint) finds the daemon,
 //! [`client`](Client) says hello and opens a [`stream`](Stream), which loans a [`slot`](Slot), which is
 //! submitted and becomes a [`pending`](Pending), which ends as a [`frame`](Frame), whose drop frees the
