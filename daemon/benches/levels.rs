@@ -58,9 +58,9 @@ fn spec(format: PixelFormat, from: (u32, u32), to: (u32, u32), filter: Filter) -
     StreamSpec { filter, slots: 1, ..StreamSpec::new(source, Extent::new(to.0, to.1)) }
 }
 
-/// Where the format changes on the way.
+/// Where planes are mixed: the format changes on the way, or has ten bits.
 fn conversions() -> Vec<(PixelFormat, PixelFormat, Framing)> {
-    use PixelFormat::{Bgra, I420, Nv12, Rgb24};
+    use PixelFormat::{Bgra, I420, I420P10, Nv12, P010, Rgb24};
     let tensor = |element, arrangement| {
         PixelFormat::Tensor(Tensor { element, arrangement, order: ChannelOrder::Rgb })
     };
@@ -69,6 +69,8 @@ fn conversions() -> Vec<(PixelFormat, PixelFormat, Framing)> {
         (I420, Rgb24, Framing::Stretch),
         (Nv12, Bgra, Framing::Stretch),
         (Rgb24, I420, Framing::Stretch),
+        (I420P10, I420P10, Framing::Stretch),
+        (P010, Nv12, Framing::Stretch),
         (I420, tensor(Element::F32, Arrangement::Planar), letterbox),
         (Nv12, tensor(Element::F16, Arrangement::Planar), letterbox),
         (I420, tensor(Element::I8, Arrangement::Interleaved), letterbox),

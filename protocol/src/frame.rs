@@ -52,7 +52,7 @@ impl std::fmt::Display for Extent {
     }
 }
 
-/// How the samples of a frame are arranged. Eight bits a sample, but for tensors.
+/// How the samples of a frame are arranged. Eight bits a sample unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum PixelFormat {
     /// One plane of luma.
@@ -69,22 +69,30 @@ pub enum PixelFormat {
     Rgba,
     /// One plane, B G R A; alpha is straight and resized like a colour.
     Bgra,
+    /// As `I420`; ten bits a sample, in the lower bits of 16, little-endian. More is taken for the most
+    /// that ten bits hold.
+    I420P10,
+    /// As `Nv12`; ten bits a sample, in the upper bits of 16, little-endian. The lower ones mean nothing.
+    P010,
     /// Numbers for a neural network; as a destination only.
     Tensor(Tensor),
 }
 
 impl PixelFormat {
-    /// Every format but tensors, in wire order.
-    pub const ALL: [Self; 7] =
+    /// Every format of eight bits a sample.
+    pub const EIGHT_BIT: [Self; 7] =
         [Self::Gray8, Self::I420, Self::Nv12, Self::Rgb24, Self::Bgr24, Self::Rgba, Self::Bgra];
+
+    /// Every format of ten bits a sample.
+    pub const TEN_BIT: [Self; 2] = [Self::I420P10, Self::P010];
 
     /// What the samples of each plane are, plane by plane, in memory order.
     pub const fn components(self) -> &'static [&'static [Component]] {
         use Component::{Alpha, Chroma, Colour, Luma};
         match self {
             Self::Gray8 => &[&[Luma]],
-            Self::I420 => &[&[Luma], &[Chroma], &[Chroma]],
-            Self::Nv12 => &[&[Luma], &[Chroma, Chroma]],
+            Self::I420 | Self::I420P10 => &[&[Luma], &[Chroma], &[Chroma]],
+            Self::Nv12 | Self::P010 => &[&[Luma], &[Chroma, Chroma]],
             Self::Rgb24 | Self::Bgr24 => &[&[Colour, Colour, Colour]],
             Self::Rgba | Self::Bgra => &[&[Colour, Colour, Colour, Alpha]],
             Self::Tensor(Tensor { arrangement: Arrangement::Planar, .. }) => {
@@ -100,13 +108,14 @@ impl PixelFormat {
     pub const fn sample_bytes(self) -> usize {
         match self {
             Self::Tensor(tensor) => tensor.element.bytes(),
+            Self::I420P10 | Self::P010 => 2,
             _ => 1,
         }
     }
 
     /// Whether chroma has half the resolution of luma.
     pub const fn is_subsampled(self) -> bool {
-        matches!(self, Self::I420 | Self::Nv12)
+        matches!(self, Self::I420 | Self::Nv12 | Self::I420P10 | Self::P010)
     }
 
     /// Multiple to which the bytes of a row are rounded up: tensors are dense.
@@ -177,13 +186,10 @@ pub struct FrameSpec {
 }
 
 impl FrameSpec {
-    /// A frame in the colour that is usual for its format: limited range and left-sited chroma for
-    /// I420 and NV12, full range for the others; BT.709 where it has more than 576 rows, else BT.601.
+    /// A frame in the colour that is usual for its format: limited range and left-sited chroma where that
+    /// is subsampled, full range elsewhere; BT.709 where it has more than 576 rows, else BT.601.
     pub const fn new(format: PixelFormat, extent: Extent) -> Self {
-        let range = match format {
-            PixelFormat::I420 | PixelFormat::Nv12 => Range::Limited,
-            _ => Range::Full,
-        };
+        let range = if format.is_subsampled() { Range::Limited } else { Range::Full };
         let matrix = if extent.height > 576 { Matrix::Bt709 } else { Matrix::Bt601 };
         Self { format, extent, range, siting: Siting::Left, matrix }
     }
@@ -330,7 +336,7 @@ mod tests {
 
     #[test]
     fn planes_do_not_overlap_and_rows_are_aligned() {
-        for format in PixelFormat::ALL {
+        for format in PixelFormat::EIGHT_BIT {
             for extent in [Extent::new(1, 1), Extent::new(65, 33), Extent::new(MAX_SIDE, MAX_SIDE)]
             {
                 let layout = FrameLayout::new(format, extent).unwrap();

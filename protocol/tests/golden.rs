@@ -75,9 +75,9 @@ fn a_message_is_its_length_and_its_bytes() {
 
 #[test]
 fn enums_without_fields() {
-    use PixelFormat::{Bgr24, Bgra, Gray8, I420, Nv12, Rgb24, Rgba};
-    numbered([Gray8, I420, Nv12, Rgb24, Bgr24, Rgba, Bgra]);
-    numbered(PixelFormat::ALL);
+    use PixelFormat::{Bgr24, Bgra, Gray8, I420, I420P10, Nv12, P010, Rgb24, Rgba};
+    numbered([Gray8, I420, Nv12, Rgb24, Bgr24, Rgba, Bgra, I420P10, P010]);
+    numbered(PixelFormat::EIGHT_BIT.into_iter().chain(PixelFormat::TEN_BIT));
     use Filter::{Area, Bicubic, Bilinear, Lanczos3, Mitchell, Nearest};
     numbered([Nearest, Bilinear, Bicubic, Lanczos3, Area, Mitchell]);
     numbered(Filter::ALL);
@@ -243,7 +243,7 @@ fn refusals() {
         (Refusal::Source(FrameError::Empty(extent)), "02000000 00000000 00000000 07000000"),
         (Refusal::Source(FrameError::TooLong(extent)), "02000000 01000000 00000000 07000000"),
         (Refusal::Destination(FrameError::Overflow(extent)), "03000000 02000000 00000000 07000000"),
-        (Refusal::Format(tensor()), "04000000 07000000 01000000 00000000 01000000"),
+        (Refusal::Format(tensor()), "04000000 09000000 01000000 00000000 01000000"),
         (
             Refusal::Crop { crop: Crop { left: -2.0, ..Crop::whole(extent) }, extent },
             "05000000 00000000000000c0 0000000000000000 0000000000000000 0000000000001c40
@@ -367,9 +367,9 @@ mod no_variant_is_missing {
     }
 
     fn format(format: PixelFormat) {
-        use PixelFormat::{Bgr24, Bgra, Gray8, I420, Nv12, Rgb24, Rgba};
+        use PixelFormat::{Bgr24, Bgra, Gray8, I420, I420P10, Nv12, P010, Rgb24, Rgba};
         match format {
-            Gray8 | I420 | Nv12 | Rgb24 | Bgr24 | Rgba | Bgra => {}
+            Gray8 | I420 | Nv12 | Rgb24 | Bgr24 | Rgba | Bgra | I420P10 | P010 => {}
             PixelFormat::Tensor(Tensor {
                 element: Element::F32 | Element::F16 | Element::I8,
                 arrangement: Arrangement::Planar | Arrangement::Interleaved,

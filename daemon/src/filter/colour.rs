@@ -2,7 +2,7 @@
 //! constant for each destination channel.
 //!
 //! Knows one pixel, not where it lies. Formulas: ITU-T H.273, section 8.3 (equations of
-//! `MatrixCoefficients`, non-constant luminance), with samples in steps of 1/255 of their full range.
+//! `MatrixCoefficients`, non-constant luminance), with samples in steps of eight bits.
 
 use resized_protocol::frame::{FrameSpec, Matrix, PixelFormat, Range};
 use resized_protocol::message::StreamSpec;
@@ -26,7 +26,7 @@ enum Channel {
 /// A destination channel: `sum(weights[i] x source channel i) + bias`, cut to `low..=high`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Blend {
-    /// For the source's channels in the order of [`PixelFormat::components`].
+    /// For the source's channels in the order of [`PixelFormat::components`], in steps of eight bits.
     pub weights: [f64; MAX_CHANNELS],
     /// In the unit of the destination.
     pub bias: f64,
@@ -66,7 +66,8 @@ impl Blend {
         (weights, bias): ([f64; MAX_CHANNELS], f64),
     ) -> Self {
         let PixelFormat::Tensor(_) = spec.destination.format else {
-            return Self { weights, bias, low: 0.0, high: 255.0 };
+            let high = if is_ten_bit(&spec.destination) { 1023.0 } else { 255.0 };
+            return Self { weights, bias, low: 0.0, high };
         };
         let normalisation = &spec.normalisation;
         let (mean, scale) = (f64::from(normalisation.mean[c]), f64::from(normalisation.scale[c]));
@@ -97,7 +98,9 @@ fn channels(format: PixelFormat) -> &'static [Channel] {
     use Channel::{Alpha, Blue, Cb, Cr, Green, Luma, Red};
     match format {
         PixelFormat::Gray8 => &[Luma],
-        PixelFormat::I420 | PixelFormat::Nv12 => &[Luma, Cb, Cr],
+        PixelFormat::I420 | PixelFormat::Nv12 | PixelFormat::I420P10 | PixelFormat::P010 => {
+            &[Luma, Cb, Cr]
+        }
         PixelFormat::Rgb24 => &[Red, Green, Blue],
         PixelFormat::Bgr24 => &[Blue, Green, Red],
         PixelFormat::Rgba => &[Red, Green, Blue, Alpha],
@@ -119,14 +122,20 @@ const fn shares(matrix: Matrix) -> [f64; 3] {
     [red, 1.0 - red - blue, blue]
 }
 
-/// The sample that means zero, and the number of steps of what is 255 in full range.
-const fn nominal(channel: Channel, range: Range) -> (f64, f64) {
+/// The sample that means zero, and the number of steps of what is 255 in full range. Steps are those of
+/// eight bits: four of ten bits', whose full range is a little longer.
+const fn nominal(channel: Channel, range: Range, ten_bit: bool) -> (f64, f64) {
+    let full = if ten_bit { 1023.0 / 4.0 } else { 255.0 };
     match (channel, range) {
-        (Channel::Cb | Channel::Cr, Range::Full) => (128.0, 255.0),
+        (Channel::Cb | Channel::Cr, Range::Full) => (128.0, full),
         (Channel::Cb | Channel::Cr, Range::Limited) => (128.0, 224.0),
-        (Channel::Alpha, _) | (_, Range::Full) => (0.0, 255.0),
+        (Channel::Alpha, _) | (_, Range::Full) => (0.0, full),
         (_, Range::Limited) => (16.0, 219.0),
     }
+}
+
+const fn is_ten_bit(frame: &FrameSpec) -> bool {
+    matches!(frame.format, PixelFormat::I420P10 | PixelFormat::P010)
 }
 
 fn to_rgba(frame: &FrameSpec) -> Rows {
@@ -143,7 +152,7 @@ fn to_rgba(frame: &FrameSpec) -> Rows {
             Channel::Blue => [0.0, 0.0, 1.0, 0.0],
             Channel::Alpha => [0.0, 0.0, 0.0, 1.0],
         };
-        let (zero, span) = nominal(channel, frame.range);
+        let (zero, span) = nominal(channel, frame.range, is_ten_bit(frame));
         for ((weights, bias), part) in rows.iter_mut().zip(parts) {
             weights[i] = part * 255.0 / span;
             *bias -= weights[i] * zero;
@@ -170,8 +179,9 @@ fn from_rgba(frame: &FrameSpec) -> Rows {
             Channel::Alpha => [0.0, 0.0, 0.0, 1.0],
         };
         let range = if full_range { Range::Full } else { frame.range };
-        let (zero, span) = nominal(channel, range);
-        (parts.map(|part| part * span / 255.0), zero)
+        let (zero, span) = nominal(channel, range, is_ten_bit(frame));
+        let steps = if is_ten_bit(frame) { 4.0 } else { 1.0 };
+        (parts.map(|part| steps * part * span / 255.0), steps * zero)
     };
     channels(frame.format).iter().map(row).collect()
 }

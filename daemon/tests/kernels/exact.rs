@@ -52,7 +52,15 @@ fn source_channels(
         let (across, down) = weights(spec, placement, (components[0], to), source);
         for c in 0..source.channels {
             let sample = |x: usize, y: usize| {
-                f64::from(input[source.offset + y * source.stride + x * source.channels + c])
+                let row = &input[source.offset + y * source.stride..];
+                let bytes = &row[(x * source.channels + c) * source.sample_bytes..];
+                match spec.source.format {
+                    PixelFormat::I420P10 => {
+                        f64::from(u16::from_le_bytes([bytes[0], bytes[1]]).min(1023))
+                    }
+                    PixelFormat::P010 => f64::from(u16::from_le_bytes([bytes[0], bytes[1]]) >> 6),
+                    _ => f64::from(bytes[0]),
+                }
             };
             let (width, height) = (source.extent.width as usize, source.rows());
             let wide = |y: usize, taps: &Vec<f64>| -> f64 {
@@ -164,16 +172,29 @@ fn is_limited(frame: &FrameSpec) -> bool {
     frame.range == Range::Limited && !matches!(frame.format, PixelFormat::Tensor(_))
 }
 
+/// Steps of a sample for one of eight bits, and the greatest.
+fn depth(frame: &FrameSpec) -> (f64, f64) {
+    match frame.format {
+        PixelFormat::I420P10 | PixelFormat::P010 => (4.0, 1023.0),
+        _ => (1.0, 255.0),
+    }
+}
+
 /// Red, green, blue and alpha of 0..=255.
 fn rgba(frame: &FrameSpec, samples: &[f64]) -> [f64; 4] {
-    let full = |value: f64| if is_limited(frame) { (value - 16.0) / 219.0 * 255.0 } else { value };
+    let (steps, greatest) = depth(frame);
+    let full = |value: f64| match is_limited(frame) {
+        true => (value / steps - 16.0) / 219.0 * 255.0,
+        false => value / greatest * 255.0,
+    };
     let [a, b, c] = [0, 1, 2].map(|i| samples.get(i).copied().unwrap_or(0.0));
     match frame.format {
         PixelFormat::Gray8 => [full(a), full(a), full(a), 255.0],
-        PixelFormat::I420 | PixelFormat::Nv12 => {
+        PixelFormat::I420 | PixelFormat::Nv12 | PixelFormat::I420P10 | PixelFormat::P010 => {
             let ((kr, kb), y) = (shares(frame.matrix), full(a));
-            let span = if is_limited(frame) { 224.0 } else { 255.0 };
-            let (cb, cr) = ((b - 128.0) / span * 255.0, (c - 128.0) / span * 255.0);
+            let span = if is_limited(frame) { 224.0 * steps } else { greatest };
+            let chroma = |value: f64| (value - 128.0 * steps) / span * 255.0;
+            let (cb, cr) = (chroma(b), chroma(c));
             let (red, blue) = (y + 2.0 * (1.0 - kr) * cr, y + 2.0 * (1.0 - kb) * cb);
             [red, (y - kr * red - kb * blue) / (1.0 - kr - kb), blue, 255.0]
         }
@@ -188,14 +209,20 @@ fn rgba(frame: &FrameSpec, samples: &[f64]) -> [f64; 4] {
 fn from_rgba(spec: &StreamSpec, [red, green, blue, alpha]: [f64; 4]) -> Vec<f64> {
     let frame = &spec.destination;
     let (kr, kb) = shares(frame.matrix);
-    let ranged = |value: f64| if is_limited(frame) { value * 219.0 / 255.0 + 16.0 } else { value };
+    let (steps, greatest) = depth(frame);
+    let ranged = |value: f64| match is_limited(frame) {
+        true => (value * 219.0 / 255.0 + 16.0) * steps,
+        false => value / 255.0 * greatest,
+    };
     let y = kr * red + (1.0 - kr - kb) * green + kb * blue;
-    let span = if is_limited(frame) { 224.0 } else { 255.0 };
-    let cb = (blue - y) / (2.0 * (1.0 - kb)) * span / 255.0 + 128.0;
-    let cr = (red - y) / (2.0 * (1.0 - kr)) * span / 255.0 + 128.0;
+    let span = if is_limited(frame) { 224.0 * steps } else { greatest };
+    let cb = (blue - y) / (2.0 * (1.0 - kb)) * span / 255.0 + 128.0 * steps;
+    let cr = (red - y) / (2.0 * (1.0 - kr)) * span / 255.0 + 128.0 * steps;
     let numbers = match frame.format {
         PixelFormat::Gray8 => vec![ranged(y)],
-        PixelFormat::I420 | PixelFormat::Nv12 => vec![ranged(y), cb, cr],
+        PixelFormat::I420 | PixelFormat::Nv12 | PixelFormat::I420P10 | PixelFormat::P010 => {
+            vec![ranged(y), cb, cr]
+        }
         PixelFormat::Rgb24 => vec![ranged(red), ranged(green), ranged(blue)],
         PixelFormat::Bgr24 => vec![ranged(blue), ranged(green), ranged(red)],
         PixelFormat::Rgba => vec![ranged(red), ranged(green), ranged(blue), alpha],
@@ -213,5 +240,5 @@ fn from_rgba(spec: &StreamSpec, [red, green, blue, alpha]: [f64; 4]) -> Vec<f64>
             return [0, 1, 2].map(number).to_vec();
         }
     };
-    numbers.into_iter().map(|number| number.clamp(0.0, 255.0)).collect()
+    numbers.into_iter().map(|number| number.clamp(0.0, greatest)).collect()
 }

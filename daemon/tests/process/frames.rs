@@ -27,7 +27,7 @@ fn odd_sizes_are_as_the_oracle_says() {
         ];
         for (n, (from, to)) in sizes.into_iter().enumerate() {
             for filter in Filter::ALL {
-                for format in [PixelFormat::ALL[n % 7], PixelFormat::I420] {
+                for format in [PixelFormat::EIGHT_BIT[n % 7], PixelFormat::I420] {
                     Checked::open(&client, spec(format, filter, from, to), 1).round_trip(0);
                 }
             }
@@ -40,7 +40,7 @@ fn equal_sizes_are_copied() {
     bounded(|| {
         let daemon = Daemon::start(&[]);
         let client = daemon.client();
-        for (n, format) in PixelFormat::ALL.into_iter().enumerate() {
+        for (n, format) in PixelFormat::EIGHT_BIT.into_iter().enumerate() {
             let spec = spec(format, Filter::ALL[n % 5], (123, 45), (123, 45));
             let stream = client.open(&spec).unwrap();
             let mut slot = stream.loan().unwrap();

@@ -41,7 +41,8 @@ pub(crate) fn mixed(n: usize) -> StreamSpec {
         ((7, 5), (3, 2)),
     ];
     let (from, to) = SIZES[n % SIZES.len()];
-    let format = PixelFormat::ALL[n % PixelFormat::ALL.len()];
+    let formats = || PixelFormat::EIGHT_BIT.into_iter().chain(PixelFormat::TEN_BIT).cycle();
+    let format = formats().nth(n % 9).unwrap();
     let mut spec = spec(format, Filter::ALL[n % Filter::ALL.len()], from, to);
     let range = |n: usize| [Range::Limited, Range::Full][n % 2];
     let siting = |n: usize| [Siting::Left, Siting::Centre][n % 2];
@@ -52,7 +53,7 @@ pub(crate) fn mixed(n: usize) -> StreamSpec {
         0 => {}
         1 => spec.framing = Framing::Fill,
         2 => {
-            spec.destination.format = PixelFormat::ALL[n / 2 % PixelFormat::ALL.len()];
+            spec.destination.format = formats().nth(n / 2 % 9).unwrap();
             spec.framing = Framing::Fit { align: Align::Centre, pad: [9, 99, 199] };
         }
         _ => {

@@ -11,7 +11,7 @@ use std::ops::Range;
 use self::horizontal_first::Gathers;
 use super::interleave;
 use super::kernel::{Kernel, LINE, PATTERN, ROWS};
-use super::mix::{self, Mix};
+use super::mix::{self, Deep, Mix};
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -83,6 +83,13 @@ impl Blocks {
         }
         let furthest = starts.iter().flatten().max().map_or(0, |&start| start as usize);
         Self { quads, starts, weights, reach: furthest + 4 * quads }
+    }
+}
+
+impl Blocks {
+    /// Windows, rounded up to whole blocks.
+    pub(super) const fn outputs(&self) -> usize {
+        self.starts.len() * BLOCK
     }
 }
 
@@ -158,6 +165,17 @@ impl Kernel for Avx2 {
     ) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
         unsafe { horizontal_first::down_words(lines, taps, width, line) }
+    }
+
+    unsafe fn across_words(&self, words: &[i16], blocks: &Blocks, line: *mut i16) {
+        assert!(words.len() >= blocks.reach);
+        // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
+        unsafe { across_words(words.as_ptr(), blocks, line) }
+    }
+
+    unsafe fn deep_words(&self, samples: *const u16, depth: Deep, len: usize, line: *mut i16) {
+        // SAFETY: `self` proves the feature; the rest is this method's contract.
+        unsafe { deep_words(samples, depth, len, line) };
     }
 
     unsafe fn words(&self, samples: *const u8, len: usize, line: *mut i16) {
@@ -278,6 +296,28 @@ unsafe fn horizontal(words: *const i16, blocks: &Blocks, constant: i32, target: 
         // SAFETY: `target` is writable for the windows, rounded up to a multiple of `LINE`.
         unsafe { _mm_storel_epi64(target.add(block * BLOCK).cast(), both) };
     }
+}
+
+/// As [`horizontal`], but makes words of words.
+#[target_feature(enable = "avx2")]
+unsafe fn across_words(words: *const i16, blocks: &Blocks, line: *mut i16) {
+    let rounding = _mm256_set1_epi32(1 << 13);
+    let vectors = 4 * (blocks.quads / 2) + 2 * (blocks.quads % 2);
+    let weights = blocks.weights.chunks_exact(vectors);
+    for (block, (starts, weights)) in blocks.starts.iter().zip(weights).enumerate() {
+        // SAFETY: no padded window reaches beyond `words`.
+        let sums = unsafe { block_sums(words, starts, weights, blocks.quads) };
+        let sums = _mm256_srai_epi32::<14>(_mm256_add_epi32(sums, rounding));
+        let (low, high) = (_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+        // SAFETY: `line` is writable for the windows, rounded up to a multiple of 64.
+        unsafe { _mm_storeu_si128(line.add(block * BLOCK).cast(), _mm_packs_epi32(low, high)) };
+    }
+}
+
+#[target_feature(enable = "avx2")]
+unsafe fn deep_words(samples: *const u16, depth: Deep, len: usize, line: *mut i16) {
+    // SAFETY: the same contract.
+    unsafe { mix::deep_words(samples, depth, len, line) };
 }
 
 /// The sums of a block's windows, in order.

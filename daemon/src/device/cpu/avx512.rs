@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::avx2::{Avx2, Blocks};
 use super::gather::{self, Gather};
 use super::kernel::{Kernel, PATTERN, ROWS, WIDE_LINE};
-use super::mix::{self, Mix};
+use super::mix::{self, Deep, Mix};
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -205,6 +205,19 @@ impl Kernel for Avx512 {
     ) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
         unsafe { down_words(lines, taps, width, line) }
+    }
+
+    unsafe fn across_words(&self, words: &[i16], blocks: &Blocks, line: *mut i16) {
+        // SAFETY: the same contract; `self` proves the features.
+        unsafe {
+            self.avx2.across_words(words, blocks, line);
+            disorder(line, blocks.outputs());
+        }
+    }
+
+    unsafe fn deep_words(&self, samples: *const u16, depth: Deep, len: usize, line: *mut i16) {
+        // SAFETY: the same contract.
+        unsafe { self.avx2.deep_words(samples, depth, len, line) };
     }
 
     unsafe fn words(&self, samples: *const u8, len: usize, line: *mut i16) {
@@ -410,6 +423,23 @@ unsafe fn down_words(lines: *const i16, taps: RowTaps<'_>, width: usize, line: *
                 let words = _mm512_permutexvar_epi64(order, sum);
                 _mm512_storeu_si512(line.add(x + 2 * BLOCK * v).cast(), words);
             }
+        }
+    }
+}
+
+/// Words from the order of the outputs to that in which [`across`] leaves them.
+///
+/// # Safety
+///
+/// `line` must be writable for `len`, rounded up to a multiple of 32, and aligned.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+unsafe fn disorder(line: *mut i16, len: usize) {
+    let order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
+    for x in (0..len).step_by(2 * BLOCK) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let words = line.add(x).cast();
+            _mm512_store_si512(words, _mm512_permutexvar_epi64(order, _mm512_load_si512(words)));
         }
     }
 }

@@ -8,11 +8,11 @@
 use std::ops::Range;
 
 use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
-use super::mix::Mix;
+use super::mix::{Deep, Mix};
 use super::plan::{Across, AcrossDown, ChannelPlan, Passes, Resized, Target, Work};
 use super::rolling::RowTaps;
 use crate::device::{Band, Scratch};
-use crate::filter::Taps;
+use crate::filter::{ONE, Taps};
 
 /// A slot's frames.
 #[derive(Clone, Copy)]
@@ -102,6 +102,8 @@ unsafe fn resize<K: Kernel>(
     rows: Range<usize>,
     words: &mut [i16],
 ) {
+    // Samples of ten bits are only ever mixed.
+    assert!(resized.deep.is_none());
     let (held, row) = words.split_at_mut(resized.held_words());
     // SAFETY: by the caller's contract the plane lies in the frame as the plan says.
     let source = unsafe { frames.input.add(resized.source.offset) };
@@ -134,6 +136,7 @@ unsafe fn resize<K: Kernel>(
                 }
             }
         }
+        Passes::Deep { .. } => unreachable!("samples of ten bits are only ever mixed"),
         Passes::VerticalFirst { vertical, channels, columns } => {
             for index in rows {
                 // SAFETY: the same contract; `out` gives whole vectors.
@@ -185,6 +188,10 @@ struct Lines<'a, K: Kernel> {
     source: *const u8,
     stride: usize,
     lines: *mut i16,
+    /// A row of the source as words, for samples of ten bits.
+    row: &'a mut [i16],
+    /// Which bits those are, and how many samples a row has.
+    deep: Option<(Deep, usize)>,
     /// The next source row to become a line.
     next: usize,
     /// The last one that the band needs.
@@ -198,12 +205,13 @@ impl<'a, K: Kernel> Lines<'a, K> {
         passes: &'a AcrossDown<K>,
         source: *const u8,
         rows: Range<usize>,
-        held: &mut [i16],
+        held: &'a mut [i16],
     ) -> Self {
-        assert!(held.len() >= passes.rolling.words());
+        let (lines, row) = held.split_at_mut(passes.rolling.words());
         let last = rows.last().map_or(0, |row| passes.rolling.row(row).end - 1);
-        let (stride, lines) = (resized.source.stride, held.as_mut_ptr());
-        Self { passes, source, stride, lines, next: 0, last }
+        let (stride, lines) = (resized.source.stride, lines.as_mut_ptr());
+        let deep = resized.deep.map(|deep| (deep, resized.row_samples()));
+        Self { passes, source, stride, lines, row, deep, next: 0, last }
     }
 
     /// Makes the lines that a row of the picture needs: the first of all lines, and the row's taps.
@@ -240,11 +248,30 @@ impl<'a, K: Kernel> Lines<'a, K> {
                         let rows = rows.map(|row| row.add(sample + outputs.start));
                         kernel.widen(rows, outputs.len(), lines);
                     }
+                    Across::Words(windows) => {
+                        for (row, line) in rows.into_iter().zip(lines) {
+                            self.words(kernel, row);
+                            kernel.across_words(self.row, windows, line);
+                        }
+                    }
                 }
             }
             self.next += ROWS;
         }
         (self.lines, taps)
+    }
+
+    /// Makes words of a row of ten-bit samples.
+    ///
+    /// # Safety
+    ///
+    /// The row must be readable.
+    unsafe fn words(&mut self, kernel: &K, row: *const u8) {
+        if let Some((deep, len)) = self.deep {
+            assert!(self.row.len() >= len);
+            // SAFETY: the caller's contract; rows are aligned to 64 bytes.
+            unsafe { kernel.deep_words(row.cast(), deep, len, self.row.as_mut_ptr()) };
+        }
     }
 }
 
@@ -321,13 +348,19 @@ unsafe fn interleaved_row<K: Kernel>(
 struct Input<'a, K: Kernel> {
     resized: &'a Resized<K>,
     source: *const u8,
-    lines: Option<Lines<'a, K>>,
-    /// What the passes work in.
-    held: &'a mut [i16],
+    passes: InputPasses<'a, K>,
     /// A row of the picture, as samples.
     samples: &'a mut [i16],
     /// A row of the picture, as words.
     line: &'a mut [i16],
+}
+
+/// How it becomes a line of words.
+enum InputPasses<'a, K: Kernel> {
+    Copy { row: usize, sample: usize },
+    HorizontalFirst(Lines<'a, K>),
+    VerticalFirst { taps: (&'a Taps, &'a [ChannelPlan<K>], Range<usize>), held: &'a mut [i16] },
+    Deep { taps: (&'a Taps, &'a [Taps], Deep), held: &'a mut [i16] },
 }
 
 impl<'a, K: Kernel> Input<'a, K> {
@@ -347,13 +380,21 @@ impl<'a, K: Kernel> Input<'a, K> {
         let (line, words) = words.split_at_mut(resized.picture_words());
         // SAFETY: the caller's contract.
         let source = unsafe { frames.input.add(resized.source.offset) };
-        let lines = match &resized.passes {
+        let passes = match &resized.passes {
+            &Passes::Copy { row, sample } => InputPasses::Copy { row, sample },
             Passes::HorizontalFirst(passes) => {
-                Some(Lines::new(resized, passes, source, rows, held))
+                InputPasses::HorizontalFirst(Lines::new(resized, passes, source, rows, held))
             }
-            Passes::Copy { .. } | Passes::VerticalFirst { .. } => None,
+            Passes::VerticalFirst { vertical, channels, columns } => {
+                let taps = (vertical, channels.as_slice(), columns.clone());
+                InputPasses::VerticalFirst { taps, held }
+            }
+            Passes::Deep { vertical, channels } => {
+                let deep = resized.deep.unwrap_or(Deep::Low);
+                InputPasses::Deep { taps: (vertical, channels.as_slice(), deep), held }
+            }
         };
-        (Self { resized, source, lines, held, samples, line }, words)
+        (Self { resized, source, passes, samples, line }, words)
     }
 
     /// Makes the line of words of a row of the picture.
@@ -366,23 +407,69 @@ impl<'a, K: Kernel> Input<'a, K> {
         let (len, line) = (resized.samples, self.line.as_mut_ptr());
         // SAFETY: the caller's contract; samples and line have room for whole vectors.
         unsafe {
-            match (&resized.passes, &mut self.lines) {
-                (Passes::HorizontalFirst(passes), Some(lines)) => {
+            match &mut self.passes {
+                InputPasses::HorizontalFirst(lines) => {
                     let (lines, taps) = lines.advance(kernel, 0..len, row);
                     kernel.down_words(lines, taps, len, line);
-                    debug_assert!(passes.rolling.words() <= self.held.len());
                 }
-                (Passes::VerticalFirst { vertical, channels, columns }, _) => {
-                    let taps = (vertical, channels.as_slice(), columns.clone());
-                    down_across(kernel, resized, taps, self.source, row, self.held, samples);
+                InputPasses::VerticalFirst { taps, held } => {
+                    down_across(kernel, resized, taps.clone(), self.source, row, held, samples);
                     kernel.words(samples, len, line);
                 }
-                (Passes::Copy { row: first, sample }, _) => {
-                    let row = (first + row) * resized.source.stride + sample;
-                    kernel.words(self.source.add(row), len, line);
+                InputPasses::Deep { taps, held } => {
+                    deep_row(resized, *taps, self.source, row, held, self.line);
                 }
-                (Passes::HorizontalFirst(_), None) => unreachable!("such a plane has lines"),
+                InputPasses::Copy { row: first, sample } => {
+                    let from = self.source.add((*first + row) * resized.source.stride);
+                    match resized.deep {
+                        None => kernel.words(from.add(*sample), len, line),
+                        Some(deep) => {
+                            let from = from.cast::<u16>().add(*sample);
+                            kernel.deep_words(from, deep, len, line);
+                        }
+                    }
+                }
             }
+        }
+    }
+}
+
+/// Makes a line of words of ten-bit samples at any ratio: the vertical pass first, in single precision.
+///
+/// # Safety
+///
+/// `source` must be the start of the plane.
+unsafe fn deep_row<K: Kernel>(
+    resized: &Resized<K>,
+    (vertical, channels, deep): (&Taps, &[Taps], Deep),
+    source: *const u8,
+    index: usize,
+    held: &mut [i16],
+    line: &mut [i16],
+) {
+    let len = resized.row_samples();
+    assert!(size_of_val(held) >= len * size_of::<f32>());
+    // SAFETY: working memory of our own, aligned and long enough, as just asserted.
+    let sums = unsafe { std::slice::from_raw_parts_mut(held.as_mut_ptr().cast::<f32>(), len) };
+    sums.fill(0.0);
+    for (row, weight) in vertical.window(index).used() {
+        // SAFETY: the window's rows lie within the plane.
+        let row = unsafe { source.add(row * resized.source.stride).cast::<u16>() };
+        for (x, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: as above; a row has so many samples.
+            let sample = deep.sample(unsafe { row.add(x).read() });
+            *sum += f32::from(weight) * f32::from(sample);
+        }
+    }
+    // A word's step is a sixteenth of a sample's; both weights have 14 fraction bits.
+    let scale = 16.0 / (ONE as f32 * ONE as f32);
+    let step = channels.len();
+    for (c, taps) in channels.iter().enumerate() {
+        for x in 0..taps.destination() {
+            let products = taps.window(x).used();
+            let sum: f32 = products.map(|(i, w)| f32::from(w) * sums[i * step + c]).sum();
+            // Saturates, as an `as` does.
+            line[x * step + c] = (sum * scale - 8192.0).round_ties_even() as i16;
         }
     }
 }

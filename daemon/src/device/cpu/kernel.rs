@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::mix::Mix;
+use super::mix::{Deep, Mix};
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -126,6 +126,22 @@ pub(super) trait Kernel: Send + Sync + 'static {
     ///
     /// As there; `line` must be writable for `width` words, rounded up to a multiple of [`WIDE_LINE`].
     unsafe fn down_words(&self, lines: *const i16, taps: RowTaps<'_>, width: usize, line: *mut i16);
+
+    /// Horizontal pass, if it comes first, of a line of words: makes one out of them for each window,
+    /// as [`Self::across`] does.
+    ///
+    /// # Safety
+    ///
+    /// `words` must have [`LINE`] words, of any content, behind those that the windows reach; `line` must
+    /// be aligned and writable as for [`Self::across`].
+    unsafe fn across_words(&self, words: &[i16], windows: &Self::Windows, line: *mut i16);
+
+    /// As [`Self::words`], of samples of ten bits.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    unsafe fn deep_words(&self, samples: *const u16, depth: Deep, len: usize, line: *mut i16);
 
     /// Makes `len` words of 6 fraction bits, centred on zero, out of as many samples.
     ///

@@ -39,6 +39,33 @@ pub(super) enum Number {
     I8,
     F16,
     F32,
+    U16(Deep),
+}
+
+/// Where the ten bits of a sample lie in its 16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deep {
+    Low,
+    High,
+}
+
+impl Deep {
+    /// The ten bits.
+    #[inline(always)]
+    pub(super) fn sample(self, bits: u16) -> u16 {
+        match self {
+            Self::Low => bits.min(1023),
+            Self::High => bits >> 6,
+        }
+    }
+
+    pub(super) const fn of(format: PixelFormat) -> Option<Self> {
+        match format {
+            PixelFormat::I420P10 => Some(Self::Low),
+            PixelFormat::P010 => Some(Self::High),
+            _ => None,
+        }
+    }
 }
 
 /// How rows of all destination planes of one size are made of lines of words.
@@ -85,7 +112,10 @@ impl Number {
                 Element::F16 => Self::F16,
                 Element::I8 => Self::I8,
             },
-            _ => Self::U8,
+            format => match Deep::of(format) {
+                Some(deep) => Self::U16(deep),
+                None => Self::U8,
+            },
         }
     }
 
@@ -97,6 +127,8 @@ impl Number {
             Self::I8 => i8::of(value).to_le_bytes().to_vec(),
             Self::F16 => Half::of(value).0.to_le_bytes().to_vec(),
             Self::F32 => value.to_le_bytes().to_vec(),
+            Self::U16(Deep::Low) => LowTen::of(value).0.to_le_bytes().to_vec(),
+            Self::U16(Deep::High) => HighTen::of(value).0.to_le_bytes().to_vec(),
         }
     }
 }
@@ -198,6 +230,30 @@ unsafe fn store_bytes<const C: usize>(
     }
 }
 
+/// Ten bits in the lower ones of 16.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct LowTen(u16);
+
+impl Stored for LowTen {
+    #[inline(always)]
+    fn of(value: f32) -> Self {
+        Self((value + ROUNDING).to_bits() as u16)
+    }
+}
+
+/// Ten bits in the upper ones of 16.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct HighTen(u16);
+
+impl Stored for HighTen {
+    #[inline(always)]
+    fn of(value: f32) -> Self {
+        Self(LowTen::of(value).0 << 6)
+    }
+}
+
 impl Stored for f32 {
     #[inline(always)]
     fn of(value: f32) -> Self {
@@ -246,6 +302,8 @@ pub(super) unsafe fn mix(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], w
             Number::I8 => mix_row::<i8>(mix, lines, targets, width),
             Number::F16 => mix_row::<Half>(mix, lines, targets, width),
             Number::F32 => mix_row::<f32>(mix, lines, targets, width),
+            Number::U16(Deep::Low) => mix_row::<LowTen>(mix, lines, targets, width),
+            Number::U16(Deep::High) => mix_row::<HighTen>(mix, lines, targets, width),
         }
     }
 }
@@ -338,6 +396,21 @@ pub(super) unsafe fn words(samples: *const u8, len: usize, line: *mut i16) {
     for x in 0..len {
         // SAFETY: the caller's contract.
         unsafe { line.add(x).write((i16::from(samples.add(x).read()) - 128) << 6) };
+    }
+}
+
+/// [`Kernel::deep_words`](super::kernel::Kernel::deep_words). A step of eight bits is four of ten.
+///
+/// # Safety
+///
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn deep_words(samples: *const u16, deep: Deep, len: usize, line: *mut i16) {
+    for x in 0..len {
+        // SAFETY: the caller's contract.
+        unsafe {
+            line.add(x).write((deep.sample(samples.add(x).read()) as i16 - 512) << 4);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use resized_protocol::placement::{Framing, Placement};
 use resized_protocol::shm::RingLayout;
 
 use super::kernel::{Kernel, LINE, PATTERN, ROWS, WIDE_LINE};
-use super::mix::{self, Mix, Place};
+use super::mix::{self, Deep, Mix, Place};
 use super::order::{self, ACROSS_BITS, FIRST_CACHE, Order, WORD_BITS};
 use super::rolling::Rolling;
 use crate::filter::{Axes, Blend, Taps, Tone};
@@ -40,6 +40,8 @@ pub(super) struct Resized<K: Kernel> {
     pub(super) passes: Passes<K>,
     /// Samples in a row of the picture.
     pub(super) samples: usize,
+    /// Where samples of ten bits are.
+    pub(super) deep: Option<Deep>,
 }
 
 /// Where a picture lies in a plane of the destination.
@@ -67,6 +69,11 @@ pub(super) enum Passes<K: Kernel> {
         columns: Range<usize>,
     },
     HorizontalFirst(Arc<AcrossDown<K>>),
+    /// Ten bits, shrunk beyond what 16-bit words can add up: the taps of each channel.
+    Deep {
+        vertical: Taps,
+        channels: Vec<Taps>,
+    },
 }
 
 /// The second pass of one channel of a plane, where that is the horizontal one.
@@ -96,6 +103,8 @@ pub(super) enum Across<K: Kernel> {
     },
     /// Nothing changes in this direction: the first sample of what becomes words as it is.
     Widen(usize),
+    /// Samples of ten bits: words are made of the whole row first.
+    Words(K::Windows),
 }
 
 /// Plans a stream whose ring is `ring`.
@@ -109,6 +118,7 @@ pub(super) fn works<K: Kernel>(
     let colour = |frame: &resized_protocol::frame::FrameSpec| (frame.format, frame.matrix);
     let subsampled = spec.source.format.is_subsampled();
     if spec.source.format == spec.destination.format
+        && Deep::of(spec.source.format).is_none()
         && (!subsampled || colour(&spec.source) == colour(&spec.destination))
     {
         plan.plane_by_plane()
@@ -149,7 +159,7 @@ impl<K: Kernel> Planner<'_, K> {
             let resized = match twin {
                 Some(passes) => {
                     let samples = self.width(components[0]);
-                    Resized { source, passes, samples }
+                    Resized { source, passes, samples, deep: None }
                 }
                 None => self.resized(index, components[0], Some(&tones)),
             };
@@ -214,14 +224,38 @@ impl<K: Kernel> Planner<'_, K> {
         let from = self.spec.source.format.components()[index][0];
         let axes = Axes::new(self.spec, self.placement, from, to);
         let samples = axes.horizontal.destination() as usize * source.channels;
+        let deep = Deep::of(self.spec.source.format);
         let tones = match tones_given {
             Some(tones) => tones.to_vec(),
             None => vec![Tone { gain: 1.0, bias: 0.0 }; source.channels],
         };
-        Resized {
-            source,
-            passes: self.passes(&axes, &tones, samples, tones_given.is_none()),
-            samples,
+        let passes = match deep {
+            None => self.passes(&axes, &tones, samples, tones_given.is_none()),
+            Some(_) => self.deep_passes(&axes, &tones, samples),
+        };
+        Resized { source, passes, samples, deep }
+    }
+
+    /// As `passes`, of samples of ten bits, which are only ever mixed.
+    fn deep_passes(&self, axes: &Axes, tones: &[Tone], samples: usize) -> Passes<K> {
+        let filter = self.spec.filter;
+        let horizontal = Taps::new(filter, &axes.horizontal, 1.0);
+        let vertical = Taps::new(filter, &axes.vertical, 1.0);
+        if let (Some(sample), Some(row)) = (horizontal.copies_from(), vertical.copies_from()) {
+            return Passes::Copy { row, sample: sample * tones.len() };
+        }
+        let channels = vec![horizontal; tones.len()];
+        match order::order(filter, axes, tones, true) {
+            Order::HorizontalFirst { vertical, fraction_bits, fold, .. } => {
+                let windows = self.kernel.arrange(Taps::interleaved(&channels).dense());
+                Passes::HorizontalFirst(Arc::new(AcrossDown {
+                    across: Across::Words(windows),
+                    rolling: Rolling::new(&vertical, samples, fold),
+                    strip: samples,
+                    fraction_bits,
+                }))
+            }
+            Order::VerticalFirst { .. } => Passes::Deep { vertical, channels },
         }
     }
 
@@ -323,7 +357,7 @@ impl<K: Kernel> Passes<K> {
         match self {
             Self::HorizontalFirst(passes) => Some(Self::HorizontalFirst(Arc::clone(passes))),
             Self::Copy { row, sample } => Some(Self::Copy { row: *row, sample: *sample }),
-            Self::VerticalFirst { .. } => None,
+            Self::VerticalFirst { .. } | Self::Deep { .. } => None,
         }
     }
 }
@@ -333,14 +367,19 @@ impl<K: Kernel> Resized<K> {
     pub(super) fn fraction_bits(&self) -> u32 {
         match &self.passes {
             Passes::HorizontalFirst(passes) => passes.fraction_bits,
-            Passes::Copy { .. } | Passes::VerticalFirst { .. } => WORD_BITS,
+            Passes::Copy { .. } | Passes::VerticalFirst { .. } | Passes::Deep { .. } => WORD_BITS,
         }
     }
 
     /// Words of a row between the passes, if the vertical one is first, with what the horizontal one
     /// may read behind it.
     pub(super) const fn row_words(&self) -> usize {
-        self.source.row_bytes().next_multiple_of(LINE) + LINE
+        self.row_samples().next_multiple_of(LINE) + LINE
+    }
+
+    /// Samples in a row of the source.
+    pub(super) const fn row_samples(&self) -> usize {
+        self.source.extent.width as usize * self.source.channels
     }
 
     /// Words of one channel's part of that row.
@@ -358,7 +397,11 @@ impl<K: Kernel> Resized<K> {
     pub(super) fn held_words(&self) -> usize {
         let channels = match &self.passes {
             Passes::Copy { .. } => 0,
-            Passes::HorizontalFirst(passes) => return passes.rolling.words(),
+            Passes::HorizontalFirst(passes) => {
+                return passes.rolling.words() + self.deep.map_or(0, |_| self.row_words());
+            }
+            // A row of sums in single precision.
+            Passes::Deep { .. } => return 2 * self.row_words(),
             Passes::VerticalFirst { channels, .. } => channels.len(),
         };
         let lines = match channels {
@@ -402,9 +445,7 @@ impl<K: Kernel> Work<K> {
     }
 }
 
-/// Whether planes of both layouts lie as kernels take for granted: one byte a sample, rows of whole
-/// vectors. Tensors don't; they are only ever mixed.
+/// Whether rows of a source are whole vectors, as kernels take for granted. Those of tensors are not.
 pub(super) fn is_aligned(layout: &FrameLayout) -> bool {
-    let aligned = |plane: &Plane| plane.stride.is_multiple_of(WIDE_LINE) && plane.sample_bytes == 1;
-    layout.planes().iter().all(aligned)
+    layout.planes().iter().all(|plane| plane.stride.is_multiple_of(WIDE_LINE))
 }

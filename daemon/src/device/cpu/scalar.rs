@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::interleave;
 use super::kernel::{Kernel, PATTERN, ROWS};
-use super::mix::{self, Mix};
+use super::mix::{self, Deep, Mix};
 use super::rolling::RowTaps;
 use crate::filter::Taps;
 
@@ -116,6 +116,25 @@ impl Kernel for Scalar {
             // SAFETY: the caller's contract.
             unsafe { line.add(x).write(sum(lines, taps, x) as i16) };
         }
+    }
+
+    unsafe fn across_words(&self, words: &[i16], taps: &Taps, line: *mut i16) {
+        for x in 0..taps.destination() {
+            let window = taps.window(x);
+            let products = window.weights.iter().enumerate();
+            let product = |(i, &weight): (usize, &i16)| {
+                i32::from(words[window.start + i * window.step]) * i32::from(weight)
+            };
+            let sum = (1 << 13) + products.map(product).sum::<i32>();
+            let word = (sum >> 14).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+            // SAFETY: the caller vouches for a word for each window.
+            unsafe { line.add(x).write(word) };
+        }
+    }
+
+    unsafe fn deep_words(&self, samples: *const u16, depth: Deep, len: usize, line: *mut i16) {
+        // SAFETY: the same contract.
+        unsafe { mix::deep_words(samples, depth, len, line) };
     }
 
     unsafe fn words(&self, samples: *const u8, len: usize, line: *mut i16) {
