@@ -65,9 +65,9 @@ pub enum PixelFormat {
     Rgb24,
     /// One plane, B G R.
     Bgr24,
-    /// One plane, R G B A; alpha is straight and resized like a colour.
+    /// One plane, R G B A; alpha is straight, not premultiplied.
     Rgba,
-    /// One plane, B G R A; alpha is straight and resized like a colour.
+    /// One plane, B G R A; alpha is straight, not premultiplied.
     Bgra,
     /// As `I420`; ten bits a sample, in the lower bits of 16, little-endian. More is taken for the most
     /// that ten bits hold.
@@ -111,6 +111,11 @@ impl PixelFormat {
             Self::I420P10 | Self::P010 => 2,
             _ => 1,
         }
+    }
+
+    /// Whether pixels have an opacity.
+    pub const fn has_alpha(self) -> bool {
+        matches!(self, Self::Rgba | Self::Bgra)
     }
 
     /// Whether chroma has half the resolution of luma.

@@ -74,6 +74,17 @@ impl Filter {
         [Self::Nearest, Self::Bilinear, Self::Bicubic, Self::Lanczos3, Self::Area, Self::Mitchell];
 }
 
+/// What opacity means to the colours of a source that has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Alpha {
+    /// Nothing: it is resized like a colour. Faster.
+    #[default]
+    Apart,
+    /// Colours count by it, so that what is transparent does not bleed into what is not. Where all is
+    /// transparent the colour is black.
+    Weighs,
+}
+
 /// What a stream resizes, fixed for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
 pub struct StreamSpec {
@@ -87,6 +98,8 @@ pub struct StreamSpec {
     pub framing: Framing,
     /// How source samples become destination samples.
     pub filter: Filter,
+    /// What opacity means; without meaning for sources that have none.
+    pub alpha: Alpha,
     /// What a tensor's numbers are; without meaning for other destinations.
     pub normalisation: Normalisation,
     /// Frames that may be in flight at once, 1..=[`MAX_SLOTS`].
@@ -105,6 +118,7 @@ impl StreamSpec {
             crop: None,
             framing: Framing::Stretch,
             filter: Filter::Bicubic,
+            alpha: Alpha::Apart,
             normalisation: Normalisation { mean: [0.0; 3], scale: [1.0 / 255.0; 3] },
             slots: Self::SLOTS,
         }

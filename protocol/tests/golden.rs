@@ -14,8 +14,8 @@ use resized_protocol::VERSION;
 use resized_protocol::codec::{CodecError, Inbox, encode};
 use resized_protocol::frame::{Extent, FrameError, FrameSpec, Matrix, PixelFormat, Range, Siting};
 use resized_protocol::message::{
-    Backing, Completion, Cropped, DeviceStats, Features, Filter, Goodbye, Message, Refusal, Reply,
-    Request, Stats, Status, StreamSpec, Violation,
+    Alpha, Backing, Completion, Cropped, DeviceStats, Features, Filter, Goodbye, Message, Refusal,
+    Reply, Request, Stats, Status, StreamSpec, Violation,
 };
 use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::RingLayout;
@@ -84,6 +84,7 @@ fn enums_without_fields() {
     numbered([Range::Limited, Range::Full]);
     numbered([Siting::Left, Siting::Centre]);
     numbered([Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020]);
+    numbered([Alpha::Apart, Alpha::Weighs]);
     numbered([Align::Start, Align::Centre, Align::End]);
     numbered([Element::F32, Element::F16, Element::I8]);
     numbered([Arrangement::Planar, Arrangement::Interleaved]);
@@ -124,6 +125,7 @@ fn requests() {
         crop: Some(Crop { left: 1.0, top: 2.0, width: 0.5, height: 1.5 }),
         framing: Framing::Fit { align: Align::End, pad: [1, 2, 3] },
         filter: Filter::Lanczos3,
+        alpha: Alpha::Weighs,
         normalisation: Normalisation { mean: [1.0, 2.0, 0.5], scale: [0.25, -1.0, 0.0] },
         slots: 256,
     };
@@ -134,7 +136,7 @@ fn requests() {
          06000000 80020000 04030201 00000000 00000000 01000000
          01 000000000000f03f 0000000000000040 000000000000e03f 000000000000f83f
          01000000 02000000 010203
-         03000000
+         03000000 01000000
          0000803f 00000040 0000003f 0000803e 000080bf 00000000
          00010000 01",
     );
@@ -352,8 +354,15 @@ mod no_variant_is_missing {
         }
     }
 
-    fn unit(status: Status, range: Range, siting: Siting, matrix: Matrix, framing: Framing) {
-        match (status, range, siting, matrix, framing) {
+    fn unit(
+        status: Status,
+        range: Range,
+        siting: Siting,
+        matrix: Matrix,
+        framing: Framing,
+        alpha: Alpha,
+    ) {
+        match (status, range, siting, matrix, framing, alpha) {
             (
                 Status::Done | Status::Cancelled | Status::Failed,
                 Range::Limited | Range::Full,
@@ -362,6 +371,7 @@ mod no_variant_is_missing {
                 Framing::Stretch
                 | Framing::Fit { align: Align::Start | Align::Centre | Align::End, .. }
                 | Framing::Fill,
+                Alpha::Apart | Alpha::Weighs,
             ) => {}
         }
     }

@@ -44,6 +44,7 @@ mod order;
 mod plan;
 mod rolling;
 mod scalar;
+mod words;
 
 use resized_protocol::message::StreamSpec;
 use resized_protocol::placement::Placement;

@@ -2,7 +2,7 @@
 //! over all source samples. Written without a look at `filter.rs`, slow, and meant to be.
 
 use resized_protocol::frame::{Component, FrameSpec, Matrix, PixelFormat, Plane, Range, Siting};
-use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::message::{Alpha, Filter, StreamSpec};
 use resized_protocol::placement::{Framing, Placement};
 use resized_protocol::shm::RingLayout;
 use resized_protocol::tensor::ChannelOrder;
@@ -30,7 +30,12 @@ pub(crate) fn plane(spec: &StreamSpec, ring: &RingLayout, input: &[u8], index: u
                 }
                 _ => {
                     let at = (y - top) * width + (x - left);
-                    converted(spec, channels.iter().map(|channel| channel[at]).collect())
+                    let mut pixel: Vec<f64> = channels.iter().map(|channel| channel[at]).collect();
+                    if spec.source.format.has_alpha() && spec.alpha == Alpha::Weighs {
+                        let share = if pixel[3] >= 0.5 { 255.0 / pixel[3] } else { 0.0 };
+                        pixel[..3].iter_mut().for_each(|colour| *colour *= share);
+                    }
+                    converted(spec, pixel)
                 }
             };
             numbers.extend(&pixel[first..first + plane.channels]);
@@ -54,7 +59,12 @@ fn source_channels(
             let sample = |x: usize, y: usize| {
                 let row = &input[source.offset + y * source.stride..];
                 let bytes = &row[(x * source.channels + c) * source.sample_bytes..];
+                let weighed = spec.source.format.has_alpha() && spec.alpha == Alpha::Weighs;
                 match spec.source.format {
+                    _ if weighed && c < 3 => {
+                        let alpha = f64::from(row[x * source.channels + 3]);
+                        f64::from(bytes[0]) * alpha / 255.0
+                    }
                     PixelFormat::I420P10 => {
                         f64::from(u16::from_le_bytes([bytes[0], bytes[1]]).min(1023))
                     }

@@ -11,7 +11,7 @@ use resized::device::{Band, Device, DeviceError, Scratch};
 use resized_protocol::frame::{
     Extent, FrameLayout, FrameSpec, Matrix, PixelFormat, Range, Siting, TAIL,
 };
-use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::message::{Alpha, Filter, StreamSpec};
 use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::{Lease, Region, RingLayout, SlotMemory, leases};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
@@ -283,6 +283,47 @@ fn ten_bits_are_exact_at_any_ratio() {
     }
 }
 
+/// Opaque on the whole, with parts that are nearly transparent: errors grow as opacity falls.
+#[test]
+fn colours_weighed_by_opacity_are_exact() {
+    for from in [PixelFormat::Rgba, PixelFormat::Bgra] {
+        for to in sources() {
+            for (i, filter) in Filter::ALL.into_iter().enumerate() {
+                for size in [(17, 23), (61, 47), (2, 1)] {
+                    let mut spec = spec(from, filter, (40, 30), size);
+                    (spec.alpha, spec.destination.format) = (Alpha::Weighs, to);
+                    (spec.crop, spec.framing) = pictures()[i];
+                    let (mut next, mut at) = (noise(i as u32), 0_u32);
+                    let opaque = move || {
+                        at += 1;
+                        if at.is_multiple_of(4) { next() | 0x80 } else { next() }
+                    };
+                    let error = error(&mut Ring::new(spec), opaque);
+                    let most = if PixelFormat::TEN_BIT.contains(&to) { 2.0 } else { 1.0 };
+                    assert!(error < most, "{error}: {spec:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_transparent_does_not_bleed() {
+    for level in levels() {
+        let mut spec = spec(PixelFormat::Rgba, Filter::Lanczos3, (64, 9), (21, 3));
+        spec.alpha = Alpha::Weighs;
+        let pixels = [[200, 100, 50, 255], [0, 255, 255, 0], [255, 0, 255, 0], [200, 100, 50, 255]];
+        let mut bytes = (0_usize..).map(|i| pixels[i / 4 % 3 + i / 768 % 2][i % 4]);
+        let output = Ring::new(spec).resized(level, 1, || bytes.next().unwrap());
+        for pixel in output.as_chunks::<4>().0.iter().filter(|pixel| pixel[3] > 16) {
+            assert!(
+                [200, 100, 50].iter().zip(pixel).all(|(a, b)| b.abs_diff(*a) <= 4),
+                "{pixel:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn conversions_are_exact() {
     let colours = [
@@ -488,6 +529,7 @@ proptest! {
         centre in any::<(bool, bool)>(),
         other in proptest::option::of(0_usize..9 + 12),
         framing in 0_usize..4,
+        weighs in any::<bool>(),
         crop in proptest::option::of((0.0..0.5, 0.0..0.5, 0.1..0.5, 0.1..0.5)),
         seed in any::<u32>(),
     ) {
@@ -508,6 +550,7 @@ proptest! {
             height: h * height,
         });
         spec.framing = pictures()[framing].1;
+        spec.alpha = if weighs { Alpha::Weighs } else { Alpha::Apart };
         let mut ring = Ring::new(spec);
         let oracle = ring.resized(Level::Scalar, 1, edges(seed));
         for level in levels() {

@@ -11,8 +11,9 @@ use std::ops::Range;
 use self::horizontal_first::Gathers;
 use super::interleave;
 use super::kernel::{Kernel, LINE, PATTERN, ROWS};
-use super::mix::{self, Deep, Mix};
+use super::mix::{self, Mix};
 use super::rolling::RowTaps;
+use super::words::{self, Samples};
 use crate::filter::Taps;
 
 /// Windows that are worked on at once.
@@ -152,7 +153,7 @@ impl Kernel for Avx2 {
     unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
         for (row, line) in rows.into_iter().zip(lines) {
             // SAFETY: `self` proves the feature; the rest is this method's contract.
-            unsafe { words(row, len, line) };
+            unsafe { row_words(row, Samples::Bytes, len, line) };
         }
     }
 
@@ -173,14 +174,9 @@ impl Kernel for Avx2 {
         unsafe { across_words(words.as_ptr(), blocks, line) }
     }
 
-    unsafe fn deep_words(&self, samples: *const u16, depth: Deep, len: usize, line: *mut i16) {
+    unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { deep_words(samples, depth, len, line) };
-    }
-
-    unsafe fn words(&self, samples: *const u8, len: usize, line: *mut i16) {
-        // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { words(samples, len, line) };
+        unsafe { row_words(row, samples, len, line) };
     }
 
     unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
@@ -218,9 +214,9 @@ unsafe fn merge(lines: *const u8, pitch: usize, channels: usize, width: usize, t
 }
 
 #[target_feature(enable = "avx2")]
-unsafe fn words(samples: *const u8, len: usize, line: *mut i16) {
+unsafe fn row_words(row: *const u8, samples: Samples, len: usize, line: *mut i16) {
     // SAFETY: the same contract.
-    unsafe { mix::words(samples, len, line) };
+    unsafe { words::words(row, samples, len, line) };
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -312,12 +308,6 @@ unsafe fn across_words(words: *const i16, blocks: &Blocks, line: *mut i16) {
         // SAFETY: `line` is writable for the windows, rounded up to a multiple of 64.
         unsafe { _mm_storeu_si128(line.add(block * BLOCK).cast(), _mm_packs_epi32(low, high)) };
     }
-}
-
-#[target_feature(enable = "avx2")]
-unsafe fn deep_words(samples: *const u16, depth: Deep, len: usize, line: *mut i16) {
-    // SAFETY: the same contract.
-    unsafe { mix::deep_words(samples, depth, len, line) };
 }
 
 /// The sums of a block's windows, in order.

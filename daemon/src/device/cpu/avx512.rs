@@ -13,8 +13,9 @@ use std::ops::Range;
 use super::avx2::{Avx2, Blocks};
 use super::gather::{self, Gather};
 use super::kernel::{Kernel, PATTERN, ROWS, WIDE_LINE};
-use super::mix::{self, Deep, Mix};
+use super::mix::{self, Mix};
 use super::rolling::RowTaps;
+use super::words::{self, Samples};
 use crate::filter::Taps;
 
 /// Outputs that one gather serves.
@@ -215,14 +216,9 @@ impl Kernel for Avx512 {
         }
     }
 
-    unsafe fn deep_words(&self, samples: *const u16, depth: Deep, len: usize, line: *mut i16) {
-        // SAFETY: the same contract.
-        unsafe { self.avx2.deep_words(samples, depth, len, line) };
-    }
-
-    unsafe fn words(&self, samples: *const u8, len: usize, line: *mut i16) {
+    unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { words(samples, len, line) };
+        unsafe { row_words(row, samples, len, line) };
     }
 
     unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
@@ -461,9 +457,9 @@ unsafe fn widen(row: *const u8, len: usize, line: *mut i16) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn words(samples: *const u8, len: usize, line: *mut i16) {
+unsafe fn row_words(row: *const u8, samples: Samples, len: usize, line: *mut i16) {
     // SAFETY: the same contract.
-    unsafe { mix::words(samples, len, line) };
+    unsafe { words::words(row, samples, len, line) };
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni,fma")]

@@ -8,9 +8,10 @@
 use std::ops::Range;
 
 use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
-use super::mix::{Deep, Mix};
+use super::mix::Mix;
 use super::plan::{Across, AcrossDown, ChannelPlan, Passes, Resized, Target, Work};
 use super::rolling::RowTaps;
+use super::words::Samples;
 use crate::device::{Band, Scratch};
 use crate::filter::{ONE, Taps};
 
@@ -102,8 +103,8 @@ unsafe fn resize<K: Kernel>(
     rows: Range<usize>,
     words: &mut [i16],
 ) {
-    // Samples of ten bits are only ever mixed.
-    assert!(resized.deep.is_none());
+    // All others are only ever mixed.
+    assert!(resized.kind == Samples::Bytes);
     let (held, row) = words.split_at_mut(resized.held_words());
     // SAFETY: by the caller's contract the plane lies in the frame as the plan says.
     let source = unsafe { frames.input.add(resized.source.offset) };
@@ -136,7 +137,7 @@ unsafe fn resize<K: Kernel>(
                 }
             }
         }
-        Passes::Deep { .. } => unreachable!("samples of ten bits are only ever mixed"),
+        Passes::Words { .. } => unreachable!("such rows are only ever mixed"),
         Passes::VerticalFirst { vertical, channels, columns } => {
             for index in rows {
                 // SAFETY: the same contract; `out` gives whole vectors.
@@ -188,10 +189,10 @@ struct Lines<'a, K: Kernel> {
     source: *const u8,
     stride: usize,
     lines: *mut i16,
-    /// A row of the source as words, for samples of ten bits.
+    /// A row of the source as words, where those are made first.
     row: &'a mut [i16],
-    /// Which bits those are, and how many samples a row has.
-    deep: Option<(Deep, usize)>,
+    /// What samples a row has, and how many.
+    kind: (Samples, usize),
     /// The next source row to become a line.
     next: usize,
     /// The last one that the band needs.
@@ -210,8 +211,8 @@ impl<'a, K: Kernel> Lines<'a, K> {
         let (lines, row) = held.split_at_mut(passes.rolling.words());
         let last = rows.last().map_or(0, |row| passes.rolling.row(row).end - 1);
         let (stride, lines) = (resized.source.stride, lines.as_mut_ptr());
-        let deep = resized.deep.map(|deep| (deep, resized.row_samples()));
-        Self { passes, source, stride, lines, row, deep, next: 0, last }
+        let kind = (resized.kind, resized.row_samples());
+        Self { passes, source, stride, lines, row, kind, next: 0, last }
     }
 
     /// Makes the lines that a row of the picture needs: the first of all lines, and the row's taps.
@@ -261,17 +262,16 @@ impl<'a, K: Kernel> Lines<'a, K> {
         (self.lines, taps)
     }
 
-    /// Makes words of a row of ten-bit samples.
+    /// Makes words of a row of the source.
     ///
     /// # Safety
     ///
     /// The row must be readable.
     unsafe fn words(&mut self, kernel: &K, row: *const u8) {
-        if let Some((deep, len)) = self.deep {
-            assert!(self.row.len() >= len);
-            // SAFETY: the caller's contract; rows are aligned to 64 bytes.
-            unsafe { kernel.deep_words(row.cast(), deep, len, self.row.as_mut_ptr()) };
-        }
+        let (samples, len) = self.kind;
+        assert!(self.row.len() >= len);
+        // SAFETY: the caller's contract; rows are aligned to 64 bytes.
+        unsafe { kernel.words(row, samples, len, self.row.as_mut_ptr()) };
     }
 }
 
@@ -360,7 +360,7 @@ enum InputPasses<'a, K: Kernel> {
     Copy { row: usize, sample: usize },
     HorizontalFirst(Lines<'a, K>),
     VerticalFirst { taps: (&'a Taps, &'a [ChannelPlan<K>], Range<usize>), held: &'a mut [i16] },
-    Deep { taps: (&'a Taps, &'a [Taps], Deep), held: &'a mut [i16] },
+    Words { taps: (&'a Taps, &'a [Taps]), held: &'a mut [i16] },
 }
 
 impl<'a, K: Kernel> Input<'a, K> {
@@ -389,9 +389,8 @@ impl<'a, K: Kernel> Input<'a, K> {
                 let taps = (vertical, channels.as_slice(), columns.clone());
                 InputPasses::VerticalFirst { taps, held }
             }
-            Passes::Deep { vertical, channels } => {
-                let deep = resized.deep.unwrap_or(Deep::Low);
-                InputPasses::Deep { taps: (vertical, channels.as_slice(), deep), held }
+            Passes::Words { vertical, channels } => {
+                InputPasses::Words { taps: (vertical, channels.as_slice()), held }
             }
         };
         (Self { resized, source, passes, samples, line }, words)
@@ -414,62 +413,60 @@ impl<'a, K: Kernel> Input<'a, K> {
                 }
                 InputPasses::VerticalFirst { taps, held } => {
                     down_across(kernel, resized, taps.clone(), self.source, row, held, samples);
-                    kernel.words(samples, len, line);
+                    kernel.words(samples, Samples::Bytes, len, line);
                 }
-                InputPasses::Deep { taps, held } => {
-                    deep_row(resized, *taps, self.source, row, held, self.line);
+                InputPasses::Words { taps, held } => {
+                    words_row(kernel, resized, *taps, self.source, row, held, self.line);
                 }
                 InputPasses::Copy { row: first, sample } => {
                     let from = self.source.add((*first + row) * resized.source.stride);
-                    match resized.deep {
-                        None => kernel.words(from.add(*sample), len, line),
-                        Some(deep) => {
-                            let from = from.cast::<u16>().add(*sample);
-                            kernel.deep_words(from, deep, len, line);
-                        }
-                    }
+                    let from = from.add(*sample * resized.source.sample_bytes);
+                    kernel.words(from, resized.kind, len, line);
                 }
             }
         }
     }
 }
 
-/// Makes a line of words of ten-bit samples at any ratio: the vertical pass first, in single precision.
+/// Makes a line of words of a plane whose rows become words first, at any ratio: the vertical pass first,
+/// in single precision.
 ///
 /// # Safety
 ///
 /// `source` must be the start of the plane.
-unsafe fn deep_row<K: Kernel>(
+unsafe fn words_row<K: Kernel>(
+    kernel: &K,
     resized: &Resized<K>,
-    (vertical, channels, deep): (&Taps, &[Taps], Deep),
+    (vertical, channels): (&Taps, &[Taps]),
     source: *const u8,
     index: usize,
     held: &mut [i16],
     line: &mut [i16],
 ) {
     let len = resized.row_samples();
-    assert!(size_of_val(held) >= len * size_of::<f32>());
+    let (words, sums) = held.split_at_mut(resized.row_words());
+    assert!(words.len() >= len && size_of_val(sums) >= len * size_of::<f32>());
     // SAFETY: working memory of our own, aligned and long enough, as just asserted.
-    let sums = unsafe { std::slice::from_raw_parts_mut(held.as_mut_ptr().cast::<f32>(), len) };
+    let sums = unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast::<f32>(), len) };
     sums.fill(0.0);
     for (row, weight) in vertical.window(index).used() {
         // SAFETY: the window's rows lie within the plane.
-        let row = unsafe { source.add(row * resized.source.stride).cast::<u16>() };
-        for (x, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: as above; a row has so many samples.
-            let sample = deep.sample(unsafe { row.add(x).read() });
-            *sum += f32::from(weight) * f32::from(sample);
+        unsafe {
+            let row = source.add(row * resized.source.stride);
+            kernel.words(row, resized.kind, len, words.as_mut_ptr());
+        }
+        for (sum, word) in sums.iter_mut().zip(words.iter()) {
+            *sum += f32::from(weight) * f32::from(*word);
         }
     }
-    // A word's step is a sixteenth of a sample's; both weights have 14 fraction bits.
-    let scale = 16.0 / (ONE as f32 * ONE as f32);
+    // Both weights have 14 fraction bits.
+    let scale = 1.0 / (ONE as f32 * ONE as f32);
     let step = channels.len();
     for (c, taps) in channels.iter().enumerate() {
         for x in 0..taps.destination() {
             let products = taps.window(x).used();
             let sum: f32 = products.map(|(i, w)| f32::from(w) * sums[i * step + c]).sum();
-            // Saturates, as an `as` does.
-            line[x * step + c] = (sum * scale - 8192.0).round_ties_even() as i16;
+            line[x * step + c] = (sum * scale).round_ties_even() as i16;
         }
     }
 }

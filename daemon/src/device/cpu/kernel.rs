@@ -7,8 +7,9 @@
 
 use std::ops::Range;
 
-use super::mix::{Deep, Mix};
+use super::mix::Mix;
 use super::rolling::RowTaps;
+use super::words::Samples;
 use crate::filter::Taps;
 
 /// Samples to which a line's memory is rounded up: kernels read and write whole vectors.
@@ -136,19 +137,12 @@ pub(super) trait Kernel: Send + Sync + 'static {
     /// be aligned and writable as for [`Self::across`].
     unsafe fn across_words(&self, words: &[i16], windows: &Self::Windows, line: *mut i16);
 
-    /// As [`Self::words`], of samples of ten bits.
-    ///
-    /// # Safety
-    ///
-    /// As there.
-    unsafe fn deep_words(&self, samples: *const u16, depth: Deep, len: usize, line: *mut i16);
-
     /// Makes `len` words of 6 fraction bits, centred on zero, out of as many samples.
     ///
     /// # Safety
     ///
-    /// `samples` must be readable and `line` writable for `len`.
-    unsafe fn words(&self, samples: *const u8, len: usize, line: *mut i16);
+    /// `row` must be readable and `line` writable for `len`; `row` must be aligned to a sample.
+    unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16);
 
     /// Mixes a row of `width` pixels of each target out of lines of words.
     ///

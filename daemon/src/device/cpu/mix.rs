@@ -39,39 +39,16 @@ pub(super) enum Number {
     I8,
     F16,
     F32,
-    U16(Deep),
-}
-
-/// Where the ten bits of a sample lie in its 16.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Deep {
-    Low,
-    High,
-}
-
-impl Deep {
-    /// The ten bits.
-    #[inline(always)]
-    pub(super) fn sample(self, bits: u16) -> u16 {
-        match self {
-            Self::Low => bits.min(1023),
-            Self::High => bits >> 6,
-        }
-    }
-
-    pub(super) const fn of(format: PixelFormat) -> Option<Self> {
-        match format {
-            PixelFormat::I420P10 => Some(Self::Low),
-            PixelFormat::P010 => Some(Self::High),
-            _ => None,
-        }
-    }
+    LowTen,
+    HighTen,
 }
 
 /// How rows of all destination planes of one size are made of lines of words.
 pub(super) struct Mix {
     number: Number,
     places: Vec<Place>,
+    /// Number of the place whose words are the opacity by which those of the others are weighed.
+    weight: Option<usize>,
     /// Of each plane its channels.
     planes: Vec<Vec<Sum>>,
 }
@@ -80,14 +57,25 @@ pub(super) struct Mix {
 struct Sum {
     /// For a word at each place, and none at the others.
     weights: [f32; MAX_CHANNELS],
+    /// What the words' centres add.
+    middle: f32,
     bias: f32,
+    /// Its words are weighed by opacity: their sum is divided by that before the bias is added.
+    weighed: bool,
     low: f32,
     high: f32,
 }
 
 impl Mix {
-    /// `blends` are the channels of each plane of the destination.
-    pub(super) fn new(number: Number, places: Vec<Place>, blends: Vec<Vec<Blend>>) -> Self {
+    /// `blends` are the channels of each plane of the destination. With `weighed`, words of the last place
+    /// are the opacity by which the others are weighed.
+    pub(super) fn new(
+        number: Number,
+        places: Vec<Place>,
+        weighed: bool,
+        blends: Vec<Vec<Blend>>,
+    ) -> Self {
+        let weight = places.len().checked_sub(1).filter(|_| weighed);
         let sum = |blend: Blend| {
             let (mut weights, mut middle) = ([0.0; MAX_CHANNELS], 0.0);
             for (weight, place) in weights.iter_mut().zip(&places) {
@@ -95,12 +83,23 @@ impl Mix {
                 *weight = (share / f64::from(1 << place.bits)) as f32;
                 middle += 128.0 * share;
             }
-            let bias = (blend.bias + middle) as f32;
-            Sum { weights, bias, low: blend.low as f32, high: blend.high as f32 }
+            let weighed = weight.is_some_and(|alpha| weights[alpha] == 0.0);
+            let (middle, bias) = match weighed {
+                true => (middle, blend.bias),
+                false => (middle + blend.bias, 0.0),
+            };
+            Sum {
+                weights,
+                middle: middle as f32,
+                bias: bias as f32,
+                weighed,
+                low: blend.low as f32,
+                high: blend.high as f32,
+            }
         };
         let plane = |plane: Vec<Blend>| plane.into_iter().map(sum).collect();
         let planes = blends.into_iter().map(plane).collect();
-        Self { number, places, planes }
+        Self { number, places, weight, planes }
     }
 }
 
@@ -112,10 +111,9 @@ impl Number {
                 Element::F16 => Self::F16,
                 Element::I8 => Self::I8,
             },
-            format => match Deep::of(format) {
-                Some(deep) => Self::U16(deep),
-                None => Self::U8,
-            },
+            PixelFormat::I420P10 => Self::LowTen,
+            PixelFormat::P010 => Self::HighTen,
+            _ => Self::U8,
         }
     }
 
@@ -127,8 +125,8 @@ impl Number {
             Self::I8 => i8::of(value).to_le_bytes().to_vec(),
             Self::F16 => Half::of(value).0.to_le_bytes().to_vec(),
             Self::F32 => value.to_le_bytes().to_vec(),
-            Self::U16(Deep::Low) => LowTen::of(value).0.to_le_bytes().to_vec(),
-            Self::U16(Deep::High) => HighTen::of(value).0.to_le_bytes().to_vec(),
+            Self::LowTen => LowTen::of(value).0.to_le_bytes().to_vec(),
+            Self::HighTen => HighTen::of(value).0.to_le_bytes().to_vec(),
         }
     }
 }
@@ -302,8 +300,8 @@ pub(super) unsafe fn mix(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], w
             Number::I8 => mix_row::<i8>(mix, lines, targets, width),
             Number::F16 => mix_row::<Half>(mix, lines, targets, width),
             Number::F32 => mix_row::<f32>(mix, lines, targets, width),
-            Number::U16(Deep::Low) => mix_row::<LowTen>(mix, lines, targets, width),
-            Number::U16(Deep::High) => mix_row::<HighTen>(mix, lines, targets, width),
+            Number::LowTen => mix_row::<LowTen>(mix, lines, targets, width),
+            Number::HighTen => mix_row::<HighTen>(mix, lines, targets, width),
         }
     }
 }
@@ -311,6 +309,7 @@ pub(super) unsafe fn mix(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], w
 #[inline(always)]
 unsafe fn mix_row<N: Stored>(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
     let mut words = [[0.0; CHUNK]; MAX_CHANNELS];
+    let mut share = [0.0; CHUNK];
     for x in (0..width).step_by(CHUNK) {
         for (place, words) in mix.places.iter().zip(&mut words) {
             // SAFETY: the line is readable for the width and `SLACK` words more, so for the chunk.
@@ -324,16 +323,19 @@ unsafe fn mix_row<N: Stored>(mix: &Mix, lines: &[*const i16], targets: &[*mut u8
                 }
             }
         }
+        if let Some(weight) = mix.weight {
+            shares(&words[weight], mix.places[weight].bits, &mut share);
+        }
         let pixels = CHUNK.min(width - x);
         for (plane, &target) in mix.planes.iter().zip(targets) {
             // SAFETY: the target is writable for `width` pixels of the plane's channels.
             unsafe {
                 let target = target.cast::<N>().add(x * plane.len());
                 match plane.len() {
-                    1 => mix_chunk::<1, N>(plane, &words, target, pixels),
-                    2 => mix_chunk::<2, N>(plane, &words, target, pixels),
-                    3 => mix_chunk::<3, N>(plane, &words, target, pixels),
-                    _ => mix_chunk::<4, N>(plane, &words, target, pixels),
+                    1 => mix_chunk::<1, N>(plane, &words, &share, target, pixels),
+                    2 => mix_chunk::<2, N>(plane, &words, &share, target, pixels),
+                    3 => mix_chunk::<3, N>(plane, &words, &share, target, pixels),
+                    _ => mix_chunk::<4, N>(plane, &words, &share, target, pixels),
                 }
             }
         }
@@ -352,6 +354,17 @@ unsafe fn load<const STEP: usize>(first: *const i16, words: &mut Numbers) {
     }
 }
 
+/// What colours that were weighed by an opacity are to be multiplied with: nothing, where it rounds to
+/// none.
+#[inline(always)]
+fn shares(words: &Numbers, bits: u32, shares: &mut Numbers) {
+    let step = 1.0 / (1 << bits) as f32;
+    for (share, word) in shares.iter_mut().zip(words) {
+        let alpha = step.mul_add(*word, 128.0);
+        *share = if alpha >= 0.5 { 255.0 / alpha } else { 0.0 };
+    }
+}
+
 /// # Safety
 ///
 /// `target` must be writable for `pixels`, at most [`CHUNK`], of `C` numbers each.
@@ -359,15 +372,19 @@ unsafe fn load<const STEP: usize>(first: *const i16, words: &mut Numbers) {
 unsafe fn mix_chunk<const C: usize, N: Stored>(
     plane: &[Sum],
     words: &[Numbers; MAX_CHANNELS],
+    share: &Numbers,
     target: *mut N,
     pixels: usize,
 ) {
     let mut values = [[0.0; CHUNK]; C];
     for (sum, values) in plane.iter().zip(&mut values) {
         for (x, value) in values.iter_mut().enumerate() {
-            let mut total = sum.bias;
+            let mut total = sum.middle;
             for (weight, words) in sum.weights.iter().zip(words) {
                 total = weight.mul_add(words[x], total);
+            }
+            if sum.weighed {
+                total = total.mul_add(share[x], sum.bias);
             }
             // As vectors do it: one instruction each.
             let least = if total > sum.low { total } else { sum.low };
@@ -382,34 +399,6 @@ unsafe fn mix_chunk<const C: usize, N: Stored>(
             let mut aside = [[N::of(0.0); C]; CHUNK];
             N::store(&values, aside.as_mut_ptr().cast());
             target.copy_from_nonoverlapping(aside.as_ptr().cast(), pixels * C);
-        }
-    }
-}
-
-/// [`Kernel::words`](super::kernel::Kernel::words).
-///
-/// # Safety
-///
-/// As there.
-#[inline(always)]
-pub(super) unsafe fn words(samples: *const u8, len: usize, line: *mut i16) {
-    for x in 0..len {
-        // SAFETY: the caller's contract.
-        unsafe { line.add(x).write((i16::from(samples.add(x).read()) - 128) << 6) };
-    }
-}
-
-/// [`Kernel::deep_words`](super::kernel::Kernel::deep_words). A step of eight bits is four of ten.
-///
-/// # Safety
-///
-/// As there.
-#[inline(always)]
-pub(super) unsafe fn deep_words(samples: *const u16, deep: Deep, len: usize, line: *mut i16) {
-    for x in 0..len {
-        // SAFETY: the caller's contract.
-        unsafe {
-            line.add(x).write((deep.sample(samples.add(x).read()) as i16 - 512) << 4);
         }
     }
 }

@@ -14,9 +14,10 @@ use resized_protocol::placement::{Framing, Placement};
 use resized_protocol::shm::RingLayout;
 
 use super::kernel::{Kernel, LINE, PATTERN, ROWS, WIDE_LINE};
-use super::mix::{self, Deep, Mix, Place};
+use super::mix::{self, Mix, Place};
 use super::order::{self, ACROSS_BITS, FIRST_CACHE, Order, WORD_BITS};
 use super::rolling::Rolling;
+use super::words::Samples;
 use crate::filter::{Axes, Blend, Taps, Tone};
 
 /// Fraction bits of a horizontal sum in the second pass: 6 of the word, 14 of the weight.
@@ -40,8 +41,8 @@ pub(super) struct Resized<K: Kernel> {
     pub(super) passes: Passes<K>,
     /// Samples in a row of the picture.
     pub(super) samples: usize,
-    /// Where samples of ten bits are.
-    pub(super) deep: Option<Deep>,
+    /// What its samples are.
+    pub(super) kind: Samples,
 }
 
 /// Where a picture lies in a plane of the destination.
@@ -69,8 +70,8 @@ pub(super) enum Passes<K: Kernel> {
         columns: Range<usize>,
     },
     HorizontalFirst(Arc<AcrossDown<K>>),
-    /// Ten bits, shrunk beyond what 16-bit words can add up: the taps of each channel.
-    Deep {
+    /// Rows become words first, and shrink beyond what those can add up: the taps of each channel.
+    Words {
         vertical: Taps,
         channels: Vec<Taps>,
     },
@@ -103,7 +104,7 @@ pub(super) enum Across<K: Kernel> {
     },
     /// Nothing changes in this direction: the first sample of what becomes words as it is.
     Widen(usize),
-    /// Samples of ten bits: words are made of the whole row first.
+    /// Words are made of the whole row first.
     Words(K::Windows),
 }
 
@@ -118,7 +119,7 @@ pub(super) fn works<K: Kernel>(
     let colour = |frame: &resized_protocol::frame::FrameSpec| (frame.format, frame.matrix);
     let subsampled = spec.source.format.is_subsampled();
     if spec.source.format == spec.destination.format
-        && Deep::of(spec.source.format).is_none()
+        && Samples::of(spec) == Samples::Bytes
         && (!subsampled || colour(&spec.source) == colour(&spec.destination))
     {
         plan.plane_by_plane()
@@ -159,7 +160,7 @@ impl<K: Kernel> Planner<'_, K> {
             let resized = match twin {
                 Some(passes) => {
                     let samples = self.width(components[0]);
-                    Resized { source, passes, samples, deep: None }
+                    Resized { source, passes, samples, kind: Samples::Bytes }
                 }
                 None => self.resized(index, components[0], Some(&tones)),
             };
@@ -206,9 +207,10 @@ impl<K: Kernel> Planner<'_, K> {
             inputs.push(input);
         }
         let element = mix::Number::of(self.spec.destination.format);
+        let weighed = Samples::of(self.spec) == Samples::Weighed;
         let targets = planes.iter().map(|&(index, _)| self.target(index)).collect();
         let blends = planes.into_iter().map(|(_, blends)| blends).collect();
-        Work::Mix { inputs, mix: Mix::new(element, places, blends), targets }
+        Work::Mix { inputs, mix: Mix::new(element, places, weighed, blends), targets }
     }
 
     /// Pixels in a row of the picture in planes of that component.
@@ -224,20 +226,20 @@ impl<K: Kernel> Planner<'_, K> {
         let from = self.spec.source.format.components()[index][0];
         let axes = Axes::new(self.spec, self.placement, from, to);
         let samples = axes.horizontal.destination() as usize * source.channels;
-        let deep = Deep::of(self.spec.source.format);
+        let kind = Samples::of(self.spec);
         let tones = match tones_given {
             Some(tones) => tones.to_vec(),
             None => vec![Tone { gain: 1.0, bias: 0.0 }; source.channels],
         };
-        let passes = match deep {
-            None => self.passes(&axes, &tones, samples, tones_given.is_none()),
-            Some(_) => self.deep_passes(&axes, &tones, samples),
+        let passes = match kind {
+            Samples::Bytes => self.passes(&axes, &tones, samples, tones_given.is_none()),
+            _ => self.word_passes(&axes, &tones, samples),
         };
-        Resized { source, passes, samples, deep }
+        Resized { source, passes, samples, kind }
     }
 
-    /// As `passes`, of samples of ten bits, which are only ever mixed.
-    fn deep_passes(&self, axes: &Axes, tones: &[Tone], samples: usize) -> Passes<K> {
+    /// As `passes`, of rows that become words first. They are only ever mixed.
+    fn word_passes(&self, axes: &Axes, tones: &[Tone], samples: usize) -> Passes<K> {
         let filter = self.spec.filter;
         let horizontal = Taps::new(filter, &axes.horizontal, 1.0);
         let vertical = Taps::new(filter, &axes.vertical, 1.0);
@@ -255,7 +257,7 @@ impl<K: Kernel> Planner<'_, K> {
                     fraction_bits,
                 }))
             }
-            Order::VerticalFirst { .. } => Passes::Deep { vertical, channels },
+            Order::VerticalFirst { .. } => Passes::Words { vertical, channels },
         }
     }
 
@@ -357,7 +359,7 @@ impl<K: Kernel> Passes<K> {
         match self {
             Self::HorizontalFirst(passes) => Some(Self::HorizontalFirst(Arc::clone(passes))),
             Self::Copy { row, sample } => Some(Self::Copy { row: *row, sample: *sample }),
-            Self::VerticalFirst { .. } | Self::Deep { .. } => None,
+            Self::VerticalFirst { .. } | Self::Words { .. } => None,
         }
     }
 }
@@ -367,7 +369,7 @@ impl<K: Kernel> Resized<K> {
     pub(super) fn fraction_bits(&self) -> u32 {
         match &self.passes {
             Passes::HorizontalFirst(passes) => passes.fraction_bits,
-            Passes::Copy { .. } | Passes::VerticalFirst { .. } | Passes::Deep { .. } => WORD_BITS,
+            Passes::Copy { .. } | Passes::VerticalFirst { .. } | Passes::Words { .. } => WORD_BITS,
         }
     }
 
@@ -398,10 +400,11 @@ impl<K: Kernel> Resized<K> {
         let channels = match &self.passes {
             Passes::Copy { .. } => 0,
             Passes::HorizontalFirst(passes) => {
-                return passes.rolling.words() + self.deep.map_or(0, |_| self.row_words());
+                let row = if self.kind == Samples::Bytes { 0 } else { self.row_words() };
+                return passes.rolling.words() + row;
             }
-            // A row of sums in single precision.
-            Passes::Deep { .. } => return 2 * self.row_words(),
+            // A row of words, and of their sums in single precision.
+            Passes::Words { .. } => return 3 * self.row_words(),
             Passes::VerticalFirst { channels, .. } => channels.len(),
         };
         let lines = match channels {

@@ -6,8 +6,9 @@ use std::ops::Range;
 
 use super::interleave;
 use super::kernel::{Kernel, PATTERN, ROWS};
-use super::mix::{self, Deep, Mix};
+use super::mix::{self, Mix};
 use super::rolling::RowTaps;
+use super::words::{self, Samples};
 use crate::filter::Taps;
 
 /// The kernel for any machine.
@@ -84,7 +85,7 @@ impl Kernel for Scalar {
     unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
         for (row, line) in rows.into_iter().zip(lines) {
             // SAFETY: the caller's contract.
-            unsafe { mix::words(row, len, line) };
+            unsafe { words::words(row, Samples::Bytes, len, line) };
         }
     }
 
@@ -132,14 +133,9 @@ impl Kernel for Scalar {
         }
     }
 
-    unsafe fn deep_words(&self, samples: *const u16, depth: Deep, len: usize, line: *mut i16) {
+    unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
         // SAFETY: the same contract.
-        unsafe { mix::deep_words(samples, depth, len, line) };
-    }
-
-    unsafe fn words(&self, samples: *const u8, len: usize, line: *mut i16) {
-        // SAFETY: the same contract.
-        unsafe { mix::words(samples, len, line) };
+        unsafe { words::words(row, samples, len, line) };
     }
 
     unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
