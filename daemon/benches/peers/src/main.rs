@@ -5,6 +5,7 @@
 //! both; the ratio is the median of the turns' ratios. Set-up is done before. A peer whose result is
 //! further from ours than [`Peer::tolerance`] is measuring something else: that ends the run.
 //!
+//! An argument is part of the works' names that are wanted, `Nv12` or `-> 1280x720`; without one all are.
 //! Prints a table, and writes `bench/kernels.json` in the repository's target folder. Peers that this
 //! machine lacks are named in the table, and are not in the file.
 
@@ -35,8 +36,10 @@ fn main() {
     let there = |&level: &Level| Cpu::with_level(1, level).is_some();
     let best = levels.into_iter().find(there).unwrap_or(Level::Scalar);
     heading(best);
+    let wanted = std::env::args().nth(1).unwrap_or_default();
     let rows: Vec<Row> = table(best)
         .into_iter()
+        .filter(|(work, ..)| name(work).contains(&wanted))
         .filter_map(|(work, level, peer)| Row::measure(work, level, peer))
         .collect();
     let json: Vec<String> = rows.iter().map(Row::json).collect();
