@@ -8,7 +8,7 @@
 # make demo VIDEO=path N=2 M=1 SIZE=640x360 OUT=/tmp
 # make bench CLIPS="a.mp4 b.mp4"
 # make bench-kernels PEERS_PYTHON=venv/bin/python   (one that has numpy, cv2, PIL; others are left out)
-# make bench-kernels WORKS=Nv12                     (those with that in their names)
+# make bench-kernels WORKS=F32                      (those with that in their names: here the tensors)
 VIDEO ?=
 N     ?= 2
 M     ?= 1
