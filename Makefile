@@ -8,12 +8,14 @@
 # make demo VIDEO=path N=2 M=1 SIZE=640x360 OUT=/tmp
 # make bench CLIPS="a.mp4 b.mp4"
 # make bench-kernels PEERS_PYTHON=venv/bin/python   (one that has numpy, cv2, PIL; others are left out)
+# make bench-kernels WORKS=F32                      (those with that in their names: here the tensors)
 VIDEO ?=
 N     ?= 2
 M     ?= 1
 SIZE  ?= 640x360
 OUT   ?= /tmp
 CLIPS ?=
+WORKS ?=
 
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -68,7 +70,7 @@ bench: build
 
 bench-kernels: deps
 	@examples/install-packages.sh libzimg-dev
-	$(CARGO) run --release $(PEERS) --target-dir $(TARGET) --locked
+	$(CARGO) run --release $(PEERS) --target-dir $(TARGET) --locked -- "$(WORKS)"
 
 clean:
 	$(CARGO) clean

@@ -5,6 +5,7 @@
 //! both; the ratio is the median of the turns' ratios. Set-up is done before. A peer whose result is
 //! further from ours than [`Peer::tolerance`] is measuring something else: that ends the run.
 //!
+//! An argument is part of the works' names that are wanted, `F32` or `-> Rgb24`; without one all are.
 //! Prints a table, and writes `bench/kernels.json` in the repository's target folder. Peers that this
 //! machine lacks are named in the table, and are not in the file.
 
@@ -16,11 +17,13 @@ mod turn;
 use std::path::{Path, PathBuf};
 
 use resized::device::cpu::{Cpu, Level};
-use resized_protocol::frame::{Extent, FrameSpec, PixelFormat, Siting};
+use resized_protocol::frame::{Extent, FrameSpec, Matrix, PixelFormat, Siting};
 use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::placement::{Align, Framing};
+use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
 
 use crate::ours::Ours;
-use crate::peer::Peer;
+use crate::peer::{Interpolation, Peer, Way};
 use crate::turn::{Contender, Difference};
 
 const TURNS: usize = 101;
@@ -29,14 +32,17 @@ const UHD: Extent = Extent::new(3840, 2160);
 const FULL_HD: Extent = Extent::new(1920, 1080);
 const HD: Extent = Extent::new(1280, 720);
 const NHD: Extent = Extent::new(640, 360);
+const SQUARE: Extent = Extent::new(640, 640);
 
 fn main() {
     let levels = [Level::Avx512, Level::Avx2, Level::Scalar];
     let there = |&level: &Level| Cpu::with_level(1, level).is_some();
     let best = levels.into_iter().find(there).unwrap_or(Level::Scalar);
     heading(best);
+    let wanted = std::env::args().nth(1).unwrap_or_default();
     let rows: Vec<Row> = table(best)
         .into_iter()
+        .filter(|(work, ..)| name(work).contains(&wanted))
         .filter_map(|(work, level, peer)| Row::measure(work, level, peer))
         .collect();
     let json: Vec<String> = rows.iter().map(Row::json).collect();
@@ -49,9 +55,12 @@ fn main() {
 /// Who does what, at which level of ours, beside whom.
 fn table(best: Level) -> Vec<(StreamSpec, Level, Peer)> {
     use Filter::{Bicubic, Bilinear, Lanczos3};
+    use Interpolation::{Area, Cubic, Linear};
     use Peer::*;
     use PixelFormat::{I420, Nv12, Rgb24, Rgba};
 
+    let second = (best == Level::Avx512).then_some(Level::Avx2);
+    let levels = || [Some(best), second].into_iter().flatten();
     let mut table = Vec::new();
     let mut with = |work: StreamSpec, level: Level, peers: &[Peer]| {
         table.extend(peers.iter().map(|&peer| (work, level, peer)));
@@ -66,15 +75,35 @@ fn table(best: Level) -> Vec<(StreamSpec, Level, Peer)> {
         for &filter in filters {
             let work = work(I420, from, to, filter);
             with(work, best, &[Zimg, Swscale, FastImageResize, PicScale, Floor]);
-            if best == Level::Avx512 {
-                with(work, Level::Avx2, &[ZimgAvx2]);
+            if let Some(level) = second {
+                with(work, level, &[ZimgAvx2]);
             }
         }
     }
     with(work(Nv12, FULL_HD, NHD, Bicubic), best, &[Swscale, Floor]);
     for format in [Rgb24, Rgba] {
-        let peers = [FastImageResize, PicScale, OpenCvCubic, OpenCvArea, Pillow, Floor];
+        let peers = [FastImageResize, PicScale, OpenCv(Cubic), OpenCv(Area), Pillow, Floor];
         with(work(format, FULL_HD, NHD, Bicubic), best, &peers);
+    }
+    for (from, to) in [(I420, Rgb24), (Nv12, Rgb24), (Rgb24, I420)] {
+        let work = conversion(from, to);
+        with(work, best, &[Swscale, SwscaleFullChroma, Floor]);
+        if let Some(level) = second {
+            with(work, level, &[Swscale]);
+        }
+    }
+    for (filter, interpolations) in [(Bilinear, &[Linear][..]), (Bicubic, &[Cubic, Area])] {
+        let work = tensor(I420, Element::F32, filter);
+        for level in levels() {
+            for &interpolation in interpolations {
+                let ways = [Way::Numpy, Way::Blob, Way::Tuned];
+                with(work, level, &ways.map(|way| OpenCvTensor(interpolation, way)));
+            }
+            with(work, level, &[Floor]);
+        }
+        for level in levels() {
+            with(tensor(Nv12, Element::F16, filter), level, &[Floor]);
+        }
     }
     table
 }
@@ -85,10 +114,39 @@ fn work(format: PixelFormat, from: Extent, to: Extent, filter: Filter) -> Stream
     StreamSpec { filter, slots: 1, ..StreamSpec::new(source, to) }
 }
 
+/// Into another format, by BT.601: what swscale takes unless told otherwise, and all that OpenCV knows.
+fn conversion(from: PixelFormat, to: PixelFormat) -> StreamSpec {
+    let colour = |format, extent| {
+        let (siting, matrix) = (Siting::Centre, Matrix::Bt601);
+        FrameSpec { siting, matrix, ..FrameSpec::new(format, extent) }
+    };
+    let destination = colour(to, NHD);
+    StreamSpec { destination, slots: 1, ..StreamSpec::new(colour(from, FULL_HD), NHD) }
+}
+
+/// What a network takes: a letterboxed square of planes, normalised as ImageNet's are.
+fn tensor(from: PixelFormat, element: Element, filter: Filter) -> StreamSpec {
+    let (arrangement, order) = (Arrangement::Planar, ChannelOrder::Rgb);
+    let tensor = PixelFormat::Tensor(Tensor { element, arrangement, order });
+    StreamSpec {
+        destination: FrameSpec::new(tensor, SQUARE),
+        framing: Framing::Fit { align: Align::Centre, pad: [114; 3] },
+        normalisation: Normalisation {
+            mean: [123.675, 116.28, 103.53],
+            scale: [1.0 / 58.395, 1.0 / 57.12, 1.0 / 57.375],
+        },
+        filter,
+        ..conversion(from, PixelFormat::Rgb24)
+    }
+}
+
 /// How many times the peer's speed is aimed at.
 fn goal(work: &StreamSpec, level: Level, peer: Peer) -> Option<f64> {
     let (from, to) = (work.source.extent, work.destination.extent);
-    if work.filter == Filter::Bilinear {
+    if let Peer::OpenCvTensor(..) = peer {
+        return Some(5.0);
+    }
+    if work.source.format != work.destination.format || work.filter == Filter::Bilinear {
         return None;
     }
     if from == HD && to == FULL_HD {
@@ -101,7 +159,9 @@ fn goal(work: &StreamSpec, level: Level, peer: Peer) -> Option<f64> {
         (PixelFormat::I420, Peer::Zimg | Peer::ZimgAvx2, Level::Avx2) => Some(2.2),
         (PixelFormat::Rgb24 | PixelFormat::Rgba, Peer::FastImageResize, _) => Some(3.0),
         (PixelFormat::Rgb24 | PixelFormat::Rgba, Peer::PicScale, _) => Some(2.0),
-        (PixelFormat::Rgb24 | PixelFormat::Rgba, Peer::OpenCvCubic, _) => Some(1.0),
+        (PixelFormat::Rgb24 | PixelFormat::Rgba, Peer::OpenCv(Interpolation::Cubic), _) => {
+            Some(1.0)
+        }
         _ => None,
     }
 }
@@ -123,7 +183,7 @@ impl Row {
         let mut theirs = match peer.open(&work) {
             Ok(theirs) => theirs,
             Err(absent) => {
-                println!("{} {:<19} absent: {}", title(&work, level), peer.name(), absent.0);
+                println!("{} {:<26} absent: {}", title(&work, level), peer.name(), absent.0);
                 return None;
             }
         };
@@ -152,16 +212,16 @@ impl Row {
         });
         let note = match self.peer {
             Peer::Floor => format!("ours takes {:.1} times as long", 1.0 / self.ratio),
-            peer => peer.note(self.work.filter).to_owned(),
+            peer => peer.note(&self.work),
         };
         println!(
-            "{} {:<19} {:>8.3} {:>8.3} {:>6.2}  {goal:<10} {}  {note}",
+            "{} {:<26} {:>8.3} {:>8.3} {:>6.2}  {goal:<10} {}  {note}",
             title(&self.work, self.level),
             self.peer.name(),
             self.ours_ms,
             self.peer_ms,
             self.ratio,
-            difference.map_or("    -   -".into(), |it| it.to_string()),
+            difference.map_or("    -     -".into(), |it| it.to_string()),
         );
     }
 
@@ -180,7 +240,7 @@ impl Row {
 }
 
 fn check(work: &StreamSpec, peer: Peer, difference: Option<Difference>) {
-    let allowed = peer.tolerance();
+    let allowed = peer.tolerance(work);
     assert!(
         difference.is_none_or(|found| found.within(allowed)),
         "{}, {}: {:?} from ours, where {allowed:?} is allowed: is the call right?",
@@ -193,19 +253,31 @@ fn check(work: &StreamSpec, peer: Peer, difference: Option<Difference>) {
 fn heading(best: Level) {
     println!("One thread, {} at best; {TURNS} turns; {}.", level_name(best), peer::versions());
     println!("ratio: the peer's time by ours. mean, max: how far its samples are from ours.");
+    println!(
+        "Formats that change are compared on waves, not on noise: peers convert every other chroma"
+    );
+    println!(
+        "sample, or do not antialias. A tensor's samples: those that its numbers are made of."
+    );
     println!("floor: copying half the bytes of both frames, which moves as many as they have.\n");
     println!(
-        "{:<30} {:<8} {:<6} {:<19} {:>8} {:>8} {:>6}  {:<10} {:>5} {:>3}",
+        "{:<33} {:<8} {:<6} {:<26} {:>8} {:>8} {:>6}  {:<10} {:>5} {:>5}",
         "work", "filter", "ours", "peer", "ours ms", "peer ms", "ratio", "goal", "mean", "max"
     );
 }
 
 fn title(work: &StreamSpec, level: Level) -> String {
-    format!("{:<30} {:<8} {:<6}", name(work), format!("{:?}", work.filter), level_name(level))
+    format!("{:<33} {:<8} {:<6}", name(work), format!("{:?}", work.filter), level_name(level))
 }
 
 fn name(work: &StreamSpec) -> String {
-    format!("{:?} {} -> {}", work.source.format, work.source.extent, work.destination.extent)
+    let format = match work.destination.format {
+        PixelFormat::Tensor(tensor) => format!("{:?} ", tensor.element),
+        format if format == work.source.format => String::new(),
+        format => format!("{format:?} "),
+    };
+    let (source, destination) = (work.source, work.destination.extent);
+    format!("{:?} {} -> {format}{destination}", source.format, source.extent)
 }
 
 fn level_name(level: Level) -> &'static str {

@@ -11,6 +11,7 @@ use crate::frame::{self, Frame};
 use crate::turn::{Contender, timed};
 
 pub(crate) struct Ours {
+    work: StreamSpec,
     ring: Arc<RingLayout>,
     region: Region,
     lease: Lease,
@@ -25,8 +26,8 @@ impl Ours {
         let ring = Arc::new(RingLayout::new(work).expect("a ring"));
         let resizer = cpu.open(work, &ring).expect("a stream");
         let (region, mut lease) = frame::slot(&ring);
-        lease.input_mut().copy_from_slice(Frame::noise(work.source).bytes());
-        Some(Self { ring, region, lease, resizer, scratch: Scratch::default() })
+        lease.input_mut().copy_from_slice(Frame::source(work).bytes());
+        Some(Self { work: *work, ring, region, lease, resizer, scratch: Scratch::default() })
     }
 }
 
@@ -38,6 +39,6 @@ impl Contender for Ours {
 
     fn made(&mut self) -> Option<Vec<f32>> {
         let packed = &self.lease.output()[..self.ring.output().packed_len()];
-        Some(packed.iter().copied().map(f32::from).collect())
+        frame::samples(&self.work, packed)
     }
 }

@@ -42,6 +42,6 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>5.2} {:>3}", self.mean, self.max)
+        write!(f, "{:>5.2} {:>5.1}", self.mean, self.max)
     }
 }

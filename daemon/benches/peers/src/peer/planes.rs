@@ -19,7 +19,7 @@ pub(crate) struct PlaneByPlane {
 impl PlaneByPlane {
     /// `open` is given a plane of the source and the one of the destination that it becomes.
     pub(crate) fn open(work: &StreamSpec, open: impl Fn(&Plane, &Plane) -> ResizePlane) -> Self {
-        let source = Frame::noise(work.source);
+        let source = Frame::source(work);
         let destination = Frame::empty(work.destination);
         let pairs = source.planes().iter().zip(destination.planes());
         let resize = pairs.map(|(from, to)| open(from, to)).collect();

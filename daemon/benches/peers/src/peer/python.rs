@@ -9,9 +9,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use resized_protocol::message::StreamSpec;
+use resized_protocol::placement::Framing;
 
 use super::Absent;
-use crate::frame::Frame;
+use crate::frame::{self, Frame};
 use crate::turn::Contender;
 
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/server.py");
@@ -20,6 +21,7 @@ pub(crate) struct Python {
     process: Child,
     requests: ChildStdin,
     replies: BufReader<ChildStdout>,
+    work: StreamSpec,
     /// Bytes of a result.
     len: usize,
 }
@@ -27,22 +29,20 @@ pub(crate) struct Python {
 impl Python {
     /// `resizer` is one of those in `server.py`.
     pub(crate) fn open(work: &StreamSpec, resizer: &str) -> Result<Self, Absent> {
-        let source = Frame::noise(work.source);
+        let source = Frame::source(work);
         let destination = Frame::empty(work.destination);
-        let [from, to] = [&source, &destination].map(|frame| frame.planes()[0]);
-        let sizes = [from.extent, to.extent].map(|extent| [extent.width, extent.height]);
         let mut process = Command::new(interpreter())
             .arg(SERVER)
             .arg(resizer)
-            .args(sizes.as_flattened().iter().map(u32::to_string))
-            .arg(from.channels.to_string())
+            .arg(described(work, &source))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| Absent(format!("{}: {error}", interpreter().display())))?;
         let requests = process.stdin.take().expect("a pipe");
         let replies = BufReader::new(process.stdout.take().expect("a pipe"));
-        let mut python = Self { process, requests, replies, len: destination.packed().len() };
+        let len = destination.packed().len();
+        let mut python = Self { process, requests, replies, work: *work, len };
         let reply = python.reply();
         if reply != "ready" {
             return Err(Absent(reply));
@@ -72,7 +72,7 @@ impl Contender for Python {
         self.request(b"made\n");
         let mut bytes = vec![0; self.len];
         self.replies.read_exact(&mut bytes).expect("a picture");
-        Some(bytes.into_iter().map(f32::from).collect())
+        frame::samples(&self.work, &bytes)
     }
 }
 
@@ -82,6 +82,25 @@ impl Drop for Python {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A work as `server.py` reads it.
+fn described(work: &StreamSpec, source: &Frame) -> String {
+    let picture = work.placement().expect("no crop").destination;
+    let pad = match work.framing {
+        Framing::Fit { pad, .. } => pad,
+        _ => [0; 3],
+    };
+    format!(
+        r#"{{"bytes":{},"channels":{},"source":{:?},"target":{:?},"picture":{:?},"pad":{pad:?},"mean":{:?},"scale":{:?}}}"#,
+        source.packed().len(),
+        source.planes()[0].channels,
+        [work.source.extent.width, work.source.extent.height],
+        [work.destination.extent.width, work.destination.extent.height],
+        [picture.left, picture.top, picture.extent.width, picture.extent.height],
+        work.normalisation.mean,
+        work.normalisation.scale,
+    )
 }
 
 /// Of both libraries, as far as they are there.

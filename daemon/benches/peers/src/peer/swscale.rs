@@ -1,5 +1,5 @@
 //! Owns FFmpeg's swscale, through frames of its own as its callers have them. Its defaults: one
-//! thread, a cubic with C = 0.6, chroma centred.
+//! thread, a cubic with C = 0.6, chroma centred, BT.601 in limited range beside RGB in full range.
 
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::frame::Video;
@@ -19,8 +19,18 @@ pub(crate) struct Swscale {
 }
 
 impl Swscale {
+    /// Where it converts it takes or makes chroma of half the width.
     pub(crate) fn open(work: &StreamSpec) -> Self {
-        let flags = match work.filter {
+        Self::with(work, Flags::empty())
+    }
+
+    /// Chroma at the full width, as ours.
+    pub(crate) fn with_full_chroma(work: &StreamSpec) -> Self {
+        Self::with(work, Flags::FULL_CHR_H_INT | Flags::FULL_CHR_H_INP)
+    }
+
+    fn with(work: &StreamSpec, chroma: Flags) -> Self {
+        let filter = match work.filter {
             Filter::Bilinear => Flags::BILINEAR,
             Filter::Bicubic => Flags::BICUBIC,
             Filter::Lanczos3 => Flags::LANCZOS,
@@ -34,13 +44,13 @@ impl Swscale {
             destination.format(),
             destination.width(),
             destination.height(),
-            flags,
+            filter | chroma,
         );
-        let noise = Frame::noise(work.source);
-        for (index, plane) in noise.planes().iter().enumerate() {
+        let picture = Frame::source(work);
+        for (index, plane) in picture.planes().iter().enumerate() {
             let stride = source.stride(index);
             let rows = source.data_mut(index).chunks_mut(stride);
-            for (to, from) in rows.zip(noise.plane(index).chunks_exact(plane.stride)) {
+            for (to, from) in rows.zip(picture.plane(index).chunks_exact(plane.stride)) {
                 to[..from.len()].copy_from_slice(from);
             }
         }
@@ -53,6 +63,7 @@ fn video(spec: FrameSpec) -> Video {
     let format = match spec.format {
         PixelFormat::I420 => Pixel::YUV420P,
         PixelFormat::Nv12 => Pixel::NV12,
+        PixelFormat::Rgb24 => Pixel::RGB24,
         format => panic!("{format:?} is not compared"),
     };
     Video::new(format, spec.extent.width, spec.extent.height)

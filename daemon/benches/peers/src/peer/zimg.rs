@@ -164,7 +164,7 @@ impl Zimg {
         // SAFETY: the graph was just built, and `len` can be written.
         let code = unsafe { zimg_filter_graph_get_tmp_size(graph, &mut len) };
         assert!(code == 0, "zimg: {}", last_error());
-        let (source, destination) = (Frame::noise(work.source), Frame::empty(work.destination));
+        let (source, destination) = (Frame::source(work), Frame::empty(work.destination));
         let scratch = vec![CacheLine { _bytes: [0; 64] }; len.div_ceil(size_of::<CacheLine>())];
         Self { graph, source, destination, scratch }
     }
