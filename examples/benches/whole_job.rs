@@ -2,8 +2,8 @@
 //! CLIP...`, after `cargo build --release -p resized`.
 //!
 //! N copies of a clip to 640x360 JPEGs: N processes of ffmpeg against one resize-videos of N instances
-//! and a daemon of its own, in turns, wall time from start to last exit. Without clips it makes two.
-//! Prints a table and writes `target/bench/whole_job.json`.
+//! and a daemon of its own, in turns, wall time from start to last exit; the pictures go to memory.
+//! Without clips it makes two. Prints a table and writes `target/bench/whole_job.json`.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ const START: Duration = Duration::from_secs(10);
 const PROGRAM: &str = env!("CARGO_BIN_EXE_resize-videos");
 
 fn main() {
-    let dir = tempfile::tempdir().expect("a folder for pictures");
+    let dir = folder();
     let given = std::env::args_os().skip(1).filter(|argument| argument != "--bench");
     let mut clips: Vec<PathBuf> = given.map(PathBuf::from).collect();
     if clips.is_empty() {
@@ -36,6 +36,13 @@ fn main() {
     std::fs::create_dir_all(&folder).expect("target/bench");
     std::fs::write(folder.join("whole_job.json"), format!("[{}]\n", rows.join(",\n ")))
         .expect("target/bench/whole_job.json");
+}
+
+/// A folder for pictures, in memory where that can be: for minutes after files were deleted ext4 looks at
+/// each of their inodes again whenever it makes a new one, which cost both sides more than their JPEGs.
+fn folder() -> tempfile::TempDir {
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir()).expect("a folder for pictures")
 }
 
 /// Takes turns, prints a row and returns it as JSON.

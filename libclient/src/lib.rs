@@ -76,5 +76,5 @@ pub use resized_protocol::frame::{
 pub use resized_protocol::message::{Alpha, DeviceStats, Filter, Refusal, Stats, StreamSpec};
 pub use resized_protocol::placement::{Align, Crop, Framing, Placement, Rectangle};
 pub use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
-pub use slot::Slot;
+pub use slot::{Hold, Slot};
 pub use stream::Stream;

@@ -1,4 +1,4 @@
-//! Owns a loaned slot: where a client writes its frame.
+//! Owns a loaned slot: where a client writes its frame, and the hold on one that is read for longer.
 
 use std::sync::Arc;
 
@@ -97,6 +97,16 @@ impl Slot {
         Ok(())
     }
 
+    /// Holds the slot: whatever becomes of it, it is not loaned again before the hold is dropped.
+    ///
+    /// For who reads the source frame longer than the daemon does, such as a decoder that predicts later
+    /// frames from it.
+    pub fn hold(&mut self) -> Result<Hold, Error> {
+        let (handle, slot) = (Arc::clone(&self.handle), self.lease().slot());
+        handle.connection.state().slots(handle.stream)?.hold(slot);
+        Ok(Hold { handle, slot })
+    }
+
     /// Gives the slot to the daemon, which resizes the frame as soon as a device is free.
     pub fn submit(self) -> Result<Pending, Error> {
         let handle = Arc::clone(&self.handle);
@@ -110,6 +120,24 @@ impl Drop for Slot {
         if let Some(loan) = self.loan.take() {
             self.handle.free(loan.lease);
         }
+    }
+}
+
+/// Keeps a slot from being loaned again. While it lives the source frame stays mapped, at its address,
+/// and once the slot is submitted or dropped nobody is given its bytes. From [`Slot::hold`].
+#[derive(Debug)]
+pub struct Hold {
+    handle: Arc<Handle>,
+    slot: u32,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.handle.connection.state();
+        if let Ok(slots) = state.slots(self.handle.stream) {
+            slots.release(self.slot);
+        }
+        self.handle.connection.wake(state);
     }
 }
 

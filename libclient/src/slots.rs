@@ -1,7 +1,7 @@
 //! Owns the state of each slot of a stream on the client's side:
 //! Free -> Loaned -> Submitted -> Ready -> Loaned (as a frame) -> Free.
 //!
-//! Knows no sockets. Invariant: the lease of a slot is either here or with the one who holds the
+//! Knows no sockets. Invariants: a slot that is held is not loaned; the lease of a slot is either here or with the one who holds the
 //! slot as [`Slot`](crate::Slot) or [`Frame`](crate::Frame), never both.
 
 use resized_protocol::message::{Completion, Status};
@@ -13,6 +13,8 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct Slots {
     states: Vec<State>,
+    /// How many hold each slot: it is not loaned while anybody does.
+    holds: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -29,12 +31,15 @@ enum State {
 
 impl Slots {
     pub(crate) fn new(leases: Vec<Lease>) -> Self {
-        Self { states: leases.into_iter().map(State::Free).collect() }
+        let holds = vec![0; leases.len()];
+        Self { states: leases.into_iter().map(State::Free).collect(), holds }
     }
 
     /// Takes a free slot, if there is one.
     pub(crate) fn loan(&mut self) -> Option<Lease> {
-        let free = self.states.iter_mut().find(|state| matches!(state, State::Free(_)))?;
+        let mut states = self.states.iter_mut().zip(&self.holds);
+        let (free, _) =
+            states.find(|(state, holds)| matches!(state, State::Free(_)) && **holds == 0)?;
         match std::mem::replace(free, State::Loaned) {
             State::Free(lease) => Some(lease),
             _ => None,
@@ -54,6 +59,14 @@ impl Slots {
     pub(crate) fn free(&mut self, lease: Lease) {
         let slot = lease.slot() as usize;
         self.states[slot] = State::Free(lease);
+    }
+
+    pub(crate) fn hold(&mut self, slot: u32) {
+        self.holds[slot as usize] += 1;
+    }
+
+    pub(crate) fn release(&mut self, slot: u32) {
+        self.holds[slot as usize] -= 1;
     }
 
     /// Notes that the daemon has given the slot back.
@@ -103,5 +116,36 @@ impl Slots {
             State::Ready(lease, _) => State::Free(lease),
             other => other,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+    use resized_protocol::message::StreamSpec;
+    use resized_protocol::shm::{self, Region, RingLayout};
+
+    use super::*;
+
+    #[test]
+    fn a_held_slot_is_not_loaned_before_the_last_hold_is_released() {
+        let extent = Extent::new(2, 2);
+        let source = FrameSpec::new(PixelFormat::Gray8, extent);
+        let layout = RingLayout::new(&StreamSpec { slots: 1, ..StreamSpec::new(source, extent) });
+        let layout = Arc::new(layout.unwrap());
+        let (_daemon, descriptor) = Region::create(layout.len()).unwrap();
+        let region = Region::open(descriptor, layout.len()).unwrap();
+        let mut slots = Slots::new(shm::leases(region, &layout).unwrap());
+        let lease = slots.loan().unwrap();
+        slots.hold(0);
+        slots.hold(0);
+        slots.free(lease);
+        assert!(slots.loan().is_none());
+        slots.release(0);
+        assert!(slots.loan().is_none());
+        slots.release(0);
+        assert!(slots.loan().is_some());
     }
 }

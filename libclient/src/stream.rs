@@ -9,8 +9,8 @@ use crate::connection::{Connection, Wait};
 use crate::slot::Loan;
 use crate::{Error, Pending, Slot};
 
-/// A stream of frames of one spec. Clones share it. It closes when the last clone, slot, pending and
-/// frame of it is dropped.
+/// A stream of frames of one spec. Clones share it. It closes when the last clone, slot, hold, pending
+/// and frame of it is dropped.
 #[derive(Clone, Debug)]
 pub struct Stream {
     handle: Arc<Handle>,

@@ -13,6 +13,8 @@ use ffmpeg_next::util::frame;
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, ffi, log, media};
 use resized_client::Extent;
 
+use crate::inplace::{self, Decoder};
+
 /// Errors in a row after which a file is taken to be at its end.
 const MAX_ERRORS: u32 = 10_000;
 
@@ -69,13 +71,13 @@ impl File {
     /// Begins to decode, with `threads` threads.
     pub(crate) fn decode(self, threads: usize) -> Result<Video> {
         let decoder = decoder(&self.input, self.stream, threads)
+            .map(Decoder::new)
             .with_context(|| self.path.display().to_string())?;
         let total = expected_frames(&self.input, self.stream);
         Ok(Video {
             input: self.input,
             stream: self.stream,
             decoder,
-            frame: frame::Video::empty(),
             drained: false,
             failure: None,
             errors: 0,
@@ -93,7 +95,8 @@ fn decoder(input: &Input, stream: usize, threads: usize) -> Result<decoder::Vide
     let mut context = Codec::from_parameters(stream.parameters())?.decoder();
     context.set_packet_time_base(stream.time_base());
     let mut options = Dictionary::new();
-    options.set("threads", &threads.to_string());
+    context.set_threading(inplace::threads(threads));
+    options.set("thread_type", "frame+slice"); // what a codec can do; the call above names only one
     Ok(context.open_as_with(codec, options)?.video()?)
 }
 
@@ -101,8 +104,7 @@ fn decoder(input: &Input, stream: usize, threads: usize) -> Result<decoder::Vide
 pub(crate) struct Video {
     input: Input,
     stream: usize,
-    decoder: decoder::Video,
-    frame: frame::Video,
+    decoder: Decoder,
     drained: bool,
     /// Why the file could not be read to its end.
     failure: Option<Error>,
@@ -122,13 +124,19 @@ impl Video {
         self.skipped
     }
 
+    /// Where frames are decoded to.
+    pub(crate) fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
     /// The next frame. An error in reading the file comes after the last frame from before it.
-    pub(crate) fn next(&mut self) -> Result<Option<&mut frame::Video>> {
+    pub(crate) fn next(&mut self) -> Result<Option<frame::Video>> {
+        let mut frame = frame::Video::empty();
         while self.errors < MAX_ERRORS {
-            match self.decoder.receive_frame(&mut self.frame) {
+            match self.decoder.receive_frame(&mut frame) {
                 Ok(()) => {
                     self.errors = 0;
-                    return Ok(Some(&mut self.frame));
+                    return Ok(Some(frame));
                 }
                 Err(Error::Other { errno: EAGAIN }) if !self.drained => self.feed(),
                 Err(Error::Eof | Error::Other { errno: EAGAIN }) => break,

@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::sync::WaitGroup;
+use ffmpeg_next::util::frame;
 use hdrhistogram::Histogram;
-use resized_client::{Client, Matrix, Pending, Range, Siting, Stream, StreamSpec};
+use resized_client::{Client, Crop, Extent, Matrix, Pending, Range, Siting, Stream, StreamSpec};
 
 use crate::args::Args;
 use crate::daemon::Daemon;
 use crate::decode::{File, Video};
 use crate::folder::Folder;
+use crate::inplace::{Decoder, Need};
 use crate::jpeg::{self, Target, Work};
 use crate::picture::{Converter, Picture};
 use crate::progress::Progress;
@@ -204,19 +206,28 @@ impl<'a> Run<'a> {
         let mut open: Option<(StreamSpec, Stream)> = None;
         while !self.stop.is_set() {
             let Some(frame) = source.next()? else { break };
-            let picture = converter.picture(frame)?;
+            let picture = converter.picture(&frame)?;
             let spec = self.stream_spec(&picture);
             // Frames may change in the middle of a video. The old stream closes by itself, when the
             // last of its frames is written.
-            let stream = match open.take() {
-                Some((current, stream)) if current == spec => stream,
-                _ => client.open(&spec)?,
+            let (stream, direct) = match open.take() {
+                Some((current, stream)) if current == spec => {
+                    (stream, source.decoder().take(&frame))
+                }
+                _ => (open_stream(client, &spec, source.decoder())?, None),
             };
-            let mut slot = stream.loan()?;
+            let slot = match direct {
+                Some(slot) => slot,
+                None => {
+                    let mut slot = stream.loan()?;
+                    picture.copy_to(&mut slot);
+                    slot
+                }
+            };
             open = Some((spec, stream));
-            picture.copy_to(&mut slot);
             let time = Instant::now();
-            if submitted.send(Submitted { pending: slot.submit()?, time }).is_err() {
+            let pending = slot.submit()?;
+            if submitted.send(Submitted { pending, time, decoded: frame }).is_err() {
                 break; // the collector failed, and says why
             }
         }
@@ -238,10 +249,33 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Opens a stream for pictures of a spec, and lets the decoder write into its slots if it can.
+fn open_stream(client: &Client, spec: &StreamSpec, decoder: &Decoder) -> Result<Stream> {
+    let Extent { width, height } = spec.source.extent;
+    let fits = |need: &Need| need.extent.width >= width && need.extent.height >= height;
+    decoder.lend_nothing();
+    let Some(need) = decoder.need().filter(fits) else { return Ok(client.open(spec)?) };
+    let mut padded = *spec;
+    padded.source.extent = need.extent;
+    padded.crop = Some(Crop::whole(spec.source.extent));
+    padded.slots += need.frames as u32;
+    match client.open(&padded) {
+        // Too large, that is, or too much memory.
+        Err(resized_client::Error::Refused(_)) => Ok(client.open(spec)?),
+        opened => {
+            let stream = opened?;
+            decoder.lend(&stream, need.extent, padded.slots);
+            Ok(stream)
+        }
+    }
+}
+
 /// What a feeder hands to its collector.
 struct Submitted {
     pending: Pending,
     time: Instant,
+    /// Kept until the daemon has read it: see [`Decoder::take`].
+    decoded: frame::Video,
 }
 
 /// What a collector saw.
@@ -260,8 +294,9 @@ fn collect(
     let mut latency = Histogram::new_with_bounds(1, MAX_LATENCY.as_micros() as u64, 3)?;
     let mut devices = Vec::new();
     let all_written = WaitGroup::new();
-    for (number, Submitted { pending, time }) in (1..).zip(pendings) {
+    for (number, Submitted { pending, time, decoded }) in (1..).zip(pendings) {
         let frame = pending.wait()?;
+        drop(decoded);
         latency.saturating_record(time.elapsed().as_micros() as u64);
         let device = usize::from(frame.receipt().device);
         if devices.len() <= device {

@@ -1,14 +1,15 @@
 //! Resizes videos through the `resized` daemon, frame by frame, several copies at once, and says how
 //! fast that was.
 //!
-//! The walk of a frame: [`decode`] takes it from the video, [`picture`] brings it into a form that the
-//! daemon knows and writes it into a slot, [`instance`] submits the slot and waits for it, [`jpeg`]
+//! The walk of a frame: [`decode`] takes it from the video, where [`inplace`] can into a slot; [`picture`]
+//! brings it into a form that the daemon knows and else copies it into one; [`instance`] submits the slot and waits for it, [`jpeg`]
 //! writes what came back to a file. [`progress`] and [`report`] tell the user; [`stop`] ends it early.
 
 mod args;
 mod daemon;
 mod decode;
 mod folder;
+mod inplace;
 mod instance;
 mod jpeg;
 mod picture;

@@ -80,7 +80,7 @@ impl Picture<'_> {
         self.aspect
     }
 
-    /// Writes it into a slot of a stream with this picture's spec.
+    /// Writes it into the upper left corner of a slot, of a stream with this picture's format.
     pub(crate) fn copy_to(&self, slot: &mut Slot) {
         for index in 0..slot.layout().planes().len() {
             let plane = slot.layout().planes()[index];
@@ -93,7 +93,8 @@ impl Picture<'_> {
             }
             let rows = to.chunks_exact_mut(plane.stride).zip(from.chunks(from_stride));
             for (to, from) in rows {
-                to[..plane.row_bytes()].copy_from_slice(&from[..plane.row_bytes()]);
+                let bytes = plane.row_bytes().min(from.len());
+                to[..bytes].copy_from_slice(&from[..bytes]);
             }
         }
     }
