@@ -28,8 +28,8 @@ const ROUNDS: usize = 4_000;
 const TAX_TURNS: usize = 100;
 const TAX_FRAMES: usize = 300;
 const CLIENTS: usize = 4;
-/// Frames that each of them keeps in flight.
-const IN_FLIGHT: u32 = StreamSpec::SLOTS;
+/// Frames that each of them keeps in flight: as many as `resize-videos` does on two cores.
+const IN_FLIGHT: u32 = 6;
 /// Bytes between those of a submit of one slot, 28, and those of its completion, 42.
 const MESSAGE: usize = 35;
 
