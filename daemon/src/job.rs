@@ -178,6 +178,9 @@ pub(crate) trait Sink: Send + Sync {
     fn completed(&self, completion: Completion, pressed: bool);
 }
 
+/// Pixels that are resized in about the time that preparing a crop takes.
+const PREPARATION: u64 = 1 << 21;
+
 /// A crop in place of the stream's, and what the device that took the frame prepared for it.
 struct OwnCrop {
     crop: Crop,
@@ -215,14 +218,16 @@ impl Job {
         self.slot
     }
 
-    /// Pixels seen of the source, and those of the destination: what it costs in the fair queue.
+    /// Pixels seen of the source, and those of the destination: what it costs in the fair queue. A crop
+    /// of its own costs as well, unless the frame before had it; that is not known yet.
     pub(crate) fn cost(&self) -> u64 {
         let StreamSpec { source, destination, .. } = &self.stream.spec;
         let seen = match self.crop.as_ref().map(|own| own.crop).or(self.stream.spec.crop) {
             Some(crop) => (crop.width * crop.height) as u64,
             None => source.extent.pixels(),
         };
-        seen + destination.extent.pixels()
+        let preparation = if self.crop.is_some() { PREPARATION } else { 0 };
+        seen + destination.extent.pixels() + preparation
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -234,9 +239,10 @@ impl Job {
         self.submitted
     }
 
-    /// How many lanes of the device of that number are worth waking for it.
+    /// How many lanes of the device of that number are worth waking for it: one at least where a crop has
+    /// to be prepared, which is nothing for the thread that reads messages.
     pub(crate) fn worth(&self, index: usize) -> u32 {
-        self.stream.resizers[index].worth()
+        self.stream.resizers[index].worth().max(u32::from(self.crop.is_some()))
     }
 
     /// Has a band of the frame resized by the device of that number; the same for all its bands.
