@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 mod horizontal_first;
+mod pairs;
 
 use std::arch::x86_64::*;
 use std::ops::Range;

@@ -74,7 +74,7 @@ pub(super) struct Gathers {
 
 impl Gathers {
     fn new(taps: &Taps) -> Self {
-        let mut blocks = gather::blocks(taps, BLOCK, 64);
+        let mut blocks = gather::blocks::<4>(taps, BLOCK, 64);
         if !blocks.len().is_multiple_of(2) {
             blocks.push(blocks[blocks.len() - 1].clone());
         }
@@ -101,7 +101,7 @@ impl Gathers {
 }
 
 /// A gather's part of its block's table.
-fn vectors(gather: &Gather) -> [Vector; 3] {
+fn vectors(gather: &Gather<4>) -> [Vector; 3] {
     let mut vectors = [Vector([0; 64]); 3];
     for (i, pick) in gather.picks.iter().flatten().enumerate() {
         let bytes = [pick.index, pick.high as u8, pick.low as u8];

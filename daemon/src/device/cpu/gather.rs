@@ -7,12 +7,9 @@
 
 use crate::filter::Taps;
 
-/// Taps of each output that one gather brings.
-pub(super) const TAPS: usize = 4;
-
-/// What one gather of a block brings: [`TAPS`] taps of each output, from one window.
+/// What one gather of a block brings: `TAPS` taps of each output, from one window.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Gather {
+pub(super) struct Gather<const TAPS: usize> {
     /// The source sample at which the window starts.
     pub(super) base: usize,
     /// For each output of the block.
@@ -36,7 +33,11 @@ impl Pick {
 
 /// The gathers of each block of `outputs` windows, from windows of `reach` source samples: the same
 /// number for every block, which may end in gathers that weigh nothing.
-pub(super) fn blocks(taps: &Taps, outputs: usize, reach: usize) -> Vec<Vec<Gather>> {
+pub(super) fn blocks<const TAPS: usize>(
+    taps: &Taps,
+    outputs: usize,
+    reach: usize,
+) -> Vec<Vec<Gather<TAPS>>> {
     let firsts = (0..taps.destination()).step_by(outputs);
     let mut blocks: Vec<_> = firsts
         .map(|first| {
@@ -47,7 +48,7 @@ pub(super) fn blocks(taps: &Taps, outputs: usize, reach: usize) -> Vec<Vec<Gathe
     let longest = blocks.iter().map(Vec::len).max().unwrap_or(0);
     for gathers in &mut blocks {
         let base = gathers[gathers.len() - 1].base;
-        let nothing = Gather { base, picks: vec![Default::default(); outputs] };
+        let nothing = Gather { base, picks: vec![[Pick::default(); TAPS]; outputs] };
         gathers.resize(longest, nothing);
     }
     blocks
@@ -60,12 +61,12 @@ fn used(taps: &Taps, index: usize) -> Vec<(usize, i16)> {
 
 /// The gathers of one block. A window is used again if all taps that are left lie in it; else the next
 /// one starts at the first of them.
-fn block(mut left: Vec<Vec<(usize, i16)>>, reach: usize) -> Vec<Gather> {
+fn block<const TAPS: usize>(mut left: Vec<Vec<(usize, i16)>>, reach: usize) -> Vec<Gather<TAPS>> {
     let samples = |left: &[Vec<(usize, i16)>]| {
         let samples = left.iter().flatten().map(|&(sample, _)| sample);
         samples.clone().min().zip(samples.max())
     };
-    let mut gathers: Vec<Gather> = Vec::new();
+    let mut gathers: Vec<Gather<TAPS>> = Vec::new();
     while let Some((first, last)) = samples(&left) {
         let again = gathers.last().map(|gather| gather.base);
         let base = again.filter(|base| (*base..base + reach).contains(&last)).unwrap_or(first);
@@ -83,8 +84,8 @@ fn block(mut left: Vec<Vec<(usize, i16)>>, reach: usize) -> Vec<Gather> {
 }
 
 /// How many gathers, from the first on, have windows of their own: the rest use the last of these.
-pub(super) fn windows(blocks: &[Vec<Gather>]) -> usize {
-    let moves = |gathers: &Vec<Gather>| {
+pub(super) fn windows<const TAPS: usize>(blocks: &[Vec<Gather<TAPS>>]) -> usize {
+    let moves = |gathers: &Vec<Gather<TAPS>>| {
         let bases = gathers.windows(2).map(|two| two[0].base != two[1].base);
         bases.enumerate().filter(|&(_, moved)| moved).map(|(i, _)| i + 2).next_back().unwrap_or(1)
     };
@@ -103,25 +104,29 @@ mod tests {
         for filter in Filter::ALL {
             for (source, destination) in [(96, 32), (97, 33), (31, 64), (40, 10), (3, 1), (1, 40)] {
                 let taps = Taps::new(filter, &Axis::full(source, destination), 0.5);
-                for (outputs, reach) in [(16, 64), (4, 16)] {
-                    let blocks = blocks(&taps, outputs, reach);
-                    assert_eq!(blocks.len(), taps.destination().div_ceil(outputs));
-                    for index in 0..taps.destination() {
-                        let mut found: Vec<_> = blocks[index / outputs]
-                            .iter()
-                            .flat_map(|gather| gather.picks[index % outputs].map(|p| (gather, p)))
-                            .map(|(gather, pick)| {
-                                assert!(usize::from(pick.index) < reach);
-                                let weight = i16::from(pick.high) * 128 + i16::from(pick.low);
-                                (gather.base + usize::from(pick.index), weight)
-                            })
-                            .filter(|&(_, weight)| weight != 0)
-                            .collect();
-                        found.sort_unstable();
-                        assert_eq!(found, used(&taps, index), "{filter:?} {source} {destination}");
-                    }
-                }
+                picked_once::<4>(&taps, 16, 64);
+                picked_once::<4>(&taps, 4, 16);
+                picked_once::<2>(&taps, 8, 16);
             }
+        }
+    }
+
+    fn picked_once<const TAPS: usize>(taps: &Taps, outputs: usize, reach: usize) {
+        let blocks = blocks::<TAPS>(taps, outputs, reach);
+        assert_eq!(blocks.len(), taps.destination().div_ceil(outputs));
+        for index in 0..taps.destination() {
+            let mut found: Vec<_> = blocks[index / outputs]
+                .iter()
+                .flat_map(|gather| gather.picks[index % outputs].map(|p| (gather, p)))
+                .map(|(gather, pick)| {
+                    assert!(usize::from(pick.index) < reach);
+                    let weight = i16::from(pick.high) * 128 + i16::from(pick.low);
+                    (gather.base + usize::from(pick.index), weight)
+                })
+                .filter(|&(_, weight)| weight != 0)
+                .collect();
+            found.sort_unstable();
+            assert_eq!(found, used(taps, index), "{index} of {}", taps.destination());
         }
     }
 
@@ -129,7 +134,7 @@ mod tests {
     fn windows_are_used_again() {
         let count = |filter, source, destination| {
             let taps = Taps::new(filter, &Axis::full(source, destination), 0.5);
-            windows(&blocks(&taps, 4, 16))
+            windows(&blocks::<4>(&taps, 4, 16))
         };
         assert_eq!(count(Filter::Bicubic, 1280, 640), 1);
         assert_eq!(count(Filter::Bicubic, 1920, 640), 2);
@@ -140,7 +145,7 @@ mod tests {
     fn usual_ratios_need_no_more_gathers_than_taps() {
         let count = |filter, source, destination| {
             let taps = Taps::new(filter, &Axis::full(source, destination), 0.5);
-            blocks(&taps, 16, 64)[0].len()
+            blocks::<4>(&taps, 16, 64)[0].len()
         };
         // Two of the eleven taps of 3:1 weigh nothing.
         assert_eq!(count(Filter::Bicubic, 1920, 640), 3);

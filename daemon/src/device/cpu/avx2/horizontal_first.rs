@@ -1,13 +1,14 @@
 //! Owns the passes in AVX2 with the horizontal one first.
 //!
-//! A register holds two windows of 16 source samples, and the sums of four outputs from each. Invariant:
-//! a line holds its words in the order of the outputs.
+//! A register holds two windows of 16 source samples, and the sums of four outputs from each; [`pairs`] is
+//! another way, where that is cheaper. Invariant: a line holds its words in the order of the outputs.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::pairs::{self, Pairs};
 use crate::device::cpu::gather::{self, Gather};
 use crate::device::cpu::kernel::{PATTERN, ROWS};
 use crate::device::cpu::rolling::RowTaps;
@@ -22,14 +23,37 @@ const STEP: usize = 4 * BLOCK;
 /// Thirty-two bytes as they lie in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(align(32))]
-struct Vector([u8; 32]);
+pub(super) struct Vector([u8; 32]);
+
+impl Vector {
+    pub(super) fn of_words(words: [i16; 16]) -> Self {
+        let mut bytes = words.into_iter().flat_map(i16::to_le_bytes);
+        Self(std::array::from_fn(|_| bytes.next().unwrap_or(0)))
+    }
+}
+
+/// Horizontal taps as tables, in the cheaper of two ways.
+pub(in crate::device::cpu) enum Gathers {
+    Quads(Quads),
+    Pairs(Pairs),
+}
+
+impl Gathers {
+    pub(super) fn new(taps: &Taps) -> Self {
+        let quads = Quads::new(taps);
+        match Pairs::new(taps).filter(|pairs| pairs.cost() < quads.cost()) {
+            Some(pairs) => Self::Pairs(pairs),
+            None => Self::Quads(quads),
+        }
+    }
+}
 
 /// Horizontal taps as tables, for steps of four blocks `a`..`d`. The first register has `a` and `c`, the
 /// second `b` and `d`: so packing them leaves the outputs in order.
 ///
 /// A step's table has for both registers three vectors for each gather: where in the windows its bytes
 /// lie, four for each output, and the high and the low bytes of their weights. Most steps share theirs.
-pub(in crate::device::cpu) struct Gathers {
+pub(in crate::device::cpu) struct Quads {
     count: usize,
     /// Gathers with windows of their own, the first ones: the rest use the last of these.
     windows: usize,
@@ -39,9 +63,9 @@ pub(in crate::device::cpu) struct Gathers {
     tables: Vec<Vector>,
 }
 
-impl Gathers {
-    pub(super) fn new(taps: &Taps) -> Self {
-        let mut blocks = gather::blocks(taps, BLOCK, 16);
+impl Quads {
+    fn new(taps: &Taps) -> Self {
+        let mut blocks = gather::blocks::<4>(taps, BLOCK, 16);
         let count = blocks[0].len();
         let last = blocks[blocks.len() - 1].clone();
         blocks.resize(blocks.len().next_multiple_of(4), last);
@@ -60,10 +84,17 @@ impl Gathers {
         }
         Self { count, windows, places, tables }
     }
+
+    /// Vector instructions for 16 outputs of a row, without loads.
+    const fn cost(&self) -> usize {
+        12 * self.count + 5
+    }
 }
 
 /// A gather's part of its step's table: that of two blocks.
-fn vectors((low, high): (&Gather, &Gather)) -> [Vector; 3] {
+pub(super) fn vectors<const TAPS: usize>(
+    (low, high): (&Gather<TAPS>, &Gather<TAPS>),
+) -> [Vector; 3] {
     let mut vectors = [Vector([0; 32]); 3];
     for (i, pick) in low.picks.iter().chain(&high.picks).flatten().enumerate() {
         let bytes = [pick.index, pick.high as u8, pick.low as u8];
@@ -88,6 +119,13 @@ pub(super) unsafe fn across(
     constants: [i32; PATTERN],
     lines: [*mut i16; ROWS],
 ) {
+    let gathers = match gathers {
+        Gathers::Quads(quads) => quads,
+        Gathers::Pairs(pairs) => {
+            // SAFETY: the same contract.
+            return unsafe { pairs::across(rows, ahead, pairs, outputs, constants, lines) };
+        }
+    };
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
         match (gathers.count, gathers.windows) {
@@ -108,7 +146,7 @@ pub(super) unsafe fn across(
 unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(
     rows: [*const u8; ROWS],
     ahead: usize,
-    gathers: &Gathers,
+    gathers: &Quads,
     outputs: Range<usize>,
     constants: [i32; PATTERN],
     lines: [*mut i16; ROWS],

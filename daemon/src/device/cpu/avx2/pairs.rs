@@ -1,0 +1,281 @@
+//! Owns the horizontal pass in AVX2 where it comes first and neighbouring outputs lie close together, as
+//! up to about 2:1 they do: two taps of each of eight outputs come from one window of 16 source samples.
+//!
+//! All sums stay in 16 bits. `sum(128 x high + low) >> 7` is the high sum, which may wrap, and the low
+//! one shifted. That one has up to 18 bits, so it is added up in two parts, of which `vpavgw` makes half
+//! the sum of both without losing the 17th. Invariants: both parts fit 16 bits, else there are no
+//! [`Pairs`]; a line holds its words in the order of the outputs.
+#![allow(unsafe_code)]
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::horizontal_first::{Vector, vectors};
+use crate::device::cpu::gather::{self, Gather, Pick};
+use crate::device::cpu::kernel::{PATTERN, ROWS};
+use crate::filter::Taps;
+
+/// Outputs that share one window.
+const BLOCK: usize = 8;
+
+/// Outputs that are worked on at once: a block in each half of a register.
+const STEP: usize = 2 * BLOCK;
+
+/// Set in the place of a step's table if the bytes of both its blocks lie in their windows as they are
+/// wanted, and the windows side by side.
+const IN_PLACE: u32 = 1 << 31;
+
+/// Gathers of a step up to which there is code for them.
+const MOST: usize = 6;
+
+/// Horizontal taps as tables, for steps of two blocks.
+///
+/// A step's table has three vectors of 16 bits for each output: where its sums start, see [`starts`]; then
+/// three for each gather: where in the windows its bytes lie, two for each output, and the high and the
+/// low bytes of their weights. Most steps share theirs.
+pub(in crate::device::cpu) struct Pairs {
+    count: usize,
+    /// All gathers of a step are from the same windows.
+    one_window: bool,
+    /// For each step the place of its table in `tables`, then the start of each gather's two windows.
+    places: Vec<u32>,
+    tables: Vec<Vector>,
+}
+
+impl Pairs {
+    /// If the sums fit, and there are no more than [`MOST`] gathers.
+    pub(super) fn new(taps: &Taps) -> Option<Self> {
+        let mut blocks = gather::blocks::<2>(taps, BLOCK, 16);
+        if !blocks.len().is_multiple_of(2) {
+            blocks.push(blocks[blocks.len() - 1].clone());
+        }
+        let (count, one_window) = (blocks[0].len(), gather::windows(&blocks) == 1);
+        if count > MOST {
+            return None;
+        }
+        let (mut places, mut tables, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut blocks = blocks.into_iter();
+        while let (Some(front), Some(back)) = (blocks.next(), blocks.next()) {
+            let (gathers, starts) = parted(front.into_iter().zip(back).collect())?;
+            let mut table = starts.to_vec();
+            table.extend(gathers.iter().flat_map(|(front, back)| vectors((front, back))));
+            let place = *known.entry(table.clone()).or_insert_with(|| {
+                tables.extend(&table);
+                tables.len() - table.len()
+            });
+            let in_place = if gathers.iter().all(is_in_place) { IN_PLACE } else { 0 };
+            places.push(place as u32 | in_place);
+            places.extend(gathers.iter().flat_map(|(f, b)| [f.base as u32, b.base as u32]));
+        }
+        Some(Self { count, one_window, places, tables })
+    }
+
+    /// Vector instructions for 16 outputs of a row, without loads.
+    pub(super) const fn cost(&self) -> usize {
+        5 * self.count + 3
+    }
+}
+
+/// Gathers of a step: each brings two taps of the outputs of both blocks.
+type Step = Vec<(Gather<2>, Gather<2>)>;
+
+/// The gathers of a step in an order in which the low sums of the first half of them, and those of the
+/// others, fit 16 bits; and where the sums start. `None` if there is no such order.
+fn parted(step: Step) -> Option<(Step, [Vector; 3])> {
+    let count = step.len();
+    let mut halves =
+        (0_u32..1 << count).filter(|half| half.count_ones() as usize == count.div_ceil(2));
+    halves.find_map(|half| {
+        let (first, second): (Vec<_>, Vec<_>) = (0..count).partition(|g| half >> g & 1 == 1);
+        let starts = starts([&first, &second].map(|part| part.iter().map(|&g| &step[g])))?;
+        let order = first.into_iter().chain(second);
+        Some((order.map(|g| step[g].clone()).collect(), starts))
+    })
+}
+
+/// Where the sums of a step's outputs start: both parts of the low one, so that they have no sign, and the
+/// high one, which is less by as much. `None` if a part does not fit 16 bits.
+fn starts<'step>(
+    parts: [impl Iterator<Item = &'step (Gather<2>, Gather<2>)> + Clone; 2],
+) -> Option<[Vector; 3]> {
+    /// A constant's 7 bits, less one, since an average rounds up.
+    const CONSTANT: Range<i32> = -1..127;
+    let mut starts = [[0_i16; 3]; STEP];
+    for (output, starts) in starts.iter_mut().enumerate() {
+        for (part, gathers) in parts.iter().enumerate() {
+            let lows = || {
+                let picks = gathers.clone().flat_map(|(front, back)| match output / BLOCK {
+                    0 => front.picks[output],
+                    _ => back.picks[output - BLOCK],
+                });
+                picks.map(|pick| i32::from(pick.low))
+            };
+            let least = 255 * lows().map(|low| low.min(0)).sum::<i32>() + CONSTANT.start;
+            let most = 255 * lows().map(|low| low.max(0)).sum::<i32>() + CONSTANT.end;
+            let start = (-least as u32).next_multiple_of(128);
+            if most + start as i32 > u16::MAX.into() {
+                return None;
+            }
+            starts[part] = start as i16;
+            starts[2] -= (start >> 7) as i16;
+        }
+    }
+    Some([0, 1, 2].map(|sum| Vector::of_words(starts.map(|starts| starts[sum]))))
+}
+
+/// Whether the 32 source samples from the front window's start on are the taps in their order.
+fn is_in_place((front, back): &(Gather<2>, Gather<2>)) -> bool {
+    let in_order = |gather: &Gather<2>| {
+        let mut picks = gather.picks.iter().flatten().enumerate();
+        picks.all(|(i, pick)| usize::from(pick.index) == i || is_nothing(pick))
+    };
+    back.base == front.base + 16 && in_order(front) && in_order(back)
+}
+
+fn is_nothing(pick: &Pick) -> bool {
+    (pick.high, pick.low) == (0, 0)
+}
+
+/// [`Kernel::across`](crate::device::cpu::kernel::Kernel::across).
+///
+/// # Safety
+///
+/// As there.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn across(
+    rows: [*const u8; ROWS],
+    ahead: usize,
+    pairs: &Pairs,
+    outputs: Range<usize>,
+    constants: [i32; PATTERN],
+    lines: [*mut i16; ROWS],
+) {
+    // SAFETY: the same contract; the numbers of gathers are those of the tables.
+    unsafe {
+        match (pairs.count, pairs.one_window) {
+            (1, _) => steps::<1, true>(rows, ahead, pairs, outputs, constants, lines),
+            (2, true) => steps::<2, true>(rows, ahead, pairs, outputs, constants, lines),
+            (2, false) => steps::<2, false>(rows, ahead, pairs, outputs, constants, lines),
+            (3, true) => steps::<3, true>(rows, ahead, pairs, outputs, constants, lines),
+            (3, false) => steps::<3, false>(rows, ahead, pairs, outputs, constants, lines),
+            (4, true) => steps::<4, true>(rows, ahead, pairs, outputs, constants, lines),
+            (4, false) => steps::<4, false>(rows, ahead, pairs, outputs, constants, lines),
+            (5, _) => steps::<5, false>(rows, ahead, pairs, outputs, constants, lines),
+            (MOST, _) => steps::<MOST, false>(rows, ahead, pairs, outputs, constants, lines),
+            (count, _) => unreachable!("no more than {MOST} gathers, not {count}"),
+        }
+    }
+}
+
+/// [`across`] in steps of 16 outputs. `COUNT` is the number of gathers; `ONE` if they share their windows.
+#[target_feature(enable = "avx2")]
+unsafe fn steps<const COUNT: usize, const ONE: bool>(
+    rows: [*const u8; ROWS],
+    ahead: usize,
+    pairs: &Pairs,
+    outputs: Range<usize>,
+    constants: [i32; PATTERN],
+    lines: [*mut i16; ROWS],
+) {
+    let per_step = 1 + 2 * pairs.count;
+    let steps = outputs.start / STEP..outputs.end.div_ceil(STEP);
+    let places = &pairs.places[steps.start * per_step..steps.end * per_step];
+    for (step, places) in places.chunks_exact(per_step).enumerate() {
+        let (starts, _) = places[1..].as_chunks::<2>();
+        // SAFETY: the place of a step's table, which has `3 + 3 * count` vectors; the caller's contract.
+        let words = unsafe {
+            let table = pairs.tables.as_ptr().add((places[0] & !IN_PLACE) as usize);
+            match places[0] & IN_PLACE {
+                0 => words::<COUNT, ONE, false>(rows, table, starts, constants),
+                _ => words::<COUNT, ONE, true>(rows, table, starts, constants),
+            }
+        };
+        let ahead = starts[0][0] as usize + ahead;
+        for r in 0..ROWS {
+            _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead).cast());
+            // SAFETY: lines are writable for the steps, which are fewer words than their multiple of
+            // 64, and aligned.
+            unsafe { _mm256_store_si256(lines[r].add(STEP * step).cast(), words[r]) };
+        }
+    }
+}
+
+/// Sixteen words for each row. `starts` are those of both windows of each gather.
+///
+/// # Safety
+///
+/// `table` must have three vectors and three for each of `starts`; each row must be readable for 16 bytes from
+/// each start.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn words<const COUNT: usize, const ONE: bool, const IN_PLACE: bool>(
+    rows: [*const u8; ROWS],
+    table: *const Vector,
+    starts: &[[u32; 2]],
+    constants: [i32; PATTERN],
+) -> [__m256i; ROWS] {
+    // SAFETY: the caller's contract.
+    let vector = |i: usize| unsafe { _mm256_load_si256(table.add(i).cast()) };
+    // SAFETY: the caller's contract.
+    let windows = |r: usize, g: usize| unsafe {
+        let [front, back] = starts[g].map(|start| rows[r].add(start as usize));
+        match IN_PLACE {
+            true => _mm256_loadu_si256(front.cast()),
+            false => _mm256_loadu2_m128i(back.cast(), front.cast()),
+        }
+    };
+    let repeat = |part: fn(i32) -> i16| {
+        let [a, b, c, d] = constants.map(part);
+        _mm256_broadcastq_epi64(_mm_set_epi16(0, 0, 0, 0, d, c, b, a))
+    };
+    // One less, since the average of both parts rounds up.
+    let constant = repeat(|constant| (constant & 127) as i16 - 1);
+    let low_start = [_mm256_add_epi16(vector(0), constant), vector(1)];
+    let high_start = _mm256_add_epi16(vector(2), repeat(|constant| (constant >> 7) as i16));
+    let mut high = [high_start; ROWS];
+    let mut low = [low_start; ROWS];
+    let mut window = [_mm256_setzero_si256(); ROWS];
+    for g in 0..COUNT {
+        let (upper, lower) = (vector(3 * g + 4), vector(3 * g + 5));
+        for r in 0..ROWS {
+            if g == 0 || !ONE {
+                window[r] = windows(r, g);
+            }
+            let taps = match IN_PLACE {
+                true => window[r],
+                false => _mm256_shuffle_epi8(window[r], vector(3 * g + 3)),
+            };
+            // Neither saturates: high bytes sum to 128 at most, and low ones are within 64.
+            high[r] = _mm256_add_epi16(high[r], _mm256_maddubs_epi16(taps, upper));
+            let part = &mut low[r][usize::from(g >= COUNT.div_ceil(2))];
+            *part = _mm256_add_epi16(*part, _mm256_maddubs_epi16(taps, lower));
+        }
+    }
+    std::array::from_fn(|r| {
+        let low = _mm256_srli_epi16::<6>(average(low[r][0], low[r][1]));
+        _mm256_add_epi16(high[r], low)
+    })
+}
+
+/// The average of 16 bits without a sign, rounded up.
+///
+/// As assembly, because the compiler takes the instruction's intrinsic for arithmetic in 32 bits, merges it
+/// with the shift behind it, and finds no such instruction again.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn average(a: __m256i, b: __m256i) -> __m256i {
+    let average;
+    // SAFETY: reads two registers and writes a third one.
+    unsafe {
+        asm!(
+            "vpavgw {average}, {a}, {b}",
+            average = lateout(ymm_reg) average,
+            a = in(ymm_reg) a,
+            b = in(ymm_reg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    average
+}
