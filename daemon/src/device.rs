@@ -6,6 +6,7 @@
 
 pub mod cpu;
 pub mod null;
+mod plan;
 
 use std::ops::Range;
 

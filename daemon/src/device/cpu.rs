@@ -37,11 +37,10 @@ mod avx512;
 mod band;
 #[cfg(target_arch = "x86_64")]
 mod gather;
+mod held;
 mod interleave;
 mod kernel;
 mod mix;
-mod order;
-mod plan;
 mod rolling;
 mod scalar;
 mod words;
@@ -52,7 +51,7 @@ use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use self::band::Frames;
 use self::kernel::Kernel;
-use self::plan::Work;
+use super::plan::{self, Work};
 use super::{Band, Device, DeviceError, Resizer, Scratch};
 
 const NAME: &str = "cpu";

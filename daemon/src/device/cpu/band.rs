@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
 use super::mix::Mix;
-use super::plan::{Across, AcrossDown, ChannelPlan, Passes, Resized, Target, Work};
 use super::rolling::RowTaps;
 use super::words::Samples;
+use crate::device::plan::{Across, AcrossDown, ChannelPlan, Passes, Resized, Target, Work};
 use crate::device::{Band, Scratch};
 use crate::filter::{ONE, Taps};
 
@@ -122,8 +122,8 @@ unsafe fn resize<K: Kernel>(
             }
         }
         Passes::HorizontalFirst(passes) => {
-            for start in (0..resized.samples).step_by(passes.strip) {
-                let strip = start..(start + passes.strip).min(resized.samples);
+            for start in (0..resized.samples).step_by(passes.lines.strip) {
+                let strip = start..(start + passes.lines.strip).min(resized.samples);
                 let mut lines = Lines::new(resized, passes, source, rows.clone(), held);
                 for index in rows.clone() {
                     // SAFETY: every tap's line has been made by then; `out` gives whole vectors.
@@ -208,8 +208,8 @@ impl<'a, K: Kernel> Lines<'a, K> {
         rows: Range<usize>,
         held: &'a mut [i16],
     ) -> Self {
-        let (lines, row) = held.split_at_mut(passes.rolling.words());
-        let last = rows.last().map_or(0, |row| passes.rolling.row(row).end - 1);
+        let (lines, row) = held.split_at_mut(passes.lines.rolling.words());
+        let last = rows.last().map_or(0, |row| passes.lines.rolling.row(row).end - 1);
         let (stride, lines) = (resized.source.stride, lines.as_mut_ptr());
         let kind = (resized.kind, resized.row_samples());
         Self { passes, source, stride, lines, row, kind, next: 0, last }
@@ -227,7 +227,7 @@ impl<'a, K: Kernel> Lines<'a, K> {
         outputs: Range<usize>,
         row: usize,
     ) -> (*const i16, RowTaps<'a>) {
-        let rolling = &self.passes.rolling;
+        let rolling = &self.passes.lines.rolling;
         let taps = rolling.row(row);
         self.next = self.next.max(taps.first);
         let ahead = ROWS * self.stride;

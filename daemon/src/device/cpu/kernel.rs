@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::mix::Mix;
 use super::rolling::RowTaps;
 use super::words::Samples;
+pub(super) use crate::device::plan::PATTERN;
 use crate::filter::Taps;
 
 /// Samples to which a line's memory is rounded up: kernels read and write whole vectors.
@@ -22,12 +23,8 @@ pub(super) const WIDE_LINE: usize = 64;
 /// Source rows that share one load of the horizontal tables.
 pub(super) const ROWS: usize = 4;
 
-/// Outputs after which the constants of a horizontal pass repeat, if it comes first: a multiple of the
-/// number of channels, or those of all channels are the same.
-pub(super) const PATTERN: usize = 4;
-
 /// The passes in either order, and the change between interleaved and planar lines.
-pub(super) trait Kernel: Send + Sync + 'static {
+pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// Horizontal taps in the order in which [`Self::horizontal`] reads them.
     type Windows: Send + Sync;
 

@@ -6,14 +6,13 @@
 //! output row to the next; no line that an output row or a later one needs is overwritten before, though
 //! up to [`ROWS`] lines are made at once; taps that weigh nothing are left out, and the others used once.
 
-use std::collections::VecDeque;
-
 use super::kernel::{ROWS, WIDE_LINE};
+use crate::device::plan::Folded;
 use crate::filter::Taps;
 
 /// The part of one line, or of the sum of two, in an output row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LineTap<const LINES: usize> {
+pub(in crate::device) struct LineTap<const LINES: usize> {
     /// Words from the first line to these.
     pub(super) offsets: [u32; LINES],
     /// Their weight.
@@ -36,7 +35,7 @@ impl<const LINES: usize> LineTap<LINES> {
 
 /// What makes one output row. There is at least one pair or single.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RowTaps<'rolling> {
+pub(in crate::device) struct RowTaps<'rolling> {
     /// No source row before this one is needed, now or later.
     pub(super) first: usize,
     /// One behind the last source row that was needed so far.
@@ -90,15 +89,14 @@ impl Rolling {
             singles: Vec::new(),
         };
         for index in rows {
-            let mut left: VecDeque<_> =
-                used(index).map(|(row, weight)| (rolling.offset(row) as u32, weight)).collect();
-            while let Some((offset, weight)) = left.pop_front() {
-                let twin = left.iter().rposition(|&(_, other)| fold && other == weight);
-                match twin.and_then(|twin| left.remove(twin)) {
-                    Some((twin, _)) => rolling.pairs.push(LineTap::new([offset, twin], weight)),
-                    None => rolling.singles.push(LineTap::new([offset], weight)),
-                }
-            }
+            let Folded { pairs, singles } = Folded::new(vertical, index, fold);
+            let offset = |row: usize| rolling.offset(row) as u32;
+            let pair = |(rows, weight): ([usize; 2], i16)| LineTap::new(rows.map(offset), weight);
+            let single = |(row, weight)| LineTap::new([offset(row)], weight);
+            let (pairs, singles) = (pairs.into_iter().map(pair), singles.into_iter().map(single));
+            let (pairs, singles): (Vec<_>, Vec<_>) = (pairs.collect(), singles.collect());
+            rolling.pairs.extend(pairs);
+            rolling.singles.extend(singles);
             rolling.ends.push((rolling.pairs.len() as u32, rolling.singles.len() as u32));
         }
         rolling

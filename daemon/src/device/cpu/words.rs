@@ -4,33 +4,7 @@
 //! Knows what samples are, not where they go.
 #![allow(unsafe_code)]
 
-use resized_protocol::frame::PixelFormat;
-use resized_protocol::message::{Alpha, StreamSpec};
-
-/// What the samples of a source row are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Samples {
-    /// A byte each.
-    Bytes,
-    /// Ten bits in the lower ones of 16; more is taken for the most.
-    LowTen,
-    /// Ten bits in the upper ones of 16.
-    HighTen,
-    /// Pixels of three colours and their opacity, a byte each: the colours' words are weighed by it.
-    Weighed,
-}
-
-impl Samples {
-    /// Of a stream's source.
-    pub(super) fn of(spec: &StreamSpec) -> Self {
-        match spec.source.format {
-            PixelFormat::I420P10 => Self::LowTen,
-            PixelFormat::P010 => Self::HighTen,
-            format if format.has_alpha() && spec.alpha == Alpha::Weighs => Self::Weighed,
-            _ => Self::Bytes,
-        }
-    }
-}
+pub(super) use crate::device::plan::Samples;
 
 /// [`Kernel::words`](super::kernel::Kernel::words). A step of eight bits is four of ten.
 ///

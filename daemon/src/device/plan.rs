@@ -1,44 +1,108 @@
-//! Owns what is computed once for a stream: which source planes make which destination planes, the taps of
-//! every plane in the order of its passes, and how much working memory it takes.
+//! Owns what is computed once for a stream: which source planes make which destination planes, and the taps
+//! of every plane in the order of its passes. What is decided here decides the arithmetic, so every device
+//! works by it; how a device keeps the taps is its own affair ([`Arrange`]).
 //!
-//! Knows specs and layouts, no pixels. Planes that keep their components are resized one by one; all
-//! others are mixed from several. Invariants: what is read and written lies within the frames that the
-//! ring's layouts describe; the lines counted here are what [`Kernel`] asks for.
+//! Knows specs and layouts, no pixels and no device. Planes that keep their components are resized one by
+//! one; all others are mixed from several. Invariant: what is read and written lies within the frames that
+//! the ring's layouts describe.
+
+mod fold;
+mod mix;
+mod number;
+mod order;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use resized_protocol::frame::{Component, FrameLayout, Plane};
-use resized_protocol::message::StreamSpec;
+use resized_protocol::frame::{Component, FrameLayout, PixelFormat, Plane, ROW_ALIGN};
+use resized_protocol::message::{Alpha, StreamSpec};
 use resized_protocol::placement::{Framing, Placement};
 use resized_protocol::shm::RingLayout;
 
-use super::kernel::{Kernel, LINE, PATTERN, ROWS, WIDE_LINE};
-use super::mix::{self, Mix, Place};
-use super::order::{self, ACROSS_BITS, FIRST_CACHE, Order, WORD_BITS};
-use super::rolling::Rolling;
-use super::words::Samples;
 use crate::filter::{Axes, Blend, Taps, Tone};
+
+pub(super) use fold::Folded;
+pub(super) use mix::{Mix, Place, Sum};
+pub(super) use number::{Half, HighTen, LowTen, Number, Stored};
+use order::{ACROSS_BITS, Order};
+pub(super) use order::{FIRST_CACHE, WORD_BITS};
 
 /// Fraction bits of a horizontal sum in the second pass: 6 of the word, 14 of the weight.
 const FRACTION_BITS: u32 = 20;
 
-/// The most outputs of a strip, into which a plane that shrinks is cut if its lines and the source rows they
-/// come from outgrow the first cache: 4K becomes 1080p 5 to 12 % faster. Enlarging gains nothing.
-const STRIP: usize = 1024;
+/// Outputs after which the constants of a horizontal pass repeat, if it comes first: a multiple of the
+/// number of channels, or those of all channels are the same.
+pub(super) const PATTERN: usize = 4;
+
+/// How a device keeps the taps of a pass.
+pub(super) trait Arrange {
+    /// Those of a horizontal pass that reads words.
+    type Windows;
+
+    /// Those of a horizontal pass that reads samples.
+    type Gathers;
+
+    /// Those of a vertical pass that comes second.
+    type Lines;
+
+    /// Arranges horizontal taps of words.
+    fn arrange(&self, taps: Taps) -> Self::Windows;
+
+    /// Arranges horizontal taps of samples, all channels interleaved. The high bytes of a window's
+    /// positive weights sum to 128 at most, and so do those of its negative ones.
+    fn gather(&self, taps: Taps) -> Self::Gathers;
+
+    /// Arranges vertical taps of lines of words, of one row of the picture each. With `fold` two words have
+    /// room for their sum.
+    fn lines(&self, vertical: Taps, row: Row, fold: bool) -> Self::Lines;
+}
+
+/// How long the rows are that a plane's passes read and make.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    /// Samples in a row of the source, where those are read as they are.
+    pub(super) source: Option<usize>,
+    /// Samples in a row of the picture.
+    pub(super) picture: usize,
+}
+
+/// What the samples of a source row are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Samples {
+    /// A byte each.
+    Bytes,
+    /// Ten bits in the lower ones of 16; more is taken for the most.
+    LowTen,
+    /// Ten bits in the upper ones of 16.
+    HighTen,
+    /// Pixels of three colours and their opacity, a byte each: the colours' words are weighed by it.
+    Weighed,
+}
+
+impl Samples {
+    /// Of a stream's source.
+    pub(super) fn of(spec: &StreamSpec) -> Self {
+        match spec.source.format {
+            PixelFormat::I420P10 => Self::LowTen,
+            PixelFormat::P010 => Self::HighTen,
+            format if format.has_alpha() && spec.alpha == Alpha::Weighs => Self::Weighed,
+            _ => Self::Bytes,
+        }
+    }
+}
 
 /// A part of a stream's work that is done from the first row of a band to its last.
-pub(super) enum Work<K: Kernel> {
+pub(super) enum Work<A: Arrange> {
     /// The samples of one plane are resized.
-    Resize(Resized<K>, Target),
+    Resize(Resized<A>, Target),
     /// Planes of one size are mixed from the resized samples of others.
-    Mix { inputs: Vec<Resized<K>>, mix: Mix, targets: Vec<Target> },
+    Mix { inputs: Vec<Resized<A>>, mix: Mix, targets: Vec<Target> },
 }
 
 /// A plane of the source, and how its samples become those of a picture.
-pub(super) struct Resized<K: Kernel> {
+pub(super) struct Resized<A: Arrange> {
     pub(super) source: Plane,
-    pub(super) passes: Passes<K>,
+    pub(super) passes: Passes<A>,
     /// Samples in a row of the picture.
     pub(super) samples: usize,
     /// What its samples are.
@@ -57,7 +121,7 @@ pub(super) struct Target {
 }
 
 /// The two passes of a plane.
-pub(super) enum Passes<K: Kernel> {
+pub(super) enum Passes<A: Arrange> {
     /// Nothing changes: the first row and sample of what is copied.
     Copy {
         row: usize,
@@ -66,10 +130,10 @@ pub(super) enum Passes<K: Kernel> {
     /// `columns` are the samples of a row that are read.
     VerticalFirst {
         vertical: Taps,
-        channels: Vec<ChannelPlan<K>>,
+        channels: Vec<ChannelPlan<A>>,
         columns: Range<usize>,
     },
-    HorizontalFirst(Arc<AcrossDown<K>>),
+    HorizontalFirst(Arc<AcrossDown<A>>),
     /// Rows become words first, and shrink beyond what those can add up: the taps of each channel.
     Words {
         vertical: Taps,
@@ -78,44 +142,41 @@ pub(super) enum Passes<K: Kernel> {
 }
 
 /// The second pass of one channel of a plane, where that is the horizontal one.
-pub(super) struct ChannelPlan<K: Kernel> {
-    pub(super) windows: K::Windows,
+pub(super) struct ChannelPlan<A: Arrange> {
+    pub(super) windows: A::Windows,
     /// Bias and rounding.
     pub(super) constant: i32,
 }
 
 /// Both passes, where the horizontal one is first. Shared by planes that are alike.
-pub(super) struct AcrossDown<K: Kernel> {
-    pub(super) across: Across<K>,
-    /// Outputs that are made together, from the first row of a band to the last: a multiple of
-    /// [`WIDE_LINE`], or a whole row.
-    pub(super) strip: usize,
-    pub(super) rolling: Rolling,
+pub(super) struct AcrossDown<A: Arrange> {
+    pub(super) across: Across<A>,
+    pub(super) lines: A::Lines,
     /// Fraction bits of the vertical sum.
     pub(super) fraction_bits: u32,
 }
 
 /// The horizontal pass, where it is the first.
-pub(super) enum Across<K: Kernel> {
+pub(super) enum Across<A: Arrange> {
     Gather {
-        gathers: K::Gathers,
+        gathers: A::Gathers,
         /// Bias, rounding, and the step from 0..=255 to a centre of zero, of each channel in turn.
         constants: [i32; PATTERN],
     },
     /// Nothing changes in this direction: the first sample of what becomes words as it is.
     Widen(usize),
     /// Words are made of the whole row first.
-    Words(K::Windows),
+    Words(A::Windows),
 }
 
 /// Plans a stream whose ring is `ring`.
-pub(super) fn works<K: Kernel>(
-    kernel: &K,
+pub(super) fn works<A: Arrange>(
+    arrange: &A,
     spec: &StreamSpec,
     placement: &Placement,
     ring: &RingLayout,
-) -> Vec<Work<K>> {
-    let plan = Planner { kernel, spec, placement, ring };
+) -> Vec<Work<A>> {
+    let plan = Planner { arrange, spec, placement, ring };
     let colour = |frame: &resized_protocol::frame::FrameSpec| (frame.format, frame.matrix);
     let subsampled = spec.source.format.is_subsampled();
     if spec.source.format == spec.destination.format
@@ -132,18 +193,18 @@ pub(super) fn works<K: Kernel>(
 type Blended = (usize, Vec<Blend>);
 
 /// What all parts of a plan are made from.
-struct Planner<'spec, K: Kernel> {
-    kernel: &'spec K,
+struct Planner<'spec, A: Arrange> {
+    arrange: &'spec A,
     spec: &'spec StreamSpec,
     placement: &'spec Placement,
     ring: &'spec RingLayout,
 }
 
-impl<K: Kernel> Planner<'_, K> {
+impl<A: Arrange> Planner<'_, A> {
     /// Every plane becomes the one of the same number.
-    fn plane_by_plane(&self) -> Vec<Work<K>> {
+    fn plane_by_plane(&self) -> Vec<Work<A>> {
         let spec = self.spec;
-        let mut works: Vec<Work<K>> = Vec::new();
+        let mut works: Vec<Work<A>> = Vec::new();
         for (index, &components) in spec.source.format.components().iter().enumerate() {
             let tone = |&c: &Component| Tone::new(c, spec.source.range, spec.destination.range);
             let tones: Vec<Tone> = components.iter().map(tone).collect();
@@ -170,7 +231,7 @@ impl<K: Kernel> Planner<'_, K> {
     }
 
     /// Every group of destination planes of one size is mixed from the source planes that it takes.
-    fn mixed(&self) -> Vec<Work<K>> {
+    fn mixed(&self) -> Vec<Work<A>> {
         let destination = self.spec.destination.format;
         let mut blends = Blend::all(self.spec).into_iter();
         let mut works: Vec<(Component, Vec<Blended>)> = Vec::new();
@@ -184,7 +245,7 @@ impl<K: Kernel> Planner<'_, K> {
         works.into_iter().map(|(component, planes)| self.mix(component, planes)).collect()
     }
 
-    fn mix(&self, component: Component, planes: Vec<Blended>) -> Work<K> {
+    fn mix(&self, component: Component, planes: Vec<Blended>) -> Work<A> {
         let (mut inputs, mut places) = (Vec::new(), Vec::new());
         let mut channel = 0;
         for (index, components) in self.spec.source.format.components().iter().enumerate() {
@@ -206,7 +267,7 @@ impl<K: Kernel> Planner<'_, K> {
             }));
             inputs.push(input);
         }
-        let element = mix::Number::of(self.spec.destination.format);
+        let element = Number::of(self.spec.destination.format);
         let weighed = Samples::of(self.spec) == Samples::Weighed;
         let targets = planes.iter().map(|&(index, _)| self.target(index)).collect();
         let blends = planes.into_iter().map(|(_, blends)| blends).collect();
@@ -221,7 +282,7 @@ impl<K: Kernel> Planner<'_, K> {
 
     /// A source plane, made as large as destination planes of the component `to`. With the tones of its
     /// channels it becomes one of them, without it goes on to be mixed.
-    fn resized(&self, index: usize, to: Component, tones_given: Option<&[Tone]>) -> Resized<K> {
+    fn resized(&self, index: usize, to: Component, tones_given: Option<&[Tone]>) -> Resized<A> {
         let source = self.ring.input().planes()[index];
         let from = self.spec.source.format.components()[index][0];
         let axes = Axes::new(self.spec, self.placement, from, to);
@@ -239,7 +300,7 @@ impl<K: Kernel> Planner<'_, K> {
     }
 
     /// As `passes`, of rows that become words first. They are only ever mixed.
-    fn word_passes(&self, axes: &Axes, tones: &[Tone], samples: usize) -> Passes<K> {
+    fn word_passes(&self, axes: &Axes, tones: &[Tone], samples: usize) -> Passes<A> {
         let filter = self.spec.filter;
         let horizontal = Taps::new(filter, &axes.horizontal, 1.0);
         let vertical = Taps::new(filter, &axes.vertical, 1.0);
@@ -249,11 +310,14 @@ impl<K: Kernel> Planner<'_, K> {
         let channels = vec![horizontal; tones.len()];
         match order::order(filter, axes, tones, true) {
             Order::HorizontalFirst { vertical, fraction_bits, fold, .. } => {
-                let windows = self.kernel.arrange(Taps::interleaved(&channels).dense());
+                let windows = self.arrange.arrange(Taps::interleaved(&channels).dense());
                 Passes::HorizontalFirst(Arc::new(AcrossDown {
                     across: Across::Words(windows),
-                    rolling: Rolling::new(&vertical, samples, fold),
-                    strip: samples,
+                    lines: self.arrange.lines(
+                        vertical,
+                        Row { source: None, picture: samples },
+                        fold,
+                    ),
                     fraction_bits,
                 }))
             }
@@ -261,7 +325,7 @@ impl<K: Kernel> Planner<'_, K> {
         }
     }
 
-    fn passes(&self, axes: &Axes, tones: &[Tone], samples: usize, mixed: bool) -> Passes<K> {
+    fn passes(&self, axes: &Axes, tones: &[Tone], samples: usize, mixed: bool) -> Passes<A> {
         let unchanged = tones.iter().all(|tone| *tone == Tone { gain: 1.0, bias: 0.0 });
         let copied = |axis| Taps::new(self.spec.filter, axis, 1.0).copies_from();
         let across = copied(&axes.horizontal).filter(|_| unchanged).map(|x| x * tones.len());
@@ -270,39 +334,30 @@ impl<K: Kernel> Planner<'_, K> {
         }
         match order::order(self.spec.filter, axes, tones, mixed) {
             Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold } => {
-                let whole = Rolling::new(&vertical, samples, fold);
-                let held = size_of::<i16>() * whole.words() + ROWS * horizontal.source();
-                let (strip, rolling) = if held <= FIRST_CACHE || horizontal.source() < samples {
-                    (samples, whole)
-                } else {
-                    let strip = samples.div_ceil(samples.div_ceil(STRIP));
-                    let strip = strip.next_multiple_of(WIDE_LINE);
-                    (strip, Rolling::new(&vertical, strip, fold))
-                };
+                let row = Row { source: Some(horizontal.source()), picture: samples };
                 let constant = |i: usize| centred_constant(tones[i % tones.len()].bias);
                 let across = match across {
                     Some(sample) => Across::Widen(sample),
                     None => Across::Gather {
-                        gathers: self.kernel.gather(horizontal),
+                        gathers: self.arrange.gather(horizontal),
                         constants: std::array::from_fn(constant),
                     },
                 };
                 Passes::HorizontalFirst(Arc::new(AcrossDown {
                     across,
-                    rolling,
-                    strip,
+                    lines: self.arrange.lines(vertical, row, fold),
                     fraction_bits,
                 }))
             }
             Order::VerticalFirst { vertical, horizontal } => {
                 let channel = |(taps, tone): (Taps, &Tone)| ChannelPlan {
-                    windows: self.kernel.arrange(taps),
+                    windows: self.arrange.arrange(taps),
                     constant: constant(tone.bias),
                 };
                 let channels = horizontal.into_iter().zip(tones).map(channel).collect();
                 let (first, end) = axes.horizontal.within();
                 let (first, end) = (first as usize * tones.len(), end as usize * tones.len());
-                let columns = first / WIDE_LINE * WIDE_LINE..end;
+                let columns = first / ROW_ALIGN * ROW_ALIGN..end;
                 Passes::VerticalFirst { vertical, channels, columns }
             }
         }
@@ -333,7 +388,7 @@ impl<K: Kernel> Planner<'_, K> {
         let before: usize = format.components()[..index].iter().map(|plane| plane.len()).sum();
         let values = Blend::pad(self.spec, colour);
         let pixel = &values[before..before + plane.channels];
-        let number = mix::Number::of(format);
+        let number = Number::of(format);
         pixel
             .iter()
             .flat_map(|&value| number.bytes(value))
@@ -354,7 +409,7 @@ fn centred_constant(bias: f64) -> i32 {
     ((bias - 128.0) * f64::from(1 << ACROSS_BITS)).round() as i32 + step / 2
 }
 
-impl<K: Kernel> Passes<K> {
+impl<A: Arrange> Passes<A> {
     fn shared(&self) -> Option<Self> {
         match self {
             Self::HorizontalFirst(passes) => Some(Self::HorizontalFirst(Arc::clone(passes))),
@@ -364,7 +419,7 @@ impl<K: Kernel> Passes<K> {
     }
 }
 
-impl<K: Kernel> Resized<K> {
+impl<A: Arrange> Resized<A> {
     /// Fraction bits of the words of a line of the picture.
     pub(super) fn fraction_bits(&self) -> u32 {
         match &self.passes {
@@ -373,56 +428,9 @@ impl<K: Kernel> Resized<K> {
         }
     }
 
-    /// Words of a row between the passes, if the vertical one is first, with what the horizontal one
-    /// may read behind it.
-    pub(super) const fn row_words(&self) -> usize {
-        self.row_samples().next_multiple_of(LINE) + LINE
-    }
-
     /// Samples in a row of the source.
     pub(super) const fn row_samples(&self) -> usize {
         self.source.extent.width as usize * self.source.channels
-    }
-
-    /// Words of one channel's part of that row.
-    pub(super) const fn line_words(&self) -> usize {
-        (self.source.extent.width as usize).next_multiple_of(LINE) + LINE
-    }
-
-    /// Bytes of one channel's part of a row of the picture.
-    pub(super) const fn line_bytes(&self) -> usize {
-        (self.samples / self.source.channels).next_multiple_of(WIDE_LINE)
-    }
-
-    /// Words of working memory for the passes: with the vertical one first the row and, where channels
-    /// are interleaved, their lines before and after the horizontal pass; else the lines that are held.
-    pub(super) fn held_words(&self) -> usize {
-        let channels = match &self.passes {
-            Passes::Copy { .. } => 0,
-            Passes::HorizontalFirst(passes) => {
-                let row = if self.kind == Samples::Bytes { 0 } else { self.row_words() };
-                return passes.rolling.words() + row;
-            }
-            // A row of words, and of their sums in single precision.
-            Passes::Words { .. } => return 3 * self.row_words(),
-            Passes::VerticalFirst { channels, .. } => channels.len(),
-        };
-        let lines = match channels {
-            0 => return 0,
-            1 => 0,
-            _ => channels * (self.line_words() + self.line_bytes() / size_of::<i16>()),
-        };
-        (self.row_words() + lines).next_multiple_of(LINE)
-    }
-
-    /// Bytes of a row of the picture, in whole vectors.
-    pub(super) const fn row_bytes(&self) -> usize {
-        self.samples.next_multiple_of(WIDE_LINE)
-    }
-
-    /// Words of a line of the picture, with what a mix may read behind it.
-    pub(super) const fn picture_words(&self) -> usize {
-        self.samples.next_multiple_of(WIDE_LINE) + mix::SLACK
     }
 }
 
@@ -433,22 +441,7 @@ impl Target {
     }
 }
 
-impl<K: Kernel> Work<K> {
-    /// Words of working memory.
-    pub(super) fn scratch_words(&self) -> usize {
-        match self {
-            Self::Resize(resized, _) => resized.held_words() + resized.row_bytes() / 2,
-            Self::Mix { inputs, .. } => {
-                let words = |input: &Resized<K>| {
-                    input.held_words() + input.picture_words() + input.row_bytes() / 2
-                };
-                inputs.iter().map(words).sum()
-            }
-        }
-    }
-}
-
-/// Whether rows of a source are whole vectors, as kernels take for granted. Those of tensors are not.
+/// Whether rows of a source are whole vectors, as devices take for granted. Those of tensors are not.
 pub(super) fn is_aligned(layout: &FrameLayout) -> bool {
-    layout.planes().iter().all(|plane| plane.stride.is_multiple_of(WIDE_LINE))
+    layout.planes().iter().all(|plane| plane.stride.is_multiple_of(ROW_ALIGN))
 }

@@ -28,14 +28,14 @@ const MAX_SHRINK_FAR: usize = 8;
 const MAX_SHRINK_PACKED: usize = 16;
 
 /// Bytes of the first data cache on current cores.
-pub(super) const FIRST_CACHE: usize = 48 << 10;
+pub(in crate::device) const FIRST_CACHE: usize = 48 << 10;
 
 /// Fraction bits of horizontal weights where that pass comes first: weights below 2 then part into two
 /// signed bytes.
 pub(super) const ACROSS_BITS: u32 = 13;
 
 /// Fraction bits of a word between the passes.
-pub(super) const WORD_BITS: u32 = 6;
+pub(in crate::device) const WORD_BITS: u32 = 6;
 
 /// The order of the passes, with the taps of both.
 pub(super) enum Order {

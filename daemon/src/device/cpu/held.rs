@@ -1,0 +1,114 @@
+//! Owns what a stream's plan holds for kernels: taps in their order, the lines that wait between two passes,
+//! and how much working memory it takes.
+//!
+//! Knows the plan and no pixels. Invariant: the lines counted here are what [`Kernel`] asks for.
+
+use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
+use super::mix;
+use super::rolling::Rolling;
+use crate::device::plan::{Arrange, FIRST_CACHE, Passes, Resized, Row, Samples, Work};
+use crate::filter::Taps;
+
+/// The most outputs of a strip, into which a plane that shrinks is cut if its lines and the source rows they
+/// come from outgrow the first cache: 4K becomes 1080p 5 to 12 % faster. Enlarging gains nothing.
+const STRIP: usize = 1024;
+
+/// The lines of a plane that is resized horizontally first.
+pub(in crate::device) struct Held {
+    /// Outputs that are made together, from the first row of a band to the last: a multiple of
+    /// [`WIDE_LINE`], or a whole row.
+    pub(super) strip: usize,
+    pub(super) rolling: Rolling,
+}
+
+impl<K: Kernel> Arrange for K {
+    type Windows = K::Windows;
+    type Gathers = K::Gathers;
+    type Lines = Held;
+
+    fn arrange(&self, taps: Taps) -> K::Windows {
+        Kernel::arrange(self, taps)
+    }
+
+    fn gather(&self, taps: Taps) -> K::Gathers {
+        Kernel::gather(self, taps)
+    }
+
+    fn lines(&self, vertical: Taps, Row { source, picture }: Row, fold: bool) -> Held {
+        let whole = Rolling::new(&vertical, picture, fold);
+        let is_cut = source.is_some_and(|source| {
+            let held = size_of::<i16>() * whole.words() + ROWS * source;
+            held > FIRST_CACHE && source >= picture
+        });
+        if is_cut {
+            let strip = picture.div_ceil(picture.div_ceil(STRIP)).next_multiple_of(WIDE_LINE);
+            Held { strip, rolling: Rolling::new(&vertical, strip, fold) }
+        } else {
+            Held { strip: picture, rolling: whole }
+        }
+    }
+}
+
+impl<K: Kernel> Resized<K> {
+    /// Words of a row between the passes, if the vertical one is first, with what the horizontal one
+    /// may read behind it.
+    pub(super) const fn row_words(&self) -> usize {
+        self.row_samples().next_multiple_of(LINE) + LINE
+    }
+
+    /// Words of one channel's part of that row.
+    pub(super) const fn line_words(&self) -> usize {
+        (self.source.extent.width as usize).next_multiple_of(LINE) + LINE
+    }
+
+    /// Bytes of one channel's part of a row of the picture.
+    pub(super) const fn line_bytes(&self) -> usize {
+        (self.samples / self.source.channels).next_multiple_of(WIDE_LINE)
+    }
+
+    /// Words of working memory for the passes: with the vertical one first the row and, where channels
+    /// are interleaved, their lines before and after the horizontal pass; else the lines that are held.
+    pub(super) fn held_words(&self) -> usize {
+        let channels = match &self.passes {
+            Passes::Copy { .. } => 0,
+            Passes::HorizontalFirst(passes) => {
+                let row = if self.kind == Samples::Bytes { 0 } else { self.row_words() };
+                return passes.lines.rolling.words() + row;
+            }
+            // A row of words, and of their sums in single precision.
+            Passes::Words { .. } => return 3 * self.row_words(),
+            Passes::VerticalFirst { channels, .. } => channels.len(),
+        };
+        let lines = match channels {
+            0 => return 0,
+            1 => 0,
+            _ => channels * (self.line_words() + self.line_bytes() / size_of::<i16>()),
+        };
+        (self.row_words() + lines).next_multiple_of(LINE)
+    }
+
+    /// Bytes of a row of the picture, in whole vectors.
+    pub(super) const fn row_bytes(&self) -> usize {
+        self.samples.next_multiple_of(WIDE_LINE)
+    }
+
+    /// Words of a line of the picture, with what a mix may read behind it.
+    pub(super) const fn picture_words(&self) -> usize {
+        self.samples.next_multiple_of(WIDE_LINE) + mix::SLACK
+    }
+}
+
+impl<K: Kernel> Work<K> {
+    /// Words of working memory.
+    pub(super) fn scratch_words(&self) -> usize {
+        match self {
+            Self::Resize(resized, _) => resized.held_words() + resized.row_bytes() / 2,
+            Self::Mix { inputs, .. } => {
+                let words = |input: &Resized<K>| {
+                    input.held_words() + input.picture_words() + input.row_bytes() / 2
+                };
+                inputs.iter().map(words).sum()
+            }
+        }
+    }
+}
