@@ -12,29 +12,32 @@ use thiserror::Error;
 use crate::frame::{Extent, FrameSpec};
 
 /// A part of the source frame, in its pixels from the upper left corner; fractions are allowed. No
-/// sample beyond the pixels that it touches is read.
+/// sample beyond the pixels that it touches is used.
 #[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
 pub struct Crop {
     /// From the left edge of the frame to that of the crop.
     pub left: f64,
     /// From the upper edge of the frame to that of the crop.
     pub top: f64,
-    /// More than zero.
+    /// At least [`Self::LEAST`].
     pub width: f64,
-    /// More than zero.
+    /// At least [`Self::LEAST`].
     pub height: f64,
 }
 
 impl Crop {
+    /// The least width and height.
+    pub const LEAST: f64 = 1.0 / 256.0;
+
     /// The whole of a frame.
     pub const fn whole(extent: Extent) -> Self {
         Self { left: 0.0, top: 0.0, width: extent.width as f64, height: extent.height as f64 }
     }
 
-    /// Whether it has an area, all of it in a frame of that extent. Numbers that are none are not.
+    /// Whether it is large enough, and all of it in a frame of that extent. Numbers that are none are not.
     fn is_within(&self, extent: Extent) -> bool {
         let within = |start: f64, len: f64, side: u32| {
-            start >= 0.0 && len > 0.0 && start + len <= f64::from(side)
+            start >= 0.0 && len >= Self::LEAST && start + len <= f64::from(side)
         };
         within(self.left, self.width, extent.width) && within(self.top, self.height, extent.height)
     }
@@ -232,6 +235,8 @@ mod tests {
             Crop { top: f64::NEG_INFINITY, ..whole },
             Crop { height: f64::INFINITY, ..whole },
             Crop { width: -5.0, ..whole },
+            Crop { width: 5e-324, ..whole },
+            Crop { height: Crop::LEAST * 0.99, ..whole },
         ] {
             let placed = Placement::new(extent, Some(crop), Framing::Fill, &destination);
             assert_eq!(placed.map_err(|error| error.extent), Err(extent), "{crop:?}");
@@ -242,15 +247,27 @@ mod tests {
     fn no_placement_leaves_its_frames() {
         for (w, h) in [(1, 1), (3, 7), (7, 3), (640, 641), (16_384, 1), (1, 16_384)] {
             for source in [(1, 1), (1920, 1080), (33, 16_384)] {
-                for framing in
-                    [Framing::Stretch, fit(Align::Centre), fit(Align::End), Framing::Fill]
-                {
-                    let Placement { source: crop, destination } =
-                        placed(source, None, framing, (w, h));
-                    assert!(crop.is_within(Extent::new(source.0, source.1)), "{crop:?}");
-                    let Extent { width, height } = destination.extent;
-                    assert!(width > 0 && height > 0);
-                    assert!(destination.left + width <= w && destination.top + height <= h);
+                let corner = (f64::from(source.0), f64::from(source.1));
+                let speck = Crop {
+                    left: corner.0 - Crop::LEAST,
+                    top: corner.1 - Crop::LEAST,
+                    width: Crop::LEAST,
+                    height: Crop::LEAST,
+                };
+                let sliver = Crop { top: 0.0, height: corner.1, ..speck };
+                for crop in [None, Some(speck), Some(sliver)] {
+                    for framing in
+                        [Framing::Stretch, fit(Align::Centre), fit(Align::End), Framing::Fill]
+                    {
+                        let Placement { source: crop, destination } =
+                            placed(source, crop, framing, (w, h));
+                        let Crop { left, top, width, height } = crop;
+                        assert!(width > 0.0 && height > 0.0, "{crop:?}");
+                        assert!(left + width <= corner.0 && top + height <= corner.1, "{crop:?}");
+                        let Extent { width, height } = destination.extent;
+                        assert!(width > 0 && height > 0);
+                        assert!(destination.left + width <= w && destination.top + height <= h);
+                    }
                 }
             }
         }

@@ -178,8 +178,9 @@ struct CpuResizer<K: Kernel> {
 impl<K: Kernel> CpuResizer<K> {
     /// `placement` and `ring` must be the spec's own.
     fn new(kernel: K, spec: &StreamSpec, placement: &Placement, ring: &RingLayout) -> Self {
-        let (source, destination) = (spec.source.extent, spec.destination.extent);
-        let worth = match source.pixels() + destination.pixels() {
+        let (source, destination) = (&placement.source, spec.destination.extent);
+        let seen = (source.width * source.height) as u64;
+        let worth = match seen + destination.pixels() {
             ..PIXELS_AT_ONCE => 0,
             pixels => (pixels / PIXELS_PER_BAND).clamp(1, u64::from(destination.height)) as u32,
         };

@@ -60,7 +60,7 @@ pub(super) trait Arrange {
 /// How long the rows are that a plane's passes read and make.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
-    /// Samples in a row of the source, where those are read as they are.
+    /// Samples in a row of the source, if rows of the picture may be made in parts.
     pub(super) source: Option<usize>,
     /// Samples in a row of the picture.
     pub(super) picture: usize,
@@ -107,6 +107,8 @@ pub(super) struct Resized<A: Arrange> {
     pub(super) samples: usize,
     /// What its samples are.
     pub(super) kind: Samples,
+    /// The samples of a row that are read.
+    pub(super) columns: Range<usize>,
 }
 
 /// Where a picture lies in a plane of the destination.
@@ -127,11 +129,9 @@ pub(super) enum Passes<A: Arrange> {
         row: usize,
         sample: usize,
     },
-    /// `columns` are the samples of a row that are read.
     VerticalFirst {
         vertical: Taps,
         channels: Vec<ChannelPlan<A>>,
-        columns: Range<usize>,
     },
     HorizontalFirst(Arc<AcrossDown<A>>),
     /// Rows become words first, and shrink beyond what those can add up: the taps of each channel.
@@ -205,23 +205,23 @@ impl<A: Arrange> Planner<'_, A> {
     fn plane_by_plane(&self) -> Vec<Work<A>> {
         let spec = self.spec;
         let mut works: Vec<Work<A>> = Vec::new();
-        for (index, &components) in spec.source.format.components().iter().enumerate() {
+        let planes = spec.source.format.components();
+        for (index, &components) in planes.iter().enumerate() {
             let tone = |&c: &Component| Tone::new(c, spec.source.range, spec.destination.range);
             let tones: Vec<Tone> = components.iter().map(tone).collect();
             let source = self.ring.input().planes()[index];
             // A plane like the one before it: the second one of chroma.
             let twin = works.last().and_then(|work| match work {
-                Work::Resize(Resized { source: other, passes, .. }, _)
-                    if other.extent == source.extent && components == [Component::Chroma] =>
+                Work::Resize(Resized { source: other, passes, samples, columns, .. }, _)
+                    if other.extent == source.extent && planes[index - 1] == components =>
                 {
-                    passes.shared()
+                    passes.shared().map(|passes| (passes, *samples, columns.clone()))
                 }
                 _ => None,
             });
             let resized = match twin {
-                Some(passes) => {
-                    let samples = self.width(components[0]);
-                    Resized { source, passes, samples, kind: Samples::Bytes }
+                Some((passes, samples, columns)) => {
+                    Resized { source, passes, samples, kind: Samples::Bytes, columns }
                 }
                 None => self.resized(index, components[0], Some(&tones)),
             };
@@ -251,9 +251,9 @@ impl<A: Arrange> Planner<'_, A> {
         for (index, components) in self.spec.source.format.components().iter().enumerate() {
             let channels = channel..channel + components.len();
             channel = channels.end;
-            let mut blends = planes.iter().flat_map(|(_, blends)| blends);
-            let mut taken = |c: usize| blends.any(|blend| blend.weights[c] != 0.0);
-            if !channels.clone().any(&mut taken) {
+            let blends = || planes.iter().flat_map(|(_, blends)| blends);
+            let taken = |c: usize| blends().any(|blend| blend.weights[c] != 0.0);
+            if !channels.clone().any(taken) {
                 continue;
             }
             let input = self.resized(index, component, None);
@@ -274,12 +274,6 @@ impl<A: Arrange> Planner<'_, A> {
         Work::Mix { inputs, mix: Mix::new(element, places, weighed, blends), targets }
     }
 
-    /// Pixels in a row of the picture in planes of that component.
-    fn width(&self, to: Component) -> usize {
-        let axes = Axes::new(self.spec, self.placement, to, to);
-        axes.horizontal.destination() as usize
-    }
-
     /// A source plane, made as large as destination planes of the component `to`. With the tones of its
     /// channels it becomes one of them, without it goes on to be mixed.
     fn resized(&self, index: usize, to: Component, tones_given: Option<&[Tone]>) -> Resized<A> {
@@ -296,7 +290,10 @@ impl<A: Arrange> Planner<'_, A> {
             Samples::Bytes => self.passes(&axes, &tones, samples, tones_given.is_none()),
             _ => self.word_passes(&axes, &tones, samples),
         };
-        Resized { source, passes, samples, kind }
+        let (first, end) = axes.horizontal.within();
+        let (first, end) = (first as usize * source.channels, end as usize * source.channels);
+        let columns = first / ROW_ALIGN * ROW_ALIGN..end;
+        Resized { source, passes, samples, kind, columns }
     }
 
     /// As `passes`, of rows that become words first. They are only ever mixed.
@@ -334,7 +331,9 @@ impl<A: Arrange> Planner<'_, A> {
         }
         match order::order(self.spec.filter, axes, tones, mixed) {
             Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold } => {
-                let row = Row { source: Some(horizontal.source()), picture: samples };
+                // A mix takes whole rows.
+                let source = Some(horizontal.source()).filter(|_| !mixed);
+                let row = Row { source, picture: samples };
                 let constant = |i: usize| centred_constant(tones[i % tones.len()].bias);
                 let across = match across {
                     Some(sample) => Across::Widen(sample),
@@ -355,10 +354,7 @@ impl<A: Arrange> Planner<'_, A> {
                     constant: constant(tone.bias),
                 };
                 let channels = horizontal.into_iter().zip(tones).map(channel).collect();
-                let (first, end) = axes.horizontal.within();
-                let (first, end) = (first as usize * tones.len(), end as usize * tones.len());
-                let columns = first / ROW_ALIGN * ROW_ALIGN..end;
-                Passes::VerticalFirst { vertical, channels, columns }
+                Passes::VerticalFirst { vertical, channels }
             }
         }
     }

@@ -45,8 +45,11 @@ impl Ring {
         let cpu = Cpu::with_level(1, level).unwrap();
         let resizer = cpu.open(&self.spec, &self.layout).unwrap();
         let slot = SlotMemory::new(&self.daemon, &self.layout, 1).unwrap();
+        // As other streams leave it.
+        let mut scratch = Scratch::default();
         for band in Band::cut(bands) {
-            resizer.resize(slot, band, &mut Scratch::default()).unwrap();
+            scratch.words(1 << 16).fill(0x5a5a);
+            resizer.resize(slot, band, &mut scratch).unwrap();
         }
         assert_eq!(self.leases[1].input(), before, "the input was written");
         for neighbour in [0, 2] {
@@ -55,8 +58,19 @@ impl Ring {
         }
         let output = self.leases[1].output();
         assert_eq!(output[output.len() - TAIL..], [0; TAIL], "bytes behind the frame were written");
+        for row in padding(self.layout.output()) {
+            assert!(output[row].iter().all(|&byte| byte == 0), "padding holds what is nobody's");
+        }
         packed(output, self.layout.output())
     }
+}
+
+/// What lies behind each row.
+fn padding(layout: &FrameLayout) -> impl Iterator<Item = std::ops::Range<usize>> {
+    layout.planes().iter().flat_map(|plane| {
+        let rows = (0..plane.rows()).map(|row| plane.offset + row * plane.stride);
+        rows.map(|start| start + plane.row_bytes()..start + plane.stride)
+    })
 }
 
 fn packed(frame: &[u8], layout: &FrameLayout) -> Vec<u8> {
@@ -191,6 +205,37 @@ fn long_rows_are_exact_and_alike_too() {
     let error = error(&mut ring, noise(1)).max(error(&mut ring, edges(1)));
     assert!(error < 0.75, "{error}");
     assert_levels_agree(spec, 1);
+}
+
+/// Where the same format would be made in strips.
+#[test]
+fn long_rows_are_mixed_as_a_whole() {
+    let resized = |from, to, size, target| {
+        let mut spec = spec(from, Filter::Bicubic, size, target);
+        spec.destination.format = to;
+        assert_levels_agree(spec, 1);
+        Ring::new(spec).resized(Level::Scalar, 1, noise(1))
+    };
+    let alike = |one: &[u8], other: &[u8]| one.iter().zip(other).all(|(a, b)| a.abs_diff(*b) <= 1);
+
+    let (size, target) = ((3840, 24), (1920, 12));
+    let planes = resized(PixelFormat::I420, PixelFormat::I420, size, target);
+    let luma = resized(PixelFormat::I420, PixelFormat::Gray8, size, target);
+    assert!(alike(&luma, &planes[..luma.len()]));
+
+    let (size, target) = ((1920, 36), (640, 12));
+    let copied = resized(PixelFormat::Rgba, PixelFormat::Rgba, size, target);
+    let mut mixed = resized(PixelFormat::Rgba, PixelFormat::Bgra, size, target);
+    mixed.as_chunks_mut::<4>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
+    assert!(alike(&copied, &mixed));
+}
+
+#[test]
+fn a_single_pixel_has_its_own_chroma() {
+    let mut spec = spec(PixelFormat::I420, Filter::Bilinear, (1, 1), (4, 4));
+    (spec.source.range, spec.destination.range) = (Range::Limited, Range::Full);
+    let output = Ring::new(spec).resized(Level::Scalar, 1, || 128);
+    assert_eq!(output[16..], [128; 8]);
 }
 
 #[test]
@@ -360,6 +405,9 @@ fn tensors_are_exact() {
         Normalisation::default(),
         Normalisation { mean: [123.675, 116.28, 103.53], scale: [0.017, 0.0175, -0.0174] },
         Normalisation { mean: [128.0; 3], scale: [1.0; 3] },
+        // A channel alone.
+        Normalisation { mean: [0.0; 3], scale: [0.4, 0.0, 0.0] },
+        Normalisation { mean: [0.0; 3], scale: [0.0, 0.0, 0.4] },
     ];
     let mut n = 0;
     for from in sources() {
@@ -374,7 +422,7 @@ fn tensors_are_exact() {
                 let mut ring = Ring::new(spec);
                 let error = error(&mut ring, noise(n as u32)).max(error(&mut ring, edges(7)));
                 // In steps of samples; beside that half a unit in the last place of numbers up to 256.
-                let step = f64::from(normalisation.scale[0]);
+                let step = f64::from(normalisation.scale[0].max(normalisation.scale[2]));
                 let last_place = match to {
                     PixelFormat::Tensor(Tensor { element: Element::I8, .. }) => 0.5,
                     PixelFormat::Tensor(Tensor { element: Element::F16, .. }) => step * 0.07,

@@ -138,12 +138,12 @@ unsafe fn resize<K: Kernel>(
             }
         }
         Passes::Words { .. } => unreachable!("such rows are only ever mixed"),
-        Passes::VerticalFirst { vertical, channels, columns } => {
+        Passes::VerticalFirst { vertical, channels } => {
             for index in rows {
                 // SAFETY: the same contract; `out` gives whole vectors.
                 unsafe {
                     out.write(index, 0..resized.samples, |to| {
-                        let taps = (vertical, channels.as_slice(), columns.clone());
+                        let taps = (vertical, channels.as_slice());
                         down_across(kernel, resized, taps, source, index, held, to);
                     });
                 }
@@ -171,7 +171,14 @@ impl Out<'_> {
         // SAFETY: the caller's contract.
         let place = unsafe { self.target.row(self.frames, row).add(samples.start) };
         match &mut self.aside {
-            None => write(place),
+            None => {
+                write(place);
+                // What kernels leave behind the row comes from whatever was in the working memory, another
+                // client's pixels among it.
+                let vectors = samples.len().next_multiple_of(WIDE_LINE);
+                // SAFETY: rows of the plane are whole vectors.
+                unsafe { place.add(samples.len()).write_bytes(0, vectors - samples.len()) };
+            }
             Some(aside) => {
                 let aside = aside.as_mut_ptr().cast::<u8>();
                 write(aside);
@@ -191,8 +198,7 @@ struct Lines<'a, K: Kernel> {
     lines: *mut i16,
     /// A row of the source as words, where those are made first.
     row: &'a mut [i16],
-    /// What samples a row has, and how many.
-    kind: (Samples, usize),
+    resized: &'a Resized<K>,
     /// The next source row to become a line.
     next: usize,
     /// The last one that the band needs.
@@ -202,7 +208,7 @@ struct Lines<'a, K: Kernel> {
 impl<'a, K: Kernel> Lines<'a, K> {
     /// For a band's rows of the picture, and a source plane that starts at `source`.
     fn new(
-        resized: &Resized<K>,
+        resized: &'a Resized<K>,
         passes: &'a AcrossDown<K>,
         source: *const u8,
         rows: Range<usize>,
@@ -211,8 +217,7 @@ impl<'a, K: Kernel> Lines<'a, K> {
         let (lines, row) = held.split_at_mut(passes.lines.rolling.words());
         let last = rows.last().map_or(0, |row| passes.lines.rolling.row(row).end - 1);
         let (stride, lines) = (resized.source.stride, lines.as_mut_ptr());
-        let kind = (resized.kind, resized.row_samples());
-        Self { passes, source, stride, lines, row, kind, next: 0, last }
+        Self { resized, passes, source, stride, lines, row, next: 0, last }
     }
 
     /// Makes the lines that a row of the picture needs: the first of all lines, and the row's taps.
@@ -235,6 +240,7 @@ impl<'a, K: Kernel> Lines<'a, K> {
             // Beyond the band's last source row that one is made again.
             let batch: [usize; ROWS] = std::array::from_fn(|i| (self.next + i).min(self.last));
             let outputs = outputs.clone();
+            assert!(outputs.len() <= rolling.pitch());
             // SAFETY: rows up to `last` lie within the plane, each readable up to its stride and 64
             // bytes beyond: the next row, or the frame's tail. Lines lie within what is held, whose
             // alignment is `Scratch`'s.
@@ -262,16 +268,19 @@ impl<'a, K: Kernel> Lines<'a, K> {
         (self.lines, taps)
     }
 
-    /// Makes words of a row of the source.
+    /// Makes words of those samples of a row of the source that are read.
     ///
     /// # Safety
     ///
     /// The row must be readable.
     unsafe fn words(&mut self, kernel: &K, row: *const u8) {
-        let (samples, len) = self.kind;
-        assert!(self.row.len() >= len);
-        // SAFETY: the caller's contract; rows are aligned to 64 bytes.
-        unsafe { kernel.words(row, samples, len, self.row.as_mut_ptr()) };
+        let Resized { kind, columns, source, .. } = self.resized;
+        let words = &mut self.row[columns.clone()];
+        // SAFETY: the caller's contract; rows are aligned to 64 bytes, and a sample has no more.
+        unsafe {
+            let row = row.add(columns.start * source.sample_bytes);
+            kernel.words(row, *kind, words.len(), words.as_mut_ptr());
+        }
     }
 }
 
@@ -284,14 +293,14 @@ impl<'a, K: Kernel> Lines<'a, K> {
 unsafe fn down_across<K: Kernel>(
     kernel: &K,
     resized: &Resized<K>,
-    (vertical, channels, columns): (&Taps, &[ChannelPlan<K>], Range<usize>),
+    (vertical, channels): (&Taps, &[ChannelPlan<K>]),
     source: *const u8,
     index: usize,
     words: &mut [i16],
     target: *mut u8,
 ) {
     let (row, lines) = words.split_at_mut(resized.row_words());
-    let window = vertical.window(index);
+    let (window, columns) = (vertical.window(index), resized.columns.clone());
     // SAFETY: the window's rows lie within the plane; each is readable up to its stride, which is a
     // multiple of 64 and so reaches to the last column in whole vectors.
     unsafe {
@@ -359,7 +368,7 @@ struct Input<'a, K: Kernel> {
 enum InputPasses<'a, K: Kernel> {
     Copy { row: usize, sample: usize },
     HorizontalFirst(Lines<'a, K>),
-    VerticalFirst { taps: (&'a Taps, &'a [ChannelPlan<K>], Range<usize>), held: &'a mut [i16] },
+    VerticalFirst { taps: (&'a Taps, &'a [ChannelPlan<K>]), held: &'a mut [i16] },
     Words { taps: (&'a Taps, &'a [Taps]), held: &'a mut [i16] },
 }
 
@@ -385,9 +394,8 @@ impl<'a, K: Kernel> Input<'a, K> {
             Passes::HorizontalFirst(passes) => {
                 InputPasses::HorizontalFirst(Lines::new(resized, passes, source, rows, held))
             }
-            Passes::VerticalFirst { vertical, channels, columns } => {
-                let taps = (vertical, channels.as_slice(), columns.clone());
-                InputPasses::VerticalFirst { taps, held }
+            Passes::VerticalFirst { vertical, channels } => {
+                InputPasses::VerticalFirst { taps: (vertical, channels.as_slice()), held }
             }
             Passes::Words { vertical, channels } => {
                 InputPasses::Words { taps: (vertical, channels.as_slice()), held }
@@ -412,7 +420,7 @@ impl<'a, K: Kernel> Input<'a, K> {
                     kernel.down_words(lines, taps, len, line);
                 }
                 InputPasses::VerticalFirst { taps, held } => {
-                    down_across(kernel, resized, taps.clone(), self.source, row, held, samples);
+                    down_across(kernel, resized, *taps, self.source, row, held, samples);
                     kernel.words(samples, Samples::Bytes, len, line);
                 }
                 InputPasses::Words { taps, held } => {
@@ -443,16 +451,17 @@ unsafe fn words_row<K: Kernel>(
     held: &mut [i16],
     line: &mut [i16],
 ) {
-    let len = resized.row_samples();
     let (words, sums) = held.split_at_mut(resized.row_words());
-    assert!(words.len() >= len && size_of_val(sums) >= len * size_of::<f32>());
+    let words = &mut words[resized.columns.clone()];
+    let (first, len) = (resized.columns.start, words.len());
+    assert!(size_of_val(sums) >= len * size_of::<f32>());
     // SAFETY: working memory of our own, aligned and long enough, as just asserted.
     let sums = unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast::<f32>(), len) };
     sums.fill(0.0);
     for (row, weight) in vertical.window(index).used() {
         // SAFETY: the window's rows lie within the plane.
         unsafe {
-            let row = source.add(row * resized.source.stride);
+            let row = source.add(row * resized.source.stride + first * resized.source.sample_bytes);
             kernel.words(row, resized.kind, len, words.as_mut_ptr());
         }
         for (sum, word) in sums.iter_mut().zip(words.iter()) {
@@ -465,7 +474,7 @@ unsafe fn words_row<K: Kernel>(
     for (c, taps) in channels.iter().enumerate() {
         for x in 0..taps.destination() {
             let products = taps.window(x).used();
-            let sum: f32 = products.map(|(i, w)| f32::from(w) * sums[i * step + c]).sum();
+            let sum: f32 = products.map(|(i, w)| f32::from(w) * sums[i * step + c - first]).sum();
             line[x * step + c] = (sum * scale).round_ties_even() as i16;
         }
     }

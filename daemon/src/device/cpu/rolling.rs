@@ -107,6 +107,11 @@ impl Rolling {
         self.capacity * self.pitch
     }
 
+    /// Words that a line has room for.
+    pub(super) const fn pitch(&self) -> usize {
+        self.pitch
+    }
+
     /// Words from the first line to that of a source row.
     pub(super) const fn offset(&self, row: usize) -> usize {
         row % self.capacity * self.pitch

@@ -259,8 +259,14 @@ unsafe fn need(context: *mut ffi::AVCodecContext, frame: *const ffi::AVFrame) ->
         return None;
     }
     let (width, height) = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
-    // So that rows of chroma are half as far from each other as those of luma, as FFmpeg's own are.
-    let extent = Extent::new(width.checked_next_multiple_of(128)?, height);
+    // From one row to the next in FFmpeg's own memory, so that rows of chroma are aligned too. Some
+    // decoders lose a frame where slots differ from it.
+    let align = aligns[..3].iter().max().and_then(|&align| u32::try_from(align).ok())?;
+    let width = width.checked_next_multiple_of(2 * align)?;
+    if !width.is_multiple_of(128) {
+        return None;
+    }
+    let extent = Extent::new(width, height);
     let frames: usize = frames.iter().map(|&frames| usize::try_from(frames).unwrap_or(0)).sum();
     Some(Need { extent, frames: frames.min(MAX_NEED) })
 }
