@@ -11,17 +11,31 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use resized_protocol::frame::PixelFormat;
-use resized_protocol::message::{Backing, Completion, Refusal, StreamSpec};
+use resized_protocol::message::{
+    Backing, Completion, MAX_WEIGHT, Refusal, Resource, Status, StreamSpec,
+};
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMemory};
 
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
 use crate::metrics::Counted;
-use crate::quota::{Budget, Charge};
+use crate::quota::{Account, Charge};
+
+/// Identifies a client; never used again in the life of a daemon.
+pub(crate) type ClientId = u64;
+
+/// Whose stream it is, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct StreamId {
+    pub(crate) user: u32,
+    pub(crate) client: ClientId,
+    /// The client's own number for it.
+    pub(crate) number: u32,
+}
 
 /// An open stream.
 pub(crate) struct Stream {
-    number: u32,
+    id: StreamId,
     spec: StreamSpec,
     ring: RingLayout,
     region: Region,
@@ -32,7 +46,7 @@ pub(crate) struct Stream {
     resizers: Vec<Box<dyn Resizer>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
     cropped: Mutex<Option<Prepared>>,
-    _charge: Charge,
+    _charges: [Charge; 3],
     _counted: Counted,
 }
 
@@ -53,11 +67,11 @@ pub(crate) struct Invitation {
 impl Stream {
     /// Charges, allocates and prepares a stream. Takes as long as zeroing its pages does.
     pub(crate) fn open(
-        number: u32,
+        id: StreamId,
         spec: &StreamSpec,
         named: bool,
         devices: &[Box<dyn Device>],
-        budget: &Arc<Budget>,
+        account: &Arc<Account>,
         counted: Counted,
     ) -> Result<(Self, Invitation), Refusal> {
         if let format @ PixelFormat::Tensor(_) = spec.source.format {
@@ -66,9 +80,16 @@ impl Stream {
         if !spec.normalisation.is_finite() {
             return Err(Refusal::Normalisation);
         }
+        if spec.weight == 0 || spec.weight > MAX_WEIGHT {
+            return Err(Refusal::Weight { asked: spec.weight });
+        }
         let ring = RingLayout::new(spec)?;
         spec.placement()?;
-        let charge = budget.charge(ring.len().get() as u64)?;
+        let charges = [
+            account.charge(Resource::Streams, 1)?,
+            account.charge(Resource::Slots, spec.slots.into())?,
+            account.charge(Resource::RingBytes, ring.len().get() as u64)?,
+        ];
         let (region, invitation) = allocate(&ring, named).map_err(|error| {
             tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
             Refusal::System { errno: error.errno().unwrap_or(0) }
@@ -81,7 +102,7 @@ impl Stream {
         };
         let resizers = devices.iter().map(|device| open(&**device)).collect::<Result<_, _>>()?;
         let stream = Self {
-            number,
+            id,
             spec: *spec,
             slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
             kept: AtomicBool::new(false),
@@ -89,10 +110,14 @@ impl Stream {
             region,
             resizers,
             cropped: Mutex::default(),
-            _charge: charge,
+            _charges: charges,
             _counted: counted,
         };
         Ok((stream, invitation))
+    }
+
+    pub(crate) const fn id(&self) -> StreamId {
+        self.id
     }
 
     pub(crate) const fn ring(&self) -> &RingLayout {
@@ -194,6 +219,8 @@ pub(crate) struct Job {
     crop: Option<OwnCrop>,
     submitted: Instant,
     sink: Arc<dyn Sink>,
+    /// The device that failed on it before.
+    failed_on: Option<usize>,
 }
 
 impl Job {
@@ -207,11 +234,27 @@ impl Job {
         sink: Arc<dyn Sink>,
     ) -> Self {
         let crop = crop.map(|crop| OwnCrop { crop, prepared: OnceLock::new() });
-        Self { stream, slot, crop, submitted, sink }
+        Self { stream, slot, crop, submitted, sink, failed_on: None }
     }
 
-    pub(crate) fn stream(&self) -> u32 {
-        self.stream.number
+    /// The same again, after this device failed on it. `None`: this was the second attempt.
+    pub(crate) fn again(&self, device: usize) -> Option<Self> {
+        let Self { stream, slot, crop, submitted, sink, failed_on } = self;
+        if failed_on.is_some() {
+            return None;
+        }
+        let crop = crop.as_ref().map(|own| own.crop);
+        let again = Self::new(Arc::clone(stream), *slot, crop, *submitted, Arc::clone(sink));
+        Some(Self { failed_on: Some(device), ..again })
+    }
+
+    /// The device that has failed on it.
+    pub(crate) const fn failed_on(&self) -> Option<usize> {
+        self.failed_on
+    }
+
+    pub(crate) fn stream(&self) -> StreamId {
+        self.stream.id
     }
 
     pub(crate) const fn slot(&self) -> u32 {
@@ -230,9 +273,28 @@ impl Job {
         seen + destination.extent.pixels() + preparation
     }
 
-    pub(crate) fn is_cancelled(&self) -> bool {
+    /// What is charged when it is taken from the queue: nothing if it will not be resized.
+    pub(crate) fn charge(&self) -> u64 {
+        match self.given_up(Instant::now) {
+            Some(_) => 0,
+            None => self.cost(),
+        }
+    }
+
+    /// Its stream's, beside the others of the same user.
+    pub(crate) fn weight(&self) -> u32 {
+        self.stream.spec.weight
+    }
+
+    /// How it ends if no device has taken it yet and nobody wants it any more.
+    pub(crate) fn given_up(&self, now: impl FnOnce() -> Instant) -> Option<Status> {
         let slot = self.stream.slots.get(self.slot as usize);
-        slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == CANCELLED)
+        if slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == CANCELLED) {
+            return Some(Status::Cancelled);
+        }
+        let deadline = self.stream.spec.deadline?;
+        let late = now().saturating_duration_since(self.submitted) > deadline;
+        late.then_some(Status::Late)
     }
 
     pub(crate) const fn submitted(&self) -> Instant {

@@ -16,4 +16,5 @@ mod quota;
 mod scheduler;
 mod session;
 
+pub use quota::{Limits, default_ring_bytes};
 pub use server::{Daemon, Devices, Listener, Options, Peers, Server, ServerError};

@@ -63,7 +63,7 @@ impl DeviceMetrics {
             Status::Failed => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
             }
-            Status::Cancelled => {}
+            Status::Cancelled | Status::Late => {}
         }
     }
 

@@ -14,9 +14,12 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::sys::socket::getsockopt;
+use nix::sys::resource::{Resource as System, getrlimit};
 use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{MsgFlags, getsockopt};
 use nix::unistd::geteuid;
+use resized_protocol::message::{Goodbye, Message, Refusal, Resource};
+use resized_protocol::{codec, fdpass};
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,9 +28,10 @@ use tokio::task::{JoinError, JoinSet};
 use crate::device::Device;
 use crate::device::cpu::Cpu;
 use crate::device::null::Null;
+use crate::job::ClientId;
 use crate::metrics::Metrics;
-use crate::quota::Budget;
-use crate::scheduler::{ClientId, Lanes, Scheduler};
+use crate::quota::{Accounts, Limits, default_ring_bytes};
+use crate::scheduler::{Lanes, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
 pub use listener::Listener;
@@ -35,6 +39,9 @@ use reactor::Reactor;
 
 /// Pause after a failed accept: out of descriptors, say. Trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Descriptors that are left for other things than clients' connections.
+const OTHER_DESCRIPTORS: u64 = 32;
 
 /// Who may connect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -67,6 +74,8 @@ pub struct Options {
     pub allow_named_segments: bool,
     /// Bytes of shared memory for all rings together; half the machine's memory if not given.
     pub memory: Option<u64>,
+    /// What each user may have.
+    pub limits: Limits,
 }
 
 /// Why a daemon can't start.
@@ -167,8 +176,13 @@ impl Daemon {
         let scheduler = Scheduler::new(vec![device]);
         let reactor = Arc::new(Reactor::new(&scheduler).map_err(ServerError::SetUp)?);
         let lanes = Lanes::start(&scheduler, &reactor).map_err(ServerError::SetUp)?;
-        let budget = Arc::new(Budget::new(options.memory));
-        let shared = Arc::new(Shared { scheduler, budget, metrics: Metrics::default() });
+        let connections = getrlimit(System::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+        let accounts = Accounts::new(
+            options.limits,
+            connections.saturating_sub(OTHER_DESCRIPTORS).max(1),
+            options.memory.unwrap_or_else(default_ring_bytes),
+        );
+        let shared = Arc::new(Shared { scheduler, accounts, metrics: Metrics::default() });
         Ok(Self { options, shared, _lanes: lanes, reactor })
     }
 
@@ -227,10 +241,11 @@ impl Door {
                 },
             };
             match socket.and_then(|socket| self.session(next_client, socket)) {
-                Ok(session) => {
+                Ok(Some(session)) => {
                     sessions.spawn(session.run(stopped.clone()));
                     next_client += 1;
                 }
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a client could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -245,20 +260,39 @@ impl Door {
         Ok(())
     }
 
-    fn session(&self, client: ClientId, socket: UnixStream) -> io::Result<Session> {
-        let rights = self.rights(&socket)?;
-        Session::new(client, rights, socket, Arc::clone(&self.shared))
+    /// A session for that connection; `None` if its user, or the daemon, already has as many as may be.
+    fn session(&self, client: ClientId, socket: UnixStream) -> io::Result<Option<Session>> {
+        // The user at the other end: SO_PEERCRED, see unix(7).
+        let uid = getsockopt(&socket, PeerCredentials)?.uid();
+        match self.shared.accounts.of(uid).charge(Resource::Connections, 1) {
+            Ok(place) => {
+                let rights = self.rights(uid);
+                Session::new(client, place, rights, socket, Arc::clone(&self.shared)).map(Some)
+            }
+            Err(refusal) => {
+                tracing::info!(uid, %refusal, "connection refused");
+                turn_away(&socket, refusal);
+                Ok(None)
+            }
+        }
     }
 
-    /// What the user at the other end of the socket may do (SO_PEERCRED, see unix(7)).
-    fn rights(&self, socket: &UnixStream) -> io::Result<Rights> {
-        let uid = getsockopt(socket, PeerCredentials)?.uid();
+    /// What a user may do.
+    fn rights(&self, uid: u32) -> Rights {
         let own = uid == geteuid().as_raw();
-        Ok(Rights {
-            uid,
+        Rights {
             welcome: own || uid == 0 || self.options.peers == Peers::Anyone,
             named_segments: own && self.options.allow_named_segments,
-        })
+        }
+    }
+}
+
+/// Says why, and hangs up.
+fn turn_away(socket: &UnixStream, refusal: Refusal) {
+    let mut bytes = Vec::new();
+    if codec::encode(&Message::Goodbye(Goodbye::Refused(refusal)), &mut bytes).is_ok() {
+        // A new socket has room for it, unless the client is gone.
+        let _ = fdpass::send(socket, &bytes, None, MsgFlags::MSG_DONTWAIT);
     }
 }
 

@@ -50,7 +50,7 @@ impl Client {
             .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
             .unwrap_or_default();
         let hello = Request::Hello { version: VERSION, features, name };
-        let (reply, _) = connection.ask(&hello)?;
+        let (reply, _) = connection.ask(|_| hello)?;
         connection.set_welcomed();
         match reply {
             Reply::Welcome { devices, .. } => Ok(Self {
@@ -69,7 +69,7 @@ impl Client {
 
     /// What the daemon has done since it started.
     pub fn stats(&self) -> Result<Stats, Error> {
-        match self.connection.ask(&Request::Stats)? {
+        match self.connection.ask(|_| Request::Stats)? {
             (Reply::Stats(stats), _) => Ok(stats),
             _ => Err(Error::Unexpected("another reply to a request for figures")),
         }
@@ -77,9 +77,10 @@ impl Client {
 
     /// Opens a stream: the daemon makes a ring of `spec.slots` slots, mapped into both processes.
     pub fn open(&self, spec: &StreamSpec) -> Result<Stream, Error> {
-        let request = Request::Open { spec: *spec, named: self.named_segments };
-        let (Reply::Opened { stream, ring, backing }, descriptor) =
-            self.connection.ask(&request)?
+        let named = self.named_segments;
+        let (Reply::Opened { stream, ring, backing }, descriptor) = self
+            .connection
+            .ask(|outgoing| Request::Open { stream: outgoing.new_stream(), spec: *spec, named })?
         else {
             return Err(Error::Unexpected("another reply to the opening of a stream"));
         };

@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 use resized_protocol::codec::{self, Inbox};
 use resized_protocol::fdpass;
-use resized_protocol::message::{Backing, Completion, Message, Reply, Request};
+use resized_protocol::message::{Backing, Completion, Goodbye, Message, Reply, Request};
 
 use crate::Error;
 use crate::slots::Slots;
@@ -42,9 +42,10 @@ pub(crate) struct Connection {
 
 /// Held while a request is written.
 #[derive(Debug, Default)]
-struct Outgoing {
+pub(crate) struct Outgoing {
     bytes: Vec<u8>,
     requests: u64,
+    streams: u32,
 }
 
 /// Held by the thread that reads.
@@ -59,6 +60,12 @@ impl Outgoing {
     fn encode(&mut self, request: &Request) -> Result<(), Error> {
         self.bytes.clear();
         Ok(codec::encode(request, &mut self.bytes)?)
+    }
+
+    /// The number of a new stream.
+    pub(crate) fn new_stream(&mut self) -> u32 {
+        self.streams += 1;
+        self.streams - 1
     }
 
     /// The number of a request that has a reply.
@@ -180,10 +187,14 @@ impl Connection {
     }
 
     /// Sends a request and waits for its reply, and for the descriptor beside it, if any.
-    pub(crate) fn ask(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Error> {
+    pub(crate) fn ask(
+        &self,
+        request: impl FnOnce(&mut Outgoing) -> Request,
+    ) -> Result<(Reply, Option<OwnedFd>), Error> {
         let number = {
             let mut outgoing = lock(&self.outgoing);
-            outgoing.encode(request)?;
+            let request = request(&mut outgoing);
+            outgoing.encode(&request)?;
             let number = outgoing.number();
             self.send(&outgoing)?;
             number
@@ -328,6 +339,7 @@ impl Connection {
                     let descriptor = if passed { descriptors.pop_front() } else { None };
                     Arrived::Reply(reply, descriptor)
                 }
+                Message::Goodbye(Goodbye::Refused(refusal)) => return Err(refusal.into()),
                 Message::Goodbye(goodbye) => return Err(Error::Goodbye(goodbye)),
             });
         }

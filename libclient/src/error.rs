@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::Endpoint;
 
-/// Why a call failed. After `Refused`, `PackedLen`, `Failed` and `Region` the connection lives on; after
+/// Why a call failed. After `Refused`, `PackedLen`, `Failed`, `Late` and `Region` the connection lives on; after
 /// any other, later calls on it fail too.
 #[derive(Clone, Debug, Error)]
 pub enum Error {
@@ -36,9 +36,12 @@ pub enum Error {
         /// Bytes given.
         found: usize,
     },
-    /// The daemon's device failed on this frame.
+    /// The daemon's devices failed on this frame, twice.
     #[error("the daemon failed to resize the frame")]
     Failed,
+    /// The daemon did not begin this frame before the stream's deadline, and dropped it.
+    #[error("the frame waited longer than its stream's deadline")]
+    Late,
     /// The daemon ended the connection and said why.
     #[error("{0}")]
     Goodbye(Goodbye),

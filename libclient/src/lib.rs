@@ -73,7 +73,9 @@ pub use pending::{Frame, Pending, Receipt, wait_any};
 pub use resized_protocol::frame::{
     Extent, FrameLayout, FrameSpec, MAX_SIDE, Matrix, PixelFormat, Plane, Range, Siting,
 };
-pub use resized_protocol::message::{Alpha, DeviceStats, Filter, Refusal, Stats, StreamSpec};
+pub use resized_protocol::message::{
+    Alpha, DeviceStats, Filter, Refusal, Resource, Stats, StreamSpec, Whose,
+};
 pub use resized_protocol::placement::{Align, Crop, Framing, Placement, Rectangle};
 pub use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
 pub use slot::{Hold, Slot};

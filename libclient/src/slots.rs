@@ -100,9 +100,12 @@ impl Slots {
             State::Ready(lease, completion) if completion.status == Status::Done => {
                 Some(Ok((lease, completion)))
             }
-            State::Ready(lease, _) => {
+            State::Ready(lease, completion) => {
                 *state = State::Free(lease);
-                Some(Err(Error::Failed))
+                Some(Err(match completion.status {
+                    Status::Late => Error::Late,
+                    _ => Error::Failed,
+                }))
             }
             _ => None,
         }

@@ -8,6 +8,7 @@
 //! `usize` and the lengths of vectors and strings are 64 bits.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use resized_protocol::VERSION;
@@ -15,7 +16,7 @@ use resized_protocol::codec::{CodecError, Inbox, encode};
 use resized_protocol::frame::{Extent, FrameError, FrameSpec, Matrix, PixelFormat, Range, Siting};
 use resized_protocol::message::{
     Alpha, Backing, Completion, Cropped, DeviceStats, Features, Filter, Goodbye, Message, Refusal,
-    Reply, Request, Stats, Status, StreamSpec, Violation,
+    Reply, Request, Resource, Stats, Status, StreamSpec, Violation, Whose,
 };
 use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::RingLayout;
@@ -89,7 +90,10 @@ fn enums_without_fields() {
     numbered([Element::F32, Element::F16, Element::I8]);
     numbered([Arrangement::Planar, Arrangement::Interleaved]);
     numbered([ChannelOrder::Rgb, ChannelOrder::Bgr]);
-    numbered([Status::Done, Status::Cancelled, Status::Failed]);
+    numbered([Status::Done, Status::Cancelled, Status::Failed, Status::Late]);
+    use Resource::{Connections, RingBytes, Slots, Streams};
+    numbered([Connections, Streams, Slots, RingBytes]);
+    numbered([Whose::User, Whose::Daemon, Whose::Machine]);
     numbered([CodecError::TooLong, CodecError::Malformed, CodecError::Trailing]);
 }
 
@@ -128,17 +132,19 @@ fn requests() {
         alpha: Alpha::Weighs,
         normalisation: Normalisation { mean: [1.0, 2.0, 0.5], scale: [0.25, -1.0, 0.0] },
         slots: 256,
+        weight: 7,
+        deadline: Some(Duration::new(1, 2)),
     };
     pinned(
-        Request::Open { spec, named: true },
-        "01000000
+        Request::Open { stream: 9, spec, named: true },
+        "01000000 09000000
          02000000 80070000 38040000 01000000 01000000 02000000
          06000000 80020000 04030201 00000000 00000000 01000000
          01 000000000000f03f 0000000000000040 000000000000e03f 000000000000f83f
          01000000 02000000 010203
          03000000 01000000
          0000803f 00000040 0000003f 0000803e 000080bf 00000000
-         00010000 01",
+         00010000 07000000 01 0100000000000000 02000000 01",
     );
     pinned(
         Request::Submit { stream: 7, slots: vec![3, 0, 255] },
@@ -254,10 +260,16 @@ fn refusals() {
         (Refusal::Normalisation, "06000000"),
         (Refusal::Slots { asked: 257 }, "07000000 01010000"),
         (Refusal::Overflow, "08000000"),
-        (Refusal::Streams { max: 256 }, "09000000 00010000"),
+        (Refusal::Weight { asked: 101 }, "09000000 65000000"),
         (
-            Refusal::Memory { asked: 1, left: 2, limit: 3 },
-            "0a000000 0100000000000000 0200000000000000 0300000000000000",
+            Refusal::Quota {
+                whose: Whose::Daemon,
+                what: Resource::RingBytes,
+                asked: 1,
+                left: 2,
+                limit: 3,
+            },
+            "0a000000 01000000 03000000 0100000000000000 0200000000000000 0300000000000000",
         ),
         (Refusal::System { errno: -1 }, "0b000000 ffffffff"),
         (Refusal::NamedSegments, "0c000000"),
@@ -272,6 +284,9 @@ fn refusals() {
 #[test]
 fn goodbyes() {
     pinned(Message::Goodbye(Goodbye::Stopping), "02000000 00000000");
+    let refused = Goodbye::Refused(Refusal::Stopping);
+    pinned(Message::Goodbye(refused), "02000000 02000000 0e000000");
+    pinned(Message::Goodbye(Goodbye::Silence), "02000000 03000000");
     let violations = [
         (Violation::Codec(CodecError::Trailing), "00000000 02000000"),
         (Violation::NoHello, "01000000"),
@@ -281,6 +296,7 @@ fn goodbyes() {
         (Violation::SlotBusy { stream: 1, slot: 2 }, "05000000 01000000 02000000"),
         (Violation::EmptySubmit, "06000000"),
         (Violation::Crop { stream: 1, slot: 2 }, "07000000 01000000 02000000"),
+        (Violation::StreamNumber(9), "08000000 09000000"),
     ];
     for (violation, hex) in violations {
         let goodbye = Message::Goodbye(Goodbye::Violation(violation));
@@ -316,7 +332,7 @@ mod no_variant_is_missing {
                 | Reply::Refused(_),
             )
             | Message::Completed(_)
-            | Message::Goodbye(Goodbye::Stopping) => {}
+            | Message::Goodbye(Goodbye::Stopping | Goodbye::Refused(_) | Goodbye::Silence) => {}
             Message::Goodbye(Goodbye::Violation(violation)) => match violation {
                 Violation::Codec(
                     CodecError::TooLong | CodecError::Malformed | CodecError::Trailing,
@@ -327,7 +343,8 @@ mod no_variant_is_missing {
                 | Violation::UnknownSlot { .. }
                 | Violation::SlotBusy { .. }
                 | Violation::EmptySubmit
-                | Violation::Crop { .. } => {}
+                | Violation::Crop { .. }
+                | Violation::StreamNumber(_) => {}
             },
         }
     }
@@ -345,8 +362,13 @@ mod no_variant_is_missing {
             | Refusal::Normalisation
             | Refusal::Slots { .. }
             | Refusal::Overflow
-            | Refusal::Streams { .. }
-            | Refusal::Memory { .. }
+            | Refusal::Weight { .. }
+            | Refusal::Quota {
+                whose: Whose::User | Whose::Daemon | Whose::Machine,
+                what:
+                    Resource::Connections | Resource::Streams | Resource::Slots | Resource::RingBytes,
+                ..
+            }
             | Refusal::System { .. }
             | Refusal::NamedSegments
             | Refusal::Device
@@ -364,7 +386,7 @@ mod no_variant_is_missing {
     ) {
         match (status, range, siting, matrix, framing, alpha) {
             (
-                Status::Done | Status::Cancelled | Status::Failed,
+                Status::Done | Status::Cancelled | Status::Failed | Status::Late,
                 Range::Limited | Range::Full,
                 Siting::Left | Siting::Centre,
                 Matrix::Bt601 | Matrix::Bt709 | Matrix::Bt2020,

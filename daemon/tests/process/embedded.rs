@@ -36,7 +36,7 @@ fn options_are_obeyed() {
         let client = client(&server);
         assert_eq!(client.devices(), ["null"]);
         let open = |slots| client.open(&StreamSpec { slots, ..oracle::dot() });
-        assert!(matches!(open(2), Err(Error::Refused(Refusal::Memory { .. }))));
+        assert!(matches!(open(2), Err(Error::Refused(Refusal::Quota { .. }))));
         open(1).unwrap().loan().unwrap().submit().unwrap().wait().unwrap();
     });
 }

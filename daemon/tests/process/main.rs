@@ -11,6 +11,7 @@ mod hostile;
 mod leaks;
 mod lifecycle;
 mod oracle;
+mod quotas;
 mod refusals;
 mod service;
 mod support;
