@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use crate::Endpoint;
 
-/// Why a call failed. After `Refused`, `PackedLen`, `Failed`, `Late` and `Region` the connection lives on; after
+/// Why a call failed. A daemon that goes away is no reason while it may [come
+/// back](crate::Reconnect). After `Refused`, `PackedLen`, `Failed`, `Late` and `Region` the connection lives on; after
 /// any other, later calls on it fail too.
 #[derive(Clone, Debug, Error)]
 pub enum Error {
@@ -48,6 +49,16 @@ pub enum Error {
     /// The daemon went away without a word.
     #[error("the daemon closed the connection")]
     Disconnected,
+    /// The daemon went away and none was found in its place within the time given for that.
+    #[error("lost the daemon ({lost}), and did not find it again in {tried} attempts: {last}")]
+    GivenUp {
+        /// How the connection ended.
+        lost: Box<Error>,
+        /// Attempts to connect again.
+        tried: u32,
+        /// Why the last one failed.
+        last: Box<Error>,
+    },
     /// The socket failed.
     #[error("connection to the daemon: {0}")]
     Socket(Arc<io::Error>),

@@ -13,6 +13,7 @@ mod lifecycle;
 mod oracle;
 mod quotas;
 mod refusals;
+mod restarts;
 mod service;
 mod support;
 mod threads;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use resized_client::{Client, Endpoint};
+use resized_client::{Client, Endpoint, Reconnect};
 
 use crate::oracle::workout;
 use crate::support::{DEADLINE, bounded, command, spawn, until};
@@ -70,7 +70,8 @@ fn a_socket_that_the_manager_listens_on_is_taken_over_and_left() {
         }
         let mut daemon = spawn(&mut activate, dir.path());
         until("the socket is there", || socket.exists());
-        let client = Client::connect(&Endpoint::Unix(socket.clone())).unwrap();
+        let endpoint = Endpoint::Unix(socket.clone());
+        let client = Client::connect_with(&endpoint, Reconnect::NEVER).unwrap();
         manager.hears("READY=1");
         workout(&client, 1, 2);
         daemon.signal(Signal::SIGTERM);

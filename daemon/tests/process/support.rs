@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use resized_client::{Client, Endpoint, Stats};
+use resized_client::{Client, Endpoint, Reconnect, Stats};
 use tempfile::TempDir;
 
 /// After this a test hangs: far longer than anything here takes on a loaded machine.
@@ -108,6 +108,11 @@ impl Daemon {
 
     pub(crate) fn client(&self) -> Client {
         Client::connect(&self.endpoint()).unwrap()
+    }
+
+    /// A client for which this daemon is the only one.
+    pub(crate) fn faithful_client(&self) -> Client {
+        Client::connect_with(&self.endpoint(), Reconnect::NEVER).unwrap()
     }
 
     /// What it has logged.
