@@ -17,4 +17,4 @@ mod scheduler;
 mod session;
 
 pub use quota::{Limits, default_ring_bytes};
-pub use server::{Daemon, Devices, Listener, Options, Peers, Server, ServerError};
+pub use server::{Controls, Daemon, Devices, Listener, Options, Peers, Server, ServerError, Watch};

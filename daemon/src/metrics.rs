@@ -53,6 +53,10 @@ impl DeviceMetrics {
         self.busy_ns.fetch_add(nanoseconds(busy), Ordering::Relaxed);
     }
 
+    pub(crate) fn busy_ns(&self) -> u64 {
+        self.busy_ns.load(Ordering::Relaxed)
+    }
+
     /// A frame of this many source and destination pixels ended.
     pub(crate) fn add_frame(&self, pixels: u64, status: Status) {
         match status {
@@ -73,7 +77,7 @@ impl DeviceMetrics {
             frames: self.frames.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             pixels: self.pixels.load(Ordering::Relaxed),
-            busy_ns: self.busy_ns.load(Ordering::Relaxed),
+            busy_ns: self.busy_ns(),
         }
     }
 }

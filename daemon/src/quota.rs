@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use resized_protocol::message::{Refusal, Resource, Whose};
 
@@ -42,11 +42,17 @@ pub fn default_ring_bytes() -> u64 {
 /// The daemon's own limits, and an account for each user.
 #[derive(Debug)]
 pub(crate) struct Accounts {
-    each: Limits,
     connections: Pot,
     ring_bytes: Pot,
-    /// Users that hold something; gone with the last of it.
-    users: Mutex<HashMap<u32, Weak<Account>>>,
+    users: Mutex<Users>,
+}
+
+#[derive(Debug)]
+struct Users {
+    /// What each may have.
+    each: Limits,
+    /// Those that hold something; gone with the last of it.
+    known: HashMap<u32, Weak<Account>>,
 }
 
 /// What one user has taken.
@@ -71,13 +77,22 @@ pub(crate) struct Charge {
 /// So much, of which some is taken.
 #[derive(Debug)]
 struct Pot {
-    limit: u64,
+    limit: AtomicU64,
     taken: AtomicU64,
 }
 
 impl Pot {
     const fn new(limit: u64) -> Self {
-        Self { limit, taken: AtomicU64::new(0) }
+        Self { limit: AtomicU64::new(limit), taken: AtomicU64::new(0) }
+    }
+
+    fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Below what is taken: then nothing more is, until enough has come back.
+    fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     fn taken(&self) -> u64 {
@@ -86,9 +101,10 @@ impl Pot {
 
     /// `Err`: what is left instead.
     fn take(&self, amount: u64) -> Result<(), u64> {
-        let more = |taken: u64| taken.checked_add(amount).filter(|&taken| taken <= self.limit);
+        let limit = self.limit();
+        let more = |taken: u64| taken.checked_add(amount).filter(|&taken| taken <= limit);
         let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.map(drop).map_err(|taken| self.limit.saturating_sub(taken))
+        taken.map(drop).map_err(|taken| limit.saturating_sub(taken))
     }
 
     fn give_back(&self, amount: u64) {
@@ -100,11 +116,27 @@ impl Accounts {
     /// `connections` and `ring_bytes` are for all users together.
     pub(crate) fn new(each: Limits, connections: u64, ring_bytes: u64) -> Arc<Self> {
         Arc::new(Self {
-            each,
             connections: Pot::new(connections),
             ring_bytes: Pot::new(ring_bytes),
-            users: Mutex::default(),
+            users: Mutex::new(Users { each, known: HashMap::new() }),
         })
+    }
+
+    /// Changes the limits of each user, and of all together.
+    pub(crate) fn set_limits(&self, each: Limits, ring_bytes: u64) {
+        self.ring_bytes.set_limit(ring_bytes);
+        let mut users = self.users();
+        users.each = each;
+        for account in users.known.values().filter_map(Weak::upgrade) {
+            account.connections.set_limit(each.connections);
+            account.streams.set_limit(each.streams);
+            account.slots.set_limit(each.slots);
+            account.ring_bytes.set_limit(each.ring_bytes);
+        }
+    }
+
+    fn users(&self) -> MutexGuard<'_, Users> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes that rings have taken.
@@ -114,20 +146,21 @@ impl Accounts {
 
     /// The account of a user.
     pub(crate) fn of(self: &Arc<Self>, uid: u32) -> Arc<Account> {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(account) = users.get(&uid).and_then(Weak::upgrade) {
+        let mut users = self.users();
+        if let Some(account) = users.known.get(&uid).and_then(Weak::upgrade) {
             return account;
         }
-        users.retain(|_, account| account.strong_count() > 0);
+        users.known.retain(|_, account| account.strong_count() > 0);
+        let each = users.each;
         let account = Arc::new(Account {
             uid,
             daemon: Arc::clone(self),
-            connections: Pot::new(self.each.connections),
-            streams: Pot::new(self.each.streams),
-            slots: Pot::new(self.each.slots),
-            ring_bytes: Pot::new(self.each.ring_bytes),
+            connections: Pot::new(each.connections),
+            streams: Pot::new(each.streams),
+            slots: Pot::new(each.slots),
+            ring_bytes: Pot::new(each.ring_bytes),
         });
-        users.insert(uid, Arc::downgrade(&account));
+        users.known.insert(uid, Arc::downgrade(&account));
         account
     }
 
@@ -166,12 +199,12 @@ impl Account {
             return Err(refusal(Whose::Machine, available, available));
         }
         let own = self.pot(what);
-        own.take(asked).map_err(|left| refusal(Whose::User, left, own.limit))?;
+        own.take(asked).map_err(|left| refusal(Whose::User, left, own.limit()))?;
         if let Some(all) = self.daemon.pot(what)
             && let Err(left) = all.take(asked)
         {
             own.give_back(asked);
-            return Err(refusal(Whose::Daemon, left, all.limit));
+            return Err(refusal(Whose::Daemon, left, all.limit()));
         }
         Ok(Charge { account: Arc::clone(self), what, amount: asked })
     }
@@ -258,8 +291,20 @@ mod tests {
         assert!(accounts.of(1).charge(Resource::Slots, 1).is_err());
         drop(charge);
         drop(accounts.of(2));
-        let known = accounts.users.lock().unwrap();
-        assert_eq!(known.len(), 1);
+        assert_eq!(accounts.users().known.len(), 1);
+    }
+
+    #[test]
+    fn limits_may_change_under_those_who_hold_something() {
+        let accounts = Accounts::new(limits(), 10, 1000);
+        let account = accounts.of(1);
+        let charge = account.charge(Resource::Slots, 8).unwrap();
+        accounts.set_limits(Limits { slots: 5, ..limits() }, 1000);
+        let refusal = account.charge(Resource::Slots, 1).unwrap_err();
+        assert_eq!(refusal, refused(Whose::User, Resource::Slots, 1, 0, 5));
+        assert!(accounts.of(2).charge(Resource::Slots, 6).is_err());
+        drop(charge);
+        assert!(account.charge(Resource::Slots, 5).is_ok());
     }
 
     #[test]

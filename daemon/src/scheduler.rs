@@ -51,6 +51,13 @@ pub(crate) struct Scheduler {
     scratch: Mutex<Scratch>,
 }
 
+/// What a device is at; see [`Scheduler::progress`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) at_work: bool,
+    pub(crate) busy_ns: u64,
+}
+
 /// The threads of all lanes.
 pub(crate) struct Lanes {
     scheduler: Arc<Scheduler>,
@@ -127,6 +134,17 @@ impl Scheduler {
     pub(crate) fn stats(&self) -> Vec<DeviceStats> {
         let devices = self.devices.iter().zip(&self.metrics);
         devices.map(|(device, metrics)| metrics.read(device.name())).collect()
+    }
+
+    /// For each device whether lanes of it are at work, and how much work it has done in its life: what is
+    /// at work and does not get done is stuck.
+    pub(crate) fn progress(&self) -> Vec<Progress> {
+        let queue = self.lock();
+        let progress = |(device, lanes): (usize, &DeviceLanes)| Progress {
+            at_work: lanes.idle + lanes.called < self.devices[device].lanes(),
+            busy_ns: self.metrics[device].busy_ns(),
+        };
+        queue.lanes.iter().enumerate().map(progress).collect()
     }
 
     /// Jobs that wait for a device.

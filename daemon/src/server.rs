@@ -31,7 +31,7 @@ use crate::device::null::Null;
 use crate::job::ClientId;
 use crate::metrics::Metrics;
 use crate::quota::{Accounts, Limits, default_ring_bytes};
-use crate::scheduler::{Lanes, Scheduler};
+use crate::scheduler::{Lanes, Progress, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
 pub use listener::Listener;
@@ -197,6 +197,11 @@ impl Daemon {
         self.serve(Some(listener), adopted, stop)
     }
 
+    /// What may be asked of it, and changed, while it runs.
+    pub fn controls(&self) -> Controls {
+        Controls { shared: Arc::clone(&self.shared) }
+    }
+
     fn serve(
         self,
         listener: Option<Listener>,
@@ -205,6 +210,42 @@ impl Daemon {
     ) -> Result<(), ServerError> {
         let door = Door { options: self.options, shared: Arc::clone(&self.shared) };
         self.reactor.run(door.attend(listener, adopted, stop))
+    }
+}
+
+/// A running daemon, to watch over and to change.
+#[derive(Clone)]
+pub struct Controls {
+    shared: Arc<Shared>,
+}
+
+impl Controls {
+    /// Applies what of the options can be changed: the limits, for what is asked for from now on.
+    pub fn reload(&self, options: Options) {
+        let memory = options.memory.unwrap_or_else(default_ring_bytes);
+        self.shared.accounts.set_limits(options.limits, memory);
+    }
+
+    /// Begins to watch over the devices.
+    pub fn watch(&self) -> Watch {
+        Watch { before: self.shared.scheduler.progress(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Sees from one look to the next whether devices get on.
+pub struct Watch {
+    shared: Arc<Shared>,
+    before: Vec<Progress>,
+}
+
+impl Watch {
+    /// A device that has been at work at both looks, and did not get anything done between them.
+    pub fn stuck(&mut self) -> Option<&str> {
+        let Self { shared, before } = self;
+        let now = shared.scheduler.progress();
+        let stuck = now.iter().zip(&*before).position(|(now, then)| now == then && now.at_work);
+        *before = now;
+        stuck.map(|device| shared.scheduler.devices()[device].name())
     }
 }
 

@@ -287,6 +287,22 @@ fn lanes_look_after_the_intake_while_its_thread_rests() {
 }
 
 #[test]
+fn a_device_that_is_stuck_can_be_told_from_one_that_is_busy_or_idle() {
+    let fake = Fake { together: 4, ..Fake::default() };
+    let (lanes, ledger) = busy_lanes(&fake, &Arc::new(Nothing), 0);
+    let progress = || lanes.scheduler.progress()[0];
+    let stuck = progress();
+    assert!(stuck.at_work);
+    assert_eq!(progress(), stuck);
+    fake.resizing.fetch_add(1, Ordering::SeqCst);
+    ledger.await_completions(3);
+    assert!(progress().busy_ns > stuck.busy_ns);
+    while progress().at_work {
+        thread::yield_now();
+    }
+}
+
+#[test]
 fn a_rest_ends_while_frames_take_long_and_none_begins() {
     let fake = Fake { together: 4, ..Fake::default() };
     let intake = Arc::new(Turns::default());

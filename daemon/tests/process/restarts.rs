@@ -124,7 +124,8 @@ fn a_daemon_that_stops_in_good_order_and_comes_back_costs_no_frame() {
 fn activated(listener: &UnixListener, dir: &Path) -> Process {
     let adopt = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0""#;
     let mut command = Command::new("sh");
-    command.args(["-c", adopt, env!("CARGO_BIN_EXE_resized")]).env("RESIZED_LOG", "debug");
+    command.args(["-c", adopt, env!("CARGO_BIN_EXE_resized")]);
+    command.env("RESIZED_CONFIG", "/dev/null").env("RESIZED_LOG", "debug");
     let log = File::options().append(true).create(true).open(dir.join("log")).unwrap();
     let socket = OwnedFd::from(listener.try_clone().unwrap());
     Process(command.stdin(socket).stdout(Stdio::null()).stderr(log).spawn().unwrap())

@@ -168,7 +168,8 @@ pub(crate) fn command(dir: &Path, flags: &[&str]) -> Command {
     for variable in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "RESIZED_CPU"] {
         command.env_remove(variable);
     }
-    command.env("RESIZED_LOG", "debug");
+    // Nor of this machine's settings.
+    command.env("RESIZED_CONFIG", "/dev/null").env("RESIZED_LOG", "debug");
     command
 }
 
