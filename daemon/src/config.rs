@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, ValueEnum};
-use resized::{Devices, Limits, Options, Peers, default_ring_bytes};
+use resized::{Devices, ExporterAddress, Limits, Options, Peers, default_ring_bytes};
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
@@ -102,6 +102,12 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "SECONDS", env = "RESIZED_DRAIN")]
     drain: Option<u64>,
 
+    /// Where figures are given to Prometheus, at /metrics, with /live and /ready beside them: unix:PATH,
+    /// or 127.0.0.1:PORT [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", env = "RESIZED_METRICS")]
+    #[serde(deserialize_with = "address")]
+    metrics: Option<ExporterAddress>,
+
     /// What is logged to stderr: error, warn, info, debug, or directives of tracing's EnvFilter
     /// [default: info]
     #[arg(long, value_name = "FILTER", env = "RESIZED_LOG")]
@@ -149,6 +155,7 @@ impl Settings {
             user_slots: self.user_slots.or(other.user_slots),
             allow_named_segments: self.allow_named_segments.or(other.allow_named_segments),
             drain: self.drain.or(other.drain),
+            metrics: self.metrics.or(other.metrics),
             log: self.log.or(other.log),
         }
     }
@@ -188,10 +195,21 @@ impl Settings {
         std::time::Duration::from_secs(self.drain.unwrap_or(20))
     }
 
+    /// Where figures are given.
+    pub(crate) const fn metrics(&self) -> Option<&ExporterAddress> {
+        self.metrics.as_ref()
+    }
+
     /// What is logged.
     pub(crate) fn log(&self) -> &str {
         self.log.as_deref().unwrap_or("info")
     }
+}
+
+fn address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ExporterAddress>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
 }
 
 /// One of the values that the flag of that name takes.
@@ -258,6 +276,7 @@ mod tests {
             user_slots: Some(_),
             allow_named_segments: Some(_),
             drain: Some(_),
+            metrics: Some(_),
             log: Some(_),
         } = all
         else {

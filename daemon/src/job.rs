@@ -18,7 +18,7 @@ use resized_protocol::placement::Crop;
 use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMemory};
 
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
-use crate::metrics::Counted;
+use crate::metrics::{ClientMetrics, Counted, StreamMetrics};
 use crate::quota::{Account, Charge};
 
 /// Identifies a client; never used again in the life of a daemon.
@@ -46,6 +46,7 @@ pub(crate) struct Stream {
     resizers: Vec<Box<dyn Resizer>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
     cropped: Mutex<Option<Prepared>>,
+    metrics: Arc<StreamMetrics>,
     _charges: [Charge; 3],
     _counted: Counted,
 }
@@ -72,6 +73,7 @@ impl Stream {
         named: bool,
         devices: &[Box<dyn Device>],
         account: &Arc<Account>,
+        client: &Arc<ClientMetrics>,
         counted: Counted,
     ) -> Result<(Self, Invitation), Refusal> {
         if let format @ PixelFormat::Tensor(_) = spec.source.format {
@@ -101,8 +103,10 @@ impl Stream {
             })
         };
         let resizers = devices.iter().map(|device| open(&**device)).collect::<Result<_, _>>()?;
+        let metrics = client.open(id.number, ring.slots(), ring.len().get() as u64);
         let stream = Self {
             id,
+            metrics,
             spec: *spec,
             slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
             kept: AtomicBool::new(false),
@@ -178,6 +182,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.metrics.client().close(self.id.number);
         if !self.kept.load(Ordering::Relaxed) {
             self.region.discard();
         }
@@ -328,6 +333,7 @@ impl Job {
 
     /// Gives the slot back to the client.
     pub(crate) fn complete(&self, completion: Completion, pressed: bool) {
+        self.stream.metrics.add_frame(self.cost(), &completion);
         // First: the client may submit the slot again before `completed` returns.
         self.stream.give_back(self.slot);
         self.sink.completed(completion, pressed);

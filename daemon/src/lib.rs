@@ -17,4 +17,7 @@ mod scheduler;
 mod session;
 
 pub use quota::{Limits, default_ring_bytes};
-pub use server::{Controls, Daemon, Devices, Listener, Options, Peers, Server, ServerError, Watch};
+pub use server::{
+    Controls, Daemon, Devices, ExporterAddress, ExporterAddressError, Listener, Options, Peers,
+    Server, ServerError, Watch,
+};

@@ -46,7 +46,10 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
         None => Listener::bind(&settings.socket(), options.peers)?,
     };
     raise_descriptor_limit();
-    let daemon = Daemon::new(options)?;
+    let mut daemon = Daemon::new(options)?;
+    if let Some(address) = settings.metrics() {
+        daemon.export_at(address)?;
+    }
     let controls = daemon.controls();
     daemon.run(listener, async move {
         let interrupted = interrupted(drain)?;

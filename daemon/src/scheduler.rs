@@ -19,7 +19,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use resized_protocol::message::{Completion, DeviceStats, Status};
+use resized_protocol::message::{Completion, Status};
+use resized_protocol::stats::DeviceStats;
 
 use crate::device::{Band, Device, Scratch};
 use crate::job::{Job, StreamId};
@@ -315,12 +316,6 @@ impl Scheduler {
             (None, true) => Status::Failed,
             (None, false) => Status::Done,
         };
-        self.metrics[*device].add_frame(job.cost(), status);
-        if status == Status::Failed
-            && let Some(again) = job.again(*device)
-        {
-            return self.push_again(again);
-        }
         let completion = Completion {
             stream: job.stream().number,
             slot: job.slot(),
@@ -329,6 +324,12 @@ impl Scheduler {
             queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
             worked_ns: nanoseconds(taken.elapsed()),
         };
+        self.metrics[*device].add_attempt(job.cost(), &completion);
+        if status == Status::Failed
+            && let Some(again) = job.again(*device)
+        {
+            return self.push_again(again);
+        }
         let pressed = !self.lock().is_low();
         job.complete(completion, pressed);
     }

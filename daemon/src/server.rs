@@ -4,6 +4,7 @@
 //! a daemon that stops accepts nobody new, completes what was submitted, says goodbye, and leaves no
 //! thread and no socket behind; clients that do not read delay that by seconds at most.
 
+mod exporter;
 mod listener;
 mod reactor;
 
@@ -11,6 +12,7 @@ use std::future::Future;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -34,6 +36,8 @@ use crate::quota::{Accounts, Limits, default_ring_bytes};
 use crate::scheduler::{Lanes, Progress, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
+use exporter::Exporter;
+pub use exporter::{ExporterAddress, ExporterAddressError};
 pub use listener::Listener;
 use reactor::Reactor;
 
@@ -162,6 +166,7 @@ pub struct Daemon {
     /// Joins the lanes when it is dropped: before the reactor goes, which they drive too.
     _lanes: Lanes,
     reactor: Arc<Reactor>,
+    exporter: Option<Exporter>,
 }
 
 impl Daemon {
@@ -183,7 +188,13 @@ impl Daemon {
             options.memory.unwrap_or_else(default_ring_bytes),
         );
         let shared = Arc::new(Shared { scheduler, accounts, metrics: Metrics::default() });
-        Ok(Self { options, shared, _lanes: lanes, reactor })
+        Ok(Self { options, shared, _lanes: lanes, reactor, exporter: None })
+    }
+
+    /// Gives figures to those who ask at that address.
+    pub fn export_at(&mut self, address: &ExporterAddress) -> Result<(), ServerError> {
+        self.exporter = Some(Exporter::bind(address, self.options.peers)?);
+        Ok(())
     }
 
     /// Serves on the calling thread until `stop` is over, and then those who are connected until what
@@ -208,8 +219,11 @@ impl Daemon {
         adopted: mpsc::UnboundedReceiver<UnixStream>,
         stop: impl Future<Output = io::Result<()>> + Send + 'static,
     ) -> Result<(), ServerError> {
-        let door = Door { options: self.options, shared: Arc::clone(&self.shared) };
-        self.reactor.run(door.attend(listener, adopted, stop))
+        let Self { options, shared, _lanes: lanes, reactor, exporter } = self;
+        let door = Door { options, shared };
+        let served = reactor.run(door.attend(listener, adopted, exporter, stop));
+        drop(lanes);
+        served
     }
 }
 
@@ -260,8 +274,14 @@ impl Door {
         self,
         listener: Option<Listener>,
         mut adopted: mpsc::UnboundedReceiver<UnixStream>,
+        exporter: Option<Exporter>,
         stop: impl Future<Output = io::Result<()>>,
     ) -> Result<(), ServerError> {
+        let draining = Arc::new(AtomicBool::new(false));
+        let mut watchers = JoinSet::new();
+        exporter.map(|exporter| {
+            watchers.spawn(exporter.serve(Arc::clone(&self.shared), Arc::clone(&draining)))
+        });
         let accepting = listener.as_ref().map(Listener::accepting).transpose();
         let accepting = accepting.map_err(ServerError::SetUp)?;
         let (stopping, stopped) = watch::channel(false);
@@ -294,6 +314,7 @@ impl Door {
             }
         }
         drop((accepting, listener));
+        draining.store(true, Ordering::Relaxed);
         stopping.send_replace(true);
         while let Some(ended) = sessions.join_next().await {
             log_panic(ended);
@@ -312,6 +333,7 @@ impl Door {
             }
             Err(refusal) => {
                 tracing::info!(uid, %refusal, "connection refused");
+                self.shared.metrics.refused.add(1);
                 turn_away(&socket, refusal);
                 Ok(None)
             }
@@ -323,6 +345,7 @@ impl Door {
         let own = uid == geteuid().as_raw();
         Rights {
             welcome: own || uid == 0 || self.options.peers == Peers::Anyone,
+            sees_all: own || uid == 0,
             named_segments: own && self.options.allow_named_segments,
         }
     }

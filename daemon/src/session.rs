@@ -17,16 +17,17 @@ use std::time::{Duration, Instant};
 use resized_protocol::VERSION;
 use resized_protocol::codec::Inbox;
 use resized_protocol::message::{
-    Features, Goodbye, MAX_NAME, Message, Refusal, Reply, Request, Stats, StreamSpec, Violation,
+    Features, Goodbye, MAX_NAME, Message, Refusal, Reply, Request, StreamSpec, Violation,
 };
 use resized_protocol::placement::Crop;
+use resized_protocol::stats::Stats;
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::sync::watch::Receiver;
 use tokio::time::{sleep_until, timeout};
 
 use crate::job::{ClientId, Invitation, Job, Stream, StreamId};
-use crate::metrics::{Counted, Metrics};
+use crate::metrics::{ClientMetrics, Counted, Metrics};
 use crate::quota::{Accounts, Charge};
 use crate::scheduler::Scheduler;
 use outbox::Outbox;
@@ -49,11 +50,27 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
 }
 
+impl Shared {
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            sessions: self.metrics.sessions.read(),
+            streams: self.metrics.streams.read(),
+            region_bytes: self.accounts.ring_bytes(),
+            queued: self.scheduler.waiting() as u64,
+            refused: self.metrics.refused.read(),
+            copied_bytes: 0,
+            devices: self.scheduler.stats(),
+        }
+    }
+}
+
 /// What this client may do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rights {
     /// Resize at all.
     pub(crate) welcome: bool,
+    /// Be shown the figures of other users' clients.
+    pub(crate) sees_all: bool,
     /// Have rings in named segments.
     pub(crate) named_segments: bool,
 }
@@ -81,6 +98,7 @@ pub(crate) struct Session {
     withheld: bool,
     /// No more streams are opened.
     stopping: bool,
+    metrics: Arc<ClientMetrics>,
     _counted: Counted,
 }
 
@@ -112,11 +130,13 @@ impl Session {
         socket.set_nonblocking(true)?;
         let socket = Arc::new(socket);
         let outbox = Arc::new(Outbox::new(Arc::clone(&socket)));
+        let socket = watch(socket, Interest::READABLE)?;
         Ok(Self {
+            metrics: shared.metrics.connect(client, place.account().uid()),
             client,
             place,
             rights,
-            socket: watch(socket, Interest::READABLE)?,
+            socket,
             inbox: Inbox::new(),
             outbox,
             features: None,
@@ -279,7 +299,17 @@ impl Session {
             Request::Cancel { stream, slot } => self.cancel(stream, slot),
             Request::Close { stream } => self.close(stream).await,
             Request::Stats => {
-                self.reply(Reply::Stats(self.stats()));
+                self.reply(Reply::Stats(self.shared.stats()));
+                Ok(())
+            }
+            Request::Clients { from } => {
+                let clients = self.shared.metrics.clients(from, |uid| self.may_see(uid));
+                self.reply(Reply::Clients(clients));
+                Ok(())
+            }
+            Request::Streams { client, from } => {
+                let streams = self.shared.metrics.streams(client, from, |uid| self.may_see(uid));
+                self.reply(Reply::Streams(streams));
                 Ok(())
             }
         }
@@ -310,6 +340,7 @@ impl Session {
         let name: String =
             name.chars().filter(|letter| !letter.is_control()).take(MAX_NAME).collect();
         tracing::debug!(client = self.client, uid = self.uid(), name, "hello");
+        self.metrics.set_name(name);
         let devices = self.shared.scheduler.devices().iter();
         let devices = devices.map(|device| device.name().to_owned()).collect();
         self.reply(Reply::Welcome { version: VERSION, features, devices });
@@ -331,6 +362,7 @@ impl Session {
         let reply = match self.try_open(number, spec, named, features).await {
             Err(refusal) => {
                 tracing::info!(client = self.client, uid = self.uid(), %refusal, "stream refused");
+                self.shared.metrics.refused.add(1);
                 Reply::Refused(refusal)
             }
             Ok((stream, Invitation { backing, descriptor })) => {
@@ -368,12 +400,13 @@ impl Session {
         }
         let shared = Arc::clone(&self.shared);
         let account = Arc::clone(self.place.account());
+        let metrics = Arc::clone(&self.metrics);
         let id = StreamId { user: account.uid(), client: self.client, number };
         // Zeroing pages takes milliseconds: not on the thread that drives all sessions.
         let open = move || {
             let counted = shared.metrics.streams.count();
             let devices = shared.scheduler.devices();
-            Stream::open(id, &spec, named, devices, &account, counted)
+            Stream::open(id, &spec, named, devices, &account, &metrics, counted)
         };
         tokio::task::spawn_blocking(open).await.map_err(|error| {
             tracing::error!(%error, ?spec, "a device panicked over a stream");
@@ -427,14 +460,9 @@ impl Session {
         Ok(())
     }
 
-    fn stats(&self) -> Stats {
-        Stats {
-            sessions: self.shared.metrics.sessions.read(),
-            streams: self.shared.metrics.streams.read(),
-            region_bytes: self.shared.accounts.ring_bytes(),
-            queued: self.shared.scheduler.waiting() as u64,
-            devices: self.shared.scheduler.stats(),
-        }
+    /// Whether this client is shown the figures of that user's.
+    fn may_see(&self, uid: u32) -> bool {
+        self.rights.sees_all || uid == self.uid()
     }
 
     fn reply(&self, reply: Reply) {
@@ -444,6 +472,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.shared.metrics.disconnect(self.client);
         let streams = std::mem::take(&mut self.streams);
         let withdraw = |stream: &Arc<Stream>| self.shared.scheduler.withdraw(stream.id());
         let withdrawn: Vec<_> = streams.values().map(withdraw).collect();

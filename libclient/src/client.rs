@@ -4,7 +4,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use resized_protocol::message::{Reply, Request, Stats, StreamSpec};
+use resized_protocol::message::{Reply, Request, StreamSpec};
+use resized_protocol::stats::{ClientStats, Stats, StreamStats};
 
 use crate::connection::{Answer, Connection};
 use crate::link::{self, Link, PATIENCE};
@@ -67,6 +68,35 @@ impl Client {
         match self.connection.ask(|_| Request::Stats)?.reply {
             Reply::Stats(stats) => Ok(stats),
             _ => Err(Error::Unexpected("another reply to a request for figures")),
+        }
+    }
+
+    /// The clients that are connected to the daemon: those of this user, or all if this is root or the
+    /// daemon's own.
+    pub fn clients(&self) -> Result<Vec<ClientStats>, Error> {
+        let mut clients = Vec::<ClientStats>::new();
+        loop {
+            let next = clients.last().map_or(Some(0), |last| last.client.checked_add(1));
+            let Some(from) = next else { return Ok(clients) };
+            match self.connection.ask(|_| Request::Clients { from })?.reply {
+                Reply::Clients(page) if page.is_empty() => return Ok(clients),
+                Reply::Clients(page) => clients.extend(page),
+                _ => return Err(Error::Unexpected("another reply to a request for clients")),
+            }
+        }
+    }
+
+    /// The open streams of one of those.
+    pub fn streams_of(&self, client: u64) -> Result<Vec<StreamStats>, Error> {
+        let mut streams = Vec::<StreamStats>::new();
+        loop {
+            let next = streams.last().map_or(Some(0), |last| last.stream.checked_add(1));
+            let Some(from) = next else { return Ok(streams) };
+            match self.connection.ask(|_| Request::Streams { client, from })?.reply {
+                Reply::Streams(page) if page.is_empty() => return Ok(streams),
+                Reply::Streams(page) => streams.extend(page),
+                _ => return Err(Error::Unexpected("another reply to a request for streams")),
+            }
         }
     }
 

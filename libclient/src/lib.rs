@@ -77,10 +77,9 @@ pub use reconnect::Reconnect;
 pub use resized_protocol::frame::{
     Extent, FrameLayout, FrameSpec, MAX_SIDE, Matrix, PixelFormat, Plane, Range, Siting,
 };
-pub use resized_protocol::message::{
-    Alpha, DeviceStats, Filter, Refusal, Resource, Stats, StreamSpec, Whose,
-};
+pub use resized_protocol::message::{Alpha, Filter, Refusal, Resource, StreamSpec, Whose};
 pub use resized_protocol::placement::{Align, Crop, Framing, Placement, Rectangle};
+pub use resized_protocol::stats::{ClientStats, DeviceStats, Histogram, Stats, StreamStats};
 pub use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
 pub use slot::{Hold, Slot};
 pub use stream::Stream;

@@ -18,6 +18,7 @@ use crate::codec::CodecError;
 use crate::frame::{Extent, FrameError, FrameSpec, PixelFormat};
 use crate::placement::{Crop, CropError, Framing, Placement};
 use crate::shm::RingLayout;
+use crate::stats::{ClientStats, Stats, StreamStats};
 use crate::tensor::Normalisation;
 
 /// Most slots a stream may have.
@@ -195,6 +196,20 @@ pub enum Request {
         /// The slots, in the order in which they should be resized. Not empty.
         slots: Vec<Cropped>,
     },
+    /// Answered by [`Reply::Clients`]: those whose numbers are at least this, of the asking client's user;
+    /// root and the daemon's own user see all.
+    Clients {
+        /// Zero, or one more than the last of the answer before.
+        from: u64,
+    },
+    /// Answered by [`Reply::Streams`]: those of this client whose numbers are at least this, if the client
+    /// may be seen.
+    Streams {
+        /// The client.
+        client: u64,
+        /// Zero, or one more than the last of the answer before.
+        from: u32,
+    },
 }
 
 /// A slot, and the part of its source that is resized.
@@ -247,6 +262,10 @@ pub enum Reply {
     Stats(Stats),
     /// To a request that can't be granted. The session lives on.
     Refused(Refusal),
+    /// To [`Request::Clients`], in the order of their numbers, up to [`PAGE`](crate::stats::PAGE) of them.
+    Clients(Vec<ClientStats>),
+    /// To [`Request::Streams`], likewise.
+    Streams(Vec<StreamStats>),
 }
 
 /// How a client maps a stream's region.
@@ -288,36 +307,6 @@ pub struct Completion {
     pub queued_ns: u64,
     /// Nanoseconds from then until it was done.
     pub worked_ns: u64,
-}
-
-/// What the daemon has done since it started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Stats {
-    /// Connected clients.
-    pub sessions: u32,
-    /// Open streams.
-    pub streams: u32,
-    /// Bytes of shared memory in all regions.
-    pub region_bytes: u64,
-    /// Frames waiting for a device.
-    pub queued: u64,
-    /// What each device did, in the order of [`Reply::Welcome`].
-    pub devices: Vec<DeviceStats>,
-}
-
-/// What a device has done since the daemon started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct DeviceStats {
-    /// Name of the device.
-    pub name: String,
-    /// Frames completed.
-    pub frames: u64,
-    /// Frames that failed on it.
-    pub failed: u64,
-    /// Source and destination pixels of the completed frames.
-    pub pixels: u64,
-    /// Nanoseconds worked, summed over its lanes.
-    pub busy_ns: u64,
 }
 
 /// Why a request was not granted.

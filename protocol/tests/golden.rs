@@ -15,11 +15,12 @@ use resized_protocol::VERSION;
 use resized_protocol::codec::{CodecError, Inbox, encode};
 use resized_protocol::frame::{Extent, FrameError, FrameSpec, Matrix, PixelFormat, Range, Siting};
 use resized_protocol::message::{
-    Alpha, Backing, Completion, Cropped, DeviceStats, Features, Filter, Goodbye, Message, Refusal,
-    Reply, Request, Resource, Stats, Status, StreamSpec, Violation, Whose,
+    Alpha, Backing, Completion, Cropped, Features, Filter, Goodbye, Message, Refusal, Reply,
+    Request, Resource, Status, StreamSpec, Violation, Whose,
 };
 use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::RingLayout;
+use resized_protocol::stats::{ClientStats, DeviceStats, Histogram, PAGE, Stats, StreamStats};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -159,6 +160,8 @@ fn requests() {
         "06000000 07000000 0100000000000000 03000000
          000000000000f03f 0000000000000040 000000000000e03f 000000000000f83f",
     );
+    pinned(Request::Clients { from: 7 }, "07000000 0700000000000000");
+    pinned(Request::Streams { client: 7, from: 3 }, "08000000 0700000000000000 03000000");
 }
 
 #[test]
@@ -192,20 +195,92 @@ fn replies() {
         &format!("00000000 01000000 09000000 {frames} 01000000 0200000000000000 2f73"),
     );
     pinned(Message::Reply(Reply::Closed { stream: 9 }), "00000000 02000000 09000000");
-    let device = DeviceStats { name: "cpu".into(), frames: 1, failed: 2, pixels: 3, busy_ns: 4 };
+    let device = DeviceStats {
+        name: "cpu".into(),
+        frames: 1,
+        failed: 2,
+        pixels: 3,
+        busy_ns: 4,
+        queued: histogram(5),
+        worked: histogram(6),
+    };
+    let (five, six) = (histogram_bytes(5), histogram_bytes(6));
     pinned(
         Message::Reply(Reply::Stats(Stats {
             sessions: 1,
             streams: 2,
             region_bytes: 3,
             queued: 4,
+            refused: 5,
+            copied_bytes: 6,
             devices: vec![device],
         })),
-        "00000000 03000000 01000000 02000000 0300000000000000 0400000000000000
-         0100000000000000 0300000000000000 637075 0100000000000000 0200000000000000
-         0300000000000000 0400000000000000",
+        &format!(
+            "00000000 03000000 01000000 02000000 0300000000000000 0400000000000000
+             0500000000000000 0600000000000000
+             0100000000000000 0300000000000000 637075 0100000000000000 0200000000000000
+             0300000000000000 0400000000000000 {five} {six}"
+        ),
+    );
+    let client =
+        ClientStats { client: 1, uid: 2, name: "ab".into(), streams: 3, frames: 4, pixels: 5 };
+    pinned(
+        Message::Reply(Reply::Clients(vec![client])),
+        "00000000 05000000 0100000000000000 0100000000000000 02000000 0200000000000000 6162
+         03000000 0400000000000000 0500000000000000",
+    );
+    pinned(
+        Message::Reply(Reply::Streams(vec![stream_stats()])),
+        &format!(
+            "00000000 06000000 0100000000000000 0100000000000000 02000000 03000000 0400000000000000
+             0500000000000000 0600000000000000 0700000000000000 0800000000000000 0900000000000000
+             {five} {six}"
+        ),
     );
     pinned(Message::Reply(Reply::Refused(Refusal::Stopping)), "00000000 04000000 0e000000");
+}
+
+fn histogram(sum_ns: u64) -> Histogram {
+    let mut counts = [0; Histogram::BUCKETS];
+    counts[1] = 7;
+    Histogram { counts, sum_ns }
+}
+
+fn histogram_bytes(sum_ns: u8) -> String {
+    let zero = "0000000000000000 ";
+    format!("{zero} 0700000000000000 {} {sum_ns:02x}00000000000000", zero.repeat(22))
+}
+
+fn stream_stats() -> StreamStats {
+    StreamStats {
+        client: 1,
+        stream: 2,
+        slots: 3,
+        ring_bytes: 4,
+        frames: 5,
+        pixels: 6,
+        failed: 7,
+        late: 8,
+        cancelled: 9,
+        queued: histogram(5),
+        worked: histogram(6),
+    }
+}
+
+#[test]
+fn a_page_fits_a_message_whatever_names_are() {
+    let client = ClientStats {
+        client: u64::MAX,
+        uid: 0,
+        // Characters of four bytes.
+        name: "\u{1f600}".repeat(resized_protocol::message::MAX_NAME),
+        streams: 0,
+        frames: 0,
+        pixels: 0,
+    };
+    let mut bytes = Vec::new();
+    encode(&Message::Reply(Reply::Clients(vec![client; PAGE])), &mut bytes).unwrap();
+    encode(&Message::Reply(Reply::Streams(vec![stream_stats(); PAGE])), &mut bytes).unwrap();
 }
 
 #[test]
@@ -318,7 +393,9 @@ mod no_variant_is_missing {
             | Request::Cancel { .. }
             | Request::Close { .. }
             | Request::Stats
-            | Request::SubmitCropped { .. } => {}
+            | Request::SubmitCropped { .. }
+            | Request::Clients { .. }
+            | Request::Streams { .. } => {}
         }
     }
 
@@ -329,7 +406,9 @@ mod no_variant_is_missing {
                 | Reply::Opened { backing: Backing::Descriptor | Backing::Named(_), .. }
                 | Reply::Closed { .. }
                 | Reply::Stats(_)
-                | Reply::Refused(_),
+                | Reply::Refused(_)
+                | Reply::Clients(_)
+                | Reply::Streams(_),
             )
             | Message::Completed(_)
             | Message::Goodbye(Goodbye::Stopping | Goodbye::Refused(_) | Goodbye::Silence) => {}

@@ -254,7 +254,7 @@ mod tests {
     use crate::device::Device;
     use crate::device::null::Null;
     use crate::job::{Sink, Stream};
-    use crate::metrics::Gauge;
+    use crate::metrics::{Gauge, Metrics};
     use crate::quota::{Accounts, Limits};
 
     struct Nowhere;
@@ -280,9 +280,10 @@ mod tests {
             change(&mut spec);
             let devices: [Box<dyn Device>; 1] = [Box::new(Null)];
             let id = StreamId { user, client: number.into(), number };
+            let client = Metrics::default().connect(id.client, user);
             let account = Accounts::new(Limits::default(), 1, u64::MAX).of(user);
             let counted = Gauge::default().count();
-            let opened = Stream::open(id, &spec, false, &devices, &account, counted);
+            let opened = Stream::open(id, &spec, false, &devices, &account, &client, counted);
             let (stream, _) = opened.unwrap_or_else(|refusal| panic!("{refusal}"));
             let cost = u64::from(extent.0) * u64::from(extent.1) + 1;
             Self { stream: Arc::new(stream), cost }

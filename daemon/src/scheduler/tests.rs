@@ -7,7 +7,7 @@ use resized_protocol::shm::{RingLayout, SlotMemory};
 use super::*;
 use crate::device::{DeviceError, Resizer};
 use crate::job::{Sink, Stream};
-use crate::metrics::Gauge;
+use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
 
 /// Keeps what was completed.
@@ -93,8 +93,9 @@ fn stream(devices: &[Box<dyn Device>], number: u32, filter: Filter, from: (u32, 
     let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(from.0, from.1));
     let spec = StreamSpec { filter, ..StreamSpec::new(source, Extent::new(1, 1)) };
     let (id, gauge) = (id(number), Gauge::default());
+    let client = Metrics::default().connect(id.client, id.user);
     let account = Accounts::new(Limits::default(), 1, u64::MAX).of(id.user);
-    let opened = Stream::open(id, &spec, false, devices, &account, gauge.count());
+    let opened = Stream::open(id, &spec, false, devices, &account, &client, gauge.count());
     opened.unwrap_or_else(|refusal| panic!("{refusal}")).0
 }
 

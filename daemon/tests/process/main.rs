@@ -5,6 +5,7 @@
 
 mod clients;
 mod embedded;
+mod figures;
 mod frames;
 mod greed;
 mod hostile;

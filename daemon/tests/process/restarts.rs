@@ -222,9 +222,6 @@ fn what_callers_hold_while_the_daemon_changes_is_theirs() {
         let all: Vec<_> = (0..6).map(|_| stream.loan().unwrap()).collect();
         drop(all);
         assert!(slot(&source).submit().unwrap().wait().unwrap().to_packed() == wanted);
-        drop(stream);
-        let rings = || std::fs::read_to_string("/proc/self/maps").unwrap();
-        assert!(rings().lines().all(|line| !(within(line) && line.contains("resized-ring"))));
     });
 }
 

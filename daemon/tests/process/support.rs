@@ -135,10 +135,15 @@ impl Daemon {
 
     /// What the daemon holds once nobody but the asking client is connected.
     pub(crate) fn at_rest(&self, client: &Client) -> (Stats, usize) {
+        self.at_rest_but(client, 1)
+    }
+
+    /// What it holds once so many are connected, the asking client among them.
+    pub(crate) fn at_rest_but(&self, client: &Client, sessions: u32) -> (Stats, usize) {
         let mut stats = client.stats().unwrap();
         until("the other sessions end", || {
             stats = client.stats().unwrap();
-            stats.sessions == 1
+            stats.sessions == sessions
         });
         (stats, self.descriptors())
     }
