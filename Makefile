@@ -1,6 +1,8 @@
 # make demo            see a real video being resized by the daemon
 # make test            every check there is
 # make bench           the figures, each beside its yardstick
+# make chaos           all that clients do by mistake or malice, for long; make soak SOAK=1800: streams that come and go
+# make bench-ipc       what the daemon costs beside its kernels: the part of make bench that is the service's
 # make install         the service, below prefix=/usr/local; uninstall takes it away again. DESTDIR=... for packages
 # make deb             the same as a Debian package
 # make bench-kernels   the kernels beside other resizers: zimg, swscale, OpenCV and more
@@ -34,7 +36,7 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo test bench bench-kernels build deps deny clean pages install uninstall deb
+.PHONY: demo test chaos soak bench bench-ipc bench-kernels build deps deny clean pages install uninstall deb
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -57,6 +59,15 @@ test: deps deny
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked
 
+# One row at a time, optimized: what a neighbour notices is measured. About half an hour.
+SOAK ?= 1800
+chaos: deps
+	RESIZED_CHAOS=1 $(CARGO) test --release --locked -p resized --test process -- --test-threads=1 --nocapture \
+	    chaos:: restarts:: hostile:: greed::
+
+soak: deps
+	RESIZED_SOAK=$(SOAK) $(CARGO) test --release --locked -p resized --test process -- --nocapture a_soak_of
+
 # Licences, sources and doubled crates; advisories need the network: cargo deny check advisories.
 DENY := $(shell command -v cargo-deny || echo $(TARGET)/tools/bin/cargo-deny)
 deny: $(DENY)
@@ -73,6 +84,9 @@ $(TARGET)/tools/bin/%: | deps
 bench: build
 	$(CARGO) bench --locked -p resized --bench levels --bench ipc
 	$(CARGO) bench --locked -p resized-examples --bench whole_job -- $(abspath $(CLIPS))
+
+bench-ipc:
+	$(CARGO) bench --locked -p resized --bench ipc
 
 bench-kernels: deps
 	@examples/install-packages.sh libzimg-dev

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use resized_protocol::frame::PixelFormat;
+use resized_protocol::frame::{Extent, PixelFormat};
 use resized_protocol::message::{
     Backing, Completion, MAX_WEIGHT, Refusal, Resource, Status, StreamSpec,
 };
@@ -266,16 +266,32 @@ impl Job {
         self.slot
     }
 
-    /// Pixels seen of the source, and those of the destination: what it costs in the fair queue. A crop
-    /// of its own costs as well, unless the frame before had it; that is not known yet.
+    /// Pixels seen of the source.
+    fn seen(&self) -> Extent {
+        let StreamSpec { source, crop, .. } = &self.stream.spec;
+        let crop = self.crop.as_ref().map(|own| own.crop).or(*crop);
+        let rounded = |crop: Crop| Extent::new(crop.width.ceil() as u32, crop.height.ceil() as u32);
+        crop.map_or(source.extent, rounded)
+    }
+
+    /// Pixels seen of the source, and those of the destination.
+    pub(crate) fn pixels(&self) -> u64 {
+        self.seen().pixels() + self.stream.spec.destination.extent.pixels()
+    }
+
+    /// Pixels between the two passes, whichever comes first. More than at both ends only where one
+    /// direction shrinks and the other grows, and then they may be far more.
+    fn between(&self) -> u64 {
+        let (from, to) = (self.seen(), self.stream.spec.destination.extent);
+        let pixels = |width, height| Extent::new(width, height).pixels();
+        pixels(from.width, to.height).max(pixels(to.width, from.height))
+    }
+
+    /// What it costs in the fair queue: all these pixels. A crop of its own costs as well, unless the
+    /// frame before had it; that is not known yet.
     pub(crate) fn cost(&self) -> u64 {
-        let StreamSpec { source, destination, .. } = &self.stream.spec;
-        let seen = match self.crop.as_ref().map(|own| own.crop).or(self.stream.spec.crop) {
-            Some(crop) => (crop.width * crop.height) as u64,
-            None => source.extent.pixels(),
-        };
         let preparation = if self.crop.is_some() { PREPARATION } else { 0 };
-        seen + destination.extent.pixels() + preparation
+        self.pixels() + self.between() + preparation
     }
 
     /// What is charged when it is taken from the queue: nothing if it will not be resized.
@@ -307,9 +323,14 @@ impl Job {
     }
 
     /// How many lanes of the device of that number are worth waking for it: one at least where a crop has
-    /// to be prepared, which is nothing for the thread that reads messages.
+    /// to be prepared, or there is more to do than its pixels say, which is nothing for the thread that
+    /// reads messages.
     pub(crate) fn worth(&self, index: usize) -> u32 {
-        self.stream.resizers[index].worth().max(u32::from(self.crop.is_some()))
+        let lane = || u32::from(self.crop.is_some() || self.between() > self.pixels());
+        match self.stream.resizers[index].worth() {
+            0 => lane(),
+            lanes => lanes,
+        }
     }
 
     /// Has a band of the frame resized by the device of that number; the same for all its bands.
@@ -333,7 +354,7 @@ impl Job {
 
     /// Gives the slot back to the client.
     pub(crate) fn complete(&self, completion: Completion, pressed: bool) {
-        self.stream.metrics.add_frame(self.cost(), &completion);
+        self.stream.metrics.add_frame(self.pixels(), &completion);
         // First: the client may submit the slot again before `completed` returns.
         self.stream.give_back(self.slot);
         self.sink.completed(completion, pressed);

@@ -324,7 +324,7 @@ impl Scheduler {
             queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
             worked_ns: nanoseconds(taken.elapsed()),
         };
-        self.metrics[*device].add_attempt(job.cost(), &completion);
+        self.metrics[*device].add_attempt(job.pixels(), &completion);
         if status == Status::Failed
             && let Some(again) = job.again(*device)
         {

@@ -285,7 +285,8 @@ mod tests {
             let counted = Gauge::default().count();
             let opened = Stream::open(id, &spec, false, &devices, &account, &client, counted);
             let (stream, _) = opened.unwrap_or_else(|refusal| panic!("{refusal}"));
-            let cost = u64::from(extent.0) * u64::from(extent.1) + 1;
+            let (width, height) = (u64::from(extent.0), u64::from(extent.1));
+            let cost = width * height + 1 + width.max(height);
             Self { stream: Arc::new(stream), cost }
         }
 

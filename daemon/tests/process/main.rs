@@ -3,6 +3,7 @@
 //!
 //! Nothing here asserts a time; deadlines only keep a test from hanging.
 
+mod chaos;
 mod clients;
 mod embedded;
 mod figures;

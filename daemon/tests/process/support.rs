@@ -18,6 +18,11 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Runs a test's body on a thread of its own, so that one that hangs fails.
 pub(crate) fn bounded(body: impl FnOnce() + Send + 'static) {
+    bounded_by(DEADLINE, body);
+}
+
+/// As `bounded`, for tests that take longer.
+pub(crate) fn bounded_by(deadline: Duration, body: impl FnOnce() + Send + 'static) {
     let (over, wait) = channel();
     let test = thread::current().name().unwrap_or("test").to_owned();
     let run = move || {
@@ -25,8 +30,8 @@ pub(crate) fn bounded(body: impl FnOnce() + Send + 'static) {
         let _ = over.send(());
     };
     let body = thread::Builder::new().name(test).spawn(run).unwrap();
-    if wait.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
-        panic!("still not over after {DEADLINE:?}");
+    if wait.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout) {
+        panic!("still not over after {deadline:?}");
     }
     if let Err(panic) = body.join() {
         std::panic::resume_unwind(panic);
