@@ -10,18 +10,32 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use resized_protocol::frame::PixelFormat;
-use resized_protocol::message::{Backing, Completion, Refusal, StreamSpec};
+use resized_protocol::frame::{Extent, PixelFormat};
+use resized_protocol::message::{
+    Backing, Completion, MAX_WEIGHT, Refusal, Resource, Status, StreamSpec,
+};
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMemory};
 
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
-use crate::metrics::Counted;
-use crate::quota::{Budget, Charge};
+use crate::metrics::{ClientMetrics, Counted, StreamMetrics};
+use crate::quota::{Account, Charge};
+
+/// Identifies a client; never used again in the life of a daemon.
+pub(crate) type ClientId = u64;
+
+/// Whose stream it is, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct StreamId {
+    pub(crate) user: u32,
+    pub(crate) client: ClientId,
+    /// The client's own number for it.
+    pub(crate) number: u32,
+}
 
 /// An open stream.
 pub(crate) struct Stream {
-    number: u32,
+    id: StreamId,
     spec: StreamSpec,
     ring: RingLayout,
     region: Region,
@@ -32,7 +46,8 @@ pub(crate) struct Stream {
     resizers: Vec<Box<dyn Resizer>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
     cropped: Mutex<Option<Prepared>>,
-    _charge: Charge,
+    metrics: Arc<StreamMetrics>,
+    _charges: [Charge; 3],
     _counted: Counted,
 }
 
@@ -53,11 +68,12 @@ pub(crate) struct Invitation {
 impl Stream {
     /// Charges, allocates and prepares a stream. Takes as long as zeroing its pages does.
     pub(crate) fn open(
-        number: u32,
+        id: StreamId,
         spec: &StreamSpec,
         named: bool,
         devices: &[Box<dyn Device>],
-        budget: &Arc<Budget>,
+        account: &Arc<Account>,
+        client: &Arc<ClientMetrics>,
         counted: Counted,
     ) -> Result<(Self, Invitation), Refusal> {
         if let format @ PixelFormat::Tensor(_) = spec.source.format {
@@ -66,9 +82,16 @@ impl Stream {
         if !spec.normalisation.is_finite() {
             return Err(Refusal::Normalisation);
         }
+        if spec.weight == 0 || spec.weight > MAX_WEIGHT {
+            return Err(Refusal::Weight { asked: spec.weight });
+        }
         let ring = RingLayout::new(spec)?;
         spec.placement()?;
-        let charge = budget.charge(ring.len().get() as u64)?;
+        let charges = [
+            account.charge(Resource::Streams, 1)?,
+            account.charge(Resource::Slots, spec.slots.into())?,
+            account.charge(Resource::RingBytes, ring.len().get() as u64)?,
+        ];
         let (region, invitation) = allocate(&ring, named).map_err(|error| {
             tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
             Refusal::System { errno: error.errno().unwrap_or(0) }
@@ -80,8 +103,10 @@ impl Stream {
             })
         };
         let resizers = devices.iter().map(|device| open(&**device)).collect::<Result<_, _>>()?;
+        let metrics = client.open(id.number, ring.slots(), ring.len().get() as u64);
         let stream = Self {
-            number,
+            id,
+            metrics,
             spec: *spec,
             slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
             kept: AtomicBool::new(false),
@@ -89,10 +114,14 @@ impl Stream {
             region,
             resizers,
             cropped: Mutex::default(),
-            _charge: charge,
+            _charges: charges,
             _counted: counted,
         };
         Ok((stream, invitation))
+    }
+
+    pub(crate) const fn id(&self) -> StreamId {
+        self.id
     }
 
     pub(crate) const fn ring(&self) -> &RingLayout {
@@ -153,6 +182,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.metrics.client().close(self.id.number);
         if !self.kept.load(Ordering::Relaxed) {
             self.region.discard();
         }
@@ -194,6 +224,8 @@ pub(crate) struct Job {
     crop: Option<OwnCrop>,
     submitted: Instant,
     sink: Arc<dyn Sink>,
+    /// The device that failed on it before.
+    failed_on: Option<usize>,
 }
 
 impl Job {
@@ -207,32 +239,83 @@ impl Job {
         sink: Arc<dyn Sink>,
     ) -> Self {
         let crop = crop.map(|crop| OwnCrop { crop, prepared: OnceLock::new() });
-        Self { stream, slot, crop, submitted, sink }
+        Self { stream, slot, crop, submitted, sink, failed_on: None }
     }
 
-    pub(crate) fn stream(&self) -> u32 {
-        self.stream.number
+    /// The same again, after this device failed on it. `None`: this was the second attempt.
+    pub(crate) fn again(&self, device: usize) -> Option<Self> {
+        let Self { stream, slot, crop, submitted, sink, failed_on } = self;
+        if failed_on.is_some() {
+            return None;
+        }
+        let crop = crop.as_ref().map(|own| own.crop);
+        let again = Self::new(Arc::clone(stream), *slot, crop, *submitted, Arc::clone(sink));
+        Some(Self { failed_on: Some(device), ..again })
+    }
+
+    /// The device that has failed on it.
+    pub(crate) const fn failed_on(&self) -> Option<usize> {
+        self.failed_on
+    }
+
+    pub(crate) fn stream(&self) -> StreamId {
+        self.stream.id
     }
 
     pub(crate) const fn slot(&self) -> u32 {
         self.slot
     }
 
-    /// Pixels seen of the source, and those of the destination: what it costs in the fair queue. A crop
-    /// of its own costs as well, unless the frame before had it; that is not known yet.
-    pub(crate) fn cost(&self) -> u64 {
-        let StreamSpec { source, destination, .. } = &self.stream.spec;
-        let seen = match self.crop.as_ref().map(|own| own.crop).or(self.stream.spec.crop) {
-            Some(crop) => (crop.width * crop.height) as u64,
-            None => source.extent.pixels(),
-        };
-        let preparation = if self.crop.is_some() { PREPARATION } else { 0 };
-        seen + destination.extent.pixels() + preparation
+    /// Pixels seen of the source.
+    fn seen(&self) -> Extent {
+        let StreamSpec { source, crop, .. } = &self.stream.spec;
+        let crop = self.crop.as_ref().map(|own| own.crop).or(*crop);
+        let rounded = |crop: Crop| Extent::new(crop.width.ceil() as u32, crop.height.ceil() as u32);
+        crop.map_or(source.extent, rounded)
     }
 
-    pub(crate) fn is_cancelled(&self) -> bool {
+    /// Pixels seen of the source, and those of the destination.
+    pub(crate) fn pixels(&self) -> u64 {
+        self.seen().pixels() + self.stream.spec.destination.extent.pixels()
+    }
+
+    /// Pixels between the two passes, whichever comes first. More than at both ends only where one
+    /// direction shrinks and the other grows, and then they may be far more.
+    fn between(&self) -> u64 {
+        let (from, to) = (self.seen(), self.stream.spec.destination.extent);
+        let pixels = |width, height| Extent::new(width, height).pixels();
+        pixels(from.width, to.height).max(pixels(to.width, from.height))
+    }
+
+    /// What it costs in the fair queue: all these pixels. A crop of its own costs as well, unless the
+    /// frame before had it; that is not known yet.
+    pub(crate) fn cost(&self) -> u64 {
+        let preparation = if self.crop.is_some() { PREPARATION } else { 0 };
+        self.pixels() + self.between() + preparation
+    }
+
+    /// What is charged when it is taken from the queue: nothing if it will not be resized.
+    pub(crate) fn charge(&self) -> u64 {
+        match self.given_up(Instant::now) {
+            Some(_) => 0,
+            None => self.cost(),
+        }
+    }
+
+    /// Its stream's, beside the others of the same user.
+    pub(crate) fn weight(&self) -> u32 {
+        self.stream.spec.weight
+    }
+
+    /// How it ends if no device has taken it yet and nobody wants it any more.
+    pub(crate) fn given_up(&self, now: impl FnOnce() -> Instant) -> Option<Status> {
         let slot = self.stream.slots.get(self.slot as usize);
-        slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == CANCELLED)
+        if slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == CANCELLED) {
+            return Some(Status::Cancelled);
+        }
+        let deadline = self.stream.spec.deadline?;
+        let late = now().saturating_duration_since(self.submitted) > deadline;
+        late.then_some(Status::Late)
     }
 
     pub(crate) const fn submitted(&self) -> Instant {
@@ -240,9 +323,14 @@ impl Job {
     }
 
     /// How many lanes of the device of that number are worth waking for it: one at least where a crop has
-    /// to be prepared, which is nothing for the thread that reads messages.
+    /// to be prepared, or there is more to do than its pixels say, which is nothing for the thread that
+    /// reads messages.
     pub(crate) fn worth(&self, index: usize) -> u32 {
-        self.stream.resizers[index].worth().max(u32::from(self.crop.is_some()))
+        let lane = || u32::from(self.crop.is_some() || self.between() > self.pixels());
+        match self.stream.resizers[index].worth() {
+            0 => lane(),
+            lanes => lanes,
+        }
     }
 
     /// Has a band of the frame resized by the device of that number; the same for all its bands.
@@ -266,6 +354,7 @@ impl Job {
 
     /// Gives the slot back to the client.
     pub(crate) fn complete(&self, completion: Completion, pressed: bool) {
+        self.stream.metrics.add_frame(self.pixels(), &completion);
         // First: the client may submit the slot again before `completed` returns.
         self.stream.give_back(self.slot);
         self.sink.completed(completion, pressed);

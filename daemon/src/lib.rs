@@ -16,4 +16,8 @@ mod quota;
 mod scheduler;
 mod session;
 
-pub use server::{Daemon, Devices, Listener, Options, Peers, Server, ServerError};
+pub use quota::{Limits, default_ring_bytes};
+pub use server::{
+    Controls, Daemon, Devices, ExporterAddress, ExporterAddressError, Listener, Options, Peers,
+    Server, ServerError, Watch,
+};

@@ -1,39 +1,37 @@
-//! Owns the fair queue, and the threads of the devices' lanes that pull from it.
+//! Owns the threads of the devices' lanes, and the queue that they pull from.
 //!
-//! Knows nothing of sockets or messages. Devices pull: a lane that is free takes the next frame, so
-//! fast and slow devices are all busy and nobody predicts. The queue is deficit round robin over
-//! clients, cost in pixels (Shreedhar and Varghese, "Efficient Fair Queueing using Deficit Round
-//! Robin", SIGCOMM 1995). When more lanes are idle than frames wait, a frame is cut into bands; a frame
-//! whose work is less than a lane takes to wake does not wait for one. While all lanes have work and
-//! more waits, the thread that brings jobs rests, and lanes bring them between two frames.
+//! Knows nothing of sockets or messages; who is next is for [`fair`] to say. Devices pull: a lane that
+//! is free takes the next frame, so fast and slow devices are all busy and nobody predicts. When more
+//! lanes are idle than frames wait, a frame is cut into bands; a frame whose work is less than a lane
+//! takes to wake does not wait for one. While all lanes have work and more waits, the thread that brings
+//! jobs rests, and lanes bring them between two frames.
 //!
 //! Invariants: a job pushed is completed or withdrawn exactly once; lanes end only when asked to and
-//! when nothing waits; a panic in a device fails its frame and nothing else.
+//! when nothing waits; a frame on which a device fails or panics is tried once more, elsewhere if there
+//! is elsewhere, and if that fails too, nothing else does.
 
-use std::collections::{HashMap, VecDeque};
+mod fair;
+
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use resized_protocol::message::{Completion, DeviceStats, Status};
+use resized_protocol::message::{Completion, Status};
+use resized_protocol::stats::DeviceStats;
 
 use crate::device::{Band, Device, Scratch};
-use crate::job::Job;
+use crate::job::{Job, StreamId};
 use crate::metrics::{DeviceMetrics, nanoseconds};
-
-/// Pixels a client may have resized before the next one's turn: about half a 1080p frame.
-const QUANTUM: u64 = 1 << 20;
+use fair::Fair;
 
 /// How long the intake may wait while enough jobs do: lanes look after it between two frames.
 const UNREAD: Duration = Duration::from_micros(500);
 
 /// How long it may wait where frames take longer than that: then the thread whose task it is wakes.
 const UNATTENDED: Duration = Duration::from_millis(2);
-
-/// Identifies a client in the queue; never used again in the life of a daemon.
-pub(crate) type ClientId = u64;
 
 /// Where jobs come from.
 pub(crate) trait Intake: Send + Sync {
@@ -54,6 +52,13 @@ pub(crate) struct Scheduler {
     scratch: Mutex<Scratch>,
 }
 
+/// What a device is at; see [`Scheduler::progress`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) at_work: bool,
+    pub(crate) busy_ns: u64,
+}
+
 /// The threads of all lanes.
 pub(crate) struct Lanes {
     scheduler: Arc<Scheduler>,
@@ -62,11 +67,9 @@ pub(crate) struct Lanes {
 
 #[derive(Default)]
 struct Queue {
-    clients: HashMap<ClientId, Waiting>,
-    /// Clients with jobs waiting, the next one first.
-    turns: VecDeque<ClientId>,
-    /// Jobs waiting, of all clients.
-    waiting: usize,
+    fair: Fair,
+    /// Jobs on which a device failed once.
+    again: VecDeque<Job>,
     /// In the order of the devices.
     lanes: Vec<DeviceLanes>,
     /// Lanes of all devices.
@@ -78,14 +81,6 @@ struct Queue {
     /// When one last did.
     attended: Option<Instant>,
     stopping: bool,
-}
-
-/// One client's part of the queue.
-#[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Job>,
-    /// Pixels it may still have resized in its turn.
-    deficit: u64,
 }
 
 #[derive(Default)]
@@ -109,8 +104,8 @@ struct Started {
     job: Job,
     device: usize,
     taken: Instant,
-    /// Nobody wanted it any more when the device took it: it is not resized.
-    cancelled: bool,
+    /// Nobody wanted it any more when the device took it: it is not resized, and ends like this.
+    given_up: Option<Status>,
     unfinished: AtomicU32,
     failed: AtomicBool,
 }
@@ -142,14 +137,25 @@ impl Scheduler {
         devices.map(|(device, metrics)| metrics.read(device.name())).collect()
     }
 
-    /// Jobs that wait for a device.
-    pub(crate) fn waiting(&self) -> usize {
-        self.lock().waiting
+    /// For each device whether lanes of it are at work, and how much work it has done in its life: what is
+    /// at work and does not get done is stuck.
+    pub(crate) fn progress(&self) -> Vec<Progress> {
+        let queue = self.lock();
+        let progress = |(device, lanes): (usize, &DeviceLanes)| Progress {
+            at_work: lanes.idle + lanes.called < self.devices[device].lanes(),
+            busy_ns: self.metrics[device].busy_ns(),
+        };
+        queue.lanes.iter().enumerate().map(progress).collect()
     }
 
-    /// Queues jobs of one stream of a client, in this order. Jobs too small for a lane are done before
-    /// it returns, as long as nobody else's wait.
-    pub(crate) fn push(&self, client: ClientId, jobs: impl ExactSizeIterator<Item = Job>) {
+    /// Jobs that wait for a device.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiting()
+    }
+
+    /// Queues jobs of one stream, in this order. Jobs too small for a lane are done before it returns,
+    /// as long as nobody else's wait.
+    pub(crate) fn push(&self, stream: StreamId, jobs: impl ExactSizeIterator<Item = Job>) {
         let mut jobs = jobs.peekable();
         let device = jobs.peek().and_then(|job| self.immediate_device(job));
         if let Some(device) = device.filter(|_| self.waiting() == 0) {
@@ -162,7 +168,7 @@ impl Scheduler {
         }
         let mut queue = self.lock();
         let mut wanted = jobs.len();
-        queue.push(client, jobs);
+        queue.fair.push(stream, jobs);
         for device in 0..self.devices.len() {
             wanted -= self.call(&mut queue, device, wanted);
         }
@@ -197,13 +203,15 @@ impl Scheduler {
         }
     }
 
-    /// Takes back the waiting jobs of a client that match.
-    pub(crate) fn withdraw(
-        &self,
-        client: ClientId,
-        matches: impl Fn(&Job) -> bool,
-    ) -> VecDeque<Job> {
-        self.lock().withdraw(client, matches)
+    /// Takes back the waiting jobs of a stream that is over.
+    pub(crate) fn withdraw(&self, stream: StreamId) -> VecDeque<Job> {
+        let mut queue = self.lock();
+        let mut withdrawn = queue.fair.withdraw(stream);
+        let (failed, kept) =
+            queue.again.drain(..).partition::<VecDeque<_>, _>(|job| job.stream() == stream);
+        queue.again = kept;
+        withdrawn.extend(failed);
+        withdrawn
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -241,7 +249,7 @@ impl Scheduler {
                 intake.turn();
                 queue = self.lock();
             }
-            if let Some(job) = queue.next() {
+            if let Some(job) = queue.next(device) {
                 queue.overdue = false;
                 return Some(self.begin(&mut queue, job, device));
             }
@@ -261,7 +269,7 @@ impl Scheduler {
 
     /// Begins a frame: cuts it into bands if lanes would be idle otherwise, and returns the first.
     fn begin(&self, queue: &mut Queue, job: Job, device: usize) -> Task {
-        let idle_for_each = queue.lanes[device].idle / (queue.waiting + 1);
+        let idle_for_each = queue.lanes[device].idle / (queue.waiting() + 1);
         let count = job.worth(device).min(idle_for_each as u32 + 1).max(1);
         let frame = Arc::new(Started::new(job, device, count));
         if count > 1 {
@@ -274,7 +282,7 @@ impl Scheduler {
 
     fn work(&self, task: &Task, scratch: &mut Scratch) {
         let Task { frame, band } = task;
-        if !frame.cancelled {
+        if frame.given_up.is_none() {
             self.resize(frame, *band, scratch);
         }
         // Acquire and release: whoever is last has seen the others' pixels and failures.
@@ -302,33 +310,51 @@ impl Scheduler {
     }
 
     fn finish(&self, frame: &Started) {
-        let Started { job, device, taken, failed, cancelled, .. } = frame;
-        let status = match (cancelled, failed.load(Ordering::Relaxed)) {
-            (true, _) => Status::Cancelled,
-            (false, true) => Status::Failed,
-            (false, false) => Status::Done,
+        let Started { job, device, taken, failed, given_up, .. } = frame;
+        let status = match (given_up, failed.load(Ordering::Relaxed)) {
+            (Some(status), _) => *status,
+            (None, true) => Status::Failed,
+            (None, false) => Status::Done,
         };
-        self.metrics[*device].add_frame(job.cost(), status);
         let completion = Completion {
-            stream: job.stream(),
+            stream: job.stream().number,
             slot: job.slot(),
             status,
             device: *device as u16,
             queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
             worked_ns: nanoseconds(taken.elapsed()),
         };
+        self.metrics[*device].add_attempt(job.pixels(), &completion);
+        if status == Status::Failed
+            && let Some(again) = job.again(*device)
+        {
+            return self.push_again(again);
+        }
         let pressed = !self.lock().is_low();
         job.complete(completion, pressed);
+    }
+
+    /// Queues a job on which a device failed.
+    fn push_again(&self, job: Job) {
+        let mut queue = self.lock();
+        let mut elsewhere =
+            (0..self.devices.len()).filter(|&device| queue.may_try_again(&job, device));
+        let idle = elsewhere.find(|&device| queue.lanes[device].idle > 0);
+        queue.again.push_back(job);
+        if let Some(device) = idle {
+            self.call(&mut queue, device, 1);
+        }
     }
 }
 
 impl Started {
     fn new(job: Job, device: usize, bands: u32) -> Self {
+        let taken = Instant::now();
         Self {
-            cancelled: job.is_cancelled(),
+            given_up: job.given_up(|| taken),
             job,
             device,
-            taken: Instant::now(),
+            taken,
             unfinished: AtomicU32::new(bands),
             failed: AtomicBool::new(false),
         }
@@ -339,12 +365,12 @@ impl Queue {
     /// Whether every lane has work, none of it has taken long so far, and as much again waits.
     fn is_sated(&self) -> bool {
         let idle = self.lanes.iter().any(|lanes| lanes.idle > 0);
-        !idle && !self.overdue && !self.stopping && self.waiting >= self.lane_count
+        !idle && !self.overdue && !self.stopping && self.waiting() >= self.lane_count
     }
 
     /// Whether lanes may soon find nothing to do.
     fn is_low(&self) -> bool {
-        !self.is_sated() || self.waiting <= 2 * self.lane_count
+        !self.is_sated() || self.waiting() <= 2 * self.lane_count
     }
 
     /// Time since somebody looked after the intake.
@@ -352,58 +378,20 @@ impl Queue {
         self.attended.map_or(Duration::MAX, |attended| attended.elapsed())
     }
 
-    fn push(&mut self, client: ClientId, jobs: impl ExactSizeIterator<Item = Job>) {
-        self.waiting += jobs.len();
-        let waiting = self.clients.entry(client).or_default();
-        if waiting.jobs.is_empty() && jobs.len() > 0 {
-            self.turns.push_back(client);
-            // For its first turn; those after it get theirs when the one before is over.
-            waiting.deficit = QUANTUM;
-        }
-        waiting.jobs.extend(jobs);
+    /// Jobs that wait.
+    fn waiting(&self) -> usize {
+        self.fair.waiting() + self.again.len()
     }
 
-    /// Takes the next job by deficit round robin.
-    fn next(&mut self) -> Option<Job> {
-        loop {
-            let client = *self.turns.front()?;
-            let waiting = self.clients.entry(client).or_default();
-            match waiting.jobs.front().map(Job::cost) {
-                None => self.end_turns(client),
-                Some(cost) if cost > waiting.deficit => {
-                    waiting.deficit += QUANTUM;
-                    self.turns.rotate_left(1);
-                }
-                Some(cost) => {
-                    waiting.deficit -= cost;
-                    let job = waiting.jobs.pop_front();
-                    if waiting.jobs.is_empty() {
-                        self.end_turns(client);
-                    }
-                    self.waiting -= 1;
-                    return job;
-                }
-            }
-        }
+    /// The next job for a device.
+    fn next(&mut self, device: usize) -> Option<Job> {
+        let again = self.again.iter().position(|job| self.may_try_again(job, device));
+        again.and_then(|index| self.again.remove(index)).or_else(|| self.fair.next())
     }
 
-    fn withdraw(&mut self, client: ClientId, matches: impl Fn(&Job) -> bool) -> VecDeque<Job> {
-        let Some(waiting) = self.clients.get_mut(&client) else {
-            return VecDeque::new();
-        };
-        let (withdrawn, kept): (VecDeque<_>, _) = waiting.jobs.drain(..).partition(matches);
-        waiting.jobs = kept;
-        self.waiting -= withdrawn.len();
-        if self.clients.get(&client).is_some_and(|waiting| waiting.jobs.is_empty()) {
-            self.end_turns(client);
-        }
-        withdrawn
-    }
-
-    /// Forgets a client that has nothing waiting, and with it what it has saved up.
-    fn end_turns(&mut self, client: ClientId) {
-        self.clients.remove(&client);
-        self.turns.retain(|&other| other != client);
+    /// Whether a device may try a job on which one has failed: another one, unless there is no other.
+    fn may_try_again(&self, job: &Job, device: usize) -> bool {
+        job.failed_on() != Some(device) || self.lanes.len() == 1 || self.stopping
     }
 }
 

@@ -3,15 +3,19 @@
 //!
 //! Nothing here asserts a time; deadlines only keep a test from hanging.
 
+mod chaos;
 mod clients;
 mod embedded;
+mod figures;
 mod frames;
 mod greed;
 mod hostile;
 mod leaks;
 mod lifecycle;
 mod oracle;
+mod quotas;
 mod refusals;
+mod restarts;
 mod service;
 mod support;
 mod threads;
