@@ -285,6 +285,7 @@ fn level_name(level: Level) -> &'static str {
         Level::Scalar => "scalar",
         Level::Avx2 => "avx2",
         Level::Avx512 => "avx512",
+        Level::Neon => "neon",
     }
 }
 
