@@ -25,12 +25,14 @@ PEERS  := --manifest-path daemon/benches/peers/Cargo.toml
 
 # gcc, cmake, nasm: libjpeg-turbo, built by its crate. libclang: the bindings to FFmpeg.
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
+# libvulkan1 to glslc: for tests alone, a GPU made of the CPU, who looks on, and who compiles its shaders.
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
-            libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg
+            libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg \
+            libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo test bench bench-kernels build deps deny clean
+.PHONY: demo test bench bench-kernels build deps deny shaders clean
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -71,6 +73,12 @@ bench: build
 bench-kernels: deps
 	@examples/install-packages.sh libzimg-dev
 	$(CARGO) run --release $(PEERS) --target-dir $(TARGET) --locked -- "$(WORKS)"
+
+# The code of the shaders, committed beside their sources; a test compares.
+SHADERS := daemon/src/device/vulkan/shaders
+shaders: deps
+	for source in $(SHADERS)/*.comp; do \
+		glslc --target-env=vulkan1.2 -O "$$source" -o "$${source%.comp}.spv" || exit 1; done
 
 clean:
 	$(CARGO) clean

@@ -1,0 +1,170 @@
+//! Owns a GPU that is open for work: the logical device, its queue, its memory, its pipelines.
+//!
+//! Knows no streams. Invariant: lives as long as anything that was made with it.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vulkano::buffer::{AllocateBufferError, Buffer, BufferCreateInfo, BufferUsage, Subbuffer};
+use vulkano::command_buffer::allocator::StandardCommandBufferAllocator;
+use vulkano::descriptor_set::allocator::StandardDescriptorSetAllocator;
+use vulkano::device::physical::PhysicalDevice;
+use vulkano::device::{
+    Device, DeviceCreateInfo, DeviceExtensions, DeviceFeatures, QueueCreateInfo, QueueFlags,
+};
+use vulkano::memory::MemoryPropertyFlags;
+use vulkano::memory::allocator::{
+    AllocationCreateInfo, GenericMemoryAllocatorCreateInfo, MemoryAllocatorError, MemoryTypeFilter,
+    StandardMemoryAllocator,
+};
+use vulkano::{Validated, VulkanError};
+
+use super::fault;
+use super::shader::Pipelines;
+use super::submit::Submitter;
+use crate::device::Fault;
+
+/// Bytes that are taken of a device's memory at once.
+const BLOCK: u64 = 32 << 20;
+
+/// A GPU that is open.
+pub(super) struct Gpu {
+    pub(super) device: Arc<Device>,
+    pub(super) submitter: Submitter,
+    pub(super) pipelines: Pipelines,
+    pub(super) commands: Arc<StandardCommandBufferAllocator>,
+    pub(super) sets: Arc<StandardDescriptorSetAllocator>,
+    memory: Arc<StandardMemoryAllocator>,
+    /// What frames use that did not end in time: kept until they do.
+    abandoned: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+}
+
+impl Gpu {
+    pub(super) fn open(physical: &Arc<PhysicalDevice>) -> Result<Arc<Self>, Fault> {
+        Self::try_open(physical).map_err(|error| {
+            tracing::warn!(%error, "a GPU can't be opened");
+            fault(&error)
+        })
+    }
+
+    fn try_open(physical: &Arc<PhysicalDevice>) -> Result<Arc<Self>, Validated<VulkanError>> {
+        let family = queue_family(physical).ok_or(VulkanError::InitializationFailed)?;
+        let queue = QueueCreateInfo { queue_family_index: family, ..Default::default() };
+        let supported = physical.supported_extensions();
+        let info = DeviceCreateInfo {
+            queue_create_infos: vec![queue],
+            enabled_extensions: DeviceExtensions {
+                ext_external_memory_host: supported.ext_external_memory_host,
+                ..DeviceExtensions::empty()
+            },
+            enabled_features: features(),
+            ..Default::default()
+        };
+        let (device, mut queues) = Device::new(Arc::clone(physical), info)?;
+        let queue = queues.next().ok_or(VulkanError::InitializationFailed)?;
+        let blocks = vec![BLOCK; physical.memory_properties().memory_types.len()];
+        let memory =
+            GenericMemoryAllocatorCreateInfo { block_sizes: &blocks, ..Default::default() };
+        let owned = || Arc::clone(&device);
+        Ok(Arc::new(Self {
+            submitter: Submitter::new(&device, queue)?,
+            pipelines: Pipelines::new(&device)?,
+            commands: Arc::new(StandardCommandBufferAllocator::new(owned(), Default::default())),
+            sets: Arc::new(StandardDescriptorSetAllocator::new(owned(), Default::default())),
+            memory: Arc::new(StandardMemoryAllocator::new(owned(), memory)),
+            abandoned: Mutex::default(),
+            device,
+        }))
+    }
+
+    /// Memory of the device's own, of `elements` of 32 bits, at least one.
+    pub(super) fn device_buffer(&self, elements: u64) -> Result<Subbuffer<[u32]>, Fault> {
+        let usage =
+            BufferUsage::STORAGE_BUFFER | BufferUsage::TRANSFER_SRC | BufferUsage::TRANSFER_DST;
+        self.buffer(elements, usage, MemoryTypeFilter::PREFER_DEVICE)
+    }
+
+    /// Memory that both reach, of the system's, cached.
+    pub(super) fn host_buffer(&self, elements: u64) -> Result<Subbuffer<[u32]>, Fault> {
+        let usage = BufferUsage::TRANSFER_SRC | BufferUsage::TRANSFER_DST;
+        // Coherent, which there always is: nothing to flush.
+        let kind = MemoryTypeFilter {
+            required_flags: MemoryPropertyFlags::HOST_VISIBLE | MemoryPropertyFlags::HOST_COHERENT,
+            preferred_flags: MemoryPropertyFlags::HOST_CACHED,
+            not_preferred_flags: MemoryPropertyFlags::DEVICE_LOCAL
+                | MemoryPropertyFlags::DEVICE_UNCACHED,
+        };
+        self.buffer(elements, usage, kind)
+    }
+
+    fn buffer(
+        &self,
+        elements: u64,
+        usage: BufferUsage,
+        memory_type_filter: MemoryTypeFilter,
+    ) -> Result<Subbuffer<[u32]>, Fault> {
+        let info = BufferCreateInfo { usage, ..Default::default() };
+        let kind = AllocationCreateInfo { memory_type_filter, ..Default::default() };
+        let memory = Arc::clone(&self.memory);
+        let made = Buffer::new_slice(memory, info, kind, elements.max(1));
+        made.map_err(|error| not_allocated(&error))
+    }
+
+    /// A buffer with content that no frame changes.
+    pub(super) fn table(&self, content: &[u32]) -> Result<Subbuffer<[u32]>, Fault> {
+        let usage = BufferUsage::STORAGE_BUFFER;
+        let kind = MemoryTypeFilter::PREFER_DEVICE | MemoryTypeFilter::HOST_SEQUENTIAL_WRITE;
+        let info = BufferCreateInfo { usage, ..Default::default() };
+        let kind = AllocationCreateInfo { memory_type_filter: kind, ..Default::default() };
+        let memory = Arc::clone(&self.memory);
+        let made = Buffer::from_iter(memory, info, kind, content.iter().copied());
+        made.map_err(|error| not_allocated(&error))
+    }
+
+    /// Keeps what a frame uses that did not end in time.
+    pub(super) fn abandon(&self, used: Arc<dyn Any + Send + Sync>) {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(used);
+    }
+
+    /// Lets go of it if those frames have ended meanwhile; says whether.
+    pub(super) fn reap(&self) -> bool {
+        let idle = self.submitter.is_idle();
+        if idle {
+            let abandoned = || self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+            let ended = std::mem::take(&mut *abandoned());
+            drop(ended);
+        }
+        idle
+    }
+}
+
+/// What a device must be able to do.
+pub(super) fn features() -> DeviceFeatures {
+    DeviceFeatures { timeline_semaphore: true, synchronization2: true, ..DeviceFeatures::empty() }
+}
+
+/// The queue family to compute on: one that draws nothing, if there is one.
+pub(super) fn queue_family(physical: &PhysicalDevice) -> Option<u32> {
+    let families = physical.queue_family_properties();
+    let flags = |wanted: QueueFlags, not: QueueFlags| {
+        families.iter().position(|family| {
+            family.queue_flags.contains(wanted) && !family.queue_flags.intersects(not)
+        })
+    };
+    let family = flags(QueueFlags::COMPUTE, QueueFlags::GRAPHICS)
+        .or_else(|| flags(QueueFlags::COMPUTE, QueueFlags::empty()))?;
+    u32::try_from(family).ok()
+}
+
+fn not_allocated(error: &Validated<AllocateBufferError>) -> Fault {
+    match error {
+        Validated::Error(AllocateBufferError::AllocateMemory(error)) => match error {
+            MemoryAllocatorError::AllocateDeviceMemory(error) => fault(error),
+            _ => Fault::Memory,
+        },
+        Validated::Error(AllocateBufferError::CreateBuffer(error)) => {
+            fault(&Validated::Error(*error))
+        }
+        _ => Fault::Driver,
+    }
+}

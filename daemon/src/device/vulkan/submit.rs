@@ -1,0 +1,145 @@
+//! Owns a GPU's queue: command buffers go in, and whoever put one in waits for its end.
+//!
+//! Knows no streams. Lanes that submit at the same time are served by one call: each notes its command
+//! buffer, and whoever then holds the queue submits all that are noted. Invariants: the values of the
+//! timeline rise in the order in which command buffers are submitted; nothing is allocated for a frame.
+
+use std::slice;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ash::vk;
+use vulkano::command_buffer::CommandBuffer;
+use vulkano::device::{Device, DeviceOwned, Queue};
+use vulkano::sync::semaphore::{Semaphore, SemaphoreCreateInfo, SemaphoreType, SemaphoreWaitInfo};
+use vulkano::{Validated, VulkanError, VulkanObject};
+
+use super::fault;
+use crate::device::Fault;
+
+/// After this a frame is taken for lost: far longer than the largest takes on the slowest driver.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Most command buffers in one call.
+const BATCH: usize = 8;
+
+/// The queue of a device.
+pub(super) struct Submitter {
+    queue: Arc<Queue>,
+    timeline: Semaphore,
+    noted: Mutex<Noted>,
+    /// Those that whoever holds the queue submits.
+    batch: Mutex<Vec<(vk::CommandBuffer, u64)>>,
+    failed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Noted {
+    /// The last value given to one.
+    value: u64,
+    waiting: Vec<(vk::CommandBuffer, u64)>,
+}
+
+impl Submitter {
+    pub(super) fn new(
+        device: &Arc<Device>,
+        queue: Arc<Queue>,
+    ) -> Result<Self, Validated<VulkanError>> {
+        let timeline =
+            SemaphoreCreateInfo { semaphore_type: SemaphoreType::Timeline, ..Default::default() };
+        Ok(Self {
+            queue,
+            timeline: Semaphore::new(Arc::clone(device), timeline)?,
+            noted: Mutex::default(),
+            batch: Mutex::default(),
+            failed: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn family(&self) -> u32 {
+        self.queue.queue_family_index()
+    }
+
+    /// Submits a command buffer; gives the value of the timeline that says that it is done.
+    ///
+    /// # Safety
+    ///
+    /// Until then the command buffer must not be submitted again, and it and all that it uses must live.
+    pub(super) unsafe fn submit(&self, commands: &CommandBuffer) -> Result<u64, Fault> {
+        let value = {
+            let mut noted = lock(&self.noted);
+            noted.value += 1;
+            let value = noted.value;
+            noted.waiting.push((commands.handle(), value));
+            value
+        };
+        self.queue.with(|_held| {
+            let mut batch = lock(&self.batch);
+            std::mem::swap(&mut *batch, &mut lock(&self.noted).waiting);
+            for some in batch.chunks(BATCH) {
+                // SAFETY: by the contract of those who noted them; the queue is held.
+                if let Err(error) = unsafe { self.submit_all(some) } {
+                    tracing::error!(%error, "a GPU takes no work");
+                    self.failed.store(true, Ordering::Relaxed);
+                }
+            }
+            batch.clear();
+        });
+        // By now it has been submitted, by us or by who held the queue before.
+        match self.failed.load(Ordering::Relaxed) {
+            true => Err(Fault::Lost),
+            false => Ok(value),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::submit`], and the queue must be held.
+    unsafe fn submit_all(&self, batch: &[(vk::CommandBuffer, u64)]) -> Result<(), VulkanError> {
+        let mut commands = [vk::CommandBufferSubmitInfo::default(); BATCH];
+        let mut signals = [vk::SemaphoreSubmitInfo::default(); BATCH];
+        let mut submits = [vk::SubmitInfo2::default(); BATCH];
+        for (i, &(buffer, value)) in batch.iter().enumerate() {
+            commands[i] = commands[i].command_buffer(buffer);
+            signals[i] = signals[i]
+                .semaphore(self.timeline.handle())
+                .value(value)
+                .stage_mask(vk::PipelineStageFlags2::ALL_COMMANDS);
+        }
+        for (i, submit) in submits.iter_mut().enumerate().take(batch.len()) {
+            *submit = submit
+                .command_buffer_infos(slice::from_ref(&commands[i]))
+                .signal_semaphore_infos(slice::from_ref(&signals[i]));
+        }
+        let submit = self.queue.device().fns().v1_3.queue_submit2;
+        let count = batch.len() as u32;
+        // SAFETY: the device has Vulkan 1.3 with `synchronization2`; what is pointed to lives; the rest is
+        // the caller's contract.
+        let result =
+            unsafe { submit(self.queue.handle(), count, submits.as_ptr(), vk::Fence::null()) };
+        result.result().map_err(VulkanError::from)
+    }
+
+    /// Waits until the timeline has that value.
+    pub(super) fn wait(&self, value: u64) -> Result<(), Fault> {
+        let wait = SemaphoreWaitInfo { value, ..Default::default() };
+        let waited = self.timeline.wait(wait, Some(PATIENCE));
+        match waited {
+            // A lost device ends every wait.
+            Ok(()) if self.failed.load(Ordering::Relaxed) => Err(Fault::Lost),
+            Ok(()) => Ok(()),
+            Err(error) => Err(fault(&error)),
+        }
+    }
+
+    /// Whether all that was ever submitted is over.
+    pub(super) fn is_idle(&self) -> bool {
+        let value = lock(&self.noted).value;
+        self.timeline.counter_value().is_ok_and(|reached| reached >= value)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
