@@ -68,6 +68,16 @@ pub trait Device: Send + Sync {
     /// Prepares a stream: computes once whatever its frames share.
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError>;
 
+    /// Whether single frames may have crops of their own, for which it is [opened](Self::open) anew.
+    fn crops(&self) -> bool {
+        true
+    }
+
+    /// Frames that it copied to memory of its own and back, instead of using them where they lie.
+    fn copied(&self) -> u64 {
+        0
+    }
+
     /// Brings the device back after it [failed](DeviceError::Failed). Streams stay open.
     fn revive(&self) -> Result<(), DeviceError> {
         Ok(())
@@ -85,6 +95,14 @@ impl<D: Device + ?Sized> Device for &D {
 
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
         (**self).open(spec, ring)
+    }
+
+    fn crops(&self) -> bool {
+        (**self).crops()
+    }
+
+    fn copied(&self) -> u64 {
+        (**self).copied()
     }
 
     fn revive(&self) -> Result<(), DeviceError> {

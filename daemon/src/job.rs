@@ -3,12 +3,14 @@
 //! Knows devices only to have them prepare the stream, and clients only as a [`Sink`]. Invariants: the
 //! region lives as long as any job of its stream; a slot is in flight from its submission until its
 //! completion, and is never in flight twice; the memory of a stream that is over goes back to the
-//! system with its charge, even if the client keeps its mapping.
+//! system with its charge, even if the client keeps its mapping, but not before the devices let go of it.
+
+mod pace;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use resized_protocol::frame::PixelFormat;
 use resized_protocol::message::{Backing, Completion, Refusal, StreamSpec};
@@ -18,22 +20,33 @@ use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMe
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
 use crate::metrics::Counted;
 use crate::quota::{Budget, Charge};
+use pace::Pace;
 
 /// An open stream.
 pub(crate) struct Stream {
     number: u32,
     spec: StreamSpec,
     ring: RingLayout,
-    region: Region,
+    region: Arc<Region>,
     slots: Box<[AtomicU8]>,
     /// The client may read results when this is gone: do not take the pages from under it.
     kept: AtomicBool,
-    /// In the order of the scheduler's devices.
-    resizers: Vec<Box<dyn Resizer>>,
+    /// In the order of the scheduler's devices; none for those that can't take the stream.
+    ready: Vec<Option<Ready>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
     cropped: Mutex<Option<Prepared>>,
     _charge: Charge,
     _counted: Counted,
+}
+
+/// A device made ready for a stream.
+struct Ready {
+    resizer: Box<dyn Resizer>,
+    pace: Pace,
+    /// Takes frames with crops of their own.
+    crops: bool,
+    /// Its memory has no room for the stream.
+    given_up: AtomicBool,
 }
 
 /// A crop, the device, and what it prepared for it.
@@ -73,13 +86,23 @@ impl Stream {
             tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
             Refusal::System { errno: error.errno().unwrap_or(0) }
         })?;
+        let region = Arc::new(region);
         let open = |device: &dyn Device| {
-            device.open(spec, &ring).map_err(|error| {
-                tracing::warn!(%error, ?spec, "a device refused a stream");
-                Refusal::Device
-            })
+            let mut resizer = device.open(spec, &ring)?;
+            resizer.attach(&region)?;
+            let given_up = AtomicBool::new(false);
+            Ok(Ready { resizer, pace: Pace::new(), crops: device.crops(), given_up })
         };
-        let resizers = devices.iter().map(|device| open(&**device)).collect::<Result<_, _>>()?;
+        let ready = devices.iter().map(|device| {
+            open(&**device)
+                .map_err(|error: DeviceError| tracing::info!(%error, ?spec, "a device passes"))
+                .ok()
+        });
+        let ready: Vec<_> = ready.collect();
+        if ready.iter().all(Option::is_none) {
+            tracing::warn!(?spec, "no device can resize a stream");
+            return Err(Refusal::Device);
+        }
         let stream = Self {
             number,
             spec: *spec,
@@ -87,7 +110,7 @@ impl Stream {
             kept: AtomicBool::new(false),
             ring,
             region,
-            resizers,
+            ready,
             cropped: Mutex::default(),
             _charge: charge,
             _counted: counted,
@@ -153,6 +176,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        // First: a GPU may have pinned the pages.
+        self.ready.clear();
         if !self.kept.load(Ordering::Relaxed) {
             self.region.discard();
         }
@@ -194,6 +219,8 @@ pub(crate) struct Job {
     crop: Option<OwnCrop>,
     submitted: Instant,
     sink: Arc<dyn Sink>,
+    /// A bit for each device that has failed at it.
+    tried: u64,
 }
 
 impl Job {
@@ -207,7 +234,7 @@ impl Job {
         sink: Arc<dyn Sink>,
     ) -> Self {
         let crop = crop.map(|crop| OwnCrop { crop, prepared: OnceLock::new() });
-        Self { stream, slot, crop, submitted, sink }
+        Self { stream, slot, crop, submitted, sink, tried: 0 }
     }
 
     pub(crate) fn stream(&self) -> u32 {
@@ -239,13 +266,49 @@ impl Job {
         self.submitted
     }
 
+    fn ready(&self, index: usize) -> Option<&Ready> {
+        self.stream.ready.get(index)?.as_ref()
+    }
+
+    /// Whether the device of that number can do it and has not failed at it.
+    pub(crate) fn fits(&self, index: usize) -> bool {
+        let untried = self.tried & bit(index) == 0;
+        untried
+            && self.ready(index).is_some_and(|ready| {
+                (self.crop.is_none() || ready.crops) && !ready.given_up.load(Ordering::Relaxed)
+            })
+    }
+
+    /// The device of that number failed at it. With `for_good` it gets no frame of the stream any more.
+    pub(crate) fn failed_on(&mut self, index: usize, for_good: bool) {
+        self.tried |= bit(index);
+        if let Some(ready) = self.ready(index).filter(|_| for_good) {
+            ready.given_up.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// How many lanes of the device of that number are worth waking for it: one at least where a crop has
     /// to be prepared, which is nothing for the thread that reads messages.
     pub(crate) fn worth(&self, index: usize) -> u32 {
-        self.stream.resizers[index].worth().max(u32::from(self.crop.is_some()))
+        let worth = self.ready(index).map_or(1, |ready| ready.resizer.worth());
+        worth.max(u32::from(self.crop.is_some()))
     }
 
-    /// Has a band of the frame resized by the device of that number; the same for all its bands.
+    /// What a frame of the stream takes a lane of the device of that number; `None`: nobody knows.
+    pub(crate) fn pace(&self, index: usize) -> Option<Duration> {
+        self.ready(index)?.pace.read()
+    }
+
+    /// It took the device of that number so long, all its bands together.
+    pub(crate) fn note_pace(&self, index: usize, worked: Duration) {
+        // A crop of its own says nothing about other frames.
+        if let Some(ready) = self.ready(index).filter(|_| self.crop.is_none()) {
+            ready.pace.note(worked);
+        }
+    }
+
+    /// Has a band of the frame resized by the device of that number, which it must [fit](Self::fits); the
+    /// same for all its bands.
     pub(crate) fn resize(
         &self,
         device: &dyn Device,
@@ -256,7 +319,10 @@ impl Job {
         let memory = SlotMemory::new(&self.stream.region, &self.stream.ring, self.slot);
         let memory = memory.ok_or(DeviceError::Layout)?;
         match &self.crop {
-            None => self.stream.resizers[index].resize(memory, band, scratch),
+            None => {
+                let ready = self.ready(index).ok_or(DeviceError::Layout)?;
+                ready.resizer.resize(memory, band, scratch)
+            }
             Some(OwnCrop { crop, prepared }) => {
                 let prepare = || self.stream.prepare(*crop, device, index);
                 prepared.get_or_init(prepare).clone()?.resize(memory, band, scratch)
@@ -270,4 +336,9 @@ impl Job {
         self.stream.give_back(self.slot);
         self.sink.completed(completion, pressed);
     }
+}
+
+/// The bit of a device among those that were tried.
+const fn bit(index: usize) -> u64 {
+    1 << (index % u64::BITS as usize)
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use resized_protocol::message::{DeviceStats, Status};
 
+use crate::device::Device;
+
 /// Figures of the whole daemon.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -67,13 +69,14 @@ impl DeviceMetrics {
         }
     }
 
-    pub(crate) fn read(&self, name: &str) -> DeviceStats {
+    pub(crate) fn read(&self, device: &dyn Device) -> DeviceStats {
         DeviceStats {
-            name: name.to_owned(),
+            name: device.name().to_owned(),
             frames: self.frames.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             pixels: self.pixels.load(Ordering::Relaxed),
             busy_ns: self.busy_ns.load(Ordering::Relaxed),
+            copied: device.copied(),
         }
     }
 }

@@ -7,21 +7,30 @@
 //! whose work is less than a lane takes to wake does not wait for one. While all lanes have work and
 //! more waits, the thread that brings jobs rests, and lanes bring them between two frames.
 //!
+//! Devices of several kinds pull from the same queue. A lane leaves a frame to the others where those would
+//! be done with all that waits before it were done with this one (`choice`). A frame on which a device fails
+//! goes back to the queue, for the others; a device that fails is out of service for a while (`service`).
+//!
 //! Invariants: a job pushed is completed or withdrawn exactly once; lanes end only when asked to and
-//! when nothing waits; a panic in a device fails its frame and nothing else.
+//! when nothing waits; a panic in a device fails its frame there and nothing else; a frame that all leave to
+//! others is taken by the fastest.
+
+mod choice;
+mod service;
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use resized_protocol::message::{Completion, DeviceStats, Status};
 
-use crate::device::{Band, Device, Scratch};
+use crate::device::{Band, Device, DeviceError, Fault, Scratch};
 use crate::job::Job;
 use crate::metrics::{DeviceMetrics, nanoseconds};
+use service::Service;
 
 /// Pixels a client may have resized before the next one's turn: about half a 1080p frame.
 const QUANTUM: u64 = 1 << 20;
@@ -44,6 +53,8 @@ pub(crate) trait Intake: Send + Sync {
 /// The fair queue and the devices behind it.
 pub(crate) struct Scheduler {
     devices: Vec<Box<dyn Device>>,
+    /// A device that takes only what no other can.
+    reserve: Option<usize>,
     metrics: Vec<DeviceMetrics>,
     queue: Mutex<Queue>,
     /// Wakes idle lanes, for each device.
@@ -92,10 +103,13 @@ struct Waiting {
 struct DeviceLanes {
     /// Lanes that sleep and were not called.
     idle: usize,
+    /// Those of them that left what waited to others.
+    abstaining: usize,
     /// Lanes that were called and have not yet woken.
     called: usize,
     /// Bands of frames that a lane of this device has begun.
     bands: VecDeque<Task>,
+    service: Service,
 }
 
 /// What a lane does next.
@@ -106,17 +120,22 @@ struct Task {
 
 /// A frame that a device has taken.
 struct Started {
+    client: ClientId,
     job: Job,
     device: usize,
     taken: Instant,
     /// Nobody wanted it any more when the device took it: it is not resized.
     cancelled: bool,
-    unfinished: AtomicU32,
+    /// Nanoseconds that lanes have been at it.
+    worked: AtomicU64,
     failed: AtomicBool,
+    /// Why, where it is the device's fault.
+    fault: OnceLock<Fault>,
 }
 
 impl Scheduler {
-    pub(crate) fn new(devices: Vec<Box<dyn Device>>) -> Arc<Self> {
+    /// `reserve` is the number of the device, if any, that takes only what no other can.
+    pub(crate) fn new(devices: Vec<Box<dyn Device>>, reserve: Option<usize>) -> Arc<Self> {
         let queue = Queue {
             lanes: devices.iter().map(|_| DeviceLanes::default()).collect(),
             lane_count: devices.iter().map(|device| device.lanes()).sum(),
@@ -129,6 +148,7 @@ impl Scheduler {
             queue: Mutex::new(queue),
             scratch: Mutex::default(),
             devices,
+            reserve,
         })
     }
 
@@ -139,7 +159,7 @@ impl Scheduler {
     /// Figures of every device, in their order.
     pub(crate) fn stats(&self) -> Vec<DeviceStats> {
         let devices = self.devices.iter().zip(&self.metrics);
-        devices.map(|(device, metrics)| metrics.read(device.name())).collect()
+        devices.map(|(device, metrics)| metrics.read(&**device)).collect()
     }
 
     /// Jobs that wait for a device.
@@ -155,22 +175,25 @@ impl Scheduler {
         if let Some(device) = device.filter(|_| self.waiting() == 0) {
             let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
             for job in jobs {
-                let frame = Arc::new(Started::new(job, device, 1));
-                self.work(&Task { frame, band: Band::WHOLE }, &mut scratch);
+                let frame = Arc::new(Started::new(client, job, device));
+                self.work(Task { frame, band: Band::WHOLE }, &mut scratch);
             }
             return;
         }
         let mut queue = self.lock();
-        let mut wanted = jobs.len();
+        let wanted = jobs.len();
+        let order = jobs.peek().map(|job| self.order(&queue, job));
         queue.push(client, jobs);
-        for device in 0..self.devices.len() {
-            wanted -= self.call(&mut queue, device, wanted);
+        if let Some(order) = order {
+            self.call_in(&mut queue, order, wanted);
         }
     }
 
     /// A device for which the job is not worth waking a lane.
     fn immediate_device(&self, job: &Job) -> Option<usize> {
-        (0..self.devices.len()).find(|&device| job.worth(device) == 0)
+        (0..self.devices.len()).find(|&device| {
+            job.fits(device) && job.worth(device) == 0 && self.reserve != Some(device)
+        })
     }
 
     /// Whether every lane has work and as much again waits: then the intake's thread may
@@ -215,6 +238,7 @@ impl Scheduler {
         let lanes = &mut queue.lanes[device];
         let called = wanted.min(lanes.idle);
         lanes.idle -= called;
+        lanes.abstaining = lanes.abstaining.min(lanes.idle);
         lanes.called += called;
         (0..called).for_each(|_| self.wake[device].notify_one());
         called
@@ -223,7 +247,7 @@ impl Scheduler {
     fn run_lane(&self, device: usize, intake: &dyn Intake) {
         let mut scratch = Scratch::default();
         while let Some(task) = self.pull(device, intake) {
-            self.work(&task, &mut scratch);
+            self.work(task, &mut scratch);
         }
     }
 
@@ -241,15 +265,23 @@ impl Scheduler {
                 intake.turn();
                 queue = self.lock();
             }
-            if let Some(job) = queue.next() {
+            if let Some(wait) = queue.lanes[device].service.wait(queue.stopping) {
+                queue = self.out_of_service(queue, device, wait);
+                continue;
+            }
+            if let Some((client, job)) = self.next(&mut queue, device) {
                 queue.overdue = false;
-                return Some(self.begin(&mut queue, job, device));
+                return Some(self.begin(&mut queue, client, job, device));
             }
             if queue.stopping {
                 return None;
             }
+            let abstains = queue.waiting > 0;
             queue.lanes[device].idle += 1;
-            if std::mem::take(&mut queue.resting) {
+            queue.lanes[device].abstaining += usize::from(abstains);
+            if abstains {
+                self.call_fastest(&mut queue, device);
+            } else if std::mem::take(&mut queue.resting) {
                 self.hungry.notify_one();
             }
             while queue.lanes[device].called == 0 {
@@ -260,10 +292,10 @@ impl Scheduler {
     }
 
     /// Begins a frame: cuts it into bands if lanes would be idle otherwise, and returns the first.
-    fn begin(&self, queue: &mut Queue, job: Job, device: usize) -> Task {
+    fn begin(&self, queue: &mut Queue, client: ClientId, job: Job, device: usize) -> Task {
         let idle_for_each = queue.lanes[device].idle / (queue.waiting + 1);
         let count = job.worth(device).min(idle_for_each as u32 + 1).max(1);
-        let frame = Arc::new(Started::new(job, device, count));
+        let frame = Arc::new(Started::new(client, job, device));
         if count > 1 {
             let task = |band| Task { frame: Arc::clone(&frame), band };
             queue.lanes[device].bands.extend(Band::cut(count).skip(1).map(task));
@@ -272,14 +304,14 @@ impl Scheduler {
         Task { band: Band::cut(count).next().unwrap_or(Band::WHOLE), frame }
     }
 
-    fn work(&self, task: &Task, scratch: &mut Scratch) {
+    fn work(&self, task: Task, scratch: &mut Scratch) {
         let Task { frame, band } = task;
         if !frame.cancelled {
-            self.resize(frame, *band, scratch);
+            self.resize(&frame, band, scratch);
         }
-        // Acquire and release: whoever is last has seen the others' pixels and failures.
-        if frame.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.finish(frame);
+        // Whoever is last has seen the others' pixels and failures.
+        if let Some(frame) = Arc::into_inner(frame) {
+            self.finish(frame, scratch);
         }
     }
 
@@ -290,25 +322,42 @@ impl Scheduler {
         let outcome = catch_unwind(AssertUnwindSafe(resize));
         match &outcome {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "a frame failed"),
-            Err(_) => {
-                tracing::error!(device = self.devices[frame.device].name(), "a device panicked")
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a frame failed");
+                if let DeviceError::Failed { fault, .. } = error {
+                    let _ = frame.fault.set(*fault);
+                }
             }
+            Err(_) => tracing::error!(device = device.name(), "a device panicked"),
         }
         if !matches!(outcome, Ok(Ok(()))) {
             frame.failed.store(true, Ordering::Relaxed);
         }
-        self.metrics[frame.device].add_busy(begun.elapsed());
+        let worked = begun.elapsed();
+        frame.worked.fetch_add(nanoseconds(worked), Ordering::Relaxed);
+        self.metrics[frame.device].add_busy(worked);
     }
 
-    fn finish(&self, frame: &Started) {
-        let Started { job, device, taken, failed, cancelled, .. } = frame;
-        let status = match (cancelled, failed.load(Ordering::Relaxed)) {
+    fn finish(&self, frame: Started, scratch: &mut Scratch) {
+        let device = frame.device;
+        let status = match (frame.cancelled, frame.failed.load(Ordering::Relaxed)) {
             (true, _) => Status::Cancelled,
             (false, true) => Status::Failed,
             (false, false) => Status::Done,
         };
-        self.metrics[*device].add_frame(job.cost(), status);
+        self.metrics[device].add_frame(frame.job.cost(), status);
+        if status == Status::Failed {
+            return self.failed(frame, scratch);
+        }
+        if status == Status::Done {
+            let worked = Duration::from_nanos(frame.worked.load(Ordering::Relaxed));
+            frame.job.note_pace(device, worked);
+        }
+        self.complete(&frame, status);
+    }
+
+    fn complete(&self, frame: &Started, status: Status) {
+        let Started { job, device, taken, .. } = frame;
         let completion = Completion {
             stream: job.stream(),
             slot: job.slot(),
@@ -323,14 +372,16 @@ impl Scheduler {
 }
 
 impl Started {
-    fn new(job: Job, device: usize, bands: u32) -> Self {
+    fn new(client: ClientId, job: Job, device: usize) -> Self {
         Self {
+            client,
             cancelled: job.is_cancelled(),
             job,
             device,
             taken: Instant::now(),
-            unfinished: AtomicU32::new(bands),
+            worked: AtomicU64::new(0),
             failed: AtomicBool::new(false),
+            fault: OnceLock::new(),
         }
     }
 }
@@ -338,7 +389,8 @@ impl Started {
 impl Queue {
     /// Whether every lane has work, none of it has taken long so far, and as much again waits.
     fn is_sated(&self) -> bool {
-        let idle = self.lanes.iter().any(|lanes| lanes.idle > 0);
+        // Those that left it to others would do so again.
+        let idle = self.lanes.iter().any(|lanes| lanes.idle > lanes.abstaining);
         !idle && !self.overdue && !self.stopping && self.waiting >= self.lane_count
     }
 
@@ -363,28 +415,56 @@ impl Queue {
         waiting.jobs.extend(jobs);
     }
 
-    /// Takes the next job by deficit round robin.
-    fn next(&mut self) -> Option<Job> {
+    /// Takes the next job by deficit round robin, of those clients whose first job is `taken`. The others
+    /// keep their places.
+    fn next(&mut self, taken: impl Fn(&Job) -> bool) -> Option<(ClientId, Job)> {
+        let (mut place, mut dear) = (0, false);
         loop {
-            let client = *self.turns.front()?;
-            let waiting = self.clients.entry(client).or_default();
-            match waiting.jobs.front().map(Job::cost) {
-                None => self.end_turns(client),
-                Some(cost) if cost > waiting.deficit => {
-                    waiting.deficit += QUANTUM;
-                    self.turns.rotate_left(1);
+            let Some(&client) = self.turns.get(place) else {
+                if !std::mem::take(&mut dear) {
+                    return None;
                 }
-                Some(cost) => {
-                    waiting.deficit -= cost;
+                place = 0;
+                continue;
+            };
+            let waiting = self.clients.entry(client).or_default();
+            match waiting.jobs.front() {
+                None => self.end_turns(client),
+                Some(job) if !taken(job) => place += 1,
+                Some(job) if job.cost() > waiting.deficit => {
+                    waiting.deficit += QUANTUM;
+                    self.turns.remove(place);
+                    self.turns.push_back(client);
+                    dear = true;
+                }
+                Some(job) => {
+                    waiting.deficit -= job.cost();
                     let job = waiting.jobs.pop_front();
                     if waiting.jobs.is_empty() {
                         self.end_turns(client);
                     }
                     self.waiting -= 1;
-                    return job;
+                    return job.map(|job| (client, job));
                 }
             }
         }
+    }
+
+    /// The first job of the client whose turn is next.
+    fn first(&self) -> Option<&Job> {
+        self.clients.get(self.turns.front()?)?.jobs.front()
+    }
+
+    /// Puts a job back that was taken: it is its client's next one, and was paid for.
+    fn push_back(&mut self, client: ClientId, job: Job) {
+        let cost = job.cost();
+        self.waiting += 1;
+        let waiting = self.clients.entry(client).or_default();
+        if waiting.jobs.is_empty() {
+            self.turns.push_front(client);
+        }
+        waiting.deficit += cost;
+        waiting.jobs.push_front(job);
     }
 
     fn withdraw(&mut self, client: ClientId, matches: impl Fn(&Job) -> bool) -> VecDeque<Job> {
@@ -435,6 +515,8 @@ impl Drop for Lanes {
         for device in 0..scheduler.devices.len() {
             let idle = queue.lanes[device].idle;
             scheduler.call(&mut queue, device, idle);
+            // Those of a device that is out of service.
+            scheduler.wake[device].notify_all();
         }
         drop(queue);
         for thread in self.threads.drain(..) {

@@ -164,7 +164,7 @@ impl Daemon {
             }
             Devices::Null => Box::new(Null),
         };
-        let scheduler = Scheduler::new(vec![device]);
+        let scheduler = Scheduler::new(vec![device], None);
         let reactor = Arc::new(Reactor::new(&scheduler).map_err(ServerError::SetUp)?);
         let lanes = Lanes::start(&scheduler, &reactor).map_err(ServerError::SetUp)?;
         let budget = Arc::new(Budget::new(options.memory));

@@ -300,6 +300,8 @@ pub struct DeviceStats {
     pub pixels: u64,
     /// Nanoseconds worked, summed over its lanes.
     pub busy_ns: u64,
+    /// Frames that were copied to memory of its own and back; all others were used where they lie.
+    pub copied: u64,
 }
 
 /// Why a request was not granted.

@@ -62,7 +62,7 @@ fn spec() -> StreamSpec {
 
 #[test]
 fn the_version_these_vectors_belong_to() {
-    assert_eq!(VERSION, 2);
+    assert_eq!(VERSION, 3);
 }
 
 #[test]
@@ -186,7 +186,8 @@ fn replies() {
         &format!("00000000 01000000 09000000 {frames} 01000000 0200000000000000 2f73"),
     );
     pinned(Message::Reply(Reply::Closed { stream: 9 }), "00000000 02000000 09000000");
-    let device = DeviceStats { name: "cpu".into(), frames: 1, failed: 2, pixels: 3, busy_ns: 4 };
+    let device =
+        DeviceStats { name: "cpu".into(), frames: 1, failed: 2, pixels: 3, busy_ns: 4, copied: 5 };
     pinned(
         Message::Reply(Reply::Stats(Stats {
             sessions: 1,
@@ -197,7 +198,7 @@ fn replies() {
         })),
         "00000000 03000000 01000000 02000000 0300000000000000 0400000000000000
          0100000000000000 0300000000000000 637075 0100000000000000 0200000000000000
-         0300000000000000 0400000000000000",
+         0300000000000000 0400000000000000 0500000000000000",
     );
     pinned(Message::Reply(Reply::Refused(Refusal::Stopping)), "00000000 04000000 0e000000");
 }

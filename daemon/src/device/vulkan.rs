@@ -109,6 +109,7 @@ struct Shared {
     /// The faster way to bring frames of a geometry, where both have been measured.
     measured: Mutex<HashMap<Geometry, Transfer>>,
     frames: AtomicU64,
+    copied: AtomicU64,
 }
 
 #[derive(Default)]
@@ -136,6 +137,7 @@ impl Vulkan {
             state: Mutex::new(State { gpu: Some(gpu), failed: Vec::new() }),
             measured: Mutex::default(),
             frames: AtomicU64::new(0),
+            copied: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -237,6 +239,15 @@ impl Device for Vulkan {
             region: None,
             ways: Mutex::default(),
         }))
+    }
+
+    /// Tables and commands of a stream take milliseconds: a crop for a single frame is the cores' work.
+    fn crops(&self) -> bool {
+        false
+    }
+
+    fn copied(&self) -> u64 {
+        self.shared.copied.load(Ordering::Relaxed)
     }
 
     fn revive(&self) -> Result<(), DeviceError> {
@@ -341,6 +352,9 @@ impl VulkanResizer {
         let outcome = self.shared.injected().and_then(|()| {
             let prepared = self.way(&gpu)?;
             prepared.resize(slot)?;
+            if prepared.transfer() != Transfer::Direct {
+                self.shared.copied.fetch_add(1, Ordering::Relaxed);
+            }
             self.note(&prepared, begun.elapsed().as_nanos() as u64);
             Ok(())
         });
