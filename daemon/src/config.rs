@@ -14,9 +14,18 @@ pub(crate) struct Config {
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
-    /// What resizes
-    #[arg(long, value_enum, default_value_t)]
-    devices: Devices,
+    /// What resizes: auto (the cores and the GPUs), cpu, vulkan (the GPUs; the cores only what those
+    /// can't), vulkan:NAME (those with that in their names), or null (nothing, to measure the rest)
+    #[arg(long, value_name = "DEVICES", default_value_t = Devices::Auto)]
+    pub(crate) devices: Devices,
+
+    /// Say what of this machine would be used, and what not, and why; and end
+    #[arg(long)]
+    pub(crate) explain: bool,
+
+    /// What this program asks itself when it tries a GPU
+    #[arg(long, hide = true, value_name = "QUESTION")]
+    pub(crate) probe_vulkan: Option<String>,
 
     /// Who may connect: the daemon's own user and root, or anyone the socket's permissions let in
     #[arg(long, value_enum, default_value_t)]
@@ -33,16 +42,14 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(crate) const fn options(&self) -> Options {
-        let memory = match self.memory {
-            Some(mebibytes) => Some(mebibytes.saturating_mul(1024 * 1024)),
-            None => None,
-        };
+    pub(crate) fn options(&self) -> Options {
+        let memory = self.memory.map(|mebibytes| mebibytes.saturating_mul(1024 * 1024));
         Options {
-            devices: self.devices,
+            devices: self.devices.clone(),
             peers: self.peers,
             allow_named_segments: self.allow_named_segments,
             memory,
+            program: program(),
         }
     }
 
@@ -51,4 +58,9 @@ impl Config {
         let folder = || std::env::var_os("XDG_RUNTIME_DIR").map_or("/run".into(), PathBuf::from);
         self.socket.clone().unwrap_or_else(|| folder().join("resized/resized.sock"))
     }
+}
+
+/// This program, which knows how to try a GPU.
+pub(crate) fn program() -> Option<PathBuf> {
+    std::env::current_exe().ok()
 }

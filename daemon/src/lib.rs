@@ -16,4 +16,6 @@ mod quota;
 mod scheduler;
 mod session;
 
-pub use server::{Daemon, Devices, Listener, Options, Peers, Server, ServerError};
+pub use server::{
+    Daemon, Devices, Explained, Listener, Options, Peers, Server, ServerError, explain,
+};

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use resized::device::vulkan::probe;
 use resized::{Daemon, Listener};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -17,6 +18,16 @@ use config::Config;
 
 fn main() -> ExitCode {
     let config = Config::parse();
+    if let Some(question) = &config.probe_vulkan {
+        print!("{}", probe::answer(question));
+        return ExitCode::SUCCESS;
+    }
+    if config.explain {
+        for device in resized::explain(&config.devices, config::program().as_deref()) {
+            println!("{device}");
+        }
+        return ExitCode::SUCCESS;
+    }
     let filter = EnvFilter::try_from_env("RESIZED_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     log.with_ansi(io::stderr().is_terminal()).init();
@@ -36,7 +47,7 @@ fn run(config: &Config) -> Result<()> {
         None => Listener::bind(&config.socket(), options.peers)?,
     };
     raise_descriptor_limit();
-    let daemon = Daemon::new(options)?;
+    let daemon = Daemon::new(options.clone())?;
     daemon.run(listener, async move {
         let interrupted = interrupted()?;
         // Only now: whoever is told so may stop us at once.

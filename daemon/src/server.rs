@@ -4,12 +4,14 @@
 //! a daemon that stops accepts nobody new, completes what was submitted, says goodbye, and leaves no
 //! thread and no socket behind; clients that do not read delay that by seconds at most.
 
+mod devices;
 mod listener;
 mod reactor;
 
 use std::future::Future;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -22,14 +24,12 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::device::Device;
-use crate::device::cpu::Cpu;
-use crate::device::null::Null;
 use crate::metrics::Metrics;
 use crate::quota::Budget;
 use crate::scheduler::{ClientId, Lanes, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
+pub use devices::{Devices, Explained, UnknownDevices, explain};
 pub use listener::Listener;
 use reactor::Reactor;
 
@@ -46,18 +46,8 @@ pub enum Peers {
     Anyone,
 }
 
-/// What resizes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Devices {
-    /// Every core.
-    #[default]
-    Cpu,
-    /// Nothing: frames complete untouched. For measuring the rest.
-    Null,
-}
-
 /// How a daemon runs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// What resizes.
     pub devices: Devices,
@@ -67,6 +57,10 @@ pub struct Options {
     pub allow_named_segments: bool,
     /// Bytes of shared memory for all rings together; half the machine's memory if not given.
     pub memory: Option<u64>,
+    /// The daemon's own program, to try GPUs with in a process of their own; see
+    /// [`probe`](crate::device::vulkan::probe). A program that embeds a daemon is none, and leaves
+    /// this out: [`Devices::Auto`] leaves GPUs out then, and [`Devices::Vulkan`] uses them untried.
+    pub program: Option<PathBuf>,
 }
 
 /// Why a daemon can't start.
@@ -86,6 +80,14 @@ pub enum ServerError {
     /// Another daemon answers at the socket.
     #[error("another daemon already answers at {0}")]
     Taken(String),
+    /// Only GPUs were asked for, and there are none.
+    #[error("no GPU can be used; {}", reasons(.0))]
+    NoGpu(Vec<Explained>),
+}
+
+fn reasons(explained: &[Explained]) -> String {
+    let unused = explained.iter().filter(|device| !device.used);
+    unused.map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// A daemon inside this process, for programs that want one where none runs.
@@ -158,13 +160,14 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the lanes of the devices.
     pub fn new(options: Options) -> Result<Self, ServerError> {
-        let device: Box<dyn Device> = match options.devices {
-            Devices::Cpu => {
-                Box::new(Cpu::new(thread::available_parallelism().map_or(1, usize::from)))
-            }
-            Devices::Null => Box::new(Null),
-        };
-        let scheduler = Scheduler::new(vec![device], None);
+        let chosen = devices::choose(&options.devices, options.program.as_deref());
+        for explained in &chosen.explained {
+            tracing::info!("{explained}");
+        }
+        if chosen.lacks_gpus() {
+            return Err(ServerError::NoGpu(chosen.explained));
+        }
+        let scheduler = Scheduler::new(chosen.devices, chosen.reserve);
         let reactor = Arc::new(Reactor::new(&scheduler).map_err(ServerError::SetUp)?);
         let lanes = Lanes::start(&scheduler, &reactor).map_err(ServerError::SetUp)?;
         let budget = Arc::new(Budget::new(options.memory));

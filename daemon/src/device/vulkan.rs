@@ -14,6 +14,7 @@
 
 mod gpu;
 mod import;
+pub mod probe;
 mod program;
 mod shader;
 mod stream;
@@ -368,11 +369,14 @@ impl VulkanResizer {
 impl Resizer for VulkanResizer {
     fn attach(&mut self, region: &Arc<Region>) -> Result<(), DeviceError> {
         self.region = Some(Arc::clone(region));
-        // Now, so that the first frame does not wait for it, and a stream that its memory has no room for
-        // is none of its.
-        let gpu = self.shared.gpu().map_err(|fault| self.shared.failed(fault))?;
-        let prepared = self.prepare(&gpu).map_err(|fault| self.shared.failed(fault))?;
-        *lock(&self.ways) = Ways { prepared, frames: 0 };
+        // Now, so that the first frame does not wait for it, and a stream that its memory has no room for is
+        // none of its. One that is out of service prepares when it is back.
+        let Ok(gpu) = self.shared.gpu() else { return Ok(()) };
+        match self.prepare(&gpu) {
+            Ok(prepared) => *lock(&self.ways) = Ways { prepared, frames: 0 },
+            Err(Fault::Memory) => return Err(self.shared.failed(Fault::Memory)),
+            Err(_) => self.shared.retire(&gpu),
+        }
         Ok(())
     }
 
@@ -391,6 +395,17 @@ impl Resizer for VulkanResizer {
             return Ok(());
         }
         self.try_resize(slot).map_err(|fault| self.shared.failed(fault))
+    }
+}
+
+/// The driver's error. What vulkano refuses by itself would be a fault of ours.
+fn plain(error: Validated<VulkanError>) -> VulkanError {
+    match error {
+        Validated::Error(error) => error,
+        Validated::ValidationError(error) => {
+            tracing::error!(%error, "Vulkan is used wrongly");
+            VulkanError::ValidationFailed
+        }
     }
 }
 

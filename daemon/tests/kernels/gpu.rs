@@ -20,7 +20,7 @@ pub(crate) fn all() -> &'static [Vulkan] {
         let opened = TRANSFERS.into_iter().flat_map(|transfer| {
             let settings =
                 Settings { transfer: Some(transfer), validation: true, ..Settings::default() };
-            survey(&Wanted::All, &settings).into_iter().filter_map(|found| {
+            survey(&Wanted::All, &settings, None).into_iter().filter_map(|found| {
                 let name = found.name;
                 found.outcome.map_err(|unused| eprintln!("SKIPPED: {name}: {unused}")).ok()
             })
@@ -163,7 +163,7 @@ fn frames_under_way_at_once_do_not_meet() {
 fn a_gpu_that_fails_says_so_and_comes_back() {
     let settings = Settings { validation: true, fault_every: Some(2), ..Settings::default() };
     let Some(gpu) =
-        survey(&Wanted::All, &settings).into_iter().find_map(|found| found.outcome.ok())
+        survey(&Wanted::All, &settings, None).into_iter().find_map(|found| found.outcome.ok())
     else {
         eprintln!("SKIPPED: there is no GPU");
         return;

@@ -6,6 +6,7 @@
 mod clients;
 mod embedded;
 mod frames;
+mod gpu;
 mod greed;
 mod hostile;
 mod leaks;

@@ -15,6 +15,8 @@ use vulkano::device::Device;
 use vulkano::memory::{ExternalMemoryHandleTypes, MemoryPropertyFlags};
 use vulkano::{Validated, VulkanError, VulkanObject};
 
+use super::plain;
+
 /// Why a mapping can't be imported. Never an error to a client: frames are copied then.
 #[derive(Debug, Error)]
 pub(super) enum ImportError {
@@ -27,7 +29,13 @@ pub(super) enum ImportError {
     #[error("the driver wants {wanted} bytes for a buffer of {len}")]
     Size { wanted: u64, len: u64 },
     #[error("the driver: {0}")]
-    Driver(#[from] Validated<VulkanError>),
+    Driver(#[from] VulkanError),
+}
+
+impl From<Validated<VulkanError>> for ImportError {
+    fn from(error: Validated<VulkanError>) -> Self {
+        Self::Driver(plain(error))
+    }
 }
 
 /// A ring as a GPU sees it.
@@ -75,7 +83,7 @@ impl Import {
         // SAFETY: the buffer is unbound, the memory as long as it, of a type that it allows, and made for
         // the same kind of handle.
         let bound = unsafe { bind(device.handle(), buffer.handle(), memory.handle, 0) };
-        bound.result().map_err(|error| Validated::Error(VulkanError::from(error)))?;
+        bound.result().map_err(VulkanError::from)?;
         // SAFETY: it was bound just now, to memory that outlives it: fields are dropped in their order.
         let buffer = Arc::new(unsafe { buffer.assume_bound() });
         Ok(Self { buffer, _memory: memory, _region: Arc::clone(region) })
@@ -100,7 +108,7 @@ fn memory_types(device: &Arc<Device>, start: *mut u8) -> Result<u32, ImportError
             &mut properties,
         )
     };
-    asked.result().map_err(|error| Validated::Error(VulkanError::from(error)))?;
+    asked.result().map_err(VulkanError::from)?;
     Ok(properties.memory_type_bits)
 }
 
@@ -132,7 +140,7 @@ impl Memory {
         // SAFETY: the extension is enabled; pointer and length are aligned as it asks for, and those of a
         // mapping that may be written and whose pages are there, which outlives the memory.
         let allocated = unsafe { allocate(device.handle(), &info, std::ptr::null(), &mut handle) };
-        allocated.result().map_err(|error| Validated::Error(VulkanError::from(error)))?;
+        allocated.result().map_err(VulkanError::from)?;
         Ok(Self { device: Arc::clone(device), handle })
     }
 }

@@ -136,7 +136,9 @@ impl Submitter {
     /// Whether all that was ever submitted is over.
     pub(super) fn is_idle(&self) -> bool {
         let value = lock(&self.noted).value;
-        self.timeline.counter_value().is_ok_and(|reached| reached >= value)
+        // A lost device does nothing any more.
+        let lost = self.failed.load(Ordering::Relaxed);
+        lost || self.timeline.counter_value().map_or(true, |reached| reached >= value)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Knows no streams. Invariant: nothing that is missing or broken is an error: it is a reason.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,10 +13,14 @@ use vulkano::instance::debug::{
     DebugUtilsMessengerCreateInfo, ValidationFeatureEnable,
 };
 use vulkano::instance::{Instance, InstanceCreateInfo, InstanceExtensions};
-use vulkano::{LoadingError, Validated, Version, VulkanError, VulkanLibrary};
+use vulkano::{LoadingError, Version, VulkanError, VulkanLibrary};
 
-use super::{Settings, Vulkan, gpu};
+use super::probe::{self, ProbeError};
+use super::{Settings, Vulkan, gpu, plain};
 use crate::device::Fault;
+
+/// What stands for all GPUs where Vulkan itself is missing.
+const LIBRARY: &str = "vulkan";
 
 /// The layer that looks on.
 const VALIDATION: &str = "VK_LAYER_KHRONOS_validation";
@@ -54,7 +59,7 @@ pub enum Unused {
     Library(#[from] LoadingError),
     /// There is no instance.
     #[error("Vulkan can't be set up: {0}")]
-    Instance(#[source] Validated<VulkanError>),
+    Instance(#[source] VulkanError),
     /// The loader knows no driver.
     #[error("there is no GPU with a Vulkan driver")]
     None,
@@ -73,26 +78,72 @@ pub enum Unused {
     /// No queue computes.
     #[error("it can't compute")]
     Queue,
+    /// As the process said that was asked for GPUs.
+    #[error("{0}")]
+    Reported(String),
+    /// It did not pass its trial.
+    #[error("{0}")]
+    Probe(#[source] ProbeError),
     /// It could not be opened.
     #[error("it could not be opened: {0}")]
     Open(Fault),
 }
 
-/// Finds all GPUs and opens those that are wanted.
-pub fn survey(wanted: &Wanted, settings: &Settings) -> Vec<Found> {
-    let devices = match physical_devices(settings.validation) {
-        Ok(devices) => devices,
-        Err(unused) => return vec![Found { name: "vulkan".to_owned(), outcome: Err(unused) }],
+/// Finds all GPUs and opens those that are wanted. With the daemon's own `program` each of them is tried in a
+/// process of its own first.
+pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> Vec<Found> {
+    let Some(program) = program else {
+        let open = |(name, outcome): Looked| {
+            let open = |physical| Vulkan::open(name.clone(), physical, settings);
+            let outcome = outcome.and_then(|physical| open(physical).map_err(Unused::Open));
+            Found { name, outcome }
+        };
+        return look(wanted, settings.validation).into_iter().map(open).collect();
     };
-    let mut found: Vec<Found> = Vec::new();
+    let reports = match probe::list(program, wanted) {
+        Ok(reports) => reports,
+        Err(error) => {
+            let outcome = Err(Unused::Probe(error));
+            return vec![Found { name: LIBRARY.to_owned(), outcome }];
+        }
+    };
+    let tried = reports.into_iter().map(|(name, unused)| {
+        let tried = || probe::attempt(program, &name).map_err(Unused::Probe);
+        let outcome = unused.map_or_else(tried, Err);
+        (name, outcome)
+    });
+    let tried: Vec<_> = tried.collect();
+    let mut there = match tried.iter().any(|(_, outcome)| outcome.is_ok()) {
+        true => look(wanted, settings.validation),
+        false => Vec::new(),
+    };
+    let open = |(name, outcome): (String, Result<(), Unused>)| {
+        let here = there.iter().position(|(other, _)| *other == name);
+        let here = here.map(|index| there.swap_remove(index).1);
+        let outcome = outcome.and_then(|()| here.unwrap_or(Err(Unused::None)));
+        let open = |physical| Vulkan::open(name.clone(), physical, settings);
+        let outcome = outcome.and_then(|physical| open(physical).map_err(Unused::Open));
+        Found { name, outcome }
+    };
+    tried.into_iter().map(open).collect()
+}
+
+/// A physical device, and why it is not used if it is not.
+pub(super) type Looked = (String, Result<Arc<PhysicalDevice>, Unused>);
+
+/// Finds all GPUs, in this process.
+pub(super) fn look(wanted: &Wanted, validation: bool) -> Vec<Looked> {
+    let devices = match physical_devices(validation) {
+        Ok(devices) => devices,
+        Err(unused) => return vec![(LIBRARY.to_owned(), Err(unused))],
+    };
+    let mut found: Vec<Looked> = Vec::new();
     for physical in devices {
-        let model = physical.properties().device_name.clone();
-        let alike = found.iter().filter(|other| other.name.starts_with(&model)).count();
+        let model = physical.properties().device_name.replace(['\t', '\n'], " ");
+        let alike = found.iter().filter(|(other, _)| other.starts_with(&model)).count();
         let name = if alike == 0 { model } else { format!("{model} #{}", alike + 1) };
-        let outcome = usable(&physical, &name, wanted).and_then(|()| {
-            Vulkan::open(name.clone(), Arc::clone(&physical), settings).map_err(Unused::Open)
-        });
-        found.push(Found { name, outcome });
+        let outcome = usable(&physical, &name, wanted).map(|()| physical);
+        found.push((name, outcome));
     }
     found
 }
@@ -133,10 +184,9 @@ fn physical_devices(validation: bool) -> Result<Vec<Arc<PhysicalDevice>>, Unused
     let info = if validating { looked_on() } else { InstanceCreateInfo::default() };
     VALIDATING.fetch_or(validating, Ordering::Relaxed);
     let info = InstanceCreateInfo { max_api_version: Some(Version::V1_3), ..info };
-    let instance = Instance::new(library, info).map_err(Unused::Instance)?;
+    let instance = Instance::new(library, info).map_err(|error| Unused::Instance(plain(error)))?;
     let devices = instance.enumerate_physical_devices();
-    let devices: Vec<_> =
-        devices.map_err(|error| Unused::Instance(Validated::Error(error)))?.collect();
+    let devices: Vec<_> = devices.map_err(Unused::Instance)?.collect();
     if devices.is_empty() { Err(Unused::None) } else { Ok(devices) }
 }
 
