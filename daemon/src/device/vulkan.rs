@@ -61,9 +61,10 @@ const TRIAL: u64 = 8;
 pub enum Transfer {
     /// Shaders read and write the ring itself.
     Direct,
-    /// The ring is imported; the copy engine brings frames to the GPU's own memory and back.
+    /// The ring is imported. The copy engine brings a frame to the GPU's own memory, each byte once; shaders
+    /// write the result into the ring, each byte once too.
     Copied,
-    /// The ring can't be imported: a core copies frames to memory that both reach.
+    /// The ring can't be imported: a core copies frames to memory that both reach, and results back.
     Staged,
 }
 
@@ -74,8 +75,12 @@ pub struct Settings {
     pub transfer: Option<Transfer>,
     /// Have the validation layer look on.
     pub validation: bool,
-    /// For tests: after so many frames it reports that it was lost, and again after as many more.
-    pub fault_every: Option<u64>,
+    /// For tests: submit copies apart from shaders, as where the copy engine has a queue of its own.
+    pub copies_apart: bool,
+    /// For tests: measure the ways that frames may reach it, as on a GPU beyond a bus.
+    pub measure: bool,
+    /// For tests: after so many frames it reports this, and again after as many more.
+    pub fault_every: Option<(Fault, u64)>,
 }
 
 impl Settings {
@@ -91,7 +96,8 @@ impl Settings {
         Self {
             transfer,
             validation: std::env::var_os(VALIDATION_VARIABLE).is_some_and(|value| value != "0"),
-            fault_every: fault.filter(|&every| every > 0),
+            fault_every: fault.filter(|&every| every > 0).map(|every| (Fault::Lost, every)),
+            ..Self::default()
         }
     }
 }
@@ -130,7 +136,7 @@ impl Vulkan {
         physical: Arc<PhysicalDevice>,
         settings: &Settings,
     ) -> Result<Self, Fault> {
-        let gpu = Gpu::open(&physical)?;
+        let gpu = Gpu::open(&physical, settings.copies_apart)?;
         let shared = Shared {
             name,
             physical,
@@ -173,14 +179,15 @@ impl Shared {
     fn injected(&self) -> Result<(), Fault> {
         let frame = self.frames.fetch_add(1, Ordering::Relaxed) + 1;
         match self.settings.fault_every {
-            Some(every) if frame.is_multiple_of(every) => Err(Fault::Lost),
+            Some((fault, every)) if frame.is_multiple_of(every) => Err(fault),
             _ => Ok(()),
         }
     }
 
     /// Whether its memory is beyond a bus, so that it may pay to copy frames there.
     fn is_discrete(&self) -> bool {
-        self.physical.properties().device_type == PhysicalDeviceType::DiscreteGpu
+        self.settings.measure
+            || self.physical.properties().device_type == PhysicalDeviceType::DiscreteGpu
     }
 
     fn transfer(&self) -> &'static str {
@@ -255,7 +262,8 @@ impl Device for Vulkan {
         let mut state = lock(&self.shared.state);
         state.failed.retain(|gpu| !gpu.reap());
         if state.gpu.is_none() {
-            let gpu = Gpu::open(&self.shared.physical);
+            let apart = self.shared.settings.copies_apart;
+            let gpu = Gpu::open(&self.shared.physical, apart);
             state.gpu = Some(gpu.map_err(|fault| self.shared.failed(fault))?);
         }
         Ok(())

@@ -4,22 +4,33 @@
 
 use std::sync::OnceLock;
 
-use resized::device::Resizer;
 use resized::device::vulkan::{
     Settings, Transfer, Vulkan, Wanted, is_validating, survey, validation_messages,
 };
+use resized::device::{Fault, Resizer};
 
 use super::*;
 
-const TRANSFERS: [Transfer; 3] = [Transfer::Direct, Transfer::Copied, Transfer::Staged];
+/// The ways that frames may reach a GPU, and whether copies go to a queue of their own.
+const TRANSFERS: [(Transfer, bool); 5] = [
+    (Transfer::Direct, false),
+    (Transfer::Copied, false),
+    (Transfer::Copied, true),
+    (Transfer::Staged, false),
+    (Transfer::Staged, true),
+];
 
 /// Every GPU of this machine, whatever it is, once for each way that frames may reach it.
 pub(crate) fn all() -> &'static [Vulkan] {
     static GPUS: OnceLock<Vec<Vulkan>> = OnceLock::new();
     GPUS.get_or_init(|| {
-        let opened = TRANSFERS.into_iter().flat_map(|transfer| {
-            let settings =
-                Settings { transfer: Some(transfer), validation: true, ..Settings::default() };
+        let opened = TRANSFERS.into_iter().flat_map(|(transfer, copies_apart)| {
+            let settings = Settings {
+                transfer: Some(transfer),
+                validation: true,
+                copies_apart,
+                ..Settings::default()
+            };
             survey(&Wanted::All, &settings, None).into_iter().filter_map(|found| {
                 let name = found.name;
                 found.outcome.map_err(|unused| eprintln!("SKIPPED: {name}: {unused}")).ok()
@@ -161,7 +172,8 @@ fn frames_under_way_at_once_do_not_meet() {
 
 #[test]
 fn a_gpu_that_fails_says_so_and_comes_back() {
-    let settings = Settings { validation: true, fault_every: Some(2), ..Settings::default() };
+    let settings =
+        Settings { validation: true, fault_every: Some((Fault::Lost, 2)), ..Settings::default() };
     let Some(gpu) =
         survey(&Wanted::All, &settings, None).into_iter().find_map(|found| found.outcome.ok())
     else {
@@ -183,6 +195,38 @@ fn a_gpu_that_fails_says_so_and_comes_back() {
     gpu.revive().unwrap();
     resize().unwrap();
     assert_eq!(packed(ring.leases[1].output(), ring.layout.output()), oracle);
+    assert_valid();
+}
+
+/// As on a GPU beyond a bus: both ways are tried, one is kept, also for the next stream of the kind.
+#[test]
+fn the_faster_way_to_bring_frames_is_kept() {
+    let settings = Settings { validation: true, measure: true, ..Settings::default() };
+    let Some(gpu) =
+        survey(&Wanted::All, &settings, None).into_iter().find_map(|found| found.outcome.ok())
+    else {
+        eprintln!("SKIPPED: there is no GPU");
+        return;
+    };
+    let spec = spec(PixelFormat::I420, Filter::Bicubic, (96, 54), (32, 18));
+    let mut oracle = Ring::new(spec);
+    let mut ring = Ring::new(spec);
+    ring.leases.iter_mut().for_each(|lease| lease.input_mut().fill(99));
+    let oracle = oracle.resized(Level::Scalar, 1, || 99);
+    let mut copied = Vec::new();
+    for _ in 0..2 {
+        let mut resizer = gpu.open(&ring.spec, &ring.layout).unwrap();
+        resizer.attach(&ring.daemon).unwrap();
+        for slot in [0, 1, 2].into_iter().cycle().take(30) {
+            let slot = SlotMemory::new(&ring.daemon, &ring.layout, slot).unwrap();
+            resizer.resize(slot, Band::WHOLE, &mut Scratch::default()).unwrap();
+            copied.push(gpu.copied());
+        }
+    }
+    assert!(ring.leases.iter().all(|l| packed(l.output(), ring.layout.output()) == oracle));
+    // Half of the trial's, and then all or none.
+    assert_eq!(copied[15], 8);
+    assert!(copied[59] == 8 || copied[59] == 8 + 44, "{copied:?}");
     assert_valid();
 }
 

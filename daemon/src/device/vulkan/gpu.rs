@@ -17,6 +17,7 @@ use vulkano::memory::allocator::{
     AllocationCreateInfo, GenericMemoryAllocatorCreateInfo, MemoryAllocatorError, MemoryTypeFilter,
     StandardMemoryAllocator,
 };
+use vulkano::sync::Sharing;
 use vulkano::{Validated, VulkanError};
 
 use super::fault;
@@ -30,7 +31,10 @@ const BLOCK: u64 = 32 << 20;
 /// A GPU that is open.
 pub(super) struct Gpu {
     pub(super) device: Arc<Device>,
-    pub(super) submitter: Submitter,
+    /// Where shaders run.
+    pub(super) computing: Submitter,
+    /// The copy engine's queue, where it has one of its own: copies go on beside shaders.
+    pub(super) copying: Option<Submitter>,
     pub(super) pipelines: Pipelines,
     pub(super) commands: Arc<StandardCommandBufferAllocator>,
     pub(super) sets: Arc<StandardDescriptorSetAllocator>,
@@ -40,19 +44,25 @@ pub(super) struct Gpu {
 }
 
 impl Gpu {
-    pub(super) fn open(physical: &Arc<PhysicalDevice>) -> Result<Arc<Self>, Fault> {
-        Self::try_open(physical).map_err(|error| {
+    /// With `apart` copies are submitted apart from shaders even where both share a queue.
+    pub(super) fn open(physical: &Arc<PhysicalDevice>, apart: bool) -> Result<Arc<Self>, Fault> {
+        Self::try_open(physical, apart).map_err(|error| {
             tracing::warn!(%error, "a GPU can't be opened");
             fault(&error)
         })
     }
 
-    fn try_open(physical: &Arc<PhysicalDevice>) -> Result<Arc<Self>, Validated<VulkanError>> {
+    fn try_open(
+        physical: &Arc<PhysicalDevice>,
+        apart: bool,
+    ) -> Result<Arc<Self>, Validated<VulkanError>> {
         let family = queue_family(physical).ok_or(VulkanError::InitializationFailed)?;
-        let queue = QueueCreateInfo { queue_family_index: family, ..Default::default() };
+        let families = [Some(family), copying_family(physical)].into_iter().flatten();
+        let queue =
+            |queue_family_index| QueueCreateInfo { queue_family_index, ..Default::default() };
         let supported = physical.supported_extensions();
         let info = DeviceCreateInfo {
-            queue_create_infos: vec![queue],
+            queue_create_infos: families.map(queue).collect(),
             enabled_extensions: DeviceExtensions {
                 ext_external_memory_host: supported.ext_external_memory_host,
                 ..DeviceExtensions::empty()
@@ -62,12 +72,14 @@ impl Gpu {
         };
         let (device, mut queues) = Device::new(Arc::clone(physical), info)?;
         let queue = queues.next().ok_or(VulkanError::InitializationFailed)?;
+        let copying = queues.next().or_else(|| apart.then(|| Arc::clone(&queue)));
         let blocks = vec![BLOCK; physical.memory_properties().memory_types.len()];
         let memory =
             GenericMemoryAllocatorCreateInfo { block_sizes: &blocks, ..Default::default() };
         let owned = || Arc::clone(&device);
         Ok(Arc::new(Self {
-            submitter: Submitter::new(&device, queue)?,
+            computing: Submitter::new(&device, queue)?,
+            copying: copying.map(|queue| Submitter::new(&device, queue)).transpose()?,
             pipelines: Pipelines::new(&device)?,
             commands: Arc::new(StandardCommandBufferAllocator::new(owned(), Default::default())),
             sets: Arc::new(StandardDescriptorSetAllocator::new(owned(), Default::default())),
@@ -86,7 +98,7 @@ impl Gpu {
 
     /// Memory that both reach, of the system's, cached.
     pub(super) fn host_buffer(&self, elements: u64) -> Result<Subbuffer<[u32]>, Fault> {
-        let usage = BufferUsage::TRANSFER_SRC | BufferUsage::TRANSFER_DST;
+        let usage = BufferUsage::STORAGE_BUFFER | BufferUsage::TRANSFER_SRC;
         // Coherent, which there always is: nothing to flush.
         let kind = MemoryTypeFilter {
             required_flags: MemoryPropertyFlags::HOST_VISIBLE | MemoryPropertyFlags::HOST_COHERENT,
@@ -97,13 +109,25 @@ impl Gpu {
         self.buffer(elements, usage, kind)
     }
 
+    /// For both queues, if they are of different families: nothing is handed over then.
+    pub(super) fn shared(&self, info: BufferCreateInfo) -> BufferCreateInfo {
+        let computing = self.computing.family();
+        match self.copying.as_ref().map(Submitter::family) {
+            Some(copying) if copying != computing => {
+                let families = [computing, copying].into_iter().collect();
+                BufferCreateInfo { sharing: Sharing::Concurrent(families), ..info }
+            }
+            _ => info,
+        }
+    }
+
     fn buffer(
         &self,
         elements: u64,
         usage: BufferUsage,
         memory_type_filter: MemoryTypeFilter,
     ) -> Result<Subbuffer<[u32]>, Fault> {
-        let info = BufferCreateInfo { usage, ..Default::default() };
+        let info = self.shared(BufferCreateInfo { usage, ..Default::default() });
         let kind = AllocationCreateInfo { memory_type_filter, ..Default::default() };
         let memory = Arc::clone(&self.memory);
         let made = Buffer::new_slice(memory, info, kind, elements.max(1));
@@ -128,7 +152,7 @@ impl Gpu {
 
     /// Lets go of it if those frames have ended meanwhile; says whether.
     pub(super) fn reap(&self) -> bool {
-        let idle = self.submitter.is_idle();
+        let idle = self.computing.is_idle() && self.copying.as_ref().is_none_or(Submitter::is_idle);
         if idle {
             let abandoned = || self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
             let ended = std::mem::take(&mut *abandoned());
@@ -153,6 +177,16 @@ pub(super) fn queue_family(physical: &PhysicalDevice) -> Option<u32> {
     };
     let family = flags(QueueFlags::COMPUTE, QueueFlags::GRAPHICS)
         .or_else(|| flags(QueueFlags::COMPUTE, QueueFlags::empty()))?;
+    u32::try_from(family).ok()
+}
+
+/// The queue family of a copy engine alone, if there is one.
+fn copying_family(physical: &PhysicalDevice) -> Option<u32> {
+    let shaders = QueueFlags::COMPUTE | QueueFlags::GRAPHICS;
+    let families = physical.queue_family_properties().iter();
+    let mut flags = families.map(|family| family.queue_flags);
+    let family = flags
+        .position(|flags| flags.contains(QueueFlags::TRANSFER) && !flags.intersects(shaders))?;
     u32::try_from(family).ok()
 }
 

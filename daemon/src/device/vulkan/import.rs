@@ -15,6 +15,7 @@ use vulkano::device::Device;
 use vulkano::memory::{ExternalMemoryHandleTypes, MemoryPropertyFlags};
 use vulkano::{Validated, VulkanError, VulkanObject};
 
+use super::gpu::Gpu;
 use super::plain;
 
 /// Why a mapping can't be imported. Never an error to a client: frames are copied then.
@@ -52,7 +53,8 @@ struct Memory {
 }
 
 impl Import {
-    pub(super) fn new(device: &Arc<Device>, region: &Arc<Region>) -> Result<Self, ImportError> {
+    pub(super) fn new(gpu: &Gpu, region: &Arc<Region>) -> Result<Self, ImportError> {
+        let device = &gpu.device;
         // The stub of a function that was not enabled ends the process.
         if !device.enabled_extensions().ext_external_memory_host {
             return Err(ImportError::Extension);
@@ -64,14 +66,12 @@ impl Import {
             return Err(ImportError::Alignment(alignment));
         }
         let info = BufferCreateInfo {
-            usage: BufferUsage::STORAGE_BUFFER
-                | BufferUsage::TRANSFER_SRC
-                | BufferUsage::TRANSFER_DST,
+            usage: BufferUsage::STORAGE_BUFFER | BufferUsage::TRANSFER_SRC,
             external_memory_handle_types: ExternalMemoryHandleTypes::HOST_ALLOCATION,
             size: len,
             ..Default::default()
         };
-        let buffer = RawBuffer::new(Arc::clone(device), info)?;
+        let buffer = RawBuffer::new(Arc::clone(device), gpu.shared(info))?;
         let requirements = *buffer.memory_requirements();
         if requirements.layout.size() > len {
             return Err(ImportError::Size { wanted: requirements.layout.size(), len });

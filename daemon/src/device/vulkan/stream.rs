@@ -4,8 +4,8 @@
 //! Knows the slots' memory and a program; no formats. As many frames are under way at once as there are
 //! flights, each with lines of its own. Invariants: a flight's commands are submitted again only after they
 //! ended; nothing is allocated for a frame once each slot has been through each flight; what a frame uses
-//! lives until it is over, also where that is later than anybody waits; bytes of frames that no shader
-//! writes were zeroed before a client may see them.
+//! lives until it is over, also where that is later than anybody waits; memory that others may have used
+//! before is zeroed where a client sees it.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,7 @@ use vulkano::{Validated, ValidationError, VulkanError};
 use super::gpu::Gpu;
 use super::import::Import;
 use super::program::Program;
+use super::submit::Submitter;
 use super::{Transfer, fault};
 use crate::device::Fault;
 
@@ -54,13 +55,15 @@ struct Flight {
     /// Of each slot, or of all of them where frames are copied to memory of the flight's own.
     recorded: Vec<Option<Recorded>>,
     lines: Subbuffer<[u32]>,
-    /// Frames in the device's memory, where the shaders do not work in the ring.
-    device: Option<Frames>,
+    /// An input frame in the device's memory, where the shaders do not read the ring.
+    input: Option<Subbuffer<[u8]>>,
     /// Frames in memory that both reach, where the ring can't be imported.
     host: Option<Frames>,
 }
 
 struct Recorded {
+    /// The copy of the input frame, where it goes to another queue.
+    copies: Option<CommandBuffer>,
     commands: CommandBuffer,
     /// What the commands refer to.
     _set: RawDescriptorSet,
@@ -92,7 +95,7 @@ impl Prepared {
         let stages = program.stages.iter().filter(|stage| !stage.is_empty());
         let stages = stages.map(|stage| stage.iter().map(step).collect());
         let flight = || Flight::new(gpu, program, ring, transfer);
-        let prepared = Self {
+        Ok(Self {
             flights: (0..flights).map(|_| flight().map(Mutex::new)).collect::<Result<_, _>>()?,
             free: Mutex::new((0..flights).collect()),
             stages: stages.collect::<Result<_, _>>()?,
@@ -101,9 +104,7 @@ impl Prepared {
             ring: ring.clone(),
             import,
             gpu: Arc::clone(gpu),
-        };
-        prepared.clear_frames()?;
-        Ok(prepared)
+        })
     }
 
     pub(super) const fn transfer(&self) -> Transfer {
@@ -139,13 +140,20 @@ impl Prepared {
             flight.recorded.resize_with(flight.recorded.len().max(number + 1), || None);
             flight.recorded[number] = Some(recorded);
         }
-        let Some(Some(Recorded { commands, .. })) = flight.recorded.get(number) else {
+        let Some(Some(Recorded { copies, commands, .. })) = flight.recorded.get(number) else {
             return Err(Fault::Driver);
         };
+        let Gpu { computing, copying, .. } = &*self.gpu;
         // SAFETY: the flight was free, so its commands have ended; they are waited for just now, or, where
         // that takes too long, kept by `resize`.
-        let value = unsafe { self.gpu.submitter.submit(commands)? };
-        self.gpu.submitter.wait(value)?;
+        let value = unsafe {
+            let after = match (copying, copies) {
+                (Some(copying), Some(copies)) => Some((copying, copying.submit(copies, None)?)),
+                _ => None,
+            };
+            computing.submit(commands, after)?
+        };
+        computing.wait(value)?;
         if let Some(host) = &flight.host {
             // SAFETY: the slot's output is writable as its layout says; the frame is over.
             unsafe { copy_out(&host.output, slot.output(), self.ring.output().len() - TAIL)? };
@@ -179,27 +187,36 @@ impl Prepared {
             Some(host) => host.clone(),
             None => self.in_ring(slot.slot()).ok_or_else(missing)?,
         };
-        let inside = flight.device.as_ref().unwrap_or(&outside);
+        let input = flight.input.as_ref().unwrap_or(&outside.input);
         let gpu = &*self.gpu;
         let layout = gpu.pipelines.layout();
         let set = layout.set_layouts().first().ok_or_else(missing)?;
         let set = RawDescriptorSet::new(Arc::clone(&gpu.sets) as _, set, 0)?;
         let writes = [
-            WriteDescriptorSet::buffer(0, inside.input.clone()),
+            WriteDescriptorSet::buffer(0, input.clone()),
             WriteDescriptorSet::buffer(1, self.tables.clone()),
             WriteDescriptorSet::buffer(2, flight.lines.clone()),
-            WriteDescriptorSet::buffer(3, inside.output.clone()),
+            WriteDescriptorSet::buffer(3, outside.output.clone()),
         ];
         // SAFETY: the set is new; the buffers live as long as the stream, which keeps the set.
         unsafe { set.update(&writes, &[])? };
-        let mut commands = self.begin()?;
+        let mut commands = self.begin(&gpu.computing)?;
         let compute = (PipelineStages::COMPUTE_SHADER, AccessFlags::SHADER_WRITE);
         let reads = AccessFlags::SHADER_READ | AccessFlags::SHADER_WRITE;
         let computed = (PipelineStages::COMPUTE_SHADER, reads);
-        let copied = (PipelineStages::ALL_TRANSFER, AccessFlags::TRANSFER_WRITE);
-        if flight.device.is_some() {
-            copy(&mut commands, &outside.input, &inside.input, self.ring.input().len() - TAIL)?;
-            barrier(&mut commands, copied, computed)?;
+        let mut copies = None;
+        if flight.input.is_some() {
+            let len = self.ring.input().len() - TAIL;
+            if let Some(copying) = &gpu.copying {
+                let mut apart = self.begin(copying)?;
+                copy(&mut apart, &outside.input, input, len)?;
+                // SAFETY: as below. The semaphore between the two is barrier enough.
+                copies = Some(unsafe { apart.end()? });
+            } else {
+                copy(&mut commands, &outside.input, input, len)?;
+                let copied = (PipelineStages::ALL_TRANSFER, AccessFlags::TRANSFER_WRITE);
+                barrier(&mut commands, copied, computed)?;
+            }
         }
         // SAFETY: what is bound and pushed lives and was made for one another; shaders stay within their
         // buffers, as `Program` promises; stages are parted by barriers.
@@ -218,63 +235,26 @@ impl Prepared {
                 }
             }
         }
-        let host = (PipelineStages::HOST, AccessFlags::HOST_READ);
-        if flight.device.is_some() {
-            let read = (PipelineStages::ALL_TRANSFER, AccessFlags::TRANSFER_READ);
-            barrier(&mut commands, compute, read)?;
-            copy(&mut commands, &inside.output, &outside.output, self.ring.output().len() - TAIL)?;
-            barrier(&mut commands, copied, host)?;
-        } else {
-            barrier(&mut commands, compute, host)?;
-        }
+        barrier(&mut commands, compute, (PipelineStages::HOST, AccessFlags::HOST_READ))?;
         // SAFETY: all that was recorded is within the limits of the device, or was refused above.
         let commands = unsafe { commands.end()? };
-        Ok(Recorded { commands, _set: set })
+        Ok(Recorded { copies, commands, _set: set })
     }
 
-    fn begin(&self) -> Result<RecordingCommandBuffer, Validated<VulkanError>> {
+    fn begin(
+        &self,
+        submitter: &Submitter,
+    ) -> Result<RecordingCommandBuffer, Validated<VulkanError>> {
         let info = CommandBufferBeginInfo {
             usage: CommandBufferUsage::MultipleSubmit,
             ..Default::default()
         };
         RecordingCommandBuffer::new(
             Arc::clone(&self.gpu.commands) as _,
-            self.gpu.submitter.family(),
+            submitter.family(),
             CommandBufferLevel::Primary,
             info,
         )
-    }
-
-    /// Zeroes frames in memory that others may have used before: what lies between the rows of an output
-    /// goes to the client as it is.
-    fn clear_frames(&self) -> Result<(), Fault> {
-        let flights: Vec<_> = self.flights.iter().map(lock).collect();
-        let mut device = flights.iter().filter_map(|flight| flight.device.as_ref()).peekable();
-        if device.peek().is_none() {
-            return Ok(());
-        }
-        let record = || -> Result<CommandBuffer, Validated<VulkanError>> {
-            let mut commands = self.begin()?;
-            for frames in device {
-                for buffer in [&frames.input, &frames.output] {
-                    let words = buffer.clone().reinterpret::<[u32]>();
-                    // SAFETY: nobody else uses the buffer yet.
-                    unsafe { commands.fill_buffer(&words, 0)? };
-                }
-            }
-            // SAFETY: as in `record`.
-            Ok(unsafe { commands.end()? })
-        };
-        let commands = record().map_err(|error| fault(&error))?;
-        // SAFETY: submitted once; waited for at once. What it uses is kept where that fails.
-        let value = unsafe { self.gpu.submitter.submit(&commands)? };
-        let outcome = self.gpu.submitter.wait(value);
-        if outcome.is_err() {
-            let frames: Vec<_> =
-                flights.iter().filter_map(|flight| flight.device.clone()).collect();
-            self.gpu.abandon(Arc::new((commands, frames)));
-        }
-        outcome
     }
 }
 
@@ -287,28 +267,24 @@ impl Flight {
     ) -> Result<Self, Fault> {
         let elements = |len: usize| len.div_ceil(4) as u64;
         let (input, output) = (elements(ring.input().len()), elements(ring.output().len()));
-        let frames = |make: &dyn Fn(u64) -> Result<Subbuffer<[u32]>, Fault>| {
-            let (input, output) = (make(input)?.into_bytes(), make(output)?.into_bytes());
+        let host = || -> Result<Frames, Fault> {
+            let frames =
+                [gpu.host_buffer(input)?, gpu.host_buffer(output)?].map(|b| b.into_bytes());
+            let [input, output] = frames;
+            clear(&output)?;
             Ok(Frames { input, output })
         };
-        let device = match transfer {
-            Transfer::Direct => None,
-            Transfer::Copied | Transfer::Staged => {
-                Some(frames(&|elements| gpu.device_buffer(elements))?)
-            }
-        };
-        let host = match transfer {
-            Transfer::Direct | Transfer::Copied => None,
-            Transfer::Staged => Some(frames(&|elements| gpu.host_buffer(elements))?),
-        };
+        let host = (transfer == Transfer::Staged).then(host).transpose()?;
+        let copied = || gpu.device_buffer(input).map(|buffer| buffer.into_bytes());
+        let input = (transfer != Transfer::Direct).then(copied).transpose()?;
         let lines = gpu.device_buffer(program.lines)?;
-        Ok(Self { recorded: Vec::new(), lines, device, host })
+        Ok(Self { recorded: Vec::new(), lines, input, host })
     }
 }
 
 /// Imports a stream's ring, if it can be; says why where not.
 pub(super) fn import(gpu: &Gpu, region: &Arc<Region>) -> Option<Arc<Import>> {
-    match Import::new(&gpu.device, region) {
+    match Import::new(gpu, region) {
         Ok(import) => Some(Arc::new(import)),
         Err(error) => {
             tracing::debug!(%error, "a ring is not imported: its frames are staged");
@@ -346,6 +322,15 @@ fn copy(
     }
     // SAFETY: both buffers are as long; whoever submits the commands answers for their use.
     unsafe { commands.copy_buffer(&info)? };
+    Ok(())
+}
+
+/// Zeroes memory that others may have used before: what lies between the rows of an output goes to the client
+/// as it is.
+fn clear(buffer: &Subbuffer<[u8]>) -> Result<(), Fault> {
+    let mapped = buffer.mapped_slice().map_err(|_| Fault::Driver)?;
+    // SAFETY: the mapping is as long as that, and nobody else uses the buffer yet.
+    unsafe { mapped.cast::<u8>().as_ptr().write_bytes(0, mapped.len()) };
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Owns a GPU's queue: command buffers go in, and whoever put one in waits for its end.
 //!
 //! Knows no streams. Lanes that submit at the same time are served by one call: each notes its command
-//! buffer, and whoever then holds the queue submits all that are noted. Invariants: the values of the
-//! timeline rise in the order in which command buffers are submitted; nothing is allocated for a frame.
+//! buffer, and whoever then holds the queue submits all that are noted. A command buffer may begin only after
+//! one of another queue, by a semaphore: nobody waits between the two. Invariants: the values of the timeline
+//! rise in the order in which command buffers are submitted; nothing is allocated for a frame.
 
 use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ use super::fault;
 use crate::device::Fault;
 
 /// After this a frame is taken for lost: far longer than the largest takes on the slowest driver.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Most command buffers in one call.
 const BATCH: usize = 8;
@@ -30,15 +31,25 @@ pub(super) struct Submitter {
     timeline: Semaphore,
     noted: Mutex<Noted>,
     /// Those that whoever holds the queue submits.
-    batch: Mutex<Vec<(vk::CommandBuffer, u64)>>,
+    batch: Mutex<Vec<Entry>>,
     failed: AtomicBool,
+}
+
+/// A command buffer to be submitted.
+#[derive(Clone, Copy)]
+struct Entry {
+    commands: vk::CommandBuffer,
+    /// What the timeline is to be when it is done.
+    value: u64,
+    /// A semaphore and what it must be before it begins.
+    after: Option<(vk::Semaphore, u64)>,
 }
 
 #[derive(Default)]
 struct Noted {
     /// The last value given to one.
     value: u64,
-    waiting: Vec<(vk::CommandBuffer, u64)>,
+    waiting: Vec<Entry>,
 }
 
 impl Submitter {
@@ -61,17 +72,23 @@ impl Submitter {
         self.queue.queue_family_index()
     }
 
-    /// Submits a command buffer; gives the value of the timeline that says that it is done.
+    /// Submits a command buffer, to begin after a value of another queue's timeline; gives the value of this
+    /// one that says that it is done.
     ///
     /// # Safety
     ///
     /// Until then the command buffer must not be submitted again, and it and all that it uses must live.
-    pub(super) unsafe fn submit(&self, commands: &CommandBuffer) -> Result<u64, Fault> {
+    pub(super) unsafe fn submit(
+        &self,
+        commands: &CommandBuffer,
+        after: Option<(&Self, u64)>,
+    ) -> Result<u64, Fault> {
         let value = {
             let mut noted = lock(&self.noted);
             noted.value += 1;
             let value = noted.value;
-            noted.waiting.push((commands.handle(), value));
+            let after = after.map(|(other, value)| (other.timeline.handle(), value));
+            noted.waiting.push(Entry { commands: commands.handle(), value, after });
             value
         };
         self.queue.with(|_held| {
@@ -96,20 +113,27 @@ impl Submitter {
     /// # Safety
     ///
     /// As for [`Self::submit`], and the queue must be held.
-    unsafe fn submit_all(&self, batch: &[(vk::CommandBuffer, u64)]) -> Result<(), VulkanError> {
+    unsafe fn submit_all(&self, batch: &[Entry]) -> Result<(), VulkanError> {
         let mut commands = [vk::CommandBufferSubmitInfo::default(); BATCH];
         let mut signals = [vk::SemaphoreSubmitInfo::default(); BATCH];
+        let mut waits = [vk::SemaphoreSubmitInfo::default(); BATCH];
         let mut submits = [vk::SubmitInfo2::default(); BATCH];
-        for (i, &(buffer, value)) in batch.iter().enumerate() {
-            commands[i] = commands[i].command_buffer(buffer);
-            signals[i] = signals[i]
-                .semaphore(self.timeline.handle())
-                .value(value)
-                .stage_mask(vk::PipelineStageFlags2::ALL_COMMANDS);
+        let semaphore = |semaphore: vk::Semaphore, value: u64| {
+            let all = vk::PipelineStageFlags2::ALL_COMMANDS;
+            vk::SemaphoreSubmitInfo::default().semaphore(semaphore).value(value).stage_mask(all)
+        };
+        for (i, entry) in batch.iter().enumerate() {
+            commands[i] = commands[i].command_buffer(entry.commands);
+            signals[i] = semaphore(self.timeline.handle(), entry.value);
+            if let Some((after, value)) = entry.after {
+                waits[i] = semaphore(after, value);
+            }
         }
-        for (i, submit) in submits.iter_mut().enumerate().take(batch.len()) {
+        for (i, (submit, entry)) in submits.iter_mut().zip(batch).enumerate() {
+            let waits = if entry.after.is_some() { slice::from_ref(&waits[i]) } else { &[] };
             *submit = submit
                 .command_buffer_infos(slice::from_ref(&commands[i]))
+                .wait_semaphore_infos(waits)
                 .signal_semaphore_infos(slice::from_ref(&signals[i]));
         }
         let submit = self.queue.device().fns().v1_3.queue_submit2;
