@@ -1,6 +1,7 @@
 # make demo            see a real video being resized by the daemon
 # make test            every check there is
 # make bench           the figures, each beside its yardstick
+# make bench-gpu       what a GPU does beside the bus and the cores
 # make bench-kernels   the kernels beside other resizers: zimg, swscale, OpenCV and more
 #
 # Each installs the system packages that are missing (apt, with sudo when not root).
@@ -32,7 +33,7 @@ PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo test bench bench-kernels build deps deny shaders clean
+.PHONY: demo test bench bench-gpu bench-kernels build deps deny shaders clean
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -69,6 +70,9 @@ $(TARGET)/tools/bin/cargo-deny: | deps
 bench: build
 	$(CARGO) bench --locked -p resized --bench levels --bench ipc
 	$(CARGO) bench --locked -p resized-examples --bench whole_job -- $(abspath $(CLIPS))
+
+bench-gpu: build
+	$(CARGO) bench --locked -p resized --bench gpu
 
 bench-kernels: deps
 	@examples/install-packages.sh libzimg-dev

@@ -16,6 +16,7 @@ mod gpu;
 mod import;
 pub mod probe;
 mod program;
+mod rates;
 mod shader;
 mod stream;
 mod submit;
@@ -37,6 +38,7 @@ use self::program::Program;
 use self::stream::Prepared;
 use super::{Band, Device, DeviceError, Fault, Resizer, Scratch, plan};
 
+pub use rates::CopyRates;
 pub use survey::{Found, Unused, Wanted, is_validating, survey, validation_messages};
 
 /// Environment variable that says how frames reach a GPU: `direct`, `copied` or `staged`. Anything else
@@ -147,6 +149,13 @@ impl Vulkan {
             copied: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Its driver's name and version.
+    pub fn driver(&self) -> String {
+        let properties = self.shared.physical.properties();
+        let name = properties.driver_name.as_deref().unwrap_or("a driver without a name");
+        format!("{name} {}", properties.driver_info.as_deref().unwrap_or(""))
     }
 
     /// How frames reach it, in words.

@@ -28,6 +28,10 @@ use crate::device::Fault;
 /// Bytes that are taken of a device's memory at once.
 const BLOCK: u64 = 32 << 20;
 
+/// Shaders use it, and it is copied from and to.
+const BOTH_WAYS: BufferUsage =
+    BufferUsage::STORAGE_BUFFER.union(BufferUsage::TRANSFER_SRC).union(BufferUsage::TRANSFER_DST);
+
 /// A GPU that is open.
 pub(super) struct Gpu {
     pub(super) device: Arc<Device>,
@@ -98,7 +102,7 @@ impl Gpu {
 
     /// Memory that both reach, of the system's, cached.
     pub(super) fn host_buffer(&self, elements: u64) -> Result<Subbuffer<[u32]>, Fault> {
-        let usage = BufferUsage::STORAGE_BUFFER | BufferUsage::TRANSFER_SRC;
+        let usage = BOTH_WAYS;
         // Coherent, which there always is: nothing to flush.
         let kind = MemoryTypeFilter {
             required_flags: MemoryPropertyFlags::HOST_VISIBLE | MemoryPropertyFlags::HOST_COHERENT,
