@@ -21,6 +21,15 @@ use crate::filter::Taps;
 /// Invocations in a work group: `local_size_x` of the shaders.
 const GROUP: u64 = 64;
 
+/// Rows that an invocation makes of `across.comp`.
+const ROWS: u32 = 4;
+
+/// Bytes of an element.
+const ELEMENT: usize = 4;
+
+/// Elements behind the last line that may be read.
+const SLACK: u64 = 2;
+
 /// Work groups in a row of them, where a plane is one long row: every device takes as many.
 const MOST_GROUPS: u64 = 1 << 15;
 
@@ -173,7 +182,7 @@ impl Program {
             .into_iter()
             .chain([ring.output().len() as u64]);
         counted.max().is_some_and(|most| most <= u64::from(u32::MAX / 4)).then_some(())?;
-        Some(Self { tables, lines, stages })
+        Some(Self { tables, lines: lines + SLACK, stages })
     }
 }
 
@@ -221,7 +230,7 @@ impl Builder {
                 let words = Numbers {
                     to: lines.first,
                     to_pitch: lines.pitch,
-                    width: (columns.end - columns.start).div_ceil(2) as u32,
+                    width: (columns.end - columns.start).div_ceil(ELEMENT) as u32,
                     rows: vertical.destination() as u32,
                     ..words
                 };
@@ -262,10 +271,13 @@ impl Builder {
         let last = windows.clone().flat_map(used).max().unwrap_or(0);
         let from = Numbers { first_row: first as u32, ..from };
         let (form, numbers) = match &passes.across {
-            Across::Gather { gathers, constants } => (
-                0,
-                Numbers { constants: self.constants(*constants), ..self.windows(gathers, from) },
-            ),
+            Across::Gather { gathers, constants } => {
+                let (form, windows) = match gathers.window(0).step {
+                    1 => (3, self.aligned_windows(gathers, from)),
+                    _ => (0, self.windows(gathers, from)),
+                };
+                (form, Numbers { constants: self.constants(*constants), ..windows })
+            }
             Across::Widen(sample) => (2, Numbers { first: *sample as u32, ..from }),
             Across::Words(windows) => (1, self.windows(windows, from)),
         };
@@ -459,19 +471,46 @@ impl Builder {
     }
 
     fn windows(&mut self, taps: &Taps, numbers: Numbers) -> Numbers {
-        let starts = self.tables.len() as u32;
-        let windows = 0..taps.destination();
-        self.tables.extend(windows.clone().map(|index| taps.window(index).start as u32));
-        let weights = self.tables.len() as u32;
-        for window in windows.map(|index| taps.window(index)) {
-            let pair = |pair: &[i16]| {
-                let second = pair.get(1).copied().unwrap_or(0);
-                u32::from(pair[0] as u16) | u32::from(second as u16) << 16
-            };
-            self.tables.extend(window.weights.chunks(2).map(pair));
-        }
+        let window = |index| {
+            let window = taps.window(index);
+            (window.start, window.weights.to_vec())
+        };
         let step = taps.window(0).step as u32;
-        Numbers { starts, weights, count: taps.count() as u32, step, ..numbers }
+        let windows = (0..taps.destination()).map(window).collect();
+        Numbers { step, ..self.tabled(windows, taps.count(), numbers) }
+    }
+
+    /// Windows of bytes that follow each other, each from a whole element to another. What they reach behind
+    /// the source's rows weighs nothing, and is less than a frame's tail.
+    fn aligned_windows(&mut self, taps: &Taps, numbers: Numbers) -> Numbers {
+        let window = |index| {
+            let window = taps.window(index);
+            let lead = window.start % ELEMENT;
+            (window.start - lead, [&vec![0; lead], window.weights].concat())
+        };
+        let windows: Vec<_> = (0..taps.destination()).map(window).collect();
+        let count = windows.iter().map(|(_, weights)| weights.len()).max().unwrap_or(1);
+        self.tabled(windows, count.next_multiple_of(ELEMENT), numbers)
+    }
+
+    /// Puts windows into the tables: their starts, and their weights in pairs, zeros behind them.
+    fn tabled(
+        &mut self,
+        windows: Vec<(usize, Vec<i16>)>,
+        count: usize,
+        numbers: Numbers,
+    ) -> Numbers {
+        let starts = self.tables.len() as u32;
+        self.tables.extend(windows.iter().map(|(start, _)| *start as u32));
+        let weights = self.tables.len() as u32;
+        for (_, mut window) in windows {
+            window.resize(count.next_multiple_of(2), 0);
+            let (pairs, _) = window.as_chunks::<2>();
+            let pair =
+                |&[one, other]: &[i16; 2]| u32::from(one as u16) | u32::from(other as u16) << 16;
+            self.tables.extend(pairs.iter().map(pair));
+        }
+        Numbers { starts, weights, count: count as u32, ..numbers }
     }
 
     fn constants(&mut self, constants: [i32; PATTERN]) -> u32 {
@@ -481,7 +520,9 @@ impl Builder {
     }
 
     fn dispatch(&mut self, stage: usize, shader: Shader, constants: [u32; 2], numbers: Numbers) {
-        let groups = [u64::from(numbers.width).div_ceil(GROUP) as u32, numbers.rows, 1];
+        let each = if shader == Shader::Across { ROWS } else { 1 };
+        let rows = numbers.rows.div_ceil(each);
+        let groups = [u64::from(numbers.width).div_ceil(GROUP) as u32, rows, 1];
         let variant = Variant { shader, constants };
         self.stages[stage].push(Dispatch { variant, numbers, groups });
     }

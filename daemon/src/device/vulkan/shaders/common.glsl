@@ -68,11 +68,10 @@ uint source_half(uint at) { return bitfieldExtract(source[at >> 2], int(at & 2u)
 // Word `i` of a line that starts with element `line`.
 int word(uint line, uint i) { return bitfieldExtract(int(lines[line + (i >> 1)]), int(i & 1u) * 16, 16); }
 
-// Weight `i` of a window.
-int weight_of(uint window, uint i) {
-    uint pair = tables[weights + window * ((count + 1u) >> 1) + (i >> 1)];
-    return bitfieldExtract(int(pair), int(i & 1u) * 16, 16);
-}
+ivec2 two(uint both) { return ivec2(bitfieldExtract(int(both), 0, 16), int(both) >> 16); }
+
+// Weights `i` and `i + 1` of a window, `i` being even; the second is zero behind the last.
+ivec2 weights_of(uint window, uint i) { return two(tables[weights + window * ((count + 1u) >> 1) + (i >> 1)]); }
 
 uint two_words(int low, int high) { return (uint(low) & 0xffffu) | (uint(high) << 16); }
 

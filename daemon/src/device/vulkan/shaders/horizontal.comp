@@ -11,8 +11,12 @@ layout(constant_id = 0) const uint FORM = 0u;
 uint made(uint x, uint y) {
     int sum = int(tables[constants + (x & 3u)]);
     uint i = tables[starts + x];
-    for (uint tap = 0u; tap < count; tap++, i += step) {
-        sum += weight_of(x, tap) * word(from + y * from_pitch, i);
+    uint line = from + y * from_pitch;
+    for (uint tap = 0u; tap < count; tap += 2u, i += 2u * step) {
+        ivec2 pair = weights_of(x, tap);
+        sum += pair.x * word(line, i);
+        // Behind the window there may be no line any more.
+        sum += pair.y != 0 ? pair.y * word(line, i + step) : 0;
     }
     return uint(clamp(sum >> 20, 0, 255));
 }

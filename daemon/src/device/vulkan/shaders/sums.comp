@@ -14,7 +14,8 @@ float column(uint x) {
     precise float total = 0.0;
     uint start = from + tables[starts + row()] * from_pitch;
     for (uint tap = 0u; tap < count; tap++, start += from_pitch) {
-        precise float product = float(weight_of(row(), tap)) * float(sample_word(start, x));
+        float weight = float(weights_of(row(), tap & ~1u)[tap & 1u]);
+        precise float product = weight * float(sample_word(start, x));
         total = total + product;
     }
     return total;
@@ -24,7 +25,8 @@ int made(uint x) {
     precise float total = 0.0;
     uint i = from + row() * from_pitch + tables[starts + x];
     for (uint tap = 0u; tap < count; tap++, i += step) {
-        precise float product = float(weight_of(x, tap)) * uintBitsToFloat(lines[i]);
+        float weight = float(weights_of(x, tap & ~1u)[tap & 1u]);
+        precise float product = weight * uintBitsToFloat(lines[i]);
         total = total + product;
     }
     // Both weights have 14 fraction bits.
