@@ -25,7 +25,7 @@ mod survey;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use resized_protocol::frame::FrameSpec;
 use resized_protocol::message::{Filter, StreamSpec};
@@ -79,6 +79,8 @@ pub struct Settings {
     pub validation: bool,
     /// For tests: submit copies apart from shaders, as where the copy engine has a queue of its own.
     pub copies_apart: bool,
+    /// For tests: how long a frame may take before it is taken for lost.
+    pub patience: Option<Duration>,
     /// For tests: measure the ways that frames may reach it, as on a GPU beyond a bus.
     pub measure: bool,
     /// For tests: after so many frames it reports this, and again after as many more.
@@ -138,7 +140,7 @@ impl Vulkan {
         physical: Arc<PhysicalDevice>,
         settings: &Settings,
     ) -> Result<Self, Fault> {
-        let gpu = Gpu::open(&physical, settings.copies_apart)?;
+        let gpu = Gpu::open(&physical, settings)?;
         let shared = Shared {
             name,
             physical,
@@ -271,8 +273,7 @@ impl Device for Vulkan {
         let mut state = lock(&self.shared.state);
         state.failed.retain(|gpu| !gpu.reap());
         if state.gpu.is_none() {
-            let apart = self.shared.settings.copies_apart;
-            let gpu = Gpu::open(&self.shared.physical, apart);
+            let gpu = Gpu::open(&self.shared.physical, &self.shared.settings);
             state.gpu = Some(gpu.map_err(|fault| self.shared.failed(fault))?);
         }
         Ok(())

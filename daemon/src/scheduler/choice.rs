@@ -27,8 +27,8 @@ impl Scheduler {
 
     /// Whether a lane of this device takes the job, the first of its client's, while as many wait.
     fn takes(&self, job: &Job, device: usize, serving: u64, waiting: usize) -> bool {
-        if !job.fits(device) {
-            return false;
+        if !job.fits(device) || self.devices.len() == 1 {
+            return job.fits(device);
         }
         let others = (0..self.devices.len())
             .filter(|&other| other != device && serving >> (other % 64) & 1 == 1)

@@ -401,12 +401,12 @@ impl Several {
 
 #[test]
 fn a_slow_device_takes_what_would_wait_longer_for_a_fast_one_and_no_last_frames() {
-    let (slow, fast) = (Duration::from_millis(40), Duration::from_millis(2));
+    let (slow, fast) = (Duration::from_millis(200), Duration::from_millis(4));
     let several =
         Several::new(&[Timed::new("slow", slow), Timed::new("fast", fast)], None, Filter::Area);
     // Until both are known.
     several.burst(20);
-    // Two lanes of 2 ms are done with these before one of 40 ms is done with one.
+    // Two lanes of 4 ms are done with these before one of 200 ms is done with one.
     assert_eq!(several.burst(8), [0, 8]);
     assert_eq!(several.burst(1), [0, 1]);
     let [slow, fast] = several.burst(200);

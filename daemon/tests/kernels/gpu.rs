@@ -198,6 +198,40 @@ fn a_gpu_that_fails_says_so_and_comes_back() {
     assert_valid();
 }
 
+/// The stream, its ring and its buffers go while the GPU is still at the frame.
+#[test]
+fn what_an_unanswered_frame_uses_is_kept_until_it_is_over() {
+    for copies_apart in [false, true] {
+        let settings = Settings {
+            validation: true,
+            transfer: Some(if copies_apart { Transfer::Copied } else { Transfer::Direct }),
+            copies_apart,
+            patience: Some(std::time::Duration::from_nanos(1)),
+            ..Settings::default()
+        };
+        let found = survey(&Wanted::All, &settings, None);
+        let Some(gpu) = found.into_iter().find_map(|found| found.outcome.ok()) else {
+            eprintln!("SKIPPED: there is no GPU");
+            return;
+        };
+        for _ in 0..3 {
+            let ring = Ring::new(spec(PixelFormat::I420, Filter::Lanczos3, (640, 360), (320, 180)));
+            let mut resizer = gpu.open(&ring.spec, &ring.layout).unwrap();
+            resizer.attach(&ring.daemon).unwrap();
+            let slot = SlotMemory::new(&ring.daemon, &ring.layout, 1).unwrap();
+            let outcome = resizer.resize(slot, Band::WHOLE, &mut Scratch::default());
+            let fault = |fault| DeviceError::Failed { device: gpu.name().to_owned(), fault };
+            assert_eq!(outcome, Err(fault(Fault::TimedOut)));
+            drop((resizer, ring));
+            gpu.revive().unwrap();
+        }
+        // Until nothing is at work any more.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        gpu.revive().unwrap();
+    }
+    assert_valid();
+}
+
 /// As on a GPU beyond a bus: both ways are tried, one is kept, also for the next stream of the kind.
 #[test]
 fn the_faster_way_to_bring_frames_is_kept() {

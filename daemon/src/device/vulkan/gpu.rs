@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use vulkano::buffer::{AllocateBufferError, Buffer, BufferCreateInfo, BufferUsage, Subbuffer};
 use vulkano::command_buffer::allocator::StandardCommandBufferAllocator;
@@ -20,10 +21,13 @@ use vulkano::memory::allocator::{
 use vulkano::sync::Sharing;
 use vulkano::{Validated, VulkanError};
 
-use super::fault;
 use super::shader::Pipelines;
 use super::submit::Submitter;
+use super::{Settings, fault};
 use crate::device::Fault;
+
+/// After this a frame is taken for lost: far longer than the largest takes on the slowest driver.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes that are taken of a device's memory at once.
 const BLOCK: u64 = 32 << 20;
@@ -48,9 +52,11 @@ pub(super) struct Gpu {
 }
 
 impl Gpu {
-    /// With `apart` copies are submitted apart from shaders even where both share a queue.
-    pub(super) fn open(physical: &Arc<PhysicalDevice>, apart: bool) -> Result<Arc<Self>, Fault> {
-        Self::try_open(physical, apart).map_err(|error| {
+    pub(super) fn open(
+        physical: &Arc<PhysicalDevice>,
+        settings: &Settings,
+    ) -> Result<Arc<Self>, Fault> {
+        Self::try_open(physical, settings).map_err(|error| {
             tracing::warn!(%error, "a GPU can't be opened");
             fault(&error)
         })
@@ -58,7 +64,7 @@ impl Gpu {
 
     fn try_open(
         physical: &Arc<PhysicalDevice>,
-        apart: bool,
+        settings: &Settings,
     ) -> Result<Arc<Self>, Validated<VulkanError>> {
         let family = queue_family(physical).ok_or(VulkanError::InitializationFailed)?;
         let families = [Some(family), copying_family(physical)].into_iter().flatten();
@@ -76,14 +82,15 @@ impl Gpu {
         };
         let (device, mut queues) = Device::new(Arc::clone(physical), info)?;
         let queue = queues.next().ok_or(VulkanError::InitializationFailed)?;
-        let copying = queues.next().or_else(|| apart.then(|| Arc::clone(&queue)));
+        let copying = queues.next().or_else(|| settings.copies_apart.then(|| Arc::clone(&queue)));
         let blocks = vec![BLOCK; physical.memory_properties().memory_types.len()];
         let memory =
             GenericMemoryAllocatorCreateInfo { block_sizes: &blocks, ..Default::default() };
+        let patience = settings.patience.unwrap_or(PATIENCE);
         let owned = || Arc::clone(&device);
         Ok(Arc::new(Self {
-            computing: Submitter::new(&device, queue)?,
-            copying: copying.map(|queue| Submitter::new(&device, queue)).transpose()?,
+            computing: Submitter::new(&device, queue, patience)?,
+            copying: copying.map(|queue| Submitter::new(&device, queue, patience)).transpose()?,
             pipelines: Pipelines::new(&device)?,
             commands: Arc::new(StandardCommandBufferAllocator::new(owned(), Default::default())),
             sets: Arc::new(StandardDescriptorSetAllocator::new(owned(), Default::default())),

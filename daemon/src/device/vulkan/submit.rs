@@ -19,9 +19,6 @@ use vulkano::{Validated, VulkanError, VulkanObject};
 use super::fault;
 use crate::device::Fault;
 
-/// After this a frame is taken for lost: far longer than the largest takes on the slowest driver.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Most command buffers in one call.
 const BATCH: usize = 8;
 
@@ -29,6 +26,8 @@ const BATCH: usize = 8;
 pub(super) struct Submitter {
     queue: Arc<Queue>,
     timeline: Semaphore,
+    /// After this a frame is taken for lost.
+    patience: Duration,
     noted: Mutex<Noted>,
     /// Those that whoever holds the queue submits.
     batch: Mutex<Vec<Entry>>,
@@ -56,12 +55,14 @@ impl Submitter {
     pub(super) fn new(
         device: &Arc<Device>,
         queue: Arc<Queue>,
+        patience: Duration,
     ) -> Result<Self, Validated<VulkanError>> {
         let timeline =
             SemaphoreCreateInfo { semaphore_type: SemaphoreType::Timeline, ..Default::default() };
         Ok(Self {
             queue,
             timeline: Semaphore::new(Arc::clone(device), timeline)?,
+            patience,
             noted: Mutex::default(),
             batch: Mutex::default(),
             failed: AtomicBool::new(false),
@@ -148,7 +149,7 @@ impl Submitter {
     /// Waits until the timeline has that value.
     pub(super) fn wait(&self, value: u64) -> Result<(), Fault> {
         let wait = SemaphoreWaitInfo { value, ..Default::default() };
-        let waited = self.timeline.wait(wait, Some(PATIENCE));
+        let waited = self.timeline.wait(wait, Some(self.patience));
         match waited {
             // A lost device ends every wait.
             Ok(()) if self.failed.load(Ordering::Relaxed) => Err(Fault::Lost),
