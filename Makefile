@@ -2,6 +2,10 @@
 # make test            every check there is
 # make bench           the figures, each beside its yardstick
 # make bench-gpu       what a GPU does beside the bus and the cores
+# make chaos           all that clients do by mistake or malice, for long; make soak SOAK=1800: streams that come and go
+# make bench-ipc       what the daemon costs beside its kernels: the part of make bench that is the service's
+# make install         the service, below prefix=/usr/local; uninstall takes it away again. DESTDIR=... for packages
+# make deb             the same as a Debian package
 # make bench-kernels   the kernels beside other resizers: zimg, swscale, OpenCV and more
 #
 # Each installs the system packages that are missing (apt, with sudo when not root).
@@ -31,9 +35,11 @@ PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
             libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg \
             libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc
 
+SHELL := /bin/bash
+
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo test bench bench-gpu bench-kernels build deps deny shaders clean
+.PHONY: demo test chaos soak bench bench-gpu bench-ipc bench-kernels build deps deny shaders clean pages install uninstall deb
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -56,15 +62,26 @@ test: deps deny
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked
 
+# One row at a time, optimized: what a neighbour notices is measured. About half an hour.
+SOAK ?= 1800
+chaos: deps
+	RESIZED_CHAOS=1 $(CARGO) test --release --locked -p resized --test process -- --test-threads=1 --nocapture \
+	    chaos:: restarts:: hostile:: greed::
+
+soak: deps
+	RESIZED_SOAK=$(SOAK) $(CARGO) test --release --locked -p resized --test process -- --nocapture a_soak_of
+
 # Licences, sources and doubled crates; advisories need the network: cargo deny check advisories.
 DENY := $(shell command -v cargo-deny || echo $(TARGET)/tools/bin/cargo-deny)
 deny: $(DENY)
 	$(DENY) --locked check bans licenses sources
 
-# Unoptimized: it runs for a second, and builds in a third of the time.
-$(TARGET)/tools/bin/cargo-deny: | deps
+# Unoptimized: they run for a second, and build in a third of the time.
+$(TARGET)/tools/bin/cargo-deny: TOOL := cargo-deny --version 0.20.2
+$(TARGET)/tools/bin/cargo-deb: TOOL := cargo-deb --version 3.8.0
+$(TARGET)/tools/bin/%: | deps
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-	$(CARGO) install cargo-deny --version 0.20.2 --locked --root $(TARGET)/tools --target-dir $(TARGET)/tools/build
+	$(CARGO) install $(TOOL) --locked --root $(TARGET)/tools --target-dir $(TARGET)/tools/build
 	rm -rf $(TARGET)/tools/build
 
 bench: build
@@ -73,6 +90,9 @@ bench: build
 
 bench-gpu: build
 	$(CARGO) bench --locked -p resized --bench gpu
+
+bench-ipc:
+	$(CARGO) bench --locked -p resized --bench ipc
 
 bench-kernels: deps
 	@examples/install-packages.sh libzimg-dev
@@ -83,6 +103,47 @@ SHADERS := daemon/src/device/vulkan/shaders
 shaders: deps
 	for source in $(SHADERS)/*.comp; do \
 		glslc --target-env=vulkan1.2 -O "$$source" -o "$${source%.comp}.spv" || exit 1; done
+
+prefix     ?= /usr/local
+sysconfdir ?= $(if $(filter /usr /usr/local,$(prefix)),/etc,$(prefix)/etc)
+PAGES := $(TARGET)/release/pages
+
+pages:
+	$(CARGO) run --release --locked -p resized --example pages -- "$(PAGES)"
+
+# What goes where, but for the settings: mode:from:to.
+INSTALLED := \
+    755:$(TARGET)/release/resized:$(prefix)/bin/resized \
+    644:systemd/resized.service:$(prefix)/lib/systemd/system/resized.service \
+    644:systemd/resized.socket:$(prefix)/lib/systemd/system/resized.socket \
+    644:systemd/user/resized.service:$(prefix)/lib/systemd/user/resized.service \
+    644:systemd/user/resized.socket:$(prefix)/lib/systemd/user/resized.socket \
+    644:systemd/resized.sysusers.conf:$(prefix)/lib/sysusers.d/resized.conf \
+    644:systemd/resized.tmpfiles.conf:$(prefix)/lib/tmpfiles.d/resized.conf \
+    644:$(PAGES)/resized.1:$(prefix)/share/man/man1/resized.1 \
+    644:$(PAGES)/resized.bash:$(prefix)/share/bash-completion/completions/resized \
+    644:$(PAGES)/resized.fish:$(prefix)/share/fish/vendor_completions.d/resized.fish \
+    644:$(PAGES)/_resized:$(prefix)/share/zsh/site-functions/_resized
+SETTINGS := $(DESTDIR)$(sysconfdir)/resized/resized.toml
+
+# Builds nothing, so that it can be run as root: make build pages, then sudo make install.
+install:
+	@test -x "$(TARGET)/release/resized" && test -d "$(PAGES)" || { echo "first: make build pages" >&2; exit 1; }
+	@for file in $(INSTALLED); do \
+	    IFS=: read -r mode from to <<< "$$file"; \
+	    install -D -m "$$mode" "$$from" "$(DESTDIR)$$to" || exit 1; \
+	done
+	sed -i 's|/usr/bin/resized|$(prefix)/bin/resized|' $(DESTDIR)$(prefix)/lib/systemd/{system,user}/resized.service
+	test -e "$(SETTINGS)" || install -D -m 644 systemd/resized.toml "$(SETTINGS)"
+	@echo "Next: systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload; systemctl enable --now resized.socket"
+
+# Settings stay.
+uninstall:
+	rm -f $(foreach file,$(INSTALLED),"$(DESTDIR)$(lastword $(subst :, ,$(file)))")
+
+DEB := $(shell command -v cargo-deb || echo $(TARGET)/tools/bin/cargo-deb)
+deb: build pages $(DEB)
+	$(DEB) -p resized --no-build --locked
 
 clean:
 	$(CARGO) clean

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use resized::device::cpu::Cpu;
 use resized::device::{Band, Device, Resizer, Scratch};
@@ -28,6 +29,7 @@ const ROUNDS: usize = 4_000;
 const TAX_TURNS: usize = 100;
 const TAX_FRAMES: usize = 300;
 const CLIENTS: usize = 4;
+const FLOODS: usize = 8;
 /// Frames that each of them keeps in flight: as many as `resize-videos` does on two cores.
 const IN_FLIGHT: u32 = 6;
 /// Bytes between those of a submit of one slot, 28, and those of its completion, 42.
@@ -38,6 +40,7 @@ fn main() {
     match arguments.get(1).map(String::as_str) {
         Some("echo") => echo(Path::new(&arguments[2])),
         Some("client") => client(&arguments[2]),
+        Some("flood") => flood(&arguments[2]),
         _ => bench(),
     }
 }
@@ -49,6 +52,7 @@ fn bench() {
         rows.push(round_trip(Placement::TwoCores, dir.path()));
     }
     rows.push(tax(dir.path()));
+    rows.push(modest(dir.path()));
     rows.extend(flat(dir.path()));
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench");
     std::fs::create_dir_all(&target).unwrap();
@@ -144,12 +148,13 @@ fn round_trip(placement: Placement, dir: &Path) -> String {
 
     let mut turns = Vec::new();
     for _ in 0..TURNS {
-        let bare = percentiles(|| {
+        let bare = percentiles(ROUNDS, || {
             let mut message = [0; MESSAGE];
             socket.write_all(&message).unwrap();
             socket.read_exact(&mut message).unwrap();
         });
-        let ours = percentiles(|| drop(stream.loan().unwrap().submit().unwrap().wait().unwrap()));
+        let round = || drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
+        let ours = percentiles(ROUNDS, round);
         turns.push((bare, ours));
     }
     drop(socket);
@@ -174,8 +179,8 @@ fn round_trip(placement: Placement, dir: &Path) -> String {
 }
 
 /// p50 and p99 in microseconds.
-fn percentiles(mut round: impl FnMut()) -> (f64, f64) {
-    let mut times: Vec<f64> = (0..ROUNDS)
+fn percentiles(rounds: usize, mut round: impl FnMut()) -> (f64, f64) {
+    let mut times: Vec<f64> = (0..rounds)
         .map(|_| {
             let begun = Instant::now();
             round();
@@ -183,7 +188,7 @@ fn percentiles(mut round: impl FnMut()) -> (f64, f64) {
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    (times[ROUNDS / 2], times[ROUNDS * 99 / 100])
+    (times[rounds / 2], times[rounds * 99 / 100])
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -288,6 +293,77 @@ impl Drop for Process {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
+    }
+}
+
+/// Submits without end.
+fn flood(endpoint: &str) {
+    let stream =
+        Client::connect(&endpoint.parse().unwrap()).unwrap().open(&spec(IN_FLIGHT)).unwrap();
+    loop {
+        resize(&stream, 100);
+    }
+}
+
+/// One frame at a time beside clients that flood the daemon, and without them: they are stopped.
+fn modest(dir: &Path) -> String {
+    let daemon = Daemon::start(dir, "cpu");
+    let floods: Vec<_> = (0..FLOODS)
+        .map(|_| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            Flood(command.args(["flood", &daemon.endpoint]).spawn().unwrap())
+        })
+        .collect();
+    let client = daemon.connect();
+    let stream = client.open(&spec(1)).unwrap();
+    let signal = |signal| {
+        floods.iter().for_each(|flood| kill(Pid::from_raw(flood.0.id() as i32), signal).unwrap());
+        thread::sleep(Duration::from_millis(50));
+    };
+    while client.stats().unwrap().streams < FLOODS as u32 + 1 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let cpu = Cpu::new(1);
+    let spec = spec(1);
+    let ring = RingLayout::new(&spec).unwrap();
+    let (region, _descriptor) = Region::create(ring.len()).unwrap();
+    let resizer = cpu.open(&spec, &ring).unwrap();
+    let mut scratch = Scratch::default();
+    let mut work = || {
+        let slot = SlotMemory::new(&region, &ring, 0).unwrap();
+        resizer.resize(slot, Band::WHOLE, &mut scratch).unwrap();
+    };
+    let round = || drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
+    let mut turns = Vec::new();
+    for _ in 0..TURNS {
+        signal(Signal::SIGSTOP);
+        let (work, alone) = (percentiles(500, &mut work), percentiles(500, round));
+        signal(Signal::SIGCONT);
+        let beside = percentiles(500, round);
+        turns.push((work, alone, beside));
+    }
+    // Of three times alone and one frame's work.
+    let p50 = median(turns.iter().map(|(work, alone, beside)| beside.0 / (3.0 * alone.0 + work.0)));
+    let p99 = median(turns.iter().map(|(work, alone, beside)| beside.1 / (3.0 * alone.1 + work.0)));
+    let work = median(turns.iter().map(|turn| turn.0.0));
+    let alone = median(turns.iter().map(|turn| turn.1.0));
+    let beside = median(turns.iter().map(|turn| turn.2.0));
+    println!(
+        "one 1080p frame at a time beside {FLOODS} flooding clients: p50 {beside:.0} us, alone {alone:.0} us, \
+         one frame's work {work:.0} us: {p50:.2} of three times alone and one frame (goal 1.0), p99 {p99:.2}"
+    );
+    format!(
+        r#"{{"figure":"modest","beside_us":{beside:.1},"alone_us":{alone:.1},"work_us":{work:.1},"p50_of_bound":{p50:.3},"p99_of_bound":{p99:.3}}}"#
+    )
+}
+
+/// A process that is killed, stopped or not, when this is dropped.
+struct Flood(Child);
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -17,8 +17,6 @@ use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
 
 const TURNS: usize = 41;
-const LEVELS: [(&str, Level); 3] =
-    [("scalar", Level::Scalar), ("avx2", Level::Avx2), ("avx512", Level::Avx512)];
 
 fn main() {
     let works = [
@@ -32,9 +30,8 @@ fn main() {
         (PixelFormat::Rgb24, (1920, 1080), (640, 360)),
         (PixelFormat::Rgba, (1920, 1080), (640, 360)),
     ];
-    println!(
-        "work                                       filter      scalar     avx2   avx512  x copying the source"
-    );
+    let levels: String = Level::ALL.iter().map(|level| format!(" {:>8}", level.name())).collect();
+    println!("{:<42} {:<9}{levels}  x copying the source", "work", "filter");
     let mut rows = Vec::new();
     for (format, from, to) in works {
         for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3] {
@@ -94,16 +91,12 @@ fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
     let mut copy = vec![0; lease.input().len()];
     let slot = SlotMemory::new(&region, &ring, 0).expect("slot 0");
     let mut scratch = Scratch::default();
-    let resizers: Vec<(&str, Option<Box<dyn Resizer>>)> = LEVELS
-        .iter()
-        .map(|&(name, level)| {
-            let cpu = Cpu::with_level(1, level);
-            (name, cpu.map(|cpu| cpu.open(spec, &ring).expect("a stream")))
-        })
-        .collect();
-    let mut times = vec![Vec::with_capacity(TURNS); LEVELS.len() + 1];
+    let resizer = |cpu: Cpu| cpu.open(spec, &ring).expect("a stream");
+    let resizers: Vec<Option<Box<dyn Resizer>>> =
+        Level::ALL.iter().map(|&level| Cpu::with_level(1, level).map(resizer)).collect();
+    let mut times = vec![Vec::with_capacity(TURNS); Level::ALL.len() + 1];
     for turn in 0..=TURNS {
-        for ((_, resizer), times) in resizers.iter().zip(&mut times) {
+        for (resizer, times) in resizers.iter().zip(&mut times) {
             let Some(resizer) = resizer else { continue };
             let begun = Instant::now();
             resizer.resize(slot, Band::WHOLE, &mut scratch).expect("a frame");
@@ -111,7 +104,7 @@ fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
         }
         let begun = Instant::now();
         copy.copy_from_slice(lease.input());
-        times[LEVELS.len()].push(begun.elapsed().as_secs_f64() * 1e3);
+        times[Level::ALL.len()].push(begun.elapsed().as_secs_f64() * 1e3);
         std::hint::black_box(&copy);
         if turn == 0 {
             times.iter_mut().for_each(Vec::clear);
@@ -127,19 +120,16 @@ fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
         format => format!("{format:?} "),
     };
     let work = format!("{:?} {} -> {to}{}", source.format, source.extent, destination.extent);
-    let copying = medians[LEVELS.len()].unwrap_or(f64::NAN);
-    let best = medians[..LEVELS.len()].iter().flatten().copied().fold(f64::INFINITY, f64::min);
+    let copying = medians[Level::ALL.len()].unwrap_or(f64::NAN);
+    let best = medians[..Level::ALL.len()].iter().flatten().copied().fold(f64::INFINITY, f64::min);
     let shown = |ms: &Option<f64>| ms.map_or("       -".into(), |ms| format!("{ms:8.3}"));
-    println!(
-        "{work:<42} {:<9} {} {} {}  {:.1}",
-        format!("{:?}", spec.filter),
-        shown(&medians[0]),
-        shown(&medians[1]),
-        shown(&medians[2]),
-        best / copying
-    );
-    for ((level, _), ms) in resizers.iter().zip(&medians) {
+    let figures: String =
+        medians[..Level::ALL.len()].iter().map(|ms| format!(" {}", shown(ms))).collect();
+    let filter = format!("{:?}", spec.filter);
+    println!("{work:<42} {filter:<9}{figures}  {:.1}", best / copying);
+    for (level, ms) in Level::ALL.iter().zip(&medians) {
         if let Some(ms) = ms {
+            let level = level.name();
             rows.push(format!(
                 r#"{{"work":"{work}","filter":"{:?}","level":"{level}","ours_ms":{ms:.4},"copy_ms":{copying:.4}}}"#,
                 spec.filter

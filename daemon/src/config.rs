@@ -1,23 +1,47 @@
-//! Owns the command line.
+//! Owns the daemon's settings: what the command line says, else the environment, else a file, else a
+//! default.
+//!
+//! Invariants: what is not known is refused, a file's with its line; what is not said anywhere is `None`
+//! until [`Settings::options`] decides, so that it suits the machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use clap::Parser;
-use resized::{Devices, Options, Peers};
+use clap::{Args, Parser, ValueEnum};
+use resized::{Devices, ExporterAddress, Limits, Options, Peers, default_ring_bytes};
+use serde::{Deserialize, Deserializer, de};
+use thiserror::Error;
+
+/// The system service's settings.
+const SYSTEM_FILE: &str = "/etc/resized/resized.toml";
+
+/// A session's settings, below `$XDG_CONFIG_HOME` or `~/.config`.
+const SESSION_FILE: &str = "resized/resized.toml";
+
+/// Why there are no settings.
+#[derive(Debug, Error)]
+pub(crate) enum ConfigError {
+    /// The file can't be read.
+    #[error("{path}: {source}", path = .path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    /// The file says something that is not understood; where, is part of the error.
+    #[error("{path}: {source}", path = .path.display())]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+}
 
 /// A daemon that resizes video frames and images in shared memory for every process of this machine.
-#[derive(Debug, Parser)]
-#[command(version, about)]
-pub(crate) struct Config {
-    /// Socket to listen at, unless a service manager passes one
-    /// [default: $XDG_RUNTIME_DIR/resized/resized.sock, or /run/resized/resized.sock]
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+#[derive(Clone, Debug, Parser)]
+#[command(name = "resized", version, about, after_help = AFTER)]
+pub(crate) struct Arguments {
+    /// File of settings. It has the long names of the flags below as keys
+    /// [default, if there: /etc/resized/resized.toml; in a session, where $XDG_RUNTIME_DIR is set,
+    /// $XDG_CONFIG_HOME/resized/resized.toml]
+    #[arg(long, value_name = "PATH", env = "RESIZED_CONFIG")]
+    config: Option<PathBuf>,
 
-    /// What resizes: auto (the cores and the GPUs), cpu, vulkan (the GPUs; the cores only what those
-    /// can't), vulkan:NAME (those with that in their names), or null (nothing, to measure the rest)
-    #[arg(long, value_name = "DEVICES", default_value_t = Devices::Auto)]
-    pub(crate) devices: Devices,
+    /// Read the settings, say whether they are good, and end
+    #[arg(long)]
+    pub(crate) check_config: bool,
 
     /// Say what of this machine would be used, and what not, and why; and end
     #[arg(long)]
@@ -27,29 +51,149 @@ pub(crate) struct Config {
     #[arg(long, hide = true, value_name = "QUESTION")]
     pub(crate) probe_vulkan: Option<String>,
 
+    #[command(flatten)]
+    settings: Settings,
+}
+
+const AFTER: &str = "Flags go before the environment, that before the file. SIGHUP has the file read \
+                     again: limits and log then change, all else at the next start. SIGTERM and SIGINT \
+                     complete what was submitted and end the daemon; a second one ends it at once.";
+
+/// What can be set.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Settings {
+    /// Socket to listen at, unless a service manager passes one
+    /// [default: $XDG_RUNTIME_DIR/resized/resized.sock, or /run/resized/resized.sock]
+    #[arg(long, value_name = "PATH", env = "RESIZED_SOCKET")]
+    socket: Option<PathBuf>,
+
+    /// What resizes: auto (the cores and the GPUs), cpu, vulkan (the GPUs; the cores only what those
+    /// can't), vulkan:NAME (those with that in their names), or null (nothing, to measure the rest)
+    /// [default: auto]
+    #[arg(long, value_name = "DEVICES", env = "RESIZED_DEVICES")]
+    #[serde(deserialize_with = "text")]
+    devices: Option<Devices>,
+
     /// Who may connect: the daemon's own user and root, or anyone the socket's permissions let in
-    #[arg(long, value_enum, default_value_t)]
-    peers: Peers,
+    /// [default: owner]
+    #[arg(long, value_enum, env = "RESIZED_PEERS")]
+    #[serde(deserialize_with = "choice")]
+    peers: Option<Peers>,
 
     /// MiB of shared memory for all rings together [default: half the machine's memory]
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", env = "RESIZED_MEMORY")]
     memory: Option<u64>,
+
+    /// MiB of shared memory for the rings of one user
+    /// [default: three quarters of what there is; with peers = owner all of it]
+    #[arg(long, value_name = "MIB", env = "RESIZED_USER_MEMORY")]
+    user_memory: Option<u64>,
+
+    /// Connections of one user at the same time [default: 1024]
+    #[arg(long, value_name = "COUNT", env = "RESIZED_USER_CONNECTIONS")]
+    user_connections: Option<u64>,
+
+    /// Open streams of one user [default: 4096]
+    #[arg(long, value_name = "COUNT", env = "RESIZED_USER_STREAMS")]
+    user_streams: Option<u64>,
+
+    /// Slots of all streams of one user: its frames in flight [default: 65536]
+    #[arg(long, value_name = "COUNT", env = "RESIZED_USER_SLOTS")]
+    user_slots: Option<u64>,
 
     /// Also offer rings as named segments, to clients of the daemon's own user. Such a ring has no
     /// seals, and any process of that user can attach to it: one that truncates it kills the daemon
-    #[arg(long)]
-    allow_named_segments: bool,
+    /// [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(env = "RESIZED_ALLOW_NAMED_SEGMENTS")]
+    allow_named_segments: Option<bool>,
+
+    /// Seconds that a daemon which stops gives what was submitted to complete [default: 20]
+    #[arg(long, value_name = "SECONDS", env = "RESIZED_DRAIN")]
+    drain: Option<u64>,
+
+    /// Where figures are given to Prometheus, at /metrics, with /live and /ready beside them: unix:PATH,
+    /// or 127.0.0.1:PORT [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", env = "RESIZED_METRICS")]
+    #[serde(deserialize_with = "text")]
+    metrics: Option<ExporterAddress>,
+
+    /// What is logged to stderr: error, warn, info, debug, or directives of tracing's EnvFilter
+    /// [default: info]
+    #[arg(long, value_name = "FILTER", env = "RESIZED_LOG")]
+    log: Option<String>,
 }
 
-impl Config {
+impl Arguments {
+    /// The settings, and the file that had a part in them.
+    pub(crate) fn load(&self) -> Result<(Settings, Option<PathBuf>), ConfigError> {
+        let path = self.config.clone().or_else(|| default_file().filter(|path| path.exists()));
+        let file = path.as_deref().map_or_else(|| Ok(Settings::default()), Settings::read)?;
+        Ok((self.settings.clone().or(file), path))
+    }
+}
+
+fn default_file() -> Option<PathBuf> {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        return Some(SYSTEM_FILE.into());
+    }
+    let home = || Some(Path::new(&std::env::var_os("HOME")?).join(".config"));
+    let folder = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home)?;
+    Some(folder.join(SESSION_FILE))
+}
+
+impl Settings {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// These, and the others where these say nothing.
+    fn or(self, other: Self) -> Self {
+        Self {
+            socket: self.socket.or(other.socket),
+            devices: self.devices.or(other.devices),
+            peers: self.peers.or(other.peers),
+            memory: self.memory.or(other.memory),
+            user_memory: self.user_memory.or(other.user_memory),
+            user_connections: self.user_connections.or(other.user_connections),
+            user_streams: self.user_streams.or(other.user_streams),
+            user_slots: self.user_slots.or(other.user_slots),
+            allow_named_segments: self.allow_named_segments.or(other.allow_named_segments),
+            drain: self.drain.or(other.drain),
+            metrics: self.metrics.or(other.metrics),
+            log: self.log.or(other.log),
+        }
+    }
+
     pub(crate) fn options(&self) -> Options {
-        let memory = self.memory.map(|mebibytes| mebibytes.saturating_mul(1024 * 1024));
+        let bytes = |mebibytes: u64| mebibytes.saturating_mul(1024 * 1024);
+        let memory = self.memory.map_or_else(default_ring_bytes, bytes);
+        let peers = self.peers.unwrap_or_default();
+        let ring_bytes = match (self.user_memory, peers) {
+            (Some(mebibytes), _) => bytes(mebibytes),
+            (None, Peers::Owner) => memory,
+            (None, Peers::Anyone) => memory / 4 * 3,
+        };
+        let least = Limits::default();
         Options {
-            devices: self.devices.clone(),
-            peers: self.peers,
-            allow_named_segments: self.allow_named_segments,
-            memory,
-            program: program(),
+            devices: self.devices.clone().unwrap_or(Devices::Auto),
+            peers,
+            allow_named_segments: self.allow_named_segments.unwrap_or_default(),
+            memory: Some(memory),
+            limits: Limits {
+                connections: self.user_connections.unwrap_or(least.connections),
+                streams: self.user_streams.unwrap_or(least.streams),
+                slots: self.user_slots.unwrap_or(least.slots),
+                ring_bytes,
+            },
+            // It knows how to try a GPU.
+            program: std::env::current_exe().ok(),
         }
     }
 
@@ -58,9 +202,100 @@ impl Config {
         let folder = || std::env::var_os("XDG_RUNTIME_DIR").map_or("/run".into(), PathBuf::from);
         self.socket.clone().unwrap_or_else(|| folder().join("resized/resized.sock"))
     }
+
+    /// How long a daemon that stops may take.
+    pub(crate) fn drain(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.drain.unwrap_or(20))
+    }
+
+    /// Where figures are given.
+    pub(crate) const fn metrics(&self) -> Option<&ExporterAddress> {
+        self.metrics.as_ref()
+    }
+
+    /// What is logged.
+    pub(crate) fn log(&self) -> &str {
+        self.log.as_deref().unwrap_or("info")
+    }
 }
 
-/// This program, which knows how to try a GPU.
-pub(crate) fn program() -> Option<PathBuf> {
-    std::env::current_exe().ok()
+/// What the flag of that name reads.
+fn text<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr<Err: std::fmt::Display>,
+{
+    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+}
+
+/// One of the values that the flag of that name takes.
+fn choice<'de, D: Deserializer<'de>, T: ValueEnum>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let values = || T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    T::from_str(&text, false).map(Some).map_err(|_| {
+        let known: Vec<_> = values().map(|value| value.get_name().to_owned()).collect();
+        de::Error::custom(format!("'{text}' is none of: {}", known.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Settings, String> {
+        toml::from_str(text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_said_first_counts() {
+        let file = parsed("memory = 5\nuser-slots = 6\npeers = \"anyone\"").unwrap();
+        let flags = Settings { memory: Some(7), ..Settings::default() };
+        let merged = flags.or(file);
+        let options = merged.options();
+        assert_eq!((merged.memory, options.limits.slots), (Some(7), 6));
+        assert_eq!(options.peers, Peers::Anyone);
+        assert_eq!(options.limits.ring_bytes, 7 * 1024 * 1024 / 4 * 3);
+        assert_eq!(options.limits.streams, Limits::default().streams);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_with_its_line() {
+        for (text, line) in [
+            ("memory = 5\nmemroy = 6\n", "line 2"),
+            ("\n\npeers = \"everyone\"\n", "line 3"),
+            ("memory = -1", "line 1"),
+            ("memory = \"much\"", "line 1"),
+            ("[section]\n", "line 1"),
+        ] {
+            let error = parsed(text).unwrap_err();
+            assert!(error.contains(line), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_file_that_is_installed_has_every_setting_as_a_comment() {
+        let text = include_str!("../../systemd/resized.toml");
+        assert_eq!(parsed(text).unwrap(), Settings::default());
+        let said: String = text.lines().filter_map(|line| line.strip_prefix("#")).fold(
+            String::new(),
+            |said, line| if line.contains(" = ") { said + line + "\n" } else { said },
+        );
+        let all = parsed(&said).unwrap();
+        let Settings {
+            socket: Some(_),
+            devices: Some(_),
+            peers: Some(_),
+            memory: Some(_),
+            user_memory: Some(_),
+            user_connections: Some(_),
+            user_streams: Some(_),
+            user_slots: Some(_),
+            allow_named_segments: Some(_),
+            drain: Some(_),
+            metrics: Some(_),
+            log: Some(_),
+        } = all
+        else {
+            panic!("{all:?}")
+        };
+    }
 }

@@ -73,11 +73,6 @@ pub trait Device: Send + Sync {
         true
     }
 
-    /// Frames that it copied to memory of its own and back, instead of using them where they lie.
-    fn copied(&self) -> u64 {
-        0
-    }
-
     /// Brings the device back after it [failed](DeviceError::Failed). Streams stay open.
     fn revive(&self) -> Result<(), DeviceError> {
         Ok(())
@@ -101,10 +96,6 @@ impl<D: Device + ?Sized> Device for &D {
         (**self).crops()
     }
 
-    fn copied(&self) -> u64 {
-        (**self).copied()
-    }
-
     fn revive(&self) -> Result<(), DeviceError> {
         (**self).revive()
     }
@@ -117,6 +108,11 @@ pub trait Resizer: Send + Sync {
     fn attach(&mut self, region: &Arc<Region>) -> Result<(), DeviceError> {
         let _ = region;
         Ok(())
+    }
+
+    /// Bytes of pixels that are copied for a frame, instead of being used where they lie.
+    fn copied_bytes(&self) -> u64 {
+        0
     }
 
     /// How many lanes are worth waking for one frame: into so many bands it may be cut. Zero: its work

@@ -12,19 +12,33 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use resized_protocol::frame::PixelFormat;
-use resized_protocol::message::{Backing, Completion, Refusal, StreamSpec};
+use resized_protocol::frame::{Extent, PixelFormat};
+use resized_protocol::message::{
+    Backing, Completion, MAX_WEIGHT, Refusal, Resource, Status, StreamSpec,
+};
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMemory};
 
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
-use crate::metrics::Counted;
-use crate::quota::{Budget, Charge};
+use crate::metrics::{ClientMetrics, Counted, StreamMetrics};
+use crate::quota::{Account, Charge};
 use pace::Pace;
+
+/// Identifies a client; never used again in the life of a daemon.
+pub(crate) type ClientId = u64;
+
+/// Whose stream it is, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct StreamId {
+    pub(crate) user: u32,
+    pub(crate) client: ClientId,
+    /// The client's own number for it.
+    pub(crate) number: u32,
+}
 
 /// An open stream.
 pub(crate) struct Stream {
-    number: u32,
+    id: StreamId,
     spec: StreamSpec,
     ring: RingLayout,
     region: Arc<Region>,
@@ -35,7 +49,8 @@ pub(crate) struct Stream {
     ready: Vec<Option<Ready>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
     cropped: Mutex<Option<Prepared>>,
-    _charge: Charge,
+    metrics: Arc<StreamMetrics>,
+    _charges: [Charge; 3],
     _counted: Counted,
 }
 
@@ -66,11 +81,12 @@ pub(crate) struct Invitation {
 impl Stream {
     /// Charges, allocates and prepares a stream. Takes as long as zeroing its pages does.
     pub(crate) fn open(
-        number: u32,
+        id: StreamId,
         spec: &StreamSpec,
         named: bool,
         devices: &[Box<dyn Device>],
-        budget: &Arc<Budget>,
+        account: &Arc<Account>,
+        client: &Arc<ClientMetrics>,
         counted: Counted,
     ) -> Result<(Self, Invitation), Refusal> {
         if let format @ PixelFormat::Tensor(_) = spec.source.format {
@@ -79,9 +95,16 @@ impl Stream {
         if !spec.normalisation.is_finite() {
             return Err(Refusal::Normalisation);
         }
+        if spec.weight == 0 || spec.weight > MAX_WEIGHT {
+            return Err(Refusal::Weight { asked: spec.weight });
+        }
         let ring = RingLayout::new(spec)?;
         spec.placement()?;
-        let charge = budget.charge(ring.len().get() as u64)?;
+        let charges = [
+            account.charge(Resource::Streams, 1)?,
+            account.charge(Resource::Slots, spec.slots.into())?,
+            account.charge(Resource::RingBytes, ring.len().get() as u64)?,
+        ];
         let (region, invitation) = allocate(&ring, named).map_err(|error| {
             tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
             Refusal::System { errno: error.errno().unwrap_or(0) }
@@ -103,8 +126,10 @@ impl Stream {
             tracing::warn!(?spec, "no device can resize a stream");
             return Err(Refusal::Device);
         }
+        let metrics = client.open(id.number, ring.slots(), ring.len().get() as u64);
         let stream = Self {
-            number,
+            id,
+            metrics,
             spec: *spec,
             slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
             kept: AtomicBool::new(false),
@@ -112,10 +137,14 @@ impl Stream {
             region,
             ready,
             cropped: Mutex::default(),
-            _charge: charge,
+            _charges: charges,
             _counted: counted,
         };
         Ok((stream, invitation))
+    }
+
+    pub(crate) const fn id(&self) -> StreamId {
+        self.id
     }
 
     pub(crate) const fn ring(&self) -> &RingLayout {
@@ -176,6 +205,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.metrics.client().close(self.id.number);
         // First: a GPU may have pinned the pages.
         self.ready.clear();
         if !self.kept.load(Ordering::Relaxed) {
@@ -219,8 +249,9 @@ pub(crate) struct Job {
     crop: Option<OwnCrop>,
     submitted: Instant,
     sink: Arc<dyn Sink>,
-    /// A bit for each device that has failed at it.
+    /// A bit for each device that has failed at it, and how often devices did.
     tried: u64,
+    failures: u32,
 }
 
 impl Job {
@@ -234,32 +265,67 @@ impl Job {
         sink: Arc<dyn Sink>,
     ) -> Self {
         let crop = crop.map(|crop| OwnCrop { crop, prepared: OnceLock::new() });
-        Self { stream, slot, crop, submitted, sink, tried: 0 }
+        Self { stream, slot, crop, submitted, sink, tried: 0, failures: 0 }
     }
 
-    pub(crate) fn stream(&self) -> u32 {
-        self.stream.number
+    pub(crate) fn stream(&self) -> StreamId {
+        self.stream.id
     }
 
     pub(crate) const fn slot(&self) -> u32 {
         self.slot
     }
 
-    /// Pixels seen of the source, and those of the destination: what it costs in the fair queue. A crop
-    /// of its own costs as well, unless the frame before had it; that is not known yet.
-    pub(crate) fn cost(&self) -> u64 {
-        let StreamSpec { source, destination, .. } = &self.stream.spec;
-        let seen = match self.crop.as_ref().map(|own| own.crop).or(self.stream.spec.crop) {
-            Some(crop) => (crop.width * crop.height) as u64,
-            None => source.extent.pixels(),
-        };
-        let preparation = if self.crop.is_some() { PREPARATION } else { 0 };
-        seen + destination.extent.pixels() + preparation
+    /// Pixels seen of the source.
+    fn seen(&self) -> Extent {
+        let StreamSpec { source, crop, .. } = &self.stream.spec;
+        let crop = self.crop.as_ref().map(|own| own.crop).or(*crop);
+        let rounded = |crop: Crop| Extent::new(crop.width.ceil() as u32, crop.height.ceil() as u32);
+        crop.map_or(source.extent, rounded)
     }
 
-    pub(crate) fn is_cancelled(&self) -> bool {
+    /// Pixels seen of the source, and those of the destination.
+    pub(crate) fn pixels(&self) -> u64 {
+        self.seen().pixels() + self.stream.spec.destination.extent.pixels()
+    }
+
+    /// Pixels between the two passes, whichever comes first. More than at both ends only where one
+    /// direction shrinks and the other grows, and then they may be far more.
+    fn between(&self) -> u64 {
+        let (from, to) = (self.seen(), self.stream.spec.destination.extent);
+        let pixels = |width, height| Extent::new(width, height).pixels();
+        pixels(from.width, to.height).max(pixels(to.width, from.height))
+    }
+
+    /// What it costs in the fair queue: all these pixels. A crop of its own costs as well, unless the
+    /// frame before had it; that is not known yet.
+    pub(crate) fn cost(&self) -> u64 {
+        let preparation = if self.crop.is_some() { PREPARATION } else { 0 };
+        self.pixels() + self.between() + preparation
+    }
+
+    /// What is charged when it is taken from the queue: nothing if it will not be resized.
+    pub(crate) fn charge(&self) -> u64 {
+        match self.given_up(Instant::now) {
+            Some(_) => 0,
+            None => self.cost(),
+        }
+    }
+
+    /// Its stream's, beside the others of the same user.
+    pub(crate) fn weight(&self) -> u32 {
+        self.stream.spec.weight
+    }
+
+    /// How it ends if no device has taken it yet and nobody wants it any more.
+    pub(crate) fn given_up(&self, now: impl FnOnce() -> Instant) -> Option<Status> {
         let slot = self.stream.slots.get(self.slot as usize);
-        slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == CANCELLED)
+        if slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == CANCELLED) {
+            return Some(Status::Cancelled);
+        }
+        let deadline = self.stream.spec.deadline?;
+        let late = now().saturating_duration_since(self.submitted) > deadline;
+        late.then_some(Status::Late)
     }
 
     pub(crate) const fn submitted(&self) -> Instant {
@@ -282,16 +348,33 @@ impl Job {
     /// The device of that number failed at it. With `for_good` it gets no frame of the stream any more.
     pub(crate) fn failed_on(&mut self, index: usize, for_good: bool) {
         self.tried |= bit(index);
+        self.failures += 1;
+        if let Some(own) = &mut self.crop {
+            // That device's.
+            own.prepared = OnceLock::new();
+        }
         if let Some(ready) = self.ready(index).filter(|_| for_good) {
             ready.given_up.store(true, Ordering::Relaxed);
         }
     }
 
+    /// No other device is left: lets the one that failed at it try once more, and says whether it does.
+    pub(crate) fn try_again(&mut self, index: usize) -> bool {
+        if self.failures == 1 {
+            self.tried &= !bit(index);
+        }
+        self.fits(index)
+    }
+
     /// How many lanes of the device of that number are worth waking for it: one at least where a crop has
-    /// to be prepared, which is nothing for the thread that reads messages.
+    /// to be prepared, or there is more to do than its pixels say, which is nothing for the thread that
+    /// reads messages.
     pub(crate) fn worth(&self, index: usize) -> u32 {
-        let worth = self.ready(index).map_or(1, |ready| ready.resizer.worth());
-        worth.max(u32::from(self.crop.is_some()))
+        let lane = || u32::from(self.crop.is_some() || self.between() > self.pixels());
+        match self.ready(index).map_or(1, |ready| ready.resizer.worth()) {
+            0 => lane(),
+            lanes => lanes,
+        }
     }
 
     /// What a frame of the stream takes a lane of the device of that number; `None`: nobody knows.
@@ -305,6 +388,11 @@ impl Job {
         if let Some(ready) = self.ready(index).filter(|_| self.crop.is_none()) {
             ready.pace.note(worked);
         }
+    }
+
+    /// Bytes that the device of that number copies for such a frame.
+    pub(crate) fn copied_bytes(&self, index: usize) -> u64 {
+        self.ready(index).map_or(0, |ready| ready.resizer.copied_bytes())
     }
 
     /// Has a band of the frame resized by the device of that number, which it must [fit](Self::fits); the
@@ -332,6 +420,8 @@ impl Job {
 
     /// Gives the slot back to the client.
     pub(crate) fn complete(&self, completion: Completion, pressed: bool) {
+        let copied = self.copied_bytes(usize::from(completion.device));
+        self.stream.metrics.add_frame(self.pixels(), copied, &completion);
         // First: the client may submit the slot again before `completed` returns.
         self.stream.give_back(self.slot);
         self.sink.completed(completion, pressed);

@@ -16,6 +16,8 @@ mod quota;
 mod scheduler;
 mod session;
 
+pub use quota::{Limits, default_ring_bytes};
 pub use server::{
-    Daemon, Devices, Explained, Listener, Options, Peers, Server, ServerError, explain,
+    Controls, Daemon, Devices, Explained, ExporterAddress, ExporterAddressError, Listener, Options,
+    Peers, Server, ServerError, UnknownDevices, Watch, explain,
 };

@@ -1,37 +1,31 @@
-//! The `resized` daemon: reads its command line, takes or makes its socket, and serves until a signal.
+//! The `resized` daemon: reads its settings, takes or makes its socket, and serves until a signal.
 
 mod config;
+mod log;
 mod systemd;
 
-use std::io::{self, IsTerminal};
+use std::convert::Infallible;
+use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use resized::device::vulkan::probe;
-use resized::{Daemon, Listener};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use resized::{Controls, Daemon, Listener, Options, Watch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use config::Config;
+use config::{Arguments, Settings};
+use log::SetFilter;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
-    if let Some(question) = &config.probe_vulkan {
+    let arguments = Arguments::parse();
+    if let Some(question) = &arguments.probe_vulkan {
         print!("{}", probe::answer(question));
         return ExitCode::SUCCESS;
     }
-    if config.explain {
-        for device in resized::explain(&config.devices, config::program().as_deref()) {
-            println!("{device}");
-        }
-        return ExitCode::SUCCESS;
-    }
-    let filter = EnvFilter::try_from_env("RESIZED_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    log.with_ansi(io::stderr().is_terminal()).init();
-    match run(&config) {
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("resized: {error:#}");
@@ -40,20 +34,47 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: &Config) -> Result<()> {
-    let options = config.options();
+fn run(arguments: &Arguments) -> Result<()> {
+    let (settings, file) = arguments.load()?;
+    let filter = log::filter(settings.log())?;
+    if arguments.check_config {
+        let place = file.map_or("no file".to_owned(), |file| file.display().to_string());
+        println!("the settings are good ({place})");
+        return Ok(());
+    }
+    if arguments.explain {
+        let Options { devices, program, .. } = settings.options();
+        for device in resized::explain(&devices, program.as_deref()) {
+            println!("{device}");
+        }
+        return Ok(());
+    }
+    serve(arguments.clone(), &settings, log::start(filter))
+}
+
+fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Result<()> {
+    let (options, drain) = (settings.options(), settings.drain());
     let listener = match systemd::socket()? {
         Some(socket) => Listener::adopt(socket),
-        None => Listener::bind(&config.socket(), options.peers)?,
+        None => Listener::bind(&settings.socket(), options.peers)?,
     };
     raise_descriptor_limit();
-    let daemon = Daemon::new(options.clone())?;
+    let mut daemon = Daemon::new(options.clone())?;
+    if let Some(address) = settings.metrics() {
+        daemon.export_at(address)?;
+    }
+    let controls = daemon.controls();
     daemon.run(listener, async move {
-        let interrupted = interrupted()?;
+        let interrupted = interrupted(drain)?;
+        let hangups = signal(SignalKind::hangup())?;
         // Only now: whoever is told so may stop us at once.
         systemd::ready();
         tracing::info!(?options, "ready");
-        interrupted.await;
+        tokio::select! {
+            () = interrupted => {}
+            never = reload_on(hangups, arguments, &controls, set_filter) => match never {},
+            never = report_health(controls.watch()) => match never {},
+        }
         tracing::info!("stopping: what was submitted is completed first");
         systemd::stopping();
         Ok(())
@@ -70,9 +91,53 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// Reads the settings again with each SIGHUP. Those that are not good change nothing.
+async fn reload_on(
+    mut hangups: Signal,
+    arguments: Arguments,
+    controls: &Controls,
+    set_filter: SetFilter,
+) -> Infallible {
+    loop {
+        hangups.recv().await;
+        systemd::reloading();
+        let reload = || {
+            let (settings, _) = arguments.load()?;
+            set_filter(log::filter(settings.log())?)?;
+            controls.reload(settings.options());
+            Ok::<_, anyhow::Error>(settings)
+        };
+        match reload() {
+            Ok(settings) => tracing::info!(?settings, "settings read again"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "the settings stay as they were");
+            }
+        }
+        systemd::ready();
+    }
+}
+
+/// Tells the service manager that we are well, as often as it wants to know, as long as we are: that
+/// sessions are served is shown by this being run, that devices get on is looked at.
+async fn report_health(mut watch: Watch) -> Infallible {
+    let Some(interval) = systemd::watchdog() else {
+        return std::future::pending().await;
+    };
+    // Twice, so that one report that comes late does no harm.
+    let mut looks = tokio::time::interval(interval / 2);
+    loop {
+        looks.tick().await;
+        match watch.stuck() {
+            None => systemd::well(),
+            Some(device) => tracing::error!(device, "a device does not get on"),
+        }
+    }
+}
+
 /// Catches SIGTERM and SIGINT from now on; the future waits for one. A second one ends the process at
-/// once.
-fn interrupted() -> io::Result<impl Future<Output = ()>> {
+/// once, and so does a daemon that takes too long to complete what was submitted.
+fn interrupted(drain: Duration) -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -80,6 +145,12 @@ fn interrupted() -> io::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        // A thread: what takes long may be the one that all sessions run on.
+        std::thread::spawn(move || {
+            std::thread::sleep(drain);
+            tracing::error!(?drain, "stopped: what was submitted did not complete in time");
+            std::process::exit(1);
+        });
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {}

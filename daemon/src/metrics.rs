@@ -1,18 +1,219 @@
-//! Owns the daemon's figures: counters that whoever does the work raises, and that only `Stats` reads.
+//! Owns the daemon's figures: counters that whoever does the work raises, and that only those who ask
+//! for figures read.
+//!
+//! Invariants: to count a frame takes no lock; a stream's figures are found as long as it is open, and a
+//! client's as long as it is connected.
 
-use std::sync::Arc;
+use std::array::from_fn;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use resized_protocol::message::{DeviceStats, Status};
+use resized_protocol::message::{Completion, Status};
+use resized_protocol::stats::{ClientStats, DeviceStats, Histogram, PAGE, StreamStats};
 
-use crate::device::Device;
+use crate::job::ClientId;
 
 /// Figures of the whole daemon.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) sessions: Gauge,
     pub(crate) streams: Gauge,
+    /// Connections and streams that were refused.
+    pub(crate) refused: Counter,
+    clients: Mutex<BTreeMap<ClientId, Arc<ClientMetrics>>>,
+}
+
+impl Metrics {
+    /// Begins the figures of a client.
+    pub(crate) fn connect(&self, client: ClientId, uid: u32) -> Arc<ClientMetrics> {
+        let figures = Arc::new(ClientMetrics {
+            client,
+            uid,
+            name: OnceLock::new(),
+            frames: Counter::default(),
+            pixels: Counter::default(),
+            streams: Mutex::default(),
+        });
+        lock(&self.clients).insert(client, Arc::clone(&figures));
+        figures
+    }
+
+    /// Forgets a client.
+    pub(crate) fn disconnect(&self, client: ClientId) {
+        lock(&self.clients).remove(&client);
+    }
+
+    /// A page of the clients whose numbers are at least this and that may be seen.
+    pub(crate) fn clients(&self, from: ClientId, seen: impl Fn(u32) -> bool) -> Vec<ClientStats> {
+        let clients = lock(&self.clients);
+        let seen = clients.range(from..).filter(|(_, client)| seen(client.uid)).take(PAGE);
+        seen.map(|(_, client)| client.read()).collect()
+    }
+
+    /// A page of that client's streams whose numbers are at least this, if the client may be seen.
+    pub(crate) fn streams(
+        &self,
+        client: ClientId,
+        from: u32,
+        seen: impl Fn(u32) -> bool,
+    ) -> Vec<StreamStats> {
+        let found = lock(&self.clients).get(&client).filter(|found| seen(found.uid)).cloned();
+        found.map_or_else(Vec::new, |found| {
+            let streams = lock(&found.streams);
+            let page = streams.range(from..).take(PAGE);
+            page.map(|(&number, stream)| stream.read(client, number)).collect()
+        })
+    }
+}
+
+/// Something that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How many took how long.
+#[derive(Debug)]
+struct Times {
+    counts: [Counter; Histogram::BUCKETS],
+    sum_ns: Counter,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { counts: from_fn(|_| Counter::default()), sum_ns: Counter::default() }
+    }
+}
+
+impl Times {
+    fn add(&self, ns: u64) {
+        self.counts[Histogram::bucket(ns)].add(1);
+        self.sum_ns.add(ns);
+    }
+
+    fn read(&self) -> Histogram {
+        Histogram { counts: from_fn(|n| self.counts[n].read()), sum_ns: self.sum_ns.read() }
+    }
+}
+
+/// Figures of a connected client.
+#[derive(Debug)]
+pub(crate) struct ClientMetrics {
+    client: ClientId,
+    uid: u32,
+    name: OnceLock<String>,
+    frames: Counter,
+    pixels: Counter,
+    streams: Mutex<BTreeMap<u32, Arc<StreamMetrics>>>,
+}
+
+impl ClientMetrics {
+    /// As it calls itself.
+    pub(crate) fn set_name(&self, name: String) {
+        let _ = self.name.set(name);
+    }
+
+    /// Begins the figures of a stream.
+    pub(crate) fn open(self: &Arc<Self>, number: u32, slots: u32, ring: u64) -> Arc<StreamMetrics> {
+        let figures = Arc::new(StreamMetrics {
+            client: Arc::clone(self),
+            slots,
+            ring_bytes: ring,
+            frames: Counter::default(),
+            pixels: Counter::default(),
+            copied_bytes: Counter::default(),
+            failed: Counter::default(),
+            late: Counter::default(),
+            cancelled: Counter::default(),
+            queued: Times::default(),
+            worked: Times::default(),
+        });
+        lock(&self.streams).insert(number, Arc::clone(&figures));
+        figures
+    }
+
+    /// Forgets a stream.
+    pub(crate) fn close(&self, number: u32) {
+        lock(&self.streams).remove(&number);
+    }
+
+    fn read(&self) -> ClientStats {
+        ClientStats {
+            client: self.client,
+            uid: self.uid,
+            name: self.name.get().cloned().unwrap_or_default(),
+            streams: lock(&self.streams).len() as u32,
+            frames: self.frames.read(),
+            pixels: self.pixels.read(),
+        }
+    }
+}
+
+/// Figures of an open stream.
+#[derive(Debug)]
+pub(crate) struct StreamMetrics {
+    client: Arc<ClientMetrics>,
+    slots: u32,
+    ring_bytes: u64,
+    frames: Counter,
+    pixels: Counter,
+    copied_bytes: Counter,
+    failed: Counter,
+    late: Counter,
+    cancelled: Counter,
+    queued: Times,
+    worked: Times,
+}
+
+impl StreamMetrics {
+    pub(crate) const fn client(&self) -> &Arc<ClientMetrics> {
+        &self.client
+    }
+
+    /// A frame of this many source and destination pixels has ended, so many bytes copied on the way.
+    pub(crate) fn add_frame(&self, pixels: u64, copied: u64, completion: &Completion) {
+        match completion.status {
+            Status::Done => {
+                self.frames.add(1);
+                self.pixels.add(pixels);
+                self.copied_bytes.add(copied);
+                self.queued.add(completion.queued_ns);
+                self.worked.add(completion.worked_ns);
+                self.client.frames.add(1);
+                self.client.pixels.add(pixels);
+            }
+            Status::Failed => self.failed.add(1),
+            Status::Late => self.late.add(1),
+            Status::Cancelled => self.cancelled.add(1),
+        }
+    }
+
+    fn read(&self, client: ClientId, stream: u32) -> StreamStats {
+        StreamStats {
+            client,
+            stream,
+            slots: self.slots,
+            ring_bytes: self.ring_bytes,
+            frames: self.frames.read(),
+            pixels: self.pixels.read(),
+            copied_bytes: self.copied_bytes.read(),
+            failed: self.failed.read(),
+            late: self.late.read(),
+            cancelled: self.cancelled.read(),
+            queued: self.queued.read(),
+            worked: self.worked.read(),
+        }
+    }
 }
 
 /// How many of something there are now.
@@ -43,42 +244,57 @@ impl Drop for Counted {
 /// Figures of one device.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceMetrics {
-    frames: AtomicU64,
-    failed: AtomicU64,
-    pixels: AtomicU64,
-    busy_ns: AtomicU64,
+    frames: Counter,
+    failed: Counter,
+    pixels: Counter,
+    busy_ns: Counter,
+    copied_bytes: Counter,
+    queued: Times,
+    worked: Times,
 }
 
 impl DeviceMetrics {
     /// A lane has worked for this long.
     pub(crate) fn add_busy(&self, busy: Duration) {
-        self.busy_ns.fetch_add(nanoseconds(busy), Ordering::Relaxed);
+        self.busy_ns.add(nanoseconds(busy));
     }
 
-    /// A frame of this many source and destination pixels ended.
-    pub(crate) fn add_frame(&self, pixels: u64, status: Status) {
-        match status {
+    pub(crate) fn busy_ns(&self) -> u64 {
+        self.busy_ns.read()
+    }
+
+    /// An attempt at a frame of this many source and destination pixels has ended, so many bytes
+    /// copied on the way.
+    pub(crate) fn add_attempt(&self, pixels: u64, copied: u64, completion: &Completion) {
+        match completion.status {
             Status::Done => {
-                self.frames.fetch_add(1, Ordering::Relaxed);
-                self.pixels.fetch_add(pixels, Ordering::Relaxed);
+                self.frames.add(1);
+                self.pixels.add(pixels);
+                self.copied_bytes.add(copied);
+                self.queued.add(completion.queued_ns);
+                self.worked.add(completion.worked_ns);
             }
-            Status::Failed => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-            }
-            Status::Cancelled => {}
+            Status::Failed => self.failed.add(1),
+            Status::Cancelled | Status::Late => {}
         }
     }
 
-    pub(crate) fn read(&self, device: &dyn Device) -> DeviceStats {
+    pub(crate) fn read(&self, name: &str) -> DeviceStats {
         DeviceStats {
-            name: device.name().to_owned(),
-            frames: self.frames.load(Ordering::Relaxed),
-            failed: self.failed.load(Ordering::Relaxed),
-            pixels: self.pixels.load(Ordering::Relaxed),
-            busy_ns: self.busy_ns.load(Ordering::Relaxed),
-            copied: device.copied(),
+            name: name.to_owned(),
+            frames: self.frames.read(),
+            failed: self.failed.read(),
+            pixels: self.pixels.read(),
+            busy_ns: self.busy_ns(),
+            copied_bytes: self.copied_bytes.read(),
+            queued: self.queued.read(),
+            worked: self.worked.read(),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A duration as the wire has it.

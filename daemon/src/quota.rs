@@ -1,67 +1,229 @@
-//! Owns the limits of what clients may take, and the accounts of what they have taken.
+//! Owns the limits of what users may take, and the accounts of what they have taken.
 //!
-//! Invariant: bytes are charged before they are allocated, and the charge goes with the allocation.
+//! Knows no clients: two of one user share an account. Invariants: what is limited is charged before it
+//! is allocated, and the charge goes with the allocation; a refusal says whose limit it was, what was
+//! asked for and what is left. A slot is charged as its stream opens, and a slot is a frame that may be
+//! in flight: so frames in flight are limited, and submitting one is neither counted nor refused.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use resized_protocol::message::Refusal;
-
-/// Most streams of one connection.
-pub(crate) const MAX_STREAMS: u32 = 256;
+use resized_protocol::message::{Refusal, Resource, Whose};
 
 /// Where Linux says how much memory there is; see proc(5).
 const MEMINFO: &str = "/proc/meminfo";
 
-/// The daemon's memory for rings.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    limit: u64,
-    used: AtomicU64,
+/// What each user may have at the same time, over all its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections.
+    pub connections: u64,
+    /// Open streams.
+    pub streams: u64,
+    /// Slots of all its streams: frames in flight.
+    pub slots: u64,
+    /// Bytes of shared memory for its rings.
+    pub ring_bytes: u64,
 }
 
-/// Bytes taken from a budget until this is dropped.
+impl Default for Limits {
+    /// More than any honest user needs, but for memory, where the daemon's own limit stands alone.
+    fn default() -> Self {
+        Self { connections: 1024, streams: 4096, slots: 1 << 16, ring_bytes: u64::MAX }
+    }
+}
+
+/// Bytes of shared memory for the rings of a daemon that is not told how many: half the machine's.
+pub fn default_ring_bytes() -> u64 {
+    meminfo("MemTotal:").map_or(1 << 30, |total| total / 2)
+}
+
+/// The daemon's own limits, and an account for each user.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    connections: Pot,
+    ring_bytes: Pot,
+    users: Mutex<Users>,
+}
+
+#[derive(Debug)]
+struct Users {
+    /// What each may have.
+    each: Limits,
+    /// Those that hold something; gone with the last of it.
+    known: HashMap<u32, Weak<Account>>,
+}
+
+/// What one user has taken.
+#[derive(Debug)]
+pub(crate) struct Account {
+    uid: u32,
+    daemon: Arc<Accounts>,
+    connections: Pot,
+    streams: Pot,
+    slots: Pot,
+    ring_bytes: Pot,
+}
+
+/// Taken from an account until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Charge {
-    budget: Arc<Budget>,
-    bytes: u64,
+    account: Arc<Account>,
+    what: Resource,
+    amount: u64,
 }
 
-impl Budget {
-    /// A budget of `limit` bytes, or of half the machine's memory.
-    pub(crate) fn new(limit: Option<u64>) -> Self {
-        let limit = limit.or_else(|| Some(meminfo("MemTotal:")? / 2)).unwrap_or(1 << 30);
-        Self { limit, used: AtomicU64::new(0) }
+/// So much, of which some is taken.
+#[derive(Debug)]
+struct Pot {
+    limit: AtomicU64,
+    taken: AtomicU64,
+}
+
+impl Pot {
+    const fn new(limit: u64) -> Self {
+        Self { limit: AtomicU64::new(limit), taken: AtomicU64::new(0) }
     }
 
-    /// Bytes taken.
-    pub(crate) fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+    fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
     }
 
-    /// Takes `bytes`, unless that is beyond the limit or beyond what the system has to give: it would
-    /// not refuse the pages, it would kill someone for them.
-    pub(crate) fn charge(self: &Arc<Self>, bytes: u64) -> Result<Charge, Refusal> {
-        let available = meminfo("MemAvailable:").unwrap_or(u64::MAX);
-        let take = |used: u64| used.checked_add(bytes).filter(|&used| used <= self.limit);
-        let taken = match available {
-            available if bytes > available => Err(self.used()),
-            _ => self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take),
-        };
-        match taken {
-            Ok(_) => Ok(Charge { budget: Arc::clone(self), bytes }),
-            Err(used) => Err(Refusal::Memory {
-                asked: bytes,
-                left: self.limit.saturating_sub(used).min(available),
-                limit: self.limit,
-            }),
+    /// Below what is taken: then nothing more is, until enough has come back.
+    fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// `Err`: what is left instead.
+    fn take(&self, amount: u64) -> Result<(), u64> {
+        let limit = self.limit();
+        let more = |taken: u64| taken.checked_add(amount).filter(|&taken| taken <= limit);
+        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.map(drop).map_err(|taken| limit.saturating_sub(taken))
+    }
+
+    fn give_back(&self, amount: u64) {
+        self.taken.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+impl Accounts {
+    /// `connections` and `ring_bytes` are for all users together.
+    pub(crate) fn new(each: Limits, connections: u64, ring_bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            connections: Pot::new(connections),
+            ring_bytes: Pot::new(ring_bytes),
+            users: Mutex::new(Users { each, known: HashMap::new() }),
+        })
+    }
+
+    /// Changes the limits of each user, and of all together.
+    pub(crate) fn set_limits(&self, each: Limits, ring_bytes: u64) {
+        self.ring_bytes.set_limit(ring_bytes);
+        let mut users = self.users();
+        users.each = each;
+        for account in users.known.values().filter_map(Weak::upgrade) {
+            account.connections.set_limit(each.connections);
+            account.streams.set_limit(each.streams);
+            account.slots.set_limit(each.slots);
+            account.ring_bytes.set_limit(each.ring_bytes);
         }
+    }
+
+    fn users(&self) -> MutexGuard<'_, Users> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that rings have taken.
+    pub(crate) fn ring_bytes(&self) -> u64 {
+        self.ring_bytes.taken()
+    }
+
+    /// The account of a user.
+    pub(crate) fn of(self: &Arc<Self>, uid: u32) -> Arc<Account> {
+        let mut users = self.users();
+        if let Some(account) = users.known.get(&uid).and_then(Weak::upgrade) {
+            return account;
+        }
+        users.known.retain(|_, account| account.strong_count() > 0);
+        let each = users.each;
+        let account = Arc::new(Account {
+            uid,
+            daemon: Arc::clone(self),
+            connections: Pot::new(each.connections),
+            streams: Pot::new(each.streams),
+            slots: Pot::new(each.slots),
+            ring_bytes: Pot::new(each.ring_bytes),
+        });
+        users.known.insert(uid, Arc::downgrade(&account));
+        account
+    }
+
+    /// What all users together have a limit of.
+    const fn pot(&self, what: Resource) -> Option<&Pot> {
+        match what {
+            Resource::Connections => Some(&self.connections),
+            Resource::RingBytes => Some(&self.ring_bytes),
+            Resource::Streams | Resource::Slots => None,
+        }
+    }
+}
+
+impl Account {
+    /// The user.
+    pub(crate) const fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    const fn pot(&self, what: Resource) -> &Pot {
+        match what {
+            Resource::Connections => &self.connections,
+            Resource::Streams => &self.streams,
+            Resource::Slots => &self.slots,
+            Resource::RingBytes => &self.ring_bytes,
+        }
+    }
+
+    /// Takes so much, unless that is beyond this user's limit, the daemon's, or what the machine has to
+    /// give: Linux would not refuse the pages of a ring, it would kill someone for them.
+    pub(crate) fn charge(self: &Arc<Self>, what: Resource, asked: u64) -> Result<Charge, Refusal> {
+        let refusal = |whose, left, limit| Refusal::Quota { whose, what, asked, left, limit };
+        if what == Resource::RingBytes
+            && let Some(available) = meminfo("MemAvailable:").filter(|&has| asked > has)
+        {
+            return Err(refusal(Whose::Machine, available, available));
+        }
+        let own = self.pot(what);
+        own.take(asked).map_err(|left| refusal(Whose::User, left, own.limit()))?;
+        if let Some(all) = self.daemon.pot(what)
+            && let Err(left) = all.take(asked)
+        {
+            own.give_back(asked);
+            return Err(refusal(Whose::Daemon, left, all.limit()));
+        }
+        Ok(Charge { account: Arc::clone(self), what, amount: asked })
+    }
+}
+
+impl Charge {
+    /// Whose it is.
+    pub(crate) const fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        let Self { account, what, amount } = self;
+        account.pot(*what).give_back(*amount);
+        if let Some(all) = account.daemon.pot(*what) {
+            all.give_back(*amount);
+        }
     }
 }
 
@@ -77,23 +239,82 @@ fn meminfo(key: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn charges_add_up_and_come_back() {
-        let budget = Arc::new(Budget::new(Some(100)));
-        let first = budget.charge(60).unwrap();
-        let refused = budget.charge(41).unwrap_err();
-        assert_eq!(refused, Refusal::Memory { asked: 41, left: 40, limit: 100 });
-        let second = budget.charge(40).unwrap();
-        drop((first, second));
-        assert_eq!(budget.used(), 0);
+    fn limits() -> Limits {
+        Limits { connections: 2, streams: 3, slots: 10, ring_bytes: 100 }
+    }
+
+    fn refused(whose: Whose, what: Resource, asked: u64, left: u64, limit: u64) -> Refusal {
+        Refusal::Quota { whose, what, asked, left, limit }
     }
 
     #[test]
-    fn more_than_the_system_has_is_refused_whatever_the_limit() {
-        let budget = Arc::new(Budget::new(Some(u64::MAX)));
-        for bytes in [1 << 60, u64::MAX] {
-            assert!(matches!(budget.charge(bytes), Err(Refusal::Memory { .. })));
+    fn a_users_charges_add_up_over_its_connections_and_come_back() {
+        let accounts = Accounts::new(limits(), 10, 1000);
+        let (one, same) = (accounts.of(7), accounts.of(7));
+        for (what, limit) in [
+            (Resource::Connections, 2),
+            (Resource::Streams, 3),
+            (Resource::Slots, 10),
+            (Resource::RingBytes, 100),
+        ] {
+            let first = one.charge(what, limit - 1).unwrap();
+            let refusal = same.charge(what, 2).unwrap_err();
+            assert_eq!(refusal, refused(Whose::User, what, 2, 1, limit));
+            // Another user has all of its own.
+            let other = accounts.of(8).charge(what, limit).unwrap();
+            let second = same.charge(what, 1).unwrap();
+            drop((first, second, other));
+            drop(one.charge(what, limit).unwrap());
         }
-        assert_eq!(budget.used(), 0);
+        assert_eq!(accounts.ring_bytes(), 0);
+    }
+
+    #[test]
+    fn all_users_together_have_a_limit_too() {
+        let accounts = Accounts::new(limits(), 3, 150);
+        let first = accounts.of(1).charge(Resource::RingBytes, 100).unwrap();
+        let refusal = accounts.of(2).charge(Resource::RingBytes, 51).unwrap_err();
+        assert_eq!(refusal, refused(Whose::Daemon, Resource::RingBytes, 51, 50, 150));
+        // What was refused is charged to nobody.
+        drop(first);
+        drop(accounts.of(2).charge(Resource::RingBytes, 100).unwrap());
+        let connections = [1, 1, 2].map(|uid| accounts.of(uid).charge(Resource::Connections, 1));
+        let refusal = accounts.of(2).charge(Resource::Connections, 1).unwrap_err();
+        assert_eq!(refusal, refused(Whose::Daemon, Resource::Connections, 1, 0, 3));
+        drop(connections);
+    }
+
+    #[test]
+    fn an_account_lives_as_long_as_what_was_taken_from_it() {
+        let accounts = Accounts::new(limits(), 10, 1000);
+        let charge = accounts.of(1).charge(Resource::Slots, 10).unwrap();
+        assert!(accounts.of(1).charge(Resource::Slots, 1).is_err());
+        drop(charge);
+        drop(accounts.of(2));
+        assert_eq!(accounts.users().known.len(), 1);
+    }
+
+    #[test]
+    fn limits_may_change_under_those_who_hold_something() {
+        let accounts = Accounts::new(limits(), 10, 1000);
+        let account = accounts.of(1);
+        let charge = account.charge(Resource::Slots, 8).unwrap();
+        accounts.set_limits(Limits { slots: 5, ..limits() }, 1000);
+        let refusal = account.charge(Resource::Slots, 1).unwrap_err();
+        assert_eq!(refusal, refused(Whose::User, Resource::Slots, 1, 0, 5));
+        assert!(accounts.of(2).charge(Resource::Slots, 6).is_err());
+        drop(charge);
+        assert!(account.charge(Resource::Slots, 5).is_ok());
+    }
+
+    #[test]
+    fn more_than_the_machine_has_is_refused_whatever_the_limits() {
+        let each = Limits { ring_bytes: u64::MAX, ..limits() };
+        let accounts = Accounts::new(each, 10, u64::MAX);
+        for asked in [1 << 60, u64::MAX] {
+            let refusal = accounts.of(1).charge(Resource::RingBytes, asked).unwrap_err();
+            assert!(matches!(refusal, Refusal::Quota { whose: Whose::Machine, .. }));
+        }
+        assert_eq!(accounts.ring_bytes(), 0);
     }
 }

@@ -1,48 +1,45 @@
-//! Owns the fair queue, and the threads of the devices' lanes that pull from it.
+//! Owns the threads of the devices' lanes, and the queue that they pull from.
 //!
-//! Knows nothing of sockets or messages. Devices pull: a lane that is free takes the next frame, so
-//! fast and slow devices are all busy and nobody predicts. The queue is deficit round robin over
-//! clients, cost in pixels (Shreedhar and Varghese, "Efficient Fair Queueing using Deficit Round
-//! Robin", SIGCOMM 1995). When more lanes are idle than frames wait, a frame is cut into bands; a frame
-//! whose work is less than a lane takes to wake does not wait for one. While all lanes have work and
-//! more waits, the thread that brings jobs rests, and lanes bring them between two frames.
+//! Knows nothing of sockets or messages; who is next is for [`fair`] to say. Devices pull: a lane that
+//! is free takes the next frame, so fast and slow devices are all busy and nobody predicts. When more
+//! lanes are idle than frames wait, a frame is cut into bands; a frame whose work is less than a lane
+//! takes to wake does not wait for one. While all lanes have work and more waits, the thread that brings
+//! jobs rests, and lanes bring them between two frames.
 //!
 //! Devices of several kinds pull from the same queue. A lane leaves a frame to the others where those would
 //! be done with all that waits before it were done with this one (`choice`). A frame on which a device fails
 //! goes back to the queue, for the others; a device that fails is out of service for a while (`service`).
 //!
 //! Invariants: a job pushed is completed or withdrawn exactly once; lanes end only when asked to and
-//! when nothing waits; a panic in a device fails its frame there and nothing else; a frame that all leave to
-//! others is taken by the fastest.
+//! when nothing waits; a frame on which a device fails or panics is tried elsewhere or, where there is no
+//! elsewhere, once more, and if that fails too, nothing else does; a frame that all leave to others is taken
+//! by the fastest.
 
 mod choice;
+mod fair;
 mod service;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use resized_protocol::message::{Completion, DeviceStats, Status};
+use resized_protocol::message::{Completion, Status};
+use resized_protocol::stats::DeviceStats;
 
 use crate::device::{Band, Device, DeviceError, Fault, Scratch};
-use crate::job::Job;
+use crate::job::{Job, StreamId};
 use crate::metrics::{DeviceMetrics, nanoseconds};
+use fair::Fair;
 use service::Service;
-
-/// Pixels a client may have resized before the next one's turn: about half a 1080p frame.
-const QUANTUM: u64 = 1 << 20;
 
 /// How long the intake may wait while enough jobs do: lanes look after it between two frames.
 const UNREAD: Duration = Duration::from_micros(500);
 
 /// How long it may wait where frames take longer than that: then the thread whose task it is wakes.
 const UNATTENDED: Duration = Duration::from_millis(2);
-
-/// Identifies a client in the queue; never used again in the life of a daemon.
-pub(crate) type ClientId = u64;
 
 /// Where jobs come from.
 pub(crate) trait Intake: Send + Sync {
@@ -65,6 +62,13 @@ pub(crate) struct Scheduler {
     scratch: Mutex<Scratch>,
 }
 
+/// What a device is at; see [`Scheduler::progress`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) at_work: bool,
+    pub(crate) busy_ns: u64,
+}
+
 /// The threads of all lanes.
 pub(crate) struct Lanes {
     scheduler: Arc<Scheduler>,
@@ -73,11 +77,9 @@ pub(crate) struct Lanes {
 
 #[derive(Default)]
 struct Queue {
-    clients: HashMap<ClientId, Waiting>,
-    /// Clients with jobs waiting, the next one first.
-    turns: VecDeque<ClientId>,
-    /// Jobs waiting, of all clients.
-    waiting: usize,
+    fair: Fair,
+    /// Jobs on which devices failed.
+    again: VecDeque<Job>,
     /// In the order of the devices.
     lanes: Vec<DeviceLanes>,
     /// Lanes of all devices.
@@ -91,20 +93,14 @@ struct Queue {
     stopping: bool,
 }
 
-/// One client's part of the queue.
-#[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Job>,
-    /// Pixels it may still have resized in its turn.
-    deficit: u64,
-}
-
 #[derive(Default)]
 struct DeviceLanes {
     /// Lanes that sleep and were not called.
     idle: usize,
     /// Those of them that left what waited to others.
     abstaining: usize,
+    /// Lanes that wait for the device to come back into service.
+    out: usize,
     /// Lanes that were called and have not yet woken.
     called: usize,
     /// Bands of frames that a lane of this device has begun.
@@ -120,12 +116,11 @@ struct Task {
 
 /// A frame that a device has taken.
 struct Started {
-    client: ClientId,
     job: Job,
     device: usize,
     taken: Instant,
-    /// Nobody wanted it any more when the device took it: it is not resized.
-    cancelled: bool,
+    /// Nobody wanted it any more when the device took it: it is not resized, and ends like this.
+    given_up: Option<Status>,
     /// Nanoseconds that lanes have been at it.
     worked: AtomicU64,
     failed: AtomicBool,
@@ -159,23 +154,34 @@ impl Scheduler {
     /// Figures of every device, in their order.
     pub(crate) fn stats(&self) -> Vec<DeviceStats> {
         let devices = self.devices.iter().zip(&self.metrics);
-        devices.map(|(device, metrics)| metrics.read(&**device)).collect()
+        devices.map(|(device, metrics)| metrics.read(device.name())).collect()
+    }
+
+    /// For each device whether lanes of it are at work, and how much work it has done in its life: what is
+    /// at work and does not get done is stuck.
+    pub(crate) fn progress(&self) -> Vec<Progress> {
+        let queue = self.lock();
+        let progress = |(device, lanes): (usize, &DeviceLanes)| Progress {
+            at_work: lanes.idle + lanes.called + lanes.out < self.devices[device].lanes(),
+            busy_ns: self.metrics[device].busy_ns(),
+        };
+        queue.lanes.iter().enumerate().map(progress).collect()
     }
 
     /// Jobs that wait for a device.
     pub(crate) fn waiting(&self) -> usize {
-        self.lock().waiting
+        self.lock().waiting()
     }
 
-    /// Queues jobs of one stream of a client, in this order. Jobs too small for a lane are done before
-    /// it returns, as long as nobody else's wait.
-    pub(crate) fn push(&self, client: ClientId, jobs: impl ExactSizeIterator<Item = Job>) {
+    /// Queues jobs of one stream, in this order. Jobs too small for a lane are done before it returns,
+    /// as long as nobody else's wait.
+    pub(crate) fn push(&self, stream: StreamId, jobs: impl ExactSizeIterator<Item = Job>) {
         let mut jobs = jobs.peekable();
         let device = jobs.peek().and_then(|job| self.immediate_device(job));
         if let Some(device) = device.filter(|_| self.waiting() == 0) {
             let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
             for job in jobs {
-                let frame = Arc::new(Started::new(client, job, device));
+                let frame = Arc::new(Started::new(job, device));
                 self.work(Task { frame, band: Band::WHOLE }, &mut scratch);
             }
             return;
@@ -183,7 +189,7 @@ impl Scheduler {
         let mut queue = self.lock();
         let wanted = jobs.len();
         let order = jobs.peek().map(|job| self.order(&queue, job));
-        queue.push(client, jobs);
+        queue.fair.push(stream, jobs);
         if let Some(order) = order {
             self.call_in(&mut queue, order, wanted);
         }
@@ -220,13 +226,15 @@ impl Scheduler {
         }
     }
 
-    /// Takes back the waiting jobs of a client that match.
-    pub(crate) fn withdraw(
-        &self,
-        client: ClientId,
-        matches: impl Fn(&Job) -> bool,
-    ) -> VecDeque<Job> {
-        self.lock().withdraw(client, matches)
+    /// Takes back the waiting jobs of a stream that is over.
+    pub(crate) fn withdraw(&self, stream: StreamId) -> VecDeque<Job> {
+        let mut queue = self.lock();
+        let mut withdrawn = queue.fair.withdraw(stream);
+        let (failed, kept) =
+            queue.again.drain(..).partition::<VecDeque<_>, _>(|job| job.stream() == stream);
+        queue.again = kept;
+        withdrawn.extend(failed);
+        withdrawn
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -269,14 +277,14 @@ impl Scheduler {
                 queue = self.out_of_service(queue, device, wait);
                 continue;
             }
-            if let Some((client, job)) = self.next(&mut queue, device) {
+            if let Some(job) = self.next(&mut queue, device) {
                 queue.overdue = false;
-                return Some(self.begin(&mut queue, client, job, device));
+                return Some(self.begin(&mut queue, job, device));
             }
             if queue.stopping {
                 return None;
             }
-            let abstains = queue.waiting > 0;
+            let abstains = queue.waiting() > 0;
             queue.lanes[device].idle += 1;
             queue.lanes[device].abstaining += usize::from(abstains);
             if abstains {
@@ -292,10 +300,10 @@ impl Scheduler {
     }
 
     /// Begins a frame: cuts it into bands if lanes would be idle otherwise, and returns the first.
-    fn begin(&self, queue: &mut Queue, client: ClientId, job: Job, device: usize) -> Task {
-        let idle_for_each = queue.lanes[device].idle / (queue.waiting + 1);
+    fn begin(&self, queue: &mut Queue, job: Job, device: usize) -> Task {
+        let idle_for_each = queue.lanes[device].idle / (queue.waiting() + 1);
         let count = job.worth(device).min(idle_for_each as u32 + 1).max(1);
-        let frame = Arc::new(Started::new(client, job, device));
+        let frame = Arc::new(Started::new(job, device));
         if count > 1 {
             let task = |band| Task { frame: Arc::clone(&frame), band };
             queue.lanes[device].bands.extend(Band::cut(count).skip(1).map(task));
@@ -306,7 +314,7 @@ impl Scheduler {
 
     fn work(&self, task: Task, scratch: &mut Scratch) {
         let Task { frame, band } = task;
-        if !frame.cancelled {
+        if frame.given_up.is_none() {
             self.resize(&frame, band, scratch);
         }
         // Whoever is last has seen the others' pixels and failures.
@@ -339,46 +347,47 @@ impl Scheduler {
     }
 
     fn finish(&self, frame: Started, scratch: &mut Scratch) {
-        let device = frame.device;
-        let status = match (frame.cancelled, frame.failed.load(Ordering::Relaxed)) {
-            (true, _) => Status::Cancelled,
-            (false, true) => Status::Failed,
-            (false, false) => Status::Done,
+        let Started { job, device, taken, failed, given_up, .. } = &frame;
+        let status = match (given_up, failed.load(Ordering::Relaxed)) {
+            (Some(status), _) => *status,
+            (None, true) => Status::Failed,
+            (None, false) => Status::Done,
         };
-        self.metrics[device].add_frame(frame.job.cost(), status);
-        if status == Status::Failed {
-            return self.failed(frame, scratch);
-        }
-        if status == Status::Done {
-            let worked = Duration::from_nanos(frame.worked.load(Ordering::Relaxed));
-            frame.job.note_pace(device, worked);
-        }
-        self.complete(&frame, status);
-    }
-
-    fn complete(&self, frame: &Started, status: Status) {
-        let Started { job, device, taken, .. } = frame;
         let completion = Completion {
-            stream: job.stream(),
+            stream: job.stream().number,
             slot: job.slot(),
             status,
             device: *device as u16,
             queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
             worked_ns: nanoseconds(taken.elapsed()),
         };
+        let copied = job.copied_bytes(*device);
+        self.metrics[*device].add_attempt(job.pixels(), copied, &completion);
+        match status {
+            Status::Failed => self.failed(frame, completion, scratch),
+            Status::Done => {
+                let worked = Duration::from_nanos(frame.worked.load(Ordering::Relaxed));
+                job.note_pace(*device, worked);
+                self.complete(job, completion);
+            }
+            Status::Cancelled | Status::Late => self.complete(job, completion),
+        }
+    }
+
+    fn complete(&self, job: &Job, completion: Completion) {
         let pressed = !self.lock().is_low();
         job.complete(completion, pressed);
     }
 }
 
 impl Started {
-    fn new(client: ClientId, job: Job, device: usize) -> Self {
+    fn new(job: Job, device: usize) -> Self {
+        let taken = Instant::now();
         Self {
-            client,
-            cancelled: job.is_cancelled(),
+            given_up: job.given_up(|| taken),
             job,
             device,
-            taken: Instant::now(),
+            taken,
             worked: AtomicU64::new(0),
             failed: AtomicBool::new(false),
             fault: OnceLock::new(),
@@ -391,12 +400,12 @@ impl Queue {
     fn is_sated(&self) -> bool {
         // Those that left it to others would do so again.
         let idle = self.lanes.iter().any(|lanes| lanes.idle > lanes.abstaining);
-        !idle && !self.overdue && !self.stopping && self.waiting >= self.lane_count
+        !idle && !self.overdue && !self.stopping && self.waiting() >= self.lane_count
     }
 
     /// Whether lanes may soon find nothing to do.
     fn is_low(&self) -> bool {
-        !self.is_sated() || self.waiting <= 2 * self.lane_count
+        !self.is_sated() || self.waiting() <= 2 * self.lane_count
     }
 
     /// Time since somebody looked after the intake.
@@ -404,86 +413,20 @@ impl Queue {
         self.attended.map_or(Duration::MAX, |attended| attended.elapsed())
     }
 
-    fn push(&mut self, client: ClientId, jobs: impl ExactSizeIterator<Item = Job>) {
-        self.waiting += jobs.len();
-        let waiting = self.clients.entry(client).or_default();
-        if waiting.jobs.is_empty() && jobs.len() > 0 {
-            self.turns.push_back(client);
-            // For its first turn; those after it get theirs when the one before is over.
-            waiting.deficit = QUANTUM;
-        }
-        waiting.jobs.extend(jobs);
+    /// Jobs that wait.
+    fn waiting(&self) -> usize {
+        self.fair.waiting() + self.again.len()
     }
 
-    /// Takes the next job by deficit round robin, of those clients whose first job is `taken`. The others
-    /// keep their places.
-    fn next(&mut self, taken: impl Fn(&Job) -> bool) -> Option<(ClientId, Job)> {
-        let (mut place, mut dear) = (0, false);
-        loop {
-            let Some(&client) = self.turns.get(place) else {
-                if !std::mem::take(&mut dear) {
-                    return None;
-                }
-                place = 0;
-                continue;
-            };
-            let waiting = self.clients.entry(client).or_default();
-            match waiting.jobs.front() {
-                None => self.end_turns(client),
-                Some(job) if !taken(job) => place += 1,
-                Some(job) if job.cost() > waiting.deficit => {
-                    waiting.deficit += QUANTUM;
-                    self.turns.remove(place);
-                    self.turns.push_back(client);
-                    dear = true;
-                }
-                Some(job) => {
-                    waiting.deficit -= job.cost();
-                    let job = waiting.jobs.pop_front();
-                    if waiting.jobs.is_empty() {
-                        self.end_turns(client);
-                    }
-                    self.waiting -= 1;
-                    return job.map(|job| (client, job));
-                }
-            }
-        }
+    /// The next job of those that are wanted: first those on which devices failed.
+    fn next(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<Job> {
+        let again = self.again.iter().position(wanted);
+        again.and_then(|index| self.again.remove(index)).or_else(|| self.fair.next(wanted))
     }
 
-    /// The first job of the client whose turn is next.
+    /// The job whose turn it is.
     fn first(&self) -> Option<&Job> {
-        self.clients.get(self.turns.front()?)?.jobs.front()
-    }
-
-    /// Puts a job back that was taken: it is its client's next one, and was paid for.
-    fn push_back(&mut self, client: ClientId, job: Job) {
-        let cost = job.cost();
-        self.waiting += 1;
-        let waiting = self.clients.entry(client).or_default();
-        if waiting.jobs.is_empty() {
-            self.turns.push_front(client);
-        }
-        waiting.deficit += cost;
-        waiting.jobs.push_front(job);
-    }
-
-    fn withdraw(&mut self, client: ClientId, matches: impl Fn(&Job) -> bool) -> VecDeque<Job> {
-        let Some(waiting) = self.clients.get_mut(&client) else {
-            return VecDeque::new();
-        };
-        let (withdrawn, kept): (VecDeque<_>, _) = waiting.jobs.drain(..).partition(matches);
-        waiting.jobs = kept;
-        self.waiting -= withdrawn.len();
-        if self.clients.get(&client).is_some_and(|waiting| waiting.jobs.is_empty()) {
-            self.end_turns(client);
-        }
-        withdrawn
-    }
-
-    /// Forgets a client that has nothing waiting, and with it what it has saved up.
-    fn end_turns(&mut self, client: ClientId) {
-        self.clients.remove(&client);
-        self.turns.retain(|&other| other != client);
+        self.again.front().or_else(|| self.fair.first())
     }
 }
 

@@ -5,6 +5,7 @@
 //! thread and no socket behind; clients that do not read delay that by seconds at most.
 
 mod devices;
+mod exporter;
 mod listener;
 mod reactor;
 
@@ -13,28 +14,38 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::sys::socket::getsockopt;
+use nix::sys::resource::{Resource as System, getrlimit};
 use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{MsgFlags, getsockopt};
 use nix::unistd::geteuid;
+use resized_protocol::message::{Goodbye, Message, Refusal, Resource};
+use resized_protocol::{codec, fdpass};
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
+use crate::job::ClientId;
 use crate::metrics::Metrics;
-use crate::quota::Budget;
-use crate::scheduler::{ClientId, Lanes, Scheduler};
+use crate::quota::{Accounts, Limits, default_ring_bytes};
+use crate::scheduler::{Lanes, Progress, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
 pub use devices::{Devices, Explained, UnknownDevices, explain};
+use exporter::Exporter;
+pub use exporter::{ExporterAddress, ExporterAddressError};
 pub use listener::Listener;
 use reactor::Reactor;
 
 /// Pause after a failed accept: out of descriptors, say. Trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Descriptors that are left for other things than clients' connections.
+const OTHER_DESCRIPTORS: u64 = 32;
 
 /// Who may connect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -57,6 +68,8 @@ pub struct Options {
     pub allow_named_segments: bool,
     /// Bytes of shared memory for all rings together; half the machine's memory if not given.
     pub memory: Option<u64>,
+    /// What each user may have.
+    pub limits: Limits,
     /// The daemon's own program, to try GPUs with in a process of their own; see
     /// [`probe`](crate::device::vulkan::probe). A program that embeds a daemon is none, and leaves
     /// this out: [`Devices::Auto`] leaves GPUs out then, and [`Devices::Vulkan`] uses them untried.
@@ -155,6 +168,7 @@ pub struct Daemon {
     /// Joins the lanes when it is dropped: before the reactor goes, which they drive too.
     _lanes: Lanes,
     reactor: Arc<Reactor>,
+    exporter: Option<Exporter>,
 }
 
 impl Daemon {
@@ -170,9 +184,20 @@ impl Daemon {
         let scheduler = Scheduler::new(chosen.devices, chosen.reserve);
         let reactor = Arc::new(Reactor::new(&scheduler).map_err(ServerError::SetUp)?);
         let lanes = Lanes::start(&scheduler, &reactor).map_err(ServerError::SetUp)?;
-        let budget = Arc::new(Budget::new(options.memory));
-        let shared = Arc::new(Shared { scheduler, budget, metrics: Metrics::default() });
-        Ok(Self { options, shared, _lanes: lanes, reactor })
+        let connections = getrlimit(System::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+        let accounts = Accounts::new(
+            options.limits,
+            connections.saturating_sub(OTHER_DESCRIPTORS).max(1),
+            options.memory.unwrap_or_else(default_ring_bytes),
+        );
+        let shared = Arc::new(Shared { scheduler, accounts, metrics: Metrics::default() });
+        Ok(Self { options, shared, _lanes: lanes, reactor, exporter: None })
+    }
+
+    /// Gives figures to those who ask at that address.
+    pub fn export_at(&mut self, address: &ExporterAddress) -> Result<(), ServerError> {
+        self.exporter = Some(Exporter::bind(address, self.options.peers)?);
+        Ok(())
     }
 
     /// Serves on the calling thread until `stop` is over, and then those who are connected until what
@@ -186,14 +211,58 @@ impl Daemon {
         self.serve(Some(listener), adopted, stop)
     }
 
+    /// What may be asked of it, and changed, while it runs.
+    pub fn controls(&self) -> Controls {
+        Controls { shared: Arc::clone(&self.shared) }
+    }
+
     fn serve(
         self,
         listener: Option<Listener>,
         adopted: mpsc::UnboundedReceiver<UnixStream>,
         stop: impl Future<Output = io::Result<()>> + Send + 'static,
     ) -> Result<(), ServerError> {
-        let door = Door { options: self.options, shared: Arc::clone(&self.shared) };
-        self.reactor.run(door.attend(listener, adopted, stop))
+        let Self { options, shared, _lanes: lanes, reactor, exporter } = self;
+        let door = Door { options, shared };
+        let served = reactor.run(door.attend(listener, adopted, exporter, stop));
+        drop(lanes);
+        served
+    }
+}
+
+/// A running daemon, to watch over and to change.
+#[derive(Clone)]
+pub struct Controls {
+    shared: Arc<Shared>,
+}
+
+impl Controls {
+    /// Applies what of the options can be changed: the limits, for what is asked for from now on.
+    pub fn reload(&self, options: Options) {
+        let memory = options.memory.unwrap_or_else(default_ring_bytes);
+        self.shared.accounts.set_limits(options.limits, memory);
+    }
+
+    /// Begins to watch over the devices.
+    pub fn watch(&self) -> Watch {
+        Watch { before: self.shared.scheduler.progress(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Sees from one look to the next whether devices get on.
+pub struct Watch {
+    shared: Arc<Shared>,
+    before: Vec<Progress>,
+}
+
+impl Watch {
+    /// A device that has been at work at both looks, and did not get anything done between them.
+    pub fn stuck(&mut self) -> Option<&str> {
+        let Self { shared, before } = self;
+        let now = shared.scheduler.progress();
+        let stuck = now.iter().zip(&*before).position(|(now, then)| now == then && now.at_work);
+        *before = now;
+        stuck.map(|device| shared.scheduler.devices()[device].name())
     }
 }
 
@@ -208,8 +277,14 @@ impl Door {
         self,
         listener: Option<Listener>,
         mut adopted: mpsc::UnboundedReceiver<UnixStream>,
+        exporter: Option<Exporter>,
         stop: impl Future<Output = io::Result<()>>,
     ) -> Result<(), ServerError> {
+        let draining = Arc::new(AtomicBool::new(false));
+        let mut watchers = JoinSet::new();
+        exporter.map(|exporter| {
+            watchers.spawn(exporter.serve(Arc::clone(&self.shared), Arc::clone(&draining)))
+        });
         let accepting = listener.as_ref().map(Listener::accepting).transpose();
         let accepting = accepting.map_err(ServerError::SetUp)?;
         let (stopping, stopped) = watch::channel(false);
@@ -230,10 +305,11 @@ impl Door {
                 },
             };
             match socket.and_then(|socket| self.session(next_client, socket)) {
-                Ok(session) => {
+                Ok(Some(session)) => {
                     sessions.spawn(session.run(stopped.clone()));
                     next_client += 1;
                 }
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a client could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -241,6 +317,7 @@ impl Door {
             }
         }
         drop((accepting, listener));
+        draining.store(true, Ordering::Relaxed);
         stopping.send_replace(true);
         while let Some(ended) = sessions.join_next().await {
             log_panic(ended);
@@ -248,20 +325,41 @@ impl Door {
         Ok(())
     }
 
-    fn session(&self, client: ClientId, socket: UnixStream) -> io::Result<Session> {
-        let rights = self.rights(&socket)?;
-        Session::new(client, rights, socket, Arc::clone(&self.shared))
+    /// A session for that connection; `None` if its user, or the daemon, already has as many as may be.
+    fn session(&self, client: ClientId, socket: UnixStream) -> io::Result<Option<Session>> {
+        // The user at the other end: SO_PEERCRED, see unix(7).
+        let uid = getsockopt(&socket, PeerCredentials)?.uid();
+        match self.shared.accounts.of(uid).charge(Resource::Connections, 1) {
+            Ok(place) => {
+                let rights = self.rights(uid);
+                Session::new(client, place, rights, socket, Arc::clone(&self.shared)).map(Some)
+            }
+            Err(refusal) => {
+                tracing::info!(uid, %refusal, "connection refused");
+                self.shared.metrics.refused.add(1);
+                turn_away(&socket, refusal);
+                Ok(None)
+            }
+        }
     }
 
-    /// What the user at the other end of the socket may do (SO_PEERCRED, see unix(7)).
-    fn rights(&self, socket: &UnixStream) -> io::Result<Rights> {
-        let uid = getsockopt(socket, PeerCredentials)?.uid();
+    /// What a user may do.
+    fn rights(&self, uid: u32) -> Rights {
         let own = uid == geteuid().as_raw();
-        Ok(Rights {
-            uid,
+        Rights {
             welcome: own || uid == 0 || self.options.peers == Peers::Anyone,
+            sees_all: own || uid == 0,
             named_segments: own && self.options.allow_named_segments,
-        })
+        }
+    }
+}
+
+/// Says why, and hangs up.
+fn turn_away(socket: &UnixStream, refusal: Refusal) {
+    let mut bytes = Vec::new();
+    if codec::encode(&Message::Goodbye(Goodbye::Refused(refusal)), &mut bytes).is_ok() {
+        // A new socket has room for it, unless the client is gone.
+        let _ = fdpass::send(socket, &bytes, None, MsgFlags::MSG_DONTWAIT);
     }
 }
 

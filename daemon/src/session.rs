@@ -17,18 +17,19 @@ use std::time::{Duration, Instant};
 use resized_protocol::VERSION;
 use resized_protocol::codec::Inbox;
 use resized_protocol::message::{
-    Features, Goodbye, MAX_NAME, Message, Refusal, Reply, Request, Stats, StreamSpec, Violation,
+    Features, Goodbye, MAX_NAME, Message, Refusal, Reply, Request, StreamSpec, Violation,
 };
 use resized_protocol::placement::Crop;
+use resized_protocol::stats::Stats;
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::sync::watch::Receiver;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 
-use crate::job::{Invitation, Job, Stream};
-use crate::metrics::{Counted, Metrics};
-use crate::quota::{Budget, MAX_STREAMS};
-use crate::scheduler::{ClientId, Scheduler};
+use crate::job::{ClientId, Invitation, Job, Stream, StreamId};
+use crate::metrics::{ClientMetrics, Counted, Metrics};
+use crate::quota::{Accounts, Charge};
+use crate::scheduler::Scheduler;
 use outbox::Outbox;
 use watched::{Watched, watch};
 
@@ -39,20 +40,38 @@ const LAST_READS: usize = 512 * 1024;
 /// How long a stopping session waits for a client that does not read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a client may take to say hello, and for the rest of a message that it has begun.
+const PROMPTNESS: Duration = Duration::from_secs(5);
+
 /// What all sessions of a daemon share.
 pub(crate) struct Shared {
     pub(crate) scheduler: Arc<Scheduler>,
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) accounts: Arc<Accounts>,
     pub(crate) metrics: Metrics,
+}
+
+impl Shared {
+    pub(crate) fn stats(&self) -> Stats {
+        let devices = self.scheduler.stats();
+        Stats {
+            sessions: self.metrics.sessions.read(),
+            streams: self.metrics.streams.read(),
+            region_bytes: self.accounts.ring_bytes(),
+            queued: self.scheduler.waiting() as u64,
+            refused: self.metrics.refused.read(),
+            copied_bytes: devices.iter().map(|device| device.copied_bytes).sum(),
+            devices,
+        }
+    }
 }
 
 /// What this client may do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rights {
-    /// Its user.
-    pub(crate) uid: u32,
     /// Resize at all.
     pub(crate) welcome: bool,
+    /// Be shown the figures of other users' clients.
+    pub(crate) sees_all: bool,
     /// Have rings in named segments.
     pub(crate) named_segments: bool,
 }
@@ -60,6 +79,8 @@ pub(crate) struct Rights {
 /// One client's conversation.
 pub(crate) struct Session {
     client: ClientId,
+    /// Its connection's, in its user's account.
+    place: Charge,
     rights: Rights,
     shared: Arc<Shared>,
     /// Non-blocking, and watched for reading only.
@@ -68,10 +89,17 @@ pub(crate) struct Session {
     outbox: Arc<Outbox>,
     /// The features agreed on, once the client has said hello.
     features: Option<Features>,
+    /// When what the client owes us must have come: its hello, or the rest of a message.
+    due: Option<Instant>,
     streams: BTreeMap<u32, Arc<Stream>>,
+    /// The least number that a new stream may have.
     next_stream: u32,
+    /// A descriptor waits for the client to read: what else it asks for waits as well, or one client
+    /// could have the daemon hold any number of them.
+    withheld: bool,
     /// No more streams are opened.
     stopping: bool,
+    metrics: Arc<ClientMetrics>,
     _counted: Counted,
 }
 
@@ -84,6 +112,8 @@ enum End {
     Refused,
     #[error("the daemon stops")]
     Stopping,
+    #[error("nothing came in time")]
+    Silence,
     #[error("violation: {0}")]
     Violation(#[from] Violation),
     #[error("socket: {0}")]
@@ -93,6 +123,7 @@ enum End {
 impl Session {
     pub(crate) fn new(
         client: ClientId,
+        place: Charge,
         rights: Rights,
         socket: UnixStream,
         shared: Arc<Shared>,
@@ -100,15 +131,20 @@ impl Session {
         socket.set_nonblocking(true)?;
         let socket = Arc::new(socket);
         let outbox = Arc::new(Outbox::new(Arc::clone(&socket)));
+        let socket = watch(socket, Interest::READABLE)?;
         Ok(Self {
+            metrics: shared.metrics.connect(client, place.account().uid()),
             client,
+            place,
             rights,
-            socket: watch(socket, Interest::READABLE)?,
+            socket,
             inbox: Inbox::new(),
             outbox,
             features: None,
+            due: Some(Instant::now() + PROMPTNESS),
             streams: BTreeMap::new(),
             next_stream: 0,
+            withheld: false,
             stopping: false,
             _counted: shared.metrics.sessions.count(),
             shared,
@@ -125,10 +161,11 @@ impl Session {
         };
         match &end {
             End::Violation(violation) => {
-                tracing::warn!(client = self.client, uid = self.rights.uid, %violation, "hung up");
+                tracing::warn!(client = self.client, uid = self.uid(), %violation, "hung up");
                 self.outbox.post(&Message::Goodbye(Goodbye::Violation(*violation)));
             }
             End::Stopping => self.say_goodbye().await,
+            End::Silence => self.outbox.post(&Message::Goodbye(Goodbye::Silence)),
             End::HungUp | End::Refused | End::Socket(_) => {}
         }
         tracing::debug!(client = self.client, %end, "session over");
@@ -147,11 +184,19 @@ impl Session {
     async fn serve(&mut self, stop: &mut Receiver<bool>) -> Result<Infallible, End> {
         let mut more = false;
         loop {
-            while let Some(request) = self.inbox.pop().map_err(Violation::Codec)? {
+            while !self.withheld
+                && let Some(request) = self.inbox.pop().map_err(Violation::Codec)?
+            {
+                self.due = None;
                 self.answer(request).await?;
             }
             let outbox = Arc::clone(&self.outbox);
             let may_read = !outbox.is_congested();
+            if self.withheld && may_read {
+                self.withheld = false;
+                continue;
+            }
+            let due = self.due(may_read);
             if std::mem::take(&mut more) {
                 // The other sessions' turn first.
                 tokio::task::yield_now().await;
@@ -162,9 +207,26 @@ impl Session {
                     (_, full) => more = full,
                 },
                 sent = outbox.send_waiting() => sent?,
+                () = overdue(due) => return Err(End::Silence),
                 _ = stop.wait_for(|&stop| stop) => return Err(End::Stopping),
             }
         }
+    }
+
+    /// When the client must have said what it owes, if it owes anything. One that we do not read from
+    /// can't say it.
+    fn due(&mut self, may_read: bool) -> Option<Instant> {
+        let owes = self.features.is_none() || !self.inbox.is_empty();
+        self.due = match self.due {
+            _ if !(owes && may_read) => None,
+            None => Some(Instant::now() + PROMPTNESS),
+            due => due,
+        };
+        self.due
+    }
+
+    fn uid(&self) -> u32 {
+        self.place.account().uid()
     }
 
     /// Takes what was submitted until now; what a client goes on sending, or does not read, does not
@@ -228,7 +290,7 @@ impl Session {
         let features = self.features.ok_or(Violation::NoHello)?;
         match request {
             Request::Hello { .. } => Ok(()),
-            Request::Open { spec, named } => self.open(spec, named, features).await,
+            Request::Open { stream, spec, named } => self.open(stream, spec, named, features).await,
             Request::Submit { stream, slots } => {
                 self.submit(stream, slots.into_iter().map(|slot| (slot, None)))
             }
@@ -238,7 +300,17 @@ impl Session {
             Request::Cancel { stream, slot } => self.cancel(stream, slot),
             Request::Close { stream } => self.close(stream).await,
             Request::Stats => {
-                self.reply(Reply::Stats(self.stats()));
+                self.reply(Reply::Stats(self.shared.stats()));
+                Ok(())
+            }
+            Request::Clients { from } => {
+                let clients = self.shared.metrics.clients(from, |uid| self.may_see(uid));
+                self.reply(Reply::Clients(clients));
+                Ok(())
+            }
+            Request::Streams { client, from } => {
+                let streams = self.shared.metrics.streams(client, from, |uid| self.may_see(uid));
+                self.reply(Reply::Streams(streams));
                 Ok(())
             }
         }
@@ -251,7 +323,7 @@ impl Session {
         let refusal = if version != VERSION {
             Some(Refusal::Version { daemon: VERSION, client: version })
         } else if !self.rights.welcome {
-            Some(Refusal::User { uid: self.rights.uid })
+            Some(Refusal::User { uid: self.uid() })
         } else {
             None
         };
@@ -268,24 +340,38 @@ impl Session {
         self.features = Some(features);
         let name: String =
             name.chars().filter(|letter| !letter.is_control()).take(MAX_NAME).collect();
-        tracing::debug!(client = self.client, uid = self.rights.uid, name, "hello");
+        tracing::debug!(client = self.client, uid = self.uid(), name, "hello");
+        self.metrics.set_name(name);
         let devices = self.shared.scheduler.devices().iter();
         let devices = devices.map(|device| device.name().to_owned()).collect();
         self.reply(Reply::Welcome { version: VERSION, features, devices });
         Ok(())
     }
 
-    async fn open(&mut self, spec: StreamSpec, named: bool, features: Features) -> Result<(), End> {
-        let reply = match self.try_open(spec, named, features).await {
+    async fn open(
+        &mut self,
+        number: u32,
+        spec: StreamSpec,
+        named: bool,
+        features: Features,
+    ) -> Result<(), End> {
+        if number < self.next_stream {
+            return Err(Violation::StreamNumber(number).into());
+        }
+        // The last number there is can't be followed by another: it is as good as refused by that.
+        self.next_stream = number.saturating_add(1);
+        let reply = match self.try_open(number, spec, named, features).await {
             Err(refusal) => {
-                tracing::info!(client = self.client, %refusal, "stream refused");
+                tracing::info!(client = self.client, uid = self.uid(), %refusal, "stream refused");
+                self.shared.metrics.refused.add(1);
                 Reply::Refused(refusal)
             }
-            Ok((number, stream, Invitation { backing, descriptor })) => {
+            Ok((stream, Invitation { backing, descriptor })) => {
                 let ring = stream.ring().clone();
                 let opened = Message::Reply(Reply::Opened { stream: number, ring, backing });
                 match self.outbox.post_beside(&opened, descriptor) {
-                    Ok(()) => {
+                    Ok(sent) => {
+                        self.withheld = !sent;
                         self.streams.insert(number, Arc::new(stream));
                         return Ok(());
                     }
@@ -301,35 +387,32 @@ impl Session {
     }
 
     async fn try_open(
-        &mut self,
+        &self,
+        number: u32,
         spec: StreamSpec,
         named: bool,
         features: Features,
-    ) -> Result<(u32, Stream, Invitation), Refusal> {
+    ) -> Result<(Stream, Invitation), Refusal> {
         if self.stopping {
             return Err(Refusal::Stopping);
         }
         if named && !features.contains(Features::NAMED_SEGMENTS) {
             return Err(Refusal::NamedSegments);
         }
-        if self.streams.len() >= MAX_STREAMS as usize {
-            return Err(Refusal::Streams { max: MAX_STREAMS });
-        }
-        let number = self.next_stream;
-        self.next_stream = number.checked_add(1).ok_or(Refusal::Streams { max: u32::MAX })?;
         let shared = Arc::clone(&self.shared);
+        let account = Arc::clone(self.place.account());
+        let metrics = Arc::clone(&self.metrics);
+        let id = StreamId { user: account.uid(), client: self.client, number };
         // Zeroing pages takes milliseconds: not on the thread that drives all sessions.
         let open = move || {
             let counted = shared.metrics.streams.count();
             let devices = shared.scheduler.devices();
-            Stream::open(number, &spec, named, devices, &shared.budget, counted)
+            Stream::open(id, &spec, named, devices, &account, &metrics, counted)
         };
-        let opened = tokio::task::spawn_blocking(open).await;
-        let (stream, invitation) = opened.map_err(|error| {
+        tokio::task::spawn_blocking(open).await.map_err(|error| {
             tracing::error!(%error, ?spec, "a device panicked over a stream");
             Refusal::Device
-        })??;
-        Ok((number, stream, invitation))
+        })?
     }
 
     fn submit(
@@ -357,7 +440,7 @@ impl Session {
             let sink = Arc::clone(&self.outbox);
             Job::new(Arc::clone(stream), slot, crop, submitted, sink)
         };
-        self.shared.scheduler.push(self.client, slots.map(job));
+        self.shared.scheduler.push(stream.id(), slots.map(job));
         Ok(())
     }
 
@@ -368,7 +451,7 @@ impl Session {
 
     async fn close(&mut self, number: u32) -> Result<(), End> {
         let stream = self.streams.remove(&number).ok_or(Violation::UnknownStream(number))?;
-        let withdrawn = self.shared.scheduler.withdraw(self.client, |job| job.stream() == number);
+        let withdrawn = self.shared.scheduler.withdraw(stream.id());
         self.outbox.forget(withdrawn.len());
         // Freeing pages takes as long as zeroing them did. Waited for, so that they can be had again.
         if let Err(error) = tokio::task::spawn_blocking(|| drop((stream, withdrawn))).await {
@@ -378,14 +461,9 @@ impl Session {
         Ok(())
     }
 
-    fn stats(&self) -> Stats {
-        Stats {
-            sessions: self.shared.metrics.sessions.read(),
-            streams: self.shared.metrics.streams.read(),
-            region_bytes: self.shared.budget.used(),
-            queued: self.shared.scheduler.waiting() as u64,
-            devices: self.shared.scheduler.stats(),
-        }
+    /// Whether this client is shown the figures of that user's.
+    fn may_see(&self, uid: u32) -> bool {
+        self.rights.sees_all || uid == self.uid()
     }
 
     fn reply(&self, reply: Reply) {
@@ -395,13 +473,23 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let withdrawn = self.shared.scheduler.withdraw(self.client, |_| true);
+        self.shared.metrics.disconnect(self.client);
         let streams = std::mem::take(&mut self.streams);
+        let withdraw = |stream: &Arc<Stream>| self.shared.scheduler.withdraw(stream.id());
+        let withdrawn: Vec<_> = streams.values().map(withdraw).collect();
         // As in `close`. Sessions are dropped by the runtime, but for those that it never got to run.
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(|| drop((streams, withdrawn)))),
             Err(_) => drop((streams, withdrawn)),
         }
+    }
+}
+
+/// Waits for that moment, if there is one.
+async fn overdue(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Instant;
 
-use resized_protocol::VERSION;
-use resized_protocol::message::{Backing, Features, Reply, Request, Stats, StreamSpec};
-use resized_protocol::shm::{self, Region, RingLayout};
+use resized_protocol::message::{Reply, Request, StreamSpec};
+use resized_protocol::stats::{ClientStats, Stats, StreamStats};
 
-use crate::connection::Connection;
+use crate::connection::{Answer, Connection};
+use crate::link::{self, Link, PATIENCE};
+use crate::reconnect::{Found, Home, Reconnect};
 use crate::slots::Slots;
 use crate::{Endpoint, Error, Stream};
 
@@ -15,22 +17,28 @@ use crate::{Endpoint, Error, Stream};
 #[derive(Clone, Debug)]
 pub struct Client {
     connection: Arc<Connection>,
-    devices: Arc<[String]>,
     named_segments: bool,
 }
 
 impl Client {
-    /// Connects to the daemon at `endpoint`.
+    /// Connects to the daemon at `endpoint`. If that daemon goes away later, the client
+    /// [looks for it again](Reconnect) at the same place.
     pub fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
-        let Endpoint::Unix(path) = endpoint;
-        let socket = UnixStream::connect(path).map_err(|source| Error::Connect {
-            endpoint: endpoint.clone(),
-            source: Arc::new(source),
-        })?;
-        Self::from_socket(socket)
+        Self::connect_with(endpoint, Reconnect::default())
     }
 
-    /// Talks to a daemon over a socket that is already connected, such as an embedded daemon's.
+    /// As [`connect`](Self::connect), and says what to do when the daemon goes away.
+    pub fn connect_with(endpoint: &Endpoint, reconnect: Reconnect) -> Result<Self, Error> {
+        let Endpoint::Unix(path) = endpoint;
+        let home = Home { path: path.clone(), reconnect };
+        let Found { link, devices, .. } = home.first()?;
+        let home = Some(home).filter(|_| reconnect != Reconnect::NEVER);
+        let connection = Arc::new(Connection::new(link, devices, home));
+        Ok(Self { connection, named_segments: false })
+    }
+
+    /// Talks to a daemon over a socket that is already connected, such as an embedded daemon's. When
+    /// that daemon goes away everything fails: nobody knows where another would be.
     pub fn from_socket(socket: UnixStream) -> Result<Self, Error> {
         Self::hello(socket, false)
     }
@@ -43,60 +51,70 @@ impl Client {
     }
 
     fn hello(socket: UnixStream, named_segments: bool) -> Result<Self, Error> {
-        let connection = Connection::new(socket);
-        let features = if named_segments { Features::NAMED_SEGMENTS } else { Features::default() };
-        let name = std::env::current_exe()
-            .ok()
-            .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
-            .unwrap_or_default();
-        let hello = Request::Hello { version: VERSION, features, name };
-        let (reply, _) = connection.ask(&hello)?;
-        connection.set_welcomed();
-        match reply {
-            Reply::Welcome { devices, .. } => Ok(Self {
-                connection: Arc::new(connection),
-                devices: devices.into(),
-                named_segments,
-            }),
-            _ => Err(Error::Unexpected("another reply to a hello")),
-        }
+        let mut link = Link::over(socket, Instant::now() + PATIENCE);
+        let devices = link.greet(named_segments)?;
+        let connection = Arc::new(Connection::new(link, devices, None));
+        Ok(Self { connection, named_segments })
     }
 
-    /// Names of the daemon's devices; a receipt's device is an index into it.
-    pub fn devices(&self) -> &[String] {
-        &self.devices
+    /// Names of the daemon's devices; a receipt's device is an index into it. Another daemon may have
+    /// others.
+    pub fn devices(&self) -> Arc<[String]> {
+        Arc::clone(self.connection.state().devices())
     }
 
     /// What the daemon has done since it started.
     pub fn stats(&self) -> Result<Stats, Error> {
-        match self.connection.ask(&Request::Stats)? {
-            (Reply::Stats(stats), _) => Ok(stats),
+        match self.connection.ask(|_| Request::Stats)?.reply {
+            Reply::Stats(stats) => Ok(stats),
             _ => Err(Error::Unexpected("another reply to a request for figures")),
+        }
+    }
+
+    /// The clients that are connected to the daemon: those of this user, or all if this is root or the
+    /// daemon's own.
+    pub fn clients(&self) -> Result<Vec<ClientStats>, Error> {
+        let mut clients = Vec::<ClientStats>::new();
+        loop {
+            let next = clients.last().map_or(Some(0), |last| last.client.checked_add(1));
+            let Some(from) = next else { return Ok(clients) };
+            match self.connection.ask(|_| Request::Clients { from })?.reply {
+                Reply::Clients(page) if page.is_empty() => return Ok(clients),
+                Reply::Clients(page) => clients.extend(page),
+                _ => return Err(Error::Unexpected("another reply to a request for clients")),
+            }
+        }
+    }
+
+    /// The open streams of one of those.
+    pub fn streams_of(&self, client: u64) -> Result<Vec<StreamStats>, Error> {
+        let mut streams = Vec::<StreamStats>::new();
+        loop {
+            let next = streams.last().map_or(Some(0), |last| last.stream.checked_add(1));
+            let Some(from) = next else { return Ok(streams) };
+            match self.connection.ask(|_| Request::Streams { client, from })?.reply {
+                Reply::Streams(page) if page.is_empty() => return Ok(streams),
+                Reply::Streams(page) => streams.extend(page),
+                _ => return Err(Error::Unexpected("another reply to a request for streams")),
+            }
         }
     }
 
     /// Opens a stream: the daemon makes a ring of `spec.slots` slots, mapped into both processes.
     pub fn open(&self, spec: &StreamSpec) -> Result<Stream, Error> {
-        let request = Request::Open { spec: *spec, named: self.named_segments };
-        let (Reply::Opened { stream, ring, backing }, descriptor) =
-            self.connection.ask(&request)?
-        else {
-            return Err(Error::Unexpected("another reply to the opening of a stream"));
-        };
-        // From here on the stream is open, and closed again by the drop of this.
-        let opened = Stream::new(Arc::clone(&self.connection), stream, spec);
-        if RingLayout::new(spec).as_ref() != Ok(&ring) {
-            return Err(Error::Unexpected("a ring of another layout than its stream's"));
-        }
-        let region = match (backing, descriptor) {
-            (Backing::Descriptor, Some(descriptor)) => Region::open(descriptor, ring.len())?,
-            (Backing::Named(name), _) => Region::open_named(&name, ring.len())?,
-            (Backing::Descriptor, None) => {
-                return Err(Error::Unexpected("a stream without a descriptor"));
+        loop {
+            let number = std::cell::Cell::new(0);
+            let Answer { reply, descriptor, era } = self.connection.ask(|outgoing| {
+                number.set(outgoing.new_stream());
+                Request::Open { stream: number.get(), spec: *spec, named: self.named_segments }
+            })?;
+            let number = number.get();
+            let leases = link::leases(reply, descriptor, number, spec)
+                .inspect_err(|_| self.connection.close_unnoted(era, number))?;
+            if self.connection.add_stream(era, number, Slots::new(number, spec, leases)) {
+                return Ok(Stream::new(Arc::clone(&self.connection), number, spec));
             }
-        };
-        let leases = shm::leases(region, &Arc::new(ring))?;
-        self.connection.add_stream(stream, Slots::new(leases));
-        Ok(opened)
+            // The daemon that opened it is gone: so is the stream.
+        }
     }
 }

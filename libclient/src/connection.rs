@@ -1,57 +1,63 @@
-//! Owns the socket: who writes it, who reads it, and what has arrived for whom.
+//! Owns the connection that all of a client's threads share: who writes it, who reads it, what has
+//! arrived for whom, and its replacement by another when the daemon goes away.
 //!
 //! Knows slots only as a table to note completions in. There is no reader thread: of the threads that
 //! wait for something, one reads the socket for all, and hands the reading on when it has what it
 //! waited for. That saves a thread's wake-up on the way of every frame.
 //!
 //! Invariants: requests are sent, and given their tickets, under one lock, so the n-th reply answers
-//! the n-th request that has one; a connection that broke stays broken, with the same error for all;
-//! who can't write because the daemon does not read, reads meanwhile: it may be waiting for that.
+//! the n-th request that has one; a connection that broke for good stays broken, with the same error for
+//! all; who can't write because the daemon does not read, reads meanwhile: it may be waiting for that.
+//!
+//! From one connection to the next is an era. What was in flight is submitted again as an era begins, in
+//! one step with the begin: so a request that was made ready in one era is never sent in the next, or it
+//! would be said twice. Locks are taken in the order `incoming`, `outgoing`, `state`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
-use resized_protocol::codec::{self, Inbox};
-use resized_protocol::fdpass;
-use resized_protocol::message::{Backing, Completion, Message, Reply, Request};
+use resized_protocol::message::{Completion, Refusal, Reply, Request};
+use resized_protocol::{codec, fdpass};
 
 use crate::Error;
+use crate::link::{Arrivals, Arrived, Link};
+use crate::reconnect::{Found, Home, is_loss};
 use crate::slots::Slots;
-
-/// Milliseconds after which a daemon that does not answer a hello is taken for dead.
-const HELLO_TIMEOUT: u16 = 10_000;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
-    socket: UnixStream,
     outgoing: Mutex<Outgoing>,
     incoming: Mutex<Incoming>,
     state: Mutex<State>,
     changed: Condvar,
-    /// The daemon has answered the hello: from now on it may take its time.
-    welcomed: AtomicBool,
+    /// Where the daemon is found again; `None`: nowhere.
+    home: Option<Home>,
 }
 
 /// Held while a request is written.
-#[derive(Debug, Default)]
-struct Outgoing {
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    socket: Arc<UnixStream>,
+    era: u64,
     bytes: Vec<u8>,
+    /// What goes before anything else in this era.
+    first: Vec<u8>,
     requests: u64,
+    streams: u32,
 }
 
 /// Held by the thread that reads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Incoming {
-    inbox: Inbox,
-    descriptors: VecDeque<OwnedFd>,
+    socket: Arc<UnixStream>,
+    arrivals: Arrivals,
     messages: Vec<Arrived>,
 }
 
@@ -59,6 +65,12 @@ impl Outgoing {
     fn encode(&mut self, request: &Request) -> Result<(), Error> {
         self.bytes.clear();
         Ok(codec::encode(request, &mut self.bytes)?)
+    }
+
+    /// The number of a new stream.
+    pub(crate) fn new_stream(&mut self) -> u32 {
+        self.streams += 1;
+        self.streams - 1
     }
 
     /// The number of a request that has a reply.
@@ -69,23 +81,30 @@ impl Outgoing {
 }
 
 #[derive(Debug)]
-enum Arrived {
-    Reply(Reply, Option<OwnedFd>),
-    Completed(Completion),
-}
-
-#[derive(Debug, Default)]
 pub(crate) struct State {
+    era: u64,
+    /// Names of the daemon's devices.
+    devices: Arc<[String]>,
     streams: BTreeMap<u32, Slots>,
     /// Replies that arrived and were not yet fetched, by the number of the request.
     replies: BTreeMap<u64, (Reply, Option<OwnedFd>)>,
     /// Requests whose replies nobody will fetch.
     unwanted: Vec<u64>,
     answered: u64,
-    /// A thread is reading the socket.
+    /// A thread is reading the socket, or looking for another.
     reading: bool,
     waiting: usize,
+    /// The daemon is gone: another is to be found.
+    lost: Option<Error>,
+    /// None will be found.
     broken: Option<Error>,
+}
+
+/// What a request was answered.
+pub(crate) struct Answer {
+    pub(crate) reply: Reply,
+    pub(crate) descriptor: Option<OwnedFd>,
+    pub(crate) era: u64,
 }
 
 impl State {
@@ -94,14 +113,17 @@ impl State {
         self.streams.get_mut(&stream).ok_or(Error::Unexpected("a stream without slots"))
     }
 
+    pub(crate) const fn era(&self) -> u64 {
+        self.era
+    }
+
+    pub(crate) const fn devices(&self) -> &Arc<[String]> {
+        &self.devices
+    }
+
     fn note(&mut self, arrived: Arrived) -> Result<(), Error> {
         match arrived {
-            Arrived::Completed(completion) => {
-                // Without slots: sent before the daemon had read that the stream was closed.
-                if let Some(slots) = self.streams.get_mut(&completion.stream) {
-                    slots.complete(completion)?;
-                }
-            }
+            Arrived::Completed(completion) => self.note_completion(completion)?,
             Arrived::Reply(reply, descriptor) => {
                 let request = self.answered;
                 self.answered += 1;
@@ -112,6 +134,14 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    fn note_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        match self.streams.get_mut(&completion.stream) {
+            Some(slots) => slots.complete(completion),
+            // Sent before the daemon had read that the stream was closed.
+            None => Ok(()),
+        }
     }
 }
 
@@ -126,20 +156,38 @@ pub(crate) enum Wait<T> {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: UnixStream) -> Self {
+    /// Shares a link. When it is lost the daemon is found again at its home, if it has one.
+    pub(crate) fn new(link: Link, devices: Vec<String>, home: Option<Home>) -> Self {
+        let socket = Arc::new(link.socket);
         Self {
-            socket,
-            outgoing: Mutex::default(),
-            incoming: Mutex::default(),
-            state: Mutex::default(),
+            outgoing: Mutex::new(Outgoing {
+                socket: Arc::clone(&socket),
+                era: 0,
+                bytes: Vec::new(),
+                first: Vec::new(),
+                requests: 0,
+                streams: 0,
+            }),
+            incoming: Mutex::new(Incoming {
+                socket,
+                arrivals: link.arrivals,
+                messages: Vec::new(),
+            }),
+            state: Mutex::new(State {
+                era: 0,
+                devices: devices.into(),
+                streams: BTreeMap::new(),
+                replies: BTreeMap::new(),
+                unwanted: Vec::new(),
+                answered: 0,
+                reading: false,
+                waiting: 0,
+                lost: None,
+                broken: None,
+            }),
             changed: Condvar::new(),
-            welcomed: AtomicBool::new(false),
+            home,
         }
-    }
-
-    /// Waits for answers without limit from now on.
-    pub(crate) fn set_welcomed(&self) {
-        self.welcomed.store(true, Ordering::Relaxed);
     }
 
     /// What has arrived, to look at or change. Call [`wake`](Self::wake) after a change that a
@@ -155,92 +203,143 @@ impl Connection {
         }
     }
 
-    pub(crate) fn add_stream(&self, stream: u32, slots: Slots) {
-        self.state().streams.insert(stream, slots);
+    /// Notes a stream that was opened in that era. False: the daemon that opened it is gone.
+    pub(crate) fn add_stream(&self, era: u64, stream: u32, slots: Slots) -> bool {
+        let mut state = self.state();
+        let lives = state.era == era && state.lost.is_none();
+        if lives {
+            state.streams.insert(stream, slots);
+        }
+        lives
     }
 
-    pub(crate) fn remove_stream(&self, stream: u32) {
-        self.state().streams.remove(&stream);
-    }
-
-    /// Sends a request that has no reply.
-    pub(crate) fn tell(&self, request: &Request) -> Result<(), Error> {
-        let mut outgoing = lock(&self.outgoing);
-        outgoing.encode(request)?;
-        self.send(&outgoing)
-    }
-
-    /// Sends a request and drops its reply when it comes.
-    pub(crate) fn tell_and_forget(&self, request: &Request) -> Result<(), Error> {
-        let mut outgoing = lock(&self.outgoing);
-        outgoing.encode(request)?;
-        let number = outgoing.number();
-        self.state().unwanted.push(number);
-        self.send(&outgoing)
-    }
-
-    /// Sends a request and waits for its reply, and for the descriptor beside it, if any.
-    pub(crate) fn ask(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Error> {
-        let number = {
-            let mut outgoing = lock(&self.outgoing);
-            outgoing.encode(request)?;
-            let number = outgoing.number();
-            self.send(&outgoing)?;
-            number
+    /// Forgets a stream, and tells the daemon.
+    pub(crate) fn close(&self, stream: u32) {
+        let era = {
+            let mut state = self.state();
+            state.streams.remove(&stream);
+            state.era
         };
-        match self.wait(|state| match state.replies.remove(&number) {
-            Some(reply) => Wait::Over(reply),
-            None => Wait::Message,
-        })? {
-            (Reply::Refused(refusal), _) => Err(refusal.into()),
-            answer => Ok(answer),
+        self.close_unnoted(era, stream);
+    }
+
+    /// Tells the daemon to close a stream that it opened in that era.
+    pub(crate) fn close_unnoted(&self, era: u64, stream: u32) {
+        let mut outgoing = lock(&self.outgoing);
+        // With its era, the stream is over.
+        if outgoing.era == era && outgoing.encode(&Request::Close { stream }).is_ok() {
+            let number = outgoing.number();
+            self.state().unwanted.push(number);
+            let _ = self.send(&mut outgoing);
         }
     }
 
-    fn send(&self, outgoing: &Outgoing) -> Result<(), Error> {
-        let mut rest = outgoing.bytes.as_slice();
-        while !rest.is_empty() {
-            match fdpass::send(&self.socket, rest, None, MsgFlags::MSG_DONTWAIT) {
-                Ok(sent) => rest = &rest[sent..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.make_room()?,
-                Err(error) => return Err(self.lost(error)),
+    /// Sends a request made ready in that era that has no reply. If the era is over, so is the request:
+    /// either it was about slots in flight, which have been submitted anew, or about nothing that is
+    /// left.
+    pub(crate) fn tell(&self, era: u64, request: &Request) -> Result<(), Error> {
+        match self.hint(era, request)? {
+            true => Ok(()),
+            false => self.outlive(era),
+        }
+    }
+
+    /// As [`tell`](Self::tell), but if the daemon turns out to be gone it does not wait for the next.
+    /// Whether it is still there.
+    pub(crate) fn hint(&self, era: u64, request: &Request) -> Result<bool, Error> {
+        let mut outgoing = lock(&self.outgoing);
+        if outgoing.era != era {
+            return Ok(true);
+        }
+        outgoing.encode(request)?;
+        Ok(self.send(&mut outgoing))
+    }
+
+    /// Waits until that era is over.
+    fn outlive(&self, era: u64) -> Result<(), Error> {
+        self.wait(|state| if state.era == era { Wait::Message } else { Wait::Over(()) })
+    }
+
+    /// Sends a request and waits for its reply, and for the descriptor beside it, if any. Asks again
+    /// where the daemon goes away before it has answered.
+    pub(crate) fn ask(&self, request: impl Fn(&mut Outgoing) -> Request) -> Result<Answer, Error> {
+        loop {
+            let (era, number) = {
+                let mut outgoing = lock(&self.outgoing);
+                let request = request(&mut outgoing);
+                outgoing.encode(&request)?;
+                let number = outgoing.number();
+                // Otherwise the daemon is gone, and no reply will come in this era.
+                let _ = self.send(&mut outgoing);
+                (outgoing.era, number)
+            };
+            let found = self.wait(|state| {
+                if state.era != era {
+                    return Wait::Over(None);
+                }
+                state.replies.remove(&number).map_or(Wait::Message, |reply| Wait::Over(Some(reply)))
+            })?;
+            match found {
+                None => {}
+                Some((Reply::Refused(Refusal::Stopping), _)) if self.home.is_some() => {
+                    self.outlive(era)?;
+                }
+                Some((Reply::Refused(refusal), _)) => return Err(refusal.into()),
+                Some((reply, descriptor)) => return Ok(Answer { reply, descriptor, era }),
             }
         }
-        Ok(())
+    }
+
+    /// Sends what is encoded. False: the daemon is gone, or its connection has just been given up;
+    /// whoever reads finds that out.
+    fn send(&self, outgoing: &mut Outgoing) -> bool {
+        let Outgoing { socket, first, bytes, .. } = outgoing;
+        let sent = first.is_empty() || self.send_all(socket, first);
+        first.clear();
+        sent && self.send_all(socket, bytes)
+    }
+
+    fn send_all(&self, socket: &UnixStream, mut rest: &[u8]) -> bool {
+        while !rest.is_empty() {
+            match fdpass::send(socket, rest, None, MsgFlags::MSG_DONTWAIT) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.make_room(socket) {
+                        return false;
+                    }
+                }
+                // It hung up: its last words, still to be read, say why.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
+                Err(_) => {
+                    // Half a message may be sent. Whoever reads learns of it too.
+                    let _ = socket.shutdown(Shutdown::Both);
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// Waits until the socket takes bytes, or reads what has arrived: a daemon whose answers are not
-    /// read does not read either.
-    fn make_room(&self) -> Result<(), Error> {
+    /// read does not read either. False: there is no use in waiting.
+    fn make_room(&self, socket: &UnixStream) -> bool {
         let either = PollFlags::POLLIN | PollFlags::POLLOUT;
-        let mut socket = [PollFd::new(self.socket.as_fd(), either)];
-        match poll(&mut socket, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(self.lost(error.into())),
+        let mut polled = [PollFd::new(socket.as_fd(), either)];
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return true,
+            Err(_) => return false,
         }
-        if socket[0].revents().is_some_and(|found| found.contains(PollFlags::POLLOUT)) {
-            return Ok(());
+        // Also when it has failed: sending will say so.
+        if polled[0].revents().is_none_or(|found| found != PollFlags::POLLIN) {
+            return true;
         }
         let state = self.state();
-        match &state.broken {
-            Some(error) => Err(error.clone()),
-            None => {
-                drop(self.advance(state, true, false));
-                Ok(())
-            }
+        if state.broken.is_some() || state.lost.is_some() {
+            return false;
         }
-    }
-
-    /// Breaks the connection after a failed write. That often means that the daemon hung up: then its
-    /// last words say why.
-    fn lost(&self, error: io::Error) -> Error {
-        if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
-            // Half a message may be sent. Whoever reads learns of it too.
-            let _ = self.socket.shutdown(Shutdown::Both);
-        }
-        let _ = self.wait(|_| Wait::<()>::Message);
-        let mut state = self.state();
-        state.broken.get_or_insert(error.into()).clone()
+        drop(self.advance(state, true, false));
+        true
     }
 
     /// Blocks until `poll` finds what it looks for.
@@ -255,7 +354,13 @@ impl Connection {
             if let Some(error) = &state.broken {
                 return Err(error.clone());
             }
-            state = self.advance(state, message, true);
+            state = match (&state.lost, &self.home) {
+                (Some(lost), Some(home)) if !state.reading => {
+                    let lost = lost.clone();
+                    self.recover(state, home, &lost)
+                }
+                _ => self.advance(state, message, true),
+            };
         }
     }
 
@@ -271,13 +376,15 @@ impl Connection {
             state.reading = true;
             drop(state);
             let mut incoming = lock(&self.incoming);
-            let arrived = if block { self.wait_for_bytes() } else { Ok(()) };
-            let received = arrived.and_then(|()| self.receive(&mut incoming));
+            let received = incoming.receive(block);
             state = self.state();
             state.reading = false;
             let noted = incoming.messages.drain(..).try_for_each(|arrived| state.note(arrived));
             if let Err(error) = noted.and(received) {
-                state.broken = Some(error);
+                match self.home.is_some() && is_loss(&error) {
+                    true => state.lost = Some(error),
+                    false => state.broken = Some(error),
+                }
             }
             if state.waiting > 0 {
                 self.changed.notify_all();
@@ -290,48 +397,89 @@ impl Connection {
         state
     }
 
+    /// Finds the daemon again and begins a new era, or gives up. Meanwhile this thread is the one that
+    /// reads.
+    fn recover<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        home: &Home,
+        lost: &Error,
+    ) -> MutexGuard<'a, State> {
+        state.reading = true;
+        drop(state);
+        let mut incoming = lock(&self.incoming);
+        // Who waits to write to the daemon that is gone gives up, and with that the lock.
+        let _ = incoming.socket.shutdown(Shutdown::Both);
+        self.wake(self.state());
+        let streams =
+            || self.state().streams.iter().map(|(n, slots)| (*n, *slots.spec())).collect();
+        let found = home.again(lost, streams);
+        let mut outgoing = lock(&self.outgoing);
+        let mut state = self.state();
+        (state.lost, state.reading) = (None, false);
+        match found {
+            Ok(found) => begin(found, &mut incoming, &mut outgoing, &mut state),
+            Err(error) => state.broken = Some(error),
+        }
+        drop(incoming);
+        self.wake(state);
+        // If this fails the next to read finds out.
+        outgoing.bytes.clear();
+        let _ = self.send(&mut outgoing);
+        drop(outgoing);
+        self.state()
+    }
+}
+
+/// Begins an era with what was in flight in the last.
+fn begin(found: Found, incoming: &mut Incoming, outgoing: &mut Outgoing, state: &mut State) {
+    let Found { link, devices, rings } = found;
+    let socket = Arc::new(link.socket);
+    *incoming =
+        Incoming { socket: Arc::clone(&socket), arrivals: link.arrivals, messages: Vec::new() };
+    state.era += 1;
+    state.devices = devices.into();
+    state.replies.clear();
+    state.unwanted.clear();
+    state.answered = 0;
+    (outgoing.socket, outgoing.era, outgoing.requests) = (socket, state.era, 0);
+    outgoing.first.clear();
+    for (stream, leases) in rings {
+        let request = match state.streams.get_mut(&stream) {
+            Some(slots) => slots.renew(leases),
+            None => {
+                // Closed while it was being opened again.
+                state.unwanted.push(outgoing.number());
+                Some(Request::Close { stream })
+            }
+        };
+        // Neither can be too long: a submit of all slots there may be is not.
+        let _ = request.map(|request| codec::encode(&request, &mut outgoing.first));
+    }
+}
+
+impl Incoming {
+    /// Reads what has arrived, if `block` after waiting for it, and decodes every message that is then
+    /// whole. Those before an error are kept.
+    fn receive(&mut self, block: bool) -> Result<(), Error> {
+        if block {
+            self.wait_for_bytes()?;
+        }
+        self.arrivals.receive(&self.socket)?;
+        while let Some(arrived) = self.arrivals.pop()? {
+            self.messages.push(arrived);
+        }
+        Ok(())
+    }
+
     /// Not left to the reading itself: who waits in that is also woken when the daemon has read what we
     /// sent, once for each frame, for nothing.
     fn wait_for_bytes(&self) -> Result<(), Error> {
-        let timeout = match self.welcomed.load(Ordering::Relaxed) {
-            true => PollTimeout::NONE,
-            false => HELLO_TIMEOUT.into(),
-        };
-        match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) => Err(Error::Silent),
+        let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut socket, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(io::Error::from(error).into()),
+            Err(errno) => Err(io::Error::from(errno).into()),
         }
-    }
-
-    /// Reads what has arrived, if anything, and decodes every message that is then whole. Those before
-    /// an error are kept.
-    fn receive(&self, incoming: &mut Incoming) -> Result<(), Error> {
-        let Incoming { inbox, descriptors, messages } = incoming;
-        let filled = inbox.fill(|space| {
-            let (read, descriptor) = fdpass::receive(&self.socket, space, MsgFlags::MSG_DONTWAIT)?;
-            descriptors.extend(descriptor);
-            Ok::<_, io::Error>(read)
-        });
-        match filled {
-            Ok((0, _)) => return Err(Error::Disconnected),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        while let Some(message) = inbox.pop()? {
-            messages.push(match message {
-                Message::Completed(completion) => Arrived::Completed(completion),
-                Message::Reply(reply) => {
-                    let passed =
-                        matches!(reply, Reply::Opened { backing: Backing::Descriptor, .. });
-                    let descriptor = if passed { descriptors.pop_front() } else { None };
-                    Arrived::Reply(reply, descriptor)
-                }
-                Message::Goodbye(goodbye) => return Err(Error::Goodbye(goodbye)),
-            });
-        }
-        Ok(())
     }
 }
 

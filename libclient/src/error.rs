@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use crate::Endpoint;
 
-/// Why a call failed. After `Refused`, `PackedLen`, `Failed` and `Region` the connection lives on; after
+/// Why a call failed. A daemon that goes away is no reason while it may [come
+/// back](crate::Reconnect). After `Refused`, `PackedLen`, `Failed`, `Late` and `Region` the connection lives on; after
 /// any other, later calls on it fail too.
 #[derive(Clone, Debug, Error)]
 pub enum Error {
@@ -36,15 +37,28 @@ pub enum Error {
         /// Bytes given.
         found: usize,
     },
-    /// The daemon's device failed on this frame.
+    /// The daemon's devices failed on this frame, twice.
     #[error("the daemon failed to resize the frame")]
     Failed,
+    /// The daemon did not begin this frame before the stream's deadline, and dropped it.
+    #[error("the frame waited longer than its stream's deadline")]
+    Late,
     /// The daemon ended the connection and said why.
     #[error("{0}")]
     Goodbye(Goodbye),
     /// The daemon went away without a word.
     #[error("the daemon closed the connection")]
     Disconnected,
+    /// The daemon went away and none was found in its place within the time given for that.
+    #[error("lost the daemon ({lost}), and did not find it again in {tried} attempts: {last}")]
+    GivenUp {
+        /// How the connection ended.
+        lost: Box<Error>,
+        /// Attempts to connect again.
+        tried: u32,
+        /// Why the last one failed.
+        last: Box<Error>,
+    },
     /// The socket failed.
     #[error("connection to the daemon: {0}")]
     Socket(Arc<io::Error>),

@@ -55,13 +55,16 @@
 //! slot.
 //!
 //! Everything is blocking and thread-safe, and no thread is started: whoever waits reads the socket,
-//! for the others too. Frames in flight are bounded by the stream's slots, and so is memory.
+//! for the others too. A daemon that dies or is replaced by another costs a pause, no frame: see
+//! [`Reconnect`]. Frames in flight are bounded by the stream's slots, and so is memory.
 
 mod client;
 mod connection;
 mod endpoint;
 mod error;
+mod link;
 mod pending;
+mod reconnect;
 mod slot;
 mod slots;
 mod stream;
@@ -70,11 +73,13 @@ pub use client::Client;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::Error;
 pub use pending::{Frame, Pending, Receipt, wait_any};
+pub use reconnect::Reconnect;
 pub use resized_protocol::frame::{
     Extent, FrameLayout, FrameSpec, MAX_SIDE, Matrix, PixelFormat, Plane, Range, Siting,
 };
-pub use resized_protocol::message::{Alpha, DeviceStats, Filter, Refusal, Stats, StreamSpec};
+pub use resized_protocol::message::{Alpha, Filter, Refusal, Resource, StreamSpec, Whose};
 pub use resized_protocol::placement::{Align, Crop, Framing, Placement, Rectangle};
+pub use resized_protocol::stats::{ClientStats, DeviceStats, Histogram, Stats, StreamStats};
 pub use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
 pub use slot::{Hold, Slot};
 pub use stream::Stream;

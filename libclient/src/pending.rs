@@ -66,10 +66,14 @@ impl Drop for Pending {
             return;
         }
         let Handle { connection, stream, .. } = &*self.handle;
-        if !self.is_ready() {
+        let (era, ready) = {
+            let mut state = connection.state();
+            (state.era(), state.slots(*stream).is_ok_and(|slots| slots.is_ready(self.slot)))
+        };
+        if !ready {
             // First: once abandoned, the slot may be submitted again, and this must not cancel that.
-            // If the connection is gone, so is the frame.
-            let _ = connection.tell(&Request::Cancel { stream: *stream, slot: self.slot });
+            // If the daemon is gone, so is the frame.
+            let _ = connection.hint(era, &Request::Cancel { stream: *stream, slot: self.slot });
         }
         let mut state = connection.state();
         if let Ok(slots) = state.slots(*stream) {

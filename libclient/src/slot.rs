@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use resized_protocol::frame::FrameLayout;
 use resized_protocol::placement::Crop;
-use resized_protocol::shm::Lease;
+use resized_protocol::shm::{Lease, Region};
 
 use crate::stream::Handle;
 use crate::{Error, Pending};
@@ -102,9 +102,10 @@ impl Slot {
     /// For who reads the source frame longer than the daemon does, such as a decoder that predicts later
     /// frames from it.
     pub fn hold(&mut self) -> Result<Hold, Error> {
-        let (handle, slot) = (Arc::clone(&self.handle), self.lease().slot());
+        let handle = Arc::clone(&self.handle);
+        let (slot, mapping) = (self.lease().slot(), self.lease().mapping());
         handle.connection.state().slots(handle.stream)?.hold(slot);
-        Ok(Hold { handle, slot })
+        Ok(Hold { handle, slot, _mapping: mapping })
     }
 
     /// Gives the slot to the daemon, which resizes the frame as soon as a device is free.
@@ -129,6 +130,8 @@ impl Drop for Slot {
 pub struct Hold {
     handle: Arc<Handle>,
     slot: u32,
+    /// The ring may be another by now, but not under who reads this one.
+    _mapping: Arc<Region>,
 }
 
 impl Drop for Hold {

@@ -1,38 +1,61 @@
 //! Owns the state of each slot of a stream on the client's side:
 //! Free -> Loaned -> Submitted -> Ready -> Loaned (as a frame) -> Free.
 //!
-//! Knows no sockets. Invariants: a slot that is held is not loaned; the lease of a slot is either here or with the one who holds the
-//! slot as [`Slot`](crate::Slot) or [`Frame`](crate::Frame), never both.
+//! Knows no sockets. Invariants: a slot that is held is not loaned; the lease of a slot is either here or
+//! with the one who holds the slot as [`Slot`](crate::Slot) or [`Frame`](crate::Frame), never both. When
+//! another daemon makes another ring, those who hold a slot of the old one keep it, and its memory, until
+//! they give it back; then its successor takes its place.
 
-use resized_protocol::message::{Completion, Status};
+use resized_protocol::message::{Completion, Cropped, Request, Status, StreamSpec};
+use resized_protocol::placement::Crop;
 use resized_protocol::shm::Lease;
 
 use crate::Error;
+use crate::slot::Loan;
 
 /// Slots of one stream.
 #[derive(Debug)]
 pub(crate) struct Slots {
+    stream: u32,
+    spec: StreamSpec,
     states: Vec<State>,
     /// How many hold each slot: it is not loaned while anybody does.
     holds: Vec<u32>,
+    /// Frames submitted so far.
+    submitted: u64,
 }
 
 #[derive(Debug)]
 enum State {
     Free(Lease),
-    /// The caller holds the lease.
-    Loaned,
+    /// The caller holds the lease. It has a successor if it is of an earlier ring.
+    Loaned(Option<Lease>),
     /// The daemon owns the slot's memory.
-    Submitted(Lease),
+    Submitted(Submitted),
     /// As `Submitted`, but nobody waits for the frame any more.
     Abandoned(Lease),
-    Ready(Lease, Completion),
+    /// With the lease's successor, if it is of an earlier ring.
+    Ready(Lease, Completion, Option<Lease>),
+}
+
+/// What it takes to submit a frame once more.
+#[derive(Debug)]
+struct Submitted {
+    lease: Lease,
+    crop: Option<Crop>,
+    /// How many were submitted before it.
+    turn: u64,
 }
 
 impl Slots {
-    pub(crate) fn new(leases: Vec<Lease>) -> Self {
+    pub(crate) fn new(stream: u32, spec: &StreamSpec, leases: Vec<Lease>) -> Self {
         let holds = vec![0; leases.len()];
-        Self { states: leases.into_iter().map(State::Free).collect(), holds }
+        let states = leases.into_iter().map(State::Free).collect();
+        Self { stream, spec: *spec, states, holds, submitted: 0 }
+    }
+
+    pub(crate) const fn spec(&self) -> &StreamSpec {
+        &self.spec
     }
 
     /// Takes a free slot, if there is one.
@@ -40,7 +63,7 @@ impl Slots {
         let mut states = self.states.iter_mut().zip(&self.holds);
         let (free, _) =
             states.find(|(state, holds)| matches!(state, State::Free(_)) && **holds == 0)?;
-        match std::mem::replace(free, State::Loaned) {
+        match std::mem::replace(free, State::Loaned(None)) {
             State::Free(lease) => Some(lease),
             _ => None,
         }
@@ -51,14 +74,41 @@ impl Slots {
         self.states.iter().any(|state| matches!(state, State::Abandoned(_)))
     }
 
-    pub(crate) fn submit(&mut self, lease: Lease) {
-        let slot = lease.slot() as usize;
-        self.states[slot] = State::Submitted(lease);
+    /// Notes frames as submitted, and makes the request that submits them.
+    pub(crate) fn submit(&mut self, loans: Vec<Loan>) -> Request {
+        let request = self.request(loans.iter().map(|loan| (loan.lease.slot(), loan.crop)));
+        for Loan { lease, crop } in loans {
+            let state = &mut self.states[lease.slot() as usize];
+            let lease = match std::mem::replace(state, State::Loaned(None)) {
+                State::Loaned(Some(successor)) => moved(&lease, successor),
+                _ => lease,
+            };
+            *state = State::Submitted(Submitted { lease, crop, turn: self.submitted });
+            self.submitted += 1;
+        }
+        request
+    }
+
+    fn request(
+        &self,
+        slots: impl ExactSizeIterator<Item = (u32, Option<Crop>)> + Clone,
+    ) -> Request {
+        let stream = self.stream;
+        if slots.clone().all(|(_, crop)| crop.is_none()) {
+            return Request::Submit { stream, slots: slots.map(|(slot, _)| slot).collect() };
+        }
+        let common = self.spec.crop.unwrap_or(Crop::whole(self.spec.source.extent));
+        let cropped =
+            |(slot, crop): (u32, Option<Crop>)| Cropped { slot, crop: crop.unwrap_or(common) };
+        Request::SubmitCropped { stream, slots: slots.map(cropped).collect() }
     }
 
     pub(crate) fn free(&mut self, lease: Lease) {
-        let slot = lease.slot() as usize;
-        self.states[slot] = State::Free(lease);
+        let state = &mut self.states[lease.slot() as usize];
+        *state = State::Free(match std::mem::replace(state, State::Loaned(None)) {
+            State::Loaned(Some(successor)) => successor,
+            _ => lease,
+        });
     }
 
     pub(crate) fn hold(&mut self, slot: u32) {
@@ -75,8 +125,8 @@ impl Slots {
         let Some(state) = self.states.get_mut(completion.slot as usize) else {
             return Err(unexpected);
         };
-        *state = match std::mem::replace(state, State::Loaned) {
-            State::Submitted(lease) => State::Ready(lease, completion),
+        *state = match std::mem::replace(state, State::Loaned(None)) {
+            State::Submitted(Submitted { lease, .. }) => State::Ready(lease, completion, None),
             State::Abandoned(lease) => State::Free(lease),
             other => {
                 *state = other;
@@ -96,13 +146,17 @@ impl Slots {
         if !matches!(state, State::Ready(..)) {
             return None;
         }
-        match std::mem::replace(state, State::Loaned) {
-            State::Ready(lease, completion) if completion.status == Status::Done => {
+        match std::mem::replace(state, State::Loaned(None)) {
+            State::Ready(lease, completion, successor) if completion.status == Status::Done => {
+                *state = State::Loaned(successor);
                 Some(Ok((lease, completion)))
             }
-            State::Ready(lease, _) => {
-                *state = State::Free(lease);
-                Some(Err(Error::Failed))
+            State::Ready(lease, completion, successor) => {
+                *state = State::Free(successor.unwrap_or(lease));
+                Some(Err(match completion.status {
+                    Status::Late => Error::Late,
+                    _ => Error::Failed,
+                }))
             }
             _ => None,
         }
@@ -111,12 +165,38 @@ impl Slots {
     /// Nobody waits for the slot's frame any more.
     pub(crate) fn abandon(&mut self, slot: u32) {
         let state = &mut self.states[slot as usize];
-        *state = match std::mem::replace(state, State::Loaned) {
-            State::Submitted(lease) => State::Abandoned(lease),
-            State::Ready(lease, _) => State::Free(lease),
+        *state = match std::mem::replace(state, State::Loaned(None)) {
+            State::Submitted(Submitted { lease, .. }) => State::Abandoned(lease),
+            State::Ready(lease, _, successor) => State::Free(successor.unwrap_or(lease)),
             other => other,
         };
     }
+
+    /// Goes over to the slots of another ring. Frames in flight are copied there; the request submits
+    /// them, in the order in which they were. Those that are ready stay where they are.
+    pub(crate) fn renew(&mut self, leases: Vec<Lease>) -> Option<Request> {
+        let mut in_flight = Vec::new();
+        for (state, new) in self.states.iter_mut().zip(leases) {
+            *state = match std::mem::replace(state, State::Loaned(None)) {
+                State::Free(_) | State::Abandoned(_) => State::Free(new),
+                State::Loaned(_) => State::Loaned(Some(new)),
+                State::Submitted(Submitted { lease, crop, turn }) => {
+                    in_flight.push((turn, (new.slot(), crop)));
+                    State::Submitted(Submitted { lease: moved(&lease, new), crop, turn })
+                }
+                State::Ready(lease, completion, _) => State::Ready(lease, completion, Some(new)),
+            };
+        }
+        in_flight.sort_by_key(|(turn, _)| *turn);
+        let slots = in_flight.iter().map(|(_, slot)| *slot);
+        (!in_flight.is_empty()).then(|| self.request(slots))
+    }
+}
+
+/// The successor of a lease, with its input frame.
+fn moved(lease: &Lease, mut successor: Lease) -> Lease {
+    successor.input_mut().copy_from_slice(lease.input());
+    successor
 }
 
 #[cfg(test)]
@@ -129,15 +209,74 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_held_slot_is_not_loaned_before_the_last_hold_is_released() {
+    fn spec(slots: u32) -> StreamSpec {
         let extent = Extent::new(2, 2);
-        let source = FrameSpec::new(PixelFormat::Gray8, extent);
-        let layout = RingLayout::new(&StreamSpec { slots: 1, ..StreamSpec::new(source, extent) });
-        let layout = Arc::new(layout.unwrap());
+        StreamSpec { slots, ..StreamSpec::new(FrameSpec::new(PixelFormat::Gray8, extent), extent) }
+    }
+
+    /// The leases of a new ring.
+    fn ring(slots: u32) -> Vec<Lease> {
+        let layout = Arc::new(RingLayout::new(&spec(slots)).unwrap());
         let (_daemon, descriptor) = Region::create(layout.len()).unwrap();
         let region = Region::open(descriptor, layout.len()).unwrap();
-        let mut slots = Slots::new(shm::leases(region, &layout).unwrap());
+        shm::leases(region, &layout).unwrap()
+    }
+
+    fn done(slot: u32) -> Completion {
+        let status = Status::Done;
+        Completion { stream: 0, slot, status, device: 0, queued_ns: 0, worked_ns: 0 }
+    }
+
+    fn loaned(slots: &mut Slots, value: u8) -> Loan {
+        let mut lease = slots.loan().unwrap();
+        lease.input_mut().fill(value);
+        Loan { lease, crop: None }
+    }
+
+    #[test]
+    fn what_is_in_flight_moves_to_a_new_ring_in_its_order() {
+        let mut slots = Slots::new(0, &spec(6), ring(6));
+        let loans: Vec<_> = (0..5).map(|n| loaned(&mut slots, n)).collect();
+        let mut loans: Vec<_> = loans.into_iter().map(Some).collect();
+        let mut submit = |slots: &mut Slots, n: usize| {
+            slots.submit(vec![loans[n].take().unwrap()]);
+        };
+        // 0 is ready, 1 abandoned, 2 loaned, 3 and 4 in flight, 5 free.
+        [0, 1, 4, 3].into_iter().for_each(|n| submit(&mut slots, n));
+        slots.complete(done(0)).unwrap();
+        slots.abandon(1);
+        let old = loans[2].take().unwrap();
+        assert_eq!(slots.renew(ring(6)), Some(Request::Submit { stream: 0, slots: vec![4, 3] }));
+        // Twice in a row, before anything came back.
+        assert_eq!(slots.renew(ring(6)), Some(Request::Submit { stream: 0, slots: vec![4, 3] }));
+        for slot in [3, 4] {
+            slots.complete(done(slot)).unwrap();
+            let (lease, _) = slots.take_ready(slot).unwrap().unwrap();
+            assert_eq!(lease.input()[0], slot as u8);
+            slots.free(lease);
+        }
+        // What was ready stays where it is; what the caller was writing goes along as it is submitted.
+        let (ready, _) = slots.take_ready(0).unwrap().unwrap();
+        assert_eq!(ready.input()[0], 0);
+        slots.submit(vec![old]);
+        slots.complete(done(2)).unwrap();
+        let (lease, _) = slots.take_ready(2).unwrap().unwrap();
+        assert_eq!(lease.input()[0], 2);
+        let memory = |lease: &Lease| Arc::as_ptr(&lease.mapping());
+        assert_ne!(memory(&ready), memory(&lease));
+        let new = memory(&lease);
+        slots.free(ready);
+        slots.free(lease);
+        // Nothing of the old rings is left.
+        let all: Vec<_> = std::iter::from_fn(|| slots.loan()).collect();
+        assert_eq!(all.len(), 6);
+        assert!(all.iter().all(|lease| memory(lease) == new));
+        assert_eq!(slots.renew(ring(6)), None);
+    }
+
+    #[test]
+    fn a_held_slot_is_not_loaned_before_the_last_hold_is_released() {
+        let mut slots = Slots::new(0, &spec(1), ring(1));
         let lease = slots.loan().unwrap();
         slots.hold(0);
         slots.hold(0);

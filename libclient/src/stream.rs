@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use resized_protocol::message::{Cropped, Refusal, Request, StreamSpec};
+use resized_protocol::message::{Refusal, StreamSpec};
 use resized_protocol::placement::{Crop, Placement};
 
 use crate::connection::{Connection, Wait};
@@ -26,9 +26,7 @@ pub(crate) struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.connection.remove_stream(self.stream);
-        // If the connection is gone, so is the stream.
-        let _ = self.connection.tell_and_forget(&Request::Close { stream: self.stream });
+        self.connection.close(self.stream);
     }
 }
 
@@ -79,32 +77,15 @@ impl Handle {
         if loans.is_empty() {
             return Ok(Vec::new());
         }
-        let request = self.request(&loans);
-        let submitted = |loan: &Loan| (loan.lease.slot(), loan.crop);
-        let submitted: Vec<_> = loans.iter().map(submitted).collect();
-        {
+        let pending = |loan: &Loan| Pending::new(Arc::clone(self), loan.lease.slot(), loan.crop);
+        let pendings = loans.iter().map(pending).collect();
+        let (era, request) = {
             // Before the request: a completion may arrive before `tell` returns.
             let mut state = self.connection.state();
-            let slots = state.slots(self.stream)?;
-            loans.into_iter().for_each(|loan| slots.submit(loan.lease));
-        }
-        self.connection.tell(&request)?;
-        let pending = |(slot, crop)| Pending::new(Arc::clone(self), slot, crop);
-        Ok(submitted.into_iter().map(pending).collect())
-    }
-
-    fn request(&self, loans: &[Loan]) -> Request {
-        let stream = self.stream;
-        if loans.iter().all(|loan| loan.crop.is_none()) {
-            return Request::Submit {
-                stream,
-                slots: loans.iter().map(|l| l.lease.slot()).collect(),
-            };
-        }
-        let common = self.spec.crop.unwrap_or(Crop::whole(self.spec.source.extent));
-        let slot =
-            |loan: &Loan| Cropped { slot: loan.lease.slot(), crop: loan.crop.unwrap_or(common) };
-        Request::SubmitCropped { stream, slots: loans.iter().map(slot).collect() }
+            (state.era(), state.slots(self.stream)?.submit(loans))
+        };
+        self.connection.tell(era, &request)?;
+        Ok(pendings)
     }
 
     /// Where the picture of a frame with that crop, or else the stream's, lies.

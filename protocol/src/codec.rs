@@ -91,6 +91,11 @@ impl Inbox {
         Ok((read, full))
     }
 
+    /// Whether nothing has arrived that is not decoded: no part of a message either.
+    pub fn is_empty(&self) -> bool {
+        self.arrived.is_empty()
+    }
+
     /// The next whole message, or `None` until more bytes arrive. After an error the rest of the
     /// connection has no meaning.
     pub fn pop<M: Decode<()>>(&mut self) -> Result<Option<M>, CodecError> {

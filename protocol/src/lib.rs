@@ -21,6 +21,7 @@ pub mod frame;
 pub mod message;
 pub mod placement;
 pub mod shm;
+pub mod stats;
 pub mod tensor;
 
 /// Version of the wire format. Both ends must speak the same one.

@@ -9,6 +9,8 @@
 //! Two kinds of failure: a [`Refusal`] is a reply and the session lives on; a [`Violation`] is
 //! something that no honest client sends, and the daemon names it and hangs up.
 
+use std::time::Duration;
+
 use bincode::{Decode, Encode};
 use thiserror::Error;
 
@@ -16,10 +18,14 @@ use crate::codec::CodecError;
 use crate::frame::{Extent, FrameError, FrameSpec, PixelFormat};
 use crate::placement::{Crop, CropError, Framing, Placement};
 use crate::shm::RingLayout;
+use crate::stats::{ClientStats, Stats, StreamStats};
 use crate::tensor::Normalisation;
 
 /// Most slots a stream may have.
 pub const MAX_SLOTS: u32 = 256;
+
+/// Largest weight a stream may have.
+pub const MAX_WEIGHT: u32 = 100;
 
 /// Characters that the daemon keeps of a client's name in [`Request::Hello`].
 pub const MAX_NAME: usize = 64;
@@ -104,6 +110,12 @@ pub struct StreamSpec {
     pub normalisation: Normalisation,
     /// Frames that may be in flight at once, 1..=[`MAX_SLOTS`].
     pub slots: u32,
+    /// Its part of what its user is given while more waits than can be done, beside that user's other
+    /// streams: 1..=[`MAX_WEIGHT`].
+    pub weight: u32,
+    /// How long after its submission a frame is still worth beginning: one that no device has taken by
+    /// then completes as [`Status::Late`]. For live video, where the latest frame wins.
+    pub deadline: Option<Duration>,
 }
 
 impl StreamSpec {
@@ -121,6 +133,8 @@ impl StreamSpec {
             alpha: Alpha::Apart,
             normalisation: Normalisation { mean: [0.0; 3], scale: [1.0 / 255.0; 3] },
             slots: Self::SLOTS,
+            weight: 1,
+            deadline: None,
         }
     }
 
@@ -144,6 +158,8 @@ pub enum Request {
     },
     /// Opens a stream. Answered by [`Reply::Opened`], with the region's descriptor beside it.
     Open {
+        /// Its number in this connection, of the client's choice: greater than all before it.
+        stream: u32,
         /// What to resize.
         spec: StreamSpec,
         /// Ask for [`Backing::Named`] instead of a passed descriptor.
@@ -151,7 +167,7 @@ pub enum Request {
     },
     /// Hands slots to the daemon, which owns them until their completions.
     Submit {
-        /// Number of the stream, from [`Reply::Opened`].
+        /// Number of the stream.
         stream: u32,
         /// The slots, in the order in which they should be resized. Not empty.
         slots: Vec<u32>,
@@ -175,10 +191,24 @@ pub enum Request {
     Stats,
     /// As `Submit`, each frame with a crop of its own.
     SubmitCropped {
-        /// Number of the stream, from [`Reply::Opened`].
+        /// Number of the stream.
         stream: u32,
         /// The slots, in the order in which they should be resized. Not empty.
         slots: Vec<Cropped>,
+    },
+    /// Answered by [`Reply::Clients`]: those whose numbers are at least this, of the asking client's user;
+    /// root and the daemon's own user see all.
+    Clients {
+        /// Zero, or one more than the last of the answer before.
+        from: u64,
+    },
+    /// Answered by [`Reply::Streams`]: those of this client whose numbers are at least this, if the client
+    /// may be seen.
+    Streams {
+        /// The client.
+        client: u64,
+        /// Zero, or one more than the last of the answer before.
+        from: u32,
     },
 }
 
@@ -216,7 +246,7 @@ pub enum Reply {
     },
     /// To [`Request::Open`].
     Opened {
-        /// Number of the stream in this connection; never used again after it is closed.
+        /// Number of the stream, as asked for.
         stream: u32,
         /// Where the slots lie. Equals what the client computes from its own spec.
         ring: RingLayout,
@@ -232,6 +262,10 @@ pub enum Reply {
     Stats(Stats),
     /// To a request that can't be granted. The session lives on.
     Refused(Refusal),
+    /// To [`Request::Clients`], in the order of their numbers, up to [`PAGE`](crate::stats::PAGE) of them.
+    Clients(Vec<ClientStats>),
+    /// To [`Request::Streams`], likewise.
+    Streams(Vec<StreamStats>),
 }
 
 /// How a client maps a stream's region.
@@ -251,8 +285,11 @@ pub enum Status {
     Done,
     /// Given up before a device took it; the output frame is as it was.
     Cancelled,
-    /// The device failed; the output frame is undefined.
+    /// Two attempts failed, on different devices if there are several; the output frame is undefined.
     Failed,
+    /// Given up because no device had taken it before the stream's deadline; the output frame is as it
+    /// was.
+    Late,
 }
 
 /// A submitted slot is the client's again.
@@ -270,38 +307,6 @@ pub struct Completion {
     pub queued_ns: u64,
     /// Nanoseconds from then until it was done.
     pub worked_ns: u64,
-}
-
-/// What the daemon has done since it started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Stats {
-    /// Connected clients.
-    pub sessions: u32,
-    /// Open streams.
-    pub streams: u32,
-    /// Bytes of shared memory in all regions.
-    pub region_bytes: u64,
-    /// Frames waiting for a device.
-    pub queued: u64,
-    /// What each device did, in the order of [`Reply::Welcome`].
-    pub devices: Vec<DeviceStats>,
-}
-
-/// What a device has done since the daemon started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct DeviceStats {
-    /// Name of the device.
-    pub name: String,
-    /// Frames completed.
-    pub frames: u64,
-    /// Frames that failed on it.
-    pub failed: u64,
-    /// Source and destination pixels of the completed frames.
-    pub pixels: u64,
-    /// Nanoseconds worked, summed over its lanes.
-    pub busy_ns: u64,
-    /// Frames that were copied to memory of its own and back; all others were used where they lie.
-    pub copied: u64,
 }
 
 /// Why a request was not granted.
@@ -350,20 +355,24 @@ pub enum Refusal {
     /// The ring's size does not fit this machine's addresses.
     #[error("the ring does not fit the daemon's addresses")]
     Overflow,
-    /// The connection has as many streams as it may.
-    #[error("this connection already has {max} streams open")]
-    Streams {
-        /// The limit.
-        max: u32,
+    /// A weight of zero, or too large.
+    #[error("a weight of {asked} asked for, a stream has 1 to {MAX_WEIGHT}")]
+    Weight {
+        /// As asked.
+        asked: u32,
     },
-    /// The daemon's memory for rings is spent.
-    #[error("the ring needs {asked} bytes, the daemon has {left} of its {limit} left")]
-    Memory {
-        /// Bytes of the ring.
+    /// More than is left of what there is a limit to.
+    #[error("{asked} {what} asked for, of the {limit} {} {left} are left", .whose.may())]
+    Quota {
+        /// Whose limit it is.
+        whose: Whose,
+        /// Of what.
+        what: Resource,
+        /// As asked for.
         asked: u64,
-        /// Bytes left.
+        /// What is left.
         left: u64,
-        /// The daemon's limit.
+        /// The limit.
         limit: u64,
     },
     /// The system could not allocate the region.
@@ -383,8 +392,53 @@ pub enum Refusal {
     Stopping,
 }
 
+/// What there are limits to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Resource {
+    /// Connections at the same time.
+    Connections,
+    /// Streams open at the same time.
+    Streams,
+    /// Slots of all of them: frames that may be in flight at the same time.
+    Slots,
+    /// Bytes of shared memory in their rings.
+    RingBytes,
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connections => "connections",
+            Self::Streams => "streams",
+            Self::Slots => "slots",
+            Self::RingBytes => "bytes for rings",
+        })
+    }
+}
+
+/// Whose a limit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Whose {
+    /// That of each user: what all its clients have counts.
+    User,
+    /// The daemon's, over all users.
+    Daemon,
+    /// The machine's: what it has to give now.
+    Machine,
+}
+
+impl Whose {
+    const fn may(self) -> &'static str {
+        match self {
+            Self::User => "that a user may have",
+            Self::Daemon => "that the daemon may have",
+            Self::Machine => "that the machine has",
+        }
+    }
+}
+
 /// Why the daemon hangs up.
-#[derive(Clone, Debug, PartialEq, Eq, Error, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Error, Encode, Decode)]
 pub enum Goodbye {
     /// The daemon is stopping; everything submitted before has been completed.
     #[error("the daemon stopped")]
@@ -392,6 +446,12 @@ pub enum Goodbye {
     /// The client broke the protocol.
     #[error("the daemon hung up on a violation of the protocol: {0}")]
     Violation(Violation),
+    /// The connection is not taken.
+    #[error("the daemon does not take the connection: {0}")]
+    Refused(Refusal),
+    /// No hello came in time, or not the rest of a message.
+    #[error("the daemon hung up: it waited too long for a hello, or for the rest of a message")]
+    Silence,
 }
 
 /// Something that no honest client sends.
@@ -436,4 +496,7 @@ pub enum Violation {
         /// The slot.
         slot: u32,
     },
+    /// A new stream's number is not greater than those before it.
+    #[error("stream number {0} was opened out of turn")]
+    StreamNumber(u32),
 }

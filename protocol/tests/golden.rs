@@ -8,17 +8,19 @@
 //! `usize` and the lengths of vectors and strings are 64 bits.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use resized_protocol::VERSION;
 use resized_protocol::codec::{CodecError, Inbox, encode};
 use resized_protocol::frame::{Extent, FrameError, FrameSpec, Matrix, PixelFormat, Range, Siting};
 use resized_protocol::message::{
-    Alpha, Backing, Completion, Cropped, DeviceStats, Features, Filter, Goodbye, Message, Refusal,
-    Reply, Request, Stats, Status, StreamSpec, Violation,
+    Alpha, Backing, Completion, Cropped, Features, Filter, Goodbye, Message, Refusal, Reply,
+    Request, Resource, Status, StreamSpec, Violation, Whose,
 };
 use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::RingLayout;
+use resized_protocol::stats::{ClientStats, DeviceStats, Histogram, PAGE, Stats, StreamStats};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -89,7 +91,10 @@ fn enums_without_fields() {
     numbered([Element::F32, Element::F16, Element::I8]);
     numbered([Arrangement::Planar, Arrangement::Interleaved]);
     numbered([ChannelOrder::Rgb, ChannelOrder::Bgr]);
-    numbered([Status::Done, Status::Cancelled, Status::Failed]);
+    numbered([Status::Done, Status::Cancelled, Status::Failed, Status::Late]);
+    use Resource::{Connections, RingBytes, Slots, Streams};
+    numbered([Connections, Streams, Slots, RingBytes]);
+    numbered([Whose::User, Whose::Daemon, Whose::Machine]);
     numbered([CodecError::TooLong, CodecError::Malformed, CodecError::Trailing]);
 }
 
@@ -128,17 +133,19 @@ fn requests() {
         alpha: Alpha::Weighs,
         normalisation: Normalisation { mean: [1.0, 2.0, 0.5], scale: [0.25, -1.0, 0.0] },
         slots: 256,
+        weight: 7,
+        deadline: Some(Duration::new(1, 2)),
     };
     pinned(
-        Request::Open { spec, named: true },
-        "01000000
+        Request::Open { stream: 9, spec, named: true },
+        "01000000 09000000
          02000000 80070000 38040000 01000000 01000000 02000000
          06000000 80020000 04030201 00000000 00000000 01000000
          01 000000000000f03f 0000000000000040 000000000000e03f 000000000000f83f
          01000000 02000000 010203
          03000000 01000000
          0000803f 00000040 0000003f 0000803e 000080bf 00000000
-         00010000 01",
+         00010000 07000000 01 0100000000000000 02000000 01",
     );
     pinned(
         Request::Submit { stream: 7, slots: vec![3, 0, 255] },
@@ -153,6 +160,8 @@ fn requests() {
         "06000000 07000000 0100000000000000 03000000
          000000000000f03f 0000000000000040 000000000000e03f 000000000000f83f",
     );
+    pinned(Request::Clients { from: 7 }, "07000000 0700000000000000");
+    pinned(Request::Streams { client: 7, from: 3 }, "08000000 0700000000000000 03000000");
 }
 
 #[test]
@@ -186,21 +195,95 @@ fn replies() {
         &format!("00000000 01000000 09000000 {frames} 01000000 0200000000000000 2f73"),
     );
     pinned(Message::Reply(Reply::Closed { stream: 9 }), "00000000 02000000 09000000");
-    let device =
-        DeviceStats { name: "cpu".into(), frames: 1, failed: 2, pixels: 3, busy_ns: 4, copied: 5 };
+    let device = DeviceStats {
+        name: "cpu".into(),
+        frames: 1,
+        failed: 2,
+        pixels: 3,
+        busy_ns: 4,
+        copied_bytes: 9,
+        queued: histogram(5),
+        worked: histogram(6),
+    };
+    let (five, six) = (histogram_bytes(5), histogram_bytes(6));
     pinned(
         Message::Reply(Reply::Stats(Stats {
             sessions: 1,
             streams: 2,
             region_bytes: 3,
             queued: 4,
+            refused: 5,
+            copied_bytes: 6,
             devices: vec![device],
         })),
-        "00000000 03000000 01000000 02000000 0300000000000000 0400000000000000
-         0100000000000000 0300000000000000 637075 0100000000000000 0200000000000000
-         0300000000000000 0400000000000000 0500000000000000",
+        &format!(
+            "00000000 03000000 01000000 02000000 0300000000000000 0400000000000000
+             0500000000000000 0600000000000000
+             0100000000000000 0300000000000000 637075 0100000000000000 0200000000000000
+             0300000000000000 0400000000000000 0900000000000000 {five} {six}"
+        ),
+    );
+    let client =
+        ClientStats { client: 1, uid: 2, name: "ab".into(), streams: 3, frames: 4, pixels: 5 };
+    pinned(
+        Message::Reply(Reply::Clients(vec![client])),
+        "00000000 05000000 0100000000000000 0100000000000000 02000000 0200000000000000 6162
+         03000000 0400000000000000 0500000000000000",
+    );
+    pinned(
+        Message::Reply(Reply::Streams(vec![stream_stats()])),
+        &format!(
+            "00000000 06000000 0100000000000000 0100000000000000 02000000 03000000 0400000000000000
+             0500000000000000 0600000000000000 0a00000000000000
+             0700000000000000 0800000000000000 0900000000000000
+             {five} {six}"
+        ),
     );
     pinned(Message::Reply(Reply::Refused(Refusal::Stopping)), "00000000 04000000 0e000000");
+}
+
+fn histogram(sum_ns: u64) -> Histogram {
+    let mut counts = [0; Histogram::BUCKETS];
+    counts[1] = 7;
+    Histogram { counts, sum_ns }
+}
+
+fn histogram_bytes(sum_ns: u8) -> String {
+    let zero = "0000000000000000 ";
+    format!("{zero} 0700000000000000 {} {sum_ns:02x}00000000000000", zero.repeat(22))
+}
+
+fn stream_stats() -> StreamStats {
+    StreamStats {
+        client: 1,
+        stream: 2,
+        slots: 3,
+        ring_bytes: 4,
+        frames: 5,
+        pixels: 6,
+        copied_bytes: 10,
+        failed: 7,
+        late: 8,
+        cancelled: 9,
+        queued: histogram(5),
+        worked: histogram(6),
+    }
+}
+
+#[test]
+fn a_page_fits_a_message_whatever_names_are() {
+    let client = ClientStats {
+        client: u64::MAX,
+        uid: 0,
+        // Characters of four bytes.
+        name: "\u{1f600}".repeat(resized_protocol::message::MAX_NAME),
+        streams: 0,
+        frames: 0,
+        pixels: 0,
+    };
+    let mut bytes = Vec::new();
+    encode(&Message::Reply(Reply::Clients(vec![client; PAGE])), &mut bytes).unwrap();
+    encode(&Message::Reply(Reply::Streams(vec![stream_stats(); PAGE])), &mut bytes).unwrap();
 }
 
 #[test]
@@ -255,10 +338,16 @@ fn refusals() {
         (Refusal::Normalisation, "06000000"),
         (Refusal::Slots { asked: 257 }, "07000000 01010000"),
         (Refusal::Overflow, "08000000"),
-        (Refusal::Streams { max: 256 }, "09000000 00010000"),
+        (Refusal::Weight { asked: 101 }, "09000000 65000000"),
         (
-            Refusal::Memory { asked: 1, left: 2, limit: 3 },
-            "0a000000 0100000000000000 0200000000000000 0300000000000000",
+            Refusal::Quota {
+                whose: Whose::Daemon,
+                what: Resource::RingBytes,
+                asked: 1,
+                left: 2,
+                limit: 3,
+            },
+            "0a000000 01000000 03000000 0100000000000000 0200000000000000 0300000000000000",
         ),
         (Refusal::System { errno: -1 }, "0b000000 ffffffff"),
         (Refusal::NamedSegments, "0c000000"),
@@ -273,6 +362,9 @@ fn refusals() {
 #[test]
 fn goodbyes() {
     pinned(Message::Goodbye(Goodbye::Stopping), "02000000 00000000");
+    let refused = Goodbye::Refused(Refusal::Stopping);
+    pinned(Message::Goodbye(refused), "02000000 02000000 0e000000");
+    pinned(Message::Goodbye(Goodbye::Silence), "02000000 03000000");
     let violations = [
         (Violation::Codec(CodecError::Trailing), "00000000 02000000"),
         (Violation::NoHello, "01000000"),
@@ -282,6 +374,7 @@ fn goodbyes() {
         (Violation::SlotBusy { stream: 1, slot: 2 }, "05000000 01000000 02000000"),
         (Violation::EmptySubmit, "06000000"),
         (Violation::Crop { stream: 1, slot: 2 }, "07000000 01000000 02000000"),
+        (Violation::StreamNumber(9), "08000000 09000000"),
     ];
     for (violation, hex) in violations {
         let goodbye = Message::Goodbye(Goodbye::Violation(violation));
@@ -303,7 +396,9 @@ mod no_variant_is_missing {
             | Request::Cancel { .. }
             | Request::Close { .. }
             | Request::Stats
-            | Request::SubmitCropped { .. } => {}
+            | Request::SubmitCropped { .. }
+            | Request::Clients { .. }
+            | Request::Streams { .. } => {}
         }
     }
 
@@ -314,10 +409,12 @@ mod no_variant_is_missing {
                 | Reply::Opened { backing: Backing::Descriptor | Backing::Named(_), .. }
                 | Reply::Closed { .. }
                 | Reply::Stats(_)
-                | Reply::Refused(_),
+                | Reply::Refused(_)
+                | Reply::Clients(_)
+                | Reply::Streams(_),
             )
             | Message::Completed(_)
-            | Message::Goodbye(Goodbye::Stopping) => {}
+            | Message::Goodbye(Goodbye::Stopping | Goodbye::Refused(_) | Goodbye::Silence) => {}
             Message::Goodbye(Goodbye::Violation(violation)) => match violation {
                 Violation::Codec(
                     CodecError::TooLong | CodecError::Malformed | CodecError::Trailing,
@@ -328,7 +425,8 @@ mod no_variant_is_missing {
                 | Violation::UnknownSlot { .. }
                 | Violation::SlotBusy { .. }
                 | Violation::EmptySubmit
-                | Violation::Crop { .. } => {}
+                | Violation::Crop { .. }
+                | Violation::StreamNumber(_) => {}
             },
         }
     }
@@ -346,8 +444,13 @@ mod no_variant_is_missing {
             | Refusal::Normalisation
             | Refusal::Slots { .. }
             | Refusal::Overflow
-            | Refusal::Streams { .. }
-            | Refusal::Memory { .. }
+            | Refusal::Weight { .. }
+            | Refusal::Quota {
+                whose: Whose::User | Whose::Daemon | Whose::Machine,
+                what:
+                    Resource::Connections | Resource::Streams | Resource::Slots | Resource::RingBytes,
+                ..
+            }
             | Refusal::System { .. }
             | Refusal::NamedSegments
             | Refusal::Device
@@ -365,7 +468,7 @@ mod no_variant_is_missing {
     ) {
         match (status, range, siting, matrix, framing, alpha) {
             (
-                Status::Done | Status::Cancelled | Status::Failed,
+                Status::Done | Status::Cancelled | Status::Failed | Status::Late,
                 Range::Limited | Range::Full,
                 Siting::Left | Siting::Centre,
                 Matrix::Bt601 | Matrix::Bt709 | Matrix::Bt2020,

@@ -41,6 +41,8 @@ mod held;
 mod interleave;
 mod kernel;
 mod mix;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod rolling;
 mod scalar;
 mod words;
@@ -56,7 +58,8 @@ use super::{Band, Device, DeviceError, Resizer, Scratch};
 
 const NAME: &str = "cpu";
 
-/// Environment variable that caps the level: `scalar`, `avx2` or `avx512`. Anything else caps nothing.
+/// Environment variable that caps the level, by its [name](Level::name): `scalar`, `avx2` or `avx512` on x86-64,
+/// `scalar` or `neon` on aarch64. Anything else caps nothing.
 pub const LEVEL_VARIABLE: &str = "RESIZED_CPU";
 
 /// Source and destination pixels that a band should have: some 20 us of work, where waking a lane for
@@ -67,7 +70,7 @@ const PIXELS_PER_BAND: u64 = 1 << 17;
 const PIXELS_AT_ONCE: u64 = 1 << 13;
 
 /// Which instructions the kernels use. All levels give the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// Plain Rust, for any machine: the oracle of the others.
     Scalar,
@@ -75,6 +78,30 @@ pub enum Level {
     Avx2,
     /// 512-bit vectors, with BW, VL, VBMI, VBMI2 and VNNI.
     Avx512,
+    /// 128-bit vectors of aarch64.
+    Neon,
+}
+
+impl Level {
+    /// Those of this architecture, the best one last. Its CPUs may lack some.
+    #[cfg(target_arch = "x86_64")]
+    pub const ALL: &[Self] = &[Self::Scalar, Self::Avx2, Self::Avx512];
+    /// Those of this architecture, the best one last. Its CPUs may lack some.
+    #[cfg(target_arch = "aarch64")]
+    pub const ALL: &[Self] = &[Self::Scalar, Self::Neon];
+    /// The only one of this architecture.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pub const ALL: &[Self] = &[Self::Scalar];
+
+    /// What it is called where people choose it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Neon => "neon",
+        }
+    }
 }
 
 /// All cores of this machine.
@@ -92,6 +119,8 @@ enum AnyKernel {
     Avx2(avx2::Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon),
 }
 
 impl AnyKernel {
@@ -104,6 +133,10 @@ impl AnyKernel {
             Level::Avx512 => avx512::Avx512::new().map(Self::Avx512),
             #[cfg(not(target_arch = "x86_64"))]
             Level::Avx2 | Level::Avx512 => None,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => neon::Neon::new().map(Self::Neon),
+            #[cfg(not(target_arch = "aarch64"))]
+            Level::Neon => None,
         }
     }
 }
@@ -111,13 +144,10 @@ impl AnyKernel {
 impl Cpu {
     /// A device of `lanes` lanes at the best level that this CPU has and [`LEVEL_VARIABLE`] allows.
     pub fn new(lanes: usize) -> Self {
-        let allowed = match std::env::var(LEVEL_VARIABLE).as_deref() {
-            Ok("scalar") => Level::Scalar,
-            Ok("avx2") => Level::Avx2,
-            _ => Level::Avx512,
-        };
-        let levels = [Level::Avx512, Level::Avx2].into_iter().filter(|&level| level <= allowed);
-        let kernel = levels.filter_map(AnyKernel::new).next();
+        let cap = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
+        let allowed = Level::ALL.iter().position(|level| level.name() == cap);
+        let levels = &Level::ALL[..=allowed.unwrap_or(Level::ALL.len() - 1)];
+        let kernel = levels.iter().rev().find_map(|&level| AnyKernel::new(level));
         Self { lanes, kernel: kernel.unwrap_or(AnyKernel::Scalar(scalar::Scalar)) }
     }
 
@@ -134,6 +164,8 @@ impl Cpu {
             AnyKernel::Avx2(_) => Level::Avx2,
             #[cfg(target_arch = "x86_64")]
             AnyKernel::Avx512(_) => Level::Avx512,
+            #[cfg(target_arch = "aarch64")]
+            AnyKernel::Neon(_) => Level::Neon,
         }
     }
 }
@@ -163,6 +195,8 @@ impl Device for Cpu {
             AnyKernel::Avx2(kernel) => Box::new(CpuResizer::new(kernel, spec, &placement, ring)),
             #[cfg(target_arch = "x86_64")]
             AnyKernel::Avx512(kernel) => Box::new(CpuResizer::new(kernel, spec, &placement, ring)),
+            #[cfg(target_arch = "aarch64")]
+            AnyKernel::Neon(kernel) => Box::new(CpuResizer::new(kernel, spec, &placement, ring)),
         })
     }
 }

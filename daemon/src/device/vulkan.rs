@@ -120,7 +120,6 @@ struct Shared {
     /// The faster way to bring frames of a geometry, where both have been measured.
     measured: Mutex<HashMap<Geometry, Transfer>>,
     frames: AtomicU64,
-    copied: AtomicU64,
 }
 
 #[derive(Default)]
@@ -148,7 +147,6 @@ impl Vulkan {
             state: Mutex::new(State { gpu: Some(gpu), failed: Vec::new() }),
             measured: Mutex::default(),
             frames: AtomicU64::new(0),
-            copied: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -257,16 +255,13 @@ impl Device for Vulkan {
             ring: ring.clone(),
             region: None,
             ways: Mutex::default(),
+            copied: AtomicU64::new(0),
         }))
     }
 
     /// Tables and commands of a stream take milliseconds: a crop for a single frame is the cores' work.
     fn crops(&self) -> bool {
         false
-    }
-
-    fn copied(&self) -> u64 {
-        self.shared.copied.load(Ordering::Relaxed)
     }
 
     fn revive(&self) -> Result<(), DeviceError> {
@@ -288,6 +283,8 @@ struct VulkanResizer {
     ring: RingLayout,
     region: Option<Arc<Region>>,
     ways: Mutex<Ways>,
+    /// Bytes that were copied for the last frame.
+    copied: AtomicU64,
 }
 
 /// The ways by which a stream's frames may reach its GPU: several only until the faster one is known.
@@ -365,15 +362,24 @@ impl VulkanResizer {
         drop(slower);
     }
 
+    /// Bytes of a frame that are copied.
+    fn copies(&self, transfer: Transfer) -> u64 {
+        let (input, output) = (self.ring.input().packed_len(), self.ring.output().packed_len());
+        match transfer {
+            Transfer::Direct => 0,
+            Transfer::Copied => input as u64,
+            // By a core, and by the copy engine.
+            Transfer::Staged => (2 * input + output) as u64,
+        }
+    }
+
     fn try_resize(&self, slot: SlotMemory<'_>) -> Result<(), Fault> {
         let gpu = self.shared.gpu()?;
         let begun = Instant::now();
         let outcome = self.shared.injected().and_then(|()| {
             let prepared = self.way(&gpu)?;
             prepared.resize(slot)?;
-            if prepared.transfer() != Transfer::Direct {
-                self.shared.copied.fetch_add(1, Ordering::Relaxed);
-            }
+            self.copied.store(self.copies(prepared.transfer()), Ordering::Relaxed);
             self.note(&prepared, begun.elapsed().as_nanos() as u64);
             Ok(())
         });
@@ -396,6 +402,10 @@ impl Resizer for VulkanResizer {
             Err(_) => self.shared.retire(&gpu),
         }
         Ok(())
+    }
+
+    fn copied_bytes(&self) -> u64 {
+        self.copied.load(Ordering::Relaxed)
     }
 
     fn worth(&self) -> u32 {

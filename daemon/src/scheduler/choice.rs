@@ -10,22 +10,22 @@
 
 use std::time::Duration;
 
-use super::{ClientId, Queue, Scheduler};
+use super::{Queue, Scheduler};
 use crate::job::Job;
 
 impl Scheduler {
     /// The next job that a lane of this device takes.
-    pub(super) fn next(&self, queue: &mut Queue, device: usize) -> Option<(ClientId, Job)> {
+    pub(super) fn next(&self, queue: &mut Queue, device: usize) -> Option<Job> {
         // What waits and who is in service does not change while jobs are looked at.
         let in_service = |other: usize| queue.lanes[other].service.is_in();
         let serving: u64 = (0..self.devices.len())
             .filter(|&other| in_service(other))
             .fold(0, |all, other| all | 1 << (other % 64));
-        let waiting = queue.waiting;
-        queue.next(|job| self.takes(job, device, serving, waiting))
+        let waiting = queue.waiting();
+        queue.next(&|job| self.takes(job, device, serving, waiting))
     }
 
-    /// Whether a lane of this device takes the job, the first of its client's, while as many wait.
+    /// Whether a lane of this device takes the job, the first of its stream's, while as many wait.
     fn takes(&self, job: &Job, device: usize, serving: u64, waiting: usize) -> bool {
         if !job.fits(device) || self.devices.len() == 1 {
             return job.fits(device);

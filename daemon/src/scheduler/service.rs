@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use resized_protocol::message::Status;
+use resized_protocol::message::Completion;
 
 use super::{Queue, Scheduler, Started, Task};
 use crate::device::{Band, Fault, Scratch};
@@ -84,8 +84,11 @@ impl Scheduler {
     ) -> MutexGuard<'a, Queue> {
         if !wait.is_zero() {
             // It counts as no idle lane: nobody calls it for a frame.
+            queue.lanes[device].out += 1;
             let woken = self.wake[device].wait_timeout(queue, wait);
-            return woken.unwrap_or_else(PoisonError::into_inner).0;
+            let mut queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+            queue.lanes[device].out -= 1;
+            return queue;
         }
         if let Some(outage) = &mut queue.lanes[device].service.out {
             outage.reviving = true;
@@ -107,12 +110,13 @@ impl Scheduler {
         queue
     }
 
-    /// A device failed at a frame: another does it, if there is one.
-    pub(super) fn failed(&self, mut frame: Started, scratch: &mut Scratch) {
-        let device = frame.device;
-        let fault = frame.fault.get().copied();
-        frame.job.failed_on(device, fault == Some(Fault::Memory));
-        let left = (0..self.devices.len()).find(|&other| frame.job.fits(other));
+    /// A device failed at a frame: another does it or, if there is none, it once more.
+    pub(super) fn failed(&self, frame: Started, completion: Completion, scratch: &mut Scratch) {
+        let Started { mut job, device, fault, .. } = frame;
+        let fault = fault.get().copied();
+        job.failed_on(device, fault == Some(Fault::Memory));
+        let elsewhere = (0..self.devices.len()).find(|&other| job.fits(other));
+        let left = elsewhere.or_else(|| job.try_again(device).then_some(device));
         let mut queue = self.lock();
         if let Some(fault) = fault {
             tracing::error!(device = self.devices[device].name(), %fault, "out of service");
@@ -125,17 +129,17 @@ impl Scheduler {
         match left {
             None => {
                 drop(queue);
-                self.complete(&frame, Status::Failed);
+                self.complete(&job, completion);
             }
             Some(other) if queue.stopping => {
                 // Other lanes may have ended already.
                 drop(queue);
-                let frame = Arc::new(Started::new(frame.client, frame.job, other));
+                let frame = Arc::new(Started::new(job, other));
                 self.work(Task { frame, band: Band::WHOLE }, scratch);
             }
             Some(_) => {
-                let order = self.order(&queue, &frame.job);
-                queue.push_back(frame.client, frame.job);
+                let order = self.order(&queue, &job);
+                queue.again.push_back(job);
                 self.call_in(&mut queue, order, 1);
             }
         }
@@ -144,7 +148,7 @@ impl Scheduler {
     /// Has every idle lane look at what waits, as far as there is something for each.
     fn call_all(&self, queue: &mut Queue) {
         for device in 0..self.devices.len() {
-            let waiting = queue.waiting;
+            let waiting = queue.waiting();
             self.call(queue, device, waiting);
         }
     }

@@ -5,11 +5,10 @@ use resized_protocol::message::{Filter, StreamSpec};
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use super::*;
-use crate::device::null::Null;
 use crate::device::{DeviceError, Resizer};
 use crate::job::{Sink, Stream};
-use crate::metrics::Gauge;
-use crate::quota::Budget;
+use crate::metrics::{Gauge, Metrics};
+use crate::quota::{Accounts, Limits};
 
 /// Keeps what was completed.
 #[derive(Default)]
@@ -37,6 +36,8 @@ impl Ledger {
 /// resized by `Nearest`: on the second band of them, if they were cut.
 #[derive(Clone, Default)]
 struct Fake {
+    /// Frames that it panics on before it does as it should.
+    panics: Arc<AtomicUsize>,
     bands: Arc<Mutex<Vec<Band>>>,
     resizing: Arc<AtomicUsize>,
     /// Bands that must be worked on at the same time before any of them ends.
@@ -45,7 +46,7 @@ struct Fake {
 
 struct FakeResizer {
     fake: Fake,
-    panics: bool,
+    nearest: bool,
 }
 
 impl Device for Fake {
@@ -58,7 +59,7 @@ impl Device for Fake {
     }
 
     fn open(&self, spec: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
-        Ok(Box::new(FakeResizer { fake: self.clone(), panics: spec.filter == Filter::Nearest }))
+        Ok(Box::new(FakeResizer { fake: self.clone(), nearest: spec.filter == Filter::Nearest }))
     }
 }
 
@@ -68,16 +69,24 @@ impl Resizer for FakeResizer {
     }
 
     fn resize(&self, _: SlotMemory<'_>, band: Band, _: &mut Scratch) -> Result<(), DeviceError> {
-        let Fake { bands, resizing, together } = &self.fake;
+        let Fake { panics, bands, resizing, together } = &self.fake;
         bands.lock().unwrap().push(band);
         resizing.fetch_add(1, Ordering::SeqCst);
         while resizing.load(Ordering::SeqCst) < *together {
             thread::yield_now();
         }
         let first_of_several = Band::cut(3).next() == Some(band);
-        assert!(!self.panics || first_of_several, "a frame that this device panics on");
+        let spare = |left: usize| left.checked_sub(1);
+        let poisoned = self.nearest && !first_of_several;
+        if poisoned && panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spare).is_ok() {
+            panic!("a frame that this device panics on");
+        }
         Ok(())
     }
+}
+
+fn id(number: u32) -> StreamId {
+    StreamId { user: 0, client: 1, number }
 }
 
 /// Frames so small that a stream may have many.
@@ -87,8 +96,10 @@ fn stream(devices: &[Box<dyn Device>], number: u32, filter: Filter, from: (u32, 
     let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(from.0, from.1));
     let slots = if from == SMALL { 200 } else { StreamSpec::SLOTS };
     let spec = StreamSpec { filter, slots, ..StreamSpec::new(source, Extent::new(1, 1)) };
-    let (budget, gauge) = (Arc::new(Budget::new(None)), Gauge::default());
-    let opened = Stream::open(number, &spec, false, devices, &budget, gauge.count());
+    let (id, gauge) = (id(number), Gauge::default());
+    let client = Metrics::default().connect(id.client, id.user);
+    let account = Accounts::new(Limits::default(), 1, u64::MAX).of(id.user);
+    let opened = Stream::open(id, &spec, false, devices, &account, &client, gauge.count());
     opened.unwrap_or_else(|refusal| panic!("{refusal}")).0
 }
 
@@ -99,80 +110,6 @@ fn jobs(stream: &Arc<Stream>, ledger: &Arc<Ledger>, count: u32) -> Vec<Job> {
         Job::new(Arc::clone(stream), slot, None, Instant::now(), sink)
     };
     (0..count).map(job).collect()
-}
-
-fn queued(number: u32, from: (u32, u32), count: u32) -> Vec<Job> {
-    let devices: [Box<dyn Device>; 1] = [Box::new(Null)];
-    let stream = Arc::new(stream(&devices, number, Filter::Area, from));
-    jobs(&stream, &Arc::default(), count)
-}
-
-#[test]
-fn clients_share_pixels_evenly_whatever_their_frames_sizes() {
-    let mut queue = Queue::default();
-    let sizes = [(2000, 1000), (200, 100), (3000, 1), (1024, 1024)];
-    for (client, from) in sizes.into_iter().enumerate() {
-        let pixels = u64::from(from.0 * from.1);
-        let count = 20_000_000_u64.div_ceil(pixels).min(4000) as u32;
-        queue.push(client as ClientId, queued(client as u32, from, count).into_iter());
-    }
-    let mut pixels = [0_u64; 4];
-    let largest = 2000 * 1000 + 1;
-    // As long as all of them have jobs waiting no two are further apart than what a turn may give.
-    while queue.clients.len() == 4 {
-        let (_, job) = queue.next(|_| true).unwrap();
-        pixels[job.stream() as usize] += job.cost();
-        let (most, least) = (pixels.iter().max().unwrap(), pixels.iter().min().unwrap());
-        assert!(most - least <= 2 * (largest + QUANTUM), "{pixels:?}");
-    }
-    assert!(pixels.iter().all(|&pixels| pixels > 5_000_000), "{pixels:?}");
-    // And nothing is lost.
-    let left = queue.waiting;
-    assert_eq!(std::iter::from_fn(|| queue.next(|_| true)).count(), left);
-    assert_eq!((queue.waiting, queue.clients.len(), queue.turns.len()), (0, 0, 0));
-}
-
-#[test]
-fn a_clients_jobs_keep_their_order() {
-    let mut queue = Queue::default();
-    queue.push(7, queued(0, (10, 10), 3).into_iter());
-    queue.push(8, queued(1, (10, 10), 2).into_iter());
-    queue.push(7, queued(2, (10, 10), 2).into_iter());
-    let taken = std::iter::from_fn(|| queue.next(|_| true));
-    let taken: Vec<_> = taken.map(|(_, job)| job).collect();
-    let of = |streams: &[u32]| -> Vec<_> {
-        let jobs = taken.iter().filter(|job| streams.contains(&job.stream()));
-        jobs.map(|job| (job.stream(), job.slot())).collect()
-    };
-    assert_eq!(of(&[0, 2]), [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)]);
-    assert_eq!(of(&[1]), [(1, 0), (1, 1)]);
-}
-
-#[test]
-fn what_was_saved_up_goes_when_nothing_waits() {
-    let mut queue = Queue::default();
-    queue.push(1, queued(0, (10, 10), 1).into_iter());
-    queue.next(|_| true).unwrap();
-    assert!(queue.clients.is_empty() && queue.turns.is_empty());
-    assert!(queue.next(|_| true).is_none());
-}
-
-#[test]
-fn exactly_what_matches_is_withdrawn() {
-    let mut queue = Queue::default();
-    queue.push(1, queued(0, (10, 10), 4).into_iter());
-    queue.push(1, queued(1, (10, 10), 4).into_iter());
-    queue.push(2, queued(0, (10, 10), 4).into_iter());
-    let withdrawn = queue.withdraw(1, |job| job.stream() == 0 && job.slot() % 2 == 1);
-    let slots: Vec<_> = withdrawn.iter().map(|job| (job.stream(), job.slot())).collect();
-    assert_eq!(slots, [(0, 1), (0, 3)]);
-    assert_eq!(queue.waiting, 10);
-    assert!(queue.withdraw(3, |_| true).is_empty());
-    assert_eq!(queue.withdraw(1, |_| true).len(), 6);
-    assert_eq!((queue.waiting, queue.clients.len()), (4, 1));
-    assert!(queue.turns.iter().eq([&2]));
-    assert_eq!(std::iter::from_fn(|| queue.next(|_| true)).count(), 4);
-    assert_eq!(queue.waiting, 0);
 }
 
 /// Jobs come from the test alone.
@@ -212,7 +149,7 @@ fn a_frame_alone_is_cut_for_all_idle_lanes_and_completes_once() {
     let lanes = idle_lanes(&fake);
     let ledger = Arc::default();
     let stream = Arc::new(stream(lanes.scheduler.devices(), 5, Filter::Area, (100, 100)));
-    lanes.scheduler.push(1, jobs(&stream, &ledger, 1).into_iter());
+    lanes.scheduler.push(id(5), jobs(&stream, &ledger, 1).into_iter());
     ledger.await_completions(1);
     let scheduler = Arc::clone(&lanes.scheduler);
     // The lanes end here: nothing more can come.
@@ -235,7 +172,7 @@ fn many_frames_are_not_cut_more_than_lanes_are_idle() {
     let ledger = Arc::default();
     let stream = Arc::new(stream(lanes.scheduler.devices(), 0, Filter::Area, (100, 100)));
     for _ in 0..20 {
-        lanes.scheduler.push(1, jobs(&stream, &ledger, 4).into_iter());
+        lanes.scheduler.push(id(0), jobs(&stream, &ledger, 4).into_iter());
     }
     drop(lanes);
     let completed = ledger.await_completions(80);
@@ -247,15 +184,16 @@ fn many_frames_are_not_cut_more_than_lanes_are_idle() {
 }
 
 #[test]
-fn a_device_that_panics_fails_its_frame_and_nothing_else() {
-    let lanes = idle_lanes(&Fake::default());
+fn a_frame_that_a_device_panics_on_twice_fails_and_nothing_else_does() {
+    let fake = Fake { panics: Arc::new(usize::MAX.into()), ..Fake::default() };
+    let lanes = idle_lanes(&fake);
     let devices = lanes.scheduler.devices();
     let bad = Arc::new(stream(devices, 0, Filter::Nearest, (100, 100)));
     let good = Arc::new(stream(devices, 1, Filter::Area, (100, 100)));
     let ledger = Arc::default();
     for turn in 1..=5 {
-        lanes.scheduler.push(1, jobs(&bad, &ledger, 2).into_iter());
-        lanes.scheduler.push(2, jobs(&good, &ledger, 2).into_iter());
+        lanes.scheduler.push(id(0), jobs(&bad, &ledger, 2).into_iter());
+        lanes.scheduler.push(id(1), jobs(&good, &ledger, 2).into_iter());
         ledger.await_completions(4 * turn);
     }
     let scheduler = Arc::clone(&lanes.scheduler);
@@ -267,7 +205,57 @@ fn a_device_that_panics_fails_its_frame_and_nothing_else() {
         assert_eq!(completion.status, wanted);
     }
     let stats = &scheduler.stats()[0];
-    assert_eq!((stats.frames, stats.failed), (10, 10));
+    assert_eq!((stats.frames, stats.failed), (10, 20));
+}
+
+/// Two devices that differ in nothing but their names and what they panic on.
+fn two(first: &Fake, second: &Fake) -> Lanes {
+    let scheduler = Scheduler::new(vec![Box::new(first.clone()), Box::new(second.clone())], None);
+    Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap()
+}
+
+#[test]
+fn a_frame_that_one_device_panics_on_is_done_by_the_other() {
+    let bad = Fake { panics: Arc::new(usize::MAX.into()), ..Fake::default() };
+    let lanes = two(&bad, &Fake::default());
+    let stream = Arc::new(stream(lanes.scheduler.devices(), 0, Filter::Nearest, (100, 100)));
+    let ledger = Arc::default();
+    for turn in 1..=25 {
+        lanes.scheduler.push(id(0), jobs(&stream, &ledger, 4).into_iter());
+        ledger.await_completions(4 * turn);
+    }
+    let scheduler = Arc::clone(&lanes.scheduler);
+    drop(lanes);
+    let completed = ledger.await_completions(100);
+    assert_eq!(completed.len(), 100);
+    assert!(completed.iter().all(|done| (done.status, done.device) == (Status::Done, 1)));
+    let stats = scheduler.stats();
+    assert_eq!((stats[0].frames, stats[1].frames, stats[1].failed), (0, 100, 0));
+    assert!(stats[0].failed > 0, "the first device had no frame");
+}
+
+#[test]
+fn a_device_alone_tries_again_itself() {
+    let fake = Fake { panics: Arc::new(1.into()), ..Fake::default() };
+    let lanes = idle_lanes(&fake);
+    let stream = Arc::new(stream(lanes.scheduler.devices(), 0, Filter::Nearest, (100, 100)));
+    let ledger = Arc::default();
+    lanes.scheduler.push(id(0), jobs(&stream, &ledger, 1).into_iter());
+    assert_eq!(ledger.await_completions(1)[0].status, Status::Done);
+}
+
+#[test]
+fn a_frame_that_fails_while_lanes_end_is_not_forgotten() {
+    let bad = Fake { panics: Arc::new(usize::MAX.into()), ..Fake::default() };
+    for _ in 0..20 {
+        let lanes = two(&bad, &bad);
+        let stream = Arc::new(stream(lanes.scheduler.devices(), 0, Filter::Nearest, (100, 100)));
+        let ledger = Arc::default();
+        lanes.scheduler.push(id(0), jobs(&stream, &ledger, 4).into_iter());
+        drop(lanes);
+        let completed = ledger.await_completions(4);
+        assert!(completed.iter().all(|done| done.status == Status::Failed));
+    }
 }
 
 /// Lanes that all are at a frame and have `more` waiting, and where those complete. They go on once
@@ -276,7 +264,7 @@ fn busy_lanes(fake: &Fake, intake: &Arc<impl Intake + 'static>, more: u32) -> (L
     let lanes = lanes_of(fake, intake);
     let ledger = Arc::default();
     let stream = stream(lanes.scheduler.devices(), 0, Filter::Area, (100, 100));
-    lanes.scheduler.push(1, jobs(&Arc::new(stream), &ledger, 3 + more).into_iter());
+    lanes.scheduler.push(id(0), jobs(&Arc::new(stream), &ledger, 3 + more).into_iter());
     while fake.resizing.load(Ordering::SeqCst) < 3 {
         thread::yield_now();
     }
@@ -301,6 +289,22 @@ fn lanes_look_after_the_intake_while_its_thread_rests() {
         thread::yield_now();
     }
     assert!(intake.0.load(Ordering::SeqCst) > 0);
+}
+
+#[test]
+fn a_device_that_is_stuck_can_be_told_from_one_that_is_busy_or_idle() {
+    let fake = Fake { together: 4, ..Fake::default() };
+    let (lanes, ledger) = busy_lanes(&fake, &Arc::new(Nothing), 0);
+    let progress = || lanes.scheduler.progress()[0];
+    let stuck = progress();
+    assert!(stuck.at_work);
+    assert_eq!(progress(), stuck);
+    fake.resizing.fetch_add(1, Ordering::SeqCst);
+    ledger.await_completions(3);
+    assert!(progress().busy_ns > stuck.busy_ns);
+    while progress().at_work {
+        thread::yield_now();
+    }
 }
 
 #[test]
@@ -389,7 +393,7 @@ impl Several {
     /// Frames that each device did of so many that were pushed together.
     fn burst(&self, frames: u32) -> [usize; 2] {
         let before = self.ledger.0.lock().unwrap().len();
-        self.lanes.scheduler.push(1, jobs(&self.stream, &self.ledger, frames).into_iter());
+        self.lanes.scheduler.push(id(0), jobs(&self.stream, &self.ledger, frames).into_iter());
         let completed = self.ledger.await_completions(before + frames as usize);
         assert!(completed.iter().all(|completion| completion.status == Status::Done));
         let count = |device| {
@@ -445,12 +449,13 @@ fn a_device_that_failed_is_tried_again() {
 #[test]
 fn a_frame_that_no_device_is_left_for_fails_alone() {
     let bad = Timed::new("bad", Duration::ZERO);
-    bad.failures.store(1, Ordering::SeqCst);
+    // It tries once more, a second later.
+    bad.failures.store(2, Ordering::SeqCst);
     let several = Several::new(&[bad], None, Filter::Area);
     let scheduler = &several.lanes.scheduler;
-    scheduler.push(1, jobs(&several.stream, &several.ledger, 1).into_iter());
+    scheduler.push(id(0), jobs(&several.stream, &several.ledger, 1).into_iter());
     assert_eq!(several.ledger.await_completions(1)[0].status, Status::Failed);
-    scheduler.push(1, jobs(&several.stream, &several.ledger, 1).into_iter());
+    scheduler.push(id(0), jobs(&several.stream, &several.ledger, 1).into_iter());
     // Also if it is still out of service when the lanes end.
     drop(several.lanes);
     assert_eq!(several.ledger.await_completions(2)[1].status, Status::Done);
@@ -477,17 +482,4 @@ fn the_reserve_takes_only_what_no_other_can() {
     assert!(reserve_did > 0);
     let several = Several::new(&[reserve, slow], Some(0), Filter::Bilinear);
     assert_eq!(several.burst(20), [20, 0]);
-}
-
-#[test]
-fn clients_that_are_passed_over_keep_their_places() {
-    let mut queue = Queue::default();
-    for client in 0..4 {
-        queue.push(client, queued(client as u32, (10, 10), 2).into_iter());
-    }
-    let (client, _) = queue.next(|job| job.stream() == 2).unwrap();
-    assert_eq!(client, 2);
-    assert!(queue.next(|job| job.stream() == 9).is_none());
-    let rest = std::iter::from_fn(|| queue.next(|_| true)).map(|(client, _)| client);
-    assert_eq!(rest.collect::<Vec<_>>(), [0, 0, 1, 1, 2, 3, 3]);
 }

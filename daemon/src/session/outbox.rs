@@ -52,6 +52,8 @@ pub(super) struct Outbox {
 struct Waiting {
     messages: VecDeque<Outgoing>,
     bytes: usize,
+    /// Descriptors waiting.
+    descriptors: usize,
     /// A message on its way, kept for its allocation.
     buffer: Vec<u8>,
     /// Completions held back, and how many.
@@ -80,16 +82,16 @@ impl Outbox {
         let _ = self.post_beside(message, None);
     }
 
-    /// Sends a message and a descriptor beside it. `Err`: the system has no room for one more
-    /// descriptor on its way to anybody, and nothing was sent.
+    /// Sends a message and a descriptor beside it; whether the descriptor is on its way already. `Err`:
+    /// the system has no room for one more on its way to anybody, and nothing was sent.
     pub(super) fn post_beside(
         &self,
         message: &Message,
         descriptor: Option<OwnedFd>,
-    ) -> Result<(), Errno> {
+    ) -> Result<bool, Errno> {
         let mut waiting = self.lock();
         if waiting.failed {
-            return Ok(());
+            return Ok(true);
         }
         self.send_held(&mut waiting);
         let mut bytes = std::mem::take(&mut waiting.buffer);
@@ -98,9 +100,10 @@ impl Outbox {
             // Only a reply can be too long, and only if this daemon has hundreds of devices.
             tracing::error!(%error, "a message can't be sent");
             self.cut(&mut waiting);
-            return Ok(());
+            return Ok(true);
         }
-        self.deliver(&mut waiting, Outgoing { bytes, sent: 0, descriptor })
+        self.deliver(&mut waiting, Outgoing { bytes, sent: 0, descriptor })?;
+        Ok(waiting.descriptors == 0)
     }
 
     /// Sends the completions held back, in one piece.
@@ -131,6 +134,7 @@ impl Outbox {
             }
         }
         waiting.bytes += outgoing.bytes.len();
+        waiting.descriptors += usize::from(outgoing.descriptor.is_some());
         waiting.messages.push_back(outgoing);
         self.more.notify_one();
         Ok(())
@@ -163,8 +167,10 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether so much waits, or a descriptor, that the client is to read before it is answered more.
     pub(super) fn is_congested(&self) -> bool {
-        self.lock().bytes > CONGESTED
+        let waiting = self.lock();
+        waiting.bytes > CONGESTED || waiting.descriptors > 0
     }
 
     /// Notes that this many completions will come.
@@ -202,7 +208,12 @@ impl Outbox {
     fn send_now(&self) -> io::Result<()> {
         let mut waiting = self.lock();
         while let Some(mut outgoing) = waiting.messages.pop_front() {
-            match self.send(&mut outgoing) {
+            let had_descriptor = outgoing.descriptor.is_some();
+            let sent = self.send(&mut outgoing);
+            if had_descriptor && outgoing.descriptor.is_none() {
+                waiting.descriptors -= 1;
+            }
+            match sent {
                 Ok(true) => waiting.bytes -= outgoing.bytes.len(),
                 Ok(false) => {
                     waiting.messages.push_front(outgoing);

@@ -254,13 +254,14 @@ fn the_faster_way_to_bring_frames_is_kept() {
         for slot in [0, 1, 2].into_iter().cycle().take(30) {
             let slot = SlotMemory::new(&ring.daemon, &ring.layout, slot).unwrap();
             resizer.resize(slot, Band::WHOLE, &mut Scratch::default()).unwrap();
-            copied.push(gpu.copied());
+            copied.push(resizer.copied_bytes() > 0);
         }
     }
     assert!(ring.leases.iter().all(|l| packed(l.output(), ring.layout.output()) == oracle));
     // Half of the trial's, and then all or none.
-    assert_eq!(copied[15], 8);
-    assert!(copied[59] == 8 || copied[59] == 8 + 44, "{copied:?}");
+    let (trial, rest) = copied.split_at(16);
+    assert_eq!(trial.iter().filter(|&&copied| copied).count(), 8);
+    assert!(rest.iter().all(|copied| *copied == rest[0]), "{copied:?}");
     assert_valid();
 }
 

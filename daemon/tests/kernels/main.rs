@@ -99,8 +99,9 @@ fn spec(format: PixelFormat, filter: Filter, from: (u32, u32), to: (u32, u32)) -
 
 /// The levels that this machine has.
 fn levels() -> Vec<Level> {
-    [Level::Scalar, Level::Avx2, Level::Avx512]
-        .into_iter()
+    Level::ALL
+        .iter()
+        .copied()
         .filter(|&level| {
             let there = Cpu::with_level(1, level).is_some();
             if !there {

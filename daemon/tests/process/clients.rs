@@ -21,10 +21,10 @@ const ENDPOINT: &str = "RESIZED_TEST_ENDPOINT";
 const SEED: &str = "RESIZED_TEST_SEED";
 
 /// What the victim says when frames of it are in flight.
-const IN_FLIGHT: &str = "frames are in flight";
+pub(crate) const IN_FLIGHT: &str = "frames are in flight";
 
 /// This binary as a client process that runs the test of that name.
-fn client_process(test: &str, endpoint: &Endpoint, seed: usize) -> Command {
+pub(crate) fn client_process(test: &str, endpoint: &Endpoint, seed: usize) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]);
     command.env(ENDPOINT, endpoint.to_string()).env(SEED, seed.to_string());

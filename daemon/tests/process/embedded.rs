@@ -34,9 +34,9 @@ fn options_are_obeyed() {
             Options { devices: Devices::Null, memory: Some(10_000), ..Options::default() };
         let server = Server::embedded_with(options).unwrap();
         let client = client(&server);
-        assert_eq!(client.devices(), ["null"]);
+        assert_eq!(client.devices()[..], ["null"]);
         let open = |slots| client.open(&StreamSpec { slots, ..oracle::dot() });
-        assert!(matches!(open(2), Err(Error::Refused(Refusal::Memory { .. }))));
+        assert!(matches!(open(2), Err(Error::Refused(Refusal::Quota { .. }))));
         open(1).unwrap().loan().unwrap().submit().unwrap().wait().unwrap();
     });
 }

@@ -78,8 +78,8 @@ fn a_gpu_serves_clients_whichever_way_frames_reach_it() {
             rounds(&client, 7, 6);
             let [cores, gpu] = figures(&client);
             assert_eq!((cores.frames, gpu.frames, gpu.failed), (0, 42, 0), "{transfer}");
-            let copied = if transfer == "direct" { 0 } else { 42 };
-            assert_eq!(gpu.copied, copied, "{transfer}");
+            let copied = transfer != "direct";
+            assert_eq!(gpu.copied_bytes > 0, copied, "{transfer}");
             assert_valid(&daemon);
         }
     });
@@ -215,7 +215,7 @@ fn a_driver_that_crashes_its_trial_is_not_used() {
                 Options { devices: Devices::Auto, program: Some(program), ..Options::default() };
             let server = Server::embedded_with(options).unwrap();
             let client = Client::from_socket(server.connect().unwrap()).unwrap();
-            assert_eq!(client.devices(), ["cpu"]);
+            assert_eq!(client.devices()[..], ["cpu"]);
             Checked::open(&client, oracle::mixed(2), 1).round_trip(0);
         }
     });

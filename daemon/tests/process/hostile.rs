@@ -73,7 +73,7 @@ fn hellos_come_first_and_once() {
         let spec = oracle::dot();
         for request in [
             Request::Stats,
-            Request::Open { spec, named: false },
+            Request::Open { stream: 0, spec, named: false },
             Request::Submit { stream: 0, slots: vec![0] },
             Request::Cancel { stream: 0, slot: 0 },
             Request::Close { stream: 0 },
@@ -204,7 +204,7 @@ fn a_frame_rewritten_while_it_is_resized_harms_only_itself() {
         let scene = Scene::new();
         let mut wire = Wire::welcomed(&scene.daemon.socket());
         let spec = StreamSpec { slots: 1, ..oracle::big() };
-        wire.say(&Request::Open { spec, named: false });
+        wire.say(&Request::Open { stream: 0, spec, named: false });
         // The reply, and the descriptor beside its first byte.
         let mut reply = [0; 4096];
         let (_, descriptor) = fdpass::receive(&wire.socket, &mut reply, MsgFlags::empty()).unwrap();

@@ -52,7 +52,7 @@ fn a_client_that_keeps_a_closed_streams_memory_keeps_no_pages() {
     bounded(|| {
         let daemon = Daemon::start(&[]);
         let mut keeper = Wire::welcomed(&daemon.socket());
-        keeper.say(&Request::Open { spec: oracle::big(), named: false });
+        keeper.say(&Request::Open { stream: 0, spec: oracle::big(), named: false });
         let mut bytes = [0; 4096];
         let (_, kept) = receive(&keeper.socket, &mut bytes, MsgFlags::empty()).unwrap();
         let ring = File::from(kept.unwrap());

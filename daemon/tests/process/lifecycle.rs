@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use nix::sys::signal::Signal;
-use resized_client::{Client, Error, StreamSpec};
+use resized_client::{Client, Error, Reconnect, StreamSpec};
 use resized_protocol::message::Goodbye;
 
 use crate::oracle::{self, Checked};
@@ -20,7 +20,7 @@ fn said_goodbye(error: &Error) -> bool {
 /// Stops a daemon that has frames waiting.
 fn stop_under_load(signal: Signal) {
     let mut daemon = Daemon::start(&[]);
-    let client = daemon.client();
+    let client = daemon.faithful_client();
     let spec = StreamSpec { slots: 24, ..oracle::big() };
     let stream = Checked::open(&client, spec, 4);
     // Others that go on submitting: until the goodbye every frame of theirs is right.
@@ -28,7 +28,7 @@ fn stop_under_load(signal: Signal) {
     let start = |n: usize| {
         let endpoint = endpoint.clone();
         thread::spawn(move || {
-            let client = Client::connect(&endpoint).unwrap();
+            let client = Client::connect_with(&endpoint, Reconnect::NEVER).unwrap();
             let stream = Checked::open(&client, oracle::mixed(n), 3);
             for n in 0.. {
                 match stream.submit(n).and_then(|pending| pending.wait()) {
@@ -78,7 +78,7 @@ fn sigint_completes_what_was_submitted() {
 fn an_idle_daemon_stops_too() {
     bounded(|| {
         let mut daemon = Daemon::start(&[]);
-        let client = daemon.client();
+        let client = daemon.faithful_client();
         daemon.process.signal(Signal::SIGTERM);
         assert_eq!(daemon.process.wait().code(), Some(0));
         assert!(!daemon.socket().exists());
@@ -91,7 +91,7 @@ fn an_idle_daemon_stops_too() {
 fn a_daemon_killed_wakes_everyone_who_waits() {
     bounded(|| {
         let mut daemon = Daemon::start(&[]);
-        let client = daemon.client();
+        let client = daemon.faithful_client();
         let waited_for = client.open(&oracle::big()).unwrap();
         let held = client.open(&StreamSpec { slots: 2, ..oracle::dot() }).unwrap();
         let slots = [held.loan().unwrap(), held.loan().unwrap()];
@@ -136,7 +136,7 @@ fn a_daemon_killed_wakes_everyone_who_waits() {
 fn a_dead_daemons_socket_is_replaced() {
     bounded(|| {
         let mut daemon = Daemon::start(&[]);
-        let old = daemon.client();
+        let old = daemon.faithful_client();
         daemon.process.signal(Signal::SIGKILL);
         daemon.process.wait();
         assert!(daemon.socket().exists());
@@ -158,7 +158,7 @@ fn refused_start(dir: &Path) -> String {
 fn a_live_daemons_socket_is_not_taken() {
     bounded(|| {
         let daemon = Daemon::start(&[]);
-        let client = daemon.client();
+        let client = daemon.faithful_client();
         let said = refused_start(daemon.dir());
         let path = daemon.socket().display().to_string();
         assert!(said.contains(&path) && said.contains("already"), "{said}");

@@ -3,8 +3,10 @@
 //!
 //! Nothing here asserts a time; deadlines only keep a test from hanging.
 
+mod chaos;
 mod clients;
 mod embedded;
+mod figures;
 mod frames;
 mod gpu;
 mod greed;
@@ -12,7 +14,9 @@ mod hostile;
 mod leaks;
 mod lifecycle;
 mod oracle;
+mod quotas;
 mod refusals;
+mod restarts;
 mod service;
 mod support;
 mod threads;

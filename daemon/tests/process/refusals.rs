@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use resized_client::{
-    Client, Crop, Error, Extent, Filter, PixelFormat, Refusal, Stream, StreamSpec,
+    Client, Crop, Error, Extent, Filter, PixelFormat, Refusal, Resource, Stream, StreamSpec, Whose,
 };
 use resized_protocol::VERSION;
 use resized_protocol::frame::FrameError;
@@ -47,6 +47,10 @@ fn specs_that_can_not_be_are_refused_and_the_session_lives_on() {
             assert_eq!(refused(sized((w, h), (4, 4))), Refusal::Source(error));
             assert_eq!(refused(sized((4, 4), (w, h))), Refusal::Destination(error));
         }
+        for asked in [0, 101, u32::MAX] {
+            let spec = StreamSpec { weight: asked, ..oracle::dot() };
+            assert_eq!(refused(spec), Refusal::Weight { asked });
+        }
         for asked in [0, 257, u32::MAX] {
             let spec = StreamSpec { slots: asked, ..oracle::dot() };
             assert_eq!(refused(spec), Refusal::Slots { asked });
@@ -65,45 +69,19 @@ fn specs_that_can_not_be_are_refused_and_the_session_lives_on() {
         // 16 MiB are all there is.
         let limit = 16 << 20;
         match refused(sized((2048, 2048), (1, 1))) {
-            Refusal::Memory { asked, left, limit: given } => {
+            Refusal::Quota { whose, what, asked, left, limit: given } => {
+                assert_eq!((whose, what), (Whose::User, Resource::RingBytes));
                 assert!(asked > limit && left <= limit && given == limit);
             }
             other => panic!("{other:?}"),
         }
         let most = StreamSpec { slots: 256, ..sized((16_384, 16_384), (16_384, 16_384)) };
-        assert!(matches!(refused(most), Refusal::Memory { .. }));
+        let ring_bytes =
+            |refusal| matches!(refusal, Refusal::Quota { what: Resource::RingBytes, .. });
+        assert!(ring_bytes(refused(most)));
         let rest = daemon.at_rest(&client);
         assert_eq!((rest.0.streams, rest.0.region_bytes), (0, before.region_bytes));
         assert_eq!(rest.1, descriptors);
-    });
-}
-
-#[test]
-fn memory_is_shared_by_all_and_comes_back() {
-    bounded(|| {
-        let daemon = Daemon::start(&["--memory", "8"]);
-        let (first, second) = (daemon.client(), daemon.client());
-        // 5 MiB each.
-        let spec = StreamSpec { slots: 5, ..sized((512, 510), (1, 1)) };
-        let stream = first.open(&spec).unwrap();
-        assert!(matches!(refusal(second.open(&spec)), Refusal::Memory { .. }));
-        drop(stream);
-        until("the memory is back", || second.open(&spec).is_ok());
-    });
-}
-
-#[test]
-fn a_connection_has_so_many_streams_and_no_more() {
-    bounded(|| {
-        let daemon = Daemon::start(&[]);
-        let client = daemon.client();
-        let spec = StreamSpec { slots: 1, ..oracle::dot() };
-        let mut streams: Vec<_> = (0..256).map(|_| client.open(&spec).unwrap()).collect();
-        assert_eq!(refusal(client.open(&spec)), Refusal::Streams { max: 256 });
-        assert_eq!(client.stats().unwrap().streams, 256);
-        drop(streams.pop());
-        client.open(&spec).unwrap().loan().unwrap().submit().unwrap().wait().unwrap();
-        daemon.client().open(&spec).unwrap();
     });
 }
 
@@ -150,7 +128,7 @@ fn named_segments_work_where_allowed_and_leave_no_file() {
         // Not asked for, not given.
         workout(&daemon.client(), 2, 1);
         let open = |wire: &mut Wire| {
-            wire.say(&Request::Open { spec: oracle::big(), named: true });
+            wire.say_open(oracle::big(), true);
             match wire.hear() {
                 Message::Reply(Reply::Opened { backing: Backing::Named(name), stream, .. }) => {
                     let file = Path::new("/dev/shm").join(name.trim_start_matches('/'));

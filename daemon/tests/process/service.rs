@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use resized_client::{Client, Endpoint};
+use resized_client::{
+    Client, Endpoint, Error, Filter, PixelFormat, Reconnect, Refusal, Resource, StreamSpec,
+};
 
 use crate::oracle::workout;
 use crate::support::{DEADLINE, bounded, command, spawn, until};
@@ -23,10 +25,15 @@ impl Manager {
 
     #[track_caller]
     fn hears(&self, wanted: &str) {
-        let mut bytes = [0; 4096];
-        let len = self.0.recv(&mut bytes).expect(wanted);
-        let said = String::from_utf8_lossy(&bytes[..len]).into_owned();
+        let said = self.next();
         assert!(said.lines().any(|line| line == wanted), "{said}");
+    }
+
+    #[track_caller]
+    fn next(&self) -> String {
+        let mut bytes = [0; 4096];
+        let len = self.0.recv(&mut bytes).expect("something is said");
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
     }
 }
 
@@ -57,7 +64,7 @@ fn a_socket_that_the_manager_listens_on_is_taken_over_and_left() {
         let mut activate = Command::new("systemd-socket-activate");
         activate.arg("--listen").arg(&socket);
         for (name, value) in
-            [("NOTIFY_SOCKET", dir.path().join("notify")), ("RESIZED_LOG", "debug".into())]
+            [("NOTIFY_SOCKET", dir.path().join("notify")), ("RESIZED_CONFIG", "/dev/null".into())]
         {
             activate.arg("--setenv").arg(format!("{name}={}", value.display()));
         }
@@ -70,7 +77,8 @@ fn a_socket_that_the_manager_listens_on_is_taken_over_and_left() {
         }
         let mut daemon = spawn(&mut activate, dir.path());
         until("the socket is there", || socket.exists());
-        let client = Client::connect(&Endpoint::Unix(socket.clone())).unwrap();
+        let endpoint = Endpoint::Unix(socket.clone());
+        let client = Client::connect_with(&endpoint, Reconnect::NEVER).unwrap();
         manager.hears("READY=1");
         workout(&client, 1, 2);
         daemon.signal(Signal::SIGTERM);
@@ -78,5 +86,149 @@ fn a_socket_that_the_manager_listens_on_is_taken_over_and_left() {
         assert_eq!(daemon.wait().code(), Some(0));
         assert!(socket.exists(), "the manager's file was removed");
         assert!(client.stats().is_err());
+    });
+}
+
+#[test]
+fn the_manager_hears_that_the_daemon_is_well() {
+    bounded(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let manager = Manager::listen(dir.path());
+        let mut command = command(dir.path(), &[]);
+        command.env("NOTIFY_SOCKET", dir.path().join("notify")).env("WATCHDOG_USEC", "200000");
+        let _daemon = spawn(&mut command, dir.path());
+        manager.hears("READY=1");
+        (0..5).for_each(|_| manager.hears("WATCHDOG=1"));
+    });
+}
+
+/// What a daemon that does not start says, with that file of settings and those flags.
+fn refused(settings: &str, flags: &[&str]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("resized.toml");
+    std::fs::write(&file, settings).unwrap();
+    let mut command = command(dir.path(), flags);
+    let output = command.env("RESIZED_CONFIG", &file).output().unwrap();
+    assert!(!output.status.success(), "it started with {settings:?} and {flags:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn settings_that_are_not_understood_are_refused_with_their_place() {
+    bounded(|| {
+        for check in [&["--check-config"][..], &[]] {
+            let said = refused("memory = 64\nusers-memory = 5\n", check);
+            for part in ["resized.toml", "line 2", "users-memory"] {
+                assert!(said.contains(part), "{part}: {said}");
+            }
+            assert!(refused("peers = \"all\"", check).contains("owner, anyone"));
+            let loud = [check, &["--log", "resized=loud"]].concat();
+            assert!(refused("", &loud).contains("resized=loud"));
+        }
+        assert!(refused("", &["--config", "/nowhere", "--check-config"]).contains("/nowhere"));
+        assert!(refused("", &["--memory", "much"]).contains("much"));
+        let good = command(Path::new("/"), &["--check-config"]).output().unwrap();
+        assert!(good.status.success());
+        assert!(String::from_utf8(good.stdout).unwrap().contains("good"));
+    });
+}
+
+#[test]
+fn flags_go_before_the_environment_and_that_before_the_file() {
+    bounded(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("resized.toml");
+        let settings = "user-streams = 1\nuser-slots = 2\ndevices = \"null\"";
+        std::fs::write(&file, settings).unwrap();
+        let mut command = command(dir.path(), &["--user-slots", "4"]);
+        command.env("RESIZED_CONFIG", &file);
+        command.env("RESIZED_USER_SLOTS", "3").env("RESIZED_USER_STREAMS", "5");
+        let _daemon = spawn(&mut command, dir.path());
+        let socket = dir.path().join("resized.sock");
+        until("the daemon answers", || UnixStream::connect(&socket).is_ok());
+        let client = Client::connect(&Endpoint::Unix(socket)).unwrap();
+        assert_eq!(client.devices()[..], ["null"]);
+        let spec = StreamSpec { slots: 1, ..crate::oracle::dot() };
+        let streams: Vec<_> = (0..4).map(|_| client.open(&spec).unwrap()).collect();
+        let refusal = client.open(&spec).unwrap_err();
+        let Error::Refused(Refusal::Quota { what: Resource::Slots, limit: 4, .. }) = refusal else {
+            panic!("{refusal}");
+        };
+        drop(streams);
+    });
+}
+
+#[test]
+fn sighup_has_the_settings_read_again_and_bad_ones_change_nothing() {
+    bounded(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let manager = Manager::listen(dir.path());
+        let file = dir.path().join("resized.toml");
+        std::fs::write(&file, "user-streams = 1").unwrap();
+        let mut command = command(dir.path(), &[]);
+        command.env("NOTIFY_SOCKET", dir.path().join("notify")).env("RESIZED_CONFIG", &file);
+        let daemon = spawn(&mut command, dir.path());
+        manager.hears("READY=1");
+        let client = Client::connect(&Endpoint::Unix(dir.path().join("resized.sock"))).unwrap();
+        let spec = crate::oracle::dot();
+        let _stream = client.open(&spec).unwrap();
+        for (settings, opens) in [
+            ("user-streams = 1", false),
+            ("user-streams = 2", true),
+            ("user-streamers = 1", true),
+            ("user-streams = 1\nlog = \"debug\"", false),
+        ] {
+            std::fs::write(&file, settings).unwrap();
+            daemon.signal(Signal::SIGHUP);
+            assert!(manager.next().contains("RELOADING=1"));
+            manager.hears("READY=1");
+            until("it is as the settings say", || client.open(&spec).is_ok() == opens);
+            // Those that were open stay open.
+            until("only one is open", || client.stats().unwrap().streams == 1);
+        }
+    });
+}
+
+#[test]
+fn a_daemon_that_does_not_get_done_ends_in_time() {
+    bounded(|| {
+        let dir = tempfile::tempdir().unwrap();
+        // Scalar, and far more than a second's work.
+        let mut command = command(dir.path(), &["--drain", "1"]);
+        let mut daemon = spawn(command.env("RESIZED_CPU", "scalar"), dir.path());
+        let socket = dir.path().join("resized.sock");
+        until("the daemon answers", || UnixStream::connect(&socket).is_ok());
+        let endpoint = Endpoint::Unix(socket);
+        let client = Client::connect_with(&endpoint, Reconnect::NEVER).unwrap();
+        let spec =
+            crate::oracle::spec(PixelFormat::Rgba, Filter::Lanczos3, (4096, 4096), (4095, 4095));
+        let stream = client.open(&StreamSpec { slots: 8, ..spec }).unwrap();
+        let slots = (0..8).map(|_| stream.loan().unwrap()).collect();
+        let pendings = stream.submit_all(slots).unwrap();
+        until("it is at work", || client.stats().unwrap().queued < 8);
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(1));
+        assert!(pendings.into_iter().any(|pending| pending.wait().is_err()));
+    });
+}
+
+#[test]
+fn the_units_are_as_tight_as_they_can_be() {
+    bounded(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
+        let mut analyze = Command::new("systemd-analyze");
+        // In tenths.
+        analyze.args(["security", "--offline=yes", "--threshold=15", "--no-pager"]);
+        match analyze.arg(folder.join("resized.service")).output() {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stdout);
+                assert!(output.status.success(), "{said}");
+                assert!(said.contains("Overall exposure level"), "{said}");
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                eprintln!("SKIPPED: there is no systemd-analyze");
+            }
+            Err(error) => panic!("{error}"),
+        }
     });
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use resized_client::{Client, Endpoint, Stats};
+use resized_client::{Client, Endpoint, Reconnect, Stats};
 use tempfile::TempDir;
 
 /// After this a test hangs: far longer than anything here takes on a loaded machine.
@@ -18,6 +18,11 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Runs a test's body on a thread of its own, so that one that hangs fails.
 pub(crate) fn bounded(body: impl FnOnce() + Send + 'static) {
+    bounded_by(DEADLINE, body);
+}
+
+/// As `bounded`, for tests that take longer.
+pub(crate) fn bounded_by(deadline: Duration, body: impl FnOnce() + Send + 'static) {
     let (over, wait) = channel();
     let test = thread::current().name().unwrap_or("test").to_owned();
     let run = move || {
@@ -25,8 +30,8 @@ pub(crate) fn bounded(body: impl FnOnce() + Send + 'static) {
         let _ = over.send(());
     };
     let body = thread::Builder::new().name(test).spawn(run).unwrap();
-    if wait.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
-        panic!("still not over after {DEADLINE:?}");
+    if wait.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout) {
+        panic!("still not over after {deadline:?}");
     }
     if let Err(panic) = body.join() {
         std::panic::resume_unwind(panic);
@@ -116,6 +121,11 @@ impl Daemon {
         Client::connect(&self.endpoint()).unwrap()
     }
 
+    /// A client for which this daemon is the only one.
+    pub(crate) fn faithful_client(&self) -> Client {
+        Client::connect_with(&self.endpoint(), Reconnect::NEVER).unwrap()
+    }
+
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
@@ -136,10 +146,15 @@ impl Daemon {
 
     /// What the daemon holds once nobody but the asking client is connected.
     pub(crate) fn at_rest(&self, client: &Client) -> (Stats, usize) {
+        self.at_rest_but(client, 1)
+    }
+
+    /// What it holds once so many are connected, the asking client among them.
+    pub(crate) fn at_rest_but(&self, client: &Client, sessions: u32) -> (Stats, usize) {
         let mut stats = client.stats().unwrap();
         until("the other sessions end", || {
             stats = client.stats().unwrap();
-            stats.sessions == 1
+            stats.sessions == sessions
         });
         (stats, self.descriptors())
     }
@@ -169,7 +184,8 @@ pub(crate) fn command(dir: &Path, flags: &[&str]) -> Command {
     for variable in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "RESIZED_CPU"] {
         command.env_remove(variable);
     }
-    command.env("RESIZED_LOG", "debug");
+    // Nor of this machine's settings.
+    command.env("RESIZED_CONFIG", "/dev/null").env("RESIZED_LOG", "debug");
     command
 }
 

@@ -17,6 +17,7 @@ use crate::support::DEADLINE;
 pub(crate) struct Wire {
     pub(crate) socket: UnixStream,
     inbox: Inbox,
+    streams: u32,
 }
 
 /// A message with its length, as bytes.
@@ -31,7 +32,7 @@ impl Wire {
     pub(crate) fn connect(socket: &Path) -> Self {
         let socket = UnixStream::connect(socket).unwrap();
         socket.set_read_timeout(Some(DEADLINE / 2)).unwrap();
-        Self { socket, inbox: Inbox::new() }
+        Self { socket, inbox: Inbox::new(), streams: 0 }
     }
 
     /// A connection that has been welcomed, with every feature there is.
@@ -88,9 +89,15 @@ impl Wire {
         assert_eq!(self.hear_or_end().unwrap(), None);
     }
 
+    /// Asks for the next stream.
+    pub(crate) fn say_open(&mut self, spec: StreamSpec, named: bool) {
+        self.say(&Request::Open { stream: self.streams, spec, named });
+        self.streams += 1;
+    }
+
     /// Opens a stream and lets its descriptor go.
     pub(crate) fn open(&mut self, spec: StreamSpec) -> u32 {
-        self.say(&Request::Open { spec, named: false });
+        self.say_open(spec, false);
         match self.hear() {
             Message::Reply(Reply::Opened { stream, .. }) => stream,
             other => panic!("{other:?}"),

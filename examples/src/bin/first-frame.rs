@@ -24,7 +24,8 @@ fn main() -> Result<()> {
         println!("{:3?}", &row[..plane.row_bytes()]);
     }
     let receipt = frame.receipt();
-    let device = &client.devices()[usize::from(receipt.device)];
+    let devices = client.devices();
+    let device = &devices[usize::from(receipt.device)];
     println!("resized by {device}: waited {:?}, took {:?}", receipt.queued, receipt.worked);
     Ok(())
 }

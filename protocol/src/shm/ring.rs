@@ -190,6 +190,11 @@ impl Lease {
         self.slot
     }
 
+    /// Keeps the slot's memory mapped, at its address, when the lease is gone.
+    pub fn mapping(&self) -> Arc<Region> {
+        Arc::clone(&self.region)
+    }
+
     /// Where the planes of its frames lie.
     pub fn layout(&self) -> &RingLayout {
         &self.layout

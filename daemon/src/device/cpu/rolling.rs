@@ -27,6 +27,10 @@ impl<const LINES: usize> LineTap<LINES> {
     }
 
     /// The weight twice.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "vectors of x86-64 want it")
+    )]
     #[inline(always)]
     pub(super) const fn weights(&self) -> i32 {
         (self.weight as u16 as i32) | ((self.again as i32) << 16)

@@ -1,0 +1,484 @@
+//! Everything at once that clients do by mistake or by malice, beside a neighbour that does nothing
+//! wrong. After each row the daemon lives, the neighbour's frames were right, and nothing is left behind.
+//!
+//! In short as any test; with `RESIZED_CHAOS` set (`make chaos`, in a release build, one row at a time)
+//! for longer, and then the neighbour's p99 must stay within one and a half times what it was before.
+//! `RESIZED_SOAK` (`make soak`) is how many seconds the last row takes.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::sys::resource::{Resource as System, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::socket::MsgFlags;
+use nix::unistd::ftruncate;
+use resized_client::{
+    Client, Error, Filter, PixelFormat, Reconnect, Refusal, Resource, StreamSpec, Whose,
+};
+use resized_protocol::VERSION;
+use resized_protocol::fdpass::receive;
+use resized_protocol::message::{Cropped, Message, Reply, Request};
+use resized_protocol::placement::Crop;
+
+use crate::clients::{self, IN_FLIGHT};
+use crate::oracle::{self, Checked};
+use crate::support::{DEADLINE, Daemon, Process, bounded_by, command, spawn, until};
+use crate::wire::{Wire, bytes, hello};
+
+/// The whole suite, not the short form of it.
+fn whole() -> bool {
+    std::env::var_os("RESIZED_CHAOS").is_some()
+}
+
+/// `long` where the whole suite is asked for.
+fn length<T>(short: T, long: T) -> T {
+    if whole() { long } else { short }
+}
+
+/// Rows take minutes where they are run for long.
+const ROW: Duration = Duration::from_secs(20 * 60);
+
+/// A client that does nothing wrong: one frame at a time, each checked, each timed.
+struct Neighbour {
+    over: Arc<AtomicBool>,
+    times: Arc<Mutex<Vec<Duration>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Neighbour {
+    fn of(daemon: &Daemon) -> Self {
+        let (over, times) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let (client, stop, note) = (daemon.faithful_client(), over.clone(), times.clone());
+        let thread = thread::spawn(move || {
+            let streams = [3, 6, 10].map(|n| Checked::open(&client, oracle::mixed(n), 3));
+            for n in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                for stream in &streams {
+                    let begun = Instant::now();
+                    let frame = stream.submit(n).unwrap().wait().unwrap();
+                    note.lock().unwrap().push(begun.elapsed());
+                    stream.check(n, &frame);
+                }
+            }
+        });
+        Self { over, times, thread }
+    }
+
+    /// 99 of 100 frames since the last call took no longer than this.
+    fn p99(&self) -> Duration {
+        let wanted = length(30, 1000);
+        until("the neighbour is served", || self.times.lock().unwrap().len() > wanted);
+        let mut times = std::mem::take(&mut *self.times.lock().unwrap());
+        times.sort_unstable();
+        times[times.len() * 99 / 100]
+    }
+
+    fn part(self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+    }
+}
+
+/// One row: `prepare` sets the scene, in which the neighbour is measured; then comes `disturb`.
+fn row<S: 'static>(
+    flags: &'static [&'static str],
+    prepare: impl FnOnce(&Daemon) -> S + Send + 'static,
+    disturb: impl FnOnce(&Daemon, S) + Send + 'static,
+) {
+    bounded_by(length(DEADLINE, ROW), move || {
+        let mut daemon = Daemon::start(flags);
+        let watcher = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&watcher);
+        let neighbour = Neighbour::of(&daemon);
+        let scene = prepare(&daemon);
+        neighbour.p99();
+        let before = neighbour.p99();
+        disturb(&daemon, scene);
+        let after = neighbour.p99();
+        neighbour.part();
+        assert!(daemon.process.0.try_wait().unwrap().is_none(), "the daemon died");
+        assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+        daemon.await_rest(&watcher, descriptors);
+        // What a scheduler does to one frame in a hundred is not ours.
+        let most = before.mul_f64(1.5) + Duration::from_micros(300);
+        assert!(!whole() || after <= most, "p99 {before:?} before, {after:?} beside");
+    });
+}
+
+/// So many processes with frames in flight.
+fn victims(daemon: &Daemon, count: usize) -> Vec<Process> {
+    let start = |seed| {
+        let test = "clients::a_client_that_is_killed";
+        let mut command = clients::client_process(test, &daemon.endpoint(), seed);
+        let mut victim = Process(command.stdout(Stdio::piped()).spawn().unwrap());
+        let mut said = BufReader::new(victim.0.stdout.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap().contains(IN_FLIGHT)), "the victim ended early");
+        victim
+    };
+    (0..count).map(start).collect()
+}
+
+fn kill_all(_: &Daemon, victims: Vec<Process>) {
+    victims.iter().for_each(|victim| victim.signal(Signal::SIGKILL));
+    for mut victim in victims {
+        victim.wait();
+    }
+}
+
+#[test]
+fn one_client_killed_mid_frame() {
+    row(&[], |daemon| victims(daemon, 1), kill_all);
+}
+
+#[test]
+fn many_clients_killed_mid_frame() {
+    row(&[], |daemon| victims(daemon, length(8, 50)), kill_all);
+}
+
+#[test]
+fn clients_that_are_stopped() {
+    let stop = |daemon: &Daemon, victims: Vec<Process>| {
+        victims.iter().for_each(|victim| victim.signal(Signal::SIGSTOP));
+        // Others come and go meanwhile.
+        let begun = Instant::now();
+        while begun.elapsed() < length(Duration::from_secs(1), Duration::from_secs(10)) {
+            Checked::open(&daemon.client(), oracle::mixed(1), 1).round_trip(0);
+        }
+        victims.iter().for_each(|victim| victim.signal(Signal::SIGCONT));
+        kill_all(daemon, victims);
+    };
+    row(&[], |daemon| victims(daemon, 2), stop);
+}
+
+#[test]
+fn a_thousand_connections_a_second() {
+    let storm = |daemon: &Daemon, ()| {
+        let begun = Instant::now();
+        let length = length(Duration::from_secs(1), Duration::from_secs(10));
+        let mut connected = 0_u32;
+        while begun.elapsed() < length {
+            let socket = UnixStream::connect(daemon.socket()).unwrap();
+            // Every third says something, and hangs up before it is answered.
+            if connected.is_multiple_of(3) {
+                let _ = (&socket).write_all(&bytes(&hello(VERSION)));
+            }
+            drop(socket);
+            connected += 1;
+            let due = begun + Duration::from_millis(1) * connected;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    };
+    row(&[], |_| (), storm);
+}
+
+#[test]
+fn half_open_handshakes() {
+    let hold = |daemon: &Daemon, ()| {
+        let said = bytes(&hello(VERSION));
+        let half = |n: usize| {
+            let mut wire = Wire::connect(&daemon.socket());
+            wire.raw(&said[..n % said.len()]);
+            wire
+        };
+        let mut held: Vec<_> = (0..200).map(half).collect();
+        // All of them are hung up on, in time.
+        held.iter_mut().for_each(|wire| while wire.hear_or_end().unwrap().is_some() {});
+    };
+    row(&[], |_| (), hold);
+}
+
+#[test]
+fn those_who_never_read() {
+    let flood = |daemon: &Daemon, ()| {
+        let mut wires: Vec<_> =
+            (0..length(4, 16)).map(|_| Wire::welcomed(&daemon.socket())).collect();
+        for wire in &mut wires {
+            wire.socket.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+            // Streams whose descriptors nobody takes, then questions without end.
+            for stream in 0..400 {
+                let open = Request::Open { stream, spec: oracle::dot(), named: false };
+                if (&wire.socket).write_all(&bytes(&open)).is_err() {
+                    break;
+                }
+            }
+            let asking = bytes(&Request::Stats).repeat(1000);
+            while (&wire.socket).write_all(&asking).is_ok() {}
+        }
+        let held = daemon.descriptors();
+        assert!(held < 200 + 2 * wires.len(), "{held} descriptors");
+    };
+    row(&[], |_| (), flood);
+}
+
+/// What an honest client says, from the hello to the end.
+fn real_traffic() -> Vec<u8> {
+    let crop = Crop { left: 1.0, top: 1.0, width: 2.5, height: 2.25 };
+    let mut said = vec![hello(VERSION)];
+    for stream in 0..3 {
+        let spec = StreamSpec { slots: 4, ..oracle::mixed(stream as usize * 5) };
+        said.push(Request::Open { stream, spec, named: stream == 1 });
+        said.push(Request::Submit { stream, slots: vec![0, 1, 2] });
+        said.push(Request::SubmitCropped { stream, slots: vec![Cropped { slot: 3, crop }] });
+        said.push(Request::Cancel { stream, slot: 1 });
+        said.push(Request::Stats);
+        said.push(Request::Clients { from: 0 });
+        said.push(Request::Streams { client: 0, from: 0 });
+    }
+    said.push(Request::Close { stream: 1 });
+    said.iter().flat_map(bytes).collect()
+}
+
+/// xorshift64* (Vigna 2016): the same every time, or it could not be found again.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % below
+    }
+}
+
+/// The traffic with some of it changed: bytes, numbers at their edges, parts left out or said twice.
+fn mutated(traffic: &[u8], noise: &mut Noise) -> Vec<u8> {
+    const EDGES: [u32; 8] = [0, 1, 255, 256, u32::MAX, i32::MAX as u32, 16 * 1024, 16 * 1024 + 1];
+    let mut said = traffic.to_vec();
+    for _ in 0..=noise.next(4) {
+        let at = noise.next(said.len());
+        match noise.next(6) {
+            0 => said[at] = noise.next(256) as u8,
+            1 => said[at] ^= 1 << noise.next(8),
+            2 => {
+                let at = at.min(said.len() - 4);
+                let edge = EDGES[noise.next(EDGES.len())];
+                said[at..at + 4].copy_from_slice(&edge.to_le_bytes());
+            }
+            3 => said.truncate(at.max(8)),
+            4 => drop(said.drain(at..(at + noise.next(40)).min(said.len() - 8).max(at))),
+            _ => {
+                let part = said[at..(at + noise.next(200)).min(said.len())].to_vec();
+                said.splice(at..at, part);
+            }
+        }
+    }
+    said
+}
+
+#[test]
+fn random_bytes_and_mutated_traffic() {
+    let attack = |daemon: &Daemon, ()| {
+        let traffic = real_traffic();
+        let over = Instant::now() + length(Duration::from_secs(2), Duration::from_secs(600));
+        let attack = |seed: u64| {
+            let mut noise = Noise(seed);
+            let mut count = 0;
+            while Instant::now() < over {
+                let wire = Wire::connect(&daemon.socket());
+                let said = match noise.next(4) {
+                    0 => (0..noise.next(5000)).map(|_| noise.next(256) as u8).collect(),
+                    _ => mutated(&traffic, &mut noise),
+                };
+                // The daemon hangs up in the middle, as it should. Some read what it has to say.
+                let _ = (&wire.socket).write_all(&said);
+                let _ = wire.socket.shutdown(std::net::Shutdown::Write);
+                if noise.next(2) == 0 {
+                    let _ = (&wire.socket).read_to_end(&mut Vec::new());
+                }
+                count += 1;
+            }
+            count
+        };
+        let attacked: u64 = thread::scope(|scope| {
+            let threads = [1, 2, 3].map(|seed| scope.spawn(move || attack(seed)));
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        println!("{attacked} connections with bytes that no client says");
+        // The traffic itself is what it says it is.
+        let mut wire = Wire::connect(&daemon.socket());
+        wire.raw(&traffic);
+        let mut closed = false;
+        while !closed {
+            closed = matches!(wire.hear(), Message::Reply(Reply::Closed { stream: 1 }));
+        }
+    };
+    row(&["--allow-named-segments"], |_| (), attack);
+}
+
+#[test]
+fn regions_can_neither_be_cut_nor_unsealed() {
+    let attack = |daemon: &Daemon, ()| {
+        for _ in 0..length(20, 500) {
+            let wire = Wire::welcomed(&daemon.socket());
+            (&wire.socket)
+                .write_all(&bytes(&Request::Open { stream: 0, spec: oracle::big(), named: false }))
+                .unwrap();
+            let (_, ring) = receive(&wire.socket, &mut [0; 4096], MsgFlags::empty()).unwrap();
+            let ring: OwnedFd = ring.unwrap();
+            let submit = Request::Submit { stream: 0, slots: vec![0, 1, 2, 3] };
+            (&wire.socket).write_all(&bytes(&submit)).unwrap();
+            for len in [0, 4096, 1 << 30] {
+                assert_eq!(ftruncate(&ring, len), Err(Errno::EPERM));
+            }
+            let seals = FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE);
+            assert_eq!(fcntl(&ring, seals), Err(Errno::EPERM));
+            // Its pages may be taken from under the daemon: it reads zeros then.
+            let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            fallocate(&ring, punch, 0, 1 << 20).unwrap();
+            fallocate(&ring, FallocateFlags::empty(), 1 << 30, 4096).unwrap_err();
+        }
+    };
+    row(&[], |_| (), attack);
+}
+
+#[test]
+fn a_daemon_with_few_descriptors_refuses_and_lives() {
+    bounded_by(DEADLINE, || {
+        let dir = tempfile::tempdir().unwrap();
+        let daemon = command(dir.path(), &[]);
+        let mut few = Command::new("sh");
+        few.args(["-c", r#"ulimit -n 64; exec "$0" "$@""#]).arg(daemon.get_program());
+        few.args(daemon.get_args()).env("RESIZED_CONFIG", "/dev/null");
+        let mut process = spawn(&mut few, dir.path());
+        let endpoint = resized_client::Endpoint::Unix(dir.path().join("resized.sock"));
+        let connect = || Client::connect_with(&endpoint, Reconnect::NEVER);
+        until("the daemon answers", || connect().is_ok());
+        let mut clients = Vec::new();
+        let refusal = loop {
+            match connect() {
+                Ok(client) => clients.push(client),
+                Err(error) => break error,
+            }
+        };
+        let whose = Whose::Daemon;
+        assert!(
+            matches!(refusal, Error::Refused(Refusal::Quota { whose: w, what: Resource::Connections, .. }) if w == whose),
+            "{refusal}"
+        );
+        assert_eq!(clients.len(), 32);
+        // All of them are served.
+        for client in &clients {
+            client.open(&oracle::dot()).unwrap().loan().unwrap().submit().unwrap().wait().unwrap();
+        }
+        drop(clients.pop());
+        until("there is room again", || connect().is_ok());
+        assert!(process.0.try_wait().unwrap().is_none());
+        process.signal(Signal::SIGTERM);
+        assert_eq!(process.wait().code(), Some(0));
+    });
+}
+
+#[test]
+fn a_full_dev_shm_is_a_refusal() {
+    bounded_by(DEADLINE, || {
+        let dir = tempfile::tempdir().unwrap();
+        let daemon = command(dir.path(), &["--allow-named-segments"]);
+        let mut full = Command::new("unshare");
+        let mount = r#"mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$0" "$@""#;
+        full.args(["--mount", "--", "sh", "-c", mount]).arg(daemon.get_program());
+        full.args(daemon.get_args()).env("RESIZED_CONFIG", "/dev/null");
+        let mut process = spawn(&mut full, dir.path());
+        let socket = dir.path().join("resized.sock");
+        let answers = || UnixStream::connect(&socket).is_ok();
+        while !answers() {
+            if process.0.try_wait().unwrap().is_some() {
+                eprintln!("SKIPPED: no mount namespace of our own");
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let named = UnixStream::connect(&socket).unwrap();
+        let named = Client::from_socket_with_named_segments(named).unwrap();
+        let error = named.open(&oracle::big()).unwrap_err();
+        assert!(matches!(error, Error::Refused(Refusal::System { .. })), "{error}");
+        let client = Client::from_socket(UnixStream::connect(&socket).unwrap()).unwrap();
+        Checked::open(&client, oracle::mixed(1), 1).round_trip(0);
+        assert_eq!(client.stats().unwrap().region_bytes, 0);
+    });
+}
+
+/// Room for as many connections as some rows have.
+fn raise_descriptor_limit() {
+    let (_, hard) = getrlimit(System::RLIMIT_NOFILE).unwrap();
+    setrlimit(System::RLIMIT_NOFILE, hard, hard).unwrap();
+}
+
+#[test]
+fn a_soak_of_streams_that_open_and_close_is_flat() {
+    let seconds = std::env::var("RESIZED_SOAK").ok().map(|text| text.parse().unwrap());
+    let soak = Duration::from_secs(seconds.unwrap_or(length(3, 30)));
+    bounded_by(soak + DEADLINE, move || {
+        raise_descriptor_limit();
+        let daemon = Daemon::start(&[]);
+        let watcher = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&watcher);
+        let churn = |until: Instant| {
+            thread::scope(|scope| {
+                for seed in 0..4 {
+                    let endpoint = daemon.endpoint();
+                    scope.spawn(move || {
+                        let mut n = seed;
+                        while Instant::now() < until {
+                            let client = Client::connect(&endpoint).unwrap();
+                            for _ in 0..10 {
+                                n += 1;
+                                let spec = StreamSpec { slots: 2, ..oracle::mixed(n % 36) };
+                                let stream = Checked::open(&client, spec, 1);
+                                stream.round_trip(0);
+                                drop(stream.submit(0));
+                            }
+                        }
+                    });
+                }
+            });
+            daemon.await_rest(&watcher, descriptors);
+            daemon.anonymous_kib()
+        };
+        churn(Instant::now() + soak / 4);
+        let begun = Instant::now();
+        let mut sizes = Vec::new();
+        while begun.elapsed() < soak {
+            sizes.push(churn(Instant::now() + soak / 8));
+        }
+        println!("resident KiB: {sizes:?}");
+        let grown = sizes.last().unwrap().saturating_sub(sizes[0]);
+        assert!(grown < 2 * 1024, "{sizes:?}");
+        assert!(
+            Path::new("/dev/shm")
+                .read_dir()
+                .unwrap()
+                .flatten()
+                .all(|file| { !file.file_name().to_string_lossy().contains("resized") })
+        );
+    });
+}
+
+#[test]
+fn frames_that_look_small_and_are_not() {
+    // Few pixels at both ends, many between: high and narrow from wide and flat.
+    let strange = |daemon: &Daemon, ()| {
+        let client = daemon.client();
+        let side = length(700, 4000);
+        for (from, to) in [((side, 1), (1, side)), ((1, side), (side, 1)), ((3, 5), (side, 2))] {
+            for filter in Filter::ALL {
+                let spec = oracle::spec(PixelFormat::Rgba, filter, from, to);
+                let stream = client.open(&StreamSpec { slots: 4, ..spec }).unwrap();
+                let slots = (0..4).map(|_| stream.loan().unwrap()).collect();
+                let pendings = stream.submit_all(slots).unwrap();
+                pendings.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
+            }
+        }
+    };
+    row(&[], |_| (), strange);
+}

@@ -1,0 +1,176 @@
+//! What users may have, how long they may take, and what becomes of frames that come too late.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use resized_client::{Client, Error, Refusal, Resource, StreamSpec, Whose};
+use resized_protocol::VERSION;
+use resized_protocol::message::{Goodbye, Message, Reply, Request};
+
+use crate::oracle::{self, Checked};
+use crate::support::{Daemon, bounded, until};
+use crate::wire::{Wire, bytes, hello};
+
+/// Endpoint of the daemon that a process of another user asks.
+const ENDPOINT: &str = "RESIZED_TEST_QUOTA_ENDPOINT";
+
+/// A user that owns nothing; see /etc/passwd.
+const NOBODY: u32 = 65_534;
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>) -> Refusal {
+    match outcome {
+        Err(Error::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+const fn quota(what: Resource, asked: u64, left: u64, limit: u64) -> Refusal {
+    Refusal::Quota { whose: Whose::User, what, asked, left, limit }
+}
+
+#[test]
+fn every_limit_of_a_user_holds_over_its_connections_and_comes_back() {
+    bounded(|| {
+        let limits = ["--user-connections", "3", "--user-streams", "4", "--user-slots", "10"];
+        let daemon = Daemon::start(&[&limits[..], &["--user-memory", "1"]].concat());
+        let watcher = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&watcher);
+        let others = [daemon.client(), daemon.client()];
+        for _ in 0..50 {
+            let refusal = refused(Client::connect(&daemon.endpoint()));
+            assert_eq!(refusal, quota(Resource::Connections, 1, 0, 3));
+        }
+        let open =
+            |client: usize, slots| others[client].open(&StreamSpec { slots, ..oracle::dot() });
+        let streams: Vec<_> = (0..4).map(|n| open(n % 2, 2).unwrap()).collect();
+        assert_eq!(refused(open(0, 1)), quota(Resource::Streams, 1, 0, 4));
+        drop(streams);
+        until("the streams are closed", || watcher.stats().unwrap().streams == 0);
+        let stream = open(0, 7).unwrap();
+        assert_eq!(refused(open(1, 4)), quota(Resource::Slots, 4, 3, 10));
+        drop(open(1, 3).unwrap());
+        drop(stream);
+        until("the slots are back", || open(1, 10).is_ok());
+        until("the streams are closed", || watcher.stats().unwrap().streams == 0);
+        let big = StreamSpec { slots: 2, ..oracle::big() };
+        let stream = others[0].open(&big).unwrap();
+        let used = watcher.stats().unwrap().region_bytes;
+        let refusal = refused(others[1].open(&StreamSpec { slots: 4, ..big }));
+        assert_eq!(refusal, quota(Resource::RingBytes, 2 * used, (1 << 20) - used, 1 << 20));
+        // What was refused was charged to nobody, and those who were refused live on.
+        stream.loan().unwrap().submit().unwrap().wait().unwrap();
+        Checked::open(&others[1], oracle::mixed(1), 1).round_trip(0);
+        drop((stream, others));
+        daemon.await_rest(&watcher, descriptors);
+        daemon.client();
+    });
+}
+
+#[test]
+fn a_user_that_asks_for_ring_bytes() {
+    if let Ok(endpoint) = std::env::var(ENDPOINT) {
+        let client = Client::connect(&endpoint.parse().unwrap()).unwrap();
+        let stream = client.open(&StreamSpec { slots: 3, ..oracle::big() }).unwrap();
+        stream.loan().unwrap().submit().unwrap().wait().unwrap();
+        assert!(client.open(&StreamSpec { slots: 64, ..oracle::big() }).is_err());
+    }
+}
+
+#[test]
+fn what_one_user_has_taken_another_still_has() {
+    bounded(|| {
+        let limits = ["--peers", "anyone", "--user-memory", "1", "--user-connections", "4"];
+        let daemon = Daemon::start(&limits);
+        let clients: Vec<_> = (0..4).map(|_| daemon.client()).collect();
+        let _streams: Vec<_> = (0..2)
+            .map_while(|_| clients[0].open(&StreamSpec { slots: 3, ..oracle::big() }).ok())
+            .collect();
+        assert!(matches!(refused(Client::connect(&daemon.endpoint())), Refusal::Quota { .. }));
+        let open_up = |path: &std::path::Path| {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        };
+        open_up(daemon.dir());
+        let mut other = Command::new(std::env::current_exe().unwrap());
+        other.args(["--exact", "quotas::a_user_that_asks_for_ring_bytes"]).uid(NOBODY);
+        other.env(ENDPOINT, daemon.endpoint().to_string()).current_dir("/").stdout(Stdio::null());
+        match other.status() {
+            Ok(status) => assert!(status.success()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                eprintln!("SKIPPED: only root can start a process of another user");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    });
+}
+
+#[test]
+fn who_never_says_hello_or_half_a_message_is_hung_up_on() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&client);
+        let mut silent = Wire::connect(&daemon.socket());
+        let mut half = Wire::connect(&daemon.socket());
+        let said = bytes(&hello(VERSION));
+        half.raw(&said[..said.len() / 2]);
+        let mut broken_off = Wire::welcomed(&daemon.socket());
+        let stats = bytes(&Request::Stats);
+        broken_off.raw(&[stats.as_slice(), &stats[..3]].concat());
+        assert!(matches!(broken_off.hear(), Message::Reply(Reply::Stats(_))));
+        // One that goes on is in time, however slow it is.
+        let mut slow = Wire::welcomed(&daemon.socket());
+        let begun = Instant::now();
+        let mut dribble = stats.iter().cycle();
+        while begun.elapsed() < Duration::from_secs(8) {
+            slow.raw(&[*dribble.next().unwrap()]);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        for _ in 0..begun.elapsed().as_millis() / 3200 {
+            assert!(matches!(slow.hear(), Message::Reply(Reply::Stats(_))));
+        }
+        for wire in [&mut silent, &mut half, &mut broken_off] {
+            assert_eq!(wire.hear(), Message::Goodbye(Goodbye::Silence));
+            assert_eq!(wire.hear_or_end().unwrap(), None);
+        }
+        // A client that has nothing to say is welcome to say nothing.
+        Checked::open(&client, oracle::mixed(1), 1).round_trip(0);
+        drop(slow);
+        daemon.await_rest(&client, descriptors);
+    });
+}
+
+#[test]
+fn frames_that_are_late_are_dropped_and_said_to_be() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let spec = StreamSpec { slots: 24, ..oracle::big() };
+        let flood = client.open(&spec).unwrap();
+        let patient = Checked::open(&client, spec, 3);
+        let hurried = StreamSpec { deadline: Some(Duration::from_micros(1)), ..spec };
+        let hurried = client.open(&hurried).unwrap();
+        let slots = |stream: &resized_client::Stream| {
+            (0..24).map(|_| stream.loan().unwrap()).collect::<Vec<_>>()
+        };
+        let mut late = 0;
+        for _ in 0..3 {
+            let flooding = flood.submit_all(slots(&flood)).unwrap();
+            let pendings = hurried.submit_all(slots(&hurried)).unwrap();
+            (0..5).for_each(|n| patient.round_trip(n));
+            for pending in pendings {
+                match pending.wait() {
+                    Ok(_) => {}
+                    Err(Error::Late) => late += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            flooding.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
+        }
+        assert!(late > 0, "every frame came in time");
+        assert_eq!(client.stats().unwrap().devices[0].failed, 0);
+    });
+}

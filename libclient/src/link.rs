@@ -1,0 +1,197 @@
+//! Owns a connection as long as one thread alone knows of it: dialling, the hello, the opening of streams
+//! one after the other. And the reading of messages, which stays the same when others share it.
+//!
+//! Invariant: nothing here waits beyond the link's deadline.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, setsockopt, socket,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use resized_protocol::codec::{self, Inbox};
+use resized_protocol::message::{
+    Backing, Completion, Features, Goodbye, Message, Reply, Request, StreamSpec,
+};
+use resized_protocol::shm::{self, Lease, Region, RingLayout};
+use resized_protocol::{VERSION, fdpass};
+
+use crate::{Endpoint, Error};
+
+/// After so long a daemon that does not answer is taken for dead.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection that is not shared yet.
+pub(crate) struct Link {
+    pub(crate) socket: UnixStream,
+    pub(crate) arrivals: Arrivals,
+    deadline: Instant,
+}
+
+impl Link {
+    /// Connects to the socket at `path`.
+    pub(crate) fn dial(path: &Path, deadline: Instant) -> Result<Self, Error> {
+        let failed = |errno: Errno| Error::Connect {
+            endpoint: Endpoint::Unix(path.to_owned()),
+            source: Arc::new(errno.into()),
+        };
+        let kind = SockType::Stream;
+        let socket =
+            socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
+        // Connecting waits while too many others do: as long as sending would. Zero is no limit.
+        let left = i64::try_from(left(deadline).as_millis()).unwrap_or(i64::MAX).max(1);
+        setsockopt(&socket, SendTimeout, &TimeVal::milliseconds(left)).map_err(failed)?;
+        let address = UnixAddr::new(path).map_err(failed)?;
+        connect(socket.as_raw_fd(), &address).map_err(failed)?;
+        Ok(Self::over(socket.into(), deadline))
+    }
+
+    /// Takes a socket that is connected.
+    pub(crate) fn over(socket: UnixStream, deadline: Instant) -> Self {
+        Self { socket, arrivals: Arrivals::default(), deadline }
+    }
+
+    /// Says hello. Returns the names of the daemon's devices.
+    pub(crate) fn greet(&mut self, named_segments: bool) -> Result<Vec<String>, Error> {
+        let features = if named_segments { Features::NAMED_SEGMENTS } else { Features::default() };
+        let name = std::env::current_exe()
+            .ok()
+            .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+            .unwrap_or_default();
+        match self.ask(&Request::Hello { version: VERSION, features, name })?.0 {
+            Reply::Welcome { devices, .. } => Ok(devices),
+            _ => Err(Error::Unexpected("another reply to a hello")),
+        }
+    }
+
+    /// Opens a stream.
+    pub(crate) fn open(&mut self, stream: u32, spec: &StreamSpec) -> Result<Vec<Lease>, Error> {
+        let (reply, descriptor) = self.ask(&Request::Open { stream, spec: *spec, named: false })?;
+        leases(reply, descriptor, stream, spec)
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Error> {
+        let mut bytes = Vec::new();
+        codec::encode(request, &mut bytes)?;
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            match fdpass::send(&self.socket, rest, None, MsgFlags::MSG_DONTWAIT) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_for(PollFlags::POLLOUT)?;
+                }
+                // It hung up: its last words say why.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        loop {
+            match self.arrivals.pop()? {
+                Some(Arrived::Reply(Reply::Refused(refusal), _)) => return Err(refusal.into()),
+                Some(Arrived::Reply(reply, descriptor)) => return Ok((reply, descriptor)),
+                Some(Arrived::Completed(_)) => {
+                    return Err(Error::Unexpected("a completion of nothing"));
+                }
+                None => {
+                    self.wait_for(PollFlags::POLLIN)?;
+                    self.arrivals.receive(&self.socket)?;
+                }
+            }
+        }
+    }
+
+    fn wait_for(&self, event: PollFlags) -> Result<(), Error> {
+        let timeout = PollTimeout::try_from(left(self.deadline)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.socket.as_fd(), event)], timeout) {
+            Ok(0) => Err(Error::Silent),
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(io::Error::from(errno).into()),
+        }
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// The leases of a stream that was asked for, from the answer.
+pub(crate) fn leases(
+    reply: Reply,
+    descriptor: Option<OwnedFd>,
+    number: u32,
+    spec: &StreamSpec,
+) -> Result<Vec<Lease>, Error> {
+    let Reply::Opened { stream, ring, backing } = reply else {
+        return Err(Error::Unexpected("another reply to the opening of a stream"));
+    };
+    if stream != number {
+        return Err(Error::Unexpected("a stream of another number"));
+    }
+    if RingLayout::new(spec).as_ref() != Ok(&ring) {
+        return Err(Error::Unexpected("a ring of another layout than its stream's"));
+    }
+    let region = match (backing, descriptor) {
+        (Backing::Descriptor, Some(descriptor)) => Region::open(descriptor, ring.len())?,
+        (Backing::Named(name), _) => Region::open_named(&name, ring.len())?,
+        (Backing::Descriptor, None) => {
+            return Err(Error::Unexpected("a stream without a descriptor"));
+        }
+    };
+    Ok(shm::leases(region, &Arc::new(ring))?)
+}
+
+/// What has arrived and was not yet looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    inbox: Inbox,
+    descriptors: VecDeque<OwnedFd>,
+}
+
+/// A message that is not the last.
+#[derive(Debug)]
+pub(crate) enum Arrived {
+    Reply(Reply, Option<OwnedFd>),
+    Completed(Completion),
+}
+
+impl Arrivals {
+    /// Reads what has arrived, if anything.
+    pub(crate) fn receive(&mut self, socket: &UnixStream) -> Result<(), Error> {
+        let Self { inbox, descriptors } = self;
+        let filled = inbox.fill(|space| {
+            let (read, descriptor) = fdpass::receive(socket, space, MsgFlags::MSG_DONTWAIT)?;
+            descriptors.extend(descriptor);
+            Ok::<_, io::Error>(read)
+        });
+        match filled {
+            Ok((0, _)) => Err(Error::Disconnected),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The next message that is whole. The last one of a connection is an error.
+    pub(crate) fn pop(&mut self) -> Result<Option<Arrived>, Error> {
+        Ok(match self.inbox.pop()? {
+            None => None,
+            Some(Message::Completed(completion)) => Some(Arrived::Completed(completion)),
+            Some(Message::Reply(reply)) => {
+                let passed = matches!(reply, Reply::Opened { backing: Backing::Descriptor, .. });
+                let descriptor = if passed { self.descriptors.pop_front() } else { None };
+                Some(Arrived::Reply(reply, descriptor))
+            }
+            Some(Message::Goodbye(Goodbye::Refused(refusal))) => return Err(refusal.into()),
+            Some(Message::Goodbye(goodbye)) => return Err(Error::Goodbye(goodbye)),
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! Owns how a daemon that went away is found again: where, how often, for how long.
+//!
+//! Knows links, not what is shared between threads. Resizing has no side effects, so what a daemon did
+//! not answer may be asked of the next one.
+
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use resized_protocol::message::{Goodbye, Refusal, StreamSpec};
+use resized_protocol::shm::Lease;
+
+use crate::Error;
+use crate::link::{Link, PATIENCE};
+
+/// What a client does when its daemon goes away: it tries to connect again, at once and then after
+/// pauses that double, opens its streams again and submits again what was in flight. Callers wait as long,
+/// and notice nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconnect {
+    /// The first pause.
+    pub first: Duration,
+    /// The longest pause.
+    pub longest: Duration,
+    /// After so much time without a daemon, it is given up: everything that waits fails.
+    pub within: Duration,
+}
+
+impl Default for Reconnect {
+    /// From 5 ms to half a second, for 30 seconds.
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(5),
+            longest: Duration::from_millis(500),
+            within: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Reconnect {
+    /// Does not: everything fails as soon as the daemon is gone.
+    pub const NEVER: Self =
+        Self { first: Duration::ZERO, longest: Duration::ZERO, within: Duration::ZERO };
+}
+
+/// Where the daemon lives.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) path: PathBuf,
+    pub(crate) reconnect: Reconnect,
+}
+
+/// A daemon that has said welcome and opened the streams that it was asked for.
+pub(crate) struct Found {
+    pub(crate) link: Link,
+    pub(crate) devices: Vec<String>,
+    /// The leases of each stream.
+    pub(crate) rings: Vec<(u32, Vec<Lease>)>,
+}
+
+impl Home {
+    /// Connects for the first time. Where nobody listens nobody is waited for, but a daemon that is just
+    /// stopping may have a successor.
+    pub(crate) fn first(&self) -> Result<Found, Error> {
+        let stopping =
+            |error: &Error| is_loss(error) || matches!(error, Error::Refused(Refusal::Stopping));
+        self.search(Vec::new, stopping).map_err(|(_, last)| last)
+    }
+
+    /// Connects again after the connection was lost, and opens the streams that there are again.
+    pub(crate) fn again(
+        &self,
+        lost: &Error,
+        streams: impl Fn() -> Vec<(u32, StreamSpec)>,
+    ) -> Result<Found, Error> {
+        self.search(streams, may_pass).map_err(|(tried, last)| {
+            let (lost, last) = (Box::new(lost.clone()), Box::new(last));
+            Error::GivenUp { lost, tried, last }
+        })
+    }
+
+    fn search(
+        &self,
+        streams: impl Fn() -> Vec<(u32, StreamSpec)>,
+        may_pass: impl Fn(&Error) -> bool,
+    ) -> Result<Found, (u32, Error)> {
+        let Reconnect { first, longest, within } = self.reconnect;
+        let end = Instant::now() + within;
+        let mut pause = first;
+        for tried in 1.. {
+            let deadline = Instant::now() + PATIENCE;
+            // The first attempt has its time whatever the bound.
+            let deadline = if tried == 1 { deadline } else { deadline.min(end) };
+            let error = match self.attempt(deadline, &streams()) {
+                Ok(found) => return Ok(found),
+                Err(error) => error,
+            };
+            if !may_pass(&error) || Instant::now() + pause >= end {
+                return Err((tried, error));
+            }
+            sleep(pause);
+            pause = (2 * pause).min(longest);
+        }
+        unreachable!("the bound comes before the numbers end")
+    }
+
+    fn attempt(&self, deadline: Instant, streams: &[(u32, StreamSpec)]) -> Result<Found, Error> {
+        let mut link = Link::dial(&self.path, deadline)?;
+        let devices = link.greet(false)?;
+        let mut rings = Vec::with_capacity(streams.len());
+        for (number, spec) in streams {
+            rings.push((*number, link.open(*number, spec)?));
+        }
+        Ok(Found { link, devices, rings })
+    }
+}
+
+/// Whether the daemon, or one after it, may do better in a moment.
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Connect { .. } => true,
+        Error::Refused(refusal) => matches!(
+            refusal,
+            Refusal::Stopping | Refusal::Quota { .. } | Refusal::System { .. } | Refusal::Device
+        ),
+        error => is_loss(error),
+    }
+}
+
+/// Whether the daemon is gone, rather than at odds with us.
+pub(crate) const fn is_loss(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Disconnected
+            | Error::Socket(_)
+            | Error::Silent
+            | Error::Goodbye(Goodbye::Stopping | Goodbye::Silence)
+    )
+}
