@@ -1,7 +1,7 @@
 //! Owns the trial of GPUs in a process of its own: a driver that crashes or hangs there costs the GPU, not the
 //! daemon.
 //!
-//! Knows command lines and exit codes. The process is the daemon's own program, asked a [`Question`] by an
+//! Knows command lines and exit codes. The process is the daemon's own program, asked a question by an
 //! argument that it hides; it answers with a line for each GPU, its name and why it is not used. Invariants:
 //! nothing of Vulkan runs in this process before a GPU has passed; no answer is waited for without end.
 
