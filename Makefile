@@ -1,5 +1,6 @@
 # make demo            see a real video being resized by the daemon
 # make test            every check there is
+# make sanitize        the kernels' tests under AddressSanitizer
 # make bench           the figures, each beside its yardstick
 # make bench-gpu       what a GPU does beside the bus and the cores
 # make chaos           all that clients do by mistake or malice, for long; make soak SOAK=1800: streams that come and go
@@ -39,7 +40,7 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo test chaos soak bench bench-gpu bench-ipc bench-kernels build deps deny shaders clean pages install uninstall deb
+.PHONY: demo test sanitize chaos soak bench bench-gpu bench-ipc bench-kernels build deps deny shaders clean pages install uninstall deb
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -70,6 +71,13 @@ chaos: deps
 
 soak: deps
 	RESIZED_SOAK=$(SOAK) $(CARGO) test --release --locked -p resized --test process -- --nocapture a_soak_of
+
+# AddressSanitizer over the kernels: its library comes with the compiler, its switch is not stable yet.
+# Without GPUs: what llvmpipe compiles as it goes is not ours.
+sanitize: deps
+	VK_ICD_FILENAMES=/nowhere VK_DRIVER_FILES=/nowhere RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --target x86_64-unknown-linux-gnu \
+	    --target-dir $(TARGET)/sanitize --config profile.dev.package.resized.opt-level=2 \
+	    --config profile.dev.package.resized-protocol.opt-level=2 --locked -p resized --lib --test kernels
 
 # Licences, sources and doubled crates; advisories need the network: cargo deny check advisories.
 DENY := $(shell command -v cargo-deny || echo $(TARGET)/tools/bin/cargo-deny)

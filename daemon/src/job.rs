@@ -264,6 +264,7 @@ impl Job {
         submitted: Instant,
         sink: Arc<dyn Sink>,
     ) -> Self {
+        let crop = crop.filter(|crop| stream.spec.crop != Some(*crop));
         let crop = crop.map(|crop| OwnCrop { crop, prepared: OnceLock::new() });
         Self { stream, slot, crop, submitted, sink, tried: 0, failures: 0 }
     }

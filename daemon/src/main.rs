@@ -15,6 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use resized::device::vulkan::probe;
 use resized::{Controls, Daemon, Listener, Options, Watch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time;
 
 use config::{Arguments, Settings};
 use log::SetFilter;
@@ -125,7 +126,9 @@ async fn report_health(mut watch: Watch) -> Infallible {
         return std::future::pending().await;
     };
     // Twice, so that one report that comes late does no harm.
-    let mut looks = tokio::time::interval(interval / 2);
+    let mut looks = time::interval_at(time::Instant::now() + interval / 2, interval / 2);
+    // Two looks at once would see nothing done between them.
+    looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         match watch.stuck() {

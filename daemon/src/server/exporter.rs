@@ -17,7 +17,7 @@ use resized_protocol::stats::{DeviceStats, Histogram};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::{ACCEPT_PAUSE, Controls, Listener, Peers, ServerError};
 use crate::session::Shared;
@@ -131,7 +131,9 @@ impl Door {
 async fn attend(door: &Door, shared: &Arc<Shared>, stopping: &Arc<AtomicBool>) {
     let mut asking = JoinSet::new();
     let mut watch = Controls { shared: Arc::clone(shared) }.watch();
-    let mut looks = interval(LOOKS);
+    let mut looks = interval_at(Instant::now() + LOOKS, LOOKS);
+    // Two looks at once would see nothing done between them.
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stuck = false;
     loop {
         tokio::select! {
