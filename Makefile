@@ -2,6 +2,7 @@
 # make test            every check there is
 # make sanitize        the kernels' tests under AddressSanitizer
 # make bench           the figures, each beside its yardstick
+# make bench-gpu       what a GPU does beside the bus and the cores
 # make chaos           all that clients do by mistake or malice, for long; make soak SOAK=1800: streams that come and go
 # make bench-ipc       what the daemon costs beside its kernels: the part of make bench that is the service's
 # make install         the service, below prefix=/usr/local; uninstall takes it away again. DESTDIR=... for packages
@@ -30,14 +31,16 @@ PEERS  := --manifest-path daemon/benches/peers/Cargo.toml
 
 # gcc, cmake, nasm: libjpeg-turbo, built by its crate. libclang: the bindings to FFmpeg.
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
+# libvulkan1 to glslc: for tests alone, a GPU made of the CPU, who looks on, and who compiles its shaders.
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
-            libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg
+            libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg \
+            libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc
 
 SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo test sanitize chaos soak bench bench-ipc bench-kernels build deps deny clean pages install uninstall deb
+.PHONY: demo test sanitize chaos soak bench bench-gpu bench-ipc bench-kernels build deps deny shaders clean pages install uninstall deb
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -70,8 +73,9 @@ soak: deps
 	RESIZED_SOAK=$(SOAK) $(CARGO) test --release --locked -p resized --test process -- --nocapture a_soak_of
 
 # AddressSanitizer over the kernels: its library comes with the compiler, its switch is not stable yet.
+# Without GPUs: what llvmpipe compiles as it goes is not ours.
 sanitize: deps
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --target x86_64-unknown-linux-gnu \
+	VK_ICD_FILENAMES=/nowhere VK_DRIVER_FILES=/nowhere RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --target x86_64-unknown-linux-gnu \
 	    --target-dir $(TARGET)/sanitize --config profile.dev.package.resized.opt-level=2 \
 	    --config profile.dev.package.resized-protocol.opt-level=2 --locked -p resized --lib --test kernels
 
@@ -92,12 +96,21 @@ bench: build
 	$(CARGO) bench --locked -p resized --bench levels --bench ipc
 	$(CARGO) bench --locked -p resized-examples --bench whole_job -- $(abspath $(CLIPS))
 
+bench-gpu: build
+	$(CARGO) bench --locked -p resized --bench gpu
+
 bench-ipc:
 	$(CARGO) bench --locked -p resized --bench ipc
 
 bench-kernels: deps
 	@examples/install-packages.sh libzimg-dev
 	$(CARGO) run --release $(PEERS) --target-dir $(TARGET) --locked -- "$(WORKS)"
+
+# The code of the shaders, committed beside their sources; a test compares.
+SHADERS := daemon/src/device/vulkan/shaders
+shaders: deps
+	for source in $(SHADERS)/*.comp; do \
+		glslc --target-env=vulkan1.2 -O "$$source" -o "$${source%.comp}.spv" || exit 1; done
 
 prefix     ?= /usr/local
 sysconfdir ?= $(if $(filter /usr /usr/local,$(prefix)),/etc,$(prefix)/etc)

@@ -5,6 +5,7 @@
 //! until [`Settings::options`] decides, so that it suits the machine.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Args, Parser, ValueEnum};
 use resized::{Devices, ExporterAddress, Limits, Options, Peers, default_ring_bytes};
@@ -42,6 +43,14 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) check_config: bool,
 
+    /// Say what of this machine would be used, and what not, and why; and end
+    #[arg(long)]
+    pub(crate) explain: bool,
+
+    /// What this program asks itself when it tries a GPU
+    #[arg(long, hide = true, value_name = "QUESTION")]
+    pub(crate) probe_vulkan: Option<String>,
+
     #[command(flatten)]
     settings: Settings,
 }
@@ -59,9 +68,11 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "PATH", env = "RESIZED_SOCKET")]
     socket: Option<PathBuf>,
 
-    /// What resizes [default: cpu]
-    #[arg(long, value_enum, env = "RESIZED_DEVICES")]
-    #[serde(deserialize_with = "choice")]
+    /// What resizes: auto (the cores and the GPUs), cpu, vulkan (the GPUs; the cores only what those
+    /// can't), vulkan:NAME (those with that in their names), or null (nothing, to measure the rest)
+    /// [default: auto]
+    #[arg(long, value_name = "DEVICES", env = "RESIZED_DEVICES")]
+    #[serde(deserialize_with = "text")]
     devices: Option<Devices>,
 
     /// Who may connect: the daemon's own user and root, or anyone the socket's permissions let in
@@ -105,7 +116,7 @@ pub(crate) struct Settings {
     /// Where figures are given to Prometheus, at /metrics, with /live and /ready beside them: unix:PATH,
     /// or 127.0.0.1:PORT [default: nowhere]
     #[arg(long, value_name = "ADDRESS", env = "RESIZED_METRICS")]
-    #[serde(deserialize_with = "address")]
+    #[serde(deserialize_with = "text")]
     metrics: Option<ExporterAddress>,
 
     /// What is logged to stderr: error, warn, info, debug, or directives of tracing's EnvFilter
@@ -171,7 +182,7 @@ impl Settings {
         };
         let least = Limits::default();
         Options {
-            devices: self.devices.unwrap_or_default(),
+            devices: self.devices.clone().unwrap_or(Devices::Auto),
             peers,
             allow_named_segments: self.allow_named_segments.unwrap_or_default(),
             memory: Some(memory),
@@ -181,6 +192,8 @@ impl Settings {
                 slots: self.user_slots.unwrap_or(least.slots),
                 ring_bytes,
             },
+            // It knows how to try a GPU.
+            program: std::env::current_exe().ok(),
         }
     }
 
@@ -206,9 +219,11 @@ impl Settings {
     }
 }
 
-fn address<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<ExporterAddress>, D::Error> {
+/// What the flag of that name reads.
+fn text<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr<Err: std::fmt::Display>,
+{
     String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
 }
 

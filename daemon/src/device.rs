@@ -7,11 +7,13 @@
 pub mod cpu;
 pub mod null;
 mod plan;
+pub mod vulkan;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use resized_protocol::message::StreamSpec;
-use resized_protocol::shm::{RingLayout, SlotMemory};
+use resized_protocol::shm::{Region, RingLayout, SlotMemory};
 use thiserror::Error;
 
 /// Why a device does not resize.
@@ -28,6 +30,31 @@ pub enum DeviceError {
     /// The slot's memory is laid out otherwise than the stream that the resizer was opened for.
     #[error("the slot is not laid out as the stream")]
     Layout,
+    /// The device itself failed: another one should do the frame, and this one be left alone for a while.
+    #[error("{device} failed: {fault}")]
+    Failed {
+        /// Name of the device.
+        device: String,
+        /// What happened to it.
+        fault: Fault,
+    },
+}
+
+/// What may happen to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// Its driver gave it up, or it was unplugged.
+    #[error("it was lost")]
+    Lost,
+    /// Its memory, or what its driver takes of the system's, is spent.
+    #[error("it is out of memory")]
+    Memory,
+    /// A frame took longer than any may.
+    #[error("it did not answer in time")]
+    TimedOut,
+    /// Its driver gave another error.
+    #[error("its driver failed")]
+    Driver,
 }
 
 /// Something that resizes frames: all cores together, or one GPU.
@@ -40,10 +67,54 @@ pub trait Device: Send + Sync {
 
     /// Prepares a stream: computes once whatever its frames share.
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError>;
+
+    /// Whether single frames may have crops of their own, for which it is [opened](Self::open) anew.
+    fn crops(&self) -> bool {
+        true
+    }
+
+    /// Brings the device back after it [failed](DeviceError::Failed). Streams stay open.
+    fn revive(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+}
+
+impl<D: Device + ?Sized> Device for &D {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn lanes(&self) -> usize {
+        (**self).lanes()
+    }
+
+    fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        (**self).open(spec, ring)
+    }
+
+    fn crops(&self) -> bool {
+        (**self).crops()
+    }
+
+    fn revive(&self) -> Result<(), DeviceError> {
+        (**self).revive()
+    }
 }
 
 /// A device made ready for one stream.
 pub trait Resizer: Send + Sync {
+    /// Lets the device prepare the memory in which all slots of the stream lie. Once, before the first
+    /// frame; a resizer whose memory was not attached reaches it by way of each slot.
+    fn attach(&mut self, region: &Arc<Region>) -> Result<(), DeviceError> {
+        let _ = region;
+        Ok(())
+    }
+
+    /// Bytes of pixels that are copied for a frame, instead of being used where they lie.
+    fn copied_bytes(&self) -> u64 {
+        0
+    }
+
     /// How many lanes are worth waking for one frame: into so many bands it may be cut. Zero: its work
     /// is less than a lane takes to wake, so the thread that has the frame does it at once.
     fn worth(&self) -> u32;
@@ -73,6 +144,11 @@ impl Band {
     /// Cuts a frame into `count` bands.
     pub fn cut(count: u32) -> impl ExactSizeIterator<Item = Self> {
         (0..count).map(move |index| Self { index, count })
+    }
+
+    /// Whether it is the first of its frame.
+    pub(crate) const fn is_first(self) -> bool {
+        self.index == 0
     }
 
     /// Rows of this band in a plane of `rows` rows; may be empty.

@@ -3,12 +3,14 @@
 //! Knows devices only to have them prepare the stream, and clients only as a [`Sink`]. Invariants: the
 //! region lives as long as any job of its stream; a slot is in flight from its submission until its
 //! completion, and is never in flight twice; the memory of a stream that is over goes back to the
-//! system with its charge, even if the client keeps its mapping.
+//! system with its charge, even if the client keeps its mapping, but not before the devices let go of it.
+
+mod pace;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use resized_protocol::frame::{Extent, PixelFormat};
 use resized_protocol::message::{
@@ -20,6 +22,7 @@ use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMe
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
 use crate::metrics::{ClientMetrics, Counted, StreamMetrics};
 use crate::quota::{Account, Charge};
+use pace::Pace;
 
 /// Identifies a client; never used again in the life of a daemon.
 pub(crate) type ClientId = u64;
@@ -38,17 +41,27 @@ pub(crate) struct Stream {
     id: StreamId,
     spec: StreamSpec,
     ring: RingLayout,
-    region: Region,
+    region: Arc<Region>,
     slots: Box<[AtomicU8]>,
     /// The client may read results when this is gone: do not take the pages from under it.
     kept: AtomicBool,
-    /// In the order of the scheduler's devices.
-    resizers: Vec<Box<dyn Resizer>>,
+    /// In the order of the scheduler's devices; none for those that can't take the stream.
+    ready: Vec<Option<Ready>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
     cropped: Mutex<Option<Prepared>>,
     metrics: Arc<StreamMetrics>,
     _charges: [Charge; 3],
     _counted: Counted,
+}
+
+/// A device made ready for a stream.
+struct Ready {
+    resizer: Box<dyn Resizer>,
+    pace: Pace,
+    /// Takes frames with crops of their own.
+    crops: bool,
+    /// Its memory has no room for the stream.
+    given_up: AtomicBool,
 }
 
 /// A crop, the device, and what it prepared for it.
@@ -96,13 +109,23 @@ impl Stream {
             tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
             Refusal::System { errno: error.errno().unwrap_or(0) }
         })?;
+        let region = Arc::new(region);
         let open = |device: &dyn Device| {
-            device.open(spec, &ring).map_err(|error| {
-                tracing::warn!(%error, ?spec, "a device refused a stream");
-                Refusal::Device
-            })
+            let mut resizer = device.open(spec, &ring)?;
+            resizer.attach(&region)?;
+            let given_up = AtomicBool::new(false);
+            Ok(Ready { resizer, pace: Pace::new(), crops: device.crops(), given_up })
         };
-        let resizers = devices.iter().map(|device| open(&**device)).collect::<Result<_, _>>()?;
+        let ready = devices.iter().map(|device| {
+            open(&**device)
+                .map_err(|error: DeviceError| tracing::info!(%error, ?spec, "a device passes"))
+                .ok()
+        });
+        let ready: Vec<_> = ready.collect();
+        if ready.iter().all(Option::is_none) {
+            tracing::warn!(?spec, "no device can resize a stream");
+            return Err(Refusal::Device);
+        }
         let metrics = client.open(id.number, ring.slots(), ring.len().get() as u64);
         let stream = Self {
             id,
@@ -112,7 +135,7 @@ impl Stream {
             kept: AtomicBool::new(false),
             ring,
             region,
-            resizers,
+            ready,
             cropped: Mutex::default(),
             _charges: charges,
             _counted: counted,
@@ -183,6 +206,8 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.metrics.client().close(self.id.number);
+        // First: a GPU may have pinned the pages.
+        self.ready.clear();
         if !self.kept.load(Ordering::Relaxed) {
             self.region.discard();
         }
@@ -224,8 +249,9 @@ pub(crate) struct Job {
     crop: Option<OwnCrop>,
     submitted: Instant,
     sink: Arc<dyn Sink>,
-    /// The device that failed on it before.
-    failed_on: Option<usize>,
+    /// A bit for each device that has failed at it, and how often devices did.
+    tried: u64,
+    failures: u32,
 }
 
 impl Job {
@@ -240,23 +266,7 @@ impl Job {
     ) -> Self {
         let crop = crop.filter(|crop| stream.spec.crop != Some(*crop));
         let crop = crop.map(|crop| OwnCrop { crop, prepared: OnceLock::new() });
-        Self { stream, slot, crop, submitted, sink, failed_on: None }
-    }
-
-    /// The same again, after this device failed on it. `None`: this was the second attempt.
-    pub(crate) fn again(&self, device: usize) -> Option<Self> {
-        let Self { stream, slot, crop, submitted, sink, failed_on } = self;
-        if failed_on.is_some() {
-            return None;
-        }
-        let crop = crop.as_ref().map(|own| own.crop);
-        let again = Self::new(Arc::clone(stream), *slot, crop, *submitted, Arc::clone(sink));
-        Some(Self { failed_on: Some(device), ..again })
-    }
-
-    /// The device that has failed on it.
-    pub(crate) const fn failed_on(&self) -> Option<usize> {
-        self.failed_on
+        Self { stream, slot, crop, submitted, sink, tried: 0, failures: 0 }
     }
 
     pub(crate) fn stream(&self) -> StreamId {
@@ -323,18 +333,71 @@ impl Job {
         self.submitted
     }
 
+    fn ready(&self, index: usize) -> Option<&Ready> {
+        self.stream.ready.get(index)?.as_ref()
+    }
+
+    /// Whether the device of that number can do it and has not failed at it.
+    pub(crate) fn fits(&self, index: usize) -> bool {
+        let untried = self.tried & bit(index) == 0;
+        untried
+            && self.ready(index).is_some_and(|ready| {
+                (self.crop.is_none() || ready.crops) && !ready.given_up.load(Ordering::Relaxed)
+            })
+    }
+
+    /// The device of that number failed at it. With `for_good` it gets no frame of the stream any more.
+    pub(crate) fn failed_on(&mut self, index: usize, for_good: bool) {
+        self.tried |= bit(index);
+        self.failures += 1;
+        if let Some(own) = &mut self.crop {
+            // That device's.
+            own.prepared = OnceLock::new();
+        }
+        if let Some(ready) = self.ready(index).filter(|_| for_good) {
+            ready.given_up.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// No other device is left: lets the one that failed at it try once more, and says whether it does.
+    pub(crate) fn try_again(&mut self, index: usize) -> bool {
+        if self.failures == 1 {
+            self.tried &= !bit(index);
+        }
+        self.fits(index)
+    }
+
     /// How many lanes of the device of that number are worth waking for it: one at least where a crop has
     /// to be prepared, or there is more to do than its pixels say, which is nothing for the thread that
     /// reads messages.
     pub(crate) fn worth(&self, index: usize) -> u32 {
         let lane = || u32::from(self.crop.is_some() || self.between() > self.pixels());
-        match self.stream.resizers[index].worth() {
+        match self.ready(index).map_or(1, |ready| ready.resizer.worth()) {
             0 => lane(),
             lanes => lanes,
         }
     }
 
-    /// Has a band of the frame resized by the device of that number; the same for all its bands.
+    /// What a frame of the stream takes a lane of the device of that number; `None`: nobody knows.
+    pub(crate) fn pace(&self, index: usize) -> Option<Duration> {
+        self.ready(index)?.pace.read()
+    }
+
+    /// It took the device of that number so long, all its bands together.
+    pub(crate) fn note_pace(&self, index: usize, worked: Duration) {
+        // A crop of its own says nothing about other frames.
+        if let Some(ready) = self.ready(index).filter(|_| self.crop.is_none()) {
+            ready.pace.note(worked);
+        }
+    }
+
+    /// Bytes that the device of that number copies for such a frame.
+    pub(crate) fn copied_bytes(&self, index: usize) -> u64 {
+        self.ready(index).map_or(0, |ready| ready.resizer.copied_bytes())
+    }
+
+    /// Has a band of the frame resized by the device of that number, which it must [fit](Self::fits); the
+    /// same for all its bands.
     pub(crate) fn resize(
         &self,
         device: &dyn Device,
@@ -345,7 +408,10 @@ impl Job {
         let memory = SlotMemory::new(&self.stream.region, &self.stream.ring, self.slot);
         let memory = memory.ok_or(DeviceError::Layout)?;
         match &self.crop {
-            None => self.stream.resizers[index].resize(memory, band, scratch),
+            None => {
+                let ready = self.ready(index).ok_or(DeviceError::Layout)?;
+                ready.resizer.resize(memory, band, scratch)
+            }
             Some(OwnCrop { crop, prepared }) => {
                 let prepare = || self.stream.prepare(*crop, device, index);
                 prepared.get_or_init(prepare).clone()?.resize(memory, band, scratch)
@@ -355,9 +421,15 @@ impl Job {
 
     /// Gives the slot back to the client.
     pub(crate) fn complete(&self, completion: Completion, pressed: bool) {
-        self.stream.metrics.add_frame(self.pixels(), &completion);
+        let copied = self.copied_bytes(usize::from(completion.device));
+        self.stream.metrics.add_frame(self.pixels(), copied, &completion);
         // First: the client may submit the slot again before `completed` returns.
         self.stream.give_back(self.slot);
         self.sink.completed(completion, pressed);
     }
+}
+
+/// The bit of a device among those that were tried.
+const fn bit(index: usize) -> u64 {
+    1 << (index % u64::BITS as usize)
 }

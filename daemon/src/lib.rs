@@ -18,6 +18,6 @@ mod session;
 
 pub use quota::{Limits, default_ring_bytes};
 pub use server::{
-    Controls, Daemon, Devices, ExporterAddress, ExporterAddressError, Listener, Options, Peers,
-    Server, ServerError, Watch,
+    Controls, Daemon, Devices, Explained, ExporterAddress, ExporterAddressError, Listener, Options,
+    Peers, Server, ServerError, UnknownDevices, Watch, explain,
 };

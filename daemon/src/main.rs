@@ -12,7 +12,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use resized::{Controls, Daemon, Listener, Watch};
+use resized::device::vulkan::probe;
+use resized::{Controls, Daemon, Listener, Options, Watch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 
@@ -20,7 +21,12 @@ use config::{Arguments, Settings};
 use log::SetFilter;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    if let Some(question) = &arguments.probe_vulkan {
+        print!("{}", probe::answer(question));
+        return ExitCode::SUCCESS;
+    }
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("resized: {error:#}");
@@ -37,6 +43,13 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!("the settings are good ({place})");
         return Ok(());
     }
+    if arguments.explain {
+        let Options { devices, program, .. } = settings.options();
+        for device in resized::explain(&devices, program.as_deref()) {
+            println!("{device}");
+        }
+        return Ok(());
+    }
     serve(arguments.clone(), &settings, log::start(filter))
 }
 
@@ -47,7 +60,7 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
         None => Listener::bind(&settings.socket(), options.peers)?,
     };
     raise_descriptor_limit();
-    let mut daemon = Daemon::new(options)?;
+    let mut daemon = Daemon::new(options.clone())?;
     if let Some(address) = settings.metrics() {
         daemon.export_at(address)?;
     }

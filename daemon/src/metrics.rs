@@ -131,6 +131,7 @@ impl ClientMetrics {
             ring_bytes: ring,
             frames: Counter::default(),
             pixels: Counter::default(),
+            copied_bytes: Counter::default(),
             failed: Counter::default(),
             late: Counter::default(),
             cancelled: Counter::default(),
@@ -166,6 +167,7 @@ pub(crate) struct StreamMetrics {
     ring_bytes: u64,
     frames: Counter,
     pixels: Counter,
+    copied_bytes: Counter,
     failed: Counter,
     late: Counter,
     cancelled: Counter,
@@ -178,12 +180,13 @@ impl StreamMetrics {
         &self.client
     }
 
-    /// A frame of this many source and destination pixels has ended.
-    pub(crate) fn add_frame(&self, pixels: u64, completion: &Completion) {
+    /// A frame of this many source and destination pixels has ended, so many bytes copied on the way.
+    pub(crate) fn add_frame(&self, pixels: u64, copied: u64, completion: &Completion) {
         match completion.status {
             Status::Done => {
                 self.frames.add(1);
                 self.pixels.add(pixels);
+                self.copied_bytes.add(copied);
                 self.queued.add(completion.queued_ns);
                 self.worked.add(completion.worked_ns);
                 self.client.frames.add(1);
@@ -203,6 +206,7 @@ impl StreamMetrics {
             ring_bytes: self.ring_bytes,
             frames: self.frames.read(),
             pixels: self.pixels.read(),
+            copied_bytes: self.copied_bytes.read(),
             failed: self.failed.read(),
             late: self.late.read(),
             cancelled: self.cancelled.read(),
@@ -244,6 +248,7 @@ pub(crate) struct DeviceMetrics {
     failed: Counter,
     pixels: Counter,
     busy_ns: Counter,
+    copied_bytes: Counter,
     queued: Times,
     worked: Times,
 }
@@ -258,12 +263,14 @@ impl DeviceMetrics {
         self.busy_ns.read()
     }
 
-    /// An attempt at a frame of this many source and destination pixels has ended.
-    pub(crate) fn add_attempt(&self, pixels: u64, completion: &Completion) {
+    /// An attempt at a frame of this many source and destination pixels has ended, so many bytes
+    /// copied on the way.
+    pub(crate) fn add_attempt(&self, pixels: u64, copied: u64, completion: &Completion) {
         match completion.status {
             Status::Done => {
                 self.frames.add(1);
                 self.pixels.add(pixels);
+                self.copied_bytes.add(copied);
                 self.queued.add(completion.queued_ns);
                 self.worked.add(completion.worked_ns);
             }
@@ -279,6 +286,7 @@ impl DeviceMetrics {
             failed: self.failed.read(),
             pixels: self.pixels.read(),
             busy_ns: self.busy_ns(),
+            copied_bytes: self.copied_bytes.read(),
             queued: self.queued.read(),
             worked: self.worked.read(),
         }

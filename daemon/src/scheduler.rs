@@ -6,26 +6,34 @@
 //! takes to wake does not wait for one. While all lanes have work and more waits, the thread that brings
 //! jobs rests, and lanes bring them between two frames.
 //!
+//! Devices of several kinds pull from the same queue. A lane leaves a frame to the others where those would
+//! be done with all that waits before it were done with this one (`choice`). A frame on which a device fails
+//! goes back to the queue, for the others; a device that fails is out of service for a while (`service`).
+//!
 //! Invariants: a job pushed is completed or withdrawn exactly once; lanes end only when asked to and
-//! when nothing waits; a frame on which a device fails or panics is tried once more, elsewhere if there
-//! is elsewhere, and if that fails too, nothing else does.
+//! when nothing waits; a frame on which a device fails or panics is tried elsewhere or, where there is no
+//! elsewhere, once more, and if that fails too, nothing else does; a frame that all leave to others is taken
+//! by the fastest.
 
+mod choice;
 mod fair;
+mod service;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use resized_protocol::message::{Completion, Status};
 use resized_protocol::stats::DeviceStats;
 
-use crate::device::{Band, Device, Scratch};
+use crate::device::{Band, Device, DeviceError, Fault, Scratch};
 use crate::job::{Job, StreamId};
 use crate::metrics::{DeviceMetrics, nanoseconds};
 use fair::Fair;
+use service::Service;
 
 /// How long the intake may wait while enough jobs do: lanes look after it between two frames.
 const UNREAD: Duration = Duration::from_micros(500);
@@ -42,6 +50,8 @@ pub(crate) trait Intake: Send + Sync {
 /// The fair queue and the devices behind it.
 pub(crate) struct Scheduler {
     devices: Vec<Box<dyn Device>>,
+    /// A device that takes only what no other can.
+    reserve: Option<usize>,
     metrics: Vec<DeviceMetrics>,
     queue: Mutex<Queue>,
     /// Wakes idle lanes, for each device.
@@ -68,7 +78,7 @@ pub(crate) struct Lanes {
 #[derive(Default)]
 struct Queue {
     fair: Fair,
-    /// Jobs on which a device failed once.
+    /// Jobs on which devices failed.
     again: VecDeque<Job>,
     /// In the order of the devices.
     lanes: Vec<DeviceLanes>,
@@ -87,10 +97,15 @@ struct Queue {
 struct DeviceLanes {
     /// Lanes that sleep and were not called.
     idle: usize,
+    /// Those of them that left what waited to others.
+    abstaining: usize,
+    /// Lanes that wait for the device to come back into service.
+    out: usize,
     /// Lanes that were called and have not yet woken.
     called: usize,
     /// Bands of frames that a lane of this device has begun.
     bands: VecDeque<Task>,
+    service: Service,
 }
 
 /// What a lane does next.
@@ -106,12 +121,16 @@ struct Started {
     taken: Instant,
     /// Nobody wanted it any more when the device took it: it is not resized, and ends like this.
     given_up: Option<Status>,
-    unfinished: AtomicU32,
+    /// Nanoseconds that lanes have been at it.
+    worked: AtomicU64,
     failed: AtomicBool,
+    /// Why, where it is the device's fault.
+    fault: OnceLock<Fault>,
 }
 
 impl Scheduler {
-    pub(crate) fn new(devices: Vec<Box<dyn Device>>) -> Arc<Self> {
+    /// `reserve` is the number of the device, if any, that takes only what no other can.
+    pub(crate) fn new(devices: Vec<Box<dyn Device>>, reserve: Option<usize>) -> Arc<Self> {
         let queue = Queue {
             lanes: devices.iter().map(|_| DeviceLanes::default()).collect(),
             lane_count: devices.iter().map(|device| device.lanes()).sum(),
@@ -124,6 +143,7 @@ impl Scheduler {
             queue: Mutex::new(queue),
             scratch: Mutex::default(),
             devices,
+            reserve,
         })
     }
 
@@ -142,7 +162,7 @@ impl Scheduler {
     pub(crate) fn progress(&self) -> Vec<Progress> {
         let queue = self.lock();
         let progress = |(device, lanes): (usize, &DeviceLanes)| Progress {
-            at_work: lanes.idle + lanes.called < self.devices[device].lanes(),
+            at_work: lanes.idle + lanes.called + lanes.out < self.devices[device].lanes(),
             busy_ns: self.metrics[device].busy_ns(),
         };
         queue.lanes.iter().enumerate().map(progress).collect()
@@ -161,22 +181,25 @@ impl Scheduler {
         if let Some(device) = device.filter(|_| self.waiting() == 0) {
             let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
             for job in jobs {
-                let frame = Arc::new(Started::new(job, device, 1));
-                self.work(&Task { frame, band: Band::WHOLE }, &mut scratch);
+                let frame = Arc::new(Started::new(job, device));
+                self.work(Task { frame, band: Band::WHOLE }, &mut scratch);
             }
             return;
         }
         let mut queue = self.lock();
-        let mut wanted = jobs.len();
+        let wanted = jobs.len();
+        let order = jobs.peek().map(|job| self.order(&queue, job));
         queue.fair.push(stream, jobs);
-        for device in 0..self.devices.len() {
-            wanted -= self.call(&mut queue, device, wanted);
+        if let Some(order) = order {
+            self.call_in(&mut queue, order, wanted);
         }
     }
 
     /// A device for which the job is not worth waking a lane.
     fn immediate_device(&self, job: &Job) -> Option<usize> {
-        (0..self.devices.len()).find(|&device| job.worth(device) == 0)
+        (0..self.devices.len()).find(|&device| {
+            job.fits(device) && job.worth(device) == 0 && self.reserve != Some(device)
+        })
     }
 
     /// Whether every lane has work and as much again waits: then the intake's thread may
@@ -223,6 +246,7 @@ impl Scheduler {
         let lanes = &mut queue.lanes[device];
         let called = wanted.min(lanes.idle);
         lanes.idle -= called;
+        lanes.abstaining = lanes.abstaining.min(lanes.idle);
         lanes.called += called;
         (0..called).for_each(|_| self.wake[device].notify_one());
         called
@@ -231,7 +255,7 @@ impl Scheduler {
     fn run_lane(&self, device: usize, intake: &dyn Intake) {
         let mut scratch = Scratch::default();
         while let Some(task) = self.pull(device, intake) {
-            self.work(&task, &mut scratch);
+            self.work(task, &mut scratch);
         }
     }
 
@@ -249,15 +273,23 @@ impl Scheduler {
                 intake.turn();
                 queue = self.lock();
             }
-            if let Some(job) = queue.next(device) {
+            if let Some(wait) = queue.lanes[device].service.wait(queue.stopping) {
+                queue = self.out_of_service(queue, device, wait);
+                continue;
+            }
+            if let Some(job) = self.next(&mut queue, device) {
                 queue.overdue = false;
                 return Some(self.begin(&mut queue, job, device));
             }
             if queue.stopping {
                 return None;
             }
+            let abstains = queue.waiting() > 0;
             queue.lanes[device].idle += 1;
-            if std::mem::take(&mut queue.resting) {
+            queue.lanes[device].abstaining += usize::from(abstains);
+            if abstains {
+                self.call_fastest(&mut queue, device);
+            } else if std::mem::take(&mut queue.resting) {
                 self.hungry.notify_one();
             }
             while queue.lanes[device].called == 0 {
@@ -271,7 +303,7 @@ impl Scheduler {
     fn begin(&self, queue: &mut Queue, job: Job, device: usize) -> Task {
         let idle_for_each = queue.lanes[device].idle / (queue.waiting() + 1);
         let count = job.worth(device).min(idle_for_each as u32 + 1).max(1);
-        let frame = Arc::new(Started::new(job, device, count));
+        let frame = Arc::new(Started::new(job, device));
         if count > 1 {
             let task = |band| Task { frame: Arc::clone(&frame), band };
             queue.lanes[device].bands.extend(Band::cut(count).skip(1).map(task));
@@ -280,14 +312,14 @@ impl Scheduler {
         Task { band: Band::cut(count).next().unwrap_or(Band::WHOLE), frame }
     }
 
-    fn work(&self, task: &Task, scratch: &mut Scratch) {
+    fn work(&self, task: Task, scratch: &mut Scratch) {
         let Task { frame, band } = task;
         if frame.given_up.is_none() {
-            self.resize(frame, *band, scratch);
+            self.resize(&frame, band, scratch);
         }
-        // Acquire and release: whoever is last has seen the others' pixels and failures.
-        if frame.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.finish(frame);
+        // Whoever is last has seen the others' pixels and failures.
+        if let Some(frame) = Arc::into_inner(frame) {
+            self.finish(frame, scratch);
         }
     }
 
@@ -298,19 +330,24 @@ impl Scheduler {
         let outcome = catch_unwind(AssertUnwindSafe(resize));
         match &outcome {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "a frame failed"),
-            Err(_) => {
-                tracing::error!(device = self.devices[frame.device].name(), "a device panicked")
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a frame failed");
+                if let DeviceError::Failed { fault, .. } = error {
+                    let _ = frame.fault.set(*fault);
+                }
             }
+            Err(_) => tracing::error!(device = device.name(), "a device panicked"),
         }
         if !matches!(outcome, Ok(Ok(()))) {
             frame.failed.store(true, Ordering::Relaxed);
         }
-        self.metrics[frame.device].add_busy(begun.elapsed());
+        let worked = begun.elapsed();
+        frame.worked.fetch_add(nanoseconds(worked), Ordering::Relaxed);
+        self.metrics[frame.device].add_busy(worked);
     }
 
-    fn finish(&self, frame: &Started) {
-        let Started { job, device, taken, failed, given_up, .. } = frame;
+    fn finish(&self, frame: Started, scratch: &mut Scratch) {
+        let Started { job, device, taken, failed, given_up, .. } = &frame;
         let status = match (given_up, failed.load(Ordering::Relaxed)) {
             (Some(status), _) => *status,
             (None, true) => Status::Failed,
@@ -324,39 +361,36 @@ impl Scheduler {
             queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
             worked_ns: nanoseconds(taken.elapsed()),
         };
-        self.metrics[*device].add_attempt(job.pixels(), &completion);
-        if status == Status::Failed
-            && let Some(again) = job.again(*device)
-        {
-            return self.push_again(again);
+        let copied = job.copied_bytes(*device);
+        self.metrics[*device].add_attempt(job.pixels(), copied, &completion);
+        match status {
+            Status::Failed => self.failed(frame, completion, scratch),
+            Status::Done => {
+                let worked = Duration::from_nanos(frame.worked.load(Ordering::Relaxed));
+                job.note_pace(*device, worked);
+                self.complete(job, completion);
+            }
+            Status::Cancelled | Status::Late => self.complete(job, completion),
         }
-        let pressed = !self.lock().is_low();
-        job.complete(completion, pressed);
     }
 
-    /// Queues a job on which a device failed.
-    fn push_again(&self, job: Job) {
-        let mut queue = self.lock();
-        let mut elsewhere =
-            (0..self.devices.len()).filter(|&device| queue.may_try_again(&job, device));
-        let idle = elsewhere.find(|&device| queue.lanes[device].idle > 0);
-        queue.again.push_back(job);
-        if let Some(device) = idle {
-            self.call(&mut queue, device, 1);
-        }
+    fn complete(&self, job: &Job, completion: Completion) {
+        let pressed = !self.lock().is_low();
+        job.complete(completion, pressed);
     }
 }
 
 impl Started {
-    fn new(job: Job, device: usize, bands: u32) -> Self {
+    fn new(job: Job, device: usize) -> Self {
         let taken = Instant::now();
         Self {
             given_up: job.given_up(|| taken),
             job,
             device,
             taken,
-            unfinished: AtomicU32::new(bands),
+            worked: AtomicU64::new(0),
             failed: AtomicBool::new(false),
+            fault: OnceLock::new(),
         }
     }
 }
@@ -364,7 +398,8 @@ impl Started {
 impl Queue {
     /// Whether every lane has work, none of it has taken long so far, and as much again waits.
     fn is_sated(&self) -> bool {
-        let idle = self.lanes.iter().any(|lanes| lanes.idle > 0);
+        // Those that left it to others would do so again.
+        let idle = self.lanes.iter().any(|lanes| lanes.idle > lanes.abstaining);
         !idle && !self.overdue && !self.stopping && self.waiting() >= self.lane_count
     }
 
@@ -383,15 +418,15 @@ impl Queue {
         self.fair.waiting() + self.again.len()
     }
 
-    /// The next job for a device.
-    fn next(&mut self, device: usize) -> Option<Job> {
-        let again = self.again.iter().position(|job| self.may_try_again(job, device));
-        again.and_then(|index| self.again.remove(index)).or_else(|| self.fair.next())
+    /// The next job of those that are wanted: first those on which devices failed.
+    fn next(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<Job> {
+        let again = self.again.iter().position(wanted);
+        again.and_then(|index| self.again.remove(index)).or_else(|| self.fair.next(wanted))
     }
 
-    /// Whether a device may try a job on which one has failed: another one, unless there is no other.
-    fn may_try_again(&self, job: &Job, device: usize) -> bool {
-        job.failed_on() != Some(device) || self.lanes.len() == 1 || self.stopping
+    /// The job whose turn it is.
+    fn first(&self) -> Option<&Job> {
+        self.again.front().or_else(|| self.fair.first())
     }
 }
 
@@ -423,6 +458,8 @@ impl Drop for Lanes {
         for device in 0..scheduler.devices.len() {
             let idle = queue.lanes[device].idle;
             scheduler.call(&mut queue, device, idle);
+            // Those of a device that is out of service.
+            scheduler.wake[device].notify_all();
         }
         drop(queue);
         for thread in self.threads.drain(..) {

@@ -4,6 +4,7 @@
 //! a daemon that stops accepts nobody new, completes what was submitted, says goodbye, and leaves no
 //! thread and no socket behind; clients that do not read delay that by seconds at most.
 
+mod devices;
 mod exporter;
 mod listener;
 mod reactor;
@@ -11,6 +12,7 @@ mod reactor;
 use std::future::Future;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -27,15 +29,13 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::device::Device;
-use crate::device::cpu::Cpu;
-use crate::device::null::Null;
 use crate::job::ClientId;
 use crate::metrics::Metrics;
 use crate::quota::{Accounts, Limits, default_ring_bytes};
 use crate::scheduler::{Lanes, Progress, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
+pub use devices::{Devices, Explained, UnknownDevices, explain};
 use exporter::Exporter;
 pub use exporter::{ExporterAddress, ExporterAddressError};
 pub use listener::Listener;
@@ -57,18 +57,8 @@ pub enum Peers {
     Anyone,
 }
 
-/// What resizes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Devices {
-    /// Every core.
-    #[default]
-    Cpu,
-    /// Nothing: frames complete untouched. For measuring the rest.
-    Null,
-}
-
 /// How a daemon runs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// What resizes.
     pub devices: Devices,
@@ -80,6 +70,10 @@ pub struct Options {
     pub memory: Option<u64>,
     /// What each user may have.
     pub limits: Limits,
+    /// The daemon's own program, to try GPUs with in a process of their own; see
+    /// [`probe`](crate::device::vulkan::probe). A program that embeds a daemon is none, and leaves
+    /// this out: [`Devices::Auto`] leaves GPUs out then, and [`Devices::Vulkan`] uses them untried.
+    pub program: Option<PathBuf>,
 }
 
 /// Why a daemon can't start.
@@ -99,6 +93,14 @@ pub enum ServerError {
     /// Another daemon answers at the socket.
     #[error("another daemon already answers at {0}")]
     Taken(String),
+    /// Only GPUs were asked for, and there are none.
+    #[error("no GPU can be used; {}", reasons(.0))]
+    NoGpu(Vec<Explained>),
+}
+
+fn reasons(explained: &[Explained]) -> String {
+    let unused = explained.iter().filter(|device| !device.used);
+    unused.map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// A daemon inside this process, for programs that want one where none runs.
@@ -172,13 +174,14 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the lanes of the devices.
     pub fn new(options: Options) -> Result<Self, ServerError> {
-        let device: Box<dyn Device> = match options.devices {
-            Devices::Cpu => {
-                Box::new(Cpu::new(thread::available_parallelism().map_or(1, usize::from)))
-            }
-            Devices::Null => Box::new(Null),
-        };
-        let scheduler = Scheduler::new(vec![device]);
+        let chosen = devices::choose(&options.devices, options.program.as_deref());
+        for explained in &chosen.explained {
+            tracing::info!("{explained}");
+        }
+        if chosen.lacks_gpus() {
+            return Err(ServerError::NoGpu(chosen.explained));
+        }
+        let scheduler = Scheduler::new(chosen.devices, chosen.reserve);
         let reactor = Arc::new(Reactor::new(&scheduler).map_err(ServerError::SetUp)?);
         let lanes = Lanes::start(&scheduler, &reactor).map_err(ServerError::SetUp)?;
         let connections = getrlimit(System::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);

@@ -52,14 +52,15 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn stats(&self) -> Stats {
+        let devices = self.scheduler.stats();
         Stats {
             sessions: self.metrics.sessions.read(),
             streams: self.metrics.streams.read(),
             region_bytes: self.accounts.ring_bytes(),
             queued: self.scheduler.waiting() as u64,
             refused: self.metrics.refused.read(),
-            copied_bytes: 0,
-            devices: self.scheduler.stats(),
+            copied_bytes: devices.iter().map(|device| device.copied_bytes).sum(),
+            devices,
         }
     }
 }

@@ -22,7 +22,7 @@ pub struct Stats {
     pub queued: u64,
     /// Connections and streams that were refused.
     pub refused: u64,
-    /// Bytes of pixels that were copied on their way. None here: devices work where the pixels lie.
+    /// Bytes of pixels that were copied on their way: none where devices work where the pixels lie.
     pub copied_bytes: u64,
     /// What each device did, in the order of [`Reply::Welcome`](crate::message::Reply::Welcome).
     pub devices: Vec<DeviceStats>,
@@ -41,6 +41,8 @@ pub struct DeviceStats {
     pub pixels: u64,
     /// Nanoseconds worked, summed over its lanes.
     pub busy_ns: u64,
+    /// Bytes of pixels that were copied for it.
+    pub copied_bytes: u64,
     /// From the submission of its frames until it took them.
     pub queued: Histogram,
     /// From then until they were done.
@@ -79,6 +81,8 @@ pub struct StreamStats {
     pub frames: u64,
     /// Source and destination pixels of those.
     pub pixels: u64,
+    /// Bytes of pixels that were copied for devices that can't work where they lie.
+    pub copied_bytes: u64,
     /// Frames that failed for good.
     pub failed: u64,
     /// Frames dropped after the stream's deadline.

@@ -64,7 +64,7 @@ fn spec() -> StreamSpec {
 
 #[test]
 fn the_version_these_vectors_belong_to() {
-    assert_eq!(VERSION, 2);
+    assert_eq!(VERSION, 3);
 }
 
 #[test]
@@ -201,6 +201,7 @@ fn replies() {
         failed: 2,
         pixels: 3,
         busy_ns: 4,
+        copied_bytes: 9,
         queued: histogram(5),
         worked: histogram(6),
     };
@@ -219,7 +220,7 @@ fn replies() {
             "00000000 03000000 01000000 02000000 0300000000000000 0400000000000000
              0500000000000000 0600000000000000
              0100000000000000 0300000000000000 637075 0100000000000000 0200000000000000
-             0300000000000000 0400000000000000 {five} {six}"
+             0300000000000000 0400000000000000 0900000000000000 {five} {six}"
         ),
     );
     let client =
@@ -233,7 +234,8 @@ fn replies() {
         Message::Reply(Reply::Streams(vec![stream_stats()])),
         &format!(
             "00000000 06000000 0100000000000000 0100000000000000 02000000 03000000 0400000000000000
-             0500000000000000 0600000000000000 0700000000000000 0800000000000000 0900000000000000
+             0500000000000000 0600000000000000 0a00000000000000
+             0700000000000000 0800000000000000 0900000000000000
              {five} {six}"
         ),
     );
@@ -259,6 +261,7 @@ fn stream_stats() -> StreamStats {
         ring_bytes: 4,
         frames: 5,
         pixels: 6,
+        copied_bytes: 10,
         failed: 7,
         late: 8,
         cancelled: 9,

@@ -1,7 +1,8 @@
 //! Owns the order in which waiting jobs are taken: fair in pixels over users, and over each user's
 //! streams.
 //!
-//! Knows no devices. Surplus round robin, a deficit round robin that spends before it saves (Shreedhar
+//! Knows no devices: who takes a job says which jobs it takes, and looks at the first of each stream; those
+//! that are passed over keep their places. Surplus round robin, a deficit round robin that spends before it saves (Shreedhar
 //! and Varghese, "Efficient Fair Queueing using Deficit Round Robin", SIGCOMM 1995): whoever's turn it
 //! is goes on until it has had more than its part, and what it had too much of is taken off its next
 //! turns. Who had nothing waiting goes ahead of the others with one frame, much as in FQ-CoDel (RFC
@@ -40,9 +41,14 @@ impl Fair {
         streams.enter(stream, weight, count).extend(jobs);
     }
 
-    /// Takes the next job.
-    pub(super) fn next(&mut self) -> Option<Job> {
-        self.users.take().map(|(job, _)| job)
+    /// Takes the next job of those that are `wanted`.
+    pub(super) fn next(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<Job> {
+        self.users.take(wanted).map(|(job, _)| job)
+    }
+
+    /// The job whose turn it is.
+    pub(super) fn first(&self) -> Option<&Job> {
+        self.users.first()
     }
 
     /// Takes back all jobs of a stream, and forgets it.
@@ -63,8 +69,14 @@ impl Fair {
 trait Line: Default {
     fn waiting(&self) -> usize;
 
-    /// The next job, and the pixels it costs.
-    fn take(&mut self) -> Option<(Job, i64)>;
+    /// The job whose turn it is.
+    fn first(&self) -> Option<&Job>;
+
+    /// Whether a job is wanted of those that may be next.
+    fn offers(&self, wanted: &dyn Fn(&Job) -> bool) -> bool;
+
+    /// The next job of those that are wanted, and the pixels it costs.
+    fn take(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)>;
 
     /// Nothing waits: nobody owes anybody.
     fn settle(&mut self);
@@ -75,8 +87,16 @@ impl Line for VecDeque<Job> {
         self.len()
     }
 
-    fn take(&mut self) -> Option<(Job, i64)> {
-        let job = self.pop_front()?;
+    fn first(&self) -> Option<&Job> {
+        self.front()
+    }
+
+    fn offers(&self, wanted: &dyn Fn(&Job) -> bool) -> bool {
+        self.front().is_some_and(wanted)
+    }
+
+    fn take(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
+        let job = if self.offers(wanted) { self.pop_front()? } else { return None };
         let cost = job.charge();
         Some((job, i64::try_from(cost).unwrap_or(i64::MAX)))
     }
@@ -165,12 +185,21 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
     }
 
     /// The next job of who goes ahead, if that one may.
-    fn take_ahead(&mut self) -> Option<(Job, i64)> {
+    fn take_ahead(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
+        let mut place = 0;
         while self.owed == 0 {
-            let key = self.ahead.pop_front()?;
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let key = *self.ahead.get(place)?;
+            let Some(entry) = self.entries.get_mut(&key) else {
+                self.ahead.remove(place);
+                continue;
+            };
+            if entry.line.waiting() > 0 && !entry.line.offers(wanted) {
+                place += 1;
+                continue;
+            }
+            self.ahead.remove(place);
             entry.ahead = false;
-            if let Some((job, cost)) = entry.line.take() {
+            if let Some((job, cost)) = entry.line.take(wanted) {
                 entry.spend(cost);
                 self.owed = cost;
                 self.waiting -= 1;
@@ -185,19 +214,33 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
     }
 
     /// The next job of whose turn it is.
-    fn take_in_turn(&mut self) -> Option<(Job, i64)> {
+    fn take_in_turn(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
+        let (mut place, mut saved) = (0, false);
         loop {
-            let key = *self.turns.front()?;
-            let Some(entry) = self.entries.get_mut(&key) else {
-                self.turns.pop_front();
+            let Some(&key) = self.turns.get(place) else {
+                // All others were passed over; those who saved up may now have enough.
+                if !std::mem::take(&mut saved) {
+                    return None;
+                }
+                place = 0;
                 continue;
             };
-            if entry.left <= 0 {
-                entry.left += entry.weight * QUANTUM;
-                self.turns.rotate_left(1);
+            let Some(entry) = self.entries.get_mut(&key) else {
+                self.turns.remove(place);
+                continue;
+            };
+            if entry.line.waiting() > 0 && !entry.line.offers(wanted) {
+                place += 1;
                 continue;
             }
-            let taken = entry.line.take();
+            if entry.left <= 0 {
+                entry.left += entry.weight * QUANTUM;
+                self.turns.remove(place);
+                self.turns.push_back(key);
+                saved = true;
+                continue;
+            }
+            let taken = entry.line.take(wanted);
             if let Some((_, cost)) = taken {
                 entry.spend(cost);
                 self.owed = (self.owed - cost).max(0);
@@ -208,7 +251,7 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
             }
             if entry.line.waiting() == 0 && entry.left > 0 {
                 entry.rest();
-                self.turns.pop_front();
+                self.turns.remove(place);
             }
             if taken.is_some() {
                 return taken;
@@ -222,12 +265,22 @@ impl<K: Copy + Eq + Hash, L: Line> Line for Round<K, L> {
         self.waiting
     }
 
-    fn take(&mut self) -> Option<(Job, i64)> {
+    fn first(&self) -> Option<&Job> {
+        let mut next = self.ahead.iter().chain(&self.turns);
+        next.find_map(|key| self.entries.get(key)?.line.first())
+    }
+
+    fn offers(&self, wanted: &dyn Fn(&Job) -> bool) -> bool {
+        let mut lines = self.turns.iter().filter_map(|key| self.entries.get(key));
+        lines.any(|entry| entry.line.offers(wanted))
+    }
+
+    fn take(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
         if self.waiting == 0 {
             self.settle();
             return None;
         }
-        self.take_ahead().or_else(|| self.take_in_turn())
+        self.take_ahead(wanted).or_else(|| self.take_in_turn(wanted))
     }
 
     fn settle(&mut self) {
@@ -301,6 +354,10 @@ mod tests {
         }
     }
 
+    fn next(fair: &mut Fair) -> Option<Job> {
+        fair.next(&|_| true)
+    }
+
     fn number(job: &Job) -> usize {
         job.stream().number as usize
     }
@@ -310,7 +367,7 @@ mod tests {
         let mut pixels = vec![0; sources.len()];
         sources.iter().for_each(|source| source.push(fair, 4));
         for _ in 0..taken {
-            let next = number(&fair.next().unwrap());
+            let next = number(&fair.next(&|_| true).unwrap());
             pixels[next] += sources[next].cost;
             sources[next].push(fair, 1);
         }
@@ -363,18 +420,18 @@ mod tests {
         let mut fair = Fair::default();
         floods.iter().for_each(|source| source.push(&mut fair, 4));
         for _ in 0..100 {
-            let next = number(&fair.next().unwrap());
+            let next = number(&next(&mut fair).unwrap());
             floods[next - 1].push(&mut fair, 1);
         }
         let mut passed = Vec::new();
         for _ in 0..200 {
             // Some are taken while it is idle, as lanes do meanwhile.
             for _ in 0..2 {
-                let next = number(&fair.next().unwrap());
+                let next = number(&next(&mut fair).unwrap());
                 floods[next - 1].push(&mut fair, 1);
             }
             modest.push(&mut fair, 1);
-            let others = std::iter::from_fn(|| Some(number(&fair.next().unwrap())));
+            let others = std::iter::from_fn(|| Some(number(&next(&mut fair).unwrap())));
             let others: Vec<_> = others.take_while(|&next| next != 0).collect();
             others.iter().for_each(|&next| floods[next - 1].push(&mut fair, 1));
             passed.push(others.len());
@@ -401,7 +458,7 @@ mod tests {
         flooding.push(&mut fair, 4);
         modest.push(&mut fair, 1);
         for _ in 0..100_000 {
-            let next = number(&fair.next().unwrap());
+            let next = number(&next(&mut fair).unwrap());
             let source = [&modest, &flooding][next];
             pixels[next] += source.cost;
             source.push(&mut fair, 1);
@@ -418,7 +475,7 @@ mod tests {
         let mut worked = VecDeque::new();
         for _ in 0..64_000 {
             // Two are worked on while the others wait.
-            worked.push_back(number(&fair.next().unwrap()));
+            worked.push_back(number(&next(&mut fair).unwrap()));
             if worked.len() == 2 {
                 let done = worked.pop_front().unwrap();
                 frames[done] += 1;
@@ -437,7 +494,7 @@ mod tests {
         }
         assert_eq!(fair.waiting(), 45);
         let mut slots = [vec![], vec![], vec![]];
-        while let Some(job) = fair.next() {
+        while let Some(job) = next(&mut fair) {
             slots[number(&job)].push(job.slot());
         }
         let wanted: Vec<_> = (0..5).cycle().take(15).collect();
@@ -454,9 +511,9 @@ mod tests {
         assert_eq!(fair.withdraw(sources[0].stream.id()).len(), 0);
         assert_eq!(fair.withdraw(sources[2].stream.id()).len(), 4);
         assert_eq!((fair.waiting(), fair.users.entries.len()), (4, 1));
-        assert!(std::iter::from_fn(|| fair.next()).all(|job| number(&job) == 1));
+        assert!(std::iter::from_fn(|| next(&mut fair)).all(|job| number(&job) == 1));
         sources[0].push(&mut fair, 1);
-        assert_eq!(number(&fair.next().unwrap()), 0);
+        assert_eq!(number(&next(&mut fair).unwrap()), 0);
         sources.iter().for_each(|source| drop(fair.withdraw(source.stream.id())));
         assert!(fair.users.entries.is_empty() && fair.users.turns.is_empty());
     }
@@ -467,9 +524,9 @@ mod tests {
         let source = Source::new(0, 0, (3000, 3000));
         for _ in 0..3 {
             source.push(&mut fair, 2);
-            fair.next().unwrap();
-            fair.next().unwrap();
-            assert!(fair.next().is_none());
+            next(&mut fair).unwrap();
+            next(&mut fair).unwrap();
+            assert!(next(&mut fair).is_none());
             let user = &fair.users.entries[&0];
             assert!(!user.active && user.line.turns.is_empty() && user.line.owed == 0);
         }
@@ -484,7 +541,26 @@ mod tests {
         source.push_at(&mut fair, 3, before);
         source.push(&mut fair, 1);
         let charges: Vec<_> =
-            std::iter::from_fn(|| fair.users.take()).map(|(_, cost)| cost).collect();
+            std::iter::from_fn(|| fair.users.take(&|_| true)).map(|(_, cost)| cost).collect();
         assert_eq!(charges, [0, 0, 0, source.cost as i64]);
+    }
+
+    #[test]
+    fn those_that_are_passed_over_keep_their_places() {
+        let sources: Vec<_> = (0..4).map(|n| Source::new(n % 2, n, (3000, 3000))).collect();
+        let mut fair = Fair::default();
+        sources.iter().for_each(|source| source.push(&mut fair, 3));
+        // Whoever takes streams 2 and 3 alone gets all of them, in turns,
+        let late: Vec<_> = std::iter::from_fn(|| fair.next(&|job| number(job) >= 2))
+            .map(|job| number(&job))
+            .collect();
+        let count = |wanted| late.iter().filter(|&&number| number == wanted).count();
+        assert_eq!((count(2), count(3)), (3, 3));
+        assert!(fair.next(&|job| number(job) >= 2).is_none());
+        // and leaves the others as they were.
+        assert!(fair.first().is_some_and(|job| number(job) < 2));
+        let rest: Vec<_> = std::iter::from_fn(|| next(&mut fair)).map(|job| number(&job)).collect();
+        assert_eq!(rest.len(), 6);
+        assert!(rest.windows(3).all(|three| three.contains(&0) && three.contains(&1)), "{rest:?}");
     }
 }

@@ -89,9 +89,13 @@ fn id(number: u32) -> StreamId {
     StreamId { user: 0, client: 1, number }
 }
 
+/// Frames so small that a stream may have many.
+const SMALL: (u32, u32) = (9, 9);
+
 fn stream(devices: &[Box<dyn Device>], number: u32, filter: Filter, from: (u32, u32)) -> Stream {
     let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(from.0, from.1));
-    let spec = StreamSpec { filter, ..StreamSpec::new(source, Extent::new(1, 1)) };
+    let slots = if from == SMALL { 200 } else { StreamSpec::SLOTS };
+    let spec = StreamSpec { filter, slots, ..StreamSpec::new(source, Extent::new(1, 1)) };
     let (id, gauge) = (id(number), Gauge::default());
     let client = Metrics::default().connect(id.client, id.user);
     let account = Accounts::new(Limits::default(), 1, u64::MAX).of(id.user);
@@ -131,7 +135,7 @@ fn idle_lanes(fake: &Fake) -> Lanes {
 }
 
 fn lanes_of(fake: &Fake, intake: &Arc<impl Intake + 'static>) -> Lanes {
-    let scheduler = Scheduler::new(vec![Box::new(fake.clone())]);
+    let scheduler = Scheduler::new(vec![Box::new(fake.clone())], None);
     let lanes = Lanes::start(&scheduler, intake).unwrap();
     while scheduler.lock().lanes[0].idle < 3 {
         thread::yield_now();
@@ -206,7 +210,7 @@ fn a_frame_that_a_device_panics_on_twice_fails_and_nothing_else_does() {
 
 /// Two devices that differ in nothing but their names and what they panic on.
 fn two(first: &Fake, second: &Fake) -> Lanes {
-    let scheduler = Scheduler::new(vec![Box::new(first.clone()), Box::new(second.clone())]);
+    let scheduler = Scheduler::new(vec![Box::new(first.clone()), Box::new(second.clone())], None);
     Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap()
 }
 
@@ -317,4 +321,165 @@ fn a_rest_ends_while_frames_take_long_and_none_begins() {
     ledger.await_completions(6);
     assert!(!lanes.scheduler.lock().overdue);
     assert_eq!(intake.0.load(Ordering::SeqCst), 0);
+}
+
+/// A device that takes so long over each band.
+#[derive(Clone)]
+struct Timed {
+    name: &'static str,
+    takes: Duration,
+    /// How often it fails before it works.
+    failures: Arc<AtomicUsize>,
+    /// Nothing but this filter's streams.
+    only: Option<Filter>,
+}
+
+impl Timed {
+    fn new(name: &'static str, takes: Duration) -> Self {
+        Self { name, takes, failures: Arc::default(), only: None }
+    }
+}
+
+impl Device for Timed {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn lanes(&self) -> usize {
+        2
+    }
+
+    fn open(&self, spec: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        match self.only {
+            Some(only) if only != spec.filter => {
+                Err(DeviceError::Unsupported { device: self.name.into(), reason: "a test" })
+            }
+            _ => Ok(Box::new(self.clone())),
+        }
+    }
+}
+
+impl Resizer for Timed {
+    fn worth(&self) -> u32 {
+        1
+    }
+
+    fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+        thread::sleep(self.takes);
+        let left = |failures: usize| failures.checked_sub(1);
+        match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
+            Ok(_) => Err(DeviceError::Failed { device: self.name.into(), fault: Fault::Lost }),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Lanes of several devices; what waits goes through them, as many frames at once as there are slots.
+struct Several {
+    lanes: Lanes,
+    ledger: Arc<Ledger>,
+    stream: Arc<Stream>,
+}
+
+impl Several {
+    fn new(devices: &[Timed], reserve: Option<usize>, filter: Filter) -> Self {
+        let boxed = |device: &Timed| Box::new(device.clone()) as Box<dyn Device>;
+        let scheduler = Scheduler::new(devices.iter().map(boxed).collect(), reserve);
+        let lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
+        let stream = Arc::new(stream(scheduler.devices(), 0, filter, SMALL));
+        Self { lanes, ledger: Arc::default(), stream }
+    }
+
+    /// Frames that each device did of so many that were pushed together.
+    fn burst(&self, frames: u32) -> [usize; 2] {
+        let before = self.ledger.0.lock().unwrap().len();
+        self.lanes.scheduler.push(id(0), jobs(&self.stream, &self.ledger, frames).into_iter());
+        let completed = self.ledger.await_completions(before + frames as usize);
+        assert!(completed.iter().all(|completion| completion.status == Status::Done));
+        let count = |device| {
+            completed[before..].iter().filter(|completion| completion.device == device).count()
+        };
+        [count(0), count(1)]
+    }
+}
+
+#[test]
+fn a_slow_device_takes_what_would_wait_longer_for_a_fast_one_and_no_last_frames() {
+    let (slow, fast) = (Duration::from_millis(200), Duration::from_millis(4));
+    let several =
+        Several::new(&[Timed::new("slow", slow), Timed::new("fast", fast)], None, Filter::Area);
+    // Until both are known.
+    several.burst(20);
+    // Two lanes of 4 ms are done with these before one of 200 ms is done with one.
+    assert_eq!(several.burst(8), [0, 8]);
+    assert_eq!(several.burst(1), [0, 1]);
+    let [slow, fast] = several.burst(200);
+    assert!(slow > 0 && fast > 10 * slow, "{slow} {fast}");
+}
+
+#[test]
+fn a_frame_that_a_device_fails_at_goes_elsewhere_and_the_device_is_left_alone() {
+    let bad = Timed::new("bad", Duration::from_micros(100));
+    bad.failures.store(usize::MAX, Ordering::SeqCst);
+    let good = Timed::new("good", Duration::from_millis(1));
+    let several = Several::new(&[bad, good], None, Filter::Area);
+    for _ in 0..5 {
+        assert_eq!(several.burst(10), [0, 10]);
+    }
+    // Both lanes may have been at a frame when the first failed.
+    let stats = several.lanes.scheduler.stats();
+    assert!((1..=2).contains(&stats[0].failed), "{}", stats[0].failed);
+    assert_eq!((stats[0].frames, stats[1].frames, stats[1].failed), (0, 50, 0));
+    assert!(!several.lanes.scheduler.lock().lanes[0].service.is_in());
+}
+
+#[test]
+fn a_device_that_failed_is_tried_again() {
+    let once = Timed::new("once", Duration::ZERO);
+    once.failures.store(1, Ordering::SeqCst);
+    let slow = Timed::new("slow", Duration::from_millis(20));
+    let several = Several::new(&[once, slow], None, Filter::Area);
+    several.burst(10);
+    while !several.lanes.scheduler.lock().lanes[0].service.is_in() {
+        several.burst(2);
+    }
+    assert!(several.burst(40)[0] > 0);
+}
+
+#[test]
+fn a_frame_that_no_device_is_left_for_fails_alone() {
+    let bad = Timed::new("bad", Duration::ZERO);
+    // It tries once more, a second later.
+    bad.failures.store(2, Ordering::SeqCst);
+    let several = Several::new(&[bad], None, Filter::Area);
+    let scheduler = &several.lanes.scheduler;
+    scheduler.push(id(0), jobs(&several.stream, &several.ledger, 1).into_iter());
+    assert_eq!(several.ledger.await_completions(1)[0].status, Status::Failed);
+    scheduler.push(id(0), jobs(&several.stream, &several.ledger, 1).into_iter());
+    // Also if it is still out of service when the lanes end.
+    drop(several.lanes);
+    assert_eq!(several.ledger.await_completions(2)[1].status, Status::Done);
+}
+
+#[test]
+fn what_a_device_can_not_do_is_not_offered_to_it() {
+    let picky = Timed { only: Some(Filter::Area), ..Timed::new("picky", Duration::ZERO) };
+    let any = Timed::new("any", Duration::from_millis(1));
+    let several = Several::new(&[picky.clone(), any.clone()], None, Filter::Bilinear);
+    assert_eq!(several.burst(30), [0, 30]);
+    let several = Several::new(&[picky, any], None, Filter::Area);
+    assert!(several.burst(30)[0] > 0);
+}
+
+#[test]
+fn the_reserve_takes_only_what_no_other_can() {
+    let reserve = Timed::new("reserve", Duration::ZERO);
+    let slow = Timed { only: Some(Filter::Area), ..Timed::new("slow", Duration::from_millis(2)) };
+    let several = Several::new(&[reserve.clone(), slow.clone()], Some(0), Filter::Area);
+    assert_eq!(several.burst(20), [0, 20]);
+    slow.failures.store(1, Ordering::SeqCst);
+    let [reserve_did, _] = several.burst(20);
+    assert!(reserve_did > 0);
+    let several = Several::new(&[reserve, slow], Some(0), Filter::Bilinear);
+    assert_eq!(several.burst(20), [20, 0]);
 }

@@ -221,6 +221,9 @@ fn figures(shared: &Shared) -> String {
     each("counter", "frames_total", "Frames completed.", |device| device.frames as f64);
     each("counter", "failed_total", "Attempts that failed.", |device| device.failed as f64);
     each("counter", "pixels_total", "Pixels of completed frames.", |device| device.pixels as f64);
+    each("counter", "copied_bytes_total", "Bytes of pixels copied for it.", |device| {
+        device.copied_bytes as f64
+    });
     each("counter", "busy_seconds_total", "Time worked, of all lanes.", |device| {
         device.busy_ns as f64 / 1e9
     });

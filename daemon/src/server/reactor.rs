@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_turn_reads_what_has_arrived() {
-        let reactor = Reactor::new(&Scheduler::new(Vec::new())).unwrap();
+        let reactor = Reactor::new(&Scheduler::new(Vec::new(), None)).unwrap();
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let reading = reactor.lock().spawn(async {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_is_run_gives_its_outcome_and_panics_as_it_does() {
-        let reactor = Reactor::new(&Scheduler::new(Vec::new())).unwrap();
+        let reactor = Reactor::new(&Scheduler::new(Vec::new(), None)).unwrap();
         assert_eq!(reactor.run(async { 7 }), 7);
         let panics = std::panic::AssertUnwindSafe(|| reactor.run(async { panic!("meant to") }));
         assert!(std::panic::catch_unwind(panics).is_err());

@@ -1,7 +1,8 @@
-//! The CPU device against its definition: accuracy, flat areas, ranges, siting, bands, bounds, and every
-//! level against the scalar one, bit by bit.
+//! Devices against their definition: accuracy, flat areas, ranges, siting, bands, bounds, and every level of
+//! the cores and every GPU against the scalar one, bit by bit.
 
 mod exact;
+mod gpu;
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation
 struct Ring {
     spec: StreamSpec,
     layout: Arc<RingLayout>,
-    daemon: Region,
+    daemon: Arc<Region>,
     leases: Vec<Lease>,
 }
 
@@ -31,19 +32,29 @@ impl Ring {
         let (daemon, descriptor) = Region::create(layout.len()).unwrap();
         let client = Region::open(&descriptor, layout.len()).unwrap();
         let leases = leases(client, &layout).unwrap();
-        Self { spec, layout, daemon, leases }
+        Self { spec, layout, daemon: Arc::new(daemon), leases }
     }
 
     /// Gives every byte of the input, padding too, the value of `sample`, then resizes it in `bands`.
     /// Gives the output's pixels, packed.
     fn resized(&mut self, level: Level, bands: u32, sample: impl FnMut() -> u8) -> Vec<u8> {
+        self.resized_on(&Cpu::with_level(1, level).unwrap(), bands, sample)
+    }
+
+    /// The same on any device.
+    fn resized_on(
+        &mut self,
+        device: &dyn Device,
+        bands: u32,
+        sample: impl FnMut() -> u8,
+    ) -> Vec<u8> {
         self.leases[1].input_mut().fill_with(sample);
         for neighbour in [0, 2] {
             self.leases[neighbour].input_mut().fill(0xa5);
         }
         let before = self.leases[1].input().to_vec();
-        let cpu = Cpu::with_level(1, level).unwrap();
-        let resizer = cpu.open(&self.spec, &self.layout).unwrap();
+        let mut resizer = device.open(&self.spec, &self.layout).unwrap();
+        resizer.attach(&self.daemon).unwrap();
         let slot = SlotMemory::new(&self.daemon, &self.layout, 1).unwrap();
         // As other streams leave it.
         let mut scratch = Scratch::default();
@@ -99,6 +110,13 @@ fn levels() -> Vec<Level> {
             there
         })
         .collect()
+}
+
+/// All levels, and all GPUs.
+fn devices() -> Vec<Box<dyn Device>> {
+    let cores = levels().into_iter().filter_map(|level| Cpu::with_level(1, level));
+    let cores = cores.map(|cpu| Box::new(cpu) as Box<dyn Device>);
+    cores.chain(gpu::all().iter().map(|gpu| Box::new(gpu) as Box<dyn Device>)).collect()
 }
 
 /// Noise of any value (xorshift, Marsaglia 2003).
@@ -355,12 +373,12 @@ fn colours_weighed_by_opacity_are_exact() {
 
 #[test]
 fn what_is_transparent_does_not_bleed() {
-    for level in levels() {
+    for device in devices() {
         let mut spec = spec(PixelFormat::Rgba, Filter::Lanczos3, (64, 9), (21, 3));
         spec.alpha = Alpha::Weighs;
         let pixels = [[200, 100, 50, 255], [0, 255, 255, 0], [255, 0, 255, 0], [200, 100, 50, 255]];
         let mut bytes = (0_usize..).map(|i| pixels[i / 4 % 3 + i / 768 % 2][i % 4]);
-        let output = Ring::new(spec).resized(level, 1, || bytes.next().unwrap());
+        let output = Ring::new(spec).resized_on(&*device, 1, || bytes.next().unwrap());
         for pixel in output.as_chunks::<4>().0.iter().filter(|pixel| pixel[3] > 16) {
             assert!(
                 [200, 100, 50].iter().zip(pixel).all(|(a, b)| b.abs_diff(*a) <= 4),
@@ -437,13 +455,13 @@ fn tensors_are_exact() {
 
 #[test]
 fn what_is_cut_out_unchanged_is_copied() {
-    for level in levels() {
+    for device in devices() {
         for format in PixelFormat::EIGHT_BIT {
             for filter in Filter::ALL {
                 let mut spec = spec(format, filter, (43, 19), (22, 8));
                 spec.crop = Some(Crop { left: 12.0, top: 4.0, width: 22.0, height: 8.0 });
                 let mut ring = Ring::new(spec);
-                let output = ring.resized(level, 2, noise(7));
+                let output = ring.resized_on(&*device, 2, noise(7));
                 let mut wanted = Vec::new();
                 for plane in ring.layout.input().planes() {
                     let step = (43_usize.div_ceil(plane.extent.width as usize)).min(2);
@@ -472,13 +490,13 @@ fn chroma_moves_a_quarter_sample_between_sitings() {
 
 #[test]
 fn flat_stays_flat_in_every_format_filter_and_range() {
-    for level in levels() {
+    for device in devices() {
         for format in PixelFormat::EIGHT_BIT {
             for filter in Filter::ALL {
                 for (from, to) in [((37, 11), (13, 5)), ((5, 3), (16, 7))] {
                     let mut ring = Ring::new(spec(format, filter, from, to));
                     for value in [0, 1, 16, 128, 254, 255] {
-                        let output = ring.resized(level, 1, || value);
+                        let output = ring.resized_on(&*device, 1, || value);
                         assert!(output.iter().all(|&sample| sample == value), "{:?}", ring.spec);
                     }
                 }
@@ -513,11 +531,11 @@ fn ranges_convert_at_their_ends_and_alpha_does_not() {
 
 #[test]
 fn equal_sizes_copy() {
-    for level in levels() {
+    for device in devices() {
         for format in PixelFormat::EIGHT_BIT {
             for filter in Filter::ALL {
                 let mut ring = Ring::new(spec(format, filter, (43, 9), (43, 9)));
-                let output = ring.resized(level, 2, noise(7));
+                let output = ring.resized_on(&*device, 2, noise(7));
                 assert_eq!(output, packed(ring.leases[1].input(), ring.layout.input()));
             }
         }
@@ -608,6 +626,11 @@ proptest! {
                 prop_assert!(found == oracle, "{:?} in {} bands", level, bands);
             }
         }
+        for gpu in gpu::all() {
+            let found = Ring::new(spec).resized_on(gpu, 1, edges(seed));
+            prop_assert!(gpu::is_alike(&spec, &oracle, &found), "{}", gpu.transfer());
+        }
+        gpu::assert_valid();
     }
 }
 

@@ -8,6 +8,7 @@ mod clients;
 mod embedded;
 mod figures;
 mod frames;
+mod gpu;
 mod greed;
 mod hostile;
 mod leaks;

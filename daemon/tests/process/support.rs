@@ -82,8 +82,14 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// A daemon with these flags, ready to serve.
     pub(crate) fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, &[])
+    }
+
+    /// The same, with these in its environment.
+    pub(crate) fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let process = spawn(&mut command(dir.path(), flags), dir.path());
+        let mut command = command(dir.path(), flags);
+        let process = spawn(command.envs(environment.iter().copied()), dir.path());
         let daemon = Self { process, dir };
         daemon.await_socket();
         daemon

@@ -191,8 +191,9 @@ impl Region {
         self.len.get()
     }
 
-    /// Address of the first byte, page aligned.
-    pub(crate) const fn start(&self) -> NonNull<u8> {
+    /// Address of the first byte, page aligned: mapped, and its pages allocated, for [`Self::len`] bytes
+    /// as long as the region lives. A peer may write them at any moment.
+    pub const fn start(&self) -> NonNull<u8> {
         self.start
     }
 }

@@ -100,12 +100,12 @@ impl RingLayout {
     }
 
     /// Bytes from the start of the region to the slot's input frame.
-    const fn input_offset(&self, slot: u32) -> usize {
+    pub const fn input_offset(&self, slot: u32) -> usize {
         self.slot_len * slot as usize
     }
 
     /// Bytes from the start of the region to the slot's output frame.
-    const fn output_offset(&self, slot: u32) -> usize {
+    pub const fn output_offset(&self, slot: u32) -> usize {
         self.input_offset(slot) + self.output_offset
     }
 }
@@ -116,6 +116,7 @@ impl RingLayout {
 pub struct SlotMemory<'region> {
     input: *const u8,
     output: *mut u8,
+    slot: u32,
     layout: &'region RingLayout,
     region: PhantomData<&'region Region>,
 }
@@ -135,7 +136,12 @@ impl<'region> SlotMemory<'region> {
                 start.add(layout.output_offset(slot)),
             )
         };
-        Some(Self { input, output, layout, region: PhantomData })
+        Some(Self { input, output, slot, layout, region: PhantomData })
+    }
+
+    /// Number of the slot.
+    pub const fn slot(&self) -> u32 {
+        self.slot
     }
 
     /// First byte of the input frame: readable for `layout().input().len()` bytes.

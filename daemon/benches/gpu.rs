@@ -1,0 +1,292 @@
+//! What a GPU does through the daemon: `make bench-gpu`.
+//!
+//! Every row is a daemon of its own and as many clients, each a connection with frames in flight. Beside the
+//! frames a second stands the part of the bus that they take: bytes that must cross it, over what the copy engine
+//! was measured to bring in that direction. Prints a table and writes `target/bench/gpu.json`. A CPU that poses as
+//! a GPU is measured too, and the record then says that nothing was measured on a GPU.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use resized::device::vulkan::{CopyRates, Settings, Wanted, survey};
+use resized_client::{
+    Align, Arrangement, ChannelOrder, Client, Element, Endpoint, Extent, FrameLayout, FrameSpec,
+    Framing, PixelFormat, StreamSpec, Tensor,
+};
+
+/// What a row is measured for, once all is warm.
+const DURATION: Duration = Duration::from_millis(1500);
+/// Until every slot has been on every lane, and the faster way is known.
+const WARM_UP: Duration = Duration::from_millis(400);
+const CLIENTS: [usize; 3] = [1, 4, 16];
+/// On a CPU that poses as a GPU more clients only take longer.
+const FEW: [usize; 2] = [1, 4];
+/// Frames that each client keeps in flight.
+const IN_FLIGHT: u32 = 6;
+
+/// A way to run the daemon.
+struct Mode {
+    name: &'static str,
+    devices: String,
+    transfer: &'static str,
+}
+
+struct Row {
+    work: &'static str,
+    mode: &'static str,
+    clients: usize,
+    frames_per_second: f64,
+    /// Parts of what the bus allows, to the GPU and back.
+    bus: [f64; 2],
+    /// Frames that the GPU did, of all.
+    share: f64,
+}
+
+fn main() {
+    let settings = Settings::default();
+    let mut found = survey(&Wanted::Real, &settings, None);
+    let is_real = found.iter().any(|found| found.outcome.is_ok());
+    if !is_real {
+        found = survey(&Wanted::All, &settings, None);
+    }
+    let Some((name, gpu)) =
+        found.into_iter().find_map(|found| Some((found.name, found.outcome.ok()?)))
+    else {
+        println!("There is no GPU with a Vulkan driver: nothing to measure.");
+        return;
+    };
+    let rates = gpu.copy_rates().expect("copies");
+    let driver = gpu.driver();
+    drop(gpu);
+    let note =
+        if is_real { "" } else { "not yet measured on a GPU: this is a CPU that poses as one" };
+    println!("{name}, {driver}{}{note}", if is_real { "" } else { "\n" });
+    println!("copies: {:.1} GB/s up, {:.1} GB/s down", rates.up / 1e9, rates.down / 1e9);
+    let gpu_alone = |transfer| Mode { name: transfer, devices: format!("vulkan:{name}"), transfer };
+    let mut modes: Vec<_> = ["direct", "copied", "staged"].into_iter().map(gpu_alone).collect();
+    modes.push(Mode { name: "cpu", devices: "cpu".into(), transfer: "" });
+    if is_real {
+        modes.push(Mode { name: "cpu + gpu", devices: "auto".into(), transfer: "" });
+    }
+    println!(
+        "{:<28} {:<10} {:>8} {:>10} {:>6} {:>6} {:>6}",
+        "", "", "clients", "frames/s", "up", "down", "gpu"
+    );
+    let clients: &[usize] = if is_real { &CLIENTS } else { &FEW };
+    let mut rows = Vec::new();
+    for (work, spec) in works() {
+        for &clients in clients {
+            for mode in &modes {
+                let row = measure(work, &spec, clients, mode, rates);
+                println!(
+                    "{:<28} {:<10} {:>8} {:>10.1} {:>5.0}% {:>5.0}% {:>5.0}%",
+                    row.work,
+                    row.mode,
+                    row.clients,
+                    row.frames_per_second,
+                    100.0 * row.bus[0],
+                    100.0 * row.bus[1],
+                    100.0 * row.share
+                );
+                rows.push(row);
+            }
+        }
+    }
+    let latencies = latencies(&modes[..3]);
+    println!("one 1080p frame at a time, in turns, p50:");
+    for (mode, latency) in modes.iter().zip(&latencies) {
+        println!("  {:<8} {:>8.0} us", mode.name, latency.as_secs_f64() * 1e6);
+    }
+    let [direct, _, staged] = latencies[..] else { return };
+    let part = staged.as_secs_f64() / direct.as_secs_f64();
+    println!("  staging takes {part:.3} times as long as using frames where they lie");
+    for (work, _) in works() {
+        for &clients in clients {
+            let rate = |mode: &str| {
+                let row =
+                    rows.iter().find(|r| (r.work, r.mode, r.clients) == (work, mode, clients));
+                row.map(|row| row.frames_per_second)
+            };
+            let alone = rate("direct").into_iter().chain(rate("copied")).fold(0.0, f64::max);
+            if let (Some(both), Some(cpu)) = (rate("cpu + gpu"), rate("cpu")) {
+                let part = 100.0 * both / (cpu + alone);
+                println!(
+                    "{work}, {clients} clients: CPU + GPU are {part:.0}% of the sum of both alone"
+                );
+            }
+        }
+    }
+    write_record(&name, &driver, note, rates, &latencies, &rows);
+}
+
+fn works() -> Vec<(&'static str, StreamSpec)> {
+    let i420 = |from: (u32, u32), to: (u32, u32)| {
+        let source = FrameSpec::new(PixelFormat::I420, Extent::new(from.0, from.1));
+        StreamSpec { slots: IN_FLIGHT, ..StreamSpec::new(source, Extent::new(to.0, to.1)) }
+    };
+    let mut tensor = i420((1920, 1080), (640, 640));
+    tensor.destination.format = PixelFormat::Tensor(Tensor {
+        element: Element::F32,
+        arrangement: Arrangement::Planar,
+        order: ChannelOrder::Rgb,
+    });
+    tensor.framing = Framing::Fit { align: Align::Centre, pad: [114; 3] };
+    vec![
+        ("1080p to 640x360", i420((1920, 1080), (640, 360))),
+        ("4K to 1080p", i420((3840, 2160), (1920, 1080))),
+        ("1080p to 640x640 F32 tensor", tensor),
+    ]
+}
+
+/// A daemon as a process of its own.
+struct Daemon {
+    process: Child,
+    endpoint: Endpoint,
+    _dir: tempfile::TempDir,
+}
+
+impl Daemon {
+    fn start(mode: &Mode) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("resized.sock");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_resized"));
+        command.args(["--devices", &mode.devices, "--socket"]).arg(&socket);
+        command.env("RESIZED_LOG", "warn").env("RESIZED_VULKAN_TRANSFER", mode.transfer);
+        let process = command.spawn().unwrap();
+        while UnixStream::connect(&socket).is_err() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Self { process, endpoint: Endpoint::Unix(socket), _dir: dir }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Keeps as many frames in flight as there are slots, until the time is over; gives how many ended in it.
+fn client(endpoint: &Endpoint, spec: &StreamSpec, start: &Barrier) -> u64 {
+    let client = Client::connect(endpoint).unwrap();
+    let stream = client.open(spec).unwrap();
+    let mut pendings = VecDeque::new();
+    // With as many in flight as may be, waits for the oldest; gives how many it waited for.
+    let turn = |pendings: &mut VecDeque<resized_client::Pending>| {
+        let full = pendings.len() == IN_FLIGHT as usize;
+        if full {
+            pendings.pop_front().unwrap().wait().unwrap();
+        }
+        pendings.push_back(stream.loan().unwrap().submit().unwrap());
+        u64::from(full)
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < WARM_UP {
+        turn(&mut pendings);
+    }
+    start.wait();
+    let begun = Instant::now();
+    let mut frames = 0;
+    while begun.elapsed() < DURATION {
+        frames += turn(&mut pendings);
+    }
+    pendings.into_iter().for_each(|pending| drop(pending.wait()));
+    frames
+}
+
+fn measure(
+    work: &'static str,
+    spec: &StreamSpec,
+    clients: usize,
+    mode: &Mode,
+    rates: CopyRates,
+) -> Row {
+    let daemon = Daemon::start(mode);
+    let start = Barrier::new(clients);
+    let frames: u64 = thread::scope(|scope| {
+        let run = || scope.spawn(|| client(&daemon.endpoint, spec, &start));
+        let running: Vec<_> = (0..clients).map(|_| run()).collect();
+        running.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    let frames_per_second = frames as f64 / DURATION.as_secs_f64();
+    let stats = Client::connect(&daemon.endpoint).unwrap().stats().unwrap();
+    let all: u64 = stats.devices.iter().map(|device| device.frames).sum();
+    let on_gpu: u64 = stats.devices.iter().skip(1).map(|device| device.frames).sum();
+    let share = on_gpu as f64 / all as f64;
+    let bytes = |frame: &FrameSpec| {
+        FrameLayout::new(frame.format, frame.extent).unwrap().packed_len() as f64
+    };
+    let crossing = [bytes(&spec.source) / rates.up, bytes(&spec.destination) / rates.down];
+    let bus = crossing.map(|seconds| seconds * frames_per_second * share);
+    Row { work, mode: mode.name, clients, frames_per_second, bus, share }
+}
+
+/// The median of one 1080p frame at a time, for each mode, in turns.
+fn latencies(modes: &[Mode]) -> Vec<Duration> {
+    let daemons: Vec<_> = modes.iter().map(Daemon::start).collect();
+    let clients = daemons.iter().map(|daemon| Client::connect(&daemon.endpoint).unwrap());
+    let clients: Vec<_> = clients.collect();
+    let spec = works()[0].1;
+    let streams: Vec<_> = clients.iter().map(|client| client.open(&spec).unwrap()).collect();
+    let mut times = vec![Vec::new(); modes.len()];
+    for turn in 0..80 {
+        for (stream, times) in streams.iter().zip(&mut times) {
+            let begun = Instant::now();
+            drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
+            // Each slot on each lane first.
+            if turn >= 20 {
+                times.push(begun.elapsed());
+            }
+        }
+    }
+    let median = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    times.iter_mut().map(median).collect()
+}
+
+fn write_record(
+    name: &str,
+    driver: &str,
+    note: &str,
+    rates: CopyRates,
+    latencies: &[Duration],
+    rows: &[Row],
+) {
+    let mut record = String::new();
+    let CopyRates { up, down } = rates;
+    let us = |i: usize| latencies[i].as_secs_f64() * 1e6;
+    let (direct, copied, staged) = (us(0), us(1), us(2));
+    writeln!(record, "{{\"gpu\": {name:?}, \"driver\": {driver:?}, \"note\": {note:?},").unwrap();
+    writeln!(record, " \"up_bytes_per_second\": {up:.0}, \"down_bytes_per_second\": {down:.0},")
+        .unwrap();
+    writeln!(
+        record,
+        " \"latency_1080p_p50_us\": {{\"direct\": {direct:.0}, \"copied\": {copied:.0}, \
+         \"staged\": {staged:.0}}}, \"rows\": ["
+    )
+    .unwrap();
+    for (i, row) in rows.iter().enumerate() {
+        let Row { work, mode, clients, frames_per_second, bus: [up, down], share } = row;
+        let comma = if i + 1 < rows.len() { "," } else { "" };
+        writeln!(
+            record,
+            "  {{\"work\": {work:?}, \"mode\": {mode:?}, \"clients\": {clients}, \
+             \"frames_per_second\": {frames_per_second:.1}, \"bus_up\": {up:.3}, \
+             \"bus_down\": {down:.3}, \"gpu_share\": {share:.3}}}{comma}"
+        )
+        .unwrap();
+    }
+    record.push_str(" ]}\n");
+    let target: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench");
+    std::fs::create_dir_all(&target).unwrap();
+    std::fs::write(target.join("gpu.json"), record).unwrap();
+}

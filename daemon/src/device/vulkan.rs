@@ -1,0 +1,458 @@
+//! Owns the devices made of GPUs: which of them there are and why each is used or not, and what is prepared
+//! for a stream on one.
+//!
+//! Knows specs and slots. From the outside in: `survey` finds the GPUs, `probe` tries one in a process of its
+//! own, `gpu` opens it; `program` says which shaders do the work of a stream's plan, `stream` keeps the
+//! buffers and commands for it, `import` makes the ring one of them, `submit` hands commands to the GPU.
+//! vulkano and ash are known here alone.
+//!
+//! The shaders do what the oracle of the cores does, pass by pass, with the same tables (see
+//! [`cpu`](super::cpu)): the same bits, but for what is mixed in single precision, which is within one.
+//!
+//! Invariants: nothing that a client writes is an address; a GPU that fails costs its frame nothing but time.
+#![allow(unsafe_code)]
+
+mod gpu;
+mod import;
+pub mod probe;
+mod program;
+mod rates;
+mod shader;
+mod stream;
+mod submit;
+mod survey;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use resized_protocol::frame::FrameSpec;
+use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::shm::{Region, RingLayout, SlotMemory};
+use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType};
+use vulkano::{Validated, VulkanError};
+
+use self::gpu::Gpu;
+use self::program::Program;
+use self::stream::Prepared;
+use super::{Band, Device, DeviceError, Fault, Resizer, Scratch, plan};
+
+pub use rates::CopyRates;
+pub use survey::{Found, Unused, Wanted, is_validating, survey, validation_messages};
+
+/// Environment variable that says how frames reach a GPU: `direct`, `copied` or `staged`. Anything else
+/// leaves it to the device.
+pub const TRANSFER_VARIABLE: &str = "RESIZED_VULKAN_TRANSFER";
+
+/// Environment variable that turns the validation layer on, if it is there, synchronization included: its
+/// messages go to the log.
+pub const VALIDATION_VARIABLE: &str = "RESIZED_VULKAN_VALIDATION";
+
+/// Environment variable for tests: every so many frames a GPU reports that it was lost.
+pub const FAULT_VARIABLE: &str = "RESIZED_VULKAN_FAULT";
+
+/// Frames under way at once on a GPU: one is brought, one computed, one taken back.
+const LANES: usize = 3;
+
+/// Frames by which each way to bring them is measured before one is kept.
+const TRIAL: u64 = 8;
+
+/// How frames reach a GPU, and results the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transfer {
+    /// Shaders read and write the ring itself.
+    Direct,
+    /// The ring is imported. The copy engine brings a frame to the GPU's own memory, each byte once; shaders
+    /// write the result into the ring, each byte once too.
+    Copied,
+    /// The ring can't be imported: a core copies frames to memory that both reach, and results back.
+    Staged,
+}
+
+/// How GPUs are used, beside which.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How frames reach them; measured, where that may differ, if not given.
+    pub transfer: Option<Transfer>,
+    /// Have the validation layer look on.
+    pub validation: bool,
+    /// For tests: submit copies apart from shaders, as where the copy engine has a queue of its own.
+    pub copies_apart: bool,
+    /// For tests: how long a frame may take before it is taken for lost.
+    pub patience: Option<Duration>,
+    /// For tests: measure the ways that frames may reach it, as on a GPU beyond a bus.
+    pub measure: bool,
+    /// For tests: after so many frames it reports this, and again after as many more.
+    pub fault_every: Option<(Fault, u64)>,
+}
+
+impl Settings {
+    /// As the environment says.
+    pub fn from_environment() -> Self {
+        let transfer = match std::env::var(TRANSFER_VARIABLE).as_deref() {
+            Ok("direct") => Some(Transfer::Direct),
+            Ok("copied") => Some(Transfer::Copied),
+            Ok("staged") => Some(Transfer::Staged),
+            _ => None,
+        };
+        let fault = std::env::var(FAULT_VARIABLE).ok().and_then(|every| every.parse().ok());
+        Self {
+            transfer,
+            validation: std::env::var_os(VALIDATION_VARIABLE).is_some_and(|value| value != "0"),
+            fault_every: fault.filter(|&every| every > 0).map(|every| (Fault::Lost, every)),
+            ..Self::default()
+        }
+    }
+}
+
+/// A GPU.
+pub struct Vulkan {
+    shared: Arc<Shared>,
+}
+
+/// What a GPU's streams share.
+struct Shared {
+    name: String,
+    physical: Arc<PhysicalDevice>,
+    settings: Settings,
+    state: Mutex<State>,
+    /// The faster way to bring frames of a geometry, where both have been measured.
+    measured: Mutex<HashMap<Geometry, Transfer>>,
+    frames: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    /// None while it is out of service.
+    gpu: Option<Arc<Gpu>>,
+    /// Those that failed and may still be at a frame.
+    failed: Vec<Arc<Gpu>>,
+}
+
+/// What decides how long frames take.
+type Geometry = (FrameSpec, FrameSpec, Filter);
+
+impl Vulkan {
+    fn open(
+        name: String,
+        physical: Arc<PhysicalDevice>,
+        settings: &Settings,
+    ) -> Result<Self, Fault> {
+        let gpu = Gpu::open(&physical, settings)?;
+        let shared = Shared {
+            name,
+            physical,
+            settings: settings.clone(),
+            state: Mutex::new(State { gpu: Some(gpu), failed: Vec::new() }),
+            measured: Mutex::default(),
+            frames: AtomicU64::new(0),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Its driver's name and version.
+    pub fn driver(&self) -> String {
+        let properties = self.shared.physical.properties();
+        let name = properties.driver_name.as_deref().unwrap_or("a driver without a name");
+        format!("{name} {}", properties.driver_info.as_deref().unwrap_or(""))
+    }
+
+    /// How frames reach it, in words.
+    pub fn transfer(&self) -> &'static str {
+        self.shared.transfer()
+    }
+}
+
+impl std::fmt::Debug for Vulkan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Vulkan").field(&self.shared.name).finish()
+    }
+}
+
+impl Shared {
+    /// The open GPU.
+    fn gpu(&self) -> Result<Arc<Gpu>, Fault> {
+        lock(&self.state).gpu.clone().ok_or(Fault::Lost)
+    }
+
+    /// Takes a GPU that failed out of service.
+    fn retire(&self, gpu: &Arc<Gpu>) {
+        let mut state = lock(&self.state);
+        if let Some(failed) = state.gpu.take_if(|now| Arc::ptr_eq(now, gpu)) {
+            state.failed.push(failed);
+        }
+    }
+
+    /// Tests' own faults.
+    fn injected(&self) -> Result<(), Fault> {
+        let frame = self.frames.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.settings.fault_every {
+            Some((fault, every)) if frame.is_multiple_of(every) => Err(fault),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether its memory is beyond a bus, so that it may pay to copy frames there.
+    fn is_discrete(&self) -> bool {
+        self.settings.measure
+            || self.physical.properties().device_type == PhysicalDeviceType::DiscreteGpu
+    }
+
+    fn transfer(&self) -> &'static str {
+        let imports = self.physical.supported_extensions().ext_external_memory_host;
+        match self.settings.transfer {
+            Some(Transfer::Staged) => "frames are staged",
+            _ if !imports => "frames are staged: its driver can't import memory",
+            Some(Transfer::Direct) => "frames are used where they lie",
+            Some(Transfer::Copied) => "frames are copied to its own memory",
+            None if self.is_discrete() => "frames are used where they lie or copied, as is faster",
+            None => "frames are used where they lie",
+        }
+    }
+
+    fn failed(&self, fault: Fault) -> DeviceError {
+        DeviceError::Failed { device: self.name.clone(), fault }
+    }
+}
+
+impl Device for Vulkan {
+    fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    fn lanes(&self) -> usize {
+        LANES
+    }
+
+    fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        if RingLayout::new(spec).as_ref() != Ok(ring) {
+            return Err(DeviceError::Layout);
+        }
+        let shared = &self.shared;
+        let unsupported = |reason| DeviceError::Unsupported { device: shared.name.clone(), reason };
+        if !plan::is_aligned(ring.input()) {
+            return Err(unsupported("a tensor is no source"));
+        }
+        let placement =
+            spec.placement().map_err(|_| unsupported("the crop is not within the source"))?;
+        let program = Program::new(spec, &placement, ring)
+            .ok_or_else(|| unsupported("its frames are too large"))?;
+        let most = u64::from(shared.physical.properties().max_storage_buffer_range);
+        let lens = [
+            ring.input().len() as u64,
+            ring.output().len() as u64,
+            4 * program.lines,
+            4 * program.tables.len() as u64,
+        ];
+        if lens.iter().any(|len| len.next_multiple_of(4) > most) {
+            return Err(unsupported("its frames are too large"));
+        }
+        Ok(Box::new(VulkanResizer {
+            shared: Arc::clone(shared),
+            geometry: (spec.source, spec.destination, spec.filter),
+            program,
+            ring: ring.clone(),
+            region: None,
+            ways: Mutex::default(),
+            copied: AtomicU64::new(0),
+        }))
+    }
+
+    /// Tables and commands of a stream take milliseconds: a crop for a single frame is the cores' work.
+    fn crops(&self) -> bool {
+        false
+    }
+
+    fn revive(&self) -> Result<(), DeviceError> {
+        let mut state = lock(&self.shared.state);
+        state.failed.retain(|gpu| !gpu.reap());
+        if state.gpu.is_none() {
+            let gpu = Gpu::open(&self.shared.physical, &self.shared.settings);
+            state.gpu = Some(gpu.map_err(|fault| self.shared.failed(fault))?);
+        }
+        Ok(())
+    }
+}
+
+/// A GPU made ready for one stream.
+struct VulkanResizer {
+    shared: Arc<Shared>,
+    geometry: Geometry,
+    program: Program,
+    ring: RingLayout,
+    region: Option<Arc<Region>>,
+    ways: Mutex<Ways>,
+    /// Bytes that were copied for the last frame.
+    copied: AtomicU64,
+}
+
+/// The ways by which a stream's frames may reach its GPU: several only until the faster one is known.
+#[derive(Default)]
+struct Ways {
+    prepared: Vec<Way>,
+    frames: u64,
+}
+
+struct Way {
+    prepared: Arc<Prepared>,
+    /// The least that a frame took, in nanoseconds.
+    fastest: u64,
+}
+
+impl VulkanResizer {
+    /// The way for the next frame; prepares it, if that GPU has not seen the stream yet.
+    fn way(&self, gpu: &Arc<Gpu>) -> Result<Arc<Prepared>, Fault> {
+        let mut ways = lock(&self.ways);
+        if ways.prepared.first().is_none_or(|way| !Arc::ptr_eq(way.prepared.gpu(), gpu)) {
+            *ways = Ways { prepared: self.prepare(gpu)?, frames: 0 };
+        }
+        ways.frames += 1;
+        let turn = ways.frames as usize % ways.prepared.len();
+        Ok(Arc::clone(&ways.prepared[turn].prepared))
+    }
+
+    fn prepare(&self, gpu: &Arc<Gpu>) -> Result<Vec<Way>, Fault> {
+        let import = match (&self.region, self.shared.settings.transfer) {
+            (Some(region), None | Some(Transfer::Direct | Transfer::Copied)) => {
+                stream::import(gpu, region)
+            }
+            _ => None,
+        };
+        let known = lock(&self.shared.measured).get(&self.geometry).copied();
+        let transfers: &[Transfer] = match self.shared.settings.transfer.or(known) {
+            _ if import.is_none() => &[Transfer::Staged],
+            Some(Transfer::Direct) => &[Transfer::Direct],
+            Some(Transfer::Copied) => &[Transfer::Copied],
+            Some(Transfer::Staged) => &[Transfer::Staged],
+            None if self.shared.is_discrete() => &[Transfer::Direct, Transfer::Copied],
+            None => &[Transfer::Direct],
+        };
+        let way = |&transfer: &Transfer| {
+            let import = import.clone().filter(|_| transfer != Transfer::Staged);
+            let prepared = Prepared::new(gpu, &self.program, &self.ring, import, transfer, LANES)?;
+            Ok(Way { prepared: Arc::new(prepared), fastest: u64::MAX })
+        };
+        transfers.iter().map(way).collect()
+    }
+
+    /// Notes what a frame took, and keeps the faster way once each has had its trial.
+    fn note(&self, prepared: &Arc<Prepared>, took: u64) {
+        let mut ways = lock(&self.ways);
+        if ways.prepared.len() < 2 {
+            return;
+        }
+        for way in &mut ways.prepared {
+            if Arc::ptr_eq(&way.prepared, prepared) {
+                way.fastest = way.fastest.min(took);
+            }
+        }
+        if ways.frames < TRIAL * ways.prepared.len() as u64
+            || ways.prepared.iter().any(|way| way.fastest == u64::MAX)
+        {
+            return;
+        }
+        ways.prepared.sort_by_key(|way| way.fastest);
+        let slower = ways.prepared.split_off(1);
+        let kept = ways.prepared[0].prepared.transfer();
+        drop(ways);
+        tracing::info!(device = self.shared.name, ?kept, geometry = ?self.geometry, "measured");
+        lock(&self.shared.measured).insert(self.geometry, kept);
+        // A frame that is still on the slower way keeps it until then.
+        drop(slower);
+    }
+
+    /// Bytes of a frame that are copied.
+    fn copies(&self, transfer: Transfer) -> u64 {
+        let (input, output) = (self.ring.input().packed_len(), self.ring.output().packed_len());
+        match transfer {
+            Transfer::Direct => 0,
+            Transfer::Copied => input as u64,
+            // By a core, and by the copy engine.
+            Transfer::Staged => (2 * input + output) as u64,
+        }
+    }
+
+    fn try_resize(&self, slot: SlotMemory<'_>) -> Result<(), Fault> {
+        let gpu = self.shared.gpu()?;
+        let begun = Instant::now();
+        let outcome = self.shared.injected().and_then(|()| {
+            let prepared = self.way(&gpu)?;
+            prepared.resize(slot)?;
+            self.copied.store(self.copies(prepared.transfer()), Ordering::Relaxed);
+            self.note(&prepared, begun.elapsed().as_nanos() as u64);
+            Ok(())
+        });
+        if outcome.is_err() {
+            self.shared.retire(&gpu);
+        }
+        outcome
+    }
+}
+
+impl Resizer for VulkanResizer {
+    fn attach(&mut self, region: &Arc<Region>) -> Result<(), DeviceError> {
+        self.region = Some(Arc::clone(region));
+        // Now, so that the first frame does not wait for it, and a stream that its memory has no room for is
+        // none of its. One that is out of service prepares when it is back.
+        let Ok(gpu) = self.shared.gpu() else { return Ok(()) };
+        match self.prepare(&gpu) {
+            Ok(prepared) => *lock(&self.ways) = Ways { prepared, frames: 0 },
+            Err(Fault::Memory) => return Err(self.shared.failed(Fault::Memory)),
+            Err(_) => self.shared.retire(&gpu),
+        }
+        Ok(())
+    }
+
+    fn copied_bytes(&self) -> u64 {
+        self.copied.load(Ordering::Relaxed)
+    }
+
+    fn worth(&self) -> u32 {
+        1
+    }
+
+    /// The whole frame with its first band.
+    fn resize(&self, slot: SlotMemory<'_>, band: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+        let start = slot.input().wrapping_sub(self.ring.input_offset(slot.slot()));
+        let elsewhere = |region: &Arc<Region>| region.start().as_ptr().cast_const() != start;
+        if *slot.layout() != self.ring || self.region.as_ref().is_some_and(elsewhere) {
+            return Err(DeviceError::Layout);
+        }
+        if !band.is_first() {
+            return Ok(());
+        }
+        self.try_resize(slot).map_err(|fault| self.shared.failed(fault))
+    }
+}
+
+/// The driver's error. What vulkano refuses by itself would be a fault of ours.
+fn plain(error: Validated<VulkanError>) -> VulkanError {
+    match error {
+        Validated::Error(error) => error,
+        Validated::ValidationError(error) => {
+            tracing::error!(%error, "Vulkan is used wrongly");
+            VulkanError::ValidationFailed
+        }
+    }
+}
+
+fn fault(error: &Validated<VulkanError>) -> Fault {
+    match error {
+        Validated::Error(VulkanError::DeviceLost) => Fault::Lost,
+        Validated::Error(VulkanError::Timeout) => Fault::TimedOut,
+        Validated::Error(
+            VulkanError::OutOfDeviceMemory
+            | VulkanError::OutOfHostMemory
+            | VulkanError::TooManyObjects,
+        ) => Fault::Memory,
+        error => {
+            tracing::error!(%error, "Vulkan");
+            Fault::Driver
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

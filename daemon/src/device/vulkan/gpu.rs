@@ -1,0 +1,215 @@
+//! Owns a GPU that is open for work: the logical device, its queue, its memory, its pipelines.
+//!
+//! Knows no streams. Invariant: lives as long as anything that was made with it.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use vulkano::buffer::{AllocateBufferError, Buffer, BufferCreateInfo, BufferUsage, Subbuffer};
+use vulkano::command_buffer::allocator::StandardCommandBufferAllocator;
+use vulkano::descriptor_set::allocator::StandardDescriptorSetAllocator;
+use vulkano::device::physical::PhysicalDevice;
+use vulkano::device::{
+    Device, DeviceCreateInfo, DeviceExtensions, DeviceFeatures, QueueCreateInfo, QueueFlags,
+};
+use vulkano::memory::MemoryPropertyFlags;
+use vulkano::memory::allocator::{
+    AllocationCreateInfo, GenericMemoryAllocatorCreateInfo, MemoryAllocatorError, MemoryTypeFilter,
+    StandardMemoryAllocator,
+};
+use vulkano::sync::Sharing;
+use vulkano::{Validated, VulkanError};
+
+use super::shader::Pipelines;
+use super::submit::Submitter;
+use super::{Settings, fault};
+use crate::device::Fault;
+
+/// After this a frame is taken for lost: far longer than the largest takes on the slowest driver.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes that are taken of a device's memory at once.
+const BLOCK: u64 = 32 << 20;
+
+/// Shaders use it, and it is copied from and to.
+const BOTH_WAYS: BufferUsage =
+    BufferUsage::STORAGE_BUFFER.union(BufferUsage::TRANSFER_SRC).union(BufferUsage::TRANSFER_DST);
+
+/// A GPU that is open.
+pub(super) struct Gpu {
+    pub(super) device: Arc<Device>,
+    /// Where shaders run.
+    pub(super) computing: Submitter,
+    /// The copy engine's queue, where it has one of its own: copies go on beside shaders.
+    pub(super) copying: Option<Submitter>,
+    pub(super) pipelines: Pipelines,
+    pub(super) commands: Arc<StandardCommandBufferAllocator>,
+    pub(super) sets: Arc<StandardDescriptorSetAllocator>,
+    memory: Arc<StandardMemoryAllocator>,
+    /// What frames use that did not end in time: kept until they do.
+    abandoned: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+}
+
+impl Gpu {
+    pub(super) fn open(
+        physical: &Arc<PhysicalDevice>,
+        settings: &Settings,
+    ) -> Result<Arc<Self>, Fault> {
+        Self::try_open(physical, settings).map_err(|error| {
+            tracing::warn!(%error, "a GPU can't be opened");
+            fault(&error)
+        })
+    }
+
+    fn try_open(
+        physical: &Arc<PhysicalDevice>,
+        settings: &Settings,
+    ) -> Result<Arc<Self>, Validated<VulkanError>> {
+        let family = queue_family(physical).ok_or(VulkanError::InitializationFailed)?;
+        let families = [Some(family), copying_family(physical)].into_iter().flatten();
+        let queue =
+            |queue_family_index| QueueCreateInfo { queue_family_index, ..Default::default() };
+        let supported = physical.supported_extensions();
+        let info = DeviceCreateInfo {
+            queue_create_infos: families.map(queue).collect(),
+            enabled_extensions: DeviceExtensions {
+                ext_external_memory_host: supported.ext_external_memory_host,
+                ..DeviceExtensions::empty()
+            },
+            enabled_features: features(),
+            ..Default::default()
+        };
+        let (device, mut queues) = Device::new(Arc::clone(physical), info)?;
+        let queue = queues.next().ok_or(VulkanError::InitializationFailed)?;
+        let copying = queues.next().or_else(|| settings.copies_apart.then(|| Arc::clone(&queue)));
+        let blocks = vec![BLOCK; physical.memory_properties().memory_types.len()];
+        let memory =
+            GenericMemoryAllocatorCreateInfo { block_sizes: &blocks, ..Default::default() };
+        let patience = settings.patience.unwrap_or(PATIENCE);
+        let owned = || Arc::clone(&device);
+        Ok(Arc::new(Self {
+            computing: Submitter::new(&device, queue, patience)?,
+            copying: copying.map(|queue| Submitter::new(&device, queue, patience)).transpose()?,
+            pipelines: Pipelines::new(&device)?,
+            commands: Arc::new(StandardCommandBufferAllocator::new(owned(), Default::default())),
+            sets: Arc::new(StandardDescriptorSetAllocator::new(owned(), Default::default())),
+            memory: Arc::new(StandardMemoryAllocator::new(owned(), memory)),
+            abandoned: Mutex::default(),
+            device,
+        }))
+    }
+
+    /// Memory of the device's own, of `elements` of 32 bits, at least one.
+    pub(super) fn device_buffer(&self, elements: u64) -> Result<Subbuffer<[u32]>, Fault> {
+        let usage =
+            BufferUsage::STORAGE_BUFFER | BufferUsage::TRANSFER_SRC | BufferUsage::TRANSFER_DST;
+        self.buffer(elements, usage, MemoryTypeFilter::PREFER_DEVICE)
+    }
+
+    /// Memory that both reach, of the system's, cached.
+    pub(super) fn host_buffer(&self, elements: u64) -> Result<Subbuffer<[u32]>, Fault> {
+        let usage = BOTH_WAYS;
+        // Coherent, which there always is: nothing to flush.
+        let kind = MemoryTypeFilter {
+            required_flags: MemoryPropertyFlags::HOST_VISIBLE | MemoryPropertyFlags::HOST_COHERENT,
+            preferred_flags: MemoryPropertyFlags::HOST_CACHED,
+            not_preferred_flags: MemoryPropertyFlags::DEVICE_LOCAL
+                | MemoryPropertyFlags::DEVICE_UNCACHED,
+        };
+        self.buffer(elements, usage, kind)
+    }
+
+    /// For both queues, if they are of different families: nothing is handed over then.
+    pub(super) fn shared(&self, info: BufferCreateInfo) -> BufferCreateInfo {
+        let computing = self.computing.family();
+        match self.copying.as_ref().map(Submitter::family) {
+            Some(copying) if copying != computing => {
+                let families = [computing, copying].into_iter().collect();
+                BufferCreateInfo { sharing: Sharing::Concurrent(families), ..info }
+            }
+            _ => info,
+        }
+    }
+
+    fn buffer(
+        &self,
+        elements: u64,
+        usage: BufferUsage,
+        memory_type_filter: MemoryTypeFilter,
+    ) -> Result<Subbuffer<[u32]>, Fault> {
+        let info = self.shared(BufferCreateInfo { usage, ..Default::default() });
+        let kind = AllocationCreateInfo { memory_type_filter, ..Default::default() };
+        let memory = Arc::clone(&self.memory);
+        let made = Buffer::new_slice(memory, info, kind, elements.max(1));
+        made.map_err(|error| not_allocated(&error))
+    }
+
+    /// A buffer with content that no frame changes.
+    pub(super) fn table(&self, content: &[u32]) -> Result<Subbuffer<[u32]>, Fault> {
+        let usage = BufferUsage::STORAGE_BUFFER;
+        let kind = MemoryTypeFilter::PREFER_DEVICE | MemoryTypeFilter::HOST_SEQUENTIAL_WRITE;
+        let info = BufferCreateInfo { usage, ..Default::default() };
+        let kind = AllocationCreateInfo { memory_type_filter: kind, ..Default::default() };
+        let memory = Arc::clone(&self.memory);
+        let made = Buffer::from_iter(memory, info, kind, content.iter().copied());
+        made.map_err(|error| not_allocated(&error))
+    }
+
+    /// Keeps what a frame uses that did not end in time.
+    pub(super) fn abandon(&self, used: Arc<dyn Any + Send + Sync>) {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(used);
+    }
+
+    /// Lets go of it if those frames have ended meanwhile; says whether.
+    pub(super) fn reap(&self) -> bool {
+        let idle = self.computing.is_idle() && self.copying.as_ref().is_none_or(Submitter::is_idle);
+        if idle {
+            let abandoned = || self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+            let ended = std::mem::take(&mut *abandoned());
+            drop(ended);
+        }
+        idle
+    }
+}
+
+/// What a device must be able to do.
+pub(super) fn features() -> DeviceFeatures {
+    DeviceFeatures { timeline_semaphore: true, synchronization2: true, ..DeviceFeatures::empty() }
+}
+
+/// The queue family to compute on: one that draws nothing, if there is one.
+pub(super) fn queue_family(physical: &PhysicalDevice) -> Option<u32> {
+    let families = physical.queue_family_properties();
+    let flags = |wanted: QueueFlags, not: QueueFlags| {
+        families.iter().position(|family| {
+            family.queue_flags.contains(wanted) && !family.queue_flags.intersects(not)
+        })
+    };
+    let family = flags(QueueFlags::COMPUTE, QueueFlags::GRAPHICS)
+        .or_else(|| flags(QueueFlags::COMPUTE, QueueFlags::empty()))?;
+    u32::try_from(family).ok()
+}
+
+/// The queue family of a copy engine alone, if there is one.
+fn copying_family(physical: &PhysicalDevice) -> Option<u32> {
+    let shaders = QueueFlags::COMPUTE | QueueFlags::GRAPHICS;
+    let families = physical.queue_family_properties().iter();
+    let mut flags = families.map(|family| family.queue_flags);
+    let family = flags
+        .position(|flags| flags.contains(QueueFlags::TRANSFER) && !flags.intersects(shaders))?;
+    u32::try_from(family).ok()
+}
+
+fn not_allocated(error: &Validated<AllocateBufferError>) -> Fault {
+    match error {
+        Validated::Error(AllocateBufferError::AllocateMemory(error)) => match error {
+            MemoryAllocatorError::AllocateDeviceMemory(error) => fault(error),
+            _ => Fault::Memory,
+        },
+        Validated::Error(AllocateBufferError::CreateBuffer(error)) => {
+            fault(&Validated::Error(*error))
+        }
+        _ => Fault::Driver,
+    }
+}

@@ -1,0 +1,365 @@
+//! Owns what a GPU keeps for a stream: buffers, and the command buffers of its slots, recorded once and
+//! submitted again for every frame.
+//!
+//! Knows the slots' memory and a program; no formats. As many frames are under way at once as there are
+//! flights, each with lines of its own. Invariants: a flight's commands are submitted again only after they
+//! ended; nothing is allocated for a frame once each slot has been through each flight; what a frame uses
+//! lives until it is over, also where that is later than anybody waits; memory that others may have used
+//! before is zeroed where a client sees it.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use resized_protocol::frame::TAIL;
+use resized_protocol::shm::{Region, RingLayout, SlotMemory};
+use vulkano::buffer::Subbuffer;
+use vulkano::command_buffer::{
+    CommandBuffer, CommandBufferBeginInfo, CommandBufferLevel, CommandBufferUsage, CopyBufferInfo,
+    RecordingCommandBuffer,
+};
+use vulkano::descriptor_set::WriteDescriptorSet;
+use vulkano::descriptor_set::sys::RawDescriptorSet;
+use vulkano::pipeline::{ComputePipeline, PipelineBindPoint};
+use vulkano::sync::{AccessFlags, DependencyInfo, MemoryBarrier, PipelineStages};
+use vulkano::{Validated, ValidationError, VulkanError};
+
+use super::gpu::Gpu;
+use super::import::Import;
+use super::program::Program;
+use super::submit::Submitter;
+use super::{Transfer, fault};
+use crate::device::Fault;
+
+/// What a GPU keeps for a stream. Fields go in their order: commands before buffers, all before the ring.
+pub(super) struct Prepared {
+    flights: Vec<Mutex<Flight>>,
+    /// Those in which no frame is.
+    free: Mutex<Vec<usize>>,
+    stages: Vec<Vec<Step>>,
+    tables: Subbuffer<[u32]>,
+    transfer: Transfer,
+    ring: RingLayout,
+    import: Option<Arc<Import>>,
+    gpu: Arc<Gpu>,
+}
+
+/// A dispatch as it is recorded.
+struct Step {
+    pipeline: Arc<ComputePipeline>,
+    numbers: [u32; 28],
+    groups: [u32; 3],
+}
+
+/// What one frame under way uses.
+struct Flight {
+    /// Of each slot, or of all of them where frames are copied to memory of the flight's own.
+    recorded: Vec<Option<Recorded>>,
+    lines: Subbuffer<[u32]>,
+    /// An input frame in the device's memory, where the shaders do not read the ring.
+    input: Option<Subbuffer<[u8]>>,
+    /// Frames in memory that both reach, where the ring can't be imported.
+    host: Option<Frames>,
+}
+
+struct Recorded {
+    /// The copy of the input frame, where it goes to another queue.
+    copies: Option<CommandBuffer>,
+    commands: CommandBuffer,
+    /// What the commands refer to.
+    _set: RawDescriptorSet,
+}
+
+/// An input and an output frame.
+#[derive(Clone)]
+struct Frames {
+    input: Subbuffer<[u8]>,
+    output: Subbuffer<[u8]>,
+}
+
+impl Prepared {
+    /// Prepares a stream for frames that are brought to the GPU by `transfer`, `flights` of them at once.
+    /// But for [`Transfer::Staged`] its ring has been imported.
+    pub(super) fn new(
+        gpu: &Arc<Gpu>,
+        program: &Program,
+        ring: &RingLayout,
+        import: Option<Arc<Import>>,
+        transfer: Transfer,
+        flights: usize,
+    ) -> Result<Self, Fault> {
+        let step = |dispatch: &super::program::Dispatch| {
+            let pipeline = gpu.pipelines.get(dispatch.variant).map_err(|error| fault(&error))?;
+            let numbers = dispatch.numbers.as_array();
+            Ok(Step { pipeline, numbers, groups: dispatch.groups })
+        };
+        let stages = program.stages.iter().filter(|stage| !stage.is_empty());
+        let stages = stages.map(|stage| stage.iter().map(step).collect());
+        let flight = || Flight::new(gpu, program, ring, transfer);
+        Ok(Self {
+            flights: (0..flights).map(|_| flight().map(Mutex::new)).collect::<Result<_, _>>()?,
+            free: Mutex::new((0..flights).collect()),
+            stages: stages.collect::<Result<_, _>>()?,
+            tables: gpu.table(&program.tables)?,
+            transfer,
+            ring: ring.clone(),
+            import,
+            gpu: Arc::clone(gpu),
+        })
+    }
+
+    pub(super) const fn transfer(&self) -> Transfer {
+        self.transfer
+    }
+
+    pub(super) const fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
+    /// Resizes a slot's frame; returns when its output is there.
+    pub(super) fn resize(self: &Arc<Self>, slot: SlotMemory<'_>) -> Result<(), Fault> {
+        let number = lock(&self.free).pop().ok_or(Fault::Memory)?;
+        let outcome = self.fly(&mut lock(&self.flights[number]), slot);
+        if outcome == Err(Fault::TimedOut) {
+            // The GPU may still be at it, some time: nothing of it is used or freed before.
+            self.gpu.abandon(Arc::clone(self) as Arc<dyn Any + Send + Sync>);
+        } else {
+            lock(&self.free).push(number);
+        }
+        outcome
+    }
+
+    fn fly(&self, flight: &mut Flight, slot: SlotMemory<'_>) -> Result<(), Fault> {
+        if let Some(host) = &flight.host {
+            // SAFETY: the slot's input is readable as its layout says, which is ours; no frame is under way
+            // in this flight.
+            unsafe { copy_in(slot.input(), &host.input, self.ring.input().len() - TAIL)? };
+        }
+        let number = if flight.host.is_some() { 0 } else { slot.slot() as usize };
+        if flight.recorded.get(number).is_none_or(Option::is_none) {
+            let recorded = self.record(flight, slot).map_err(|error| fault(&error))?;
+            flight.recorded.resize_with(flight.recorded.len().max(number + 1), || None);
+            flight.recorded[number] = Some(recorded);
+        }
+        let Some(Some(Recorded { copies, commands, .. })) = flight.recorded.get(number) else {
+            return Err(Fault::Driver);
+        };
+        let Gpu { computing, copying, .. } = &*self.gpu;
+        // SAFETY: the flight was free, so its commands have ended; they are waited for just now, or, where
+        // that takes too long, kept by `resize`.
+        let value = unsafe {
+            let after = match (copying, copies) {
+                (Some(copying), Some(copies)) => Some((copying, copying.submit(copies, None)?)),
+                _ => None,
+            };
+            computing.submit(commands, after)?
+        };
+        computing.wait(value)?;
+        if let Some(host) = &flight.host {
+            // SAFETY: the slot's output is writable as its layout says; the frame is over.
+            unsafe { copy_out(&host.output, slot.output(), self.ring.output().len() - TAIL)? };
+        }
+        Ok(())
+    }
+
+    /// Where the frames of a slot lie in the ring.
+    fn in_ring(&self, slot: u32) -> Option<Frames> {
+        let buffer = Subbuffer::new(Arc::clone(self.import.as_ref()?.buffer()));
+        let slice = |start: usize, len: usize| {
+            let (start, len) = (start as u64, len as u64);
+            (start + len <= buffer.size()).then(|| buffer.clone().slice(start..start + len))
+        };
+        // Whole elements: up to the page's end at most.
+        let bytes = |len: usize| len.next_multiple_of(4);
+        Some(Frames {
+            input: slice(self.ring.input_offset(slot), bytes(self.ring.input().len()))?,
+            output: slice(self.ring.output_offset(slot), bytes(self.ring.output().len()))?,
+        })
+    }
+
+    /// Records what becomes of a slot's frame in a flight.
+    fn record(
+        &self,
+        flight: &Flight,
+        slot: SlotMemory<'_>,
+    ) -> Result<Recorded, Validated<VulkanError>> {
+        let missing = || Validated::Error(VulkanError::InitializationFailed);
+        let outside = match &flight.host {
+            Some(host) => host.clone(),
+            None => self.in_ring(slot.slot()).ok_or_else(missing)?,
+        };
+        let input = flight.input.as_ref().unwrap_or(&outside.input);
+        let gpu = &*self.gpu;
+        let layout = gpu.pipelines.layout();
+        let set = layout.set_layouts().first().ok_or_else(missing)?;
+        let set = RawDescriptorSet::new(Arc::clone(&gpu.sets) as _, set, 0)?;
+        let writes = [
+            WriteDescriptorSet::buffer(0, input.clone()),
+            WriteDescriptorSet::buffer(1, self.tables.clone()),
+            WriteDescriptorSet::buffer(2, flight.lines.clone()),
+            WriteDescriptorSet::buffer(3, outside.output.clone()),
+        ];
+        // SAFETY: the set is new; the buffers live as long as the stream, which keeps the set.
+        unsafe { set.update(&writes, &[])? };
+        let mut commands = self.begin(&gpu.computing)?;
+        let compute = (PipelineStages::COMPUTE_SHADER, AccessFlags::SHADER_WRITE);
+        let reads = AccessFlags::SHADER_READ | AccessFlags::SHADER_WRITE;
+        let computed = (PipelineStages::COMPUTE_SHADER, reads);
+        let mut copies = None;
+        if flight.input.is_some() {
+            let len = self.ring.input().len() - TAIL;
+            if let Some(copying) = &gpu.copying {
+                let mut apart = self.begin(copying)?;
+                copy(&mut apart, &outside.input, input, len)?;
+                // SAFETY: as below. The semaphore between the two is barrier enough.
+                copies = Some(unsafe { apart.end()? });
+            } else {
+                copy(&mut commands, &outside.input, input, len)?;
+                let copied = (PipelineStages::ALL_TRANSFER, AccessFlags::TRANSFER_WRITE);
+                barrier(&mut commands, copied, computed)?;
+            }
+        }
+        // SAFETY: what is bound and pushed lives and was made for one another; shaders stay within their
+        // buffers, as `Program` promises; stages are parted by barriers.
+        unsafe {
+            let sets = [&set];
+            let point = PipelineBindPoint::Compute;
+            commands.bind_descriptor_sets(point, layout, 0, &sets, &[])?;
+            for (i, stage) in self.stages.iter().enumerate() {
+                if i > 0 {
+                    barrier(&mut commands, compute, computed)?;
+                }
+                for step in stage {
+                    commands.bind_pipeline_compute(&step.pipeline)?;
+                    commands.push_constants(layout, 0, &step.numbers)?;
+                    commands.dispatch(step.groups)?;
+                }
+            }
+        }
+        barrier(&mut commands, compute, (PipelineStages::HOST, AccessFlags::HOST_READ))?;
+        // SAFETY: all that was recorded is within the limits of the device, or was refused above.
+        let commands = unsafe { commands.end()? };
+        Ok(Recorded { copies, commands, _set: set })
+    }
+
+    fn begin(
+        &self,
+        submitter: &Submitter,
+    ) -> Result<RecordingCommandBuffer, Validated<VulkanError>> {
+        let info = CommandBufferBeginInfo {
+            usage: CommandBufferUsage::MultipleSubmit,
+            ..Default::default()
+        };
+        RecordingCommandBuffer::new(
+            Arc::clone(&self.gpu.commands) as _,
+            submitter.family(),
+            CommandBufferLevel::Primary,
+            info,
+        )
+    }
+}
+
+impl Flight {
+    fn new(
+        gpu: &Gpu,
+        program: &Program,
+        ring: &RingLayout,
+        transfer: Transfer,
+    ) -> Result<Self, Fault> {
+        let elements = |len: usize| len.div_ceil(4) as u64;
+        let (input, output) = (elements(ring.input().len()), elements(ring.output().len()));
+        let host = || -> Result<Frames, Fault> {
+            let frames =
+                [gpu.host_buffer(input)?, gpu.host_buffer(output)?].map(|b| b.into_bytes());
+            let [input, output] = frames;
+            clear(&output)?;
+            Ok(Frames { input, output })
+        };
+        let host = (transfer == Transfer::Staged).then(host).transpose()?;
+        let copied = || gpu.device_buffer(input).map(|buffer| buffer.into_bytes());
+        let input = (transfer != Transfer::Direct).then(copied).transpose()?;
+        let lines = gpu.device_buffer(program.lines)?;
+        Ok(Self { recorded: Vec::new(), lines, input, host })
+    }
+}
+
+/// Imports a stream's ring, if it can be; says why where not.
+pub(super) fn import(gpu: &Gpu, region: &Arc<Region>) -> Option<Arc<Import>> {
+    match Import::new(gpu, region) {
+        Ok(import) => Some(Arc::new(import)),
+        Err(error) => {
+            tracing::debug!(%error, "a ring is not imported: its frames are staged");
+            None
+        }
+    }
+}
+
+/// Stages and accesses.
+type Scope = (PipelineStages, AccessFlags);
+
+fn barrier(
+    commands: &mut RecordingCommandBuffer,
+    (src_stages, src_access): Scope,
+    (dst_stages, dst_access): Scope,
+) -> Result<(), Box<ValidationError>> {
+    let all =
+        MemoryBarrier { src_stages, src_access, dst_stages, dst_access, ..Default::default() };
+    let info =
+        DependencyInfo { memory_barriers: [all].into_iter().collect(), ..Default::default() };
+    // SAFETY: stages and accesses are those of a queue that computes.
+    unsafe { commands.pipeline_barrier(&info)? };
+    Ok(())
+}
+
+fn copy(
+    commands: &mut RecordingCommandBuffer,
+    from: &Subbuffer<[u8]>,
+    to: &Subbuffer<[u8]>,
+    len: usize,
+) -> Result<(), Box<ValidationError>> {
+    let mut info = CopyBufferInfo::buffers(from.clone(), to.clone());
+    for region in &mut info.regions {
+        region.size = len as u64;
+    }
+    // SAFETY: both buffers are as long; whoever submits the commands answers for their use.
+    unsafe { commands.copy_buffer(&info)? };
+    Ok(())
+}
+
+/// Zeroes memory that others may have used before: what lies between the rows of an output goes to the client
+/// as it is.
+fn clear(buffer: &Subbuffer<[u8]>) -> Result<(), Fault> {
+    let mapped = buffer.mapped_slice().map_err(|_| Fault::Driver)?;
+    // SAFETY: the mapping is as long as that, and nobody else uses the buffer yet.
+    unsafe { mapped.cast::<u8>().as_ptr().write_bytes(0, mapped.len()) };
+    Ok(())
+}
+
+/// Copies a frame into memory that a GPU reaches.
+///
+/// # Safety
+///
+/// `frame` must be readable for `len` bytes; the GPU must not be at the buffer.
+unsafe fn copy_in(frame: *const u8, buffer: &Subbuffer<[u8]>, len: usize) -> Result<(), Fault> {
+    let mapped = buffer.mapped_slice().map_err(|_| Fault::Driver)?;
+    assert!(mapped.len() >= len);
+    // SAFETY: the caller's contract; the mapping is long enough, as just asserted.
+    unsafe { mapped.cast::<u8>().as_ptr().copy_from_nonoverlapping(frame, len) };
+    Ok(())
+}
+
+/// Copies a frame out of it.
+///
+/// # Safety
+///
+/// As for [`copy_in`], with `frame` writable.
+unsafe fn copy_out(buffer: &Subbuffer<[u8]>, frame: *mut u8, len: usize) -> Result<(), Fault> {
+    let mapped = buffer.mapped_slice().map_err(|_| Fault::Driver)?;
+    assert!(mapped.len() >= len);
+    // SAFETY: the caller's contract; the mapping is long enough, as just asserted.
+    unsafe { frame.copy_from_nonoverlapping(mapped.cast::<u8>().as_ptr(), len) };
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

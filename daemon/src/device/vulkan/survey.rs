@@ -1,0 +1,221 @@
+//! Owns the search for GPUs: each physical device that Vulkan names, opened, or the reason why it is not used.
+//!
+//! Knows no streams. Invariant: nothing that is missing or broken is an error: it is a reason.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use thiserror::Error;
+use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType};
+use vulkano::instance::debug::{
+    DebugUtilsMessageSeverity, DebugUtilsMessageType, DebugUtilsMessengerCallback,
+    DebugUtilsMessengerCreateInfo, ValidationFeatureEnable,
+};
+use vulkano::instance::{Instance, InstanceCreateInfo, InstanceExtensions};
+use vulkano::{LoadingError, Version, VulkanError, VulkanLibrary};
+
+use super::probe::{self, ProbeError};
+use super::{Settings, Vulkan, gpu, plain};
+use crate::device::Fault;
+
+/// What stands for all GPUs where Vulkan itself is missing.
+const LIBRARY: &str = "vulkan";
+
+/// The layer that looks on.
+const VALIDATION: &str = "VK_LAYER_KHRONOS_validation";
+
+/// Whether the validation layer looks on.
+static VALIDATING: AtomicBool = AtomicBool::new(false);
+
+/// Messages of the validation layer since the process began.
+static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Which GPUs are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// All, CPU implementations too.
+    All,
+    /// Those that are no CPU.
+    Real,
+    /// Those whose names hold this, whatever they are.
+    Named(String),
+}
+
+/// A physical device, and what became of it.
+#[derive(Debug)]
+pub struct Found {
+    /// Its name.
+    pub name: String,
+    /// Open, or not used.
+    pub outcome: Result<Vulkan, Unused>,
+}
+
+/// Why a GPU, or all of Vulkan, is not used.
+#[derive(Debug, Error)]
+pub enum Unused {
+    /// There is no loader.
+    #[error("this machine has no Vulkan: {0}")]
+    Library(#[from] LoadingError),
+    /// There is no instance.
+    #[error("Vulkan can't be set up: {0}")]
+    Instance(#[source] VulkanError),
+    /// The loader knows no driver.
+    #[error("there is no GPU with a Vulkan driver")]
+    None,
+    /// It is wanted by no name.
+    #[error("it was not asked for")]
+    NotNamed,
+    /// A CPU implementation.
+    #[error("it is a CPU in disguise")]
+    Cpu,
+    /// An old driver.
+    #[error("its driver has Vulkan {0}, 1.3 is needed")]
+    Version(Version),
+    /// A driver that lacks what is needed.
+    #[error("its driver lacks timeline semaphores or synchronization2")]
+    Features,
+    /// No queue computes.
+    #[error("it can't compute")]
+    Queue,
+    /// As the process said that was asked for GPUs.
+    #[error("{0}")]
+    Reported(String),
+    /// It did not pass its trial.
+    #[error("{0}")]
+    Probe(#[source] ProbeError),
+    /// It could not be opened.
+    #[error("it could not be opened: {0}")]
+    Open(Fault),
+}
+
+/// Finds all GPUs and opens those that are wanted. With the daemon's own `program` each of them is tried in a
+/// process of its own first.
+pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> Vec<Found> {
+    let Some(program) = program else {
+        let open = |(name, outcome): Looked| {
+            let open = |physical| Vulkan::open(name.clone(), physical, settings);
+            let outcome = outcome.and_then(|physical| open(physical).map_err(Unused::Open));
+            Found { name, outcome }
+        };
+        return look(wanted, settings.validation).into_iter().map(open).collect();
+    };
+    let reports = match probe::list(program, wanted) {
+        Ok(reports) => reports,
+        Err(error) => {
+            let outcome = Err(Unused::Probe(error));
+            return vec![Found { name: LIBRARY.to_owned(), outcome }];
+        }
+    };
+    let tried = reports.into_iter().map(|(name, unused)| {
+        let tried = || probe::attempt(program, &name).map_err(Unused::Probe);
+        let outcome = unused.map_or_else(tried, Err);
+        (name, outcome)
+    });
+    let tried: Vec<_> = tried.collect();
+    let mut there = match tried.iter().any(|(_, outcome)| outcome.is_ok()) {
+        true => look(wanted, settings.validation),
+        false => Vec::new(),
+    };
+    let open = |(name, outcome): (String, Result<(), Unused>)| {
+        let here = there.iter().position(|(other, _)| *other == name);
+        let here = here.map(|index| there.swap_remove(index).1);
+        let outcome = outcome.and_then(|()| here.unwrap_or(Err(Unused::None)));
+        let open = |physical| Vulkan::open(name.clone(), physical, settings);
+        let outcome = outcome.and_then(|physical| open(physical).map_err(Unused::Open));
+        Found { name, outcome }
+    };
+    tried.into_iter().map(open).collect()
+}
+
+/// A physical device, and why it is not used if it is not.
+pub(super) type Looked = (String, Result<Arc<PhysicalDevice>, Unused>);
+
+/// Finds all GPUs, in this process.
+pub(super) fn look(wanted: &Wanted, validation: bool) -> Vec<Looked> {
+    let devices = match physical_devices(validation) {
+        Ok(devices) => devices,
+        Err(unused) => return vec![(LIBRARY.to_owned(), Err(unused))],
+    };
+    let mut found: Vec<Looked> = Vec::new();
+    for physical in devices {
+        let model = physical.properties().device_name.replace(['\t', '\n'], " ");
+        let alike = found.iter().filter(|(other, _)| other.starts_with(&model)).count();
+        let name = if alike == 0 { model } else { format!("{model} #{}", alike + 1) };
+        let outcome = usable(&physical, &name, wanted).map(|()| physical);
+        found.push((name, outcome));
+    }
+    found
+}
+
+/// What the validation layer has said so far, in this process.
+pub fn validation_messages() -> Vec<String> {
+    MESSAGES.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Whether it looks on.
+pub fn is_validating() -> bool {
+    VALIDATING.load(Ordering::Relaxed)
+}
+
+fn usable(physical: &PhysicalDevice, name: &str, wanted: &Wanted) -> Result<(), Unused> {
+    let is_cpu = physical.properties().device_type == PhysicalDeviceType::Cpu;
+    match wanted {
+        Wanted::Real if is_cpu => return Err(Unused::Cpu),
+        Wanted::Named(part) if !name.to_lowercase().contains(&part.to_lowercase()) => {
+            return Err(Unused::NotNamed);
+        }
+        Wanted::All | Wanted::Real | Wanted::Named(_) => {}
+    }
+    if physical.api_version() < Version::V1_3 {
+        return Err(Unused::Version(physical.api_version()));
+    }
+    if !physical.supported_features().contains(&gpu::features()) {
+        return Err(Unused::Features);
+    }
+    gpu::queue_family(physical).map(|_| ()).ok_or(Unused::Queue)
+}
+
+fn physical_devices(validation: bool) -> Result<Vec<Arc<PhysicalDevice>>, Unused> {
+    let library = VulkanLibrary::new()?;
+    let there =
+        || library.layer_properties().is_ok_and(|mut all| all.any(|l| l.name() == VALIDATION));
+    let validating = validation && there();
+    let info = if validating { looked_on() } else { InstanceCreateInfo::default() };
+    VALIDATING.fetch_or(validating, Ordering::Relaxed);
+    let info = InstanceCreateInfo { max_api_version: Some(Version::V1_3), ..info };
+    let instance = Instance::new(library, info).map_err(|error| Unused::Instance(plain(error)))?;
+    let devices = instance.enumerate_physical_devices();
+    let devices: Vec<_> = devices.map_err(Unused::Instance)?.collect();
+    if devices.is_empty() { Err(Unused::None) } else { Ok(devices) }
+}
+
+/// An instance that the validation layer looks on.
+fn looked_on() -> InstanceCreateInfo {
+    let note = |severity: DebugUtilsMessageSeverity, _: DebugUtilsMessageType, message: &str| {
+        tracing::error!(?severity, message, "validation");
+        MESSAGES.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+    };
+    // SAFETY: it calls nothing of Vulkan.
+    let callback = unsafe {
+        DebugUtilsMessengerCallback::new(move |severity, kind, data| {
+            note(severity, kind, data.message);
+        })
+    };
+    let messenger = DebugUtilsMessengerCreateInfo {
+        message_severity: DebugUtilsMessageSeverity::ERROR | DebugUtilsMessageSeverity::WARNING,
+        message_type: DebugUtilsMessageType::VALIDATION | DebugUtilsMessageType::PERFORMANCE,
+        ..DebugUtilsMessengerCreateInfo::user_callback(callback)
+    };
+    InstanceCreateInfo {
+        enabled_layers: vec![VALIDATION.to_owned()],
+        enabled_extensions: InstanceExtensions {
+            ext_debug_utils: true,
+            ext_validation_features: true,
+            ..InstanceExtensions::empty()
+        },
+        debug_utils_messengers: vec![messenger],
+        enabled_validation_features: vec![ValidationFeatureEnable::SynchronizationValidation],
+        ..InstanceCreateInfo::default()
+    }
+}

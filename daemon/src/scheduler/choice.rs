@@ -1,0 +1,113 @@
+//! Owns which device a frame is for: which lanes are called for it, and when a lane leaves it to others.
+//!
+//! Knows what frames of a stream take each device, as measured; nothing is predicted beyond that. A lane
+//! takes a frame if it will be done with it no later than the others were with all that waits. So all
+//! devices are busy as long as enough waits, and the last frames of a burst are the faster ones'. Small
+//! frames stay on the cores by the same rule: a GPU takes longer over them.
+//!
+//! Invariants: of the devices that can do a frame the fastest never leaves it to others; one that is out of
+//! service is no reason to leave a frame.
+
+use std::time::Duration;
+
+use super::{Queue, Scheduler};
+use crate::job::Job;
+
+impl Scheduler {
+    /// The next job that a lane of this device takes.
+    pub(super) fn next(&self, queue: &mut Queue, device: usize) -> Option<Job> {
+        // What waits and who is in service does not change while jobs are looked at.
+        let in_service = |other: usize| queue.lanes[other].service.is_in();
+        let serving: u64 = (0..self.devices.len())
+            .filter(|&other| in_service(other))
+            .fold(0, |all, other| all | 1 << (other % 64));
+        let waiting = queue.waiting();
+        queue.next(&|job| self.takes(job, device, serving, waiting))
+    }
+
+    /// Whether a lane of this device takes the job, the first of its stream's, while as many wait.
+    fn takes(&self, job: &Job, device: usize, serving: u64, waiting: usize) -> bool {
+        if !job.fits(device) || self.devices.len() == 1 {
+            return job.fits(device);
+        }
+        let others = (0..self.devices.len())
+            .filter(|&other| other != device && serving >> (other % 64) & 1 == 1)
+            .filter(|&other| job.fits(other));
+        if self.reserve == Some(device) {
+            return others.count() == 0;
+        }
+        // To learn it.
+        let Some(own) = job.pace(device) else { return true };
+        let (mut rate, mut fastest) = (0.0, Duration::MAX);
+        for other in others.filter(|&other| self.reserve != Some(other)) {
+            if let Some(pace) = job.pace(other) {
+                rate += self.devices[other].lanes() as f64 / pace.as_secs_f64();
+                fastest = fastest.min(pace);
+            }
+        }
+        // The others clear the queue, and are done with what they are at.
+        rate == 0.0 || own.as_secs_f64() <= waiting as f64 / rate + fastest.as_secs_f64()
+    }
+
+    /// The devices that can do the job, the one that would be done with it first, as things are, first.
+    /// The reserve is the last.
+    pub(super) fn order(&self, queue: &Queue, job: &Job) -> Order {
+        let mut order = Order::default();
+        for device in (0..self.devices.len()).filter(|&device| job.fits(device)) {
+            let lanes = &queue.lanes[device];
+            let bands = job.worth(device).clamp(1, lanes.idle.max(1) as u32);
+            let takes = match job.pace(device) {
+                _ if self.reserve == Some(device) || !lanes.service.is_in() => Duration::MAX,
+                pace => pace.unwrap_or_default() / bands,
+            };
+            order.insert(device, takes);
+        }
+        order
+    }
+
+    /// Calls idle lanes for as many frames, those of the first device first.
+    pub(super) fn call_in(&self, queue: &mut Queue, order: Order, mut wanted: usize) {
+        for &(device, _) in &order.devices[..order.len] {
+            wanted -= self.call(queue, device, wanted);
+        }
+    }
+
+    /// A lane of this device leaves what waits to others: sees to it that one of the fastest is awake.
+    pub(super) fn call_fastest(&self, queue: &mut Queue, device: usize) {
+        let Some(job) = queue.first() else { return };
+        let order = self.order(queue, job);
+        let others = order.devices[..order.len].iter().map(|&(other, _)| other);
+        if let Some(other) = others.into_iter().find(|&other| other != device) {
+            self.call(queue, other, 1);
+        }
+    }
+}
+
+/// Most devices that are looked at for a frame.
+const MOST: usize = 16;
+
+/// Devices, and how soon they would be done.
+#[derive(Clone, Copy)]
+pub(super) struct Order {
+    devices: [(usize, Duration); MOST],
+    len: usize,
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        Self { devices: [(0, Duration::ZERO); MOST], len: 0 }
+    }
+}
+
+impl Order {
+    fn insert(&mut self, device: usize, takes: Duration) {
+        if self.len == MOST {
+            return;
+        }
+        let before = |&(_, other): &(usize, Duration)| other <= takes;
+        let place = self.devices[..self.len].iter().take_while(|other| before(other)).count();
+        self.devices.copy_within(place..self.len, place + 1);
+        self.devices[place] = (device, takes);
+        self.len += 1;
+    }
+}

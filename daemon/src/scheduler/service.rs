@@ -1,0 +1,182 @@
+//! Owns what becomes of a device that fails: its frame goes to another, it is out of service for a while, and
+//! is then tried again.
+//!
+//! Knows no reasons. Invariants: a job on which a device failed never returns to that device; one that no
+//! device is left for completes as failed; a device that is out of service keeps no job waiting that another
+//! could do.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use resized_protocol::message::Completion;
+
+use super::{Queue, Scheduler, Started, Task};
+use crate::device::{Band, Fault, Scratch};
+
+/// How long a device is out of service for the first time, and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// So many times its last pause a device must have worked to be as good as new.
+const PROBATION: u32 = 10;
+
+/// Whether a device is in service.
+#[derive(Debug, Default)]
+pub(super) struct Service {
+    out: Option<Outage>,
+    /// The last pause.
+    pause: Duration,
+    /// When it came back from it.
+    back: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    until: Instant,
+    /// A lane is bringing it back.
+    reviving: bool,
+}
+
+impl Service {
+    pub(super) const fn is_in(&self) -> bool {
+        self.out.is_none()
+    }
+
+    /// How long a lane has to wait before it may take a frame, or try to bring the device back; `None`: it
+    /// may take one. Who stops does not wait.
+    pub(super) fn wait(&self, stopping: bool) -> Option<Duration> {
+        let outage = self.out.as_ref().filter(|_| !stopping)?;
+        let left = outage.until.saturating_duration_since(Instant::now());
+        Some(if outage.reviving { left.max(FIRST_PAUSE) } else { left })
+    }
+
+    /// The device failed: each time sooner than it was on probation it is out for twice as long.
+    fn fail(&mut self, now: Instant) {
+        if self.out.is_none() {
+            let proven = |back: Instant| now.duration_since(back) > PROBATION * self.pause;
+            self.pause = match self.back {
+                Some(back) if !proven(back) => (2 * self.pause).min(LONGEST_PAUSE),
+                _ => FIRST_PAUSE,
+            };
+            self.out = Some(Outage { until: now + self.pause, reviving: false });
+        }
+    }
+
+    fn revived(&mut self, came_back: bool, now: Instant) {
+        if came_back {
+            (self.out, self.back) = (None, Some(now));
+        } else {
+            self.pause = (2 * self.pause).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            self.out = Some(Outage { until: now + self.pause, reviving: false });
+        }
+    }
+}
+
+impl Scheduler {
+    /// A lane of a device that is out of service: waits, or tries to bring it back.
+    pub(super) fn out_of_service<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        device: usize,
+        wait: Duration,
+    ) -> MutexGuard<'a, Queue> {
+        if !wait.is_zero() {
+            // It counts as no idle lane: nobody calls it for a frame.
+            queue.lanes[device].out += 1;
+            let woken = self.wake[device].wait_timeout(queue, wait);
+            let mut queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+            queue.lanes[device].out -= 1;
+            return queue;
+        }
+        if let Some(outage) = &mut queue.lanes[device].service.out {
+            outage.reviving = true;
+        }
+        drop(queue);
+        let revive = || self.devices[device].revive();
+        let revived = catch_unwind(AssertUnwindSafe(revive));
+        let came_back = matches!(revived, Ok(Ok(())));
+        let name = self.devices[device].name();
+        match revived {
+            Ok(Ok(())) => tracing::info!(device = name, "back in service"),
+            Ok(Err(error)) => tracing::warn!(%error, "still out of service"),
+            Err(_) => tracing::error!(device = name, "panicked coming back"),
+        }
+        let mut queue = self.lock();
+        queue.lanes[device].service.revived(came_back, Instant::now());
+        // The lanes that wait look again.
+        self.wake[device].notify_all();
+        queue
+    }
+
+    /// A device failed at a frame: another does it or, if there is none, it once more.
+    pub(super) fn failed(&self, frame: Started, completion: Completion, scratch: &mut Scratch) {
+        let Started { mut job, device, fault, .. } = frame;
+        let fault = fault.get().copied();
+        job.failed_on(device, fault == Some(Fault::Memory));
+        let elsewhere = (0..self.devices.len()).find(|&other| job.fits(other));
+        let left = elsewhere.or_else(|| job.try_again(device).then_some(device));
+        let mut queue = self.lock();
+        if let Some(fault) = fault {
+            tracing::error!(device = self.devices[device].name(), %fault, "out of service");
+            queue.lanes[device].service.fail(Instant::now());
+            // Its lanes wait for its return, none of them as idle; all that waits may now be for others.
+            let idle = queue.lanes[device].idle;
+            self.call(&mut queue, device, idle);
+            self.call_all(&mut queue);
+        }
+        match left {
+            None => {
+                drop(queue);
+                self.complete(&job, completion);
+            }
+            Some(other) if queue.stopping => {
+                // Other lanes may have ended already.
+                drop(queue);
+                let frame = Arc::new(Started::new(job, other));
+                self.work(Task { frame, band: Band::WHOLE }, scratch);
+            }
+            Some(_) => {
+                let order = self.order(&queue, &job);
+                queue.again.push_back(job);
+                self.call_in(&mut queue, order, 1);
+            }
+        }
+    }
+
+    /// Has every idle lane look at what waits, as far as there is something for each.
+    fn call_all(&self, queue: &mut Queue) {
+        for device in 0..self.devices.len() {
+            let waiting = queue.waiting();
+            self.call(queue, device, waiting);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_until_a_device_proves_itself() {
+        let mut service = Service::default();
+        let mut now = Instant::now();
+        for pause in [1, 2, 4, 8] {
+            service.fail(now);
+            assert!(!service.is_in());
+            assert_eq!(service.pause, Duration::from_secs(pause));
+            now += service.pause;
+            service.revived(true, now);
+            assert!(service.is_in() && service.wait(false).is_none());
+        }
+        now += Duration::from_secs(100);
+        service.fail(now);
+        assert_eq!(service.pause, FIRST_PAUSE);
+        service.revived(false, now);
+        assert_eq!(service.pause, 2 * FIRST_PAUSE);
+        assert!(service.wait(false).is_some() && service.wait(true).is_none());
+        (0..20).for_each(|_| service.revived(false, now));
+        assert_eq!(service.pause, LONGEST_PAUSE);
+    }
+}

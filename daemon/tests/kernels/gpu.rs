@@ -1,0 +1,284 @@
+//! The GPUs that the other tests run on, and what only they can get wrong: the way frames reach them.
+//!
+//! Every test has the validation layer look on, where there is one, synchronization included.
+
+use std::sync::OnceLock;
+
+use resized::device::vulkan::{
+    Settings, Transfer, Vulkan, Wanted, is_validating, survey, validation_messages,
+};
+use resized::device::{Fault, Resizer};
+
+use super::*;
+
+/// The ways that frames may reach a GPU, and whether copies go to a queue of their own.
+const TRANSFERS: [(Transfer, bool); 5] = [
+    (Transfer::Direct, false),
+    (Transfer::Copied, false),
+    (Transfer::Copied, true),
+    (Transfer::Staged, false),
+    (Transfer::Staged, true),
+];
+
+/// Every GPU of this machine, whatever it is, once for each way that frames may reach it.
+pub(crate) fn all() -> &'static [Vulkan] {
+    static GPUS: OnceLock<Vec<Vulkan>> = OnceLock::new();
+    GPUS.get_or_init(|| {
+        let opened = TRANSFERS.into_iter().flat_map(|(transfer, copies_apart)| {
+            let settings = Settings {
+                transfer: Some(transfer),
+                validation: true,
+                copies_apart,
+                ..Settings::default()
+            };
+            survey(&Wanted::All, &settings, None).into_iter().filter_map(|found| {
+                let name = found.name;
+                found.outcome.map_err(|unused| eprintln!("SKIPPED: {name}: {unused}")).ok()
+            })
+        });
+        let opened: Vec<_> = opened.collect();
+        if !opened.is_empty() && !is_validating() {
+            eprintln!("SKIPPED: there is no validation layer");
+        }
+        opened
+    })
+}
+
+/// Fails if the validation layer has found anything so far.
+#[track_caller]
+pub(crate) fn assert_valid() {
+    let messages = validation_messages();
+    assert!(messages.is_empty(), "{}", messages.join("\n"));
+}
+
+/// Whether what a GPU made is what the oracle made: the same, but for numbers that are mixed, where a GPU may
+/// not fuse what it adds. Then they are within a step or a last place, and few.
+pub(crate) fn is_alike(spec: &StreamSpec, oracle: &[u8], found: &[u8]) -> bool {
+    let (from, to) = (&spec.source, &spec.destination);
+    let colour = (from.format, from.matrix) == (to.format, to.matrix);
+    let weighed = from.format.has_alpha() && spec.alpha == Alpha::Weighs;
+    let ten_bit = PixelFormat::TEN_BIT.contains(&from.format);
+    if from.format == to.format && !weighed && !ten_bit && (colour || !from.format.is_subsampled())
+    {
+        return oracle == found;
+    }
+    let (oracle, found) = (numbers(to.format, oracle), numbers(to.format, found));
+    // Dividing by a small opacity makes more of it.
+    let more = if weighed { 500.0 } else { 1.0 };
+    let step = |number: f64| match to.format {
+        PixelFormat::Tensor(Tensor { element: Element::F32, .. }) => {
+            let span = spec.normalisation.scale.iter().fold(0.0_f32, |most, s| most.max(s.abs()));
+            f64::from(span) * 255.0 * 1e-6 * more + number.abs() * 1e-6
+        }
+        PixelFormat::Tensor(Tensor { element: Element::F16, .. }) => number.abs() / 1000.0 + 1e-4,
+        _ => 1.0,
+    };
+    let whole = !matches!(
+        to.format,
+        PixelFormat::Tensor(Tensor { element: Element::F32 | Element::F16, .. })
+    );
+    let close = oracle.iter().zip(&found).all(|(o, f)| (o - f).abs() <= step(*o));
+    let other = oracle.iter().zip(&found).filter(|(o, f)| o != f).count();
+    close && oracle.len() == found.len() && (!whole || other <= 2 + oracle.len() / 50)
+}
+
+#[track_caller]
+fn assert_gpus_agree(spec: StreamSpec, seed: u32) {
+    let oracle = Ring::new(spec).resized(Level::Scalar, 1, edges(seed));
+    for gpu in all() {
+        let found = Ring::new(spec).resized_on(gpu, 1, edges(seed));
+        assert!(is_alike(&spec, &oracle, &found), "{} differs: {spec:?}", gpu.transfer());
+    }
+    assert_valid();
+}
+
+#[test]
+fn gpus_make_every_format_of_every_format() {
+    for (i, from) in sources().enumerate() {
+        for (j, to) in sources().chain(tensors()).enumerate() {
+            let n = i * 31 + j;
+            let filter = Filter::ALL[n % Filter::ALL.len()];
+            let mut spec = spec(from, filter, (40, 30), [(35, 23), (17, 70), (41, 9)][n % 3]);
+            spec.destination.format = to;
+            (spec.crop, spec.framing) = pictures()[n % pictures().len()];
+            spec.alpha = if n.is_multiple_of(2) { Alpha::Weighs } else { Alpha::Apart };
+            let range = |n: usize| if n.is_multiple_of(2) { Range::Full } else { Range::Limited };
+            (spec.source.range, spec.destination.range) = (range(n / 2), range(n / 3));
+            let normalisation =
+                Normalisation { mean: [123.7, 116.3, 103.5], scale: [0.017, 0.0175, -0.0174] };
+            spec.normalisation = [Normalisation::default(), normalisation][n % 2];
+            assert_gpus_agree(spec, n as u32);
+        }
+    }
+}
+
+#[test]
+fn gpus_keep_to_the_order_of_the_passes_at_any_size() {
+    for (i, (from, to)) in SIZES.into_iter().enumerate() {
+        for (j, format) in sources().enumerate() {
+            assert_gpus_agree(spec(format, Filter::ALL[(i + j) % Filter::ALL.len()], from, to), 3);
+        }
+    }
+    for (from, to) in
+        [((4100, 2), (5, 1)), ((5, 1), (4099, 2)), ((1, 4096), (1, 1)), ((64, 48), (8, 6))]
+    {
+        for format in [PixelFormat::Gray8, PixelFormat::Nv12, PixelFormat::Bgr24, PixelFormat::P010]
+        {
+            for filter in [Filter::Lanczos3, Filter::Area] {
+                assert_gpus_agree(spec(format, filter, from, to), 5);
+            }
+        }
+    }
+}
+
+/// Every slot in turn and all at once, from more threads than frames may be under way.
+#[test]
+fn frames_under_way_at_once_do_not_meet() {
+    let spec =
+        StreamSpec { slots: 9, ..spec(PixelFormat::I420, Filter::Bicubic, (160, 90), (64, 36)) };
+    for gpu in all() {
+        let layout = Arc::new(RingLayout::new(&spec).unwrap());
+        let (daemon, descriptor) = Region::create(layout.len()).unwrap();
+        let daemon = Arc::new(daemon);
+        let mut leases = leases(Region::open(&descriptor, layout.len()).unwrap(), &layout).unwrap();
+        let mut resizer = gpu.open(&spec, &layout).unwrap();
+        resizer.attach(&daemon).unwrap();
+        let resizer: &dyn Resizer = &*resizer;
+        for round in 0..4 {
+            for (n, lease) in leases.iter_mut().enumerate() {
+                lease.input_mut().fill_with(noise(round * 9 + n as u32));
+            }
+            std::thread::scope(|scope| {
+                for lane in 0..gpu.lanes() as u32 {
+                    let (daemon, layout) = (&daemon, &layout);
+                    scope.spawn(move || {
+                        for slot in (lane..9).step_by(gpu.lanes()) {
+                            let slot = SlotMemory::new(daemon, layout, slot).unwrap();
+                            resizer.resize(slot, Band::WHOLE, &mut Scratch::default()).unwrap();
+                        }
+                    });
+                }
+            });
+            for (n, lease) in leases.iter().enumerate() {
+                let spec = StreamSpec { slots: 3, ..spec };
+                let seed = round * 9 + n as u32;
+                let wanted = Ring::new(spec).resized(Level::Scalar, 1, noise(seed));
+                assert!(packed(lease.output(), layout.output()) == wanted, "{}", gpu.transfer());
+            }
+        }
+    }
+    assert_valid();
+}
+
+#[test]
+fn a_gpu_that_fails_says_so_and_comes_back() {
+    let settings =
+        Settings { validation: true, fault_every: Some((Fault::Lost, 2)), ..Settings::default() };
+    let Some(gpu) =
+        survey(&Wanted::All, &settings, None).into_iter().find_map(|found| found.outcome.ok())
+    else {
+        eprintln!("SKIPPED: there is no GPU");
+        return;
+    };
+    let spec = spec(PixelFormat::Nv12, Filter::Bicubic, (64, 36), (32, 18));
+    let mut ring = Ring::new(spec);
+    let oracle = ring.resized(Level::Scalar, 1, noise(1));
+    let mut resizer = gpu.open(&ring.spec, &ring.layout).unwrap();
+    resizer.attach(&ring.daemon).unwrap();
+    let slot = SlotMemory::new(&ring.daemon, &ring.layout, 1).unwrap();
+    let resize = || resizer.resize(slot, Band::WHOLE, &mut Scratch::default());
+    resize().unwrap();
+    assert!(matches!(resize(), Err(DeviceError::Failed { .. })));
+    // Out of service until it is brought back.
+    assert!(matches!(resize(), Err(DeviceError::Failed { .. })));
+    assert!(matches!(resize(), Err(DeviceError::Failed { .. })));
+    gpu.revive().unwrap();
+    resize().unwrap();
+    assert_eq!(packed(ring.leases[1].output(), ring.layout.output()), oracle);
+    assert_valid();
+}
+
+/// The stream, its ring and its buffers go while the GPU is still at the frame.
+#[test]
+fn what_an_unanswered_frame_uses_is_kept_until_it_is_over() {
+    for copies_apart in [false, true] {
+        let settings = Settings {
+            validation: true,
+            transfer: Some(if copies_apart { Transfer::Copied } else { Transfer::Direct }),
+            copies_apart,
+            patience: Some(std::time::Duration::from_nanos(1)),
+            ..Settings::default()
+        };
+        let found = survey(&Wanted::All, &settings, None);
+        let Some(gpu) = found.into_iter().find_map(|found| found.outcome.ok()) else {
+            eprintln!("SKIPPED: there is no GPU");
+            return;
+        };
+        for _ in 0..3 {
+            let ring = Ring::new(spec(PixelFormat::I420, Filter::Lanczos3, (640, 360), (320, 180)));
+            let mut resizer = gpu.open(&ring.spec, &ring.layout).unwrap();
+            resizer.attach(&ring.daemon).unwrap();
+            let slot = SlotMemory::new(&ring.daemon, &ring.layout, 1).unwrap();
+            let outcome = resizer.resize(slot, Band::WHOLE, &mut Scratch::default());
+            let fault = |fault| DeviceError::Failed { device: gpu.name().to_owned(), fault };
+            assert_eq!(outcome, Err(fault(Fault::TimedOut)));
+            drop((resizer, ring));
+            gpu.revive().unwrap();
+        }
+        // Until nothing is at work any more.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        gpu.revive().unwrap();
+    }
+    assert_valid();
+}
+
+/// As on a GPU beyond a bus: both ways are tried, one is kept, also for the next stream of the kind.
+#[test]
+fn the_faster_way_to_bring_frames_is_kept() {
+    let settings = Settings { validation: true, measure: true, ..Settings::default() };
+    let Some(gpu) =
+        survey(&Wanted::All, &settings, None).into_iter().find_map(|found| found.outcome.ok())
+    else {
+        eprintln!("SKIPPED: there is no GPU");
+        return;
+    };
+    let spec = spec(PixelFormat::I420, Filter::Bicubic, (96, 54), (32, 18));
+    let mut oracle = Ring::new(spec);
+    let mut ring = Ring::new(spec);
+    ring.leases.iter_mut().for_each(|lease| lease.input_mut().fill(99));
+    let oracle = oracle.resized(Level::Scalar, 1, || 99);
+    let mut copied = Vec::new();
+    for _ in 0..2 {
+        let mut resizer = gpu.open(&ring.spec, &ring.layout).unwrap();
+        resizer.attach(&ring.daemon).unwrap();
+        for slot in [0, 1, 2].into_iter().cycle().take(30) {
+            let slot = SlotMemory::new(&ring.daemon, &ring.layout, slot).unwrap();
+            resizer.resize(slot, Band::WHOLE, &mut Scratch::default()).unwrap();
+            copied.push(resizer.copied_bytes() > 0);
+        }
+    }
+    assert!(ring.leases.iter().all(|l| packed(l.output(), ring.layout.output()) == oracle));
+    // Half of the trial's, and then all or none.
+    let (trial, rest) = copied.split_at(16);
+    assert_eq!(trial.iter().filter(|&&copied| copied).count(), 8);
+    assert!(rest.iter().all(|copied| *copied == rest[0]), "{copied:?}");
+    assert_valid();
+}
+
+#[test]
+fn what_a_gpu_can_not_take_is_refused() {
+    for gpu in all() {
+        let ring = Ring::new(spec(PixelFormat::I420, Filter::Area, (20, 20), (10, 10)));
+        let other = Ring::new(spec(PixelFormat::I420, Filter::Area, (20, 20), (10, 11)));
+        assert_eq!(gpu.open(&ring.spec, &other.layout).err(), Some(DeviceError::Layout));
+        let mut resizer = gpu.open(&ring.spec, &ring.layout).unwrap();
+        resizer.attach(&ring.daemon).unwrap();
+        // Laid out alike, but in another ring.
+        let another = Ring::new(ring.spec);
+        for elsewhere in [&other, &another] {
+            let slot = SlotMemory::new(&elsewhere.daemon, &elsewhere.layout, 0).unwrap();
+            let refused = resizer.resize(slot, Band::WHOLE, &mut Scratch::default());
+            assert_eq!(refused, Err(DeviceError::Layout));
+        }
+    }
+}
