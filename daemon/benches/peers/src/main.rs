@@ -230,7 +230,7 @@ impl Row {
             r#"{{"work":"{}","filter":"{:?}","level":"{}","ours_ms":{:.4},"peer":"{}","peer_ms":{:.4},"ratio":{:.3}}}"#,
             name(&self.work),
             self.work.filter,
-            level_name(self.level),
+            self.level.name(),
             self.ours_ms,
             self.peer.name(),
             self.peer_ms,
@@ -251,7 +251,7 @@ fn check(work: &StreamSpec, peer: Peer, difference: Option<Difference>) {
 }
 
 fn heading(best: Level) {
-    println!("One thread, {} at best; {TURNS} turns; {}.", level_name(best), peer::versions());
+    println!("One thread, {} at best; {TURNS} turns; {}.", best.name(), peer::versions());
     println!("ratio: the peer's time by ours. mean, max: how far its samples are from ours.");
     println!(
         "Formats that change are compared on waves, not on noise: peers convert every other chroma"
@@ -267,7 +267,7 @@ fn heading(best: Level) {
 }
 
 fn title(work: &StreamSpec, level: Level) -> String {
-    format!("{:<33} {:<8} {:<6}", name(work), format!("{:?}", work.filter), level_name(level))
+    format!("{:<33} {:<8} {:<6}", name(work), format!("{:?}", work.filter), level.name())
 }
 
 fn name(work: &StreamSpec) -> String {
@@ -278,15 +278,6 @@ fn name(work: &StreamSpec) -> String {
     };
     let (source, destination) = (work.source, work.destination.extent);
     format!("{:?} {} -> {format}{destination}", source.format, source.extent)
-}
-
-fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::Scalar => "scalar",
-        Level::Avx2 => "avx2",
-        Level::Avx512 => "avx512",
-        Level::Neon => "neon",
-    }
 }
 
 /// Where cargo builds, as the Makefile has it.
