@@ -58,8 +58,8 @@ use super::{Band, Device, DeviceError, Resizer, Scratch};
 
 const NAME: &str = "cpu";
 
-/// Environment variable that caps the level, by its [name](Level::name): `scalar`, `avx2` or `avx512` on x86-64,
-/// `scalar` or `neon` on aarch64. Anything else caps nothing.
+/// Environment variable that caps the level, by its [name](Level::name): `scalar`, `avx2` or `avx512` on
+/// x86-64, `scalar` or `neon` on aarch64. Anything else caps nothing.
 pub const LEVEL_VARIABLE: &str = "RESIZED_CPU";
 
 /// Source and destination pixels that a band should have: some 20 us of work, where waking a lane for

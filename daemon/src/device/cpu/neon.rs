@@ -240,48 +240,45 @@ unsafe fn weigh<const LANE: i32>(sums: &mut [int32x4_t; 8], row: *const u8, weig
 #[target_feature(enable = "neon")]
 unsafe fn horizontal(words: *const i16, blocks: &Blocks, constant: i32, target: *mut u8) {
     let constant = vdupq_n_s32(constant);
-    for (block, starts) in blocks.starts.iter().enumerate() {
-        // SAFETY: no padded window reaches beyond `words`.
-        let [front, back] =
-            unsafe { block_sums(words, blocks, block, starts) }.map(|sum| vaddq_s32(sum, constant));
+    let store = |x: usize, sums: [int32x4_t; 2]| {
+        let [front, back] = sums.map(|sum| vaddq_s32(sum, constant));
         // Of the 20 fraction bits 16 go first: what is below zero stays there, and is cut.
         let samples = vqshrun_high_n_s32::<16>(vqshrun_n_s32::<16>(front), back);
         // SAFETY: `target` is writable for the windows, rounded up to a multiple of `LINE`.
-        unsafe { vst1_u8(target.add(block * BLOCK), vqshrn_n_u16::<4>(samples)) };
-    }
+        unsafe { vst1_u8(target.add(x), vqshrn_n_u16::<4>(samples)) };
+    };
+    // SAFETY: no padded window reaches beyond `words`.
+    unsafe { block_sums(words, blocks, store) };
 }
 
 /// As [`horizontal`], but makes words of words.
 #[target_feature(enable = "neon")]
 unsafe fn across_words(words: *const i16, blocks: &Blocks, line: *mut i16) {
-    for (block, starts) in blocks.starts.iter().enumerate() {
-        // SAFETY: no padded window reaches beyond `words`.
-        let [front, back] = unsafe { block_sums(words, blocks, block, starts) };
+    let store = |x: usize, [front, back]: [int32x4_t; 2]| {
         let eight = vqrshrn_high_n_s32::<14>(vqrshrn_n_s32::<14>(front), back);
         // SAFETY: `line` is writable for the windows, rounded up to a multiple of 64.
-        unsafe { vst1q_s16(line.add(block * BLOCK), eight) };
-    }
+        unsafe { vst1q_s16(line.add(x), eight) };
+    };
+    // SAFETY: no padded window reaches beyond `words`.
+    unsafe { block_sums(words, blocks, store) };
 }
 
-/// The sums of a block's windows, in order.
+/// Has the sums of eight windows at a time stored, with the place of the first one.
 ///
 /// # Safety
 ///
-/// `words` must be readable for `4 x quads` words from each of the block's `starts`.
+/// `words` must be readable as far as the windows reach.
 #[target_feature(enable = "neon")]
-#[inline]
-unsafe fn block_sums(
-    words: *const i16,
-    blocks: &Blocks,
-    block: usize,
-    starts: &[u32; BLOCK],
-) -> [int32x4_t; 2] {
-    let each = QUAD * 4 * blocks.quads;
-    let weights = &blocks.weights[2 * each * block..][..2 * each];
-    let (front, back) = starts.split_at(QUAD);
-    // SAFETY: the caller's contract; four windows have that many weights.
-    unsafe {
-        [window_sums(words, front, &weights[..each]), window_sums(words, back, &weights[each..])]
+unsafe fn block_sums(words: *const i16, blocks: &Blocks, store: impl Fn(usize, [int32x4_t; 2])) {
+    let mut weights = blocks.weights.chunks_exact(QUAD * 4 * blocks.quads);
+    for (block, starts) in blocks.starts.iter().enumerate() {
+        let mut sums = [vdupq_n_s32(0); 2];
+        let (fours, _) = starts.as_chunks::<QUAD>();
+        for ((sum, starts), weights) in sums.iter_mut().zip(fours).zip(&mut weights) {
+            // SAFETY: the caller's contract; four windows have that many weights.
+            *sum = unsafe { window_sums(words, starts, weights) };
+        }
+        store(block * BLOCK, sums);
     }
 }
 
@@ -292,8 +289,8 @@ unsafe fn block_sums(
 /// `words` must be readable from each of the `starts` for a quarter as many words as there are `weights`.
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn window_sums(words: *const i16, starts: &[u32], weights: &[i16]) -> int32x4_t {
-    let from: [*const i16; QUAD] = std::array::from_fn(|k| words.wrapping_add(starts[k] as usize));
+unsafe fn window_sums(words: *const i16, starts: &[u32; QUAD], weights: &[i16]) -> int32x4_t {
+    let from = starts.map(|start| words.wrapping_add(start as usize));
     let mut sums = [vdupq_n_s32(0); QUAD];
     let (eights, fours) = weights.as_chunks::<{ 8 * QUAD }>();
     for (i, weights) in eights.iter().enumerate() {
