@@ -1,6 +1,7 @@
 # make demo            see a real video being resized by the daemon
 # make test            every check there is
 # make sanitize        the kernels' tests under AddressSanitizer
+# make test-arm        the kernels' tests for aarch64, under qemu
 # make bench           the figures, each beside its yardstick
 # make bench-gpu       what a GPU does beside the bus and the cores
 # make chaos           all that clients do by mistake or malice, for long; make soak SOAK=1800: streams that come and go
@@ -40,7 +41,7 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo test sanitize chaos soak bench bench-gpu bench-ipc bench-kernels build deps deny shaders clean pages install uninstall deb
+.PHONY: demo test test-arm sanitize chaos soak bench bench-gpu bench-ipc bench-kernels build deps deny shaders clean pages install uninstall deb
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -78,6 +79,29 @@ sanitize: deps
 	VK_ICD_FILENAMES=/nowhere VK_DRIVER_FILES=/nowhere RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --target x86_64-unknown-linux-gnu \
 	    --target-dir $(TARGET)/sanitize --config profile.dev.package.resized.opt-level=2 \
 	    --config profile.dev.package.resized-protocol.opt-level=2 --locked -p resized --lib --test kernels
+
+# Cross-compiled by Debian's newer compiler, whose standard library there is for both architectures; where
+# rustup has the target: make test-arm ARM_RUSTC=rustc ARM_CLIPPY=clippy-driver ARM_STD=libc6:arm64
+ARM_RUSTC  ?= /usr/bin/rustc
+ARM_CLIPPY ?= /usr/bin/clippy-driver
+ARM_STD    ?= rustc-web rust-web-clippy libstd-rust-web-dev:arm64
+# Optimized, as emulating is slow, but with all checks. A target of their own: compilers differ.
+ARM_CARGO   = CARGO_TARGET_DIR=$(TARGET)/arm RUSTC=$(ARM_RUSTC) CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu \
+              CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+              CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64 \
+              CARGO_PROFILE_DEV_DEBUG=line-tables-only $(CARGO)
+ARM_FAST    = --config profile.dev.package.resized.opt-level=2 \
+              --config profile.dev.package.resized-protocol.opt-level=2
+ifeq ($(shell uname -m),aarch64)
+test-arm: test
+else
+test-arm:
+	@examples/install-packages.sh gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user $(ARM_STD)
+	CLIPPY_ARGS=-Dwarnings RUSTC_WORKSPACE_WRAPPER=$(ARM_CLIPPY) \
+	$(ARM_CARGO) check -p resized -p resized-protocol --all-targets --locked
+	$(ARM_CARGO) test $(ARM_FAST) -p resized --lib --test kernels --locked
+	$(ARM_CARGO) test $(ARM_FAST) -p resized-protocol --test golden --locked
+endif
 
 # Licences, sources and doubled crates; advisories need the network: cargo deny check advisories.
 DENY := $(shell command -v cargo-deny || echo $(TARGET)/tools/bin/cargo-deny)

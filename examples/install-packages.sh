@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs those of the named Debian packages that are missing: install-packages.sh PACKAGE...
+# Installs those of the named Debian packages that are missing: install-packages.sh PACKAGE[:ARCHITECTURE]...
 set -eu
 
 missing=
@@ -19,6 +19,15 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "Installing system packages:$missing"
 export DEBIAN_FRONTEND=noninteractive
+for package in $missing; do
+    case $package in
+    *:*)
+        architecture=${package##*:}
+        dpkg --print-architecture --print-foreign-architectures | grep -qx "$architecture" ||
+            $sudo dpkg --add-architecture "$architecture"
+        ;;
+    esac
+done
 $sudo apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
