@@ -74,10 +74,10 @@ fn a_daemon_that_is_not_there_is_named_and_nothing_is_made() {
     let output = bench.command(&[&clip]).env("RESIZED_ENDPOINT", "nonsense").output();
     assert_fails(&output.unwrap(), &["RESIZED_ENDPOINT", "nonsense"]);
 
-    // One that hangs up.
+    // One that hangs up, and is gone when it is looked for again.
     let listener = UnixListener::bind(bench.path("rude.sock")).unwrap();
     let rude = thread::spawn(move || drop(listener.accept().unwrap()));
-    assert_fails(&bench.run(&[&clip], "--connect unix:rude.sock"), &["daemon"]);
+    assert_fails(&bench.run(&[&clip], "--connect unix:rude.sock"), &["unix:rude.sock"]);
     rude.join().unwrap();
     assert!(!bench.path("out").exists());
 }
