@@ -113,8 +113,8 @@ $(TARGET)/tools/bin/cargo-deny: TOOL := cargo-deny --version 0.20.2
 $(TARGET)/tools/bin/cargo-deb: TOOL := cargo-deb --version 3.8.0
 $(TARGET)/tools/bin/%: | deps
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-	$(CARGO) install $(TOOL) --locked --root $(TARGET)/tools --target-dir $(TARGET)/tools/build
-	rm -rf $(TARGET)/tools/build
+	$(CARGO) install $(TOOL) --locked --root $(TARGET)/tools --target-dir $(TARGET)/tools/build-$(@F)
+	rm -rf $(TARGET)/tools/build-$(@F)
 
 bench: build
 	$(CARGO) bench --locked -p resized --bench levels --bench ipc
