@@ -27,6 +27,9 @@ const NOWHERE: u8 = 0xff;
 /// anyway, so only branches are saved.
 const UNROLLED: usize = 12;
 
+/// Blocks by which windows are chosen.
+const SAMPLED: usize = 16;
+
 /// A tap of each output of a block: where in the window its sample lies, two bytes for each, and what it
 /// weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,14 +70,9 @@ struct Window {
 
 impl Gathers {
     pub(super) fn new(taps: &Taps) -> Self {
-        let all = [1, 2, 4].map(|registers| Self::with_registers(taps, registers));
-        let [one, two, four] = all.each_ref().map(Self::cost);
-        let [narrow, wide, widest] = all;
-        match () {
-            () if one <= two.min(four) => narrow,
-            () if two <= four => wide,
-            () => widest,
-        }
+        // The first one of the least cost: narrow look-ups are faster on some CPUs.
+        let registers = [1, 2, 4].into_iter().min_by_key(|&registers| cost(taps, registers));
+        Self::with_registers(taps, registers.unwrap_or(1))
     }
 
     fn with_registers(taps: &Taps, registers: usize) -> Self {
@@ -101,12 +99,17 @@ impl Gathers {
         blocks.push(Block { table: 0, windows: windows.len() as u32 });
         Self { registers, unrolled, blocks, windows, tables }
     }
+}
 
-    /// Instructions for a row, roughly; a look-up in four registers is worth three.
-    fn cost(&self) -> usize {
-        let tap = if self.registers == 4 { 5 } else { 3 };
-        self.windows.iter().map(|window| window.taps as usize * tap + self.registers).sum()
-    }
+/// Instructions that windows of so many registers take, roughly: for a row of a few blocks from all over. A
+/// look-up in four registers is worth three.
+fn cost(taps: &Taps, registers: usize) -> usize {
+    let tap = if registers == 4 { 5 } else { 3 };
+    let blocks = taps.destination().div_ceil(BLOCK);
+    let some = (0..blocks).step_by(blocks.div_ceil(SAMPLED));
+    some.flat_map(|block| plan(taps, block * BLOCK, registers * REGISTER).0)
+        .map(|window| window.taps as usize * tap + registers)
+        .sum()
 }
 
 /// The windows of `reach` samples and the taps of the block that starts with the output `first`.
@@ -119,16 +122,15 @@ fn plan(taps: &Taps, first: usize, reach: usize) -> (Vec<Window>, Vec<Tap>) {
     let (mut windows, mut table): (Vec<Window>, Vec<Tap>) = (Vec::new(), Vec::new());
     loop {
         let next = left.iter_mut().filter_map(|taps| taps.peek().map(|&(sample, _)| sample));
-        let next: Vec<usize> = next.collect();
-        let (Some(&least), Some(&most)) = (next.iter().min(), next.iter().max()) else { break };
-        let within =
-            |base: u32, sample: usize| (base as usize..base as usize + reach).contains(&sample);
+        let bounds = next.fold(None, |bounds, sample| {
+            let (least, most) = bounds.unwrap_or((sample, sample));
+            Some((sample.min(least), sample.max(most)))
+        });
+        let Some((least, most)) = bounds else { break };
+        // None lies before the window, which started at the least of them.
         let goes_on = windows.last().is_some_and(|window| {
-            let (all, any) = (
-                next.iter().all(|&x| within(window.base, x)),
-                next.iter().any(|&x| within(window.base, x)),
-            );
-            all || (any && most - least >= reach)
+            let end = window.base as usize + reach;
+            most < end || (least < end && most - least >= reach)
         });
         if !goes_on {
             windows.push(Window { base: least as u32, taps: 0 });
@@ -137,8 +139,9 @@ fn plan(taps: &Taps, first: usize, reach: usize) -> (Vec<Window>, Vec<Tap>) {
         if let Some(window) = windows.last_mut() {
             window.taps += 1;
             for (output, taps) in left.iter_mut().enumerate() {
-                if let Some((sample, weight)) = taps.next_if(|&(x, _)| within(window.base, x)) {
-                    tap.index[2 * output] = (sample - window.base as usize) as u8;
+                let place = |sample: usize| sample - window.base as usize;
+                if let Some((sample, weight)) = taps.next_if(|&(x, _)| place(x) < reach) {
+                    tap.index[2 * output] = place(sample) as u8;
                     tap.weights[output] = weight;
                 }
             }
