@@ -4,7 +4,6 @@
 #![allow(unsafe_code)]
 
 mod horizontal_first;
-mod pairs;
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -149,13 +148,6 @@ impl Kernel for Avx2 {
     ) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
         unsafe { horizontal_first::down(lines, taps, fraction_bits, width, target) }
-    }
-
-    unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
-        for (row, line) in rows.into_iter().zip(lines) {
-            // SAFETY: `self` proves the feature; the rest is this method's contract.
-            unsafe { row_words(row, Samples::Bytes, len, line) };
-        }
     }
 
     unsafe fn down_words(

@@ -3,13 +3,16 @@
 //! A kernel knows lines and taps only. Every implementation gives the bits that
 //! [`scalar`](super::scalar) gives. Invariant of the memory it is handed: where it may run over the end
 //! of a line, it may do so up to the next multiple of [`LINE`] samples, or of [`WIDE_LINE`] where that
-//! is said.
+//! is said. What is a plain loop at every level has a body here; levels whose instructions are not part
+//! of the target compile it anew with them.
+#![allow(unsafe_code)]
 
 use std::ops::Range;
 
-use super::mix::Mix;
+use super::interleave;
+use super::mix::{self, Mix};
 use super::rolling::RowTaps;
-use super::words::Samples;
+use super::words::{self, Samples};
 pub(super) use crate::device::plan::PATTERN;
 use crate::filter::Taps;
 
@@ -97,7 +100,12 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     ///
     /// Each row must be readable, and each line be aligned and writable, for `len` rounded up to a
     /// multiple of [`WIDE_LINE`].
-    unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]);
+    unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
+        for (row, line) in rows.into_iter().zip(lines) {
+            // SAFETY: this method's contract.
+            unsafe { self.words(row, Samples::Bytes, len, line) };
+        }
+    }
 
     /// Vertical pass, if it comes second: makes `width` samples out of the lines that
     /// [`Self::across`] made; a tap's lines start its offsets in words behind `lines`. Two of a pair add
@@ -139,7 +147,10 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// # Safety
     ///
     /// `row` must be readable and `line` writable for `len`; `row` must be aligned to a sample.
-    unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16);
+    unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
+        // SAFETY: the same contract.
+        unsafe { words::words(row, samples, len, line) };
+    }
 
     /// Mixes a row of `width` pixels of each target out of lines of words.
     ///
@@ -149,10 +160,15 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// words, and a target for each of its planes, writable for `width` pixels.
     ///
     /// [`SLACK`]: super::mix::SLACK
-    unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize);
+    unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
+        // SAFETY: the same contract.
+        unsafe { mix::mix(mix, lines, targets, width) };
+    }
 
     /// Parts a line of interleaved words into lines of one channel each, `pitch` words apart.
-    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize);
+    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
+        interleave::split(interleaved, lines, pitch);
+    }
 
     /// Interleaves `width` samples of each of `channels` lines, which lie `pitch` bytes apart.
     ///
@@ -166,5 +182,8 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         channels: usize,
         width: usize,
         target: *mut u8,
-    );
+    ) {
+        // SAFETY: the same contract.
+        unsafe { interleave::merge(lines, pitch, channels, width, target) };
+    }
 }

@@ -1,8 +1,8 @@
 //! Owns the two passes in NEON, bit for bit those of [`scalar`](super::scalar).
 //!
 //! Invariant: a [`Neon`] exists only where the CPU has the feature, so its methods may use it. The plain
-//! loops of [`mix`], [`words`] and [`interleave`] are compiled for NEON wherever this file is: it is part of
-//! the target, and so are the fused multiply-additions that a mix is made of.
+//! loops that [`Kernel`] has are compiled for NEON wherever this file is: it is part of the target, and so are
+//! the fused multiply-additions that a mix is made of.
 #![allow(unsafe_code)]
 
 mod horizontal_first;
@@ -12,11 +12,8 @@ use std::arch::is_aarch64_feature_detected;
 use std::ops::Range;
 
 use self::horizontal_first::Gathers;
-use super::interleave;
 use super::kernel::{Kernel, LINE, PATTERN, ROWS};
-use super::mix::{self, Mix};
 use super::rolling::RowTaps;
-use super::words::{self, Samples};
 use crate::filter::Taps;
 
 /// Windows whose sums make a register.
@@ -115,13 +112,6 @@ impl Kernel for Neon {
         unsafe { horizontal_first::across(rows, gathers, outputs, constants, lines) }
     }
 
-    unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
-        for (row, line) in rows.into_iter().zip(lines) {
-            // SAFETY: this method's contract.
-            unsafe { words::words(row, Samples::Bytes, len, line) };
-        }
-    }
-
     unsafe fn down(
         &self,
         lines: *const i16,
@@ -149,32 +139,6 @@ impl Kernel for Neon {
         assert!(words.len() >= blocks.reach);
         // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
         unsafe { across_words(words.as_ptr(), blocks, line) }
-    }
-
-    unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
-        // SAFETY: the same contract.
-        unsafe { words::words(row, samples, len, line) };
-    }
-
-    unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
-        // SAFETY: the same contract.
-        unsafe { mix::mix(mix, lines, targets, width) };
-    }
-
-    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
-        interleave::split(interleaved, lines, pitch);
-    }
-
-    unsafe fn merge(
-        &self,
-        lines: *const u8,
-        pitch: usize,
-        channels: usize,
-        width: usize,
-        target: *mut u8,
-    ) {
-        // SAFETY: the same contract.
-        unsafe { interleave::merge(lines, pitch, channels, width, target) };
     }
 }
 

@@ -4,11 +4,8 @@
 
 use std::ops::Range;
 
-use super::interleave;
 use super::kernel::{Kernel, PATTERN, ROWS};
-use super::mix::{self, Mix};
 use super::rolling::RowTaps;
-use super::words::{self, Samples};
 use crate::filter::Taps;
 
 /// The kernel for any machine.
@@ -82,13 +79,6 @@ impl Kernel for Scalar {
         }
     }
 
-    unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
-        for (row, line) in rows.into_iter().zip(lines) {
-            // SAFETY: the caller's contract.
-            unsafe { words::words(row, Samples::Bytes, len, line) };
-        }
-    }
-
     unsafe fn down(
         &self,
         lines: *const i16,
@@ -131,32 +121,6 @@ impl Kernel for Scalar {
             // SAFETY: the caller vouches for a word for each window.
             unsafe { line.add(x).write(word) };
         }
-    }
-
-    unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
-        // SAFETY: the same contract.
-        unsafe { words::words(row, samples, len, line) };
-    }
-
-    unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
-        // SAFETY: the same contract.
-        unsafe { mix::mix(mix, lines, targets, width) };
-    }
-
-    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
-        interleave::split(interleaved, lines, pitch);
-    }
-
-    unsafe fn merge(
-        &self,
-        lines: *const u8,
-        pitch: usize,
-        channels: usize,
-        width: usize,
-        target: *mut u8,
-    ) {
-        // SAFETY: the same contract.
-        unsafe { interleave::merge(lines, pitch, channels, width, target) };
     }
 }
 

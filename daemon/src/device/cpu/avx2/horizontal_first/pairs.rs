@@ -12,7 +12,7 @@ use std::arch::x86_64::*;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::horizontal_first::{Vector, vectors};
+use super::{Vector, vectors};
 use crate::device::cpu::gather::{self, Gather, Pick};
 use crate::device::cpu::kernel::{PATTERN, ROWS};
 use crate::filter::Taps;
@@ -35,7 +35,7 @@ const MOST: usize = 6;
 /// A step's table has three vectors of 16 bits for each output: where its sums start, see [`starts`]; then
 /// three for each gather: where in the windows its bytes lie, two for each output, and the high and the
 /// low bytes of their weights. Most steps share theirs.
-pub(in crate::device::cpu) struct Pairs {
+pub(super) struct Pairs {
     count: usize,
     /// All gathers of a step are from the same windows.
     one_window: bool,
