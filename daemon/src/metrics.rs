@@ -28,14 +28,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Begins the figures of a client.
     pub(crate) fn connect(&self, client: ClientId, uid: u32) -> Arc<ClientMetrics> {
-        let figures = Arc::new(ClientMetrics {
-            client,
-            uid,
-            name: OnceLock::new(),
-            frames: Counter::default(),
-            pixels: Counter::default(),
-            streams: Mutex::default(),
-        });
+        let figures = Arc::new(ClientMetrics { client, uid, ..ClientMetrics::default() });
         lock(&self.clients).insert(client, Arc::clone(&figures));
         figures
     }
@@ -107,7 +100,7 @@ impl Times {
 }
 
 /// Figures of a connected client.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ClientMetrics {
     client: ClientId,
     uid: u32,
@@ -129,14 +122,7 @@ impl ClientMetrics {
             client: Arc::clone(self),
             slots,
             ring_bytes: ring,
-            frames: Counter::default(),
-            pixels: Counter::default(),
-            copied_bytes: Counter::default(),
-            failed: Counter::default(),
-            late: Counter::default(),
-            cancelled: Counter::default(),
-            queued: Times::default(),
-            worked: Times::default(),
+            ..StreamMetrics::default()
         });
         lock(&self.streams).insert(number, Arc::clone(&figures));
         figures
@@ -160,7 +146,7 @@ impl ClientMetrics {
 }
 
 /// Figures of an open stream.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct StreamMetrics {
     client: Arc<ClientMetrics>,
     slots: u32,

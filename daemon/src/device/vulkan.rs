@@ -58,6 +58,9 @@ const LANES: usize = 3;
 /// Frames by which each way to bring them is measured before one is kept.
 const TRIAL: u64 = 8;
 
+/// Geometries for which the faster way is remembered.
+const MOST_MEASURED: usize = 1024;
+
 /// How frames reach a GPU, and results the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transfer {
@@ -357,7 +360,13 @@ impl VulkanResizer {
         let kept = ways.prepared[0].prepared.transfer();
         drop(ways);
         tracing::info!(device = self.shared.name, ?kept, geometry = ?self.geometry, "measured");
-        lock(&self.shared.measured).insert(self.geometry, kept);
+        let mut measured = lock(&self.shared.measured);
+        // Clients choose geometries: those of old ones are measured again if they come again.
+        if measured.len() >= MOST_MEASURED {
+            measured.clear();
+        }
+        measured.insert(self.geometry, kept);
+        drop(measured);
         // A frame that is still on the slower way keeps it until then.
         drop(slower);
     }

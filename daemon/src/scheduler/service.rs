@@ -1,13 +1,12 @@
 //! Owns what becomes of a device that fails: its frame goes to another, it is out of service for a while, and
 //! is then tried again.
 //!
-//! Knows no reasons. Invariants: a job on which a device failed never returns to that device; one that no
-//! device is left for completes as failed; a device that is out of service keeps no job waiting that another
-//! could do.
+//! Knows no reasons. Invariants: a job on which a device failed returns to that device once at the most, and
+//! only if no other can do it; one that no device is left for completes as failed; a device that is out of
+//! service keeps no job waiting that another could do.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use resized_protocol::message::Completion;

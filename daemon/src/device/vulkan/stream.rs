@@ -8,7 +8,7 @@
 //! before is zeroed where a client sees it.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use resized_protocol::frame::TAIL;
 use resized_protocol::shm::{Region, RingLayout, SlotMemory};
@@ -27,7 +27,7 @@ use super::gpu::Gpu;
 use super::import::Import;
 use super::program::Program;
 use super::submit::Submitter;
-use super::{Transfer, fault};
+use super::{Transfer, fault, lock};
 use crate::device::Fault;
 
 /// What a GPU keeps for a stream. Fields go in their order: commands before buffers, all before the ring.
@@ -358,8 +358,4 @@ unsafe fn copy_out(buffer: &Subbuffer<[u8]>, frame: *mut u8, len: usize) -> Resu
     // SAFETY: the caller's contract; the mapping is long enough, as just asserted.
     unsafe { frame.copy_from_nonoverlapping(mapped.cast::<u8>().as_ptr(), len) };
     Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@
 
 use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ash::vk;
@@ -16,7 +16,7 @@ use vulkano::device::{Device, DeviceOwned, Queue};
 use vulkano::sync::semaphore::{Semaphore, SemaphoreCreateInfo, SemaphoreType, SemaphoreWaitInfo};
 use vulkano::{Validated, VulkanError, VulkanObject};
 
-use super::fault;
+use super::{fault, lock};
 use crate::device::Fault;
 
 /// Most command buffers in one call.
@@ -165,8 +165,4 @@ impl Submitter {
         let lost = self.failed.load(Ordering::Relaxed);
         lost || self.timeline.counter_value().map_or(true, |reached| reached >= value)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
