@@ -44,8 +44,13 @@ fn pictures_look_like_ffmpegs_whatever_the_format() {
         ("i444.mkv", "-c:v ffv1 -pix_fmt yuv444p"),
         ("i444-10.mkv", "-c:v ffv1 -pix_fmt yuv444p10le"),
         ("i420-10.mkv", "-c:v ffv1 -pix_fmt yuv420p10le"),
+        ("coded-10.mkv", "-c:v libx265 -x265-params log-level=none:crf=4 -pix_fmt yuv420p10le"),
         ("nv12.nut", "-c:v rawvideo -pix_fmt nv12"),
         ("rgb.avi", "-c:v png -pix_fmt rgb24"),
+        ("bgr.nut", "-c:v rawvideo -pix_fmt bgr24"),
+        ("rgba.mkv", "-c:v png -pix_fmt rgba"),
+        ("bgra.mkv", "-c:v ffv1 -pix_fmt bgra"),
+        ("gbr.mkv", "-c:v ffv1 -pix_fmt gbrp"),
         ("palette.gif", "-c:v gif"),
         ("upside-down.avi", "-c:v rawvideo -pix_fmt bgr24"),
     ] {

@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ffmpeg_next::codec::{decoder, threading};
 use ffmpeg_next::util::frame;
 use ffmpeg_next::{Error, Packet, ffi};
-use resized_client::{Extent, FrameLayout, Hold, Slot, Stream};
+use resized_client::{Extent, FrameLayout, Hold, PixelFormat, Slot, Stream};
+
+use crate::picture::known;
 
 /// Slots that no decoder gets: frames that are copied need one.
 const SPARE: usize = 1;
@@ -33,7 +35,9 @@ pub(crate) struct Decoder {
 /// What frames should lie in for the decoder to write into slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
-    /// I420 frames of this extent; the picture is in their upper left corner.
+    /// Planar, luma and halved chroma.
+    pub(crate) format: PixelFormat,
+    /// The picture is in the upper left corner of this.
     pub(crate) extent: Extent,
     /// Frames that the decoder holds at once.
     pub(crate) frames: usize,
@@ -71,11 +75,10 @@ impl Decoder {
         self.lender.state().need
     }
 
-    /// Decodes into slots of this stream from now on, if its frames have the extent that was
-    /// [needed](Self::need).
-    pub(crate) fn lend(&self, stream: &Stream, extent: Extent, slots: u32) {
+    /// Decodes into slots of this stream, made for this [need](Self::need), from now on.
+    pub(crate) fn lend(&self, stream: &Stream, need: Need, slots: u32) {
         let limit = (slots as usize).saturating_sub(SPARE);
-        self.lender.switch(Some(Ring { stream: stream.clone(), extent, limit }));
+        self.lender.switch(Some(Ring { stream: stream.clone(), need, limit }));
     }
 
     /// Decodes into memory of FFmpeg's from now on. Frames that lie in slots already are not
@@ -138,7 +141,7 @@ struct State {
 
 struct Ring {
     stream: Stream,
-    extent: Extent,
+    need: Need,
     /// Most slots to be held.
     limit: usize,
 }
@@ -186,7 +189,8 @@ impl Lender {
             let mut state = self.state();
             state.need = Some(need);
             let ring = Arc::clone(state.ring.as_ref()?);
-            if ring.extent != need.extent || state.held >= ring.limit {
+            let fits = (ring.need.format, ring.need.extent) == (need.format, need.extent);
+            if !fits || state.held >= ring.limit {
                 return None;
             }
             state.held += 1;
@@ -240,10 +244,9 @@ unsafe extern "C" fn get_buffer(
 ///
 /// As for `get_buffer`.
 unsafe fn need(context: *mut ffi::AVCodecContext, frame: *const ffi::AVFrame) -> Option<Need> {
-    use ffi::AVPixelFormat::{AV_PIX_FMT_YUV420P, AV_PIX_FMT_YUVJ420P};
     // SAFETY: as the caller promises; an open context has a codec, and FFmpeg writes as many alignments
     // as it has data pointers.
-    let (width, height, format, aligns, frames) = unsafe {
+    let (width, height, pixel, aligns, frames) = unsafe {
         if (*(*context).codec).capabilities as u32 & ffi::AV_CODEC_CAP_DR1 == 0 {
             return None;
         }
@@ -251,24 +254,31 @@ unsafe fn need(context: *mut ffi::AVCodecContext, frame: *const ffi::AVFrame) ->
         let mut aligns = [0; ffi::AV_NUM_DATA_POINTERS as usize];
         ffi::avcodec_align_dimensions2(context, &mut width, &mut height, aligns.as_mut_ptr());
         let frames = [(*context).refs, (*context).has_b_frames, (*context).thread_count];
-        (width, height, (*frame).format, aligns, frames)
+        // The frame has a number, the context the name.
+        let pixel = (*context).pix_fmt;
+        if (*frame).format != pixel as c_int {
+            return None;
+        }
+        (width, height, pixel, aligns, frames)
     };
-    let planar = [AV_PIX_FMT_YUV420P as c_int, AV_PIX_FMT_YUVJ420P as c_int];
+    let format = known(pixel.into())
+        .filter(|format| matches!(format, PixelFormat::I420 | PixelFormat::I420P10))?;
     // Rows of slots lie on multiples of 64.
-    if !planar.contains(&format) || aligns[..3].iter().any(|&align| align <= 0 || 64 % align != 0) {
+    if aligns[..3].iter().any(|&align| align <= 0 || 64 % align != 0) {
         return None;
     }
     let (width, height) = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
     // From one row to the next in FFmpeg's own memory, so that rows of chroma are aligned too. Some
     // decoders lose a frame where slots differ from it.
     let align = aligns[..3].iter().max().and_then(|&align| u32::try_from(align).ok())?;
-    let width = width.checked_next_multiple_of(2 * align)?;
-    if !width.is_multiple_of(128) {
+    let bytes = format.sample_bytes() as u32;
+    let width = width.checked_next_multiple_of((2 * align / bytes).max(2))?;
+    if !(width * bytes).is_multiple_of(128) {
         return None;
     }
     let extent = Extent::new(width, height);
     let frames: usize = frames.iter().map(|&frames| usize::try_from(frames).unwrap_or(0)).sum();
-    Some(Need { extent, frames: frames.min(MAX_NEED) })
+    Some(Need { format, extent, frames: frames.min(MAX_NEED) })
 }
 
 /// Makes a frame lie in a slot, if there is one for it.

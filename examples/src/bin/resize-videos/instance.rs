@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use ffmpeg_next::util::frame;
 use hdrhistogram::Histogram;
-use resized_client::{Client, Crop, Extent, Matrix, Pending, Range, Siting, Stream, StreamSpec};
+use resized_client::{Client, Crop, Extent, FrameSpec, Pending, Stream, StreamSpec};
 
 use crate::args::Args;
 use crate::daemon::Daemon;
@@ -234,14 +234,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// JPEG files hold BT.601 in full range and centred chroma, whatever the video has.
     fn stream_spec(&self, picture: &Picture<'_>) -> StreamSpec {
         let source = picture.spec();
         let size = self.args.size.of(source.extent, picture.aspect());
         let mut spec = StreamSpec::new(source, size);
-        spec.destination.range = Range::Full;
-        spec.destination.siting = Siting::Centre;
-        spec.destination.matrix = Matrix::Bt601;
+        spec.destination = FrameSpec { extent: size, ..picture.destination() };
         spec.filter = self.args.filter();
         // For each core one being resized and one being written, and two with the feeder.
         spec.slots = (2 * self.cores + 2).min(MAX_SLOTS) as u32;
@@ -252,7 +249,11 @@ impl<'a> Run<'a> {
 /// Opens a stream for pictures of a spec, and lets the decoder write into its slots if it can.
 fn open_stream(client: &Client, spec: &StreamSpec, decoder: &Decoder) -> Result<Stream> {
     let Extent { width, height } = spec.source.extent;
-    let fits = |need: &Need| need.extent.width >= width && need.extent.height >= height;
+    let fits = |need: &Need| {
+        need.format == spec.source.format
+            && need.extent.width >= width
+            && need.extent.height >= height
+    };
     decoder.lend_nothing();
     let Some(need) = decoder.need().filter(fits) else { return Ok(client.open(spec)?) };
     let mut padded = *spec;
@@ -264,7 +265,7 @@ fn open_stream(client: &Client, spec: &StreamSpec, decoder: &Decoder) -> Result<
         Err(resized_client::Error::Refused(_)) => Ok(client.open(spec)?),
         opened => {
             let stream = opened?;
-            decoder.lend(&stream, need.extent, padded.slots);
+            decoder.lend(&stream, need, padded.slots);
             Ok(stream)
         }
     }

@@ -1,8 +1,8 @@
 //! Owns the way from a decoded frame to one that the daemon knows: which format, which colour, and the
 //! copy into a slot.
 //!
-//! 4:2:0 and grey frames of eight bits are taken as they are; libswscale converts all others, at their
-//! own size.
+//! What the daemon knows is taken as it is, and becomes eight bits of luma and chroma, or luma alone, as it
+//! is resized; libswscale brings all else to one of those first, at its own size.
 
 use anyhow::{Context, Result};
 use ffmpeg_next::color;
@@ -32,15 +32,16 @@ impl Converter {
     /// The frame as a picture.
     pub(crate) fn picture<'a>(&'a mut self, frame: &'a frame::Video) -> Result<Picture<'a>> {
         let family = Family::of(frame.format());
+        let known = known(frame.format()).filter(|_| !is_upside_down(frame));
         let spec = FrameSpec {
-            format: family.format(),
+            format: known.unwrap_or(family.format()),
             extent: Extent::new(frame.width(), frame.height()),
             range: family.range(frame.color_range()),
             siting: siting(frame),
             matrix: family.matrix(frame.color_space()),
         };
         let aspect = sample_aspect(frame.aspect_ratio());
-        if frame.format() == family.pixel() && !is_upside_down(frame) {
+        if known.is_some() {
             return Ok(Picture { frame, spec, aspect });
         }
         let frame = self.convert(frame, family.pixel())?;
@@ -75,6 +76,17 @@ impl Picture<'_> {
         self.spec
     }
 
+    /// What it should be resized to for a JPEG file, but for its extent: those hold BT.601 in full range
+    /// and centred chroma, whatever the video has.
+    pub(crate) fn destination(&self) -> FrameSpec {
+        let format = match self.spec.format {
+            PixelFormat::Gray8 => PixelFormat::Gray8,
+            _ => PixelFormat::I420,
+        };
+        let (range, siting, matrix) = (Range::Full, Siting::Centre, Matrix::Bt601);
+        FrameSpec { format, range, siting, matrix, ..self.spec }
+    }
+
     /// How many times wider than high its samples are.
     pub(crate) fn aspect(&self) -> f64 {
         self.aspect
@@ -100,7 +112,22 @@ impl Picture<'_> {
     }
 }
 
-/// Formats that end as the same one.
+/// The daemon's name of a format, if it has one.
+pub(crate) fn known(pixel: Pixel) -> Option<PixelFormat> {
+    match pixel {
+        Pixel::GRAY8 => Some(PixelFormat::Gray8),
+        Pixel::YUV420P | Pixel::YUVJ420P => Some(PixelFormat::I420),
+        Pixel::YUV420P10LE => Some(PixelFormat::I420P10),
+        Pixel::NV12 => Some(PixelFormat::Nv12),
+        Pixel::RGB24 => Some(PixelFormat::Rgb24),
+        Pixel::BGR24 => Some(PixelFormat::Bgr24),
+        Pixel::RGBA => Some(PixelFormat::Rgba),
+        Pixel::BGRA => Some(PixelFormat::Bgra),
+        _ => None,
+    }
+}
+
+/// Formats that libswscale makes the same one of.
 #[derive(Clone, Copy)]
 enum Family {
     Gray,
@@ -128,7 +155,7 @@ impl Family {
         }
     }
 
-    /// FFmpeg's name of the format they end as. Between formats of one range libswscale leaves the
+    /// FFmpeg's name of the format that is made of them. Between formats of one range libswscale leaves the
     /// samples' range alone; from RGB it makes the range that the name says.
     fn pixel(self) -> Pixel {
         match self {
