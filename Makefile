@@ -2,6 +2,7 @@
 # make test            every check there is
 # make sanitize        the kernels' tests under AddressSanitizer
 # make test-arm        the kernels' tests for aarch64, under qemu
+# make fuzz            what peers may send, made up: FUZZ=600 seconds for each kind
 # make bench           the figures, each beside its yardstick
 # make bench-gpu       what a GPU does beside the bus and the cores
 # make chaos           all that clients do by mistake or malice, for long; make soak SOAK=1800: streams that come and go
@@ -27,8 +28,9 @@ WORKS ?=
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SAMPLE := $(TARGET)/sample.mp4
-# No member of the workspace: its own Cargo.toml says why.
-PEERS  := --manifest-path daemon/benches/peers/Cargo.toml
+# No members of the workspace: their own Cargo.toml say why.
+PEERS   := --manifest-path daemon/benches/peers/Cargo.toml
+FUZZING := --manifest-path daemon/fuzz/Cargo.toml
 
 # gcc, cmake, nasm: libjpeg-turbo, built by its crate. libclang: the bindings to FFmpeg.
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
@@ -41,7 +43,7 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo test test-arm sanitize chaos soak bench bench-gpu bench-ipc bench-kernels build deps deny shaders clean pages install uninstall deb
+.PHONY: demo test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-kernels build deps deny shaders clean pages install uninstall deb
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -61,6 +63,8 @@ test: deps deny
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) fmt $(PEERS) --check
 	$(CARGO) clippy $(PEERS) --target-dir $(TARGET) --locked -- -D warnings
+	$(CARGO) fmt $(FUZZING) --check
+	$(CARGO) clippy $(FUZZING) --target-dir $(TARGET) --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked
 
@@ -79,6 +83,19 @@ sanitize: deps
 	VK_ICD_FILENAMES=/nowhere VK_DRIVER_FILES=/nowhere RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --target x86_64-unknown-linux-gnu \
 	    --target-dir $(TARGET)/sanitize --config profile.dev.package.resized.opt-level=2 \
 	    --config profile.dev.package.resized-protocol.opt-level=2 --locked -p resized --lib --test kernels
+
+# Under AddressSanitizer too. What is found lies in target/fuzz/artifacts. Names of targets: FUZZED=session
+FUZZ   ?= 600
+FUZZED ?= codec session
+FUZZER := $(shell command -v cargo-fuzz || echo $(TARGET)/tools/bin/cargo-fuzz)
+fuzz: deps $(FUZZER)
+	$(CARGO) run $(FUZZING) --target-dir $(TARGET)/fuzz --locked --bin seeds
+	@set -e; for target in $(FUZZED); do \
+		mkdir -p $(TARGET)/fuzz/{corpus,artifacts}/$$target; \
+		RUSTC_BOOTSTRAP=1 $(FUZZER) run --fuzz-dir daemon/fuzz --target-dir $(TARGET)/fuzz $$target \
+		    $(TARGET)/fuzz/corpus/$$target daemon/fuzz/seeds/$$target \
+		    -- -max_total_time=$(FUZZ) -timeout=60 -rss_limit_mb=4096 -print_final_stats=1 \
+		    -artifact_prefix=$(abspath $(TARGET))/fuzz/artifacts/$$target/; done
 
 # Cross-compiled by Debian's newer compiler, whose standard library there is for both architectures; where
 # rustup has the target: make test-arm ARM_RUSTC=rustc ARM_CLIPPY=clippy-driver ARM_STD=libc6:arm64
@@ -110,6 +127,7 @@ deny: $(DENY)
 
 # Unoptimized: they run for a second, and build in a third of the time.
 $(TARGET)/tools/bin/cargo-deny: TOOL := cargo-deny --version 0.20.2
+$(TARGET)/tools/bin/cargo-fuzz: TOOL := cargo-fuzz --version 0.13.2
 $(TARGET)/tools/bin/cargo-deb: TOOL := cargo-deb --version 3.8.0
 $(TARGET)/tools/bin/%: | deps
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \

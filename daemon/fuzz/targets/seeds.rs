@@ -1,0 +1,93 @@
+//! Writes what fuzzing starts from: conversations as real clients have them, one a file. Run again, and
+//! the files committed, when the protocol changes.
+
+use std::path::Path;
+
+use resized_client::{
+    Align, Arrangement, ChannelOrder, Crop, Element, Extent, Filter, FrameSpec, Framing,
+    PixelFormat, StreamSpec, Tensor,
+};
+use resized_protocol::VERSION;
+use resized_protocol::codec::encode;
+use resized_protocol::message::{Cropped, Features, Request};
+
+fn main() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    for (name, requests) in conversations() {
+        let mut bytes = Vec::new();
+        for request in &requests {
+            encode(request, &mut bytes).unwrap();
+        }
+        std::fs::write(seeds.join("session").join(name), &bytes).unwrap();
+        // In pieces of eight bytes.
+        let pieces = [&[7], bytes.as_slice()].concat();
+        std::fs::write(seeds.join("codec").join(name), pieces).unwrap();
+    }
+}
+
+fn conversations() -> Vec<(&'static str, Vec<Request>)> {
+    let hello = || Request::Hello {
+        version: VERSION,
+        features: Features(u64::MAX),
+        name: "a client".into(),
+    };
+    let open = |stream, spec| Request::Open { stream, spec, named: false };
+    let submit = |stream, slots: &[u32]| Request::Submit { stream, slots: slots.into() };
+    let all = PixelFormat::EIGHT_BIT.into_iter().chain(PixelFormat::TEN_BIT);
+    let mut formats = vec![hello()];
+    for ((stream, format), filter) in (0..).zip(all).zip(Filter::ALL.into_iter().cycle()) {
+        let source = FrameSpec::new(format, Extent::new(31, 17));
+        let spec = StreamSpec::new(source, Extent::new(15, 40));
+        formats
+            .extend([open(stream, StreamSpec { filter, slots: 2, ..spec }), submit(stream, &[1])]);
+    }
+    let rgb = FrameSpec::new(PixelFormat::Rgb24, Extent::new(64, 36));
+    let mut tensor = StreamSpec::new(rgb, Extent::new(32, 32));
+    tensor.destination.format = PixelFormat::Tensor(Tensor {
+        element: Element::F16,
+        arrangement: Arrangement::Planar,
+        order: ChannelOrder::Rgb,
+    });
+    tensor.framing = Framing::Fit { align: Align::Centre, pad: [1, 2, 3] };
+    let crop = Crop { left: 3.5, top: 2.0, width: 20.0, height: 10.25 };
+    let gray = FrameSpec::new(PixelFormat::Gray8, Extent::new(8, 8));
+    let gray = StreamSpec { slots: 4, ..StreamSpec::new(gray, Extent::new(4, 4)) };
+    vec![
+        ("formats", formats),
+        (
+            "crops",
+            vec![
+                hello(),
+                open(0, tensor),
+                submit(0, &[0]),
+                Request::SubmitCropped { stream: 0, slots: vec![Cropped { slot: 1, crop }] },
+                Request::Close { stream: 0 },
+            ],
+        ),
+        (
+            "cancels",
+            vec![
+                hello(),
+                open(0, gray),
+                submit(0, &[0, 1, 2, 3]),
+                Request::Cancel { stream: 0, slot: 3 },
+                Request::Cancel { stream: 0, slot: 0 },
+                Request::Close { stream: 0 },
+                open(1, gray),
+                submit(1, &[2]),
+            ],
+        ),
+        (
+            "figures",
+            vec![
+                hello(),
+                open(0, gray),
+                Request::Stats,
+                Request::Clients { from: 0 },
+                Request::Streams { client: 0, from: 0 },
+                Request::Streams { client: u64::MAX, from: u32::MAX },
+            ],
+        ),
+        ("segments", vec![hello(), Request::Open { stream: 0, spec: gray, named: true }]),
+    ]
+}
