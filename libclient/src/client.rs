@@ -10,6 +10,8 @@ use resized_protocol::stats::{ClientStats, Stats, StreamStats};
 use crate::connection::{Answer, Connection};
 use crate::link::{self, Link, PATIENCE};
 use crate::reconnect::{Found, Home, Reconnect};
+#[cfg(feature = "remote")]
+use crate::remote::Credentials;
 use crate::slots::Slots;
 use crate::{Endpoint, Error, Stream};
 
@@ -29,10 +31,29 @@ impl Client {
 
     /// As [`connect`](Self::connect), and says what to do when the daemon goes away.
     pub fn connect_with(endpoint: &Endpoint, reconnect: Reconnect) -> Result<Self, Error> {
-        let Endpoint::Unix(path) = endpoint;
-        let home = Home { path: path.clone(), reconnect };
+        Self::at(Home {
+            endpoint: endpoint.clone(),
+            #[cfg(feature = "remote")]
+            credentials: Credentials::from_env(),
+            reconnect,
+        })
+    }
+
+    /// As [`connect_with`](Self::connect_with), with credentials for a bridge other than those
+    /// [from the environment](Credentials::from_env).
+    #[cfg(feature = "remote")]
+    pub fn connect_as(
+        endpoint: &Endpoint,
+        reconnect: Reconnect,
+        credentials: &Credentials,
+    ) -> Result<Self, Error> {
+        let (endpoint, credentials) = (endpoint.clone(), credentials.clone());
+        Self::at(Home { endpoint, credentials, reconnect })
+    }
+
+    fn at(home: Home) -> Result<Self, Error> {
         let Found { link, devices, .. } = home.first()?;
-        let home = Some(home).filter(|_| reconnect != Reconnect::NEVER);
+        let home = Some(home).filter(|home| home.reconnect != Reconnect::NEVER);
         let connection = Arc::new(Connection::new(link, devices, home));
         Ok(Self { connection, named_segments: false })
     }

@@ -24,13 +24,47 @@ const USER_SOCKET: &str = "resized/resized.sock";
 pub enum Endpoint {
     /// `unix:PATH`: a Unix stream socket.
     Unix(PathBuf),
+    /// `tcp://HOST:PORT` or `tls://HOST:PORT`: a bridge to a daemon on another machine. Frames are
+    /// copied there and back.
+    #[cfg(feature = "remote")]
+    Remote(Remote),
+}
+
+/// Address of a bridge.
+#[cfg(feature = "remote")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Host and port: `camera-hub.example:7788`, `[::1]:7788`.
+    pub(crate) address: String,
+    /// By TLS.
+    pub(crate) tls: bool,
+}
+
+#[cfg(feature = "remote")]
+impl Remote {
+    /// The host, without brackets.
+    pub(crate) fn host(&self) -> &str {
+        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (tls, address) = match text.split_once("://")? {
+            ("tcp", address) => (false, address),
+            ("tls", address) => (true, address),
+            _ => return None,
+        };
+        let (host, port) = address.rsplit_once(':')?;
+        let named = !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0);
+        named.then(|| Self { address: address.to_owned(), tls })
+    }
 }
 
 /// Why there is no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EndpointError {
     /// The text is no endpoint.
-    #[error("'{0}' is no endpoint: write unix:/path/to/socket")]
+    #[error("'{0}' is no endpoint: write unix:/path/to/socket, tcp://host:port or tls://host:port")]
     Malformed(String),
     /// `$RESIZED_ENDPOINT` is no endpoint.
     #[error("${VARIABLE}: {0}")]
@@ -86,10 +120,14 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        match text.strip_prefix("unix:") {
-            Some(path) if !path.is_empty() => Ok(Self::Unix(path.into())),
-            _ => Err(EndpointError::Malformed(text.to_owned())),
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Ok(Self::Unix(path.into()));
         }
+        #[cfg(feature = "remote")]
+        if let Some(remote) = Remote::parse(text) {
+            return Ok(Self::Remote(remote));
+        }
+        Err(EndpointError::Malformed(text.to_owned()))
     }
 }
 
@@ -97,6 +135,10 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            #[cfg(feature = "remote")]
+            Self::Remote(Remote { address, tls }) => {
+                write!(f, "{}://{address}", if *tls { "tls" } else { "tcp" })
+            }
         }
     }
 }
@@ -113,9 +155,19 @@ mod tests {
         assert_eq!(endpoint.to_string(), "unix:/run/x.sock");
     }
 
+    #[cfg(feature = "remote")]
+    #[test]
+    fn bridges_have_a_host_and_a_port() {
+        for (text, host) in [("tcp://a.example:1", "a.example"), ("tls://[::1]:65535", "::1")] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string(), text);
+            assert!(matches!(endpoint, Endpoint::Remote(remote) if remote.host() == host));
+        }
+    }
+
     #[test]
     fn other_text_is_refused_with_what_to_write() {
-        for text in ["", "unix:", "/run/x.sock", "tcp://host:1"] {
+        for text in ["", "unix:", "/run/x.sock", "http://h:1", "tcp://h", "tls://:1", "tcp://h:0"] {
             let error = text.parse::<Endpoint>().unwrap_err();
             assert!(error.to_string().contains("unix:/path"), "{error}");
         }

@@ -54,8 +54,8 @@
 //! submitted and becomes a [`pending`](Pending), which ends as a [`frame`](Frame), whose drop frees the
 //! slot.
 //!
-//! Everything is blocking and thread-safe, and no thread is started: whoever waits reads the socket,
-//! for the others too. A daemon that dies or is replaced by another costs a pause, no frame: see
+//! Everything is blocking and thread-safe, and no thread is started but one for each connection to a
+//! [bridge](remote): whoever waits reads the socket, for the others too. A daemon that dies or is replaced by another costs a pause, no frame: see
 //! [`Reconnect`]. Frames in flight are bounded by the stream's slots, and so is memory.
 
 mod client;
@@ -65,15 +65,21 @@ mod error;
 mod link;
 mod pending;
 mod reconnect;
+#[cfg(feature = "remote")]
+pub mod remote;
 mod slot;
 mod slots;
 mod stream;
 
 pub use client::Client;
+#[cfg(feature = "remote")]
+pub use endpoint::Remote;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::Error;
 pub use pending::{Frame, Pending, Receipt, wait_any};
 pub use reconnect::Reconnect;
+#[cfg(feature = "remote")]
+pub use remote::Credentials;
 pub use resized_protocol::frame::{
     Extent, FrameLayout, FrameSpec, MAX_SIDE, Matrix, PixelFormat, Plane, Range, Siting,
 };

@@ -3,15 +3,18 @@
 //! Knows links, not what is shared between threads. Resizing has no side effects, so what a daemon did
 //! not answer may be asked of the next one.
 
-use std::path::PathBuf;
+#[cfg(feature = "remote")]
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use resized_protocol::message::{Goodbye, Refusal, StreamSpec};
 use resized_protocol::shm::Lease;
 
-use crate::Error;
 use crate::link::{Link, PATIENCE};
+#[cfg(feature = "remote")]
+use crate::remote::{self, Credentials};
+use crate::{Endpoint, Error};
 
 /// What a client does when its daemon goes away: it tries to connect again, at once and then after
 /// pauses that double, opens its streams again and submits again what was in flight. Callers wait as long,
@@ -46,7 +49,9 @@ impl Reconnect {
 /// Where the daemon lives.
 #[derive(Debug)]
 pub(crate) struct Home {
-    pub(crate) path: PathBuf,
+    pub(crate) endpoint: Endpoint,
+    #[cfg(feature = "remote")]
+    pub(crate) credentials: Credentials,
     pub(crate) reconnect: Reconnect,
 }
 
@@ -105,7 +110,18 @@ impl Home {
     }
 
     fn attempt(&self, deadline: Instant, streams: &[(u32, StreamSpec)]) -> Result<Found, Error> {
-        let mut link = Link::dial(&self.path, deadline)?;
+        let mut link = match &self.endpoint {
+            Endpoint::Unix(path) => Link::dial(path, deadline)?,
+            #[cfg(feature = "remote")]
+            Endpoint::Remote(remote) => {
+                let dialled = remote::dial(remote, &self.credentials, deadline);
+                let connected = dialled.map_err(|source| Error::Connect {
+                    endpoint: self.endpoint.clone(),
+                    source: Arc::new(source),
+                });
+                Link::over(connected?, deadline)
+            }
+        };
         let devices = link.greet(false)?;
         let mut rings = Vec::with_capacity(streams.len());
         for (number, spec) in streams {
@@ -121,7 +137,11 @@ fn may_pass(error: &Error) -> bool {
         Error::Connect { .. } => true,
         Error::Refused(refusal) => matches!(
             refusal,
-            Refusal::Stopping | Refusal::Quota { .. } | Refusal::System { .. } | Refusal::Device
+            Refusal::Stopping
+                | Refusal::Quota { .. }
+                | Refusal::System { .. }
+                | Refusal::Device
+                | Refusal::Unreachable
         ),
         error => is_loss(error),
     }

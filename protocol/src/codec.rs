@@ -91,6 +91,14 @@ impl Inbox {
         Ok((read, full))
     }
 
+    /// Takes what has arrived behind the messages and is none: as much as there is, and as `into` holds.
+    pub fn take(&mut self, into: &mut [u8]) -> usize {
+        let len = into.len().min(self.arrived.len());
+        into[..len].copy_from_slice(&self.bytes[self.arrived.clone()][..len]);
+        self.arrived.start += len;
+        len
+    }
+
     /// Whether nothing has arrived that is not decoded: no part of a message either.
     pub fn is_empty(&self) -> bool {
         self.arrived.is_empty()

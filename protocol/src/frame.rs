@@ -289,6 +289,11 @@ impl FrameLayout {
         self.len
     }
 
+    /// Bytes up to the end of the last row, its padding included.
+    pub const fn rows_len(&self) -> usize {
+        self.len - TAIL
+    }
+
     /// Bytes of the frame without any padding: what a tightly packed copy of it takes.
     pub fn packed_len(&self) -> usize {
         self.planes.iter().map(|plane| plane.row_bytes() * plane.rows()).sum()

@@ -12,7 +12,7 @@
 //! 4. [`fdpass`]: the region's descriptor travels to the client over the Unix socket.
 //! 5. [`codec`]: from then on only small messages travel: *submit slot 3*, *slot 3 completed*.
 //!
-//! Pixels never travel. The daemon never receives a descriptor, a name or a pointer: only numbers,
+//! Pixels never travel, but to and from other machines: [`remote`]. The daemon never receives a descriptor, a name or a pointer: only numbers,
 //! which it checks once and then trusts as its own copy.
 
 pub mod codec;
@@ -20,6 +20,7 @@ pub mod fdpass;
 pub mod frame;
 pub mod message;
 pub mod placement;
+pub mod remote;
 pub mod shm;
 pub mod stats;
 pub mod tensor;
@@ -27,4 +28,4 @@ pub mod tensor;
 /// Version of the wire format. Both ends must speak the same one.
 ///
 /// Raised with every change to the bytes that `tests/golden.rs` pins.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;

@@ -390,6 +390,12 @@ pub enum Refusal {
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
+    /// The bridge takes nobody without a token that it knows.
+    #[error("the bridge takes only who has its token, by $RESIZED_TOKEN_FILE")]
+    Token,
+    /// The bridge can't reach its daemon.
+    #[error("the bridge's daemon can't be reached")]
+    Unreachable,
 }
 
 /// What there are limits to.
@@ -425,6 +431,10 @@ pub enum Whose {
     Daemon,
     /// The machine's: what it has to give now.
     Machine,
+    /// The bridge's, over all that come through it.
+    Bridge,
+    /// That of each connection through the bridge.
+    Connection,
 }
 
 impl Whose {
@@ -433,6 +443,8 @@ impl Whose {
             Self::User => "that a user may have",
             Self::Daemon => "that the daemon may have",
             Self::Machine => "that the machine has",
+            Self::Bridge => "that the bridge may have",
+            Self::Connection => "that a connection may have",
         }
     }
 }

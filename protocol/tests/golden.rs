@@ -19,6 +19,7 @@ use resized_protocol::message::{
     Request, Resource, Status, StreamSpec, Violation, Whose,
 };
 use resized_protocol::placement::{Align, Crop, Framing};
+use resized_protocol::remote::Call;
 use resized_protocol::shm::RingLayout;
 use resized_protocol::stats::{ClientStats, DeviceStats, Histogram, PAGE, Stats, StreamStats};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
@@ -64,7 +65,7 @@ fn spec() -> StreamSpec {
 
 #[test]
 fn the_version_these_vectors_belong_to() {
-    assert_eq!(VERSION, 3);
+    assert_eq!(VERSION, 4);
 }
 
 #[test]
@@ -94,7 +95,7 @@ fn enums_without_fields() {
     numbered([Status::Done, Status::Cancelled, Status::Failed, Status::Late]);
     use Resource::{Connections, RingBytes, Slots, Streams};
     numbered([Connections, Streams, Slots, RingBytes]);
-    numbered([Whose::User, Whose::Daemon, Whose::Machine]);
+    numbered([Whose::User, Whose::Daemon, Whose::Machine, Whose::Bridge, Whose::Connection]);
     numbered([CodecError::TooLong, CodecError::Malformed, CodecError::Trailing]);
 }
 
@@ -242,6 +243,13 @@ fn replies() {
     pinned(Message::Reply(Reply::Refused(Refusal::Stopping)), "00000000 04000000 0e000000");
 }
 
+#[test]
+fn calls() {
+    let knock = Call::Knock { version: 4, token: "ab".into() };
+    pinned(knock, "00000000 0400 0200000000000000 6162");
+    pinned(Call::Request(Request::Close { stream: 7 }), "01000000 04000000 07000000");
+}
+
 fn histogram(sum_ns: u64) -> Histogram {
     let mut counts = [0; Histogram::BUCKETS];
     counts[1] = 7;
@@ -353,6 +361,8 @@ fn refusals() {
         (Refusal::NamedSegments, "0c000000"),
         (Refusal::Device, "0d000000"),
         (Refusal::Stopping, "0e000000"),
+        (Refusal::Token, "0f000000"),
+        (Refusal::Unreachable, "10000000"),
     ];
     for (refusal, hex) in refusals {
         pinned(refusal, hex);
@@ -446,7 +456,8 @@ mod no_variant_is_missing {
             | Refusal::Overflow
             | Refusal::Weight { .. }
             | Refusal::Quota {
-                whose: Whose::User | Whose::Daemon | Whose::Machine,
+                whose:
+                    Whose::User | Whose::Daemon | Whose::Machine | Whose::Bridge | Whose::Connection,
                 what:
                     Resource::Connections | Resource::Streams | Resource::Slots | Resource::RingBytes,
                 ..
@@ -454,7 +465,9 @@ mod no_variant_is_missing {
             | Refusal::System { .. }
             | Refusal::NamedSegments
             | Refusal::Device
-            | Refusal::Stopping => {}
+            | Refusal::Stopping
+            | Refusal::Token
+            | Refusal::Unreachable => {}
         }
     }
 

@@ -227,6 +227,15 @@ impl Lease {
             std::slice::from_raw_parts(start.as_ptr(), self.layout.output.len())
         }
     }
+
+    /// The output frame, to be written by who stands in for the daemon.
+    pub fn output_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `input_mut`.
+        unsafe {
+            let start = self.region.start().add(self.layout.output_offset(self.slot));
+            std::slice::from_raw_parts_mut(start.as_ptr(), self.layout.output.len())
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,152 @@
+//! Owns the command line, and the decision whether it is safe to start with it.
+//!
+//! Invariant: where others than this machine's processes may connect, frames are encrypted and clients
+//! show who they are.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use resized_client::Endpoint;
+use thiserror::Error;
+
+/// Lets clients on other machines use this machine's resized daemon.
+///
+/// Clients connect by tcp://HOST:PORT, or tls://HOST:PORT where a certificate is given. On addresses other
+/// than loopback a certificate is needed, and a token or an authority that clients' certificates come from.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "resized-bridge", version)]
+pub struct Args {
+    /// Address to listen at; may be repeated
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "RESIZED_BRIDGE_LISTEN",
+        default_value = "127.0.0.1:7788",
+        value_delimiter = ','
+    )]
+    pub listen: Vec<SocketAddr>,
+
+    /// The daemon [default: where clients on this machine find it]
+    #[arg(long, value_name = "unix:PATH", env = "RESIZED_ENDPOINT")]
+    pub daemon: Option<Endpoint>,
+
+    /// The bridge's certificate and those up to its authority (PEM): clients must use TLS
+    #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_CERTIFICATE", requires = "key")]
+    pub certificate: Option<PathBuf>,
+
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_KEY", requires = "certificate")]
+    pub key: Option<PathBuf>,
+
+    /// A file with a token that clients must have
+    #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_TOKEN")]
+    pub token: Option<PathBuf>,
+
+    /// Authorities (PEM) of which one must have signed a client's certificate
+    #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_CLIENT_CA", requires = "certificate")]
+    pub client_ca: Option<PathBuf>,
+
+    /// Connections at the same time
+    #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_CONNECTIONS", default_value_t = 256)]
+    pub connections: usize,
+
+    /// MiB of shared memory for the rings of one connection
+    #[arg(
+        long,
+        value_name = "MIB",
+        env = "RESIZED_BRIDGE_CONNECTION_MEMORY",
+        default_value_t = 512
+    )]
+    pub connection_memory: u64,
+
+    /// Seconds that a client may take for the next piece of a frame that it sends or is sent
+    #[arg(long, value_name = "SECONDS", env = "RESIZED_BRIDGE_PATIENCE", default_value = "30",
+          value_parser = seconds)]
+    pub patience: Duration,
+
+    /// What is logged: error, warn, info, debug, or directives of tracing's EnvFilter
+    #[arg(long, value_name = "FILTER", env = "RESIZED_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// Why a bridge does not start with these arguments.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Unsafe {
+    /// Frames would travel unencrypted.
+    #[error(
+        "{0} can be reached by other machines: that takes --certificate and --key, or frames could be \
+         read and changed on the way"
+    )]
+    Plain(SocketAddr),
+    /// Anybody could connect.
+    #[error(
+        "{0} can be reached by other machines: that takes --token or --client-ca, or anybody could use \
+         the daemon"
+    )]
+    Open(SocketAddr),
+    /// The daemon is named by the address of a bridge.
+    #[error("--daemon is a daemon's own socket: unix:PATH")]
+    Chain,
+}
+
+impl Args {
+    /// Whether it is safe to start with these.
+    pub fn check(&self) -> Result<(), Unsafe> {
+        if matches!(self.daemon, Some(Endpoint::Remote(_))) {
+            return Err(Unsafe::Chain);
+        }
+        match self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
+            Some(&address) if self.certificate.is_none() => Err(Unsafe::Plain(address)),
+            Some(&address) if self.token.is_none() && self.client_ca.is_none() => {
+                Err(Unsafe::Open(address))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("1 to 3600 seconds".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(arguments: &str) -> Result<(), Unsafe> {
+        let arguments = arguments.split_whitespace();
+        Args::try_parse_from(["resized-bridge"].into_iter().chain(arguments)).unwrap().check()
+    }
+
+    #[test]
+    fn loopback_needs_nothing() {
+        for address in ["127.0.0.1:1", "[::1]:1", "127.9.9.9:1", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(check(&format!("--listen {address}")), Ok(()), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_the_world_needs_tls_and_a_key() {
+        for address in ["0.0.0.0:1", "[::]:1", "192.168.0.1:1", "[::ffff:10.0.0.1]:1"] {
+            let at: SocketAddr = address.parse().unwrap();
+            // One among others is enough.
+            let check =
+                |more: &str| check(&format!("--listen 127.0.0.1:1 --listen {address} {more}"));
+            assert_eq!(check(""), Err(Unsafe::Plain(at)));
+            assert_eq!(check("--token t"), Err(Unsafe::Plain(at)));
+            assert_eq!(check("--certificate c --key k"), Err(Unsafe::Open(at)));
+            assert_eq!(check("--certificate c --key k --token t"), Ok(()));
+            assert_eq!(check("--certificate c --key k --client-ca a"), Ok(()));
+        }
+    }
+
+    #[test]
+    fn bridges_do_not_lead_to_bridges() {
+        assert_eq!(check("--daemon tcp://127.0.0.1:1"), Err(Unsafe::Chain));
+    }
+}

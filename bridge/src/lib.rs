@@ -1,0 +1,49 @@
+//! A bridge: lets clients on other machines use this machine's daemon, by TCP or TLS.
+//!
+//! One frame walks through these files in this order: `door` lets a client in, whose frames `relay`
+//! copies into the daemon's ring, and the resized ones back. To the daemon it is a client for each
+//! connection; the daemon never opens a network socket, nor holds a key.
+
+mod args;
+mod door;
+mod relay;
+mod replies;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+pub use args::{Args, Unsafe};
+use door::Door;
+
+/// How long those inside may take for their last words when the bridge stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves in a tokio runtime until `stop` is over. `ready` is told where it listens.
+pub async fn serve(
+    args: &Args,
+    ready: impl FnOnce(&[SocketAddr]),
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    args.check()?;
+    let (stopping, stopped) = watch::channel(false);
+    let door = Arc::new(Door::new(args, stopped)?);
+    let mut addresses = Vec::new();
+    for address in &args.listen {
+        let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
+        addresses.push(listener.local_addr()?);
+        tokio::spawn(Arc::clone(&door).attend(listener));
+    }
+    ready(&addresses);
+    stop.await;
+    let _ = stopping.send(true);
+    // Clients look for a bridge again, and submit again what was in flight.
+    let _ = timeout(DRAIN, door.empty()).await;
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! What remote clients get is what local ones get.
+
+use resized_client::{
+    Arrangement, ChannelOrder, Crop, Element, Error, PixelFormat, Refusal, Resource, StreamSpec,
+    Tensor, Whose, wait_any,
+};
+
+use crate::support::{Bridge, Local, bounded, noise, resized, spec, until};
+
+#[test]
+fn frames_of_every_format_are_those_of_a_local_client() {
+    bounded(|| {
+        let local = Local::start();
+        let bridge = Bridge::start(&local, &[]);
+        let (near, far) = (local.client(), bridge.client());
+        assert_eq!(near.devices(), far.devices());
+        let tensor = PixelFormat::Tensor(Tensor {
+            element: Element::F32,
+            arrangement: Arrangement::Planar,
+            order: ChannelOrder::Rgb,
+        });
+        let formats = PixelFormat::EIGHT_BIT.into_iter().chain(PixelFormat::TEN_BIT);
+        for (seed, format) in (1..).zip(formats) {
+            let plain = spec(format, 3);
+            let mut mixed = plain;
+            mixed.destination.format = tensor;
+            for spec in [plain, mixed] {
+                let (near, far) = (near.open(&spec).unwrap(), far.open(&spec).unwrap());
+                for seed in [seed, seed + 100] {
+                    let far = resized(&far, seed).unwrap();
+                    assert_eq!(resized(&near, seed).unwrap(), far, "{format:?}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn many_in_flight_on_several_streams_in_any_order() {
+    bounded(|| {
+        let local = Local::start();
+        let bridge = Bridge::start(&local, &[]);
+        let (near, far) = (local.client(), bridge.client());
+        let specs = [spec(PixelFormat::Rgb24, 4), spec(PixelFormat::I420, 5)];
+        let near = specs.map(|spec| near.open(&spec).unwrap());
+        let far = specs.map(|spec| far.open(&spec).unwrap());
+        for round in 0..20 {
+            let mut pendings = Vec::new();
+            let mut expected = Vec::new();
+            for (near, far) in near.iter().zip(&far) {
+                let mut slots = Vec::new();
+                for n in 0..4 {
+                    let mut slot = far.loan().unwrap();
+                    let seed = round * 10 + n;
+                    let packed = noise(slot.layout().packed_len(), seed);
+                    slot.write_packed(&packed).unwrap();
+                    slots.push(slot);
+                    expected.push(resized(near, seed).unwrap());
+                }
+                pendings.extend(far.submit_all(slots).unwrap());
+            }
+            let mut found = Vec::new();
+            while !pendings.is_empty() {
+                found.push(wait_any(&mut pendings).unwrap().to_packed());
+            }
+            found.sort();
+            expected.sort();
+            assert_eq!(found, expected);
+        }
+    });
+}
+
+#[test]
+fn crops_cancels_and_figures() {
+    bounded(|| {
+        let local = Local::start();
+        let bridge = Bridge::start(&local, &[]);
+        let (near, far) = (local.client(), bridge.client());
+        let spec = spec(PixelFormat::Nv12, 4);
+        let [near, stream] = [&near, &far].map(|client| client.open(&spec).unwrap());
+        let crop = Crop { left: 3.25, top: 4.0, width: 50.0, height: 20.5 };
+        let [near, cropped] = [&near, &stream].map(|stream| {
+            let mut slot = stream.loan().unwrap();
+            slot.write_packed(&noise(slot.layout().packed_len(), 5)).unwrap();
+            slot.set_crop(crop).unwrap();
+            slot.submit().unwrap().wait().unwrap().to_packed()
+        });
+        assert_eq!(near, cropped);
+        // Given up, each frees its slot in the end.
+        for _ in 0..40 {
+            drop(stream.loan().unwrap().submit().unwrap());
+        }
+        let stats = far.stats().unwrap();
+        assert_eq!(stats.streams, 2);
+        assert!(far.clients().unwrap().is_empty());
+        assert!(far.streams_of(0).unwrap().is_empty());
+        // Closed with frames on their way, over and over.
+        for seed in 0..40 {
+            let short = far.open(&spec).unwrap();
+            let pending = short.loan().unwrap().submit().unwrap();
+            let slot = short.loan().unwrap();
+            drop((short, pending, slot));
+            assert!(resized(&stream, seed).is_ok());
+        }
+        drop(stream);
+        until("all is given back", || far.stats().unwrap().streams == 1);
+    });
+}
+
+#[test]
+fn limits_are_said_in_turn_and_the_rest_goes_on() {
+    bounded(|| {
+        let local = Local::start();
+        let bridge = Bridge::start(&local, &["--connection-memory", "1"]);
+        let far = bridge.client();
+        let small = spec(PixelFormat::Gray8, 2);
+        let stream = far.open(&small).unwrap();
+        let large = StreamSpec { slots: 200, ..small };
+        for _ in 0..3 {
+            match far.open(&large) {
+                Err(Error::Refused(Refusal::Quota { whose, what, asked, left, limit })) => {
+                    assert_eq!((whose, what), (Whose::Connection, Resource::RingBytes));
+                    assert!(asked > left && left < limit && limit == 1 << 20);
+                }
+                other => panic!("{other:?}"),
+            }
+            // What the daemon has to say against a spec, it says.
+            let none = far.open(&StreamSpec { slots: 0, ..small }).unwrap_err();
+            assert!(matches!(none, Error::Refused(Refusal::Slots { asked: 0 })), "{none:?}");
+            assert!(resized(&stream, 1).is_ok());
+        }
+        // What was closed can be had again.
+        for _ in 0..20 {
+            drop(far.open(&StreamSpec { slots: 50, ..small }).unwrap());
+        }
+    });
+}

@@ -1,0 +1,275 @@
+//! Peers that are no honest clients, or slow ones: each is cut off, and nobody else notices.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use resized_client::{PixelFormat, Stream, StreamSpec};
+use resized_protocol::VERSION;
+use resized_protocol::codec::{CodecError, Inbox, encode};
+use resized_protocol::message::{
+    Completion, Features, Goodbye, Message, Reply, Request, Status, Violation,
+};
+use resized_protocol::remote::Call;
+use resized_protocol::shm::RingLayout;
+
+use crate::support::{Bridge, Local, bounded, noise, resized, spec, until};
+
+/// A peer that says exactly what it is told to.
+struct Peer {
+    socket: TcpStream,
+    inbox: Inbox,
+}
+
+impl Peer {
+    fn new(bridge: &Bridge) -> Self {
+        Self { socket: bridge.socket(), inbox: Inbox::new() }
+    }
+
+    /// One that has knocked, been welcomed, and has stream 0.
+    fn with_stream(bridge: &Bridge, spec: StreamSpec) -> Self {
+        let mut peer = Self::new(bridge);
+        peer.knock();
+        peer.say(hello());
+        assert!(matches!(peer.hear(), Some(Message::Reply(Reply::Welcome { .. }))));
+        peer.say(Request::Open { stream: 0, spec, named: false });
+        assert!(matches!(peer.hear(), Some(Message::Reply(Reply::Opened { stream: 0, .. }))));
+        peer
+    }
+
+    fn call(&mut self, call: &Call) {
+        let mut bytes = Vec::new();
+        encode(call, &mut bytes).unwrap();
+        self.raw(&bytes);
+    }
+
+    fn knock(&mut self) {
+        self.call(&Call::Knock { version: VERSION, token: String::new() });
+    }
+
+    fn say(&mut self, request: Request) {
+        self.call(&Call::Request(request));
+    }
+
+    /// The bridge may hang up meanwhile.
+    fn raw(&mut self, bytes: &[u8]) {
+        let _ = self.socket.write_all(bytes);
+    }
+
+    /// The next message; none at the end, or if what comes is none.
+    fn hear(&mut self) -> Option<Message> {
+        loop {
+            if let Some(message) = self.inbox.pop().ok()? {
+                return Some(message);
+            }
+            if self.inbox.fill(|room| self.socket.read(room)).map_or(0, |(read, _)| read) == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// To the last byte: that it comes, not what it is.
+    fn listen_to_the_end(&mut self) {
+        while self.hear().is_some() {}
+        let mut rest = Vec::new();
+        let _ = self.socket.read_to_end(&mut rest);
+    }
+
+    #[track_caller]
+    fn expect_violation(&mut self, violation: Violation) {
+        assert_eq!(self.hear(), Some(Message::Goodbye(Goodbye::Violation(violation))));
+        assert_eq!(self.hear(), None);
+    }
+}
+
+fn hello() -> Request {
+    Request::Hello { version: VERSION, features: Features(u64::MAX), name: "a peer".into() }
+}
+
+/// A bridge, and an honest client of it.
+struct Scene {
+    bridge: Bridge,
+    honest: Stream,
+    expected: Vec<u8>,
+    spec: StreamSpec,
+    local: Local,
+}
+
+impl Scene {
+    fn new(flags: &[&str]) -> Self {
+        let local = Local::start();
+        let bridge = Bridge::start(&local, flags);
+        let spec = spec(PixelFormat::Bgra, 2);
+        let honest = bridge.client().open(&spec).unwrap();
+        let expected = resized(&local.client().open(&spec).unwrap(), 9).unwrap();
+        Self { bridge, honest, expected, spec, local }
+    }
+
+    #[track_caller]
+    fn all_is_well(&self) {
+        assert_eq!(resized(&self.honest, 9).unwrap(), self.expected);
+    }
+
+    /// Nothing is left of others.
+    fn end(self) {
+        self.all_is_well();
+        let client = self.local.client();
+        until("nothing is left", || {
+            let stats = client.stats().unwrap();
+            stats.streams == 1 && stats.sessions == 2
+        });
+    }
+
+    fn frame_len(&self) -> usize {
+        RingLayout::new(&self.spec).unwrap().input().rows_len()
+    }
+}
+
+#[test]
+fn slots_and_streams_must_be_the_peers_own() {
+    bounded(|| {
+        let scene = Scene::new(&[]);
+        let submit = |stream, slots: &[u32]| Request::Submit { stream, slots: slots.into() };
+        let frame = noise(scene.frame_len(), 1);
+        for (request, frames, violation) in [
+            (submit(1, &[0]), 0, Violation::UnknownStream(1)),
+            (submit(0, &[2]), 0, Violation::UnknownSlot { stream: 0, slot: 2 }),
+            (submit(0, &[0, 0]), 1, Violation::SlotBusy { stream: 0, slot: 0 }),
+            (submit(0, &[]), 0, Violation::EmptySubmit),
+            (Request::Close { stream: 5 }, 0, Violation::UnknownStream(5)),
+            (hello(), 0, Violation::SecondHello),
+        ] {
+            let mut peer = Peer::with_stream(&scene.bridge, scene.spec);
+            peer.say(request);
+            (0..frames).for_each(|_| peer.raw(&frame));
+            if frames == 0 {
+                peer.expect_violation(violation);
+            } else {
+                // A completion may come first.
+                peer.listen_to_the_end();
+            }
+            scene.all_is_well();
+        }
+        scene.end();
+    });
+}
+
+#[test]
+fn bytes_that_are_no_calls() {
+    bounded(|| {
+        let scene = Scene::new(&[]);
+        let too_long = Violation::Codec(CodecError::TooLong);
+        let malformed = Violation::Codec(CodecError::Malformed);
+        for (bytes, violation) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], too_long),
+            (&[0xff; 4], too_long),
+            (&[4, 0, 0, 0, 9, 0, 0, 0], malformed),
+            // A knock whose token has more bytes than there are in the world.
+            (&[14, 0, 0, 0, 0, 0, 0, 0, 4, 0, 255, 255, 255, 255, 255, 255, 255, 255], malformed),
+        ] {
+            let mut peer = Peer::new(&scene.bridge);
+            peer.raw(bytes);
+            peer.expect_violation(violation);
+            let mut peer = Peer::with_stream(&scene.bridge, scene.spec);
+            peer.raw(bytes);
+            peer.expect_violation(violation);
+        }
+        let mut early = Peer::new(&scene.bridge);
+        early.say(hello());
+        early.expect_violation(Violation::NoHello);
+        let mut twice = Peer::new(&scene.bridge);
+        twice.knock();
+        twice.knock();
+        twice.expect_violation(Violation::SecondHello);
+        scene.end();
+    });
+}
+
+#[test]
+fn noise_in_place_of_everything() {
+    bounded(|| {
+        let scene = Scene::new(&["--patience", "1"]);
+        for seed in 0..60 {
+            let mut peer = Peer::with_stream(&scene.bridge, scene.spec);
+            let mut bytes = noise(700, seed);
+            // Half of them begin as a call of a plausible length does.
+            if seed % 2 == 0 {
+                bytes[..8].copy_from_slice(&[20 + seed as u8, 0, 0, 0, 1, 0, 0, 0]);
+                bytes[8..12].copy_from_slice(&[(seed % 9) as u8, 0, 0, 0]);
+            }
+            peer.raw(&bytes);
+            let _ = peer.socket.shutdown(std::net::Shutdown::Write);
+            peer.listen_to_the_end();
+        }
+        scene.end();
+    });
+}
+
+#[test]
+fn who_says_nothing_or_half_of_it_is_cut_off() {
+    bounded(|| {
+        let scene = Scene::new(&["--patience", "1"]);
+        let mut silent = Peer::new(&scene.bridge);
+        let mut half_a_knock = Peer::new(&scene.bridge);
+        half_a_knock.raw(&[14, 0, 0, 0, 0]);
+        let mut half_a_frame = Peer::with_stream(&scene.bridge, scene.spec);
+        half_a_frame.say(Request::Submit { stream: 0, slots: vec![0] });
+        half_a_frame.raw(&noise(scene.frame_len() / 2, 1));
+        for peer in [&mut half_a_frame, &mut half_a_knock] {
+            peer.listen_to_the_end();
+        }
+        assert_eq!(silent.hear(), Some(Message::Goodbye(Goodbye::Silence)));
+        scene.end();
+    });
+}
+
+#[test]
+fn who_does_not_read_stalls_itself_alone() {
+    bounded(|| {
+        let scene = Scene::new(&["--patience", "2"]);
+        // Frames that no socket holds many of.
+        let mut large = scene.spec;
+        (large.source.extent.width, large.destination.extent.width) = (2000, 2000);
+        (large.source.extent.height, large.destination.extent.height) = (500, 500);
+        large.slots = 8;
+        let len = RingLayout::new(&large).unwrap().input().rows_len();
+        let mut deaf = Peer::with_stream(&scene.bridge, large);
+        for slot in 0..8 {
+            deaf.say(Request::Submit { stream: 0, slots: vec![slot] });
+            deaf.raw(&vec![slot as u8; len]);
+            scene.all_is_well();
+        }
+        until("it is cut off", || scene.local.client().stats().unwrap().streams == 1);
+        scene.end();
+    });
+}
+
+#[test]
+fn frames_come_whole_behind_their_completions() {
+    bounded(|| {
+        let scene = Scene::new(&[]);
+        let mut peer = Peer::with_stream(&scene.bridge, scene.spec);
+        let output = RingLayout::new(&scene.spec).unwrap().output().clone();
+        for _ in 0..3 {
+            peer.say(Request::Submit { stream: 0, slots: vec![1] });
+            peer.raw(&vec![77; scene.frame_len()]);
+            let message = peer.hear();
+            let Some(Message::Completed(Completion { slot: 1, status: Status::Done, .. })) =
+                message
+            else {
+                panic!("{message:?}")
+            };
+            let mut frame = vec![0; output.rows_len()];
+            let there = peer.inbox.take(&mut frame);
+            peer.socket.read_exact(&mut frame[there..]).unwrap();
+            let plane = output.planes()[0];
+            for row in frame.chunks(plane.stride) {
+                let (pixels, padding) = row.split_at(plane.row_bytes());
+                assert!(pixels.iter().all(|&byte| byte == 77));
+                // Nobody's bytes lie between the rows.
+                assert!(padding.iter().all(|&byte| byte == 0));
+            }
+        }
+        drop(peer);
+        scene.end();
+    });
+}

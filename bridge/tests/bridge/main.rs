@@ -1,0 +1,8 @@
+//! A bridge as a process, real sockets, real certificates: remote clients get the frames that local ones
+//! get, and nobody gets anything else.
+
+mod frames;
+mod hostile;
+mod restarts;
+mod support;
+mod ways_in;

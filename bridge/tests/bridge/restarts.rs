@@ -1,0 +1,72 @@
+//! Bridges and daemons that go away cost remote clients a pause, no frame.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+
+use resized_client::{Client, PixelFormat};
+
+use crate::support::{Bridge, Local, bounded, resized, spec, until};
+
+/// Clients that resize without end, while `act` is done; every frame is right.
+fn under_load(local: &mut Local, bridge: &mut Bridge, act: impl Fn(&mut Local, &mut Bridge)) {
+    const CLIENTS: usize = 4;
+    let spec = spec(PixelFormat::I420, 3);
+    let near = local.client().open(&spec).unwrap();
+    let expected: Vec<_> = (0..5).map(|seed| resized(&near, seed).unwrap()).collect();
+    drop(near);
+    let (over, rounds) = (AtomicBool::new(false), [const { AtomicU32::new(0) }; CLIENTS]);
+    let endpoint = bridge.endpoint();
+    thread::scope(|scope| {
+        for rounds in &rounds {
+            let (over, expected, endpoint) = (&over, &expected, &endpoint);
+            scope.spawn(move || {
+                let stream = Client::connect(endpoint).unwrap().open(&spec).unwrap();
+                let mut seeds = (0..5).cycle();
+                while !over.load(Ordering::Relaxed) {
+                    let seed = seeds.next().unwrap();
+                    assert_eq!(resized(&stream, seed).unwrap(), expected[seed as usize]);
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let everybody_gets_on = || {
+            let before = rounds.each_ref().map(|rounds| rounds.load(Ordering::Relaxed));
+            until("everybody gets on", || {
+                rounds
+                    .iter()
+                    .zip(before)
+                    .all(|(now, before)| now.load(Ordering::Relaxed) > before + 3)
+            });
+        };
+        everybody_gets_on();
+        for _ in 0..3 {
+            act(local, bridge);
+            everybody_gets_on();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn bridges_that_are_killed() {
+    bounded(|| {
+        let mut local = Local::start();
+        let mut bridge = Bridge::start(&local, &[]);
+        under_load(&mut local, &mut bridge, |_, bridge| {
+            bridge.kill();
+            bridge.start_again();
+        });
+    });
+}
+
+#[test]
+fn daemons_that_are_replaced() {
+    bounded(|| {
+        let mut local = Local::start();
+        let mut bridge = Bridge::start(&local, &[]);
+        under_load(&mut local, &mut bridge, |local, _| {
+            local.stop();
+            local.start_again();
+        });
+    });
+}

@@ -1,0 +1,93 @@
+//! Owns the way to a daemon on another machine: a carrier between this client and a bridge.
+//!
+//! The carrier is one thread for each connection. It is a daemon to the client, over a socket pair, with
+//! rings of its own in memory that both have; and to the bridge it says what the client says, with the
+//! pixels behind it. So the client knows of no difference: not of copies, and when the connection is lost
+//! it is lost as a daemon is, and found again likewise.
+//!
+//! Knows nothing of how frames are resized. [`wire`] and [`rings`] are the bridge's too.
+
+mod carrier;
+pub mod credentials;
+pub mod rings;
+pub mod wire;
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
+use resized_protocol::VERSION;
+use resized_protocol::remote::Call;
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+use tokio_rustls::TlsConnector;
+
+use crate::endpoint::Remote;
+pub use credentials::{Credentials, CredentialsError};
+use wire::{Sender, Stream};
+
+/// How long the other end may take for the next piece of what it has begun to send, or to take the next
+/// piece of what it is sent.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connects to the bridge. Gives the client's end of a socket that a daemon seems to be at.
+pub(crate) fn dial(
+    remote: &Remote,
+    credentials: &Credentials,
+    deadline: Instant,
+) -> io::Result<UnixStream> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ours, theirs) = UnixStream::pair()?;
+    theirs.set_nonblocking(true)?;
+    let (report, reported) = mpsc::channel();
+    let (remote, credentials) = (remote.clone(), credentials.clone());
+    let carry = move || {
+        runtime.block_on(async move {
+            let connected = timeout_at(deadline.into(), connect(&remote, &credentials)).await;
+            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(bridge) => {
+                    let _ = report.send(Ok(()));
+                    carrier::carry(theirs, bridge).await;
+                }
+                Err(error) => drop(report.send(Err(error))),
+            }
+        });
+    };
+    thread::Builder::new().name("resized remote".into()).spawn(carry)?;
+    reported.recv().unwrap_or_else(|_| Err(io::ErrorKind::ConnectionAborted.into()))?;
+    Ok(ours)
+}
+
+/// Connects, and knocks.
+async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<Stream> {
+    let bad = |error: CredentialsError| io::Error::new(io::ErrorKind::InvalidInput, error);
+    let token = credentials.token().map_err(bad)?.unwrap_or_default();
+    let socket = TcpStream::connect(&remote.address).await?;
+    prepare(&socket)?;
+    let mut stream: Stream = if remote.tls {
+        let name = remote.host().to_owned().try_into().map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, "not a name that a certificate may be for")
+        })?;
+        let connector = TlsConnector::from(credentials.client().map_err(bad)?);
+        Box::new(connector.connect(name, socket).await?)
+    } else {
+        Box::new(socket)
+    };
+    let knock = Call::Knock { version: VERSION, token };
+    Sender::new(&mut stream, PATIENCE).send(&knock, &[]).await?;
+    Ok(stream)
+}
+
+/// Sends what there is at once, and has the system find out when the other end is gone.
+pub fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    setsockopt(socket, KeepAlive, &true)?;
+    setsockopt(socket, TcpKeepIdle, &10)?;
+    setsockopt(socket, TcpKeepInterval, &5)?;
+    setsockopt(socket, TcpKeepCount, &4)?;
+    Ok(())
+}

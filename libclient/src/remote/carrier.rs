@@ -1,0 +1,165 @@
+//! Owns one connection to a bridge: what the client says goes there, with input frames; what the bridge
+//! says comes back, with output frames.
+//!
+//! Invariant: rings are no larger than the client asked for, whatever the bridge says.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::MsgFlags;
+use resized_protocol::codec;
+use resized_protocol::fdpass;
+use resized_protocol::message::{Backing, Completion, Message, Reply, Request, Status, StreamSpec};
+use resized_protocol::remote::Call;
+use resized_protocol::shm::{Region, RingLayout, leases};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::time::sleep;
+
+use super::PATIENCE;
+use super::rings::Rings;
+use super::wire::{Receiver, Sender, Stream, WireError};
+
+/// How long a bridge that takes nothing more may take for its last words.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What both directions know. They are two halves of one task: no borrow is held over a wait.
+#[derive(Default)]
+struct Shared {
+    rings: RefCell<Rings>,
+    /// Streams whose opening was not answered.
+    opening: RefCell<BTreeMap<u32, StreamSpec>>,
+}
+
+/// Carries until either end hangs up.
+pub(super) async fn carry(client: UnixStream, bridge: Stream) {
+    let Ok(mut client) = tokio::net::UnixStream::from_std(client) else { return };
+    let (from_client, to_client) = client.split();
+    let (from_bridge, to_bridge) = tokio::io::split(bridge);
+    let shared = Shared::default();
+    let there = async {
+        if there(&shared, from_client, Sender::new(to_bridge, PATIENCE)).await.is_err() {
+            // What it said before it hung up is still to be read.
+            sleep(LAST_WORDS).await;
+        }
+    };
+    let back = back(&shared, Receiver::new(from_bridge, PATIENCE), to_client);
+    // Why it ended, the client sees for itself: from the bridge's last words, or that there are none.
+    tokio::select! {
+        () = there => {}
+        _ = back => {}
+    }
+}
+
+async fn there(
+    shared: &Shared,
+    client: ReadHalf<'_>,
+    mut bridge: Sender<impl AsyncWrite + Unpin>,
+) -> Result<(), WireError> {
+    let mut client = Receiver::new(client, PATIENCE);
+    while let Some(request) = client.next::<Request>().await? {
+        let (stream, slots): (u32, Vec<u32>) = match &request {
+            Request::Open { stream, spec, .. } => {
+                shared.opening.borrow_mut().insert(*stream, *spec);
+                (*stream, Vec::new())
+            }
+            Request::Close { stream } => {
+                let _ = shared.rings.borrow_mut().close(*stream);
+                (*stream, Vec::new())
+            }
+            Request::Submit { stream, slots } => (*stream, slots.clone()),
+            Request::SubmitCropped { stream, slots } => {
+                (*stream, slots.iter().map(|cropped| cropped.slot).collect())
+            }
+            _ => (0, Vec::new()),
+        };
+        bridge.send(&Call::Request(request), &[]).await?;
+        for slot in slots {
+            let lease = shared.rings.borrow_mut().take_free(stream, slot);
+            // The client that is part of this process has its slots in order.
+            let lease = lease.map_err(io::Error::other)?;
+            bridge.send_more(&lease.input()[..lease.layout().input().rows_len()]).await?;
+            shared.rings.borrow_mut().submit(stream, lease);
+        }
+    }
+    Ok(())
+}
+
+async fn back(
+    shared: &Shared,
+    mut bridge: Receiver<impl AsyncRead + Unpin>,
+    client: WriteHalf<'_>,
+) -> Result<(), WireError> {
+    let mut client = Sender::new(client, PATIENCE);
+    while let Some(message) = bridge.next::<Message>().await? {
+        match &message {
+            Message::Reply(Reply::Opened { stream, ring, .. }) => {
+                let descriptor = open(shared, *stream, ring)?;
+                let opened = Reply::Opened {
+                    stream: *stream,
+                    ring: ring.clone(),
+                    backing: Backing::Descriptor,
+                };
+                send_with(client.get_ref(), &Message::Reply(opened), &descriptor).await?;
+                continue;
+            }
+            Message::Reply(Reply::Closed { stream }) => shared.rings.borrow_mut().remove(*stream),
+            Message::Completed(completion) => {
+                let Completion { stream, slot, status, .. } = *completion;
+                let lease = shared.rings.borrow_mut().take_in_flight(stream, slot);
+                let mut lease = lease.ok_or_else(|| unexpected("a completion of nothing"))?;
+                if status == Status::Done {
+                    let len = lease.layout().output().rows_len();
+                    bridge.fill(&mut lease.output_mut()[..len]).await?;
+                }
+                shared.rings.borrow_mut().free(stream, lease);
+            }
+            Message::Reply(_) | Message::Goodbye(_) => {}
+        }
+        client.send(&message, &[]).await?;
+    }
+    Ok(())
+}
+
+/// Makes the ring of a stream that the bridge has opened, as the client asked for it.
+fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<OwnedFd> {
+    let mut opening = shared.opening.borrow_mut();
+    let spec = opening.remove(&stream).ok_or_else(|| unexpected("a stream nobody asked for"))?;
+    // Those before it were answered before it: they were refused.
+    *opening = opening.split_off(&stream);
+    let layout = RingLayout::new(&spec).map_err(io::Error::other)?;
+    if layout != *ring {
+        return Err(unexpected("a ring of another layout than its stream's"));
+    }
+    let (region, descriptor) = Region::create(layout.len()).map_err(io::Error::other)?;
+    let leases = leases(region, &Arc::new(layout)).map_err(io::Error::other)?;
+    shared.rings.borrow_mut().add(stream, leases);
+    Ok(descriptor)
+}
+
+/// Sends a message with a descriptor beside it.
+async fn send_with(
+    client: &WriteHalf<'_>,
+    message: &Message,
+    descriptor: &OwnedFd,
+) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    codec::encode(message, &mut bytes).map_err(io::Error::other)?;
+    let socket: &tokio::net::UnixStream = client.as_ref();
+    let mut sent = 0;
+    while sent < bytes.len() {
+        let descriptor = (sent == 0).then_some(descriptor.as_fd());
+        let send = || fdpass::send(socket, &bytes[sent..], descriptor, MsgFlags::MSG_DONTWAIT);
+        sent += socket.async_io(Interest::WRITABLE, send).await?;
+    }
+    Ok(())
+}
+
+fn unexpected(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}

@@ -1,0 +1,164 @@
+//! Owns the reading and writing of messages and of the pixels behind them, over any byte stream.
+//!
+//! Knows no message in particular. Invariants: pixels go between the stream and the slot they belong to
+//! without a buffer between, but for the few that were read together with a message; what is begun, a
+//! message or a frame, must get on within the patience given, while between messages nobody is hurried.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use resized_protocol::codec::{self, CodecError, Inbox};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
+
+/// A connection, with TLS or without.
+pub type Stream = Box<dyn Duplex>;
+
+/// A byte stream in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Why nothing more can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The bytes are no message.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The stream failed, ended in the middle of something, or did not get on in time.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The half that is read.
+#[derive(Debug)]
+pub struct Receiver<R> {
+    reader: R,
+    inbox: Inbox,
+    patience: Duration,
+}
+
+impl<R: AsyncRead + Unpin> Receiver<R> {
+    /// Reads from there.
+    pub fn new(reader: R, patience: Duration) -> Self {
+        Self { reader, inbox: Inbox::new(), patience }
+    }
+
+    /// The next message; none if the other end has hung up in good order.
+    pub async fn next<M: Decode<()>>(&mut self) -> Result<Option<M>, WireError> {
+        loop {
+            if let Some(message) = self.inbox.pop()? {
+                return Ok(Some(message));
+            }
+            let begun = !self.inbox.is_empty();
+            let read = if begun {
+                in_time(self.patience, fill(&mut self.reader, &mut self.inbox)).await?
+            } else {
+                fill(&mut self.reader, &mut self.inbox).await?
+            };
+            match read {
+                0 if begun => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                0 => return Ok(None),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads what follows the last message, to the last byte.
+    pub async fn fill(&mut self, mut into: &mut [u8]) -> io::Result<()> {
+        let there = self.inbox.take(into);
+        into = &mut into[there..];
+        while !into.is_empty() {
+            let read = in_time(self.patience, self.reader.read(into)).await?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            into = &mut into[read..];
+        }
+        Ok(())
+    }
+}
+
+async fn fill(reader: &mut (impl AsyncRead + Unpin), inbox: &mut Inbox) -> io::Result<usize> {
+    poll_fn(|context| {
+        let filled = inbox.fill(|room| {
+            let mut room = ReadBuf::new(room);
+            match Pin::new(&mut *reader).poll_read(context, &mut room) {
+                Poll::Ready(Ok(())) => Ok(room.filled().len()),
+                Poll::Ready(Err(error)) => Err(Poll::Ready(Err(error))),
+                Poll::Pending => Err(Poll::Pending),
+            }
+        });
+        match filled {
+            Ok((read, _)) => Poll::Ready(Ok(read)),
+            Err(other) => other,
+        }
+    })
+    .await
+}
+
+/// The half that is written.
+#[derive(Debug)]
+pub struct Sender<W> {
+    writer: W,
+    bytes: Vec<u8>,
+    patience: Duration,
+}
+
+impl<W: AsyncWrite + Unpin> Sender<W> {
+    /// Writes there.
+    pub fn new(writer: W, patience: Duration) -> Self {
+        Self { writer, bytes: Vec::new(), patience }
+    }
+
+    /// What it writes to.
+    pub fn get_ref(&self) -> &W {
+        &self.writer
+    }
+
+    /// Sends a message, and pixels behind it.
+    pub async fn send(&mut self, message: &impl Encode, pixels: &[u8]) -> io::Result<()> {
+        self.bytes.clear();
+        codec::encode(message, &mut self.bytes).map_err(io::Error::other)?;
+        let (mut head, mut rest) = (self.bytes.as_slice(), pixels);
+        while !(head.is_empty() && rest.is_empty()) {
+            let both = [IoSlice::new(head), IoSlice::new(rest)];
+            let sent = in_time(self.patience, self.writer.write_vectored(&both)).await?;
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            let of_head = sent.min(head.len());
+            head = &head[of_head..];
+            rest = &rest[sent - of_head..];
+        }
+        in_time(self.patience, self.writer.flush()).await
+    }
+
+    /// Sends pixels that belong to the message before.
+    pub async fn send_more(&mut self, mut pixels: &[u8]) -> io::Result<()> {
+        while !pixels.is_empty() {
+            let sent = in_time(self.patience, self.writer.write(pixels)).await?;
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            pixels = &pixels[sent..];
+        }
+        in_time(self.patience, self.writer.flush()).await
+    }
+
+    /// Says that nothing more comes.
+    pub async fn end(&mut self) -> io::Result<()> {
+        in_time(self.patience, self.writer.shutdown()).await
+    }
+}
+
+async fn in_time<T>(
+    patience: Duration,
+    step: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(patience, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

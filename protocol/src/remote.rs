@@ -1,0 +1,34 @@
+//! Owns what a bridge and its remote clients say: the local conversation over a byte stream (TCP, or TLS
+//! over it), with the pixels behind the messages that are about them.
+//!
+//! Knows no sockets. What is different from a daemon's socket:
+//!
+//! - The client's messages are [`Call`]s, the first a [`Call::Knock`]. The bridge's are a daemon's
+//!   [`Message`](crate::message::Message)s.
+//! - A ring is on both sides, of the layout that both compute of the stream's spec; there is no descriptor.
+//! - Behind a submit follow the input frames of its slots, in its order; behind a completion that is
+//!   [`Done`](crate::message::Status::Done) the slot's output frame. Of each
+//!   [`rows_len`](crate::frame::FrameLayout::rows_len) bytes, padding between rows included: so a frame is
+//!   one piece on both sides.
+//! - The clients and streams of the daemon are not shown: the answers to those requests are empty.
+//!
+//! A client has no more frames on the way than its streams have slots, so neither side needs to hold the
+//! other up by other means than by not reading.
+
+use bincode::{Decode, Encode};
+
+use crate::message::Request;
+
+/// What a client says to a bridge.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum Call {
+    /// Once, first. Not answered: a bridge that does not take the client says goodbye.
+    Knock {
+        /// The client's [`VERSION`](crate::VERSION).
+        version: u16,
+        /// Which the bridge may want; empty if the client has none.
+        token: String,
+    },
+    /// As to a daemon.
+    Request(Request),
+}
