@@ -160,21 +160,25 @@ PAGES := $(TARGET)/release/pages
 
 pages:
 	$(CARGO) run --release --locked -p resized --example pages -- "$(PAGES)"
+	$(CARGO) run --release --locked -p resized-bridge --example pages -- "$(PAGES)"
 
+PROGRAMS := resized resized-bridge
 # What goes where, but for the settings: mode:from:to.
 INSTALLED := \
-    755:$(TARGET)/release/resized:$(prefix)/bin/resized \
+    $(foreach program,$(PROGRAMS),755:$(TARGET)/release/$(program):$(prefix)/bin/$(program)) \
+    644:systemd/resized-bridge.service:$(prefix)/lib/systemd/system/resized-bridge.service \
     644:systemd/resized.service:$(prefix)/lib/systemd/system/resized.service \
     644:systemd/resized.socket:$(prefix)/lib/systemd/system/resized.socket \
     644:systemd/user/resized.service:$(prefix)/lib/systemd/user/resized.service \
     644:systemd/user/resized.socket:$(prefix)/lib/systemd/user/resized.socket \
     644:systemd/resized.sysusers.conf:$(prefix)/lib/sysusers.d/resized.conf \
     644:systemd/resized.tmpfiles.conf:$(prefix)/lib/tmpfiles.d/resized.conf \
-    644:$(PAGES)/resized.1:$(prefix)/share/man/man1/resized.1 \
-    644:$(PAGES)/resized.bash:$(prefix)/share/bash-completion/completions/resized \
-    644:$(PAGES)/resized.fish:$(prefix)/share/fish/vendor_completions.d/resized.fish \
-    644:$(PAGES)/_resized:$(prefix)/share/zsh/site-functions/_resized
-SETTINGS := $(DESTDIR)$(sysconfdir)/resized/resized.toml
+    $(foreach program,$(PROGRAMS), \
+        644:$(PAGES)/$(program).1:$(prefix)/share/man/man1/$(program).1 \
+        644:$(PAGES)/$(program).bash:$(prefix)/share/bash-completion/completions/$(program) \
+        644:$(PAGES)/$(program).fish:$(prefix)/share/fish/vendor_completions.d/$(program).fish \
+        644:$(PAGES)/_$(program):$(prefix)/share/zsh/site-functions/_$(program))
+SETTINGS := $(DESTDIR)$(sysconfdir)/resized
 
 # Builds nothing, so that it can be run as root: make build pages, then sudo make install.
 install:
@@ -183,8 +187,11 @@ install:
 	    IFS=: read -r mode from to <<< "$$file"; \
 	    install -D -m "$$mode" "$$from" "$(DESTDIR)$$to" || exit 1; \
 	done
-	sed -i 's|/usr/bin/resized|$(prefix)/bin/resized|' $(DESTDIR)$(prefix)/lib/systemd/{system,user}/resized.service
-	test -e "$(SETTINGS)" || install -D -m 644 systemd/resized.toml "$(SETTINGS)"
+	sed -i 's|/usr/bin/resized|$(prefix)/bin/resized|' $(DESTDIR)$(prefix)/lib/systemd/{system,user}/resized*.service
+	@for file in resized.toml bridge.env; do \
+	    test -e "$(SETTINGS)/$$file" || install -D -m 644 systemd/$$file "$(SETTINGS)/$$file" || exit 1; \
+	done
+	install -d -m 700 "$(SETTINGS)/bridge"
 	@echo "Next: systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload; systemctl enable --now resized.socket"
 
 # Settings stay.

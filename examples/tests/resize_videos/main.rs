@@ -2,6 +2,7 @@
 
 mod bench;
 mod colour;
+mod remote;
 mod trouble;
 
 use std::fs;

@@ -45,8 +45,9 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(i32).range(1..=100))]
     pub(crate) quality: i32,
 
-    /// Address of the daemon, such as unix:/run/resized/resized.sock [default: $RESIZED_ENDPOINT,
-    /// else the running service's, else a daemon inside this process]
+    /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one, tcp://HOST:PORT
+    /// or tls://HOST:PORT [default: $RESIZED_ENDPOINT, else the running service's, else a daemon inside
+    /// this process]
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) connect: Option<Endpoint>,
 
