@@ -7,6 +7,7 @@
 # make bench-gpu       what a GPU does beside the bus and the cores
 # make chaos           all that clients do by mistake or malice, for long; make soak SOAK=1800: streams that come and go
 # make bench-ipc       what the daemon costs beside its kernels: the part of make bench that is the service's
+# make bench-remote    what it costs to be on another machine
 # make install         the service, below prefix=/usr/local; uninstall takes it away again. DESTDIR=... for packages
 # make deb             the same as a Debian package
 # make bench-kernels   the kernels beside other resizers: zimg, swscale, OpenCV and more
@@ -43,7 +44,7 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-kernels build deps deny shaders clean pages install uninstall deb
+.PHONY: demo test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-kernels build deps deny shaders clean pages install uninstall deb
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -143,6 +144,9 @@ bench-gpu: build
 
 bench-ipc:
 	$(CARGO) bench --locked -p resized --bench ipc
+
+bench-remote: deps
+	$(CARGO) bench --locked -p resized-bridge --bench remote
 
 bench-kernels: deps
 	@examples/install-packages.sh libzimg-dev

@@ -1,0 +1,260 @@
+//! What it costs to be on another machine: `cargo bench -p resized-bridge --bench remote`.
+//!
+//! Over loopback, so without what a network adds. Daemon, bridge and yardstick are processes of their own; each
+//! figure stands beside its yardstick, taken in turns with it, and ratios are medians over the turns.
+//! Prints a table and writes `target/bench/remote.json`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use resized::device::cpu::Cpu;
+use resized::device::{Band, Device, Scratch};
+use resized::{Daemon, Devices, Listener, Options, Peers};
+use resized_client::{
+    Client, Endpoint, Extent, Filter, FrameSpec, Pending, PixelFormat, Stream, StreamSpec,
+};
+use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
+
+const TURNS: usize = 15;
+const CONNECTIONS: usize = 4;
+/// Frames of each connection in a turn, and on their way at the same time.
+const FRAMES: usize = 60;
+const IN_FLIGHT: usize = 4;
+const ROUNDS: usize = 2_000;
+const SLOW: usize = 200;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("daemon") => daemon(Path::new(&arguments[2])),
+        Some("yardstick") => yardstick(),
+        _ => bench(),
+    }
+}
+
+fn bench() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("resized.sock");
+    let _daemon = Process::start(this().arg("daemon").arg(&socket).stderr(Stdio::piped()));
+    let near: Endpoint = format!("unix:{}", socket.display()).parse().unwrap();
+    let bridge = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_resized-bridge"));
+        command.args(["--listen", "127.0.0.1:0", "--daemon", &near.to_string()]);
+        Process::start(command.args(["--connections", "300"]).stderr(Stdio::piped()))
+    };
+    let rows = [throughput(&bridge()), latency(&near, &bridge()), memory(&bridge())];
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench");
+    std::fs::create_dir_all(&target).unwrap();
+    std::fs::write(target.join("remote.json"), format!("[{}]\n", rows.join(",\n "))).unwrap();
+}
+
+fn this() -> Command {
+    Command::new(std::env::current_exe().unwrap())
+}
+
+/// A process that says where it listens, and is killed when this is dropped.
+struct Process {
+    child: Child,
+    address: Option<SocketAddr>,
+}
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.env("NO_COLOR", "1").spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut address = None;
+        for line in lines.by_ref() {
+            let line = line.unwrap();
+            let word = line.split_whitespace().find_map(|word| word.strip_prefix("address="));
+            address = word.map(|word| word.parse().unwrap());
+            if address.is_some() || line.contains("ready") {
+                break;
+            }
+        }
+        thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        format!("tcp://{}", self.address.unwrap()).parse().unwrap()
+    }
+
+    /// KiB of memory of its own.
+    fn resident(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn daemon(socket: &Path) {
+    let options = Options { devices: Devices::Cpu, ..Options::default() };
+    let listener = Listener::bind(socket, Peers::Owner).unwrap();
+    let daemon = Daemon::new(options).unwrap();
+    eprintln!("ready");
+    daemon.run(listener, std::future::pending()).unwrap();
+}
+
+fn film(slots: usize) -> StreamSpec {
+    let source = FrameSpec::new(PixelFormat::I420, Extent::new(1920, 1080));
+    let spec = StreamSpec::new(source, Extent::new(640, 360));
+    StreamSpec { slots: slots as u32, filter: Filter::Bicubic, ..spec }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Frames a second of several connections, beside the same bytes over bare sockets with the same kernels
+/// between them.
+fn throughput(bridge: &Process) -> String {
+    let bare = Process::start(this().arg("yardstick").stderr(Stdio::piped()));
+    let streams: Vec<_> = (0..CONNECTIONS)
+        .map(|_| Client::connect(&bridge.endpoint()).unwrap().open(&film(IN_FLIGHT)).unwrap())
+        .collect();
+    let sockets: Vec<_> =
+        (0..CONNECTIONS).map(|_| TcpStream::connect(bare.address.unwrap()).unwrap()).collect();
+    let per_second = |turn: &dyn Fn()| {
+        let begun = Instant::now();
+        turn();
+        (FRAMES * CONNECTIONS) as f64 / begun.elapsed().as_secs_f64()
+    };
+    let turns: Vec<_> = (0..=TURNS)
+        .map(|_| {
+            let bare = per_second(&|| {
+                thread::scope(|scope| {
+                    sockets.iter().for_each(|socket| drop(scope.spawn(|| exchange(socket))));
+                });
+            });
+            let ours = per_second(&|| {
+                thread::scope(|scope| {
+                    streams.iter().for_each(|stream| drop(scope.spawn(|| resize(stream))));
+                });
+            });
+            (bare, ours)
+        })
+        .skip(1) // brings pages and caches
+        .collect();
+    let ours = median(turns.iter().map(|turn| turn.1));
+    let bare = median(turns.iter().map(|turn| turn.0));
+    let ratio = median(turns.iter().map(|(bare, ours)| ours / bare));
+    println!(
+        "1080p -> 640x360 I420 raw over TCP, {CONNECTIONS} connections: {ours:.0} frames/s, bare sockets \
+         and the kernel {bare:.0}: {:.1} % (goal 80 %)",
+        ratio * 100.0
+    );
+    format!(
+        r#"{{"figure":"throughput","ours_fps":{ours:.1},"bare_fps":{bare:.1},"ratio":{ratio:.4}}}"#
+    )
+}
+
+fn resize(stream: &Stream) {
+    let mut pendings = std::collections::VecDeque::<Pending>::new();
+    for _ in 0..FRAMES {
+        if pendings.len() == IN_FLIGHT {
+            drop(pendings.pop_front().unwrap().wait().unwrap());
+        }
+        pendings.push_back(stream.loan().unwrap().submit().unwrap());
+    }
+    pendings.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
+}
+
+/// The client's side of the yardstick: as many frames on their way as the sockets take.
+fn exchange(socket: &TcpStream) {
+    let ring = RingLayout::new(&film(1)).unwrap();
+    thread::scope(|scope| {
+        let mut writer = socket;
+        let input = vec![0; ring.input().rows_len()];
+        scope.spawn(move || (0..FRAMES).for_each(|_| writer.write_all(&input).unwrap()));
+        let mut reader = socket;
+        let mut output = vec![0; ring.output().rows_len()];
+        (0..FRAMES).for_each(|_| reader.read_exact(&mut output).unwrap());
+    });
+}
+
+/// The other side: reads a frame, resizes it, writes it; a thread for each connection.
+fn yardstick() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    eprintln!("address={}", listener.local_addr().unwrap());
+    for socket in listener.incoming() {
+        thread::spawn(move || {
+            let mut socket = socket.unwrap();
+            let spec = film(1);
+            let ring = std::sync::Arc::new(RingLayout::new(&spec).unwrap());
+            let (region, descriptor) = Region::create(ring.len()).unwrap();
+            let mapping = Region::open(descriptor, ring.len()).unwrap();
+            let mut lease = leases(mapping, &ring).unwrap().remove(0);
+            let resizer = Cpu::new(1).open(&spec, &ring).unwrap();
+            let mut scratch = Scratch::default();
+            let (input, output) = (ring.input().rows_len(), ring.output().rows_len());
+            while socket.read_exact(&mut lease.input_mut()[..input]).is_ok() {
+                let slot = SlotMemory::new(&region, &ring, 0).unwrap();
+                resizer.resize(slot, Band::WHOLE, &mut scratch).unwrap();
+                socket.write_all(&lease.output()[..output]).unwrap();
+            }
+        });
+    }
+}
+
+/// One small image at a time, through the bridge and on the local socket.
+fn latency(near: &Endpoint, bridge: &Process) -> String {
+    let source = FrameSpec::new(PixelFormat::I420, Extent::new(320, 180));
+    let spec = StreamSpec { slots: 1, ..StreamSpec::new(source, Extent::new(160, 90)) };
+    let [near, far] = [near, &bridge.endpoint()]
+        .map(|endpoint| Client::connect(endpoint).unwrap().open(&spec).unwrap());
+    let p50 = |stream: &Stream| {
+        median((0..ROUNDS).map(|_| {
+            let begun = Instant::now();
+            drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
+            begun.elapsed().as_secs_f64() * 1e6
+        }))
+    };
+    let turns: Vec<_> = (0..TURNS).map(|_| (p50(&near), p50(&far))).collect();
+    let near = median(turns.iter().map(|turn| turn.0));
+    let far = median(turns.iter().map(|turn| turn.1));
+    let more = median(turns.iter().map(|(near, far)| far - near));
+    println!(
+        "one 320x180 image at a time: p50 {far:.1} us by TCP, {near:.1} us near: {more:.1} us more (goal 60)"
+    );
+    format!(r#"{{"figure":"latency","far_us":{far:.2},"near_us":{near:.2},"more_us":{more:.2}}}"#)
+}
+
+/// Memory of a bridge with clients that submit and do not read.
+fn memory(bridge: &Process) -> String {
+    let before = bridge.resident();
+    let source = FrameSpec::new(PixelFormat::Rgb24, Extent::new(640, 360));
+    let spec = StreamSpec { slots: 4, ..StreamSpec::new(source, Extent::new(640, 360)) };
+    let streams: Vec<_> = (0..SLOW)
+        .map(|_| Client::connect(&bridge.endpoint()).unwrap().open(&spec).unwrap())
+        .collect();
+    let pendings: Vec<_> = streams
+        .iter()
+        .flat_map(|stream| (0..4).map(|_| stream.loan().unwrap().submit().unwrap()))
+        .collect();
+    let sizes: Vec<_> = (0..4)
+        .map(|_| {
+            thread::sleep(Duration::from_secs(3));
+            bridge.resident()
+        })
+        .collect();
+    drop(pendings);
+    let each = (sizes[3].saturating_sub(before)) as f64 / SLOW as f64;
+    println!(
+        "{SLOW} clients that do not read: the bridge's own memory {before} -> {sizes:?} KiB: {each:.1} KiB each"
+    );
+    format!(r#"{{"figure":"memory","before_kib":{before},"kib":{sizes:?},"each_kib":{each:.2}}}"#)
+}
