@@ -1,4 +1,5 @@
 # make demo            see a real video being resized by the daemon
+# make demo-cluster    the same on three nodes, of which one is killed on the way
 # make test            every check there is
 # make sanitize        the kernels' tests under AddressSanitizer
 # make test-arm        the kernels' tests for aarch64, under qemu
@@ -36,15 +37,16 @@ FUZZING := --manifest-path daemon/fuzz/Cargo.toml
 # gcc, cmake, nasm: libjpeg-turbo, built by its crate. libclang: the bindings to FFmpeg.
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
 # libvulkan1 to glslc: for tests alone, a GPU made of the CPU, who looks on, and who compiles its shaders.
+# nats-server, haproxy: for tests alone too.
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
             libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg \
-            libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc
+            libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc nats-server haproxy
 
 SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-kernels build deps deny shaders clean pages install uninstall deb
+.PHONY: demo demo-cluster test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-kernels build deps deny shaders clean pages install uninstall deb
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -54,6 +56,10 @@ deps:
 
 demo: build $(if $(VIDEO),,$(SAMPLE))
 	@examples/demo.sh "$(TARGET)/release" "$(or $(VIDEO),$(SAMPLE))" -n "$(N)" -m "$(M)" -s "$(SIZE)" -o "$(OUT)"
+
+demo-cluster: N := 4
+demo-cluster: build $(if $(VIDEO),,$(SAMPLE))
+	@examples/demo-cluster.sh "$(TARGET)/release" "$(or $(VIDEO),$(SAMPLE))" -n "$(N)" -m "$(M)" -s "$(SIZE)" -o "$(OUT)"
 
 $(SAMPLE): | deps
 	@mkdir -p $(@D)

@@ -48,6 +48,19 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_CLIENT_CA", requires = "certificate")]
     pub client_ca: Option<PathBuf>,
 
+    /// NATS servers (nats://HOST:PORT) of the service to join: clients are sent here while there is room
+    #[arg(long, value_name = "URL", env = "RESIZED_BRIDGE_NATS", value_delimiter = ',')]
+    pub nats: Vec<String>,
+
+    /// NATS credentials file
+    #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_NATS_CREDENTIALS", requires = "nats")]
+    pub nats_credentials: Option<PathBuf>,
+
+    /// Where clients of the service can connect, tcp://HOST:PORT or tls://HOST:PORT [default: the first
+    /// address to listen at that names this machine]
+    #[arg(long, value_name = "ENDPOINT", env = "RESIZED_BRIDGE_ADVERTISE", requires = "nats")]
+    pub advertise: Option<Endpoint>,
+
     /// Connections at the same time
     #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_CONNECTIONS", default_value_t = 256)]
     pub connections: usize,

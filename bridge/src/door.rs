@@ -31,6 +31,7 @@ use tokio_rustls::rustls::server::{ServerConfig, WebPkiClientVerifier};
 
 use crate::args::Args;
 use crate::relay::{Limits, relay, stopped};
+use crate::tickets::Tickets;
 
 /// For the TLS handshake and the knock together.
 const PROMPTNESS: Duration = Duration::from_secs(5);
@@ -50,6 +51,8 @@ pub(crate) struct Door {
     daemon: Option<Endpoint>,
     tls: Option<TlsAcceptor>,
     token: Option<PathBuf>,
+    /// What was offered to clients that come by NATS.
+    pub(crate) tickets: Tickets,
     limits: Limits,
     connections: usize,
     inside: Arc<Semaphore>,
@@ -74,6 +77,7 @@ impl Door {
             daemon: args.daemon.clone(),
             tls: tls(args)?,
             token: args.token.clone(),
+            tickets: Tickets::default(),
             limits: Limits { bytes: args.connection_memory << 20, patience: args.patience },
             connections: args.connections,
             inside: Arc::new(Semaphore::new(args.connections)),
@@ -98,6 +102,11 @@ impl Door {
                 }
             }
         }
+    }
+
+    /// Connections that there is room for.
+    pub(crate) fn room(&self) -> usize {
+        self.inside.available_permits()
     }
 
     /// Waits until all who are inside have left.
@@ -189,7 +198,9 @@ impl Door {
         if version != VERSION {
             return Err(refused(Refusal::Version { daemon: VERSION, client: version }));
         }
-        if let Some(path) = &self.token {
+        if let Some(path) = &self.token
+            && !self.tickets.take(&token)
+        {
             // Anew each time: tokens are replaced.
             let known = read_token(path).inspect_err(|error| tracing::error!(%error, "no token"));
             if !known.is_ok_and(|known| bool::from(known.as_bytes().ct_eq(token.as_bytes()))) {
@@ -205,19 +216,21 @@ impl Door {
                 limit: self.connections as u64,
             }));
         }
-        self.connect().map_err(|error| {
+        let daemon = self.daemon.clone();
+        let connected = tokio::task::spawn_blocking(|| connect(daemon)).await;
+        connected.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(|error| {
             tracing::error!(%error, "the daemon can't be reached");
             refused(Refusal::Unreachable)
         })
     }
+}
 
-    /// A connection of its own to the daemon. Blocking: on a Unix socket, for as long as others connect.
-    fn connect(&self) -> io::Result<UnixStream> {
-        let found = self.daemon.clone().map_or_else(Endpoint::discover, Ok);
-        match found.map_err(io::Error::other)? {
-            Endpoint::Unix(path) => UnixStream::connect(path),
-            other => Err(io::Error::other(format!("{other} is no daemon's own socket"))),
-        }
+/// A connection of its own to the daemon. Waits for as long as too many others connect.
+fn connect(daemon: Option<Endpoint>) -> io::Result<UnixStream> {
+    let found = daemon.map_or_else(Endpoint::discover, Ok);
+    match found.map_err(io::Error::other)? {
+        Endpoint::Unix(path) => UnixStream::connect(path),
+        other => Err(io::Error::other(format!("{other} is no daemon's own socket"))),
     }
 }
 

@@ -6,8 +6,10 @@
 
 mod args;
 mod door;
+mod nats;
 mod relay;
 mod replies;
+mod tickets;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ use tokio::time::timeout;
 
 pub use args::{Args, Unsafe};
 use door::Door;
+use nats::Member;
 
 /// How long those inside may take for their last words when the bridge stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -33,15 +36,22 @@ pub async fn serve(
 ) -> Result<()> {
     args.check()?;
     let (stopping, stopped) = watch::channel(false);
-    let door = Arc::new(Door::new(args, stopped)?);
+    let door = Arc::new(Door::new(args, stopped.clone())?);
     let mut addresses = Vec::new();
     for address in &args.listen {
         let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
         addresses.push(listener.local_addr()?);
         tokio::spawn(Arc::clone(&door).attend(listener));
     }
+    let member = match Member::new(args, &addresses, &door).await? {
+        Some(member) => tokio::spawn(member.serve(stopped)),
+        None => tokio::spawn(std::future::pending()),
+    };
     ready(&addresses);
-    stop.await;
+    tokio::select! {
+        () = stop => {}
+        left = member => left??,
+    }
     let _ = stopping.send(true);
     // Clients look for a bridge again, and submit again what was in flight.
     let _ = timeout(DRAIN, door.empty()).await;

@@ -25,19 +25,28 @@ pub enum Endpoint {
     /// `unix:PATH`: a Unix stream socket.
     Unix(PathBuf),
     /// `tcp://HOST:PORT` or `tls://HOST:PORT`: a bridge to a daemon on another machine. Frames are
-    /// copied there and back.
+    /// copied there and back. With the feature `nats` also `nats://HOST:PORT/stream`: the bridge with the
+    /// most room of those that have joined the NATS service there.
     #[cfg(feature = "remote")]
     Remote(Remote),
 }
 
-/// Address of a bridge.
+/// Address of a bridge, or of who knows some.
 #[cfg(feature = "remote")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
     /// Host and port: `camera-hub.example:7788`, `[::1]:7788`.
     pub(crate) address: String,
-    /// By TLS.
-    pub(crate) tls: bool,
+    pub(crate) scheme: Scheme,
+}
+
+#[cfg(feature = "remote")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Tcp,
+    Tls,
+    #[cfg(feature = "nats")]
+    Nats,
 }
 
 #[cfg(feature = "remote")]
@@ -49,14 +58,16 @@ impl Remote {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (tls, address) = match text.split_once("://")? {
-            ("tcp", address) => (false, address),
-            ("tls", address) => (true, address),
+        let (scheme, address) = match text.split_once("://")? {
+            ("tcp", address) => (Scheme::Tcp, address),
+            ("tls", address) => (Scheme::Tls, address),
+            #[cfg(feature = "nats")]
+            ("nats", address) => (Scheme::Nats, address.strip_suffix("/stream")?),
             _ => return None,
         };
         let (host, port) = address.rsplit_once(':')?;
         let named = !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0);
-        named.then(|| Self { address: address.to_owned(), tls })
+        named.then(|| Self { address: address.to_owned(), scheme })
     }
 }
 
@@ -136,9 +147,12 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             #[cfg(feature = "remote")]
-            Self::Remote(Remote { address, tls }) => {
-                write!(f, "{}://{address}", if *tls { "tls" } else { "tcp" })
-            }
+            Self::Remote(Remote { address, scheme }) => match scheme {
+                Scheme::Tcp => write!(f, "tcp://{address}"),
+                Scheme::Tls => write!(f, "tls://{address}"),
+                #[cfg(feature = "nats")]
+                Scheme::Nats => write!(f, "nats://{address}/stream"),
+            },
         }
     }
 }
@@ -163,6 +177,14 @@ mod tests {
             assert_eq!(endpoint.to_string(), text);
             assert!(matches!(endpoint, Endpoint::Remote(remote) if remote.host() == host));
         }
+    }
+
+    #[cfg(feature = "nats")]
+    #[test]
+    fn services_are_asked_for_streams() {
+        let text = "nats://a.example:4222/stream";
+        assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        assert!("nats://a.example:4222".parse::<Endpoint>().is_err());
     }
 
     #[test]

@@ -9,6 +9,8 @@
 
 mod carrier;
 pub mod credentials;
+#[cfg(feature = "nats")]
+mod nats;
 pub mod rings;
 pub mod wire;
 
@@ -26,7 +28,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
-use crate::endpoint::Remote;
+use crate::endpoint::{Remote, Scheme};
 pub use credentials::{Credentials, CredentialsError};
 use wire::{Sender, Stream};
 
@@ -65,10 +67,16 @@ pub(crate) fn dial(
 /// Connects, and knocks.
 async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<Stream> {
     let bad = |error: CredentialsError| io::Error::new(io::ErrorKind::InvalidInput, error);
-    let token = credentials.token().map_err(bad)?.unwrap_or_default();
+    let (remote, token) = match remote.scheme {
+        #[cfg(feature = "nats")]
+        Scheme::Nats => nats::find(&remote.address, credentials).await?,
+        Scheme::Tcp | Scheme::Tls => {
+            (remote.clone(), credentials.token().map_err(bad)?.unwrap_or_default())
+        }
+    };
     let socket = TcpStream::connect(&remote.address).await?;
     prepare(&socket)?;
-    let mut stream: Stream = if remote.tls {
+    let mut stream: Stream = if remote.scheme == Scheme::Tls {
         let name = remote.host().to_owned().try_into().map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, "not a name that a certificate may be for")
         })?;

@@ -19,6 +19,23 @@ use bincode::{Decode, Encode};
 
 use crate::message::Request;
 
+/// Where bridges that have joined a NATS service are asked for a place: each that has room answers with an
+/// [`Offer`].
+pub const STREAM_SUBJECT: &str = "resized.stream";
+
+/// A place at a bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Offer {
+    /// The bridge's [`VERSION`](crate::VERSION).
+    pub version: u16,
+    /// Where to connect: `tcp://HOST:PORT` or `tls://HOST:PORT`.
+    pub endpoint: String,
+    /// What to knock with. Good once, and soon.
+    pub token: String,
+    /// Connections that the bridge has room for.
+    pub free: u32,
+}
+
 /// What a client says to a bridge.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Call {

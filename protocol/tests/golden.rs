@@ -19,7 +19,7 @@ use resized_protocol::message::{
     Request, Resource, Status, StreamSpec, Violation, Whose,
 };
 use resized_protocol::placement::{Align, Crop, Framing};
-use resized_protocol::remote::Call;
+use resized_protocol::remote::{Call, Offer};
 use resized_protocol::shm::RingLayout;
 use resized_protocol::stats::{ClientStats, DeviceStats, Histogram, PAGE, Stats, StreamStats};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
@@ -248,6 +248,8 @@ fn calls() {
     let knock = Call::Knock { version: 4, token: "ab".into() };
     pinned(knock, "00000000 0400 0200000000000000 6162");
     pinned(Call::Request(Request::Close { stream: 7 }), "01000000 04000000 07000000");
+    let offer = Offer { version: 4, endpoint: "x".into(), token: "ab".into(), free: 5 };
+    pinned(offer, "0400 0100000000000000 78 0200000000000000 6162 05000000");
 }
 
 fn histogram(sum_ns: u64) -> Histogram {

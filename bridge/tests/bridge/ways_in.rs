@@ -28,7 +28,7 @@ fn by_certificate_and_token() {
         let credentials = |name, words| Credentials {
             token: Some(authority.write(name, words)),
             authorities: authorities.clone(),
-            identity: None,
+            ..Credentials::default()
         };
         let right = credentials("right", "open sesame");
         let client = connect(&bridge.secure(), &right).unwrap();

@@ -25,6 +25,8 @@ pub struct Credentials {
     /// Certificates (PEM) of authorities of which one must have signed the bridge's; in place of the
     /// system's.
     pub authorities: Option<PathBuf>,
+    /// A NATS credentials file.
+    pub nats: Option<PathBuf>,
     /// A certificate of the client's own, with those up to its authority (PEM), and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
@@ -62,13 +64,14 @@ pub enum CredentialsError {
 }
 
 impl Credentials {
-    /// From `$RESIZED_TOKEN_FILE`, `$RESIZED_CA`, and `$RESIZED_CERTIFICATE` with `$RESIZED_KEY`: paths of
-    /// files.
+    /// From `$RESIZED_TOKEN_FILE`, `$RESIZED_CA`, `$RESIZED_CERTIFICATE` with `$RESIZED_KEY`, and
+    /// `$RESIZED_NATS_CREDENTIALS`: paths of files.
     pub fn from_env() -> Self {
         let path = |name| var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         Self {
             token: path("RESIZED_TOKEN_FILE"),
             authorities: path("RESIZED_CA"),
+            nats: path("RESIZED_NATS_CREDENTIALS"),
             identity: path("RESIZED_CERTIFICATE").zip(path("RESIZED_KEY")),
         }
     }

@@ -18,6 +18,7 @@ pub struct Rings {
 #[derive(Debug)]
 struct Ring {
     slots: Vec<Slot>,
+    bytes: u64,
     /// Nothing is submitted any more, but completions may be on their way.
     closing: bool,
 }
@@ -33,14 +34,7 @@ enum Slot {
 impl Rings {
     /// Bytes of all of them.
     pub fn bytes(&self) -> u64 {
-        let first = |ring: &Ring| {
-            let lease = ring.slots.iter().find_map(|slot| match slot {
-                Slot::Free(lease) | Slot::InFlight(lease) => Some(lease),
-                Slot::Taken => None,
-            });
-            lease.map_or(0, |lease| lease.layout().len().get() as u64)
-        };
-        self.streams.values().map(first).sum()
+        self.streams.values().map(|ring| ring.bytes).sum()
     }
 
     /// Whether the memory of some will soon be free.
@@ -50,8 +44,9 @@ impl Rings {
 
     /// Notes a new stream.
     pub fn add(&mut self, stream: u32, leases: Vec<Lease>) {
+        let bytes = leases.first().map_or(0, |lease| lease.layout().len().get() as u64);
         let slots = leases.into_iter().map(Slot::Free).collect();
-        self.streams.insert(stream, Ring { slots, closing: false });
+        self.streams.insert(stream, Ring { slots, bytes, closing: false });
     }
 
     /// Nothing may be submitted to the stream from now on.

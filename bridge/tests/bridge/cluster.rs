@@ -1,0 +1,262 @@
+//! Several bridges, each with a daemon of its own, that have joined a NATS service: clients go where there is
+//! room, and on elsewhere when that is lost.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+
+use resized_client::{Client, Credentials, Endpoint, Error, PixelFormat};
+
+use crate::support::{Authority, Bridge, Local, bounded, connect, resized, spec, text, until};
+
+/// A nats-server, for one test.
+struct Broker {
+    process: Child,
+    port: u16,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut broker = Self { process: Self::spawn(port), port };
+        broker.await_answer();
+        broker
+    }
+
+    fn spawn(port: u16) -> Child {
+        let mut command = Command::new("nats-server");
+        command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("nats-server, which make deps installs")
+    }
+
+    fn await_answer(&mut self) {
+        until("NATS answers", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        self.process = Self::spawn(self.port);
+        self.await_answer();
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        format!("{}/stream", self.url()).parse().unwrap()
+    }
+
+    /// A client of whatever bridge has joined by now.
+    fn client(&self) -> Client {
+        let mut client = None;
+        until("a bridge has joined", || {
+            client = connect(&self.endpoint(), &Credentials::default()).ok();
+            client.is_some()
+        });
+        client.unwrap()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+struct Node {
+    local: Local,
+    bridge: Bridge,
+}
+
+impl Node {
+    fn start(broker: &Broker, flags: &[&str]) -> Self {
+        let local = Local::start();
+        let url = broker.url();
+        let bridge = Bridge::start(&local, &[&["--nats", &url], flags].concat());
+        Self { local, bridge }
+    }
+
+    fn sessions(&self) -> u32 {
+        // Without the one that asks.
+        self.local.client().stats().unwrap().sessions - 1
+    }
+}
+
+#[test]
+fn a_node_that_is_killed_costs_no_frame() {
+    const STREAMS: usize = 8;
+    bounded(|| {
+        let broker = Broker::start();
+        let mut nodes: Vec<_> = (0..3).map(|_| Node::start(&broker, &[])).collect();
+        drop(broker.client());
+        let spec = spec(PixelFormat::I420, 3);
+        let near = nodes[0].local.client().open(&spec).unwrap();
+        let expected: Vec<_> = (0..5).map(|seed| resized(&near, seed).unwrap()).collect();
+        drop(near);
+        let (over, rounds) = (AtomicBool::new(false), [const { AtomicU32::new(0) }; STREAMS]);
+        thread::scope(|scope| {
+            for rounds in &rounds {
+                let (over, expected, endpoint) = (&over, &expected, broker.endpoint());
+                scope.spawn(move || {
+                    let stream = Client::connect(&endpoint).unwrap().open(&spec).unwrap();
+                    let mut seeds = (0..5).cycle();
+                    while !over.load(Ordering::Relaxed) {
+                        let seed = seeds.next().unwrap();
+                        assert_eq!(resized(&stream, seed).unwrap(), expected[seed as usize]);
+                        rounds.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let everybody_gets_on = || {
+                let before = rounds.each_ref().map(|rounds| rounds.load(Ordering::Relaxed));
+                until("everybody gets on", || {
+                    let on =
+                        |(now, before): (&AtomicU32, u32)| now.load(Ordering::Relaxed) > before + 3;
+                    rounds.iter().zip(before).all(on)
+                });
+            };
+            everybody_gets_on();
+            // Whichever has most.
+            let busiest = (0..3).max_by_key(|&node| nodes[node].sessions()).unwrap();
+            assert!(nodes[busiest].sessions() > 0);
+            nodes[busiest].bridge.kill();
+            everybody_gets_on();
+            // The rest is shared by those that are left.
+            let left = |(node, _): &(usize, &Node)| *node != busiest;
+            let sessions = nodes.iter().enumerate().filter(left).map(|(_, node)| node.sessions());
+            assert_eq!(sessions.sum::<u32>(), STREAMS as u32);
+            over.store(true, Ordering::Relaxed);
+        });
+    });
+}
+
+#[test]
+fn a_broker_that_is_gone_stops_no_stream_and_is_found_again() {
+    bounded(|| {
+        let mut broker = Broker::start();
+        let node = Node::start(&broker, &[]);
+        let spec = spec(PixelFormat::Gray8, 2);
+        let stream = broker.client().open(&spec).unwrap();
+        let expected = resized(&node.local.client().open(&spec).unwrap(), 3).unwrap();
+        broker.kill();
+        assert_eq!(resized(&stream, 3).unwrap(), expected);
+        let error = connect(&broker.endpoint(), &Credentials::default()).unwrap_err();
+        assert!(matches!(error, Error::Connect { .. }), "{error:?}");
+        broker.start_again();
+        assert_eq!(resized(&stream, 3).unwrap(), expected);
+        let again = broker.client().open(&spec).unwrap();
+        assert_eq!(resized(&again, 3).unwrap(), expected);
+    });
+}
+
+#[test]
+fn bridges_that_are_full_offer_nothing() {
+    bounded(|| {
+        let broker = Broker::start();
+        let nodes = [
+            Node::start(&broker, &["--connections", "1"]),
+            Node::start(&broker, &["--connections", "2"]),
+        ];
+        drop(broker.client());
+        until("all have joined and are empty", || {
+            nodes.iter().all(|node| node.sessions() == 0) && {
+                let clients: Vec<_> = (0..3)
+                    .map_while(|_| connect(&broker.endpoint(), &Credentials::default()).ok())
+                    .collect();
+                clients.len() == 3
+            }
+        });
+        until("they are empty again", || nodes.iter().all(|node| node.sessions() == 0));
+        let clients: Vec<_> = (0..3).map(|_| broker.client()).collect();
+        assert_eq!(nodes.each_ref().map(Node::sessions), [1, 2]);
+        let error = connect(&broker.endpoint(), &Credentials::default()).unwrap_err();
+        assert!(error.to_string().contains("no bridge of the service has room"), "{error}");
+        drop(clients);
+    });
+}
+
+/// Kills a process when this is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn haproxy_does_as_well() {
+    bounded(|| {
+        let local = Local::start();
+        let mut bridges: Vec<_> = (0..3).map(|_| Bridge::start(&local, &[])).collect();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        // The example, with these addresses.
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/haproxy.cfg");
+        let mut config = std::fs::read_to_string(example).unwrap();
+        config = config.replace("bind :7788", &format!("bind 127.0.0.1:{port}"));
+        for (n, bridge) in (1..).zip(&bridges) {
+            let named = format!("192.0.2.{n}:7788");
+            assert!(config.contains(&named), "{config}");
+            config = config.replace(&named, &bridge.address.to_string());
+        }
+        let path = folder.path().join("haproxy.cfg");
+        std::fs::write(&path, config).unwrap();
+        let mut haproxy = Command::new("haproxy");
+        haproxy.arg("-f").arg(&path).stdout(Stdio::null()).stderr(Stdio::null());
+        let _haproxy = Killed(haproxy.spawn().expect("haproxy, which make deps installs"));
+        let endpoint: Endpoint = format!("tcp://127.0.0.1:{port}").parse().unwrap();
+        until("a bridge is reached", || connect(&endpoint, &Credentials::default()).is_ok());
+        let spec = spec(PixelFormat::Bgr24, 2);
+        let expected = resized(&local.client().open(&spec).unwrap(), 4).unwrap();
+        let streams: Vec<_> =
+            (0..6).map(|_| Client::connect(&endpoint).unwrap().open(&spec).unwrap()).collect();
+        bridges.pop().unwrap().kill();
+        for _ in 0..5 {
+            for stream in &streams {
+                assert_eq!(resized(stream, 4).unwrap(), expected);
+            }
+        }
+    });
+}
+
+#[test]
+fn offers_let_in_without_the_bridges_own_token() {
+    bounded(|| {
+        let broker = Broker::start();
+        let authority = Authority::new();
+        let (certificate, key) = authority.sign("bridge", false);
+        let token = authority.write("token", "nobody knows");
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let advertised = format!("tls://localhost:{port}");
+        let listen = format!("127.0.0.1:{port}");
+        let flags = [
+            "--certificate",
+            text(&certificate),
+            "--key",
+            text(&key),
+            "--token",
+            text(&token),
+            "--advertise",
+            &advertised,
+            "--listen",
+            &listen,
+        ];
+        let node = Node::start(&broker, &flags);
+        let trusting =
+            Credentials { authorities: Some(authority.certificate()), ..Credentials::default() };
+        let direct = connect(&advertised.parse().unwrap(), &trusting).unwrap_err();
+        assert!(direct.to_string().contains("token"), "{direct}");
+        until("the bridge has joined", || connect(&broker.endpoint(), &trusting).is_ok());
+        drop(node);
+    });
+}

@@ -1,0 +1,109 @@
+//! Owns the finding of a bridge by a NATS service: asks all who have joined it, and takes the one with the
+//! most room.
+//!
+//! Only that goes by NATS: frames go to the bridge directly. Who loses its bridge asks again, and those
+//! that are gone do not answer.
+
+use std::io;
+use std::time::Duration;
+
+use async_nats::ConnectOptions;
+use futures_util::StreamExt;
+use resized_protocol::VERSION;
+use resized_protocol::codec::Inbox;
+use resized_protocol::remote::{Offer, STREAM_SUBJECT};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Credentials;
+use crate::Endpoint;
+use crate::endpoint::{Remote, Scheme};
+
+/// For the first offer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// For others after the first.
+const MORE: Duration = Duration::from_millis(50);
+
+/// Most offers that are looked at.
+const MOST: usize = 256;
+
+/// A bridge that has room, and what to knock with there.
+pub(super) async fn find(server: &str, credentials: &Credentials) -> io::Result<(Remote, String)> {
+    let mut options = ConnectOptions::new().name("resized client").connection_timeout(PATIENCE);
+    if let Some(path) = &credentials.nats {
+        options = options.credentials_file(path).await?;
+    }
+    let client = options.connect(format!("nats://{server}")).await.map_err(io::Error::other)?;
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await.map_err(io::Error::other)?;
+    let asked = client.publish_with_reply(STREAM_SUBJECT, inbox, "".into()).await;
+    asked.map_err(io::Error::other)?;
+    let mut best: Option<(Remote, Offer)> = None;
+    let mut until = Instant::now() + PATIENCE;
+    for _ in 0..MOST {
+        let Ok(Some(answer)) = timeout_at(until, answers.next()).await else { break };
+        // Without one: the server says that nobody listens.
+        let Some((remote, offer)) = offer(&answer.payload) else { continue };
+        if best.is_none() {
+            until = Instant::now() + MORE;
+        }
+        if best.as_ref().is_none_or(|(_, best)| best.free < offer.free) {
+            best = Some((remote, offer));
+        }
+    }
+    let _ = timeout(MORE, client.drain()).await;
+    let nobody = || io::Error::new(io::ErrorKind::NotFound, "no bridge of the service has room");
+    best.map(|(remote, offer)| (remote, offer.token)).ok_or_else(nobody)
+}
+
+/// What an answer offers, if it is an offer of a bridge that this client can talk to.
+fn offer(bytes: &[u8]) -> Option<(Remote, Offer)> {
+    let mut inbox = Inbox::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (read, _) = inbox
+            .fill(|room| {
+                let len = room.len().min(rest.len());
+                room[..len].copy_from_slice(&rest[..len]);
+                Ok::<_, std::convert::Infallible>(len)
+            })
+            .ok()?;
+        rest = &rest[read..];
+    }
+    let offer: Offer = inbox.pop().ok()??;
+    match offer.endpoint.parse() {
+        Ok(Endpoint::Remote(remote))
+            if offer.version == VERSION && remote.scheme != Scheme::Nats =>
+        {
+            Some((remote, offer))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_offers_that_can_be_taken_are_offers() {
+        let bytes = |version, endpoint: &str| {
+            let (endpoint, token) = (endpoint.to_owned(), "t".to_owned());
+            let mut bytes = Vec::new();
+            resized_protocol::codec::encode(
+                &Offer { version, endpoint, token, free: 1 },
+                &mut bytes,
+            )
+            .unwrap();
+            bytes
+        };
+        assert!(offer(&bytes(VERSION, "tls://a:1")).is_some());
+        assert!(offer(&bytes(VERSION + 1, "tls://a:1")).is_none());
+        for endpoint in ["", "unix:/x", "nats://a:1/stream", "tcp://a"] {
+            assert!(offer(&bytes(VERSION, endpoint)).is_none(), "{endpoint}");
+        }
+        for bytes in [&b""[..], &[0xff; 40], &[0; 5000]] {
+            assert!(offer(bytes).is_none());
+        }
+    }
+}
