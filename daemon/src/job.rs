@@ -45,6 +45,8 @@ pub(crate) struct Stream {
     slots: Box<[AtomicU8]>,
     /// The client may read results when this is gone: do not take the pages from under it.
     kept: AtomicBool,
+    /// The client was told so: nothing is said of its frames any more.
+    closed: AtomicBool,
     /// In the order of the scheduler's devices; none for those that can't take the stream.
     ready: Vec<Option<Ready>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
@@ -133,6 +135,7 @@ impl Stream {
             spec: *spec,
             slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
             kept: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             ring,
             region,
             ready,
@@ -149,6 +152,11 @@ impl Stream {
 
     pub(crate) const fn ring(&self) -> &RingLayout {
         &self.ring
+    }
+
+    /// Set as the stream is closed, by who tells the client.
+    pub(crate) const fn closed(&self) -> &AtomicBool {
+        &self.closed
     }
 
     /// Whether frames may be submitted with this crop.
@@ -230,7 +238,8 @@ pub(crate) trait Sink: Send + Sync {
     /// The slot is the client's again. Called once for each job that is not withdrawn, on the thread
     /// that finished it; must not block.
     /// `pressed`: every lane has work and more waits, so nobody loses by waiting for the next one.
-    fn completed(&self, completion: Completion, pressed: bool);
+    /// `closed`: whether the stream is, so that nobody wants to know.
+    fn completed(&self, completion: Completion, pressed: bool, closed: &AtomicBool);
 }
 
 /// Pixels that are resized in about the time that preparing a crop takes.
@@ -425,7 +434,7 @@ impl Job {
         self.stream.metrics.add_frame(self.pixels(), copied, &completion);
         // First: the client may submit the slot again before `completed` returns.
         self.stream.give_back(self.slot);
-        self.sink.completed(completion, pressed);
+        self.sink.completed(completion, pressed, &self.stream.closed);
     }
 }
 

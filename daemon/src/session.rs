@@ -162,10 +162,10 @@ impl Session {
         match &end {
             End::Violation(violation) => {
                 tracing::warn!(client = self.client, uid = self.uid(), %violation, "hung up");
-                self.outbox.post(&Message::Goodbye(Goodbye::Violation(*violation)));
+                self.outbox.post_last(&Message::Goodbye(Goodbye::Violation(*violation)));
             }
             End::Stopping => self.say_goodbye().await,
-            End::Silence => self.outbox.post(&Message::Goodbye(Goodbye::Silence)),
+            End::Silence => self.outbox.post_last(&Message::Goodbye(Goodbye::Silence)),
             End::HungUp | End::Refused | End::Socket(_) => {}
         }
         tracing::debug!(client = self.client, %end, "session over");
@@ -175,7 +175,7 @@ impl Session {
     async fn say_goodbye(&mut self) {
         self.streams.values().for_each(|stream| stream.keep_frames());
         self.outbox.idle().await;
-        self.outbox.post(&Message::Goodbye(Goodbye::Stopping));
+        self.outbox.post_last(&Message::Goodbye(Goodbye::Stopping));
         if timeout(PATIENCE, self.outbox.flush()).await.is_err() {
             tracing::warn!(client = self.client, "the client did not read its last messages");
         }
@@ -207,6 +207,7 @@ impl Session {
                     (_, full) => more = full,
                 },
                 sent = outbox.send_waiting() => sent?,
+                never = outbox.send_held_in_time() => match never {},
                 () = overdue(due) => return Err(End::Silence),
                 _ = stop.wait_for(|&stop| stop) => return Err(End::Stopping),
             }
@@ -452,7 +453,7 @@ impl Session {
     async fn close(&mut self, number: u32) -> Result<(), End> {
         let stream = self.streams.remove(&number).ok_or(Violation::UnknownStream(number))?;
         let withdrawn = self.shared.scheduler.withdraw(stream.id());
-        self.outbox.forget(withdrawn.len());
+        self.outbox.forget(withdrawn.len(), stream.closed());
         // Freeing pages takes as long as zeroing them did. Waited for, so that they can be had again.
         if let Err(error) = tokio::task::spawn_blocking(|| drop((stream, withdrawn))).await {
             tracing::error!(%error, "a device panicked over the end of a stream");
