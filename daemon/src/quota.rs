@@ -3,16 +3,25 @@
 //! Knows no clients: two of one user share an account. Invariants: what is limited is charged before it
 //! is allocated, and the charge goes with the allocation; a refusal says whose limit it was, what was
 //! asked for and what is left. A slot is charged as its stream opens, and a slot is a frame that may be
-//! in flight: so frames in flight are limited, and submitting one is neither counted nor refused.
+//! in flight: so frames in flight are limited, and submitting one is neither counted nor refused. The
+//! threads that make and free streams' memory are no limit but turns: no user has more than half of them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use resized_protocol::message::{Refusal, Resource, Whose};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Where Linux says how much memory there is; see proc(5).
 const MEMINFO: &str = "/proc/meminfo";
+
+/// Threads for what takes long, the making and freeing of streams' memory: each keeps a core busy.
+pub(crate) const THREADS: usize = 4;
+
+/// Those of them that one user has work on at the same time; the rest of its work waits apart, so that
+/// another's never stands behind it.
+const TURNS: usize = THREADS / 2;
 
 /// What each user may have at the same time, over all its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +73,7 @@ pub(crate) struct Account {
     streams: Pot,
     slots: Pot,
     ring_bytes: Pot,
+    turns: Arc<Semaphore>,
 }
 
 /// Taken from an account until this is dropped.
@@ -72,6 +82,12 @@ pub(crate) struct Charge {
     account: Arc<Account>,
     what: Resource,
     amount: u64,
+}
+
+/// A turn, until this is dropped.
+pub(crate) struct Turn {
+    /// None if turns were abolished, which nobody does.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// So much, of which some is taken.
@@ -159,6 +175,7 @@ impl Accounts {
             streams: Pot::new(each.streams),
             slots: Pot::new(each.slots),
             ring_bytes: Pot::new(each.ring_bytes),
+            turns: Arc::new(Semaphore::new(TURNS)),
         });
         users.known.insert(uid, Arc::downgrade(&account));
         account
@@ -178,6 +195,11 @@ impl Account {
     /// The user.
     pub(crate) const fn uid(&self) -> u32 {
         self.uid
+    }
+
+    /// Waits for this user's turn on one of the [`THREADS`], those who asked first first.
+    pub(crate) async fn turn(&self) -> Turn {
+        Turn { _permit: Arc::clone(&self.turns).acquire_owned().await.ok() }
     }
 
     const fn pot(&self, what: Resource) -> &Pot {
