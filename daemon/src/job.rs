@@ -102,7 +102,7 @@ impl Stream {
         }
         let ring = RingLayout::new(spec)?;
         spec.placement()?;
-        let charges = [
+        let mut charges = [
             account.charge(Resource::Streams, 1)?,
             account.charge(Resource::Slots, spec.slots.into())?,
             account.charge(Resource::RingBytes, ring.len().get() as u64)?,
@@ -111,6 +111,7 @@ impl Stream {
             tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
             Refusal::System { errno: error.errno().unwrap_or(0) }
         })?;
+        charges[2].allocated();
         let region = Arc::new(region);
         let open = |device: &dyn Device| {
             let mut resizer = device.open(spec, &ring)?;

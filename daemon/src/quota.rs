@@ -13,8 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use resized_protocol::message::{Refusal, Resource, Whose};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Where Linux says how much memory there is; see proc(5).
-const MEMINFO: &str = "/proc/meminfo";
+use crate::memory;
+
+/// Bytes of memory that no ring is made of: what the daemon, and all else, take beside rings. Less where
+/// there is little.
+const SPARED: u64 = 256 << 20;
 
 /// Threads for what takes long, the making and freeing of streams' memory: each keeps a core busy.
 pub(crate) const THREADS: usize = 4;
@@ -43,9 +46,15 @@ impl Default for Limits {
     }
 }
 
-/// Bytes of shared memory for the rings of a daemon that is not told how many: half the machine's.
+/// Bytes of shared memory for the rings of a daemon that is not told how many: half of the machine's, or of
+/// what the daemon's control group may have.
 pub fn default_ring_bytes() -> u64 {
-    meminfo("MemTotal:").map_or(1 << 30, |total| total / 2)
+    memory::total().map_or(1 << 30, |total| total / 2)
+}
+
+/// See [`SPARED`].
+fn spared() -> u64 {
+    memory::total().map_or(0, |total| (total / 16).min(SPARED))
 }
 
 /// The daemon's own limits, and an account for each user.
@@ -53,6 +62,8 @@ pub fn default_ring_bytes() -> u64 {
 pub(crate) struct Accounts {
     connections: Pot,
     ring_bytes: Pot,
+    /// Bytes that were granted and are not yet allocated: what there is of memory still counts them.
+    on_the_way: AtomicU64,
     users: Mutex<Users>,
 }
 
@@ -82,6 +93,15 @@ pub(crate) struct Charge {
     account: Arc<Account>,
     what: Resource,
     amount: u64,
+    /// Of memory that is not yet allocated.
+    on_the_way: Option<OnTheWay>,
+}
+
+/// Bytes that are about to be allocated, until this is dropped.
+#[derive(Debug)]
+struct OnTheWay {
+    daemon: Arc<Accounts>,
+    bytes: u64,
 }
 
 /// A turn, until this is dropped.
@@ -134,6 +154,7 @@ impl Accounts {
         Arc::new(Self {
             connections: Pot::new(connections),
             ring_bytes: Pot::new(ring_bytes),
+            on_the_way: AtomicU64::new(0),
             users: Mutex::new(Users { each, known: HashMap::new() }),
         })
     }
@@ -181,6 +202,19 @@ impl Accounts {
         account
     }
 
+    /// Reserves so many bytes of what the machine has, until they are allocated. `Err`: what is left.
+    fn find_memory(self: &Arc<Self>, asked: u64) -> Result<Option<OnTheWay>, u64> {
+        let Some(available) = memory::available() else { return Ok(None) };
+        self.reserve(asked, available.saturating_sub(spared())).map(Some)
+    }
+
+    fn reserve(self: &Arc<Self>, asked: u64, available: u64) -> Result<OnTheWay, u64> {
+        let more = |before: u64| before.checked_add(asked).filter(|&sum| sum <= available);
+        let taken = self.on_the_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.map_err(|before| available.saturating_sub(before))?;
+        Ok(OnTheWay { daemon: Arc::clone(self), bytes: asked })
+    }
+
     /// What all users together have a limit of.
     const fn pot(&self, what: Resource) -> Option<&Pot> {
         match what {
@@ -215,11 +249,11 @@ impl Account {
     /// give: Linux would not refuse the pages of a ring, it would kill someone for them.
     pub(crate) fn charge(self: &Arc<Self>, what: Resource, asked: u64) -> Result<Charge, Refusal> {
         let refusal = |whose, left, limit| Refusal::Quota { whose, what, asked, left, limit };
-        if what == Resource::RingBytes
-            && let Some(available) = meminfo("MemAvailable:").filter(|&has| asked > has)
-        {
-            return Err(refusal(Whose::Machine, available, available));
-        }
+        let on_the_way = match what {
+            Resource::RingBytes => self.daemon.find_memory(asked),
+            Resource::Connections | Resource::Streams | Resource::Slots => Ok(None),
+        };
+        let on_the_way = on_the_way.map_err(|left| refusal(Whose::Machine, left, left))?;
         let own = self.pot(what);
         own.take(asked).map_err(|left| refusal(Whose::User, left, own.limit()))?;
         if let Some(all) = self.daemon.pot(what)
@@ -228,7 +262,7 @@ impl Account {
             own.give_back(asked);
             return Err(refusal(Whose::Daemon, left, all.limit()));
         }
-        Ok(Charge { account: Arc::clone(self), what, amount: asked })
+        Ok(Charge { account: Arc::clone(self), what, amount: asked, on_the_way })
     }
 }
 
@@ -237,11 +271,16 @@ impl Charge {
     pub(crate) const fn account(&self) -> &Arc<Account> {
         &self.account
     }
+
+    /// The memory that was charged is allocated: the system counts it from now on.
+    pub(crate) fn allocated(&mut self) {
+        self.on_the_way = None;
+    }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let Self { account, what, amount } = self;
+        let Self { account, what, amount, .. } = self;
         account.pot(*what).give_back(*amount);
         if let Some(all) = account.daemon.pot(*what) {
             all.give_back(*amount);
@@ -249,12 +288,10 @@ impl Drop for Charge {
     }
 }
 
-/// One of the system's figures of memory, in bytes.
-fn meminfo(key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(MEMINFO).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.daemon.on_the_way.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -338,5 +375,45 @@ mod tests {
             assert!(matches!(refusal, Refusal::Quota { whose: Whose::Machine, .. }));
         }
         assert_eq!(accounts.ring_bytes(), 0);
+    }
+
+    #[test]
+    fn those_who_ask_at_once_do_not_get_the_same_memory() {
+        let accounts = Accounts::new(limits(), 10, 1000);
+        let first = accounts.reserve(60, 100).unwrap();
+        assert_eq!(accounts.reserve(41, 100).unwrap_err(), 40);
+        let second = accounts.reserve(40, 100).unwrap();
+        assert!(accounts.reserve(u64::MAX, 100).is_err());
+        drop(first);
+        assert_eq!(accounts.reserve(61, 100).unwrap_err(), 60);
+        drop(second);
+        let mut charge = accounts.of(1).charge(Resource::RingBytes, 50).unwrap();
+        charge.allocated();
+        assert_eq!(accounts.on_the_way.load(Ordering::Relaxed), 0);
+        drop(accounts.of(1).charge(Resource::RingBytes, 50).unwrap());
+        assert_eq!(accounts.on_the_way.load(Ordering::Relaxed), 0);
+        // What a limit refuses is not on its way either.
+        assert!(accounts.of(1).charge(Resource::RingBytes, 51).is_err());
+        assert_eq!(accounts.on_the_way.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn one_user_has_half_of_the_turns_at_the_most() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let accounts = Accounts::new(limits(), 10, 1000);
+            let (one, other) = (accounts.of(1), accounts.of(2));
+            let mut held = Vec::new();
+            for _ in 0..TURNS {
+                held.push(one.turn().await);
+            }
+            tokio::select! {
+                biased;
+                _ = one.turn() => panic!("one more than half"),
+                turn = other.turn() => drop(turn),
+            }
+            held.pop();
+            drop(accounts.of(1).turn().await);
+        });
     }
 }
