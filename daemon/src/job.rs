@@ -45,6 +45,8 @@ pub(crate) struct Stream {
     slots: Box<[AtomicU8]>,
     /// The client may read results when this is gone: do not take the pages from under it.
     kept: AtomicBool,
+    /// The client was told so: nothing is said of its frames any more.
+    closed: AtomicBool,
     /// In the order of the scheduler's devices; none for those that can't take the stream.
     ready: Vec<Option<Ready>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
@@ -100,7 +102,7 @@ impl Stream {
         }
         let ring = RingLayout::new(spec)?;
         spec.placement()?;
-        let charges = [
+        let mut charges = [
             account.charge(Resource::Streams, 1)?,
             account.charge(Resource::Slots, spec.slots.into())?,
             account.charge(Resource::RingBytes, ring.len().get() as u64)?,
@@ -109,6 +111,7 @@ impl Stream {
             tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
             Refusal::System { errno: error.errno().unwrap_or(0) }
         })?;
+        charges[2].allocated();
         let region = Arc::new(region);
         let open = |device: &dyn Device| {
             let mut resizer = device.open(spec, &ring)?;
@@ -133,6 +136,7 @@ impl Stream {
             spec: *spec,
             slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
             kept: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             ring,
             region,
             ready,
@@ -149,6 +153,11 @@ impl Stream {
 
     pub(crate) const fn ring(&self) -> &RingLayout {
         &self.ring
+    }
+
+    /// Set as the stream is closed, by who tells the client.
+    pub(crate) const fn closed(&self) -> &AtomicBool {
+        &self.closed
     }
 
     /// Whether frames may be submitted with this crop.
@@ -230,7 +239,8 @@ pub(crate) trait Sink: Send + Sync {
     /// The slot is the client's again. Called once for each job that is not withdrawn, on the thread
     /// that finished it; must not block.
     /// `pressed`: every lane has work and more waits, so nobody loses by waiting for the next one.
-    fn completed(&self, completion: Completion, pressed: bool);
+    /// `closed`: whether the stream is, so that nobody wants to know.
+    fn completed(&self, completion: Completion, pressed: bool, closed: &AtomicBool);
 }
 
 /// Pixels that are resized in about the time that preparing a crop takes.
@@ -425,7 +435,7 @@ impl Job {
         self.stream.metrics.add_frame(self.pixels(), copied, &completion);
         // First: the client may submit the slot again before `completed` returns.
         self.stream.give_back(self.slot);
-        self.sink.completed(completion, pressed);
+        self.sink.completed(completion, pressed, &self.stream.closed);
     }
 }
 

@@ -11,6 +11,7 @@ pub mod filter;
 pub mod server;
 
 mod job;
+mod memory;
 mod metrics;
 mod quota;
 mod scheduler;

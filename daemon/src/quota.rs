@@ -3,16 +3,28 @@
 //! Knows no clients: two of one user share an account. Invariants: what is limited is charged before it
 //! is allocated, and the charge goes with the allocation; a refusal says whose limit it was, what was
 //! asked for and what is left. A slot is charged as its stream opens, and a slot is a frame that may be
-//! in flight: so frames in flight are limited, and submitting one is neither counted nor refused.
+//! in flight: so frames in flight are limited, and submitting one is neither counted nor refused. The
+//! threads that make and free streams' memory are no limit but turns: no user has more than half of them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use resized_protocol::message::{Refusal, Resource, Whose};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Where Linux says how much memory there is; see proc(5).
-const MEMINFO: &str = "/proc/meminfo";
+use crate::memory;
+
+/// Bytes of memory that no ring is made of: what the daemon, and all else, take beside rings. Less where
+/// there is little.
+const SPARED: u64 = 256 << 20;
+
+/// Threads for what takes long, the making and freeing of streams' memory: each keeps a core busy.
+pub(crate) const THREADS: usize = 4;
+
+/// Those of them that one user has work on at the same time; the rest of its work waits apart, so that
+/// another's never stands behind it.
+const TURNS: usize = THREADS / 2;
 
 /// What each user may have at the same time, over all its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +46,15 @@ impl Default for Limits {
     }
 }
 
-/// Bytes of shared memory for the rings of a daemon that is not told how many: half the machine's.
+/// Bytes of shared memory for the rings of a daemon that is not told how many: half of the machine's, or of
+/// what the daemon's control group may have.
 pub fn default_ring_bytes() -> u64 {
-    meminfo("MemTotal:").map_or(1 << 30, |total| total / 2)
+    memory::total().map_or(1 << 30, |total| total / 2)
+}
+
+/// See [`SPARED`].
+fn spared() -> u64 {
+    memory::total().map_or(0, |total| (total / 16).min(SPARED))
 }
 
 /// The daemon's own limits, and an account for each user.
@@ -44,6 +62,8 @@ pub fn default_ring_bytes() -> u64 {
 pub(crate) struct Accounts {
     connections: Pot,
     ring_bytes: Pot,
+    /// Bytes that were granted and are not yet allocated: what there is of memory still counts them.
+    on_the_way: AtomicU64,
     users: Mutex<Users>,
 }
 
@@ -64,6 +84,7 @@ pub(crate) struct Account {
     streams: Pot,
     slots: Pot,
     ring_bytes: Pot,
+    turns: Arc<Semaphore>,
 }
 
 /// Taken from an account until this is dropped.
@@ -72,6 +93,21 @@ pub(crate) struct Charge {
     account: Arc<Account>,
     what: Resource,
     amount: u64,
+    /// Of memory that is not yet allocated.
+    on_the_way: Option<OnTheWay>,
+}
+
+/// Bytes that are about to be allocated, until this is dropped.
+#[derive(Debug)]
+struct OnTheWay {
+    daemon: Arc<Accounts>,
+    bytes: u64,
+}
+
+/// A turn, until this is dropped.
+pub(crate) struct Turn {
+    /// None if turns were abolished, which nobody does.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// So much, of which some is taken.
@@ -118,6 +154,7 @@ impl Accounts {
         Arc::new(Self {
             connections: Pot::new(connections),
             ring_bytes: Pot::new(ring_bytes),
+            on_the_way: AtomicU64::new(0),
             users: Mutex::new(Users { each, known: HashMap::new() }),
         })
     }
@@ -159,9 +196,23 @@ impl Accounts {
             streams: Pot::new(each.streams),
             slots: Pot::new(each.slots),
             ring_bytes: Pot::new(each.ring_bytes),
+            turns: Arc::new(Semaphore::new(TURNS)),
         });
         users.known.insert(uid, Arc::downgrade(&account));
         account
+    }
+
+    /// Reserves so many bytes of what the machine has, until they are allocated. `Err`: what is left.
+    fn find_memory(self: &Arc<Self>, asked: u64) -> Result<Option<OnTheWay>, u64> {
+        let Some(available) = memory::available() else { return Ok(None) };
+        self.reserve(asked, available.saturating_sub(spared())).map(Some)
+    }
+
+    fn reserve(self: &Arc<Self>, asked: u64, available: u64) -> Result<OnTheWay, u64> {
+        let more = |before: u64| before.checked_add(asked).filter(|&sum| sum <= available);
+        let taken = self.on_the_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.map_err(|before| available.saturating_sub(before))?;
+        Ok(OnTheWay { daemon: Arc::clone(self), bytes: asked })
     }
 
     /// What all users together have a limit of.
@@ -180,6 +231,11 @@ impl Account {
         self.uid
     }
 
+    /// Waits for this user's turn on one of the [`THREADS`], those who asked first first.
+    pub(crate) async fn turn(&self) -> Turn {
+        Turn { _permit: Arc::clone(&self.turns).acquire_owned().await.ok() }
+    }
+
     const fn pot(&self, what: Resource) -> &Pot {
         match what {
             Resource::Connections => &self.connections,
@@ -193,11 +249,11 @@ impl Account {
     /// give: Linux would not refuse the pages of a ring, it would kill someone for them.
     pub(crate) fn charge(self: &Arc<Self>, what: Resource, asked: u64) -> Result<Charge, Refusal> {
         let refusal = |whose, left, limit| Refusal::Quota { whose, what, asked, left, limit };
-        if what == Resource::RingBytes
-            && let Some(available) = meminfo("MemAvailable:").filter(|&has| asked > has)
-        {
-            return Err(refusal(Whose::Machine, available, available));
-        }
+        let on_the_way = match what {
+            Resource::RingBytes => self.daemon.find_memory(asked),
+            Resource::Connections | Resource::Streams | Resource::Slots => Ok(None),
+        };
+        let on_the_way = on_the_way.map_err(|left| refusal(Whose::Machine, left, left))?;
         let own = self.pot(what);
         own.take(asked).map_err(|left| refusal(Whose::User, left, own.limit()))?;
         if let Some(all) = self.daemon.pot(what)
@@ -206,7 +262,7 @@ impl Account {
             own.give_back(asked);
             return Err(refusal(Whose::Daemon, left, all.limit()));
         }
-        Ok(Charge { account: Arc::clone(self), what, amount: asked })
+        Ok(Charge { account: Arc::clone(self), what, amount: asked, on_the_way })
     }
 }
 
@@ -215,11 +271,16 @@ impl Charge {
     pub(crate) const fn account(&self) -> &Arc<Account> {
         &self.account
     }
+
+    /// The memory that was charged is allocated: the system counts it from now on.
+    pub(crate) fn allocated(&mut self) {
+        self.on_the_way = None;
+    }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let Self { account, what, amount } = self;
+        let Self { account, what, amount, .. } = self;
         account.pot(*what).give_back(*amount);
         if let Some(all) = account.daemon.pot(*what) {
             all.give_back(*amount);
@@ -227,12 +288,10 @@ impl Drop for Charge {
     }
 }
 
-/// One of the system's figures of memory, in bytes.
-fn meminfo(key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(MEMINFO).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.daemon.on_the_way.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -316,5 +375,45 @@ mod tests {
             assert!(matches!(refusal, Refusal::Quota { whose: Whose::Machine, .. }));
         }
         assert_eq!(accounts.ring_bytes(), 0);
+    }
+
+    #[test]
+    fn those_who_ask_at_once_do_not_get_the_same_memory() {
+        let accounts = Accounts::new(limits(), 10, 1000);
+        let first = accounts.reserve(60, 100).unwrap();
+        assert_eq!(accounts.reserve(41, 100).unwrap_err(), 40);
+        let second = accounts.reserve(40, 100).unwrap();
+        assert!(accounts.reserve(u64::MAX, 100).is_err());
+        drop(first);
+        assert_eq!(accounts.reserve(61, 100).unwrap_err(), 60);
+        drop(second);
+        let mut charge = accounts.of(1).charge(Resource::RingBytes, 50).unwrap();
+        charge.allocated();
+        assert_eq!(accounts.on_the_way.load(Ordering::Relaxed), 0);
+        drop(accounts.of(1).charge(Resource::RingBytes, 50).unwrap());
+        assert_eq!(accounts.on_the_way.load(Ordering::Relaxed), 0);
+        // What a limit refuses is not on its way either.
+        assert!(accounts.of(1).charge(Resource::RingBytes, 51).is_err());
+        assert_eq!(accounts.on_the_way.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn one_user_has_half_of_the_turns_at_the_most() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let accounts = Accounts::new(limits(), 10, 1000);
+            let (one, other) = (accounts.of(1), accounts.of(2));
+            let mut held = Vec::new();
+            for _ in 0..TURNS {
+                held.push(one.turn().await);
+            }
+            tokio::select! {
+                biased;
+                _ = one.turn() => panic!("one more than half"),
+                turn = other.turn() => drop(turn),
+            }
+            held.pop();
+            drop(accounts.of(1).turn().await);
+        });
     }
 }

@@ -41,6 +41,9 @@ const UNREAD: Duration = Duration::from_micros(500);
 /// How long it may wait where frames take longer than that: then the thread whose task it is wakes.
 const UNATTENDED: Duration = Duration::from_millis(2);
 
+/// How long the thread that brings jobs does small ones itself: for what is left lanes have woken by then.
+const AT_ONCE: Duration = Duration::from_micros(100);
+
 /// Where jobs come from.
 pub(crate) trait Intake: Send + Sync {
     /// Brings what has arrived, without waiting for more, unless another thread is at it.
@@ -174,17 +177,23 @@ impl Scheduler {
     }
 
     /// Queues jobs of one stream, in this order. Jobs too small for a lane are done before it returns,
-    /// as long as nobody else's wait.
+    /// as long as nobody else's wait and there are not too many.
     pub(crate) fn push(&self, stream: StreamId, jobs: impl ExactSizeIterator<Item = Job>) {
         let mut jobs = jobs.peekable();
         let device = jobs.peek().and_then(|job| self.immediate_device(job));
         if let Some(device) = device.filter(|_| self.waiting() == 0) {
             let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-            for job in jobs {
+            let begun = Instant::now();
+            for job in jobs.by_ref() {
                 let frame = Arc::new(Started::new(job, device));
                 self.work(Task { frame, band: Band::WHOLE }, &mut scratch);
+                if begun.elapsed() > AT_ONCE {
+                    break;
+                }
             }
-            return;
+            if jobs.len() == 0 {
+                return;
+            }
         }
         let mut queue = self.lock();
         let wanted = jobs.len();

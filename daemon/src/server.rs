@@ -304,9 +304,9 @@ impl Door {
                     Err(error) => return Err(ServerError::SetUp(error)),
                 },
             };
-            match socket.and_then(|socket| self.session(next_client, socket)) {
+            match socket.and_then(|socket| self.session(next_client, socket, &stopped)) {
                 Ok(Some(session)) => {
-                    sessions.spawn(session.run(stopped.clone()));
+                    sessions.spawn(session.run());
                     next_client += 1;
                 }
                 Ok(None) => {}
@@ -326,13 +326,18 @@ impl Door {
     }
 
     /// A session for that connection; `None` if its user, or the daemon, already has as many as may be.
-    fn session(&self, client: ClientId, socket: UnixStream) -> io::Result<Option<Session>> {
+    fn session(
+        &self,
+        client: ClientId,
+        socket: UnixStream,
+        stopped: &watch::Receiver<bool>,
+    ) -> io::Result<Option<Session>> {
         // The user at the other end: SO_PEERCRED, see unix(7).
         let uid = getsockopt(&socket, PeerCredentials)?.uid();
         match self.shared.accounts.of(uid).charge(Resource::Connections, 1) {
             Ok(place) => {
-                let rights = self.rights(uid);
-                Session::new(client, place, rights, socket, Arc::clone(&self.shared)).map(Some)
+                let (rights, shared) = (self.rights(uid), Arc::clone(&self.shared));
+                Session::new(client, place, rights, socket, shared, stopped.clone()).map(Some)
             }
             Err(refusal) => {
                 tracing::info!(uid, %refusal, "connection refused");

@@ -7,9 +7,10 @@
 mod outbox;
 mod watched;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::io::{self, Read};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,11 +25,12 @@ use resized_protocol::stats::Stats;
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::sync::watch::Receiver;
+use tokio::task::{JoinError, spawn_blocking, yield_now};
 use tokio::time::{sleep_until, timeout};
 
 use crate::job::{ClientId, Invitation, Job, Stream, StreamId};
 use crate::metrics::{ClientMetrics, Counted, Metrics};
-use crate::quota::{Accounts, Charge};
+use crate::quota::{Accounts, Charge, Turn};
 use crate::scheduler::Scheduler;
 use outbox::Outbox;
 use watched::{Watched, watch};
@@ -42,6 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a client may take to say hello, and for the rest of a message that it has begun.
 const PROMPTNESS: Duration = Duration::from_secs(5);
+
+/// How long a session answers before it is the others' turn.
+const TURN: Duration = Duration::from_micros(200);
 
 /// What all sessions of a daemon share.
 pub(crate) struct Shared {
@@ -97,6 +102,8 @@ pub(crate) struct Session {
     /// A descriptor waits for the client to read: what else it asks for waits as well, or one client
     /// could have the daemon hold any number of them.
     withheld: bool,
+    /// Whether the daemon stops.
+    stop: Receiver<bool>,
     /// No more streams are opened.
     stopping: bool,
     metrics: Arc<ClientMetrics>,
@@ -127,6 +134,7 @@ impl Session {
         rights: Rights,
         socket: UnixStream,
         shared: Arc<Shared>,
+        stop: Receiver<bool>,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let socket = Arc::new(socket);
@@ -145,16 +153,17 @@ impl Session {
             streams: BTreeMap::new(),
             next_stream: 0,
             withheld: false,
+            stop,
             stopping: false,
             _counted: shared.metrics.sessions.count(),
             shared,
         })
     }
 
-    /// Talks until the client hangs up or breaks the protocol, or `stop` turns true; then says goodbye
+    /// Talks until the client hangs up or breaks the protocol, or the daemon stops; then says goodbye
     /// and lets go of everything.
-    pub(crate) async fn run(mut self, mut stop: Receiver<bool>) {
-        let end = match self.serve(&mut stop).await {
+    pub(crate) async fn run(mut self) {
+        let end = match self.serve().await {
             Err(End::Stopping) => self.drain().await,
             Err(end) => end,
             Ok(never) => match never {},
@@ -162,33 +171,79 @@ impl Session {
         match &end {
             End::Violation(violation) => {
                 tracing::warn!(client = self.client, uid = self.uid(), %violation, "hung up");
-                self.outbox.post(&Message::Goodbye(Goodbye::Violation(*violation)));
+                self.outbox.post_last(&Message::Goodbye(Goodbye::Violation(*violation)));
             }
             End::Stopping => self.say_goodbye().await,
-            End::Silence => self.outbox.post(&Message::Goodbye(Goodbye::Silence)),
+            End::Silence => self.outbox.post_last(&Message::Goodbye(Goodbye::Silence)),
             End::HungUp | End::Refused | End::Socket(_) => {}
         }
         tracing::debug!(client = self.client, %end, "session over");
+        // The client is not kept waiting for what follows.
+        let _ = self.socket.get_ref().shutdown(Shutdown::Both);
+        let streams = self.withdraw();
+        if !streams.is_empty()
+            && let Err(error) = self.aside(|| drop(streams)).await
+        {
+            tracing::error!(%error, "a device panicked over the end of a stream");
+        }
+    }
+
+    /// Forgets all streams, and gives them and what waited of them away.
+    fn withdraw(&mut self) -> Vec<(Arc<Stream>, VecDeque<Job>)> {
+        let streams = std::mem::take(&mut self.streams).into_values();
+        let withdrawn = |stream: Arc<Stream>| {
+            let jobs = self.shared.scheduler.withdraw(stream.id());
+            (stream, jobs)
+        };
+        streams.map(withdrawn).collect()
+    }
+
+    /// Has something done that takes long, in its user's turn: not on the thread that drives all sessions.
+    /// What there is to be sent goes out meanwhile.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let turn = self.meanwhile(self.place.account().turn()).await;
+        self.meanwhile(in_turn(turn, work)).await
+    }
+
+    async fn meanwhile<T>(&self, waited_for: impl Future<Output = T>) -> T {
+        let mut waited_for = std::pin::pin!(waited_for);
+        loop {
+            tokio::select! {
+                done = &mut waited_for => return done,
+                // That the socket failed is seen by reading it.
+                _ = self.outbox.send_waiting() => {}
+                never = self.outbox.send_held_in_time() => match never {},
+            }
+        }
     }
 
     /// The end of a client that did nothing wrong: it gets all its results, and time to read them.
     async fn say_goodbye(&mut self) {
         self.streams.values().for_each(|stream| stream.keep_frames());
         self.outbox.idle().await;
-        self.outbox.post(&Message::Goodbye(Goodbye::Stopping));
+        self.outbox.post_last(&Message::Goodbye(Goodbye::Stopping));
         if timeout(PATIENCE, self.outbox.flush()).await.is_err() {
             tracing::warn!(client = self.client, "the client did not read its last messages");
         }
     }
 
-    async fn serve(&mut self, stop: &mut Receiver<bool>) -> Result<Infallible, End> {
+    async fn serve(&mut self) -> Result<Infallible, End> {
+        let mut stop = self.stop.clone();
         let mut more = false;
         loop {
+            let mut begun = Instant::now();
             while !self.withheld
                 && let Some(request) = self.inbox.pop().map_err(Violation::Codec)?
             {
                 self.due = None;
                 self.answer(request).await?;
+                if begun.elapsed() > TURN {
+                    yield_now().await;
+                    begun = Instant::now();
+                }
             }
             let outbox = Arc::clone(&self.outbox);
             let may_read = !outbox.is_congested();
@@ -199,7 +254,7 @@ impl Session {
             let due = self.due(may_read);
             if std::mem::take(&mut more) {
                 // The other sessions' turn first.
-                tokio::task::yield_now().await;
+                yield_now().await;
             }
             tokio::select! {
                 read = self.read(), if may_read => match read? {
@@ -207,6 +262,7 @@ impl Session {
                     (_, full) => more = full,
                 },
                 sent = outbox.send_waiting() => sent?,
+                never = outbox.send_held_in_time() => match never {},
                 () = overdue(due) => return Err(End::Silence),
                 _ = stop.wait_for(|&stop| stop) => return Err(End::Stopping),
             }
@@ -377,6 +433,7 @@ impl Session {
                     }
                     Err(errno) => {
                         tracing::warn!(client = self.client, %errno, "a ring can't be passed");
+                        let _ = self.aside(|| drop(stream)).await;
                         Reply::Refused(Refusal::System { errno: errno as i32 })
                     }
                 }
@@ -403,13 +460,18 @@ impl Session {
         let account = Arc::clone(self.place.account());
         let metrics = Arc::clone(&self.metrics);
         let id = StreamId { user: account.uid(), client: self.client, number };
-        // Zeroing pages takes milliseconds: not on the thread that drives all sessions.
+        // Zeroing pages takes milliseconds.
         let open = move || {
             let counted = shared.metrics.streams.count();
             let devices = shared.scheduler.devices();
             Stream::open(id, &spec, named, devices, &account, &metrics, counted)
         };
-        tokio::task::spawn_blocking(open).await.map_err(|error| {
+        let mut stop = self.stop.clone();
+        let turn = tokio::select! {
+            turn = self.meanwhile(self.place.account().turn()) => turn,
+            _ = stop.wait_for(|&stop| stop) => return Err(Refusal::Stopping),
+        };
+        self.meanwhile(in_turn(turn, open)).await.map_err(|error| {
             tracing::error!(%error, ?spec, "a device panicked over a stream");
             Refusal::Device
         })?
@@ -452,9 +514,9 @@ impl Session {
     async fn close(&mut self, number: u32) -> Result<(), End> {
         let stream = self.streams.remove(&number).ok_or(Violation::UnknownStream(number))?;
         let withdrawn = self.shared.scheduler.withdraw(stream.id());
-        self.outbox.forget(withdrawn.len());
+        self.outbox.forget(withdrawn.len(), stream.closed());
         // Freeing pages takes as long as zeroing them did. Waited for, so that they can be had again.
-        if let Err(error) = tokio::task::spawn_blocking(|| drop((stream, withdrawn))).await {
+        if let Err(error) = self.aside(|| drop((stream, withdrawn))).await {
             tracing::error!(%error, "a device panicked over the end of a stream");
         }
         self.reply(Reply::Closed { stream: number });
@@ -474,15 +536,26 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.metrics.disconnect(self.client);
-        let streams = std::mem::take(&mut self.streams);
-        let withdraw = |stream: &Arc<Stream>| self.shared.scheduler.withdraw(stream.id());
-        let withdrawn: Vec<_> = streams.values().map(withdraw).collect();
-        // As in `close`. Sessions are dropped by the runtime, but for those that it never got to run.
+        // There are none left unless the session panicked, or the runtime never got to run it.
+        let streams = self.withdraw();
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(|| drop((streams, withdrawn)))),
-            Err(_) => drop((streams, withdrawn)),
+            Ok(runtime) if !streams.is_empty() => drop(runtime.spawn_blocking(|| drop(streams))),
+            _ => drop(streams),
         }
     }
+}
+
+/// Does something that takes long on one of the threads that there are for that.
+async fn in_turn<T: Send + 'static>(
+    turn: Turn,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    })
+    .await
 }
 
 /// Waits for that moment, if there is one.
@@ -496,3 +569,6 @@ async fn overdue(due: Option<Instant>) {
 fn read(inbox: &mut Inbox, mut socket: &UnixStream) -> io::Result<(usize, bool)> {
     inbox.fill(|space| socket.read(space))
 }
+
+#[cfg(test)]
+mod tests;

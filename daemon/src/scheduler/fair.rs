@@ -298,6 +298,7 @@ impl<K: Copy + Eq + Hash, L: Line> Line for Round<K, L> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
     use std::time::{Duration, Instant};
 
     use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
@@ -313,7 +314,7 @@ mod tests {
     struct Nowhere;
 
     impl Sink for Nowhere {
-        fn completed(&self, _: Completion, _: bool) {}
+        fn completed(&self, _: Completion, _: bool, _: &AtomicBool) {}
     }
 
     /// A stream whose frames cost as many pixels, and as many jobs of it as are wanted.

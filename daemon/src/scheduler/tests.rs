@@ -15,7 +15,7 @@ use crate::quota::{Accounts, Limits};
 struct Ledger(Mutex<Vec<Completion>>);
 
 impl Sink for Ledger {
-    fn completed(&self, completion: Completion, _: bool) {
+    fn completed(&self, completion: Completion, _: bool, _: &AtomicBool) {
         self.0.lock().unwrap().push(completion);
     }
 }

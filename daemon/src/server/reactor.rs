@@ -14,10 +14,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
+use crate::quota::THREADS;
 use crate::scheduler::{Intake, Scheduler};
-
-/// Streams that are opened at once: each keeps a core busy with zeroing pages.
-const OPENING: usize = 4;
 
 pub(super) struct Reactor {
     /// Driven by whoever holds it.
@@ -40,7 +38,7 @@ impl Reactor {
         };
         let runtime = Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(OPENING)
+            .max_blocking_threads(THREADS)
             .on_thread_park(before_sleep)
             .build()?;
         Ok(Self { runtime: Mutex::new(runtime), scheduler: Arc::clone(scheduler), sated })

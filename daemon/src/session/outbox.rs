@@ -2,18 +2,21 @@
 //! them, and wait here only while the socket is full.
 //!
 //! Invariants: messages leave in the order in which they were posted; posting never blocks; once a
-//! message is lost the connection is cut, so that nobody waits for it. While lanes have more than
-//! enough to do, completions may be held back to go together with the next, but never the last one of
-//! those in flight. What can wait is bounded: a completion for each slot in flight, and the answers to
-//! the requests that were read before the outbox was congested.
+//! message is lost the connection is cut, so that nobody waits for it; nothing follows the last message,
+//! and no completion the closing of its stream. While lanes have more than enough to do, completions may
+//! be held back for a moment to go together with the next, but never the last one of those in flight. What
+//! can wait is bounded: a completion for each slot in flight, and the answers to the requests that were
+//! read before the outbox was congested.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
@@ -21,6 +24,7 @@ use resized_protocol::message::{Completion, Message};
 use resized_protocol::{codec, fdpass};
 use tokio::io::Interest;
 use tokio::sync::Notify;
+use tokio::time::{sleep, sleep_until};
 
 use super::watched::watch;
 use crate::job::Sink;
@@ -34,6 +38,12 @@ const BATCH: usize = 8;
 /// Nanoseconds of work beyond which a frame's completion is not held back.
 const SHORT_NS: u64 = 500_000;
 
+/// How long a completion may be held back: other frames of the client's may take far longer.
+const HELD: Duration = Duration::from_millis(1);
+
+/// Pause before another attempt where there is no descriptor to wait with.
+const SCARCE: Duration = Duration::from_millis(10);
+
 /// What the system says when too many descriptors, of whatever connections of this user, are on their
 /// way; see unix(7).
 const NO_ROOM: [Errno; 3] = [Errno::ETOOMANYREFS, Errno::ENOBUFS, Errno::ENOMEM];
@@ -46,6 +56,8 @@ pub(super) struct Outbox {
     more: Notify,
     /// No completion is still to come.
     idle: Notify,
+    /// Somebody has to look after completions that are held back.
+    held: Notify,
 }
 
 #[derive(Default)]
@@ -59,10 +71,16 @@ struct Waiting {
     /// Completions held back, and how many.
     held: Vec<u8>,
     held_count: usize,
+    /// Since when.
+    held_since: Option<Instant>,
+    /// When somebody looks whether they have been for too long.
+    look_at: Option<Instant>,
     /// Jobs whose completions are still to come.
     in_flight: usize,
     /// The socket has failed: nothing more is sent.
     failed: bool,
+    /// The last message was posted.
+    over: bool,
 }
 
 /// The unsent rest of a message.
@@ -74,12 +92,24 @@ struct Outgoing {
 
 impl Outbox {
     pub(super) fn new(socket: Arc<UnixStream>) -> Self {
-        Self { socket, waiting: Mutex::default(), more: Notify::new(), idle: Notify::new() }
+        Self {
+            socket,
+            waiting: Mutex::default(),
+            more: Notify::new(),
+            idle: Notify::new(),
+            held: Notify::new(),
+        }
     }
 
     /// Sends a message, or as much of it as the socket takes now.
     pub(super) fn post(&self, message: &Message) {
         let _ = self.post_beside(message, None);
+    }
+
+    /// The same with the last message: nothing follows it.
+    pub(super) fn post_last(&self, message: &Message) {
+        self.post(message);
+        self.lock().over = true;
     }
 
     /// Sends a message and a descriptor beside it; whether the descriptor is on its way already. `Err`:
@@ -90,7 +120,7 @@ impl Outbox {
         descriptor: Option<OwnedFd>,
     ) -> Result<bool, Errno> {
         let mut waiting = self.lock();
-        if waiting.failed {
+        if waiting.failed || waiting.over {
             return Ok(true);
         }
         self.send_held(&mut waiting);
@@ -109,7 +139,7 @@ impl Outbox {
     /// Sends the completions held back, in one piece.
     fn send_held(&self, waiting: &mut Waiting) {
         if waiting.held_count > 0 {
-            waiting.held_count = 0;
+            (waiting.held_count, waiting.held_since) = (0, None);
             let bytes = std::mem::take(&mut waiting.held);
             // Only a descriptor can be refused.
             let _ = self.deliver(waiting, Outgoing { bytes, sent: 0, descriptor: None });
@@ -149,14 +179,41 @@ impl Outbox {
 
     /// Sends what waits, as much as the socket takes, after waiting for both.
     pub(super) async fn send_waiting(&self) -> io::Result<()> {
-        if self.lock().messages.is_empty() {
+        while self.lock().messages.is_empty() {
             self.more.notified().await;
         }
         // A registration of its own, only while the socket is full: a lasting one would wake the
         // thread each time the client reads.
-        let socket = watch(Arc::new(self.socket.try_clone()?), Interest::WRITABLE)?;
-        socket.writable().await?.retain_ready();
+        let socket = self.socket.try_clone();
+        match socket.and_then(|socket| watch(Arc::new(socket), Interest::WRITABLE)) {
+            Ok(socket) => socket.writable().await?.retain_ready(),
+            // The daemon has no descriptor left, say: no fault of this client's.
+            Err(_) => sleep(SCARCE).await,
+        }
         self.send_now()
+    }
+
+    /// Sends completions that were held back for long enough, again and again.
+    pub(super) async fn send_held_in_time(&self) -> Infallible {
+        loop {
+            let look_at = self.lock().look_at;
+            match look_at {
+                None => self.held.notified().await,
+                Some(look_at) => {
+                    sleep_until(look_at.into()).await;
+                    self.look_at_held(Instant::now());
+                }
+            }
+        }
+    }
+
+    fn look_at_held(&self, now: Instant) {
+        let mut waiting = self.lock();
+        waiting.look_at = waiting.held_since.map(|since| since + HELD);
+        if waiting.look_at.is_some_and(|due| due <= now) {
+            waiting.look_at = None;
+            self.send_held(&mut waiting);
+        }
     }
 
     /// Waits until nothing waits to be sent.
@@ -178,9 +235,12 @@ impl Outbox {
         self.lock().in_flight += jobs;
     }
 
-    /// Notes that this many completions will not come.
-    pub(super) fn forget(&self, jobs: usize) {
+    /// Notes that a stream is closed, and that this many completions of it will not come. Those of jobs
+    /// that lanes are at are not sent.
+    pub(super) fn forget(&self, jobs: usize, closed: &AtomicBool) {
         let mut waiting = self.lock();
+        // Under the lock: lanes look at it under the lock.
+        closed.store(true, Ordering::Relaxed);
         waiting.in_flight -= jobs;
         if waiting.held_count >= waiting.in_flight {
             self.send_held(&mut waiting);
@@ -248,10 +308,15 @@ impl Outbox {
 }
 
 impl Sink for Outbox {
-    fn completed(&self, completion: Completion, pressed: bool) {
+    fn completed(&self, completion: Completion, pressed: bool, closed: &AtomicBool) {
         let mut waiting = self.lock();
         waiting.in_flight -= 1;
-        if !waiting.failed {
+        if closed.load(Ordering::Relaxed) {
+            // What is held back may have waited for this one.
+            if waiting.held_count >= waiting.in_flight {
+                self.send_held(&mut waiting);
+            }
+        } else if !waiting.failed && !waiting.over {
             if waiting.held_count == 0 {
                 waiting.held = std::mem::take(&mut waiting.buffer);
                 waiting.held.clear();
@@ -263,6 +328,12 @@ impl Sink for Outbox {
             let hold = pressed && completion.worked_ns < SHORT_NS && waiting.held_count < most;
             if !hold {
                 self.send_held(&mut waiting);
+            } else if waiting.held_since.is_none() {
+                let since = *waiting.held_since.insert(Instant::now());
+                if waiting.look_at.is_none() {
+                    waiting.look_at = Some(since + HELD);
+                    self.held.notify_one();
+                }
             }
         }
         self.note_idle(&waiting);
@@ -275,6 +346,8 @@ mod tests {
     use resized_protocol::message::Status;
 
     use super::*;
+
+    static OPEN: AtomicBool = AtomicBool::new(false);
 
     /// Slots of the completions that have arrived at the other end.
     fn arrived(mut client: &UnixStream) -> Vec<u32> {
@@ -305,7 +378,7 @@ mod tests {
         outbox.expect(5);
         let expected: [&[u32]; 5] = [&[], &[], &[0, 1, 2], &[3], &[4]];
         for (slot, expected) in (0..).zip(expected) {
-            outbox.completed(done(slot, 1), true);
+            outbox.completed(done(slot, 1), true, &OPEN);
             assert_eq!(arrived(&client), expected, "slot {slot}");
         }
     }
@@ -315,10 +388,10 @@ mod tests {
         let (outbox, client) = outbox();
         outbox.expect(100);
         for slot in 0..BATCH as u32 - 1 {
-            outbox.completed(done(slot, 1), true);
+            outbox.completed(done(slot, 1), true, &OPEN);
         }
         assert_eq!(arrived(&client), []);
-        outbox.completed(done(BATCH as u32 - 1, 1), true);
+        outbox.completed(done(BATCH as u32 - 1, 1), true, &OPEN);
         assert_eq!(arrived(&client).len(), BATCH);
     }
 
@@ -326,9 +399,9 @@ mod tests {
     fn without_pressure_or_after_long_work_none_is_held_back() {
         let (outbox, client) = outbox();
         outbox.expect(9);
-        outbox.completed(done(0, 1), false);
+        outbox.completed(done(0, 1), false, &OPEN);
         assert_eq!(arrived(&client), [0]);
-        outbox.completed(done(1, SHORT_NS), true);
+        outbox.completed(done(1, SHORT_NS), true, &OPEN);
         assert_eq!(arrived(&client), [1]);
     }
 
@@ -336,12 +409,50 @@ mod tests {
     fn what_is_held_back_goes_before_anything_else_and_with_the_last() {
         let (outbox, client) = outbox();
         outbox.expect(9);
-        outbox.completed(done(0, 1), true);
+        outbox.completed(done(0, 1), true, &OPEN);
         outbox.post(&Message::Completed(done(7, 1)));
         assert_eq!(arrived(&client), [0, 7]);
-        outbox.completed(done(1, 1), true);
+        outbox.completed(done(1, 1), true, &OPEN);
         assert_eq!(arrived(&client), []);
-        outbox.forget(7);
+        outbox.forget(7, &AtomicBool::new(false));
         assert_eq!(arrived(&client), [1]);
+    }
+    #[test]
+    fn nothing_is_said_of_a_closed_stream_or_after_the_last_message() {
+        let (outbox, client) = outbox();
+        let closed = AtomicBool::new(false);
+        outbox.expect(5);
+        outbox.completed(done(0, 1), false, &closed);
+        outbox.forget(1, &closed);
+        outbox.completed(done(1, 1), false, &closed);
+        assert_eq!(arrived(&client), [0]);
+        outbox.post_last(&Message::Completed(done(2, 1)));
+        outbox.completed(done(3, 1), false, &OPEN);
+        assert_eq!(arrived(&client), [2]);
+        assert_eq!(outbox.lock().in_flight, 1);
+    }
+
+    #[test]
+    fn none_is_held_back_for_long_whatever_else_is_in_flight() {
+        let (outbox, client) = outbox();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let looking = async { match outbox.send_held_in_time().await {} };
+            let completing = async {
+                outbox.expect(5);
+                for slot in 0..2 {
+                    outbox.completed(done(slot, 1), true, &OPEN);
+                    assert_eq!(arrived(&client), []);
+                    // The last frame takes for ever.
+                    while arrived(&client) != [slot] {
+                        sleep(HELD / 2).await;
+                    }
+                }
+            };
+            tokio::select! {
+                () = looking => {}
+                () = completing => {}
+            }
+        });
     }
 }

@@ -52,7 +52,7 @@ fn those_who_do_not_read_stall_only_themselves() {
         let mut submitter = Wire::welcomed(&daemon.socket());
         // The null device is done before the next request is read, so the slot is free again.
         let number = submitter.open(oracle::dot());
-        let submit = Request::Submit { stream: number, slots: vec![0, 1, 2, 3] };
+        let submit = Request::Submit { stream: number, slots: vec![0] };
         let (submits, rest_of_submit) = flood(&submitter, &submit);
         served();
         let mut asker = Wire::welcomed(&daemon.socket());
@@ -65,10 +65,10 @@ fn those_who_do_not_read_stall_only_themselves() {
         assert!(grown < GROWTH, "{grown} KiB more");
 
         // Whoever reads after all has lost nothing.
-        for completion in 0..4 * submits {
+        for _ in 0..submits {
             match submitter.hear() {
                 Message::Completed(done) => {
-                    assert_eq!((done.stream, done.slot), (number, completion as u32 % 4));
+                    assert_eq!((done.stream, done.slot), (number, 0));
                     assert_eq!(done.status, Status::Done);
                 }
                 other => panic!("{other:?}"),

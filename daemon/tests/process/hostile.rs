@@ -232,3 +232,23 @@ fn a_frame_rewritten_while_it_is_resized_harms_only_itself() {
         scene.end();
     });
 }
+
+#[test]
+fn nothing_is_said_of_a_stream_once_it_is_closed() {
+    bounded(|| {
+        let scene = Scene::new();
+        let mut wire = Wire::welcomed(&scene.daemon.socket());
+        for _ in 0..20 {
+            let stream = wire.open(oracle::big());
+            // Lanes are at some of them when the stream is closed.
+            wire.say(&Request::Submit { stream, slots: vec![0, 1, 2, 3] });
+            assert!(matches!(wire.hear(), Message::Completed(_)));
+            wire.say(&Request::Close { stream });
+            while wire.hear() != Message::Reply(Reply::Closed { stream }) {}
+            wire.say(&Request::Stats);
+            assert!(matches!(wire.hear(), Message::Reply(Reply::Stats(_))));
+        }
+        drop(wire);
+        scene.end();
+    });
+}

@@ -1,0 +1,181 @@
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver as Gate, Sender as Opener, channel};
+
+use resized_protocol::codec::encode;
+use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+use resized_protocol::message::Filter;
+use resized_protocol::shm::{RingLayout, SlotMemory};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream as Peer;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::*;
+use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
+use crate::quota::{Limits, THREADS};
+
+/// A device that takes as long over streams to be resized by `Nearest` as the test wants.
+struct Slow(Mutex<Gate<()>>);
+
+struct Nothing;
+
+impl Device for Slow {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    fn open(&self, spec: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        if spec.filter == Filter::Nearest {
+            // One after the other, until the test has ended.
+            let _ = self.0.lock().map(|gate| gate.recv());
+        }
+        Ok(Box::new(Nothing))
+    }
+}
+
+impl Resizer for Nothing {
+    fn worth(&self) -> u32 {
+        1
+    }
+
+    fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+        Ok(())
+    }
+}
+
+/// A daemon without lanes, and who lets its device open streams.
+struct Scene {
+    shared: Arc<Shared>,
+    gate: Opener<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (gate, waits) = channel();
+        let shared = Arc::new(Shared {
+            scheduler: Scheduler::new(vec![Box::new(Slow(Mutex::new(waits)))], None),
+            accounts: Accounts::new(Limits::default(), 100, 1 << 30),
+            metrics: Metrics::default(),
+        });
+        Self { shared, gate, stop: watch::channel(false).0 }
+    }
+
+    /// A client of that user.
+    async fn client(&self, uid: u32, number: ClientId) -> Peer {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let place = self.shared.accounts.of(uid).charge(resource(), 1).unwrap();
+        let rights = Rights { welcome: true, sees_all: true, named_segments: false };
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
+        let session = Session::new(number, place, rights, ours, shared, stop).unwrap();
+        tokio::spawn(session.run());
+        let mut peer = Peer::from_std(theirs).unwrap();
+        let features = Features::default();
+        say(&peer, &Request::Hello { version: VERSION, features, name: String::new() }).await;
+        assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Welcome { .. })));
+        peer
+    }
+}
+
+const fn resource() -> resized_protocol::message::Resource {
+    resized_protocol::message::Resource::Connections
+}
+
+async fn say(peer: &Peer, request: &Request) {
+    let mut bytes = Vec::new();
+    encode(request, &mut bytes).unwrap();
+    peer.writable().await.unwrap();
+    assert_eq!(peer.try_write(&bytes).unwrap(), bytes.len());
+}
+
+fn open(filter: Filter) -> Request {
+    let extent = Extent::new(2, 2);
+    let source = FrameSpec::new(PixelFormat::Gray8, extent);
+    let spec = StreamSpec { filter, ..StreamSpec::new(source, extent) };
+    Request::Open { stream: 0, spec, named: false }
+}
+
+async fn hear(peer: &mut Peer) -> Message {
+    let mut inbox = Inbox::new();
+    loop {
+        if let Some(message) = inbox.pop().unwrap() {
+            return message;
+        }
+        let byte = peer.read_u8().await.unwrap();
+        inbox
+            .fill(|room| {
+                room[0] = byte;
+                Ok::<_, io::Error>(1)
+            })
+            .unwrap();
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(THREADS).build().unwrap();
+    let in_time = runtime.block_on(async { timeout(Duration::from_secs(60), test).await });
+    // Who still waits for the gate must not be waited for.
+    runtime.shutdown_background();
+    in_time.expect("over in time");
+}
+
+#[test]
+fn one_who_opens_without_end_leaves_others_their_turn() {
+    run(async {
+        let scene = Scene::new();
+        let mut greedy = Vec::new();
+        for number in 0..10 {
+            greedy.push(scene.client(1, number).await);
+        }
+        // None of them is done before the test says so.
+        for peer in &greedy {
+            say(peer, &open(Filter::Nearest)).await;
+        }
+        sleep(Duration::from_millis(20)).await;
+        let mut modest = scene.client(2, 10).await;
+        say(&modest, &open(Filter::Bicubic)).await;
+        assert!(matches!(hear(&mut modest).await, Message::Reply(Reply::Opened { .. })));
+        say(&modest, &Request::Close { stream: 0 }).await;
+        assert!(matches!(hear(&mut modest).await, Message::Reply(Reply::Closed { .. })));
+        greedy.iter().for_each(|_| scene.gate.send(()).unwrap());
+        for peer in &mut greedy {
+            assert!(matches!(hear(peer).await, Message::Reply(Reply::Opened { .. })));
+        }
+    });
+}
+
+#[test]
+fn a_daemon_that_stops_opens_nothing_that_still_waits_for_its_turn() {
+    run(async {
+        let scene = Scene::new();
+        let mut peers = Vec::new();
+        for number in 0..10 {
+            peers.push(scene.client(1, number).await);
+        }
+        for peer in &peers {
+            say(peer, &open(Filter::Nearest)).await;
+        }
+        sleep(Duration::from_millis(20)).await;
+        scene.stop.send_replace(true);
+        let mut opening = Vec::new();
+        // Those who were at it go on; all others are told at once.
+        for mut peer in peers {
+            match timeout(Duration::from_secs(2), hear(&mut peer)).await {
+                Ok(reply) => assert_eq!(reply, Message::Reply(Reply::Refused(Refusal::Stopping))),
+                Err(_) => opening.push(peer),
+            }
+        }
+        assert!((1..=THREADS).contains(&opening.len()), "{}", opening.len());
+        opening.iter().for_each(|_| scene.gate.send(()).unwrap());
+        for mut peer in opening {
+            assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Opened { .. })));
+            assert_eq!(hear(&mut peer).await, Message::Goodbye(Goodbye::Stopping));
+        }
+    });
+}
