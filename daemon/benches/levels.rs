@@ -2,8 +2,9 @@
 //! --bench levels`.
 //!
 //! Levels take turns within a row, so that a noisy machine is noisy for all of them; figures are medians
-//! over the turns, and the last column says how far the best level is from copying the source once.
-//! Prints a table and writes `target/bench/levels.json`.
+//! over the turns, and the last column says how far the best level is from copying the source once. A second
+//! table has what it takes to prepare a crop, as is done for each frame that comes with another one.
+//! Prints both and writes `target/bench/levels.json`. An argument is part of the works' names that are wanted.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use resized::device::cpu::{Cpu, Level};
 use resized::device::{Band, Device, Resizer, Scratch};
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Filter, StreamSpec};
-use resized_protocol::placement::{Align, Framing};
+use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
 
@@ -43,6 +44,24 @@ fn main() {
         let mut spec = spec(from, (1920, 1080), size, Filter::Bicubic);
         (spec.destination.format, spec.framing) = (to, framing);
         row(&spec, &mut rows);
+    }
+    println!("\n{:<42} {:<9}{levels}", "preparing a crop", "filter");
+    for (format, from, to) in [
+        (PixelFormat::I420, (1920, 1080), (640, 360)),
+        (PixelFormat::Rgb24, (1920, 1080), (640, 360)),
+        (PixelFormat::I420, (1920, 1080), (1280, 720)),
+        (PixelFormat::I420, (16_384, 16_384), (640, 360)),
+        (PixelFormat::I420, (16_384, 16_384), (4096, 4096)),
+        (PixelFormat::Rgb24, (16_384, 2160), (16_000, 2000)),
+    ] {
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3] {
+            preparing(&spec(format, from, to, filter), &mut rows);
+        }
+    }
+    for to in [PixelFormat::Rgb24, conversions()[5].1] {
+        let mut spec = spec(PixelFormat::I420, (1920, 1080), (224, 224), Filter::Bicubic);
+        spec.destination.format = to;
+        preparing(&spec, &mut rows);
     }
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
     std::fs::create_dir_all(&target).expect("target/bench");
@@ -75,7 +94,16 @@ fn conversions() -> Vec<(PixelFormat, PixelFormat, Framing)> {
     ]
 }
 
+/// Whether it is asked for. Cargo adds flags of its own.
+fn is_wanted(title: &str) -> bool {
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    wanted.is_none_or(|wanted| title.contains(&wanted))
+}
+
 fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
+    if !is_wanted(&name(spec)) {
+        return;
+    }
     let ring = RingLayout::new(spec).expect("a ring");
     let (region, descriptor) = Region::create(ring.len()).expect("a region");
     // The client's side of it, to fill the frame with noise and to copy it.
@@ -111,18 +139,9 @@ fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
         }
     }
     let medians: Vec<Option<f64>> = times.into_iter().map(median).collect();
-    let (source, destination) = (&spec.source, &spec.destination);
-    let to = match destination.format {
-        format if format == source.format => String::new(),
-        PixelFormat::Tensor(Tensor { element, arrangement, .. }) => {
-            format!("{element:?} {arrangement:?} ")
-        }
-        format => format!("{format:?} "),
-    };
-    let work = format!("{:?} {} -> {to}{}", source.format, source.extent, destination.extent);
+    let work = name(spec);
     let copying = medians[Level::ALL.len()].unwrap_or(f64::NAN);
     let best = medians[..Level::ALL.len()].iter().flatten().copied().fold(f64::INFINITY, f64::min);
-    let shown = |ms: &Option<f64>| ms.map_or("       -".into(), |ms| format!("{ms:8.3}"));
     let figures: String =
         medians[..Level::ALL.len()].iter().map(|ms| format!(" {}", shown(ms))).collect();
     let filter = format!("{:?}", spec.filter);
@@ -136,6 +155,56 @@ fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
             ));
         }
     }
+}
+
+/// Of a crop that is nearly the whole frame, so that no two windows are alike.
+fn preparing(spec: &StreamSpec, rows: &mut Vec<String>) {
+    if !is_wanted(&format!("preparing {}", name(spec))) {
+        return;
+    }
+    let Extent { width, height } = spec.source.extent;
+    let (width, height) = (f64::from(width) - 9.7, f64::from(height) - 7.3);
+    let spec = StreamSpec { crop: Some(Crop { left: 3.1, top: 2.6, width, height }), ..*spec };
+    let ring = RingLayout::new(&spec).expect("a ring");
+    let cpus = || Level::ALL.iter().map(|&level| Cpu::with_level(1, level));
+    let mut times = vec![Vec::with_capacity(TURNS); Level::ALL.len()];
+    for _ in 0..TURNS {
+        for (cpu, times) in cpus().zip(&mut times) {
+            let Some(cpu) = cpu else { continue };
+            let begun = Instant::now();
+            let resizer = cpu.open(&spec, &ring).expect("a stream");
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+            drop(resizer);
+        }
+    }
+    let medians: Vec<Option<f64>> = times.into_iter().map(median).collect();
+    let figures: String = medians.iter().map(|ms| format!(" {}", shown(ms))).collect();
+    let (work, filter) = (name(&spec), format!("{:?}", spec.filter));
+    println!("{work:<42} {filter:<9}{figures}");
+    for (level, ms) in Level::ALL.iter().zip(&medians) {
+        if let Some(ms) = ms {
+            let level = level.name();
+            rows.push(format!(
+                r#"{{"prepare":"{work}","filter":"{filter}","level":"{level}","ours_ms":{ms:.4}}}"#
+            ));
+        }
+    }
+}
+
+fn name(spec: &StreamSpec) -> String {
+    let (source, destination) = (&spec.source, &spec.destination);
+    let to = match destination.format {
+        format if format == source.format => String::new(),
+        PixelFormat::Tensor(Tensor { element, arrangement, .. }) => {
+            format!("{element:?} {arrangement:?} ")
+        }
+        format => format!("{format:?} "),
+    };
+    format!("{:?} {} -> {to}{}", source.format, source.extent, destination.extent)
+}
+
+fn shown(ms: &Option<f64>) -> String {
+    ms.map_or("       -".into(), |ms| format!("{ms:8.3}"))
 }
 
 fn median(mut times: Vec<f64>) -> Option<f64> {
