@@ -81,7 +81,7 @@ pub use reconnect::Reconnect;
 #[cfg(feature = "remote")]
 pub use remote::Credentials;
 pub use resized_protocol::frame::{
-    Extent, FrameLayout, FrameSpec, MAX_SIDE, Matrix, PixelFormat, Plane, Range, Siting,
+    Extent, FrameLayout, FrameSpec, MAX_SIDE, Matrix, PixelFormat, Plane, ROW_ALIGN, Range, Siting,
 };
 pub use resized_protocol::message::{Alpha, Filter, Refusal, Resource, StreamSpec, Whose};
 pub use resized_protocol::placement::{Align, Crop, Framing, Placement, Rectangle};

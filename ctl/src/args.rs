@@ -1,0 +1,241 @@
+//! Owns the command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use resized_client::{Crop, Endpoint, Extent, Filter, MAX_SIDE};
+
+/// Resize pictures through the resized daemon; see what it does, and whether it is well.
+#[derive(Debug, Parser)]
+#[command(name = "resizectl", version, about)]
+pub struct Arguments {
+    /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one, tcp://HOST:PORT
+    /// or tls://HOST:PORT [default: $RESIZED_ENDPOINT, else the running service's]
+    #[arg(long, value_name = "ENDPOINT", global = true)]
+    pub(crate) connect: Option<Endpoint>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Resize(Resize),
+}
+
+/// Resize JPEG, PNG and WebP files, many at once
+///
+/// Pictures are turned upright as their EXIF orientation says; their colour profile is kept, all other
+/// metadata, such as where they were taken, is not. A picture that can't be resized is named and the others
+/// go on; the exit code is 1 then. Where no daemon runs, one inside this process serves.
+#[derive(Args, Debug)]
+pub(crate) struct Resize {
+    /// Pictures to resize
+    #[arg(value_name = "IN", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// Size of the results; 640x and x360 leave the other side to the picture's shape
+    #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
+    pub(crate) size: Size,
+
+    /// A folder; a file, for a single picture; or a pattern for files, in which {name} is the name of the
+    /// picture without its ending, and {n} its number
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+
+    /// What becomes of pictures of another shape
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) mode: Mode,
+
+    /// Resize only this part of each picture, in its upright pixels from the upper left corner
+    #[arg(long, value_name = "WxH+X+Y", value_parser = crop)]
+    pub(crate) crop: Option<Crop>,
+
+    /// How pixels are resampled
+    #[arg(long, value_enum, default_value = "bicubic")]
+    pub(crate) filter: FilterName,
+
+    /// Quality of JPEG results; PNG and WebP lose nothing
+    #[arg(long, value_name = "Q", default_value = "85",
+          value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub(crate) quality: i32,
+
+    /// Format of the results [default: what the ending of OUT says, else the picture's own]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+
+    /// Make nothing larger than it was
+    #[arg(long)]
+    pub(crate) only_shrink: bool,
+
+    /// Pictures at work at once [default: one for each core]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+
+    /// Refuse pictures with more millions of pixels, before they are decoded
+    #[arg(long, value_name = "N", default_value = "200",
+          value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub(crate) max_megapixels: u64,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// What becomes of a picture whose shape is not that of the size asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// As large as it can be within the size; one side may be shorter
+    #[default]
+    Fit,
+    /// Exactly the size; what is too much is cut off evenly at both ends
+    Fill,
+    /// Exactly the size; the shape changes
+    Stretch,
+}
+
+/// Formats of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Jpeg,
+    Png,
+    Webp,
+}
+
+impl Format {
+    /// The format that the ending of a file's name stands for.
+    pub(crate) fn of_ending(ending: &str) -> Option<Self> {
+        match ending.to_ascii_lowercase().as_str() {
+            "jpg" | "jpeg" | "jpe" => Some(Self::Jpeg),
+            "png" => Some(Self::Png),
+            "webp" => Some(Self::Webp),
+            _ => None,
+        }
+    }
+
+    /// The usual ending of names.
+    pub(crate) const fn ending(self) -> &'static str {
+        match self {
+            Self::Jpeg => "jpg",
+            Self::Png => "png",
+            Self::Webp => "webp",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum FilterName {
+    Nearest,
+    Bilinear,
+    Bicubic,
+    Lanczos3,
+    Mitchell,
+    Area,
+}
+
+impl From<FilterName> for Filter {
+    fn from(name: FilterName) -> Self {
+        match name {
+            FilterName::Nearest => Self::Nearest,
+            FilterName::Bilinear => Self::Bilinear,
+            FilterName::Bicubic => Self::Bicubic,
+            FilterName::Lanczos3 => Self::Lanczos3,
+            FilterName::Mitchell => Self::Mitchell,
+            FilterName::Area => Self::Area,
+        }
+    }
+}
+
+/// Size asked for, one side of which may follow from the picture's shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    Box(Extent),
+    Width(u32),
+    Height(u32),
+}
+
+impl FromStr for Size {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (width, height) = text.split_once('x').context("write WIDTHxHEIGHT, like 640x360")?;
+        match (side(width)?, side(height)?) {
+            (Some(width), Some(height)) => Ok(Self::Box(Extent::new(width, height))),
+            (Some(width), None) => Ok(Self::Width(width)),
+            (None, Some(height)) => Ok(Self::Height(height)),
+            (None, None) => anyhow::bail!("one side must be given"),
+        }
+    }
+}
+
+fn side(text: &str) -> Result<Option<u32>> {
+    // The latter as FFmpeg has it.
+    if matches!(text, "" | "-1") {
+        return Ok(None);
+    }
+    let side = text.parse().with_context(|| format!("'{text}' is no number of pixels"))?;
+    ensure!(side > 0, "a picture has at least one pixel");
+    ensure!(side <= MAX_SIDE, "a picture has at most {MAX_SIDE} pixels a side");
+    Ok(Some(side))
+}
+
+/// Whether it is within a picture shows when there is one.
+fn crop(text: &str) -> Result<Crop> {
+    let parts = || {
+        let (size, place) = text.split_once('+')?;
+        let ((width, height), (left, top)) = (size.split_once('x')?, place.split_once('+')?);
+        Some([width, height, left, top])
+    };
+    let parts = parts().context("write WIDTHxHEIGHT+LEFT+TOP, like 800x600+100+0")?;
+    let number = |text: &str| -> Result<f64> {
+        let number: u32 =
+            text.parse().with_context(|| format!("'{text}' is no number of pixels"))?;
+        Ok(number.into())
+    };
+    let [width, height, left, top] = parts.map(number);
+    let crop = Crop { width: width?, height: height?, left: left?, top: top? };
+    ensure!(crop.width > 0.0 && crop.height > 0.0, "a crop has at least one pixel");
+    Ok(crop)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_side_may_be_left_out() {
+        for (text, expected) in [
+            ("640x360", Size::Box(Extent::new(640, 360))),
+            ("640x", Size::Width(640)),
+            ("640x-1", Size::Width(640)),
+            ("x360", Size::Height(360)),
+            ("-1x360", Size::Height(360)),
+        ] {
+            assert_eq!(text.parse::<Size>().unwrap(), expected, "{text}");
+        }
+        for text in ["", "640", "x", "0x1", "-1x-1", "-2x3", "1x2x3", "axb", "16385x1"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn crops_are_read_as_they_are_usually_written() {
+        let expected = Crop { left: 100.0, top: 7.0, width: 800.0, height: 600.0 };
+        assert_eq!(crop("800x600+100+7").unwrap(), expected);
+        for text in
+            ["", "800x600", "800x600+1", "0x600+1+1", "800x600-1+1", "nanx1+1+1", "1.5x1+1+1"]
+        {
+            assert!(crop(text).is_err(), "{text}");
+        }
+    }
+}

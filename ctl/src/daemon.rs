@@ -1,0 +1,38 @@
+//! Owns the choice of the daemon: one that runs, or one inside this process.
+
+use anyhow::{Context, Result};
+use resized::Server;
+use resized_client::{Client, Endpoint, EndpointError};
+
+/// The daemon that a command uses.
+pub(crate) enum Daemon {
+    /// One that runs, here or behind a bridge.
+    Running(Endpoint),
+    /// One of this process's own.
+    Embedded(Server),
+}
+
+impl Daemon {
+    /// The daemon at `endpoint`; without one, the daemon that runs, else one inside this process.
+    pub(crate) fn find(endpoint: Option<&Endpoint>) -> Result<Self> {
+        match endpoint.cloned().map_or_else(Endpoint::discover, Ok) {
+            Ok(endpoint) => Ok(Self::Running(endpoint)),
+            Err(EndpointError::NotFound(_)) => {
+                let server = Server::embedded().context("can't start a daemon in this process")?;
+                Ok(Self::Embedded(server))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A new connection.
+    pub(crate) fn connect(&self) -> Result<Client> {
+        Ok(match self {
+            Self::Running(endpoint) => Client::connect(endpoint)?,
+            Self::Embedded(server) => {
+                let socket = server.connect().context("can't reach the daemon in this process")?;
+                Client::from_socket(socket)?
+            }
+        })
+    }
+}

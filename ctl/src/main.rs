@@ -1,0 +1,13 @@
+//! `resizectl`: resizes files through the `resized` daemon, watches the daemon, and measures it.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use resizectl::Arguments;
+
+fn main() -> ExitCode {
+    resizectl::run(&Arguments::parse()).unwrap_or_else(|error| {
+        eprintln!("resizectl: {}", resizectl::one_line(&error));
+        ExitCode::FAILURE
+    })
+}

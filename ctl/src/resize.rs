@@ -1,0 +1,165 @@
+//! Owns `resizectl resize`: many pictures at once, and what the user is told about them.
+//!
+//! The walk of a picture is [`picture`]'s: [`geometry`] says which part of it becomes what, [`jpeg`] and [`raster`]
+//! know the formats, [`output`] the names. A picture that fails is named; the others go on.
+
+mod error;
+mod geometry;
+mod jpeg;
+mod output;
+mod picture;
+mod raster;
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use resized_client::Endpoint;
+
+use crate::args::Resize;
+use crate::daemon::Daemon;
+use error::PictureError;
+use geometry::Wish;
+use output::Outputs;
+use picture::{Desk, Settings};
+
+/// Resizes them. Fails where going on has no sense; that some pictures failed is for the exit code to say.
+pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
+    let outputs = Outputs::plan(&asked.inputs, &asked.output, asked.format)?;
+    let settings = Settings {
+        wish: Wish {
+            size: asked.size,
+            mode: asked.mode,
+            crop: asked.crop,
+            only_shrink: asked.only_shrink,
+        },
+        filter: asked.filter.into(),
+        quality: asked.quality,
+        format: outputs.format(),
+        max_megapixels: asked.max_megapixels,
+    };
+    let daemon = Daemon::find(endpoint)?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let jobs = asked.jobs.map_or(cores, usize::from).min(asked.inputs.len());
+    let batch = Batch {
+        asked,
+        outputs: &outputs,
+        next: AtomicUsize::new(0),
+        failed: AtomicUsize::new(0),
+        ended: Mutex::new(None),
+        bar: bar(asked),
+    };
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            let thread = thread::Builder::new().name("resize".to_owned());
+            let work = || batch.work(&daemon, settings);
+            if let Err(error) = thread.spawn_scoped(scope, work) {
+                batch.end(anyhow!(error).context("can't start a thread"));
+            }
+        }
+    });
+    batch.conclude(begun.elapsed())
+}
+
+/// What the threads share.
+struct Batch<'a> {
+    asked: &'a Resize,
+    outputs: &'a Outputs,
+    /// The first picture that nobody has begun.
+    next: AtomicUsize,
+    failed: AtomicUsize,
+    /// Why nothing new is begun, if so.
+    ended: Mutex<Option<anyhow::Error>>,
+    bar: ProgressBar,
+}
+
+impl Batch<'_> {
+    /// Resizes pictures until there are no more.
+    fn work(&self, daemon: &Daemon, settings: Settings) {
+        let desk = daemon.connect().and_then(|client| Ok(Desk::new(client, settings)?));
+        let mut desk = match desk {
+            Ok(desk) => desk,
+            Err(error) => return self.end(error),
+        };
+        while let Some((number, from)) = self.next() {
+            match desk.resize(from, self.outputs.path(number)) {
+                Ok(()) => {}
+                Err(error) if error.is_final() => return self.end(error.into()),
+                Err(error) => self.report(from, &error),
+            }
+            self.bar.inc(1);
+        }
+    }
+
+    fn next(&self) -> Option<(usize, &std::path::Path)> {
+        if self.ended.lock().is_ok_and(|ended| ended.is_some()) {
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.asked.inputs.get(number).map(|path| (number, path.as_path()))
+    }
+
+    fn report(&self, from: &std::path::Path, error: &PictureError) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.bar.suspend(|| eprintln!("resizectl: {}: {error}", from.display()));
+    }
+
+    /// Begins nothing new. Only the first reason is kept: the others follow from it.
+    fn end(&self, error: anyhow::Error) {
+        if let Ok(mut ended) = self.ended.lock() {
+            ended.get_or_insert(error);
+        }
+    }
+
+    fn conclude(self, took: Duration) -> Result<ExitCode> {
+        let done = self.bar.position();
+        self.bar.finish_and_clear();
+        let (all, failed) = (self.asked.inputs.len() as u64, self.failed.into_inner() as u64);
+        let resized = done - failed;
+        if let Some(error) = self.ended.into_inner().unwrap_or_default() {
+            return Err(error).with_context(|| format!("ended after {resized} of {all} pictures"));
+        }
+        if !self.asked.quiet {
+            let seconds = took.as_secs_f64();
+            let rate = resized as f64 / seconds;
+            let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+            eprintln!(
+                "{resized} of {all} pictures resized{failed}, {seconds:.2} s, {rate:.1} a second"
+            );
+        }
+        Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+/// Shown on a terminal only.
+fn bar(asked: &Resize) -> ProgressBar {
+    if asked.quiet {
+        return ProgressBar::hidden();
+    }
+    let target = ProgressDrawTarget::stderr();
+    let bar = ProgressBar::with_draw_target(Some(asked.inputs.len() as u64), target);
+    bar.set_style(style());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+const STYLE: &str = "{wide_bar} {pos:>6}/{len} pictures {per_sec:>10} {eta:>5} left";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_is_valid() {
+        ProgressStyle::with_template(STYLE).unwrap();
+    }
+}

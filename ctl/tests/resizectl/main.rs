@@ -1,0 +1,4 @@
+//! The program as a user runs it: a process of its own, on pictures and daemons with a known content.
+
+mod resize;
+mod shop;

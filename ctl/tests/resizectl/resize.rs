@@ -1,0 +1,286 @@
+//! `resizectl resize`.
+
+use std::fs;
+
+use image::imageops::{self, FilterType};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, Rgba, RgbaImage};
+use turbojpeg::Subsamp;
+
+use crate::shop::{Service, Shop, difference, jpeg, scenery, with_segment};
+
+/// What Catmull-Rom, antialiased, makes of a picture.
+fn expected(picture: &DynamicImage, width: u32, height: u32) -> DynamicImage {
+    imageops::resize(&picture.to_rgb8(), width, height, FilterType::CatmullRom).into()
+}
+
+#[test]
+fn every_format_becomes_every_format() {
+    let shop = Shop::new();
+    let scene = scenery(321, 241);
+    for (name, subsamp) in
+        [("half", Subsamp::Sub2x2), ("quarter", Subsamp::Sub2x1), ("full", Subsamp::None)]
+    {
+        shop.file(&format!("{name}.jpg"), &jpeg(&scene, subsamp));
+    }
+    let gray = imageops::grayscale(&scene);
+    let grey_jpeg = jpeg(&DynamicImage::from(gray.clone()).to_rgb8(), Subsamp::Gray);
+    shop.file("gray.jpg", &grey_jpeg);
+    gray.save(shop.path("grays.png")).unwrap();
+    scene.save(shop.path("colours.png")).unwrap();
+    scene.save(shop.path("web.webp")).unwrap();
+    DynamicImage::from(scene.clone()).to_rgb16().save(shop.path("deep.png")).unwrap();
+    let coloured = "half.jpg quarter.jpg full.jpg colours.png web.webp deep.png";
+    for ending in ["jpg", "png", "webp"] {
+        shop.good(&format!(
+            "resize {coloured} gray.jpg grays.png -s 101x -o {{name}}-{ending}.{ending}"
+        ));
+        for name in coloured.split(' ') {
+            let name = format!("{}-{ending}.{ending}", name.split('.').next().unwrap());
+            let off = difference(&shop.picture(&name), &expected(&scene.clone().into(), 101, 76));
+            assert!(off < 2.0, "{name}: {off}");
+        }
+        for name in ["gray", "grays"] {
+            let name = format!("{name}-{ending}.{ending}");
+            let off = difference(&shop.picture(&name), &expected(&gray.clone().into(), 101, 76));
+            assert!(off < 2.0, "{name}: {off}");
+        }
+    }
+    let gray = turbojpeg::read_header(&fs::read(shop.path("gray-jpg.jpg")).unwrap()).unwrap();
+    assert_eq!(gray.subsamp, Subsamp::Gray);
+}
+
+#[test]
+fn what_the_decoder_shrinks_looks_the_same() {
+    let shop = Shop::new();
+    for (name, subsamp) in [("a.jpg", Subsamp::Sub2x2), ("b.jpg", Subsamp::None)] {
+        let scene = scenery(1603, 1205);
+        shop.file(name, &jpeg(&scene, subsamp));
+        for width in [640, 401, 99] {
+            shop.good(&format!("resize {name} -s {width}x -o out.png"));
+            let out = shop.picture("out.png");
+            let off = difference(&out, &expected(&scene.clone().into(), width, out.height()));
+            assert!(off < 1.5, "{name} {width}: {off}");
+        }
+    }
+}
+
+/// Exif with nothing but an orientation: TIFF 6.0, section 2; one entry, tag 0x0112.
+fn exif(orientation: u8) -> Vec<u8> {
+    let tiff = [
+        b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".as_slice(),
+        &[orientation, 0, 0, 0],
+        &[0; 4],
+    ];
+    [b"Exif\0\0".as_slice(), &tiff.concat()].concat()
+}
+
+#[test]
+fn pictures_are_turned_upright() {
+    let shop = Shop::new();
+    let plain = jpeg(&scenery(320, 200), Subsamp::Sub2x2);
+    shop.file("plain.jpg", &plain);
+    shop.good("resize plain.jpg -s 79x50 --mode stretch -o plain.png");
+    for number in 1..=8 {
+        let held = shop.file("held.jpg", &with_segment(&plain, 0xE1, &exif(number)));
+        let orientation = Orientation::from_exif(number).unwrap();
+        let size = if number < 5 { "79x50" } else { "50x79" };
+        let mut upright = shop.picture("plain.png");
+        upright.apply_orientation(orientation);
+        for out in ["out.png", "out.jpg"] {
+            shop.good(&format!(
+                "resize {} -s {size} --mode stretch --quality 95 -o {out}",
+                held.display()
+            ));
+            let off = difference(&shop.picture(out), &upright);
+            assert!(off < 2.0, "{out}, orientation {number}: {off}");
+        }
+        // Not twice.
+        let written = fs::read(shop.path("out.jpg")).unwrap();
+        assert!(!written.windows(6).any(|bytes| bytes == b"Exif\0\0"));
+    }
+}
+
+#[test]
+fn colour_profiles_are_kept() {
+    let shop = Shop::new();
+    // More than one segment holds.
+    let profile: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
+    let mut file = jpeg(&scenery(64, 64), Subsamp::Sub2x2);
+    for (number, part) in [(2, &profile[60_000..]), (1, &profile[..60_000])] {
+        let head = [b"ICC_PROFILE\0".as_slice(), &[number, 2]].concat();
+        file = with_segment(&file, 0xE2, &[&head, part].concat());
+    }
+    shop.file("a.jpg", &file);
+    let in_png = |name: &str| {
+        let file = std::io::Cursor::new(fs::read(shop.path(name)).unwrap());
+        image::codecs::png::PngDecoder::new(file).unwrap().icc_profile().unwrap().unwrap()
+    };
+    // From one to the next.
+    for (from, to) in [
+        ("a.jpg", "b.png"),
+        ("b.png", "c.jpg"),
+        ("c.jpg", "d.webp"),
+        ("d.webp", "e.jpg"),
+        ("e.jpg", "f.png"),
+    ] {
+        shop.good(&format!("resize {from} -s 32x32 -o {to}"));
+    }
+    assert!(in_png("b.png") == profile && in_png("f.png") == profile);
+}
+
+#[test]
+fn modes_and_crops_choose_what_is_seen() {
+    let shop = Shop::new();
+    let quarters = image::RgbImage::from_fn(200, 100, |x, y| {
+        image::Rgb(match (x < 100, y < 50) {
+            (true, true) => [255, 0, 0],
+            (false, true) => [0, 255, 0],
+            (true, false) => [0, 0, 255],
+            (false, false) => [255, 255, 255],
+        })
+    });
+    quarters.save(shop.path("q.png")).unwrap();
+    let run = |options: &str| {
+        shop.good(&format!("resize q.png {options} -o out.png"));
+        shop.picture("out.png").to_rgb8()
+    };
+    assert_eq!(run("-s 50x50").dimensions(), (50, 25));
+    assert_eq!(run("-s 400x400 --only-shrink").dimensions(), (200, 100));
+    let stretched = run("-s 50x50 --mode stretch");
+    assert_eq!((stretched.dimensions(), stretched.get_pixel(2, 2).0), ((50, 50), [255, 0, 0]));
+    let filled = run("-s 50x50 --mode fill");
+    assert_eq!((filled.dimensions(), filled.get_pixel(40, 40).0), ((50, 50), [255, 255, 255]));
+    let part = run("-s 20x20 --crop 80x40+110+5");
+    assert_eq!(part.dimensions(), (20, 10));
+    assert!(part.pixels().all(|pixel| pixel.0 == [0, 255, 0]));
+    let error = shop.bad("resize q.png -s 20x20 --crop 100x40+110+5 -o out.png");
+    assert!(
+        error.starts_with("resizectl: q.png: the crop is not within its 200x100 pixels"),
+        "{error}"
+    );
+}
+
+#[test]
+fn transparent_pixels_do_not_bleed_and_become_white_paper() {
+    let shop = Shop::new();
+    let half = RgbaImage::from_fn(64, 64, |x, _| {
+        if x < 32 { Rgba([255, 0, 0, 255]) } else { Rgba([0, 0, 0, 0]) }
+    });
+    half.save(shop.path("half.png")).unwrap();
+    shop.good("resize half.png -s 16x16 -o out.webp");
+    let out = shop.picture("out.webp").to_rgba8();
+    assert_eq!(out.get_pixel(15, 3).0[3], 0);
+    for pixel in out.pixels().filter(|pixel| pixel.0[3] > 16) {
+        assert!(pixel.0[0] > 240, "{pixel:?}");
+    }
+    shop.good("resize half.png -s 16x16 --quality 100 -o out.jpg");
+    let [red, green, blue] = shop.picture("out.jpg").to_rgb8().get_pixel(14, 3).0;
+    assert!(red.min(green).min(blue) > 240, "{red} {green} {blue}");
+}
+
+#[test]
+fn a_bad_picture_is_named_and_the_others_go_on() {
+    let shop = Shop::new();
+    let good = jpeg(&scenery(320, 200), Subsamp::Sub2x2);
+    let png = {
+        scenery(64, 64).save(shop.path("good.png")).unwrap();
+        fs::read(shop.path("good.png")).unwrap()
+    };
+    for name in ["good1.jpg", "good2.jpg"] {
+        shop.file(name, &good);
+    }
+    shop.file("truncated.jpg", &good[..good.len() / 2]);
+    shop.file("header.jpg", &good[..100]);
+    shop.file("cut.png", &png[..png.len() / 2]);
+    shop.file("empty.png", b"");
+    shop.file("text.jpg", b"no picture");
+    fs::create_dir(shop.path("folder.jpg")).unwrap();
+    // Pictures that say that they are huge: the start of frame is 0xFFC0, ITU-T T.81, annex B.2.2.
+    let mut huge = good.clone();
+    let frame = huge.windows(2).position(|bytes| bytes == [0xFF, 0xC0]).unwrap();
+    huge[frame + 5..frame + 9].copy_from_slice(&[0xFF, 0xDC, 0xFF, 0xDC]);
+    shop.file("huge.jpg", &huge);
+    let mut huge = png.clone();
+    huge[16..24].copy_from_slice(&[0, 0, 0xFF, 0xFF, 0, 0, 0xFF, 0xFF]);
+    // The check sum of the header chunk, CRC-32 as in PNG, annex D.
+    let crc = huge[12..29].iter().fold(!0_u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    });
+    huge[29..33].copy_from_slice(&(!crc).to_be_bytes());
+    shop.file("huge.png", &huge);
+    let bad = [
+        ("truncated.jpg", "Premature end of JPEG file"),
+        ("header.jpg", ""),
+        ("cut.png", ""),
+        ("empty.png", "it is no JPEG, PNG or WebP file"),
+        ("text.jpg", "it is no JPEG, PNG or WebP file"),
+        ("folder.jpg", "can't read it: Is a directory"),
+        ("huge.jpg", "it has 65500x65500 pixels, more than --max-megapixels 200 allows"),
+        ("huge.png", "it has 65535x65535 pixels, more than --max-megapixels 200 allows"),
+        ("missing.jpg", "can't read it: No such file or directory"),
+    ];
+    let names: Vec<_> = bad.iter().map(|(name, _)| *name).collect();
+    let said = shop
+        .bad(&format!("resize good1.jpg {} good2.jpg good.png -s 64x -o out/", names.join(" ")));
+    for (name, why) in bad {
+        let start = format!("resizectl: {name}: {why}");
+        assert!(said.lines().any(|line| line.starts_with(&start)), "{start}\n{said}");
+    }
+    assert!(said.contains("3 of 12 pictures resized, 9 failed"), "{said}");
+    let mut written: Vec<_> =
+        fs::read_dir(shop.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    written.sort();
+    assert_eq!(written, ["good.png", "good1.jpg", "good2.jpg"]);
+}
+
+#[test]
+fn bytes_that_mean_nothing_do_no_harm() {
+    let shop = Shop::new();
+    let good = jpeg(&scenery(320, 200), Subsamp::Sub2x2);
+    let (pixels, end) = good.split_at(good.len() - 2);
+    shop.file("odd.jpg", &[pixels, &[0x11; 9], end].concat());
+    shop.file("good.jpg", &good);
+    for name in ["odd", "good"] {
+        shop.good(&format!("resize {name}.jpg -s 64x -o {name}.png"));
+    }
+    assert_eq!(shop.picture("odd.png"), shop.picture("good.png"));
+}
+
+#[test]
+fn results_that_can_not_be_written_are_named() {
+    let shop = Shop::new();
+    shop.file("a.jpg", &jpeg(&scenery(64, 64), Subsamp::Sub2x2));
+    let said = shop.bad("resize a.jpg -s 32x -o /dev/full");
+    assert!(said.starts_with("resizectl: a.jpg: can't write /dev/full: No space left"), "{said}");
+    let said = shop.bad("resize a.jpg -s 32x -o no/such/b.jpg");
+    assert!(
+        said.starts_with("resizectl: a.jpg: can't write no/such/b.jpg: No such file"),
+        "{said}"
+    );
+    let said = shop.bad("resize a.jpg -s 32x -o a.jpg");
+    assert!(
+        said.starts_with("resizectl: a.jpg would take the place of the picture a.jpg"),
+        "{said}"
+    );
+    let said = shop.bad("resize a.jpg -s 32x -o a.jpg/");
+    assert!(said.starts_with("resizectl: can't make the folder a.jpg/"), "{said}");
+}
+
+#[test]
+fn a_daemon_that_runs_is_used_and_one_that_does_not_is_named() {
+    let shop = Shop::new();
+    let mut service = Service::start();
+    for name in ["a.jpg", "b.jpg", "c.jpg"] {
+        shop.file(name, &jpeg(&scenery(320, 200), Subsamp::Sub2x2));
+    }
+    let line = format!("resize a.jpg b.jpg c.jpg -s 64x -o out/ --connect {}", service.endpoint());
+    shop.good(&line);
+    assert_eq!(service.client().stats().unwrap().devices[0].frames, 3);
+    service.stop();
+    let said = shop.bad(&line);
+    let place = format!("can't connect to {}", service.endpoint());
+    assert!(said.contains(&place) && said.contains("0 of 3 pictures"), "{said}");
+}
