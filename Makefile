@@ -30,23 +30,24 @@ WORKS ?=
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SAMPLE := $(TARGET)/sample.mp4
+NATS   := $(TARGET)/tools/nats/usr/sbin
+export PATH := $(PATH):$(abspath $(NATS))
 # No members of the workspace: their own Cargo.toml say why.
 PEERS   := --manifest-path daemon/benches/peers/Cargo.toml
 FUZZING := --manifest-path daemon/fuzz/Cargo.toml
 
 # gcc, cmake, nasm: libjpeg-turbo, built by its crate. libclang: the bindings to FFmpeg.
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
-# libvulkan1 to glslc: for tests alone, a GPU made of the CPU, who looks on, and who compiles its shaders.
-# nats-server, haproxy: for tests alone too.
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
-            libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg \
-            libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc nats-server haproxy
+            libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg
+# A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer.
+TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy
 
 SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo demo-cluster test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-kernels build deps deny shaders clean pages install uninstall deb
+.PHONY: demo demo-cluster test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-kernels build deps test-deps deny shaders clean pages install uninstall deb
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -54,18 +55,25 @@ build: deps
 deps:
 	@examples/install-packages.sh $(PACKAGES)
 
+test-deps: deps $(if $(shell command -v nats-server),,$(NATS)/nats-server)
+	@examples/install-packages.sh $(TESTING)
+
+# Not installed: its package would have a server run from now on.
+$(NATS)/nats-server: | deps
+	@examples/install-packages.sh --unpack $(TARGET)/tools/nats nats-server
+
 demo: build $(if $(VIDEO),,$(SAMPLE))
 	@examples/demo.sh "$(TARGET)/release" "$(or $(VIDEO),$(SAMPLE))" -n "$(N)" -m "$(M)" -s "$(SIZE)" -o "$(OUT)"
 
 demo-cluster: N := 4
-demo-cluster: build $(if $(VIDEO),,$(SAMPLE))
+demo-cluster: build test-deps $(if $(VIDEO),,$(SAMPLE))
 	@examples/demo-cluster.sh "$(TARGET)/release" "$(or $(VIDEO),$(SAMPLE))" -n "$(N)" -m "$(M)" -s "$(SIZE)" -o "$(OUT)"
 
 $(SAMPLE): | deps
 	@mkdir -p $(@D)
 	ffmpeg -v error -y -f lavfi -i testsrc2=size=1280x720:rate=30:duration=20 -c:v libx264 -preset fast -pix_fmt yuv420p $@
 
-test: deps deny
+test: test-deps deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) fmt $(PEERS) --check
@@ -77,16 +85,16 @@ test: deps deny
 
 # One row at a time, optimized: what a neighbour notices is measured. About half an hour.
 SOAK ?= 1800
-chaos: deps
+chaos: test-deps
 	RESIZED_CHAOS=1 $(CARGO) test --release --locked -p resized --test process -- --test-threads=1 --nocapture \
 	    chaos:: restarts:: hostile:: greed::
 
-soak: deps
+soak: test-deps
 	RESIZED_SOAK=$(SOAK) $(CARGO) test --release --locked -p resized --test process -- --nocapture a_soak_of
 
 # AddressSanitizer over the kernels: its library comes with the compiler, its switch is not stable yet.
 # Without GPUs: what llvmpipe compiles as it goes is not ours.
-sanitize: deps
+sanitize: test-deps
 	VK_ICD_FILENAMES=/nowhere VK_DRIVER_FILES=/nowhere RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --target x86_64-unknown-linux-gnu \
 	    --target-dir $(TARGET)/sanitize --config profile.dev.package.resized.opt-level=2 \
 	    --config profile.dev.package.resized-protocol.opt-level=2 --locked -p resized --lib --test kernels
@@ -145,7 +153,7 @@ bench: build
 	$(CARGO) bench --locked -p resized --bench levels --bench ipc
 	$(CARGO) bench --locked -p resized-examples --bench whole_job -- $(abspath $(CLIPS))
 
-bench-gpu: build
+bench-gpu: build test-deps
 	$(CARGO) bench --locked -p resized --bench gpu
 
 bench-ipc:
@@ -160,7 +168,7 @@ bench-kernels: deps
 
 # The code of the shaders, committed beside their sources; a test compares.
 SHADERS := daemon/src/device/vulkan/shaders
-shaders: deps
+shaders: test-deps
 	for source in $(SHADERS)/*.comp; do \
 		glslc --target-env=vulkan1.2 -O "$$source" -o "$${source%.comp}.spv" || exit 1; done
 

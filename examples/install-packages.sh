@@ -1,6 +1,18 @@
 #!/bin/sh
 # Installs those of the named Debian packages that are missing: install-packages.sh PACKAGE[:ARCHITECTURE]...
+# Or unpacks one into a folder, and leaves the system as it is: install-packages.sh --unpack FOLDER PACKAGE
 set -eu
+
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+if [ "$1" = --unpack ]; then
+    mkdir -p "$2"
+    cd "$2"
+    apt-get download -qq "$3" 2>/dev/null || { $sudo apt-get update -qq && apt-get download -qq "$3"; }
+    dpkg-deb -x "$3"_*.deb .
+    rm "$3"_*.deb
+    exit 0
+fi
 
 missing=
 for package in "$@"; do
@@ -12,10 +24,9 @@ if ! command -v apt-get >/dev/null; then
     echo "This is no Debian: make sure that what these packages hold is there:$missing" >&2
     exit 0
 fi
-sudo=
-if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null || { echo "Install these packages first, as root:$missing" >&2; exit 1; }
-    sudo=sudo
+if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
+    echo "Install these packages first, as root:$missing" >&2
+    exit 1
 fi
 echo "Installing system packages:$missing"
 export DEBIAN_FRONTEND=noninteractive

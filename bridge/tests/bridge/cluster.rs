@@ -28,7 +28,7 @@ impl Broker {
         let mut command = Command::new("nats-server");
         command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().expect("nats-server, which make deps installs")
+        command.spawn().expect("nats-server, which make test-deps brings")
     }
 
     fn await_answer(&mut self) {
@@ -213,7 +213,7 @@ fn haproxy_does_as_well() {
         std::fs::write(&path, config).unwrap();
         let mut haproxy = Command::new("haproxy");
         haproxy.arg("-f").arg(&path).stdout(Stdio::null()).stderr(Stdio::null());
-        let _haproxy = Killed(haproxy.spawn().expect("haproxy, which make deps installs"));
+        let _haproxy = Killed(haproxy.spawn().expect("haproxy, which make test-deps brings"));
         let endpoint: Endpoint = format!("tcp://127.0.0.1:{port}").parse().unwrap();
         until("a bridge is reached", || connect(&endpoint, &Credentials::default()).is_ok());
         let spec = spec(PixelFormat::Bgr24, 2);
