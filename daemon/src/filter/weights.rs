@@ -26,6 +26,10 @@ struct Place {
     start: u32,
     /// One behind its last weight, in `weights`.
     end: u32,
+    /// The largest weight, counted from the first one.
+    peak: u32,
+    /// Of all of them.
+    sum: f64,
 }
 
 impl Weights {
@@ -69,15 +73,21 @@ impl Weights {
             self.weights.resize(begin + end.saturating_sub(first) as usize, 0.0);
             let weights = &mut self.weights[begin..];
             weigh(f64::from(first) + 0.5 - centre, weights);
-            let mut start = first;
-            if weights.iter().sum::<f64>() <= f64::EPSILON {
+            let (mut start, mut sum) = (first, weights.iter().sum());
+            let mut peak = 0;
+            for (i, weight) in weights.iter().enumerate() {
+                peak = if *weight > weights[peak] { i } else { peak };
+            }
+            if sum <= f64::EPSILON {
                 // Copied; or the window lies beyond the border as a whole: an enlarged chroma plane whose
                 // siting moves.
                 start = (centre as u32).clamp(least, most - 1);
                 self.weights.truncate(begin);
                 self.weights.push(1.0);
+                (peak, sum) = (0, 1.0);
             }
-            self.windows.push(Place { start, end: self.weights.len() as u32 });
+            let end = self.weights.len() as u32;
+            self.windows.push(Place { start, end, peak: peak as u32, sum });
         }
     }
 
@@ -94,7 +104,7 @@ impl Weights {
         for place in &self.windows {
             let all = begin..place.end as usize;
             let weights = &mut rounded[all.clone()];
-            let used = quantised(&self.weights[all], gain, weights);
+            let used = place.quantised(&self.weights[all], gain, weights);
             windows.push((place.start as usize + used.start, begin + used.start..begin + used.end));
             begin = place.end as usize;
         }
@@ -116,7 +126,7 @@ impl Weights {
             begin = place.end as usize;
             rounded.clear();
             rounded.resize(weights.len(), 0);
-            let used = quantised(weights, 1.0, &mut rounded);
+            let used = place.quantised(weights, 1.0, &mut rounded);
             let start = place.start as usize + used.start;
             if used.len() > 1 || start != *first.get_or_insert(start) + index {
                 return None;
@@ -132,21 +142,23 @@ fn ceil(x: f64) -> u32 {
     whole + u32::from(x > f64::from(whole))
 }
 
-/// Rounds weights so that they sum to `gain` x [`ONE`], and gives what is left without the zeros at both ends.
-///
-/// What rounding a weight leaves is carried to its neighbour, from both ends towards the largest
-/// weight, which takes the rest: so no partial sum is off by more than a unit, whatever the number of
-/// taps, and a symmetric window stays symmetric.
-fn quantised(exact: &[f64], gain: f64, rounded: &mut [i16]) -> Range<usize> {
-    let total = (gain * f64::from(ONE)).round();
-    let factor = total / exact.iter().sum::<f64>();
-    let peak = (0..exact.len()).fold(0, |peak, i| if exact[i] > exact[peak] { i } else { peak });
-    let before = carry_along(0..peak, exact, factor, rounded);
-    let behind = carry_along((peak + 1..exact.len()).rev(), exact, factor, rounded);
-    rounded[peak] = (total as i32 - before - behind) as i16;
-    let leading = rounded.iter().take_while(|&&weight| weight == 0).count();
-    let end = rounded.iter().rposition(|&weight| weight != 0).map_or(leading, |last| last + 1);
-    leading..end
+impl Place {
+    /// Rounds the window's weights so that they sum to `gain` x [`ONE`], and gives what is left without the
+    /// zeros at both ends.
+    ///
+    /// What rounding a weight leaves is carried to its neighbour, from both ends towards the largest
+    /// weight, which takes the rest: so no partial sum is off by more than a unit, whatever the number of
+    /// taps, and a symmetric window stays symmetric.
+    fn quantised(&self, exact: &[f64], gain: f64, rounded: &mut [i16]) -> Range<usize> {
+        let total = (gain * f64::from(ONE)).round();
+        let (factor, peak) = (total / self.sum, self.peak as usize);
+        let before = carry_along(0..peak, exact, factor, rounded);
+        let behind = carry_along((peak + 1..exact.len()).rev(), exact, factor, rounded);
+        rounded[peak] = (total as i32 - before - behind) as i16;
+        let leading = rounded.iter().take_while(|&&weight| weight == 0).count();
+        let end = rounded.iter().rposition(|&weight| weight != 0).map_or(leading, |last| last + 1);
+        leading..end
+    }
 }
 
 /// Rounds the weights of those indices, in order; gives their sum.
@@ -156,14 +168,15 @@ fn carry_along(
     factor: f64,
     rounded: &mut [i16],
 ) -> i32 {
+    /// What added to a small number leaves it rounded; each waits for the one before it, so this matters.
+    const ROUNDING: f64 = 1.5 * (1_u64 << 52) as f64;
     let (mut carry, mut sum) = (0.0, 0);
     for i in indices {
         let wanted = exact[i] * factor + carry;
-        // To the nearest, halves away from zero.
-        let weight = (wanted + 0.5_f64.copysign(wanted)) as i16;
-        carry = wanted - f64::from(weight);
-        rounded[i] = weight;
-        sum += i32::from(weight);
+        let weight = wanted + ROUNDING - ROUNDING;
+        carry = wanted - weight;
+        rounded[i] = weight as i16;
+        sum += i32::from(rounded[i]);
     }
     sum
 }
