@@ -12,10 +12,10 @@ mod weights;
 pub use axis::{Axes, Axis, Grid};
 pub use colour::{Blend, MAX_CHANNELS};
 pub use tone::Tone;
+pub use weights::Weights;
 
+#[cfg(test)]
 use resized_protocol::message::Filter;
-
-use self::weights::exact;
 
 /// The weight 1.0: weights have 14 fraction bits, which leaves room for lobes up to 2.
 pub const ONE: i32 = 1 << 14;
@@ -53,32 +53,23 @@ impl<'taps> Window<'taps> {
 
 impl Taps {
     /// The taps of `filter` along `axis`. The weights of each window sum to `gain` x [`ONE`], rounded.
-    ///
-    /// Windows are cut at the borders of what may be read and made to sum to the gain again. When shrinking,
-    /// all filters but [`Filter::Nearest`] widen with the scale. Along an axis on which nothing changes
-    /// all filters copy.
+    #[cfg(test)]
     pub fn new(filter: Filter, axis: &Axis, gain: f64) -> Self {
-        let windows: Vec<_> = (0..axis.destination())
-            .map(|index| quantised(exact(filter, axis, index), gain))
-            .collect();
-        let source = axis.source() as usize;
-        let count = windows.iter().map(|(_, weights)| weights.len()).max().unwrap_or(1);
-        let mut taps = Self::with_capacity(source, count, windows.len());
-        for (first, weights) in windows {
-            taps.push(first, &weights);
-        }
-        taps
+        Weights::new(filter, axis).taps(gain)
     }
 
     /// The taps of a row whose channels are interleaved, from those of each: as many windows for each
     /// pixel, in the order of the channels. They may differ in their weights only.
-    pub fn interleaved(channels: &[Self]) -> Self {
+    pub fn interleaved(mut channels: Vec<Self>) -> Self {
+        if let [_] = *channels {
+            return channels.swap_remove(0);
+        }
         let pixels = channels.iter().map(Self::destination).min().unwrap_or(0);
         let source = channels.iter().map(Self::source).min().unwrap_or(1);
         let count = channels.iter().map(Self::count).max().unwrap_or(1);
         let mut taps = Self::with_capacity(source, count, pixels * channels.len());
         for pixel in 0..pixels {
-            for channel in channels {
+            for channel in &channels {
                 let window = channel.window(pixel);
                 taps.push(window.start, window.weights);
             }
@@ -123,14 +114,6 @@ impl Taps {
         self.weights.resize(filled, 0);
     }
 
-    /// The source sample that the first destination sample is, if each of them is the one behind the
-    /// one before and their weight is [`ONE`].
-    pub fn copies_from(&self) -> Option<usize> {
-        let first = self.window(0).used().next()?.0;
-        let copy = |index| self.window(index).used().eq([(first + index, ONE as i16)]);
-        (0..self.destination()).all(copy).then_some(first)
-    }
-
     /// Weights in each window: at most the number of source samples.
     pub const fn count(&self) -> usize {
         self.count
@@ -151,34 +134,6 @@ impl Taps {
         let weights = &self.weights[index * self.count..][..self.count];
         Window { start: self.starts[index] as usize, step: self.step, weights }
     }
-}
-
-/// Rounds weights so that they sum to `gain` x [`ONE`], and trims the zeros at both ends.
-///
-/// What rounding a weight leaves is carried to its neighbour, from both ends towards the largest
-/// weight, which takes the rest: so no partial sum is off by more than a unit, whatever the number of
-/// taps, and a symmetric window stays symmetric.
-fn quantised((first, exact): (usize, Vec<f64>), gain: f64) -> (usize, Vec<i16>) {
-    let total = (gain * f64::from(ONE)).round();
-    let factor = total / exact.iter().sum::<f64>();
-    let peak = (0..exact.len()).fold(0, |peak, i| if exact[i] > exact[peak] { i } else { peak });
-    let mut weights = vec![0_i16; exact.len()];
-    let mut rest = total as i32;
-    let mut carry_along = |indices: &mut dyn Iterator<Item = usize>| {
-        let mut carry = 0.0;
-        for i in indices {
-            let wanted = exact[i] * factor + carry;
-            carry = wanted - wanted.round();
-            weights[i] = wanted.round() as i16;
-            rest -= i32::from(weights[i]);
-        }
-    };
-    carry_along(&mut (0..peak));
-    carry_along(&mut (peak + 1..exact.len()).rev());
-    weights[peak] = rest as i16;
-    let leading = weights.iter().take_while(|&&weight| weight == 0).count();
-    let end = weights.iter().rposition(|&weight| weight != 0).map_or(leading, |last| last + 1);
-    (first + leading, weights[leading..end].to_vec())
 }
 
 #[cfg(test)]

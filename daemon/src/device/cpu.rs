@@ -45,6 +45,8 @@ mod mix;
 mod neon;
 mod rolling;
 mod scalar;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use resized_protocol::message::StreamSpec;

@@ -19,7 +19,7 @@ use resized_protocol::message::{Alpha, StreamSpec};
 use resized_protocol::placement::{Framing, Placement};
 use resized_protocol::shm::RingLayout;
 
-use crate::filter::{Axes, Blend, Taps, Tone};
+use crate::filter::{Axes, Blend, Taps, Tone, Weights};
 
 pub(super) use fold::Folded;
 pub(super) use mix::{Mix, Place, Sum};
@@ -298,16 +298,14 @@ impl<A: Arrange> Planner<'_, A> {
 
     /// As `passes`, of rows that become words first. They are only ever mixed.
     fn word_passes(&self, axes: &Axes, tones: &[Tone], samples: usize) -> Passes<A> {
-        let filter = self.spec.filter;
-        let horizontal = Taps::new(filter, &axes.horizontal, 1.0);
-        let vertical = Taps::new(filter, &axes.vertical, 1.0);
+        let (horizontal, vertical) = self.weights(axes);
         if let (Some(sample), Some(row)) = (horizontal.copies_from(), vertical.copies_from()) {
             return Passes::Copy { row, sample: sample * tones.len() };
         }
-        let channels = vec![horizontal; tones.len()];
-        match order::order(filter, axes, tones, true) {
+        let channels = vec![horizontal.taps(1.0); tones.len()];
+        match order::order(&horizontal, &vertical, tones, true) {
             Order::HorizontalFirst { vertical, fraction_bits, fold, .. } => {
-                let windows = self.arrange.arrange(Taps::interleaved(&channels).dense());
+                let windows = self.arrange.arrange(Taps::interleaved(channels).dense());
                 Passes::HorizontalFirst(Arc::new(AcrossDown {
                     across: Across::Words(windows),
                     lines: self.arrange.lines(
@@ -318,18 +316,23 @@ impl<A: Arrange> Planner<'_, A> {
                     fraction_bits,
                 }))
             }
-            Order::VerticalFirst { .. } => Passes::Words { vertical, channels },
+            Order::VerticalFirst { vertical, .. } => Passes::Words { vertical, channels },
         }
+    }
+
+    fn weights(&self, axes: &Axes) -> (Weights, Weights) {
+        let weights = |axis| Weights::new(self.spec.filter, axis);
+        (weights(&axes.horizontal), weights(&axes.vertical))
     }
 
     fn passes(&self, axes: &Axes, tones: &[Tone], samples: usize, mixed: bool) -> Passes<A> {
         let unchanged = tones.iter().all(|tone| *tone == Tone { gain: 1.0, bias: 0.0 });
-        let copied = |axis| Taps::new(self.spec.filter, axis, 1.0).copies_from();
-        let across = copied(&axes.horizontal).filter(|_| unchanged).map(|x| x * tones.len());
-        if let (Some(sample), Some(row)) = (across, copied(&axes.vertical)) {
+        let (horizontal, vertical) = self.weights(axes);
+        let across = horizontal.copies_from().filter(|_| unchanged).map(|x| x * tones.len());
+        if let (Some(sample), Some(row)) = (across, vertical.copies_from()) {
             return Passes::Copy { row, sample };
         }
-        match order::order(self.spec.filter, axes, tones, mixed) {
+        match order::order(&horizontal, &vertical, tones, mixed) {
             Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold } => {
                 // A mix takes whole rows.
                 let source = Some(horizontal.source()).filter(|_| !mixed);

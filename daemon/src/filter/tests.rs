@@ -2,21 +2,21 @@
 
 use proptest::prelude::*;
 use resized_protocol::frame::Siting;
+use resized_protocol::placement::Crop;
 
 use super::*;
 
 fn axes() -> impl Strategy<Value = Axis> {
     let siting = || prop_oneof![Just(Siting::Left), Just(Siting::Centre)];
     let length = || prop_oneof![4 => 1_u32..64, 2 => 1_u32..2000, 1 => 16_300_u32..=16_384];
-    (length(), length(), proptest::option::of((siting(), siting()))).prop_map(
-        |(source, destination, sitings)| match sitings {
-            None => Axis::full(source, destination),
-            Some((from, to)) => {
-                let crop = (0.0, f64::from(source));
-                Axis::new(source, crop, destination, Grid::Halved(from), Grid::Halved(to))
-            }
-        },
-    )
+    let grid = || prop_oneof![Just(Grid::Whole), siting().prop_map(Grid::Halved)];
+    let crop = proptest::option::of((0.0..1.0, 0.001..1.0));
+    (length(), length(), grid(), grid(), crop).prop_map(|(source, destination, from, to, crop)| {
+        let (whole, (start, len)) = (f64::from(source), crop.unwrap_or((0.0, 1.0)));
+        let crop = (start * whole, (len * (1.0 - start) * whole).max(Crop::LEAST));
+        let start = crop.0.min(whole - crop.1);
+        Axis::new(source, (start, crop.1), destination, from, to)
+    })
 }
 
 fn filters() -> impl Strategy<Value = Filter> {
@@ -38,6 +38,8 @@ proptest! {
         for index in 0..taps.destination() {
             let window = taps.window(index);
             prop_assert!(window.start + window.weights.len() <= axis.source() as usize);
+            let (first, end) = axis.within();
+            prop_assert!(window.used().all(|(x, _)| (first..end).contains(&(x as u32))));
             let sum: i32 = window.weights.iter().map(|&weight| i32::from(weight)).sum();
             prop_assert_eq!(sum, total);
             // Below two: 255 x 64 x 2 is what a word with six fraction bits can hold.
@@ -115,7 +117,7 @@ fn nearest_takes_the_sample_that_holds_the_centre() {
 fn interleaved_channels_keep_their_taps() {
     let axis = Axis::full(20, 7);
     let channels = [1.0, 1.0, 1.0, 0.5].map(|gain| Taps::new(Filter::Lanczos3, &axis, gain));
-    let taps = Taps::interleaved(&channels);
+    let taps = Taps::interleaved(channels.to_vec());
     assert_eq!((taps.source(), taps.destination()), (80, 28));
     for (index, channel) in (0..7).flat_map(|pixel| (0..4).map(move |channel| (pixel, channel))) {
         let found: Vec<_> = taps.window(4 * index + channel).used().collect();

@@ -7,11 +7,10 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
-use std::collections::HashMap;
 use std::ops::Range;
 
 use super::avx2::{Avx2, Blocks};
-use super::gather::{self, Gather};
+use super::gather::{self, Gather, Tables};
 use super::kernel::{Kernel, PATTERN, ROWS, WIDE_LINE};
 use super::mix::{self, Mix};
 use super::rolling::RowTaps;
@@ -74,36 +73,32 @@ pub(super) struct Gathers {
 
 impl Gathers {
     fn new(taps: &Taps) -> Self {
-        let mut blocks = gather::blocks::<4>(taps, BLOCK, 64);
-        if !blocks.len().is_multiple_of(2) {
-            blocks.push(blocks[blocks.len() - 1].clone());
-        }
-        let count = blocks[0].len();
-        let picks = blocks.iter().flatten().flat_map(|gather| gather.picks.iter().flatten());
-        let window = match gather::windows(&blocks) {
-            1 if picks.clone().all(|pick| usize::from(pick.index) < NARROW) => NARROW,
+        let gathers = gather::Gathers::<4, BLOCK>::new(taps, 64, 2);
+        let blocks: Vec<_> = gathers.blocks().collect();
+        let count = gathers.count;
+        let mut picks =
+            blocks.iter().copied().flatten().flat_map(|gather| gather.picks.as_flattened());
+        let window = match gathers.windows() {
+            1 if picks.all(|pick| usize::from(pick.index) < NARROW) => NARROW,
             1 => WIDE,
             _ => OWN,
         };
         let far = blocks.len() > 2 && blocks[2][0].base > blocks[0][0].base + 64;
-        let (mut places, mut tables, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut places = Vec::with_capacity(blocks.len() * (1 + count));
+        let mut tables = Tables::new();
         for block in blocks {
-            let table: Vec<Vector> = block.iter().flat_map(vectors).collect();
-            let place = *known.entry(table.clone()).or_insert_with(|| {
-                tables.extend(table);
-                tables.len() - 3 * count
-            });
-            places.push(place as u32);
+            places.push(tables.place(block.iter().flat_map(vectors)));
             places.extend(block.iter().map(|gather| gather.base as u32));
         }
+        let tables = tables.into_vectors();
         Self { count, window, far, places, tables }
     }
 }
 
 /// A gather's part of its block's table.
-fn vectors(gather: &Gather<4>) -> [Vector; 3] {
+fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 3] {
     let mut vectors = [Vector([0; 64]); 3];
-    for (i, pick) in gather.picks.iter().flatten().enumerate() {
+    for (i, pick) in gather.picks.as_flattened().iter().enumerate() {
         let bytes = [pick.index, pick.high as u8, pick.low as u8];
         for (vector, byte) in vectors.iter_mut().zip(bytes) {
             vector.0[i] = byte;

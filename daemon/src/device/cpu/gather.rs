@@ -5,15 +5,22 @@
 //! Knows taps and the length of a vector, no instructions. Invariants: a window starts on a sample of
 //! the row; every tap that weighs something is picked once; `weight = 128 x high + low`.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+
 use crate::filter::Taps;
 
-/// What one gather of a block brings: `TAPS` taps of each output, from one window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Gather<const TAPS: usize> {
+/// Blocks by which ways to gather are compared.
+const SAMPLED: usize = 16;
+
+/// What one gather of a block of `OUTPUTS` brings: `TAPS` taps of each output, from one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gather<const TAPS: usize, const OUTPUTS: usize> {
     /// The source sample at which the window starts.
     pub(super) base: usize,
     /// For each output of the block.
-    pub(super) picks: Vec<[Pick; TAPS]>,
+    pub(super) picks: [[Pick; TAPS]; OUTPUTS],
 }
 
 /// A tap: a sample of the window, and what it weighs.
@@ -31,65 +38,154 @@ impl Pick {
     }
 }
 
-/// The gathers of each block of `outputs` windows, from windows of `reach` source samples: the same
-/// number for every block, which may end in gathers that weigh nothing.
-pub(super) fn blocks<const TAPS: usize>(
-    taps: &Taps,
-    outputs: usize,
-    reach: usize,
-) -> Vec<Vec<Gather<TAPS>>> {
-    let firsts = (0..taps.destination()).step_by(outputs);
-    let mut blocks: Vec<_> = firsts
-        .map(|first| {
-            let windows = (first..first + outputs).map(|index| used(taps, index)).collect();
-            block(windows, reach)
-        })
-        .collect();
-    let longest = blocks.iter().map(Vec::len).max().unwrap_or(0);
-    for gathers in &mut blocks {
-        let base = gathers[gathers.len() - 1].base;
-        let nothing = Gather { base, picks: vec![[Pick::default(); TAPS]; outputs] };
-        gathers.resize(longest, nothing);
+/// The gathers of all blocks, the same number for each.
+pub(super) struct Gathers<const TAPS: usize, const OUTPUTS: usize> {
+    /// Gathers of a block.
+    pub(super) count: usize,
+    gathers: Vec<Gather<TAPS, OUTPUTS>>,
+}
+
+impl<const TAPS: usize, const OUTPUTS: usize> Gathers<TAPS, OUTPUTS> {
+    /// Those of each block of windows, from windows of `reach` source samples, and the last block again until
+    /// there is a multiple of `blocks`. A block may end in gathers that weigh nothing.
+    pub(super) fn new(taps: &Taps, reach: usize, blocks: usize) -> Self {
+        let mut used = Used::default();
+        let (mut gathers, mut ends) = (Vec::new(), Vec::new());
+        for first in (0..taps.destination()).step_by(OUTPUTS) {
+            used.fill(taps, first..(first + OUTPUTS).min(taps.destination()));
+            used.gather(reach, |gather| gathers.push(gather));
+            ends.push(gathers.len());
+        }
+        let counts = ends.iter().scan(0, |begin, &end| Some(end - std::mem::replace(begin, end)));
+        let count = counts.max().unwrap_or(0);
+        let mut even = Vec::with_capacity(ends.len().next_multiple_of(blocks) * count);
+        let mut begin = 0;
+        for end in ends {
+            even.extend_from_slice(&gathers[begin..end]);
+            let nothing = Gather { picks: [[Pick::default(); TAPS]; OUTPUTS], ..gathers[end - 1] };
+            even.resize(even.len().next_multiple_of(count), nothing);
+            begin = end;
+        }
+        while !(even.len() / count).is_multiple_of(blocks) {
+            even.extend_from_within(even.len() - count..);
+        }
+        Self { count, gathers: even }
     }
-    blocks
-}
 
-/// The taps that weigh something, none beyond the last window.
-fn used(taps: &Taps, index: usize) -> Vec<(usize, i16)> {
-    if index >= taps.destination() { Vec::new() } else { taps.window(index).used().collect() }
-}
+    /// How many gathers the block that has most of them takes, roughly: of a few blocks from all over.
+    pub(super) fn estimate(taps: &Taps, reach: usize) -> usize {
+        let mut used = Used::default();
+        let blocks = taps.destination().div_ceil(OUTPUTS);
+        let some = (0..blocks).step_by(blocks.div_ceil(SAMPLED));
+        let counts = some.map(|block| {
+            let first = block * OUTPUTS;
+            used.fill(taps, first..(first + OUTPUTS).min(taps.destination()));
+            let mut count = 0;
+            used.gather(reach, |_: Gather<TAPS, OUTPUTS>| count += 1);
+            count
+        });
+        counts.max().unwrap_or(0)
+    }
 
-/// The gathers of one block. A window is used again if all taps that are left lie in it; else the next
-/// one starts at the first of them.
-fn block<const TAPS: usize>(mut left: Vec<Vec<(usize, i16)>>, reach: usize) -> Vec<Gather<TAPS>> {
-    let samples = |left: &[Vec<(usize, i16)>]| {
-        let samples = left.iter().flatten().map(|&(sample, _)| sample);
-        samples.clone().min().zip(samples.max())
-    };
-    let mut gathers: Vec<Gather<TAPS>> = Vec::new();
-    while let Some((first, last)) = samples(&left) {
-        let again = gathers.last().map(|gather| gather.base);
-        let base = again.filter(|base| (*base..base + reach).contains(&last)).unwrap_or(first);
-        let pick = |taps: &mut Vec<(usize, i16)>| {
-            let within = taps.iter().take_while(|&&(sample, _)| sample < base + reach).count();
-            let mut picks = [Pick::default(); TAPS];
-            for (pick, (sample, weight)) in picks.iter_mut().zip(taps.drain(..within.min(TAPS))) {
-                *pick = Pick::new(sample - base, weight);
-            }
-            picks
+    /// Block by block.
+    pub(super) fn blocks(&self) -> std::slice::ChunksExact<'_, Gather<TAPS, OUTPUTS>> {
+        self.gathers.chunks_exact(self.count)
+    }
+
+    /// How many gathers, from the first on, have windows of their own: the rest use the last of these.
+    pub(super) fn windows(&self) -> usize {
+        let moves = |gathers: &[Gather<TAPS, OUTPUTS>]| {
+            let moved = |i: &usize| gathers[i - 1].base != gathers[*i].base;
+            (1..gathers.len()).rev().find(moved).map_or(1, |last| last + 1)
         };
-        gathers.push(Gather { base, picks: left.iter_mut().map(pick).collect() });
+        self.blocks().map(moves).max().unwrap_or(1)
     }
-    gathers
 }
 
-/// How many gathers, from the first on, have windows of their own: the rest use the last of these.
-pub(super) fn windows<const TAPS: usize>(blocks: &[Vec<Gather<TAPS>>]) -> usize {
-    let moves = |gathers: &Vec<Gather<TAPS>>| {
-        let bases = gathers.windows(2).map(|two| two[0].base != two[1].base);
-        bases.enumerate().filter(|&(_, moved)| moved).map(|(i, _)| i + 2).next_back().unwrap_or(1)
-    };
-    blocks.iter().map(moves).max().unwrap_or(1)
+/// The tables of all blocks, of vectors; one that is there already is shared, as most are where the ratio is a
+/// simple one.
+pub(super) struct Tables<V> {
+    vectors: Vec<V>,
+    /// Places by what tables hash to.
+    known: HashMap<u64, u32>,
+}
+
+impl<V: Copy + Eq + Hash> Tables<V> {
+    pub(super) fn new() -> Self {
+        Self { vectors: Vec::new(), known: HashMap::new() }
+    }
+
+    /// The number of the table's first vector.
+    pub(super) fn place(&mut self, table: impl Iterator<Item = V>) -> u32 {
+        let begin = self.vectors.len();
+        self.vectors.extend(table);
+        let (there, table) = self.vectors.split_at(begin);
+        let mut hasher = DefaultHasher::new();
+        table.hash(&mut hasher);
+        let place = *self.known.entry(hasher.finish()).or_insert(begin as u32);
+        // Two that hash alike by chance are not shared.
+        if !there.get(place as usize..).is_some_and(|there| there.starts_with(table)) {
+            return begin as u32;
+        }
+        self.vectors.truncate(begin);
+        place
+    }
+
+    pub(super) fn into_vectors(self) -> Vec<V> {
+        self.vectors
+    }
+}
+
+/// The taps of a block's outputs that weigh something, one output after the other.
+#[derive(Default)]
+struct Used {
+    taps: Vec<(usize, i16)>,
+    /// Those of each output that are not picked yet.
+    left: Vec<Range<usize>>,
+}
+
+impl Used {
+    fn fill(&mut self, taps: &Taps, outputs: Range<usize>) {
+        self.taps.clear();
+        self.left.clear();
+        for output in outputs {
+            let begin = self.taps.len();
+            self.taps.extend(taps.window(output).used());
+            self.left.push(begin..self.taps.len());
+        }
+    }
+
+    /// Picks all taps. A window is used again if all taps that are left lie in it; else the next one starts
+    /// at the first of them.
+    fn gather<const TAPS: usize, const OUTPUTS: usize>(
+        &mut self,
+        reach: usize,
+        mut made: impl FnMut(Gather<TAPS, OUTPUTS>),
+    ) {
+        let Self { taps, left } = self;
+        let mut again = None;
+        loop {
+            let some = || left.iter().filter(|left| !left.is_empty());
+            let Some(first) = some().map(|left| taps[left.start].0).min() else { break };
+            let last = some().map(|left| taps[left.end - 1].0).max().unwrap_or(first);
+            let base = match again {
+                Some(base) if (base..base + reach).contains(&last) => base,
+                _ => first,
+            };
+            again = Some(base);
+            let mut gather = Gather { base, picks: [[Pick::default(); TAPS]; OUTPUTS] };
+            for (picks, left) in gather.picks.iter_mut().zip(left.iter_mut()) {
+                for (pick, &(sample, weight)) in picks.iter_mut().zip(&taps[left.clone()]) {
+                    if sample >= base + reach {
+                        break;
+                    }
+                    *pick = Pick::new(sample - base, weight);
+                    left.start += 1;
+                }
+            }
+            made(gather);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -104,20 +200,26 @@ mod tests {
         for filter in Filter::ALL {
             for (source, destination) in [(96, 32), (97, 33), (31, 64), (40, 10), (3, 1), (1, 40)] {
                 let taps = Taps::new(filter, &Axis::full(source, destination), 0.5);
-                picked_once::<4>(&taps, 16, 64);
-                picked_once::<4>(&taps, 4, 16);
-                picked_once::<2>(&taps, 8, 16);
+                picked_once::<4, 16>(&taps, 64, 2);
+                picked_once::<4, 4>(&taps, 16, 4);
+                picked_once::<2, 8>(&taps, 16, 2);
             }
         }
     }
 
-    fn picked_once<const TAPS: usize>(taps: &Taps, outputs: usize, reach: usize) {
-        let blocks = blocks::<TAPS>(taps, outputs, reach);
-        assert_eq!(blocks.len(), taps.destination().div_ceil(outputs));
+    fn picked_once<const TAPS: usize, const OUTPUTS: usize>(
+        taps: &Taps,
+        reach: usize,
+        multiple: usize,
+    ) {
+        let gathers = Gathers::<TAPS, OUTPUTS>::new(taps, reach, multiple);
+        let blocks: Vec<_> = gathers.blocks().collect();
+        let wanted = taps.destination().div_ceil(OUTPUTS).next_multiple_of(multiple);
+        assert_eq!(blocks.len(), wanted);
         for index in 0..taps.destination() {
-            let mut found: Vec<_> = blocks[index / outputs]
+            let mut found: Vec<_> = blocks[index / OUTPUTS]
                 .iter()
-                .flat_map(|gather| gather.picks[index % outputs].map(|p| (gather, p)))
+                .flat_map(|gather| gather.picks[index % OUTPUTS].map(|p| (gather, p)))
                 .map(|(gather, pick)| {
                     assert!(usize::from(pick.index) < reach);
                     let weight = i16::from(pick.high) * 128 + i16::from(pick.low);
@@ -126,7 +228,8 @@ mod tests {
                 .filter(|&(_, weight)| weight != 0)
                 .collect();
             found.sort_unstable();
-            assert_eq!(found, used(taps, index), "{index} of {}", taps.destination());
+            let wanted: Vec<_> = taps.window(index).used().collect();
+            assert_eq!(found, wanted, "{index} of {}", taps.destination());
         }
     }
 
@@ -134,7 +237,7 @@ mod tests {
     fn windows_are_used_again() {
         let count = |filter, source, destination| {
             let taps = Taps::new(filter, &Axis::full(source, destination), 0.5);
-            windows(&blocks::<4>(&taps, 4, 16))
+            Gathers::<4, 4>::new(&taps, 16, 4).windows()
         };
         assert_eq!(count(Filter::Bicubic, 1280, 640), 1);
         assert_eq!(count(Filter::Bicubic, 1920, 640), 2);
@@ -145,7 +248,7 @@ mod tests {
     fn usual_ratios_need_no_more_gathers_than_taps() {
         let count = |filter, source, destination| {
             let taps = Taps::new(filter, &Axis::full(source, destination), 0.5);
-            blocks::<4>(&taps, 16, 64)[0].len()
+            Gathers::<4, 16>::new(&taps, 64, 2).count
         };
         // Two of the eleven taps of 3:1 weigh nothing.
         assert_eq!(count(Filter::Bicubic, 1920, 640), 3);

@@ -92,15 +92,15 @@ impl Rolling {
             pairs: Vec::new(),
             singles: Vec::new(),
         };
+        let mut folded = Folded::default();
         for index in rows {
-            let Folded { pairs, singles } = Folded::new(vertical, index, fold);
-            let offset = |row: usize| rolling.offset(row) as u32;
-            let pair = |(rows, weight): ([usize; 2], i16)| LineTap::new(rows.map(offset), weight);
-            let single = |(row, weight)| LineTap::new([offset(row)], weight);
-            let (pairs, singles) = (pairs.into_iter().map(pair), singles.into_iter().map(single));
-            let (pairs, singles): (Vec<_>, Vec<_>) = (pairs.collect(), singles.collect());
-            rolling.pairs.extend(pairs);
-            rolling.singles.extend(singles);
+            folded.fill(vertical, index, fold);
+            // Divided in 32 bits: a good part of what this costs.
+            let offset = |row: usize| row as u32 % capacity as u32 * pitch as u32;
+            let pair = |&(rows, weight): &([usize; 2], i16)| LineTap::new(rows.map(offset), weight);
+            let single = |&(row, weight): &(usize, i16)| LineTap::new([offset(row)], weight);
+            rolling.pairs.extend(folded.pairs.iter().map(pair));
+            rolling.singles.extend(folded.singles.iter().map(single));
             rolling.ends.push((rolling.pairs.len() as u32, rolling.singles.len() as u32));
         }
         rolling

@@ -10,9 +10,7 @@
 //!   where rows are long;
 //! - its 16-bit arithmetic is exact enough: see [`reach`] and [`fraction_bits`].
 
-use resized_protocol::message::Filter;
-
-use crate::filter::{Axes, ONE, Taps, Tone};
+use crate::filter::{ONE, Taps, Tone, Weights};
 
 /// Source samples for each destination sample up to which the horizontal pass comes first. Up to 4:1 the
 /// 16 outputs of a block take four taps each from one 64-byte vector; beyond, gathers go half empty, and
@@ -61,33 +59,49 @@ pub(super) enum Order {
 
 /// Decides for a plane of which each channel has its tone. `mixed`: it goes on as words to be mixed with
 /// others, and only the horizontal pass being first leaves them unrounded: so whenever it can be.
-pub(super) fn order(filter: Filter, axes: &Axes, tones: &[Tone], mixed: bool) -> Order {
-    let vertical = Taps::new(filter, &axes.vertical, 1.0);
-    let channels = |scale: f64| -> Vec<Taps> {
-        tones.iter().map(|tone| Taps::new(filter, &axes.horizontal, tone.gain * scale)).collect()
-    };
-    let shrink = axes.horizontal.scale().ceil() as usize;
-    let window = vertical.count() * axes.horizontal.source() as usize * tones.len();
+pub(super) fn order(
+    horizontal: &Weights,
+    vertical: &Weights,
+    tones: &[Tone],
+    mixed: bool,
+) -> Order {
+    let unit = vertical.taps(1.0);
+    let shrink = horizontal.axis().scale().ceil() as usize;
+    let window = unit.count() * horizontal.axis().source() as usize * tones.len();
     let most = match tones.len() {
         3.. => MAX_SHRINK_PACKED,
         _ if window > FIRST_CACHE => MAX_SHRINK_FAR,
         _ => MAX_SHRINK,
     };
     if mixed || shrink <= most {
-        let horizontal = channels(0.5);
-        let reach = horizontal.iter().zip(tones).map(|(taps, tone)| reach(taps, tone));
+        let across = channels(horizontal, tones, 0.5);
+        let reach = across.iter().zip(tones).map(|(taps, tone)| reach(taps, tone));
         let reach: Option<f64> = reach.reduce(|a, b| Some(a?.max(b?))).flatten();
-        let bits =
-            reach.and_then(|reach| fraction_bits(reach, &vertical).map(|bits| (reach, bits)));
+        let bits = reach.and_then(|reach| fraction_bits(reach, &unit).map(|bits| (reach, bits)));
         if let Some((reach, fraction_bits)) = bits {
-            let scale = f64::from(1 << (fraction_bits + 1 - WORD_BITS));
-            let vertical = Taps::new(filter, &axes.vertical, scale);
+            let vertical = match fraction_bits + 1 - WORD_BITS {
+                0 => unit,
+                more => vertical.taps(f64::from(1 << more)),
+            };
             let fold = reach < f64::from(1 << (14 - WORD_BITS));
-            let horizontal = Taps::interleaved(&horizontal);
+            let horizontal = Taps::interleaved(across);
             return Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold };
         }
     }
-    Order::VerticalFirst { vertical, horizontal: channels(1.0) }
+    Order::VerticalFirst { vertical: unit, horizontal: channels(horizontal, tones, 1.0) }
+}
+
+/// The taps of each channel, those of one tone computed once.
+fn channels(weights: &Weights, tones: &[Tone], scale: f64) -> Vec<Taps> {
+    let mut channels: Vec<Taps> = Vec::with_capacity(tones.len());
+    for (c, tone) in tones.iter().enumerate() {
+        let taps = match tones[..c].iter().position(|other| other == tone) {
+            Some(other) => channels[other].clone(),
+            None => weights.taps(tone.gain * scale),
+        };
+        channels.push(taps);
+    }
+    channels
 }
 
 /// How far from zero a channel's word can be, in steps of samples; if products of samples with the high
@@ -136,7 +150,8 @@ impl Extremes {
         for index in 0..taps.destination() {
             let (mut positive, mut negative) = (0, 0);
             for weight in taps.window(index).weights.iter().map(|&weight| i32::from(weight)) {
-                *(if weight > 0 { &mut positive } else { &mut negative }) += weight.abs();
+                positive += weight.max(0);
+                negative -= weight.min(0);
                 extremes.largest = extremes.largest.max(weight.abs());
             }
             extremes.positive = extremes.positive.max(positive);
@@ -149,19 +164,17 @@ impl Extremes {
 #[cfg(test)]
 mod tests {
     use resized_protocol::frame::{Component, Range};
+    use resized_protocol::message::Filter;
 
     use super::*;
     use crate::filter::Axis;
 
     /// Fraction bits where the horizontal pass comes first.
     fn first(filter: Filter, horizontal: (u32, u32), vertical: (u32, u32)) -> Option<u32> {
-        let axes = Axes {
-            horizontal: Axis::full(horizontal.0, horizontal.1),
-            vertical: Axis::full(vertical.0, vertical.1),
-        };
+        let weights = |(from, to): (u32, u32)| Weights::new(filter, &Axis::full(from, to));
         // The largest gain there is.
         let tone = Tone::new(Component::Luma, Range::Limited, Range::Full);
-        match order(filter, &axes, &[tone], false) {
+        match order(&weights(horizontal), &weights(vertical), &[tone], false) {
             Order::VerticalFirst { .. } => None,
             Order::HorizontalFirst { fraction_bits, .. } => Some(fraction_bits),
         }

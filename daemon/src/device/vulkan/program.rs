@@ -250,7 +250,7 @@ impl Builder {
                 };
                 self.dispatch(0, Shader::Sums, [0, samples(resized.kind)], columns);
                 let from = Numbers { from: sums.first, from_pitch: sums.pitch, ..from };
-                let windows = self.windows(&Taps::interleaved(channels), from);
+                let windows = self.windows(&Taps::interleaved(channels.clone()), from);
                 self.made_lines(1, Shader::Sums, [1, samples(resized.kind)], windows, rows)
             }
         }
@@ -326,7 +326,7 @@ impl Builder {
                 .constants(std::array::from_fn(|i| channels[i % channels.len()].constant)),
             ..Numbers::default()
         };
-        let from = self.windows(&Taps::interleaved(&windows), from);
+        let from = self.windows(&Taps::interleaved(windows), from);
         self.second(Shader::Horizontal, from, rows, end)
     }
 

@@ -39,18 +39,19 @@ enum Way {
 
 impl Gathers {
     pub(super) fn new(taps: &Taps) -> Self {
-        let quads = Quads::new(taps);
-        Self(match Pairs::new(taps).filter(|pairs| pairs.cost() < quads.cost()) {
-            Some(pairs) => Way::Pairs(pairs),
-            None => Way::Quads(quads),
-        })
+        // Pairs may turn out not to be possible.
+        let cheaper = Pairs::cost(taps) < Quads::cost(taps);
+        let pairs = cheaper.then(|| Pairs::new(taps)).flatten();
+        Self(pairs.map_or_else(|| Way::Quads(Quads::new(taps)), Way::Pairs))
     }
 }
 
 /// A gather's part of its step's table: that of two blocks.
-fn vectors<const TAPS: usize>((low, high): (&Gather<TAPS>, &Gather<TAPS>)) -> [Vector; 3] {
+fn vectors<const TAPS: usize, const OUTPUTS: usize>(
+    (low, high): (&Gather<TAPS, OUTPUTS>, &Gather<TAPS, OUTPUTS>),
+) -> [Vector; 3] {
     let mut vectors = [Vector([0; 32]); 3];
-    for (i, pick) in low.picks.iter().chain(&high.picks).flatten().enumerate() {
+    for (i, pick) in low.picks.as_flattened().iter().chain(high.picks.as_flattened()).enumerate() {
         let bytes = [pick.index, pick.high as u8, pick.low as u8];
         for (vector, byte) in vectors.iter_mut().zip(bytes) {
             vector.0[i] = byte;

@@ -9,16 +9,18 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{Vector, vectors};
-use crate::device::cpu::gather::{self, Gather, Pick};
+use crate::device::cpu::gather::{self, Gather, Pick, Tables};
 use crate::device::cpu::kernel::{PATTERN, ROWS};
 use crate::filter::Taps;
 
 /// Outputs that share one window.
 const BLOCK: usize = 8;
+
+/// Source samples of a window.
+const WINDOW: usize = 16;
 
 /// Outputs that are worked on at once: a block in each half of a register.
 const STEP: usize = 2 * BLOCK;
@@ -47,88 +49,89 @@ pub(super) struct Pairs {
 impl Pairs {
     /// If the sums fit, and there are no more than [`MOST`] gathers.
     pub(super) fn new(taps: &Taps) -> Option<Self> {
-        let mut blocks = gather::blocks::<2>(taps, BLOCK, 16);
-        if !blocks.len().is_multiple_of(2) {
-            blocks.push(blocks[blocks.len() - 1].clone());
-        }
-        let (count, one_window) = (blocks[0].len(), gather::windows(&blocks) == 1);
+        let gathers = gather::Gathers::<2, BLOCK>::new(taps, WINDOW, STEP / BLOCK);
+        let (count, one_window) = (gathers.count, gathers.windows() == 1);
         if count > MOST {
             return None;
         }
-        let (mut places, mut tables, mut known) = (Vec::new(), Vec::new(), HashMap::new());
-        let mut blocks = blocks.into_iter();
-        while let (Some(front), Some(back)) = (blocks.next(), blocks.next()) {
-            let (gathers, starts) = parted(front.into_iter().zip(back).collect())?;
-            let mut table = starts.to_vec();
-            table.extend(gathers.iter().flat_map(|(front, back)| vectors((front, back))));
-            let place = *known.entry(table.clone()).or_insert_with(|| {
-                tables.extend(&table);
-                tables.len() - table.len()
-            });
-            let in_place = if gathers.iter().all(is_in_place) { IN_PLACE } else { 0 };
-            places.push(place as u32 | in_place);
-            places.extend(gathers.iter().flat_map(|(f, b)| [f.base as u32, b.base as u32]));
+        let blocks: Vec<_> = gathers.blocks().collect();
+        let (steps, _) = blocks.as_chunks::<{ STEP / BLOCK }>();
+        let mut places = Vec::with_capacity(steps.len() * (1 + 2 * count));
+        let mut tables = Tables::new();
+        for [front, back] in steps {
+            let (order, starts) = parted(front, back)?;
+            let gathers = || order[..count].iter().map(|&g| (&front[g], &back[g]));
+            let place = tables.place(starts.into_iter().chain(gathers().flat_map(vectors)));
+            let in_place = if gathers().all(is_in_place) { IN_PLACE } else { 0 };
+            places.push(place | in_place);
+            places.extend(gathers().flat_map(|(f, b)| [f.base as u32, b.base as u32]));
         }
-        Some(Self { count, one_window, places, tables })
+        Some(Self { count, one_window, places, tables: tables.into_vectors() })
     }
 
-    /// Vector instructions for 16 outputs of a row, without loads.
-    pub(super) const fn cost(&self) -> usize {
-        5 * self.count + 3
+    /// Vector instructions for 16 outputs of a row, without loads, if it were for these taps; roughly.
+    pub(super) fn cost(taps: &Taps) -> usize {
+        match gather::Gathers::<2, BLOCK>::estimate(taps, WINDOW) {
+            count @ ..=MOST => 5 * count + 3,
+            _ => usize::MAX,
+        }
     }
 }
 
-/// Gathers of a step: each brings two taps of the outputs of both blocks.
-type Step = Vec<(Gather<2>, Gather<2>)>;
+/// One block's gathers: each brings two taps of its outputs.
+type Block = [Gather<2, BLOCK>];
 
-/// The gathers of a step in an order in which the low sums of the first half of them, and those of the
-/// others, fit 16 bits; and where the sums start. `None` if there is no such order.
-fn parted(step: Step) -> Option<(Step, [Vector; 3])> {
-    let count = step.len();
-    let mut halves =
-        (0_u32..1 << count).filter(|half| half.count_ones() as usize == count.div_ceil(2));
-    halves.find_map(|half| {
-        let (first, second): (Vec<_>, Vec<_>) = (0..count).partition(|g| half >> g & 1 == 1);
-        let starts = starts([&first, &second].map(|part| part.iter().map(|&g| &step[g])))?;
-        let order = first.into_iter().chain(second);
-        Some((order.map(|g| step[g].clone()).collect(), starts))
+/// The numbers of a step's gathers in an order in which the low sums of the first half of them, and those
+/// of the others, fit 16 bits; and where the sums start. `None` if there is no such order.
+fn parted(front: &Block, back: &Block) -> Option<([usize; MOST], [Vector; 3])> {
+    let count = front.len();
+    let halves = (0_u32..1 << count).filter(|h| h.count_ones() as usize == count.div_ceil(2));
+    halves.into_iter().find_map(|half| {
+        let is_first = |g: usize| half >> g & 1 == 1;
+        let starts = starts(front, back, is_first)?;
+        let mut order = [0; MOST];
+        let of_first = (0..count).filter(|&g| is_first(g));
+        let all = of_first.chain((0..count).filter(|&g| !is_first(g)));
+        order.iter_mut().zip(all).for_each(|(place, g)| *place = g);
+        Some((order, starts))
     })
 }
 
 /// Where the sums of a step's outputs start: both parts of the low one, so that they have no sign, and the
 /// high one, which is less by as much. `None` if a part does not fit 16 bits.
-fn starts<'step>(
-    parts: [impl Iterator<Item = &'step (Gather<2>, Gather<2>)> + Clone; 2],
-) -> Option<[Vector; 3]> {
+fn starts(front: &Block, back: &Block, is_first: impl Fn(usize) -> bool) -> Option<[Vector; 3]> {
     /// A constant's 7 bits, less one, since an average rounds up.
     const CONSTANT: Range<i32> = -1..127;
-    let mut starts = [[0_i16; 3]; STEP];
-    for (output, starts) in starts.iter_mut().enumerate() {
-        for (part, gathers) in parts.iter().enumerate() {
-            let lows = || {
-                let picks = gathers.clone().flat_map(|(front, back)| match output / BLOCK {
-                    0 => front.picks[output],
-                    _ => back.picks[output - BLOCK],
-                });
-                picks.map(|pick| i32::from(pick.low))
-            };
-            let least = 255 * lows().map(|low| low.min(0)).sum::<i32>() + CONSTANT.start;
-            let most = 255 * lows().map(|low| low.max(0)).sum::<i32>() + CONSTANT.end;
+    let mut starts = [[0_i16; STEP]; 3];
+    for output in 0..STEP {
+        let (block, place) = if output < BLOCK { (front, output) } else { (back, output - BLOCK) };
+        // Of both parts the sums of what is below zero, and of what is above.
+        let (mut below, mut above) = ([0; 2], [0; 2]);
+        for (g, gather) in block.iter().enumerate() {
+            let part = usize::from(!is_first(g));
+            for low in gather.picks[place].map(|pick| i32::from(pick.low)) {
+                below[part] += low.min(0);
+                above[part] += low.max(0);
+            }
+        }
+        for part in [0, 1] {
+            let least = 255 * below[part] + CONSTANT.start;
+            let most = 255 * above[part] + CONSTANT.end;
             let start = (-least as u32).next_multiple_of(128);
             if most + start as i32 > u16::MAX.into() {
                 return None;
             }
-            starts[part] = start as i16;
-            starts[2] -= (start >> 7) as i16;
+            starts[part][output] = start as i16;
+            starts[2][output] -= (start >> 7) as i16;
         }
     }
-    Some([0, 1, 2].map(|sum| Vector::of_words(starts.map(|starts| starts[sum]))))
+    Some(starts.map(Vector::of_words))
 }
 
 /// Whether the 32 source samples from the front window's start on are the taps in their order.
-fn is_in_place((front, back): &(Gather<2>, Gather<2>)) -> bool {
-    let in_order = |gather: &Gather<2>| {
-        let mut picks = gather.picks.iter().flatten().enumerate();
+fn is_in_place((front, back): (&Gather<2, BLOCK>, &Gather<2, BLOCK>)) -> bool {
+    let in_order = |gather: &Gather<2, BLOCK>| {
+        let mut picks = gather.picks.as_flattened().iter().enumerate();
         picks.all(|(i, pick)| usize::from(pick.index) == i || is_nothing(pick))
     };
     back.base == front.base + 16 && in_order(front) && in_order(back)

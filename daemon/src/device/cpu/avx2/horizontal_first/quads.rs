@@ -3,16 +3,18 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
-use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{Vector, vectors};
-use crate::device::cpu::gather;
+use crate::device::cpu::gather::{self, Tables};
 use crate::device::cpu::kernel::{PATTERN, ROWS};
 use crate::filter::Taps;
 
 /// Outputs that share one window.
 const BLOCK: usize = 4;
+
+/// Source samples of a window.
+const WINDOW: usize = 16;
 
 /// Outputs that are worked on at once: four blocks, two registers of sums, one of words.
 const STEP: usize = 4 * BLOCK;
@@ -34,29 +36,23 @@ pub(super) struct Quads {
 
 impl Quads {
     pub(super) fn new(taps: &Taps) -> Self {
-        let mut blocks = gather::blocks::<4>(taps, BLOCK, 16);
-        let count = blocks[0].len();
-        let last = blocks[blocks.len() - 1].clone();
-        blocks.resize(blocks.len().next_multiple_of(4), last);
-        let windows = gather::windows(&blocks);
-        let (steps, _) = blocks.as_chunks::<4>();
-        let (mut places, mut tables, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+        let gathers = gather::Gathers::<4, BLOCK>::new(taps, WINDOW, STEP / BLOCK);
+        let (count, windows) = (gathers.count, gathers.windows());
+        let blocks: Vec<_> = gathers.blocks().collect();
+        let (steps, _) = blocks.as_chunks::<{ STEP / BLOCK }>();
+        let mut places = Vec::with_capacity(steps.len() * (1 + 4 * count));
+        let mut tables = Tables::new();
         for [a, b, c, d] in steps {
-            let gathers = || a.iter().zip(c).chain(b.iter().zip(d));
-            let table: Vec<Vector> = gathers().flat_map(vectors).collect();
-            let place = *known.entry(table.clone()).or_insert_with(|| {
-                tables.extend(table);
-                tables.len() - 6 * count
-            });
-            places.push(place as u32);
+            let gathers = || a.iter().zip(*c).chain(b.iter().zip(*d));
+            places.push(tables.place(gathers().flat_map(vectors)));
             places.extend(gathers().flat_map(|(low, high)| [low.base as u32, high.base as u32]));
         }
-        Self { count, windows, places, tables }
+        Self { count, windows, places, tables: tables.into_vectors() }
     }
 
-    /// Vector instructions for 16 outputs of a row, without loads.
-    pub(super) const fn cost(&self) -> usize {
-        12 * self.count + 5
+    /// Vector instructions for 16 outputs of a row, without loads, if it were for these taps; roughly.
+    pub(super) fn cost(taps: &Taps) -> usize {
+        12 * gather::Gathers::<4, BLOCK>::estimate(taps, WINDOW) + 5
     }
 }
 

@@ -1,0 +1,132 @@
+//! What kernels may touch: frames lie between pages that can't be touched, so a load or a store outside ends
+//! the test. Slots lie in one mapping, where nobody would notice.
+
+use std::num::NonZero;
+use std::ptr::NonNull;
+
+use nix::libc::c_void;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+use resized_protocol::message::{Alpha, Filter};
+use resized_protocol::placement::{Align, Crop, Framing};
+use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
+
+use super::*;
+
+/// Whole pages with one before and one behind them that can't be touched.
+struct Fenced {
+    all: NonNull<c_void>,
+    len: usize,
+}
+
+impl Fenced {
+    const PAGE: usize = 1 << 16;
+
+    fn new(len: usize) -> Self {
+        let len = len.next_multiple_of(Self::PAGE);
+        let all = NonZero::new(len + 2 * Self::PAGE).unwrap();
+        // SAFETY: new memory, of nobody else.
+        let all = unsafe { mmap_anonymous(None, all, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE) };
+        let fenced = Self { all: all.unwrap(), len };
+        // SAFETY: a part of it.
+        unsafe {
+            let within = fenced.all.byte_add(Self::PAGE);
+            mprotect(within, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE).unwrap();
+        }
+        fenced
+    }
+
+    /// Where `len` bytes begin that are the first ones, or the last ones.
+    fn place(&self, len: usize, first: bool) -> *mut u8 {
+        let skip = if first { 0 } else { self.len - len };
+        // SAFETY: within the memory.
+        unsafe { self.all.byte_add(Self::PAGE + skip).as_ptr().cast() }
+    }
+}
+
+impl Drop for Fenced {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and nobody has a part of it any more.
+        unsafe { munmap(self.all, self.len + 2 * Self::PAGE).unwrap() };
+    }
+}
+
+/// Resizes frames that lie there, at every level that this CPU has.
+fn resize_fenced(spec: &StreamSpec, (input, output): &(Fenced, Fenced)) {
+    let ring = RingLayout::new(spec).unwrap();
+    let placement = spec.placement().unwrap();
+    for cpu in Level::ALL.iter().filter_map(|&level| Cpu::with_level(1, level)) {
+        for first in [false, true] {
+            let frames = Frames {
+                input: input.place(ring.input().len(), first),
+                // What is behind the last row is never written.
+                output: output.place(ring.output().rows_len(), first),
+            };
+            match cpu.kernel {
+                AnyKernel::Scalar(kernel) => resize(kernel, spec, &placement, &ring, frames),
+                #[cfg(target_arch = "x86_64")]
+                AnyKernel::Avx2(kernel) => resize(kernel, spec, &placement, &ring, frames),
+                #[cfg(target_arch = "x86_64")]
+                AnyKernel::Avx512(kernel) => resize(kernel, spec, &placement, &ring, frames),
+                #[cfg(target_arch = "aarch64")]
+                AnyKernel::Neon(kernel) => resize(kernel, spec, &placement, &ring, frames),
+            }
+        }
+    }
+}
+
+fn resize<K: Kernel>(
+    kernel: K,
+    spec: &StreamSpec,
+    placement: &Placement,
+    ring: &RingLayout,
+    frames: Frames,
+) {
+    let mut scratch = Scratch::default();
+    for work in plan::works(&kernel, spec, placement, ring) {
+        for band in Band::cut(2) {
+            // SAFETY: frames of those layouts.
+            unsafe { band::work(&kernel, &work, frames, band, &mut scratch) };
+        }
+    }
+}
+
+#[test]
+fn nothing_beyond_a_frame_is_touched() {
+    let memory = (Fenced::new(1 << 20), Fenced::new(1 << 21));
+    let tensor = |element, arrangement| {
+        PixelFormat::Tensor(Tensor { element, arrangement, order: ChannelOrder::Rgb })
+    };
+    let sources = || PixelFormat::EIGHT_BIT.into_iter().chain(PixelFormat::TEN_BIT);
+    let destinations = [
+        PixelFormat::Bgr24,
+        PixelFormat::P010,
+        tensor(Element::F32, Arrangement::Planar),
+        tensor(Element::I8, Arrangement::Interleaved),
+    ];
+    let widths = [1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 85, 86, 127, 129, 255, 300];
+    let mut n = 0;
+    for (from, to) in widths.into_iter().flat_map(|from| widths.map(|to| (from, to))) {
+        for format in sources() {
+            n += 1;
+            // Shrinking and enlarging, and beyond what goes horizontally first.
+            let (rows, height) = [(5, 3), (2, 7), (90, 1)][n % 3];
+            let source = FrameSpec::new(format, Extent::new(from, rows));
+            let mut spec = StreamSpec::new(source, Extent::new(to, height));
+            spec.filter = Filter::ALL[n % Filter::ALL.len()];
+            if n.is_multiple_of(2) {
+                spec.destination.format = destinations[n / 2 % destinations.len()];
+            }
+            if n % 5 < 2 {
+                let width = f64::from(from) * 0.6;
+                let left = if n % 5 == 0 { 0.0 } else { f64::from(from) - width };
+                spec.crop = Some(Crop { left, top: 0.0, width, height: f64::from(rows) });
+            }
+            if n.is_multiple_of(7) {
+                spec.framing = Framing::Fit { align: Align::End, pad: [0; 3] };
+            }
+            spec.alpha = if n.is_multiple_of(11) { Alpha::Weighs } else { Alpha::Apart };
+            resize_fenced(&spec, &memory);
+        }
+    }
+}
