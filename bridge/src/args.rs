@@ -65,7 +65,7 @@ pub struct Args {
     #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_CONNECTIONS", default_value_t = 256)]
     pub connections: usize,
 
-    /// MiB of shared memory for the rings of one connection
+    /// MiB for the rings of one connection, and for the JPEGs in them
     #[arg(
         long,
         value_name = "MIB",
@@ -73,6 +73,11 @@ pub struct Args {
         default_value_t = 512
     )]
     pub connection_memory: u64,
+
+    /// Millions of pixels that a JPEG may have
+    #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_MEGAPIXELS", default_value_t = 64,
+          value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub megapixels: u64,
 
     /// Seconds that a client may take for the next piece of a frame that it sends or is sent
     #[arg(long, value_name = "SECONDS", env = "RESIZED_BRIDGE_PATIENCE", default_value = "30",

@@ -30,6 +30,7 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::server::{ServerConfig, WebPkiClientVerifier};
 
 use crate::args::Args;
+use crate::coded::Lanes;
 use crate::relay::{Limits, relay, stopped};
 use crate::tickets::Tickets;
 
@@ -54,6 +55,7 @@ pub(crate) struct Door {
     /// What was offered to clients that come by NATS.
     pub(crate) tickets: Tickets,
     limits: Limits,
+    lanes: Lanes,
     connections: usize,
     inside: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
@@ -78,7 +80,12 @@ impl Door {
             tls: tls(args)?,
             token: args.token.clone(),
             tickets: Tickets::default(),
-            limits: Limits { bytes: args.connection_memory << 20, patience: args.patience },
+            limits: Limits {
+                bytes: args.connection_memory << 20,
+                pixels: args.megapixels * 1_000_000,
+                patience: args.patience,
+            },
+            lanes: Lanes::new(),
             connections: args.connections,
             inside: Arc::new(Semaphore::new(args.connections)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
@@ -150,7 +157,9 @@ impl Door {
             Ok(daemon) => {
                 tracing::debug!(%peer, "let in");
                 let (name, stop) = (peer.to_string(), self.stop.clone());
-                let end = relay(client, &mut to_client, daemon, &name, self.limits, stop).await;
+                let lanes = self.lanes.clone();
+                let end =
+                    relay(client, &mut to_client, daemon, &name, self.limits, lanes, stop).await;
                 tracing::debug!(%peer, %end, "connection over");
             }
             Err(Unwelcome::Goodbye(goodbye)) => {

@@ -1,11 +1,14 @@
 //! A bridge: lets clients on other machines use this machine's daemon, by TCP or TLS.
 //!
 //! One frame walks through these files in this order: `door` lets a client in, whose frames `relay`
-//! copies into the daemon's ring, and the resized ones back. To the daemon it is a client for each
+//! copies into the daemon's ring, and the resized ones back; `coded` says what becomes of those that are JPEGs,
+//! `jpeg` reads and writes them. To the daemon it is a client for each
 //! connection; the daemon never opens a network socket, nor holds a key.
 
 mod args;
+mod coded;
 mod door;
+mod jpeg;
 mod nats;
 mod relay;
 mod replies;

@@ -1,12 +1,14 @@
 //! Owns one client's conversation: passes on what it says, with its frames put into the daemon's rings, and
-//! what the daemon says, with its frames taken out of them.
+//! what the daemon says, with its frames taken out of them. Frames that are JPEGs are decoded and encoded on
+//! the way, several at the same time, so they overtake each other.
 //!
 //! To the daemon it is a client like any other, one for each connection; so the daemon's own rules, quotas
 //! and failures hold for who comes through here. Knows neither sockets' addresses nor TLS. Invariants: a
 //! client's memory is bounded by the limit given, and one whose frames do not get on is cut off; a frame
 //! is read into a slot only while the slot is the client's.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -24,13 +26,16 @@ use resized_protocol::message::{
 };
 use resized_protocol::placement::Crop;
 use resized_protocol::remote::Call;
-use resized_protocol::shm::{Region, RingLayout, leases};
+use resized_protocol::shm::{Lease, Region, RingLayout, leases};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::unix::{ReadHalf, WriteHalf};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
 
-use crate::replies::Replies;
+use crate::coded::{Coded, Lanes};
+use crate::jpeg::Unreadable;
+use crate::replies::{Opening, Replies};
 
 /// How a conversation ended.
 #[derive(Debug, Error)]
@@ -47,36 +52,51 @@ pub(crate) enum End {
     Client(io::Error),
     #[error("the daemon: {0}")]
     Daemon(#[source] WireError),
+    #[error("a JPEG: {0}")]
+    Panicked(#[from] JoinError),
 }
 
 /// What a client may have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Bytes of rings.
+    /// Bytes of rings, and of JPEGs on their way.
     pub(crate) bytes: u64,
+    /// Pixels of a JPEG that is decoded.
+    pub(crate) pixels: u64,
     /// For the next piece of a frame.
     pub(crate) patience: Duration,
 }
 
-/// What both directions know. They are two halves of one task, so nobody ever waits for a lock.
+/// What both directions know. They are parts of one task, so nobody ever waits for a lock.
 struct Shared {
     rings: Mutex<Rings>,
+    /// Streams of JPEGs, among those that are open.
+    coded: Mutex<BTreeMap<u32, Arc<Coded>>>,
     replies: Mutex<Replies>,
     /// A reply of the bridge's may have its turn.
     ours: Notify,
     /// There is room for another request.
     room: Notify,
     limits: Limits,
+    lanes: Lanes,
 }
 
 impl Shared {
     fn rings(&self) -> MutexGuard<'_, Rings> {
-        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.rings)
+    }
+
+    fn coded(&self, stream: u32) -> Option<Arc<Coded>> {
+        lock(&self.coded).get(&stream).map(Arc::clone)
     }
 
     fn replies(&self) -> MutexGuard<'_, Replies> {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.replies)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Relays until either side hangs up, or `stop` turns true. `name` is put before the client's.
@@ -86,6 +106,7 @@ pub(crate) async fn relay(
     daemon: UnixStream,
     name: &str,
     limits: Limits,
+    lanes: Lanes,
     stop: watch::Receiver<bool>,
 ) -> End {
     let daemon = daemon.set_nonblocking(true).and(tokio::net::UnixStream::from_std(daemon));
@@ -96,18 +117,19 @@ pub(crate) async fn relay(
     let (from_daemon, to_daemon) = daemon.split();
     let shared = Shared {
         rings: Mutex::default(),
+        coded: Mutex::default(),
         replies: Mutex::default(),
         ours: Notify::new(),
         room: Notify::new(),
         limits,
+        lanes,
     };
+    let to_daemon = Turns::new(Sender::new(to_daemon, limits.patience));
+    let (to_decode, decoding) = mpsc::unbounded_channel();
+    let (unreadable, unreadables) = mpsc::unbounded_channel();
     let (violated, violation) = oneshot::channel();
     let there = async {
-        let to_daemon = Sender::new(to_daemon, limits.patience);
-        let end = match there(&shared, client, to_daemon, name).await {
-            Ok(never) => match never {},
-            Err(end) => end,
-        };
+        let Err(end) = there(&shared, client, &to_daemon, to_decode, name).await;
         // Said between two messages, by the other half.
         if let End::Violation(what) = &end
             && violated.send(*what).is_ok()
@@ -118,18 +140,20 @@ pub(crate) async fn relay(
     };
     tokio::select! {
         end = there => end,
-        end = back(&shared, from_daemon, to_client, violation, stop) => end,
+        Err(end) = decode_all(&shared, decoding, &to_daemon, unreadable) => end,
+        Err(end) = back(&shared, from_daemon, to_client, unreadables, violation, stop) => end,
     }
 }
 
-enum Never {}
+type ToDaemon<'a> = Turns<Sender<WriteHalf<'a>>>;
 
 async fn there(
     shared: &Shared,
     mut client: Receiver<impl AsyncRead + Unpin>,
-    mut daemon: Sender<WriteHalf<'_>>,
+    daemon: &ToDaemon<'_>,
+    to_decode: mpsc::UnboundedSender<Arrived>,
     name: &str,
-) -> Result<Never, End> {
+) -> Result<Infallible, End> {
     loop {
         while shared.replies().is_full() {
             shared.room.notified().await;
@@ -144,15 +168,15 @@ async fn there(
         let request = match request {
             Request::Submit { stream, slots } if !slots.is_empty() => {
                 for slot in slots {
-                    read_frame(shared, &mut client, stream, slot).await?;
-                    say(&mut daemon, Request::Submit { stream, slots: vec![slot] }).await?;
+                    let submitted = Submitted { stream, slot, crop: None };
+                    read_frame(shared, &mut client, submitted, daemon, &to_decode).await?;
                 }
                 continue;
             }
             Request::SubmitCropped { stream, slots } if !slots.is_empty() => {
                 for Cropped { slot, crop } in slots {
-                    read_frame(shared, &mut client, stream, slot).await?;
-                    say(&mut daemon, submit_cropped(stream, slot, crop)).await?;
+                    let submitted = Submitted { stream, slot, crop: Some(crop) };
+                    read_frame(shared, &mut client, submitted, daemon, &to_decode).await?;
                 }
                 continue;
             }
@@ -160,12 +184,12 @@ async fn there(
         };
         if let Request::Open { spec, .. } = &request {
             // What was closed before is given back before.
-            while ring_bytes(shared, spec).is_err() && shared.rings().any_closing() {
+            while opening(shared, spec).is_err() && shared.rings().any_closing() {
                 shared.room.notified().await;
             }
         }
         match prepare(shared, request, name)? {
-            Some(request) => say(&mut daemon, request).await?,
+            Some(request) => say(&mut *daemon.lock().await, request).await?,
             None => shared.ours.notify_one(),
         }
     }
@@ -175,13 +199,14 @@ async fn there(
 fn prepare(shared: &Shared, request: Request, name: &str) -> Result<Option<Request>, Violation> {
     Ok(match request {
         Request::Hello { version, name: own, .. } => {
-            shared.replies().await_theirs(0);
+            shared.replies().await_theirs();
             let (features, name) = (Features::default(), format!("{name} {own}"));
             Some(Request::Hello { version, features, name })
         }
-        Request::Open { stream, spec, .. } => match ring_bytes(shared, &spec) {
-            Ok(bytes) => {
-                shared.replies().await_theirs(bytes);
+        Request::Open { stream, spec, .. } => match opening(shared, &spec) {
+            Ok(opening) => {
+                let spec = opening.coded.as_ref().map_or(spec, |coded| *coded.local());
+                shared.replies().await_stream(opening);
                 Some(Request::Open { stream, spec, named: false })
             }
             Err(refusal) => {
@@ -191,11 +216,11 @@ fn prepare(shared: &Shared, request: Request, name: &str) -> Result<Option<Reque
         },
         Request::Close { stream } => {
             shared.rings().close(stream)?;
-            shared.replies().await_theirs(0);
+            shared.replies().await_theirs();
             Some(Request::Close { stream })
         }
         Request::Stats => {
-            shared.replies().await_theirs(0);
+            shared.replies().await_theirs();
             Some(Request::Stats)
         }
         // Others are none of a remote client's business.
@@ -214,8 +239,46 @@ fn prepare(shared: &Shared, request: Request, name: &str) -> Result<Option<Reque
     })
 }
 
-fn submit_cropped(stream: u32, slot: u32, crop: Crop) -> Request {
-    Request::SubmitCropped { stream, slots: vec![Cropped { slot, crop }] }
+/// A frame of the client's.
+#[derive(Clone, Copy, Debug)]
+struct Submitted {
+    stream: u32,
+    slot: u32,
+    crop: Option<Crop>,
+}
+
+impl Submitted {
+    fn request(self) -> Request {
+        let Self { stream, slot, crop } = self;
+        match crop {
+            None => Request::Submit { stream, slots: vec![slot] },
+            Some(crop) => Request::SubmitCropped { stream, slots: vec![Cropped { slot, crop }] },
+        }
+    }
+}
+
+/// One that is a JPEG, and its slot.
+struct Arrived {
+    submitted: Submitted,
+    coded: Arc<Coded>,
+    jpeg: Vec<u8>,
+    lease: Lease,
+}
+
+impl Arrived {
+    fn decode(mut self) -> Decoded {
+        let result = self.coded.decode(&self.jpeg, &mut self.lease);
+        let Self { mut submitted, coded, lease, .. } = self;
+        submitted.crop = submitted.crop.map(|crop| coded.crop(crop));
+        Decoded { submitted, lease, result }
+    }
+}
+
+/// One whose slot holds its planes, if it could be read.
+struct Decoded {
+    submitted: Submitted,
+    lease: Lease,
+    result: Result<(), Unreadable>,
 }
 
 async fn say(daemon: &mut Sender<WriteHalf<'_>>, request: Request) -> Result<(), End> {
@@ -227,28 +290,80 @@ async fn say(daemon: &mut Sender<WriteHalf<'_>>, request: Request) -> Result<(),
     }
 }
 
-/// Reads an input frame into its slot, which is in flight then.
+/// Reads an input frame into its slot, which is in flight then; or a JPEG, which is to be decoded first.
 async fn read_frame(
     shared: &Shared,
     client: &mut Receiver<impl AsyncRead + Unpin>,
-    stream: u32,
-    slot: u32,
+    submitted: Submitted,
+    daemon: &ToDaemon<'_>,
+    to_decode: &mpsc::UnboundedSender<Arrived>,
 ) -> Result<(), End> {
+    let Submitted { stream, slot, .. } = submitted;
     let mut lease = shared.rings().take_free(stream, slot)?;
+    if let Some(coded) = shared.coded(stream).filter(|coded| coded.jpeg_in()) {
+        let len = client.coded_len().await.map_err(End::Client)?;
+        if len as usize > coded.longest_in() {
+            return Err(Violation::CodedLen { stream, len }.into());
+        }
+        let mut jpeg = vec![0; len as usize];
+        client.fill(&mut jpeg).await.map_err(End::Client)?;
+        // It is received as long as anything is.
+        let _ = to_decode.send(Arrived { submitted, coded, jpeg, lease });
+        return Ok(());
+    }
     let len = lease.layout().input().rows_len();
     client.fill(&mut lease.input_mut()[..len]).await.map_err(End::Client)?;
     shared.rings().submit(stream, lease);
-    Ok(())
+    say(&mut *daemon.lock().await, submitted.request()).await
 }
 
-/// Bytes of a ring that is within the client's limit. Specs that make no ring are for the daemon to refuse.
-fn ring_bytes(shared: &Shared, spec: &StreamSpec) -> Result<u64, Refusal> {
-    let asked = RingLayout::new(spec).map_or(0, |ring| ring.len().get() as u64);
+/// Has JPEGs decoded, and submits them as they are. There are no more than the streams have slots.
+async fn decode_all(
+    shared: &Shared,
+    mut arrived: mpsc::UnboundedReceiver<Arrived>,
+    daemon: &ToDaemon<'_>,
+    unreadable: mpsc::UnboundedSender<Decoded>,
+) -> Result<Infallible, End> {
+    // Those that wait for their turn are given up with it.
+    let mut decoding = JoinSet::new();
+    loop {
+        let decoded: Result<Decoded, _> = tokio::select! {
+            Some(arrived) = arrived.recv() => {
+                let bytes = arrived.coded.decoder_bytes();
+                decoding.spawn(shared.lanes.clone().run(bytes, move || arrived.decode()));
+                continue;
+            }
+            Some(decoded) = decoding.join_next() => decoded?,
+            else => std::future::pending().await,
+        };
+        let decoded = decoded?;
+        if decoded.result.is_err() {
+            let _ = unreadable.send(decoded);
+            continue;
+        }
+        let Decoded { submitted, lease, .. } = decoded;
+        // Now, as the closing of a stream is noted before it is said.
+        let mut daemon = daemon.lock().await;
+        if shared.rings().is_open(submitted.stream) {
+            shared.rings().submit(submitted.stream, lease);
+            say(&mut daemon, submitted.request()).await?;
+        }
+    }
+}
+
+/// What a stream that is within the client's limit takes. Specs that make no ring are for the daemon to
+/// refuse.
+fn opening(shared: &Shared, spec: &StreamSpec) -> Result<Opening, Refusal> {
+    let coded = Coded::new(spec, shared.limits.pixels)?.map(Box::new);
+    let asked = match &coded {
+        Some(coded) => coded.bytes(),
+        None => RingLayout::new(spec).map_or(0, |ring| ring.len().get() as u64),
+    };
     let limit = shared.limits.bytes;
     let taken = shared.rings().bytes() + shared.replies().opening();
     let left = limit.saturating_sub(taken);
     if asked <= left {
-        return Ok(asked);
+        return Ok(Opening { bytes: asked, coded });
     }
     Err(Refusal::Quota { whose: Whose::Connection, what: Resource::RingBytes, asked, left, limit })
 }
@@ -257,33 +372,41 @@ async fn back(
     shared: &Shared,
     daemon: ReadHalf<'_>,
     client: &mut Sender<impl AsyncWrite + Unpin>,
+    mut unreadable: mpsc::UnboundedReceiver<Decoded>,
     mut violation: oneshot::Receiver<Violation>,
     mut stop: watch::Receiver<bool>,
-) -> End {
+) -> Result<Infallible, End> {
     let mut daemon = Arrivals { socket: daemon, inbox: Inbox::new(), descriptors: VecDeque::new() };
+    let mut encoding = JoinSet::new();
     loop {
         while let Some(reply) = { shared.replies().ours() } {
-            if let Err(error) = client.send(&Message::Reply(reply), &[]).await {
-                return End::Client(error);
-            }
+            client.send(&Message::Reply(reply), &[]).await.map_err(End::Client)?;
         }
         shared.room.notify_one();
         let heard = tokio::select! {
-            message = daemon.next() => message,
+            message = daemon.next() => message.map_err(End::Daemon)?,
+            Some(encoded) = encoding.join_next() => {
+                say_encoded(shared, encoded??, client).await?;
+                continue;
+            }
+            Some(decoded) = unreadable.recv() => {
+                say_unreadable(shared, decoded, client).await?;
+                continue;
+            }
             () = shared.ours.notified() => continue,
-            Ok(what) = &mut violation => return farewell(client, what.into()).await,
-            () = stopped(&mut stop) => return farewell(client, End::Stopping).await,
+            Ok(what) = &mut violation => return Err(farewell(client, what.into()).await),
+            () = stopped(&mut stop) => return Err(farewell(client, End::Stopping).await),
         };
-        let (message, descriptor) = match heard {
-            Ok(Some(message)) => message,
-            Ok(None) => return End::DaemonHungUp,
-            Err(error) => return End::Daemon(error),
-        };
-        match pass_on(shared, message, descriptor, client).await {
-            Ok(true) => {}
-            Ok(false) => return End::DaemonHungUp,
-            Err(end) => return end,
+        let (message, descriptor) = heard.ok_or(End::DaemonHungUp)?;
+        if let Message::Goodbye(_) = message {
+            // What was submitted is completed before.
+            while let Some(encoded) = encoding.join_next().await {
+                say_encoded(shared, encoded??, client).await?;
+            }
+            client.send(&message, &[]).await.map_err(End::Client)?;
+            return Err(End::DaemonHungUp);
         }
+        pass_on(shared, message, descriptor, client, &mut encoding).await?;
     }
 }
 
@@ -302,53 +425,115 @@ async fn farewell(client: &mut Sender<impl AsyncWrite + Unpin>, end: End) -> End
     end
 }
 
-/// Passes a message of the daemon's on. False: it was the last.
+/// Passes a message of the daemon's on, but a frame that is to be a JPEG first.
 async fn pass_on(
     shared: &Shared,
-    message: Message,
+    mut message: Message,
     descriptor: Option<OwnedFd>,
     client: &mut Sender<impl AsyncWrite + Unpin>,
-) -> Result<bool, End> {
-    let unexpected =
-        |what: &'static str| End::Daemon(io::Error::new(io::ErrorKind::InvalidData, what).into());
-    let mut pixels = None;
-    match &message {
-        Message::Reply(reply) => {
-            if !shared.replies().answered() {
-                return Err(unexpected("a reply to nothing"));
-            }
-            match reply {
-                Reply::Opened { stream, ring, .. } => {
-                    let descriptor =
-                        descriptor.ok_or(unexpected("a stream without a descriptor"))?;
-                    let leases = Region::open(descriptor, ring.len())
-                        .and_then(|region| leases(region, &Arc::new(ring.clone())))
-                        .map_err(|error| End::Daemon(io::Error::other(error).into()))?;
-                    shared.rings().add(*stream, leases);
-                }
-                Reply::Closed { stream } => shared.rings().remove(*stream),
-                _ => {}
-            }
-        }
-        Message::Completed(Completion { stream, slot, status, .. }) => {
-            let lease = shared.rings().take_in_flight(*stream, *slot);
+    encoding: &mut JoinSet<Result<Encoded, JoinError>>,
+) -> Result<(), End> {
+    match &mut message {
+        Message::Reply(reply) => note_reply(shared, reply, descriptor)?,
+        Message::Completed(completion) => {
+            let Completion { stream, slot, status, .. } = *completion;
+            let lease = shared.rings().take_in_flight(stream, slot);
             let lease = lease.ok_or(unexpected("a completion of nothing"))?;
-            match status {
-                Status::Done => pixels = Some((*stream, lease)),
-                _ => shared.rings().free(*stream, lease),
+            if status != Status::Done {
+                shared.rings().free(stream, lease);
+            } else if let Some(coded) = shared.coded(stream).filter(|coded| coded.jpeg_out()) {
+                let completion = *completion;
+                let encode = move || Encoded { jpeg: coded.encode(&lease), completion, lease };
+                encoding.spawn(shared.lanes.clone().run(0, encode));
+                return Ok(());
+            } else {
+                let pixels = &lease.output()[..lease.layout().output().rows_len()];
+                client.send(&message, pixels).await.map_err(End::Client)?;
+                // Before the client, which has just got the last byte, is read from again.
+                shared.rings().free(stream, lease);
+                return Ok(());
             }
         }
         Message::Goodbye(_) => {}
     }
-    let bytes = pixels
-        .as_ref()
-        .map_or(&[][..], |(_, lease)| &lease.output()[..lease.layout().output().rows_len()]);
-    client.send(&message, bytes).await.map_err(End::Client)?;
-    // Before the client, which has just got the last byte, is read from again.
-    if let Some((stream, lease)) = pixels {
-        shared.rings().free(stream, lease);
+    client.send(&message, &[]).await.map_err(End::Client)
+}
+
+/// Notes what the daemon has granted, and makes of it what the client is to hear.
+fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<OwnedFd>) -> Result<(), End> {
+    let Opening { bytes, coded } =
+        shared.replies().answered().ok_or(unexpected("a reply to nothing"))?;
+    match reply {
+        Reply::Opened { stream, ring, .. } => {
+            let descriptor = descriptor.ok_or(unexpected("a stream without a descriptor"))?;
+            let leases = Region::open(descriptor, ring.len())
+                .and_then(|region| leases(region, &Arc::new(ring.clone())))
+                .map_err(|error| End::Daemon(io::Error::other(error).into()))?;
+            shared.rings().add(*stream, leases, bytes);
+            if let Some(coded) = coded {
+                *ring = coded.ring().clone();
+                lock(&shared.coded).insert(*stream, Arc::from(coded));
+            }
+        }
+        Reply::Closed { stream } => {
+            shared.rings().remove(*stream);
+            lock(&shared.coded).remove(stream);
+        }
+        _ => {}
     }
-    Ok(!matches!(message, Message::Goodbye(_)))
+    Ok(())
+}
+
+fn unexpected(what: &'static str) -> End {
+    End::Daemon(io::Error::new(io::ErrorKind::InvalidData, what).into())
+}
+
+/// A frame that was to be a JPEG.
+struct Encoded {
+    completion: Completion,
+    lease: Lease,
+    jpeg: Option<Vec<u8>>,
+}
+
+async fn say_encoded(
+    shared: &Shared,
+    Encoded { mut completion, lease, jpeg }: Encoded,
+    client: &mut Sender<impl AsyncWrite + Unpin>,
+) -> Result<(), End> {
+    if jpeg.is_none() {
+        completion.status = Status::Failed;
+    }
+    say_late(shared, completion, lease, &jpeg.unwrap_or_default(), client).await
+}
+
+async fn say_unreadable(
+    shared: &Shared,
+    Decoded { submitted, lease, result }: Decoded,
+    client: &mut Sender<impl AsyncWrite + Unpin>,
+) -> Result<(), End> {
+    let Submitted { stream, slot, .. } = submitted;
+    if let Err(why) = result {
+        tracing::debug!(stream, slot, %why, "a JPEG is not read");
+    }
+    let status = Status::Unreadable;
+    let completion = Completion { stream, slot, status, device: 0, queued_ns: 0, worked_ns: 0 };
+    say_late(shared, completion, lease, &[], client).await
+}
+
+/// Says a completion that the daemon's messages may have overtaken.
+async fn say_late(
+    shared: &Shared,
+    completion: Completion,
+    lease: Lease,
+    frame: &[u8],
+    client: &mut Sender<impl AsyncWrite + Unpin>,
+) -> Result<(), End> {
+    // Else the client has heard that the stream is closed.
+    if shared.rings().knows(completion.stream) {
+        client.send(&Message::Completed(completion), frame).await.map_err(End::Client)?;
+        shared.rings().free(completion.stream, lease);
+    }
+    Ok(())
 }
 
 /// What the daemon says, with the descriptors beside it.

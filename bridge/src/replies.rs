@@ -5,18 +5,29 @@ use std::collections::VecDeque;
 
 use resized_protocol::message::Reply;
 
+use crate::coded::Coded;
+
 /// Requests that a client has not been answered, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     awaited: VecDeque<Awaited>,
-    /// Bytes of rings that the daemon was asked for.
+    /// Bytes of streams that the daemon was asked for.
     opening: u64,
+}
+
+/// A stream that the daemon is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Opening {
+    /// What it takes of the client's limit.
+    pub(crate) bytes: u64,
+    /// If its frames are JPEGs.
+    pub(crate) coded: Option<Box<Coded>>,
 }
 
 #[derive(Debug)]
 enum Awaited {
-    /// From the daemon; with the bytes of the ring that it was asked for, or zero.
-    Theirs(u64),
+    /// From the daemon; with what it was asked for, if for a stream.
+    Theirs(Opening),
     Ours(Box<Reply>),
 }
 
@@ -28,15 +39,20 @@ impl Replies {
         self.awaited.len() >= Self::MOST
     }
 
-    /// Bytes of rings that the daemon was asked for and has not granted yet.
+    /// Bytes of streams that the daemon was asked for and has not granted yet.
     pub(crate) const fn opening(&self) -> u64 {
         self.opening
     }
 
-    /// The daemon was asked something, for a ring of so many bytes if for one.
-    pub(crate) fn await_theirs(&mut self, ring: u64) {
-        self.opening += ring;
-        self.awaited.push_back(Awaited::Theirs(ring));
+    /// The daemon was asked something.
+    pub(crate) fn await_theirs(&mut self) {
+        self.await_stream(Opening::default());
+    }
+
+    /// The daemon was asked for a stream.
+    pub(crate) fn await_stream(&mut self, opening: Opening) {
+        self.opening += opening.bytes;
+        self.awaited.push_back(Awaited::Theirs(opening));
     }
 
     /// The bridge answers by itself, in its turn.
@@ -44,14 +60,14 @@ impl Replies {
         self.awaited.push_back(Awaited::Ours(Box::new(reply)));
     }
 
-    /// The daemon has answered. False: it was not asked.
-    pub(crate) fn answered(&mut self) -> bool {
+    /// The daemon has answered this. None: it was not asked.
+    pub(crate) fn answered(&mut self) -> Option<Opening> {
         match self.awaited.pop_front() {
-            Some(Awaited::Theirs(ring)) => {
-                self.opening -= ring;
-                true
+            Some(Awaited::Theirs(opening)) => {
+                self.opening -= opening.bytes;
+                Some(opening)
             }
-            _ => false,
+            _ => None,
         }
     }
 
@@ -76,18 +92,18 @@ mod tests {
         let reply = |stream| Reply::Closed { stream };
         let mut replies = Replies::default();
         replies.give(reply(0));
-        replies.await_theirs(10);
+        replies.await_stream(Opening { bytes: 10, coded: None });
         replies.give(reply(2));
         replies.give(reply(3));
-        replies.await_theirs(0);
+        replies.await_theirs();
         assert_eq!(replies.opening(), 10);
         assert_eq!(replies.ours(), Some(reply(0)));
         assert_eq!(replies.ours(), None);
-        assert!(replies.answered());
+        assert!(replies.answered().is_some_and(|opening| opening.bytes == 10));
         assert_eq!(replies.opening(), 0);
         assert_eq!(replies.ours(), Some(reply(2)));
-        assert!(!replies.answered());
-        assert!(replies.answered());
-        assert!(!replies.answered());
+        assert!(replies.answered().is_none());
+        assert!(replies.answered().is_some());
+        assert!(replies.answered().is_none());
     }
 }

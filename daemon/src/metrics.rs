@@ -181,6 +181,7 @@ impl StreamMetrics {
             Status::Failed => self.failed.add(1),
             Status::Late => self.late.add(1),
             Status::Cancelled => self.cancelled.add(1),
+            Status::Unreadable => {} // a bridge's word
         }
     }
 
@@ -261,7 +262,7 @@ impl DeviceMetrics {
                 self.worked.add(completion.worked_ns);
             }
             Status::Failed => self.failed.add(1),
-            Status::Cancelled | Status::Late => {}
+            Status::Cancelled | Status::Late | Status::Unreadable => {}
         }
     }
 

@@ -379,7 +379,7 @@ impl Scheduler {
                 job.note_pace(*device, worked);
                 self.complete(job, completion);
             }
-            Status::Cancelled | Status::Late => self.complete(job, completion),
+            Status::Cancelled | Status::Late | Status::Unreadable => self.complete(job, completion),
         }
     }
 

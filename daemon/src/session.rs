@@ -456,6 +456,9 @@ impl Session {
         if named && !features.contains(Features::NAMED_SEGMENTS) {
             return Err(Refusal::NamedSegments);
         }
+        if !spec.coding.is_raw() {
+            return Err(Refusal::Coded);
+        }
         let shared = Arc::clone(&self.shared);
         let account = Arc::clone(self.place.account());
         let metrics = Arc::clone(&self.metrics);

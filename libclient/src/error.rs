@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::Endpoint;
 
 /// Why a call failed. A daemon that goes away is no reason while it may [come
-/// back](crate::Reconnect). After `Refused`, `PackedLen`, `Failed`, `Late` and `Region` the connection lives on; after
+/// back](crate::Reconnect). After `Refused`, `PackedLen`, `JpegLen`, `Unreadable`, `Failed`, `Late` and `Region` the connection lives on; after
 /// any other, later calls on it fail too.
 #[derive(Clone, Debug, Error)]
 pub enum Error {
@@ -37,6 +37,17 @@ pub enum Error {
         /// Bytes given.
         found: usize,
     },
+    /// The JPEG to write is longer than the stream's source frames may be.
+    #[error("a JPEG of {found} bytes was given, the stream takes {longest} at the most")]
+    JpegLen {
+        /// Most bytes.
+        longest: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// The frame was no JPEG, or not one of the stream's extent.
+    #[error("the frame is no JPEG of the stream's extent, or of a kind that is not read")]
+    Unreadable,
     /// The daemon's devices failed on this frame, twice.
     #[error("the daemon failed to resize the frame")]
     Failed,

@@ -49,6 +49,27 @@
 //! # }
 //! ```
 //!
+//! Through a bridge (`tcp://`, `tls://`) frames may be JPEGs, in one direction or both:
+//!
+//! ```no_run
+//! # use resized_client::{Client, Error, Extent, FrameSpec, PixelFormat, StreamSpec};
+//! use resized_client::{Coding, Jpeg, Subsampling};
+//!
+//! # fn thumbnail(client: &Client, photo: &[u8]) -> Result<Vec<u8>, Error> {
+//! let source = FrameSpec::jpeg(PixelFormat::I420, Extent::new(4000, 3000));
+//! let mut spec = StreamSpec::new(source, Extent::new(400, 300));
+//! let jpeg = Jpeg { quality: 85, subsampling: Subsampling::Both };
+//! spec.coding = Coding { jpeg_in: true, jpeg_out: Some(jpeg) };
+//! let stream = client.open(&spec)?;
+//!
+//! let mut slot = stream.loan()?;
+//! slot.write_jpeg(photo)?;
+//! let frame = slot.submit()?.wait()?;
+//! let thumbnail = frame.jpeg();
+//! # Ok(thumbnail.to_vec())
+//! # }
+//! ```
+//!
 //! A frame walks through these files in this order: [`endpoint`](Endpoint) finds the daemon,
 //! [`client`](Client) says hello and opens a [`stream`](Stream), which loans a [`slot`](Slot), which is
 //! submitted and becomes a [`pending`](Pending), which ends as a [`frame`](Frame), whose drop frees the
@@ -80,6 +101,7 @@ pub use pending::{Frame, Pending, Receipt, wait_any};
 pub use reconnect::Reconnect;
 #[cfg(feature = "remote")]
 pub use remote::Credentials;
+pub use resized_protocol::coding::{Coding, CodingError, Jpeg, Subsampling};
 pub use resized_protocol::frame::{
     Extent, FrameLayout, FrameSpec, MAX_SIDE, Matrix, PixelFormat, Plane, ROW_ALIGN, Range, Siting,
 };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use resized_protocol::coding::{self, PREFIX};
 use resized_protocol::frame::FrameLayout;
 use resized_protocol::message::{Completion, Request};
 use resized_protocol::placement::{Crop, Placement};
@@ -150,6 +151,13 @@ impl Frame {
     pub fn plane(&self, index: usize) -> &[u8] {
         let plane = self.layout().planes()[index];
         &self.output()[plane.offset..][..plane.stride * plane.rows()]
+    }
+
+    /// The resized frame of a stream that gives [JPEGs](resized_protocol::coding::Coding); empty if it gives planes of
+    /// samples.
+    pub fn jpeg(&self) -> &[u8] {
+        let coded = self.layout().is_coded().then(|| coding::whole(self.output())).flatten();
+        coded.map_or(&[], |coded| &coded[PREFIX..])
     }
 
     /// The resized frame tightly packed: plane after plane, row after row, without padding.

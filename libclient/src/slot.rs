@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use resized_protocol::coding;
 use resized_protocol::frame::FrameLayout;
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{Lease, Region};
@@ -95,6 +96,21 @@ impl Slot {
             }
         }
         Ok(())
+    }
+
+    /// Writes the source frame of a stream that takes [JPEGs](resized_protocol::coding::Coding).
+    ///
+    /// # Panics
+    ///
+    /// If the stream takes planes of samples.
+    pub fn write_jpeg(&mut self, jpeg: &[u8]) -> Result<(), Error> {
+        let layout = self.layout();
+        assert!(layout.is_coded(), "a JPEG for a stream that takes planes of samples");
+        let (longest, len) = (layout.longest_coded(), layout.rows_len());
+        match coding::put(jpeg, &mut self.input_mut()[..len]) {
+            true => Ok(()),
+            false => Err(Error::JpegLen { longest, found: jpeg.len() }),
+        }
     }
 
     /// Holds the slot: whatever becomes of it, it is not loaned again before the hold is dropped.

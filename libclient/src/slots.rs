@@ -155,6 +155,7 @@ impl Slots {
                 *state = State::Free(successor.unwrap_or(lease));
                 Some(Err(match completion.status {
                     Status::Late => Error::Late,
+                    Status::Unreadable => Error::Unreadable,
                     _ => Error::Failed,
                 }))
             }

@@ -20,6 +20,9 @@ pub const ROW_ALIGN: usize = 64;
 /// pixel of a frame stays inside the layout.
 pub const TAIL: usize = 64;
 
+/// Bytes of a coded frame beside as many as its samples take.
+const CODED_HEADER: usize = 4096;
+
 /// Width and height in pixels. Any numbers: checked when a [`FrameLayout`] is made of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Extent {
@@ -278,7 +281,19 @@ impl FrameLayout {
         Ok(Self { planes, len })
     }
 
-    /// The planes, in the order of [`PixelFormat::components`].
+    /// Lays out a frame of the same pixels that is [coded](crate::coding): it has no planes.
+    pub fn coded(format: PixelFormat, extent: Extent) -> Result<Self, FrameError> {
+        let samples = Self::new(format, extent)?.packed_len();
+        let len = samples.checked_add(CODED_HEADER + TAIL).ok_or(FrameError::Overflow(extent))?;
+        Ok(Self { planes: Vec::new(), len })
+    }
+
+    /// Whether the frame is coded, and has no planes.
+    pub const fn is_coded(&self) -> bool {
+        self.planes.is_empty()
+    }
+
+    /// The planes, in the order of [`PixelFormat::components`]; none if the frame is coded.
     pub fn planes(&self) -> &[Plane] {
         &self.planes
     }
@@ -289,7 +304,7 @@ impl FrameLayout {
         self.len
     }
 
-    /// Bytes up to the end of the last row, its padding included.
+    /// Bytes up to the end of the last row, its padding included; most that a coded frame takes.
     pub const fn rows_len(&self) -> usize {
         self.len - TAIL
     }

@@ -15,6 +15,7 @@ use bincode::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec::CodecError;
+use crate::coding::{Coding, CodingError};
 use crate::frame::{Extent, FrameError, FrameSpec, PixelFormat};
 use crate::placement::{Crop, CropError, Framing, Placement};
 use crate::shm::RingLayout;
@@ -68,6 +69,12 @@ pub enum Filter {
     Mitchell,
 }
 
+impl From<CodingError> for Refusal {
+    fn from(error: CodingError) -> Self {
+        Self::Coding(error)
+    }
+}
+
 impl From<CropError> for Refusal {
     fn from(CropError { crop, extent }: CropError) -> Self {
         Self::Crop { crop, extent }
@@ -116,6 +123,8 @@ pub struct StreamSpec {
     /// How long after its submission a frame is still worth beginning: one that no device has taken by
     /// then completes as [`Status::Late`]. For live video, where the latest frame wins.
     pub deadline: Option<Duration>,
+    /// Whether frames are JPEGs: through a bridge they may be.
+    pub coding: Coding,
 }
 
 impl StreamSpec {
@@ -135,6 +144,7 @@ impl StreamSpec {
             slots: Self::SLOTS,
             weight: 1,
             deadline: None,
+            coding: Coding::RAW,
         }
     }
 
@@ -290,6 +300,9 @@ pub enum Status {
     /// Given up because no device had taken it before the stream's deadline; the output frame is as it
     /// was.
     Late,
+    /// The input frame is no JPEG, or not one of the stream's extent; the output frame is as it was. Said by
+    /// bridges only.
+    Unreadable,
 }
 
 /// A submitted slot is the client's again.
@@ -396,6 +409,14 @@ pub enum Refusal {
     /// The bridge can't reach its daemon.
     #[error("the bridge's daemon can't be reached")]
     Unreachable,
+    /// Frames should be JPEGs, at a daemon's own socket.
+    #[error(
+        "a daemon takes and gives planes of samples only: JPEGs are for streams through a bridge"
+    )]
+    Coded,
+    /// Frames can't be JPEGs of that kind.
+    #[error(transparent)]
+    Coding(CodingError),
 }
 
 /// What there are limits to.
@@ -511,4 +532,12 @@ pub enum Violation {
     /// A new stream's number is not greater than those before it.
     #[error("stream number {0} was opened out of turn")]
     StreamNumber(u32),
+    /// A JPEG of more bytes than there may be.
+    #[error("a frame of stream {stream} is said to have {len} bytes")]
+    CodedLen {
+        /// The stream.
+        stream: u32,
+        /// As said.
+        len: u32,
+    },
 }

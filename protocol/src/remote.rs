@@ -10,6 +10,7 @@
 //!   [`Done`](crate::message::Status::Done) the slot's output frame. Of each
 //!   [`rows_len`](crate::frame::FrameLayout::rows_len) bytes, padding between rows included: so a frame is
 //!   one piece on both sides.
+//! - Where a stream's frames are [coded](crate::coding) these are the number of their bytes, then the bytes.
 //! - The clients and streams of the daemon are not shown: the answers to those requests are empty.
 //!
 //! A client has no more frames on the way than its streams have slots, so neither side needs to hold the

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use resized_protocol::VERSION;
 use resized_protocol::codec::{CodecError, Inbox, encode};
+use resized_protocol::coding::{Coding, CodingError, Jpeg, Subsampling};
 use resized_protocol::frame::{Extent, FrameError, FrameSpec, Matrix, PixelFormat, Range, Siting};
 use resized_protocol::message::{
     Alpha, Backing, Completion, Cropped, Features, Filter, Goodbye, Message, Refusal, Reply,
@@ -65,7 +66,7 @@ fn spec() -> StreamSpec {
 
 #[test]
 fn the_version_these_vectors_belong_to() {
-    assert_eq!(VERSION, 4);
+    assert_eq!(VERSION, 5);
 }
 
 #[test]
@@ -92,7 +93,8 @@ fn enums_without_fields() {
     numbered([Element::F32, Element::F16, Element::I8]);
     numbered([Arrangement::Planar, Arrangement::Interleaved]);
     numbered([ChannelOrder::Rgb, ChannelOrder::Bgr]);
-    numbered([Status::Done, Status::Cancelled, Status::Failed, Status::Late]);
+    numbered([Status::Done, Status::Cancelled, Status::Failed, Status::Late, Status::Unreadable]);
+    numbered([Subsampling::Neither, Subsampling::Horizontal, Subsampling::Both]);
     use Resource::{Connections, RingBytes, Slots, Streams};
     numbered([Connections, Streams, Slots, RingBytes]);
     numbered([Whose::User, Whose::Daemon, Whose::Machine, Whose::Bridge, Whose::Connection]);
@@ -136,6 +138,10 @@ fn requests() {
         slots: 256,
         weight: 7,
         deadline: Some(Duration::new(1, 2)),
+        coding: Coding {
+            jpeg_in: true,
+            jpeg_out: Some(Jpeg { quality: 85, subsampling: Subsampling::Horizontal }),
+        },
     };
     pinned(
         Request::Open { stream: 9, spec, named: true },
@@ -146,7 +152,7 @@ fn requests() {
          01000000 02000000 010203
          03000000 01000000
          0000803f 00000040 0000003f 0000803e 000080bf 00000000
-         00010000 07000000 01 0100000000000000 02000000 01",
+         00010000 07000000 01 0100000000000000 02000000 01 01 55 01000000 01",
     );
     pinned(
         Request::Submit { stream: 7, slots: vec![3, 0, 255] },
@@ -365,6 +371,15 @@ fn refusals() {
         (Refusal::Stopping, "0e000000"),
         (Refusal::Token, "0f000000"),
         (Refusal::Unreachable, "10000000"),
+        (Refusal::Coded, "11000000"),
+        (Refusal::Coding(CodingError::Format(PixelFormat::Nv12)), "12000000 00000000 02000000"),
+        (Refusal::Coding(CodingError::Colour), "12000000 01000000"),
+        (Refusal::Coding(CodingError::Quality(101)), "12000000 02000000 65"),
+        (Refusal::Coding(CodingError::Subsampling), "12000000 03000000"),
+        (
+            Refusal::Coding(CodingError::Large { pixels: 2, limit: 1 }),
+            "12000000 04000000 0200000000000000 0100000000000000",
+        ),
     ];
     for (refusal, hex) in refusals {
         pinned(refusal, hex);
@@ -387,6 +402,7 @@ fn goodbyes() {
         (Violation::EmptySubmit, "06000000"),
         (Violation::Crop { stream: 1, slot: 2 }, "07000000 01000000 02000000"),
         (Violation::StreamNumber(9), "08000000 09000000"),
+        (Violation::CodedLen { stream: 1, len: 2 }, "09000000 01000000 02000000"),
     ];
     for (violation, hex) in violations {
         let goodbye = Message::Goodbye(Goodbye::Violation(violation));
@@ -438,7 +454,8 @@ mod no_variant_is_missing {
                 | Violation::SlotBusy { .. }
                 | Violation::EmptySubmit
                 | Violation::Crop { .. }
-                | Violation::StreamNumber(_) => {}
+                | Violation::StreamNumber(_)
+                | Violation::CodedLen { .. } => {}
             },
         }
     }
@@ -469,7 +486,15 @@ mod no_variant_is_missing {
             | Refusal::Device
             | Refusal::Stopping
             | Refusal::Token
-            | Refusal::Unreachable => {}
+            | Refusal::Unreachable
+            | Refusal::Coded
+            | Refusal::Coding(
+                CodingError::Format(_)
+                | CodingError::Colour
+                | CodingError::Quality(_)
+                | CodingError::Subsampling
+                | CodingError::Large { .. },
+            ) => {}
         }
     }
 
@@ -483,7 +508,11 @@ mod no_variant_is_missing {
     ) {
         match (status, range, siting, matrix, framing, alpha) {
             (
-                Status::Done | Status::Cancelled | Status::Failed | Status::Late,
+                Status::Done
+                | Status::Cancelled
+                | Status::Failed
+                | Status::Late
+                | Status::Unreadable,
                 Range::Limited | Range::Full,
                 Siting::Left | Siting::Centre,
                 Matrix::Bt601 | Matrix::Bt709 | Matrix::Bt2020,

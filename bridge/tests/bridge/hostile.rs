@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use resized_client::{PixelFormat, Stream, StreamSpec};
+use resized_client::{Credentials, Extent, Filter, FrameSpec, PixelFormat, Stream, StreamSpec};
 use resized_protocol::VERSION;
 use resized_protocol::codec::{CodecError, Inbox, encode};
 use resized_protocol::message::{
@@ -12,7 +12,9 @@ use resized_protocol::message::{
 use resized_protocol::remote::Call;
 use resized_protocol::shm::RingLayout;
 
-use crate::support::{Bridge, Local, bounded, noise, resized, spec, until};
+use crate::support::{
+    Authority, Bridge, Local, bounded, connect, noise, resized, spec, text, until,
+};
 
 /// A peer that says exactly what it is told to.
 struct Peer {
@@ -149,6 +151,97 @@ fn slots_and_streams_must_be_the_peers_own() {
             }
             scene.all_is_well();
         }
+        scene.end();
+    });
+}
+
+#[test]
+fn jpegs_that_are_longer_than_their_frames() {
+    bounded(|| {
+        let scene = Scene::new(&[]);
+        let mut spec = scene.spec;
+        spec.source = FrameSpec::jpeg(PixelFormat::Rgb24, spec.source.extent);
+        spec.coding.jpeg_in = true;
+        let longest = RingLayout::new(&spec).unwrap().input().longest_coded() as u32;
+        for len in [longest + 1, u32::MAX] {
+            let mut peer = Peer::with_stream(&scene.bridge, spec);
+            peer.say(Request::Submit { stream: 0, slots: vec![0] });
+            peer.raw(&len.to_le_bytes());
+            peer.expect_violation(Violation::CodedLen { stream: 0, len });
+        }
+        // The longest is read to its end.
+        let mut peer = Peer::with_stream(&scene.bridge, spec);
+        peer.say(Request::Submit { stream: 0, slots: vec![0] });
+        peer.raw(&longest.to_le_bytes());
+        peer.raw(&vec![0xff; longest as usize]);
+        let message = peer.hear();
+        let Some(Message::Completed(Completion { status: Status::Unreadable, .. })) = message
+        else {
+            panic!("{message:?}")
+        };
+        drop(peer);
+        scene.end();
+    });
+}
+
+#[test]
+fn half_a_handshake() {
+    bounded(|| {
+        let local = Local::start();
+        let authority = Authority::new();
+        let (certificate, key) = authority.sign("bridge", false);
+        let flags = ["--certificate", text(&certificate), "--key", text(&key)];
+        let bridge = Bridge::start(&local, &[&flags[..], &["--connections", "1"]].concat());
+        // The first bytes of a ClientHello: of its record, and of half of it.
+        let mut half = bridge.socket();
+        half.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).unwrap();
+        // And none that could be TLS is heard out.
+        let mut plain = bridge.socket();
+        plain.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        for socket in [&mut plain, &mut half] {
+            let mut alert = Vec::new();
+            let _ = socket.read_to_end(&mut alert);
+            // Nothing but an alert, if that.
+            assert!(alert.is_empty() || alert[0] == 0x15, "{alert:?}");
+        }
+        // Their places are free again.
+        let trusting =
+            Credentials { authorities: Some(authority.certificate()), ..Credentials::default() };
+        until("there is room", || connect(&bridge.secure(), &trusting).is_ok());
+    });
+}
+
+/// What the bridge holds of its own, in KiB.
+fn resident(bridge: &Bridge) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bridge.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn two_hundred_who_do_not_read_take_little_memory() {
+    bounded(|| {
+        let scene = Scene::new(&["--connections", "250"]);
+        let small = FrameSpec::new(PixelFormat::Gray8, Extent::new(64, 64));
+        let large = StreamSpec::new(small, Extent::new(1024, 512));
+        let large = StreamSpec { slots: 2, filter: Filter::Nearest, ..large };
+        let frame = noise(RingLayout::new(&large).unwrap().input().rows_len(), 3);
+        let before = resident(&scene.bridge);
+        let crowd: Vec<_> = (0..200)
+            .map(|_| {
+                let mut peer = Peer::with_stream(&scene.bridge, large);
+                for slot in 0..2 {
+                    peer.say(Request::Submit { stream: 0, slots: vec![slot] });
+                    peer.raw(&frame);
+                }
+                peer
+            })
+            .collect();
+        scene.all_is_well();
+        // Each has a MiB on its way, which stays in its ring, and in sockets.
+        let grown = resident(&scene.bridge).saturating_sub(before);
+        assert!(grown < 200 * 64, "{grown} KiB");
+        drop(crowd);
         scene.end();
     });
 }

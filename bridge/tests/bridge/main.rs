@@ -4,6 +4,8 @@
 mod cluster;
 mod frames;
 mod hostile;
+mod jpeg;
 mod restarts;
 mod support;
 mod ways_in;
+mod wire;

@@ -3,17 +3,23 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
-use resized_client::{Client, PixelFormat};
+use resized_client::{Client, Error, PixelFormat, Stream, StreamSpec};
 
 use crate::support::{Bridge, Local, bounded, resized, spec, until};
 
-/// Clients that resize without end, while `act` is done; every frame is right.
-fn under_load(local: &mut Local, bridge: &mut Bridge, act: impl Fn(&mut Local, &mut Bridge)) {
+/// Clients that have frames resized without end, by `resize` of a stream and a seed, while `act` is done;
+/// every frame is what it was before.
+pub(crate) fn under_load(
+    local: &mut Local,
+    bridge: &mut Bridge,
+    spec: StreamSpec,
+    resize: fn(&Stream, u32) -> Result<Vec<u8>, Error>,
+    act: impl Fn(&mut Local, &mut Bridge),
+) {
     const CLIENTS: usize = 4;
-    let spec = spec(PixelFormat::I420, 3);
-    let near = local.client().open(&spec).unwrap();
-    let expected: Vec<_> = (0..5).map(|seed| resized(&near, seed).unwrap()).collect();
-    drop(near);
+    let stream = bridge.client().open(&spec).unwrap();
+    let expected: Vec<_> = (0..5).map(|seed| resize(&stream, seed).unwrap()).collect();
+    drop(stream);
     let (over, rounds) = (AtomicBool::new(false), [const { AtomicU32::new(0) }; CLIENTS]);
     let endpoint = bridge.endpoint();
     thread::scope(|scope| {
@@ -24,7 +30,7 @@ fn under_load(local: &mut Local, bridge: &mut Bridge, act: impl Fn(&mut Local, &
                 let mut seeds = (0..5).cycle();
                 while !over.load(Ordering::Relaxed) {
                     let seed = seeds.next().unwrap();
-                    assert_eq!(resized(&stream, seed).unwrap(), expected[seed as usize]);
+                    assert_eq!(resize(&stream, seed).unwrap(), expected[seed as usize]);
                     rounds.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -52,7 +58,8 @@ fn bridges_that_are_killed() {
     bounded(|| {
         let mut local = Local::start();
         let mut bridge = Bridge::start(&local, &[]);
-        under_load(&mut local, &mut bridge, |_, bridge| {
+        let spec = spec(PixelFormat::I420, 3);
+        under_load(&mut local, &mut bridge, spec, resized, |_, bridge| {
             bridge.kill();
             bridge.start_again();
         });
@@ -64,7 +71,8 @@ fn daemons_that_are_replaced() {
     bounded(|| {
         let mut local = Local::start();
         let mut bridge = Bridge::start(&local, &[]);
-        under_load(&mut local, &mut bridge, |local, _| {
+        let spec = spec(PixelFormat::I420, 3);
+        under_load(&mut local, &mut bridge, spec, resized, |local, _| {
             local.stop();
             local.start_again();
         });

@@ -5,12 +5,14 @@
 use libfuzzer_sys::fuzz_target;
 use resized_protocol::codec::{Inbox, encode};
 use resized_protocol::message::{Message, Request};
+use resized_protocol::remote::Call;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&piece, bytes)) = input.split_first() else { return };
     for piece in [usize::from(piece) + 1, bytes.len().max(1)] {
         read(bytes, piece, |inbox| inbox.pop::<Request>(), encode);
         read(bytes, piece, |inbox| inbox.pop::<Message>(), encode);
+        read(bytes, piece, |inbox| inbox.pop::<Call>(), encode);
     }
 });
 

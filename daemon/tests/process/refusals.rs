@@ -51,6 +51,10 @@ fn specs_that_can_not_be_are_refused_and_the_session_lives_on() {
             let spec = StreamSpec { weight: asked, ..oracle::dot() };
             assert_eq!(refused(spec), Refusal::Weight { asked });
         }
+        // Files are a bridge's to read.
+        let mut coded = sized((4, 4), (4, 4));
+        coded.coding.jpeg_in = true;
+        assert_eq!(refused(coded), Refusal::Coded);
         for asked in [0, 257, u32::MAX] {
             let spec = StreamSpec { slots: asked, ..oracle::dot() };
             assert_eq!(refused(spec), Refusal::Slots { asked });

@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use nix::sys::socket::MsgFlags;
 use resized_protocol::codec;
+use resized_protocol::coding::{self, PREFIX};
 use resized_protocol::fdpass;
+use resized_protocol::frame::FrameLayout;
 use resized_protocol::message::{Backing, Completion, Message, Reply, Request, Status, StreamSpec};
 use resized_protocol::remote::Call;
-use resized_protocol::shm::{Region, RingLayout, leases};
+use resized_protocol::shm::{Lease, Region, RingLayout, leases};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::time::sleep;
@@ -83,7 +85,7 @@ async fn there(
             let lease = shared.rings.borrow_mut().take_free(stream, slot);
             // The client that is part of this process has its slots in order.
             let lease = lease.map_err(io::Error::other)?;
-            bridge.send_more(&lease.input()[..lease.layout().input().rows_len()]).await?;
+            bridge.send_more(written(lease.input(), lease.layout().input())).await?;
             shared.rings.borrow_mut().submit(stream, lease);
         }
     }
@@ -114,8 +116,7 @@ async fn back(
                 let lease = shared.rings.borrow_mut().take_in_flight(stream, slot);
                 let mut lease = lease.ok_or_else(|| unexpected("a completion of nothing"))?;
                 if status == Status::Done {
-                    let len = lease.layout().output().rows_len();
-                    bridge.fill(&mut lease.output_mut()[..len]).await?;
+                    read_frame(&mut bridge, &mut lease).await?;
                 }
                 shared.rings.borrow_mut().free(stream, lease);
             }
@@ -124,6 +125,34 @@ async fn back(
         client.send(&message, &[]).await?;
     }
     Ok(())
+}
+
+/// What travels of an input frame.
+fn written<'a>(frame: &'a [u8], layout: &FrameLayout) -> &'a [u8] {
+    let frame = &frame[..layout.rows_len()];
+    match layout.is_coded() {
+        // What has no length can't be read either: the bridge will say so.
+        true => coding::whole(frame).unwrap_or(&[0; PREFIX]),
+        false => frame,
+    }
+}
+
+/// Reads an output frame into its slot.
+async fn read_frame(
+    bridge: &mut Receiver<impl AsyncRead + Unpin>,
+    lease: &mut Lease,
+) -> io::Result<()> {
+    let output = lease.layout().output();
+    let (coded, len) = (output.is_coded(), output.rows_len());
+    let mut into = &mut lease.output_mut()[..len];
+    if coded {
+        let len = bridge.coded_len().await?;
+        let (number, rest) = into.split_at_mut(PREFIX);
+        number.copy_from_slice(&len.to_le_bytes());
+        let rest = rest.get_mut(..len as usize);
+        into = rest.ok_or_else(|| unexpected("a frame longer than its slot"))?;
+    }
+    bridge.fill(into).await
 }
 
 /// Makes the ring of a stream that the bridge has opened, as the client asked for it.
@@ -136,9 +165,10 @@ fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<OwnedFd> 
     if layout != *ring {
         return Err(unexpected("a ring of another layout than its stream's"));
     }
-    let (region, descriptor) = Region::create(layout.len()).map_err(io::Error::other)?;
+    let bytes = layout.len();
+    let (region, descriptor) = Region::create(bytes).map_err(io::Error::other)?;
     let leases = leases(region, &Arc::new(layout)).map_err(io::Error::other)?;
-    shared.rings.borrow_mut().add(stream, leases);
+    shared.rings.borrow_mut().add(stream, leases, bytes.get() as u64);
     Ok(descriptor)
 }
 

@@ -37,14 +37,23 @@ impl Rings {
         self.streams.values().map(|ring| ring.bytes).sum()
     }
 
+    /// Whether the stream is there and not closing.
+    pub fn is_open(&self, stream: u32) -> bool {
+        self.streams.get(&stream).is_some_and(|ring| !ring.closing)
+    }
+
+    /// Whether the stream's end was not yet heard of.
+    pub fn knows(&self, stream: u32) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
     /// Whether the memory of some will soon be free.
     pub fn any_closing(&self) -> bool {
         self.streams.values().any(|ring| ring.closing)
     }
 
-    /// Notes a new stream.
-    pub fn add(&mut self, stream: u32, leases: Vec<Lease>) {
-        let bytes = leases.first().map_or(0, |lease| lease.layout().len().get() as u64);
+    /// Notes a new stream, and what it takes.
+    pub fn add(&mut self, stream: u32, leases: Vec<Lease>, bytes: u64) {
         let slots = leases.into_iter().map(Slot::Free).collect();
         self.streams.insert(stream, Ring { slots, bytes, closing: false });
     }
@@ -124,16 +133,17 @@ mod tests {
         let ring = Arc::new(RingLayout::new(&StreamSpec { slots: 2, ..spec }).unwrap());
         let (region, _descriptor) = Region::create(ring.len()).unwrap();
         let mut rings = Rings::default();
-        rings.add(7, leases(region, &ring).unwrap());
+        rings.add(7, leases(region, &ring).unwrap(), 8192);
         rings
     }
 
     #[test]
     fn slots_go_round() {
         let mut rings = rings();
-        assert!(rings.bytes() > 0);
+        assert_eq!(rings.bytes(), 8192);
         for _ in 0..2 {
             let lease = rings.take_free(7, 1).unwrap();
+            assert!(rings.is_open(7) && rings.knows(7) && !rings.is_open(8) && !rings.knows(8));
             let busy = Violation::SlotBusy { stream: 7, slot: 1 };
             assert_eq!(rings.take_free(7, 1).unwrap_err(), busy);
             assert!(rings.take_in_flight(7, 1).is_none());
@@ -161,6 +171,7 @@ mod tests {
         let lease = rings.take_free(7, 0).unwrap();
         rings.submit(7, lease);
         rings.close(7).unwrap();
+        assert!(rings.knows(7) && !rings.is_open(7));
         assert_eq!(rings.close(7), Err(Violation::UnknownStream(7)));
         assert_eq!(rings.take_free(7, 1).unwrap_err(), Violation::UnknownStream(7));
         let lease = rings.take_in_flight(7, 0).unwrap();

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use resized_protocol::codec::{self, CodecError, Inbox};
+use resized_protocol::coding::PREFIX;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
@@ -66,6 +67,13 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
                 _ => {}
             }
         }
+    }
+
+    /// Reads the number of bytes of a [coded](resized_protocol::coding) frame.
+    pub async fn coded_len(&mut self) -> io::Result<u32> {
+        let mut prefix = [0; PREFIX];
+        self.fill(&mut prefix).await?;
+        Ok(u32::from_le_bytes(prefix))
     }
 
     /// Reads what follows the last message, to the last byte.

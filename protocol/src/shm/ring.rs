@@ -13,7 +13,7 @@ use bincode::{Decode, Encode};
 use thiserror::Error;
 
 use super::{Region, RegionError};
-use crate::frame::{FrameError, FrameLayout};
+use crate::frame::{FrameError, FrameLayout, FrameSpec};
 use crate::message::{MAX_SLOTS, Refusal, StreamSpec};
 
 /// Alignment of every frame in a ring: what importing it into a GPU asks for.
@@ -63,9 +63,12 @@ impl RingLayout {
         if spec.slots == 0 || spec.slots > MAX_SLOTS {
             return Err(RingError::Slots(spec.slots));
         }
-        let input =
-            FrameLayout::new(spec.source.format, spec.source.extent).map_err(RingError::Source)?;
-        let output = FrameLayout::new(spec.destination.format, spec.destination.extent)
+        let layout = |frame: &FrameSpec, coded: bool| match coded {
+            true => FrameLayout::coded(frame.format, frame.extent),
+            false => FrameLayout::new(frame.format, frame.extent),
+        };
+        let input = layout(&spec.source, spec.coding.jpeg_in).map_err(RingError::Source)?;
+        let output = layout(&spec.destination, spec.coding.jpeg_out.is_some())
             .map_err(RingError::Destination)?;
         let pages = |bytes: usize| bytes.checked_next_multiple_of(PAGE).ok_or(RingError::Overflow);
         let output_offset = pages(input.len())?;
@@ -241,7 +244,7 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{Extent, FrameSpec, MAX_SIDE, PixelFormat};
+    use crate::frame::{Extent, MAX_SIDE, PixelFormat};
 
     fn spec(source: Extent, destination: Extent, slots: u32) -> StreamSpec {
         let source = FrameSpec::new(PixelFormat::Rgba, source);

@@ -1,0 +1,234 @@
+//! Owns what a stream of JPEGs is to the daemon: a stream of planes, of frames that are reduced as they are
+//! decoded where it shrinks them a lot. And how many JPEGs are worked on at the same time.
+//!
+//! Knows neither sockets nor how a JPEG is read.
+
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use resized_protocol::coding::{Coding, CodingError};
+use resized_protocol::frame::Extent;
+use resized_protocol::message::{Filter, Refusal, StreamSpec};
+use resized_protocol::placement::Crop;
+use resized_protocol::shm::{Lease, RingLayout};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::jpeg::{self, Unreadable};
+
+/// How many times as large as its destination a reduced frame is at the least: reducing leaves out
+/// frequencies as a box would, so the rest is left to the stream's filter.
+const REST: f64 = 1.5;
+
+/// A stream of JPEGs, in at least one direction.
+#[derive(Debug)]
+pub(crate) struct Coded {
+    /// What the client asked for.
+    spec: StreamSpec,
+    /// The client's ring.
+    outer: RingLayout,
+    /// What the daemon is asked for.
+    local: StreamSpec,
+    /// The daemon's ring.
+    inner: RingLayout,
+    reduction: u32,
+}
+
+impl Coded {
+    /// None if the stream is one of planes. No JPEG of more than `limit` pixels is decoded.
+    pub(crate) fn new(spec: &StreamSpec, limit: u64) -> Result<Option<Self>, Refusal> {
+        if spec.coding.is_raw() {
+            return Ok(None);
+        }
+        spec.coding.check(&spec.source, &spec.destination)?;
+        let pixels = spec.source.extent.pixels();
+        if spec.coding.jpeg_in && pixels > limit {
+            return Err(CodingError::Large { pixels, limit }.into());
+        }
+        let reduction = if spec.coding.jpeg_in { reduction(spec) } else { 1 };
+        let mut local = StreamSpec { coding: Coding::RAW, ..*spec };
+        let whole = spec.source.extent;
+        local.source.extent =
+            Extent::new(whole.width.div_ceil(reduction), whole.height.div_ceil(reduction));
+        let even = whole.width.is_multiple_of(reduction) && whole.height.is_multiple_of(reduction);
+        if !(even && spec.crop.is_none()) {
+            local.crop = Some(reduced(spec.crop.unwrap_or(Crop::whole(whole)), reduction));
+        }
+        let (outer, inner) = (RingLayout::new(spec)?, RingLayout::new(&local)?);
+        Ok(Some(Self { spec: *spec, outer, local, inner, reduction }))
+    }
+
+    /// What the daemon is asked for.
+    pub(crate) const fn local(&self) -> &StreamSpec {
+        &self.local
+    }
+
+    /// The ring that the client makes.
+    pub(crate) const fn ring(&self) -> &RingLayout {
+        &self.outer
+    }
+
+    pub(crate) const fn jpeg_in(&self) -> bool {
+        self.spec.coding.jpeg_in
+    }
+
+    pub(crate) const fn jpeg_out(&self) -> bool {
+        self.spec.coding.jpeg_out.is_some()
+    }
+
+    /// Bytes of the daemon's ring, and of the coded frames of all its slots.
+    pub(crate) fn bytes(&self) -> u64 {
+        let coded = |coded: bool, len: usize| if coded { len as u64 } else { 0 };
+        let slot = coded(self.jpeg_in(), self.outer.input().rows_len())
+            + coded(self.jpeg_out(), self.outer.output().rows_len());
+        self.inner.len().get() as u64 + slot * u64::from(self.spec.slots)
+    }
+
+    /// Most that a decoder takes: a progressive JPEG's coefficients, and planes of another subsampling.
+    pub(crate) const fn decoder_bytes(&self) -> u64 {
+        self.spec.source.extent.pixels() * (3 * 2 + 3)
+    }
+
+    /// Longest JPEG that may come.
+    pub(crate) const fn longest_in(&self) -> usize {
+        self.outer.input().longest_coded()
+    }
+
+    /// A crop of a frame as it is in the daemon's ring.
+    pub(crate) fn crop(&self, crop: Crop) -> Crop {
+        reduced(crop, self.reduction)
+    }
+
+    pub(crate) fn decode(&self, jpeg: &[u8], lease: &mut Lease) -> Result<(), Unreadable> {
+        let (source, layout) = (&self.spec.source, self.inner.input());
+        jpeg::decode(
+            jpeg,
+            source.extent,
+            self.reduction,
+            source.format,
+            layout,
+            &mut lease.input_mut()[..layout.rows_len()],
+        )
+    }
+
+    /// The coded frame; none if there is none so short.
+    pub(crate) fn encode(&self, lease: &Lease) -> Option<Vec<u8>> {
+        let (layout, longest) = (self.inner.output(), self.outer.output().longest_coded());
+        let coded = jpeg::encode(
+            lease.output(),
+            self.spec.destination.format,
+            layout,
+            self.spec.coding.jpeg_out?,
+            longest,
+        );
+        coded.inspect_err(|error| tracing::debug!(%error, "no JPEG was made")).ok()
+    }
+}
+
+/// One in how many pixels of a frame are decoded in each direction. What is seen of them is to be shrunk
+/// still; where nothing is averaged, pixels that are none of the frame's own would be seen.
+fn reduction(spec: &StreamSpec) -> u32 {
+    let (Ok(placement), true) = (spec.placement(), spec.filter != Filter::Nearest) else {
+        return 1;
+    };
+    let (crop, extent) = (placement.source, placement.destination.extent);
+    let ratio = (crop.width / f64::from(extent.width)).min(crop.height / f64::from(extent.height));
+    [8, 4, 2].into_iter().find(|&by| ratio / f64::from(by) >= REST).unwrap_or(1)
+}
+
+/// A part of a frame in pixels of the reduced one. Not smaller than a crop may be.
+fn reduced(crop: Crop, reduction: u32) -> Crop {
+    let by = f64::from(reduction);
+    let side = |start: f64, len: f64| match len / by {
+        len if len >= Crop::LEAST => (start / by, len),
+        _ => (((start + len) / by - Crop::LEAST).max(0.0), Crop::LEAST),
+    };
+    let ((left, width), (top, height)) = (side(crop.left, crop.width), side(crop.top, crop.height));
+    Crop { left, top, width, height }
+}
+
+/// How many JPEGs are worked on at the same time, over all connections, in the order in which they came: as
+/// many as there are cores, and fewer where they are large, so that decoders' memory is bounded.
+#[derive(Clone, Debug)]
+pub(crate) struct Lanes {
+    turns: Arc<Semaphore>,
+    cores: u32,
+}
+
+impl Lanes {
+    /// Of decoders' memory, for each core.
+    const BYTES: u64 = 64 << 20;
+
+    pub(crate) fn new() -> Self {
+        let cores = available_parallelism().map_or(1, |cores| cores.get() as u32);
+        Self { turns: Arc::new(Semaphore::new(cores as usize)), cores }
+    }
+
+    /// Works on a thread of its own, when it is its turn, with so many bytes beside what it was given.
+    pub(crate) async fn run<T: Send + 'static>(
+        self,
+        bytes: u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let cores = bytes.div_ceil(Self::BYTES).clamp(1, u64::from(self.cores));
+        let turn = self.turns.acquire_many_owned(cores as u32).await;
+        let work = move || {
+            let done = work();
+            drop(turn);
+            done
+        };
+        spawn_blocking(work).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use resized_protocol::frame::{FrameSpec, PixelFormat};
+
+    use super::*;
+
+    fn coded(from: (u32, u32), to: (u32, u32), change: impl FnOnce(&mut StreamSpec)) -> Coded {
+        let source = FrameSpec::jpeg(PixelFormat::I420, Extent::new(from.0, from.1));
+        let mut spec = StreamSpec::new(source, Extent::new(to.0, to.1));
+        spec.coding.jpeg_in = true;
+        change(&mut spec);
+        Coded::new(&spec, u64::MAX).unwrap().unwrap()
+    }
+
+    #[test]
+    fn frames_are_reduced_by_what_is_seen_of_them() {
+        for (to, reduction) in
+            [((640, 360), 2), ((641, 361), 1), ((320, 180), 4), ((160, 90), 8), ((1, 1), 8)]
+        {
+            assert_eq!(coded((1920, 1080), to, |_| {}).reduction, reduction, "{to:?}");
+        }
+        let crop = Crop { left: 10.0, top: 20.0, width: 960.0, height: 540.0 };
+        let part = coded((1920, 1080), (320, 180), |spec| spec.crop = Some(crop));
+        assert_eq!(part.reduction, 2);
+        let half = Crop { left: 5.0, top: 10.0, width: 480.0, height: 270.0 };
+        assert_eq!(part.local().crop, Some(half));
+        let nearest = coded((1920, 1080), (64, 36), |spec| spec.filter = Filter::Nearest);
+        assert_eq!((nearest.reduction, nearest.local().crop), (1, None));
+    }
+
+    #[test]
+    fn what_makes_reduced_sides_whole_is_not_seen() {
+        let even = coded((1920, 1080), (64, 36), |_| {});
+        assert_eq!(even.local().source.extent, Extent::new(240, 135));
+        assert_eq!(even.local().crop, None);
+        let odd = coded((1921, 1080), (64, 36), |_| {});
+        assert_eq!(odd.local().source.extent, Extent::new(241, 135));
+        let seen = Crop { left: 0.0, top: 0.0, width: 240.125, height: 135.0 };
+        assert_eq!(odd.local().crop, Some(seen));
+    }
+
+    #[test]
+    fn reduced_crops_are_large_enough_and_within_the_frame() {
+        for left in [0.0, 0.001, 1919.9] {
+            let crop = Crop { left, top: left, width: Crop::LEAST, height: 0.02 };
+            let Crop { left, top, width, height } = reduced(crop, 8);
+            assert!(width >= Crop::LEAST && height >= Crop::LEAST);
+            assert!(left >= 0.0 && top >= 0.0 && left + width <= 240.0 && top + height <= 240.0);
+        }
+    }
+}

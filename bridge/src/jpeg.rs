@@ -1,0 +1,221 @@
+//! Owns the reading and writing of JPEGs: from bytes to a frame in a slot and back, by libjpeg-turbo.
+//!
+//! Knows no streams. Invariants: a header is looked at before anything is decoded or allocated for it, and
+//! one of another extent than expected is all that is ever read of its image; no JPEG takes more scans than
+//! honest ones have, or a small one could keep a core busy for minutes.
+
+use resized_protocol::coding::{Jpeg, PREFIX, Subsampling};
+use resized_protocol::frame::{Extent, FrameLayout, PixelFormat, Plane, ROW_ALIGN};
+use thiserror::Error;
+use turbojpeg::{
+    Colorspace, Compressor, DecompressHeader, Decompressor, Image, OutputBuf, ScalingFactor,
+    Subsamp, YuvImage, YuvPlanesImage, yuv_pixels_len,
+};
+
+/// Most scans of a progressive JPEG. Usual are ten.
+const SCANS: u32 = 64;
+
+/// What lies in both directions of colour without any.
+const NEUTRAL: u8 = 128;
+
+/// Why a JPEG is not read.
+#[derive(Debug, Error)]
+pub(crate) enum Unreadable {
+    #[error(transparent)]
+    Jpeg(#[from] turbojpeg::Error),
+    #[error("it has {0} x {1} pixels")]
+    Extent(usize, usize),
+    #[error("its colours are {0:?}, {1:?}, lossless: {2}")]
+    Kind(Colorspace, Subsamp, bool),
+}
+
+/// Decodes a JPEG of that extent, reduced to one in `reduction` in each direction, into a frame of that
+/// format and layout.
+pub(crate) fn decode(
+    jpeg: &[u8],
+    extent: Extent,
+    reduction: u32,
+    format: PixelFormat,
+    layout: &FrameLayout,
+    frame: &mut [u8],
+) -> Result<(), Unreadable> {
+    let mut decompressor = Decompressor::new()?;
+    decompressor.set_scan_limit(SCANS)?;
+    let header = decompressor.read_header(jpeg)?;
+    let DecompressHeader { width, height, colorspace, subsamp, is_lossless, .. } = header;
+    if (width, height) != (extent.width as usize, extent.height as usize) {
+        return Err(Unreadable::Extent(width, height));
+    }
+    let kind = Unreadable::Kind(colorspace, subsamp, is_lossless);
+    if is_lossless {
+        return Err(kind);
+    }
+    decompressor.set_scaling_factor(ScalingFactor::new(1, reduction as usize))?;
+    let planes = layout.planes();
+    let packed = |format| (planes[0], format);
+    let (plane, packed) = match format {
+        PixelFormat::I420 => match (colorspace, subsamp) {
+            (Colorspace::Gray, _) => {
+                frame[planes[1].offset..layout.rows_len()].fill(NEUTRAL);
+                packed(turbojpeg::PixelFormat::GRAY)
+            }
+            (
+                Colorspace::YCbCr,
+                Subsamp::None | Subsamp::Sub2x1 | Subsamp::Sub1x2 | Subsamp::Sub2x2,
+            ) => return Ok(decode_planes(&mut decompressor, jpeg, subsamp, planes, frame)?),
+            _ => return Err(kind),
+        },
+        format => packed(pixel_format(format).ok_or(kind)?),
+    };
+    let image = Image {
+        pixels: frame,
+        width: plane.extent.width as usize,
+        pitch: plane.stride,
+        height: plane.rows(),
+        format: packed,
+    };
+    Ok(decompressor.decompress(jpeg, image)?)
+}
+
+/// Decodes to planes of luma and of chroma halved in both directions.
+fn decode_planes(
+    decompressor: &mut Decompressor,
+    jpeg: &[u8],
+    subsamp: Subsamp,
+    planes: &[Plane],
+    frame: &mut [u8],
+) -> turbojpeg::Result<()> {
+    let (width, height) = (planes[0].extent.width as usize, planes[0].rows());
+    // Then its planes lie as libjpeg-turbo would lay them out: one behind the other, rows as aligned.
+    if subsamp == Subsamp::Sub2x2 && height.is_multiple_of(2) {
+        let pixels = YuvImage { pixels: frame, width, align: ROW_ALIGN, height, subsamp };
+        return decompressor.decompress_to_yuv(jpeg, pixels);
+    }
+    let mut pixels = vec![0; yuv_pixels_len(width, 1, height, subsamp)?];
+    let image = YuvImage { pixels: pixels.as_mut_slice(), width, align: 1, height, subsamp };
+    decompressor.decompress_to_yuv(jpeg, image)?;
+    let (across, down) = subsamp.size();
+    let (stride, rows) = (width.next_multiple_of(across), height.next_multiple_of(down));
+    let (luma, chroma) = pixels.split_at(stride * rows);
+    let targets = frame[planes[0].offset..].chunks_mut(planes[0].stride);
+    for (target, row) in targets.zip(luma.chunks(stride)).take(height) {
+        target[..width].copy_from_slice(&row[..width]);
+    }
+    let (stride, rows) = (stride / across, rows / down);
+    for (plane, chroma) in planes[1..].iter().zip(chroma.chunks(stride * rows)) {
+        let target = &mut frame[plane.offset..][..plane.stride * plane.rows()];
+        halve(chroma, stride, (across, down), plane, target);
+    }
+    Ok(())
+}
+
+/// Means of neighbours in the directions in which chroma is not subsampled yet.
+fn halve(
+    chroma: &[u8],
+    stride: usize,
+    (across, down): (usize, usize),
+    plane: &Plane,
+    target: &mut [u8],
+) {
+    let rows = chroma.len() / stride;
+    let pair = |at: usize, factor: usize, len: usize| match factor {
+        1 => [2 * at, (2 * at + 1).min(len - 1)],
+        _ => [at, at],
+    };
+    for (y, target) in target.chunks_mut(plane.stride).enumerate() {
+        let [upper, lower] = pair(y, down, rows).map(|row| &chroma[row * stride..][..stride]);
+        for (x, target) in target[..plane.extent.width as usize].iter_mut().enumerate() {
+            let sum = pair(x, across, stride)
+                .into_iter()
+                .map(|x| u16::from(upper[x]) + u16::from(lower[x]))
+                .sum::<u16>();
+            *target = ((sum + 2) / 4) as u8;
+        }
+    }
+}
+
+/// Encodes a frame of that format and layout, into a coded frame whose JPEG is no longer than `longest`.
+pub(crate) fn encode(
+    frame: &[u8],
+    format: PixelFormat,
+    layout: &FrameLayout,
+    jpeg: Jpeg,
+    longest: usize,
+) -> turbojpeg::Result<Vec<u8>> {
+    let mut compressor = Compressor::new()?;
+    compressor.set_quality(jpeg.quality.into())?;
+    let mut coded = vec![0; PREFIX + longest];
+    let mut output = OutputBuf::borrowed(&mut coded[PREFIX..]);
+    match pixel_format(format) {
+        Some(packed) => {
+            let plane = layout.planes()[0];
+            compressor.set_subsamp(match (format, jpeg.subsampling) {
+                (PixelFormat::Gray8, _) => Subsamp::Gray,
+                (_, Subsampling::Neither) => Subsamp::None,
+                (_, Subsampling::Horizontal) => Subsamp::Sub2x1,
+                (_, Subsampling::Both) => Subsamp::Sub2x2,
+            })?;
+            let image = Image {
+                pixels: frame,
+                width: plane.extent.width as usize,
+                pitch: plane.stride,
+                height: plane.rows(),
+                format: packed,
+            };
+            compressor.compress(image, &mut output)?;
+        }
+        None => encode_planes(&mut compressor, frame, layout.planes(), &mut output)?,
+    }
+    let len = output.len();
+    drop(output);
+    coded.truncate(PREFIX + len);
+    coded[..PREFIX].copy_from_slice(&(len as u32).to_le_bytes());
+    Ok(coded)
+}
+
+fn encode_planes(
+    compressor: &mut Compressor,
+    frame: &[u8],
+    planes: &[Plane],
+    output: &mut OutputBuf<'_>,
+) -> turbojpeg::Result<()> {
+    let [luma, cb, cr] = planes else { unreachable!("I420 has three planes") };
+    let bytes = |plane: &Plane| &frame[plane.offset..][..plane.stride * plane.rows()];
+    // Whole blocks of 2 x 2 pixels are read: the last column and row of an odd frame twice.
+    let (width, height) = (luma.extent.width as usize, luma.rows());
+    let mut even = Vec::new();
+    let (y_plane, y_stride) = if width.is_multiple_of(2) && height.is_multiple_of(2) {
+        (bytes(luma), luma.stride)
+    } else {
+        for y in 0..height.next_multiple_of(2) {
+            let row = &bytes(luma)[y.min(height - 1) * luma.stride..][..width];
+            even.extend_from_slice(row);
+            even.extend_from_slice(&row[width - width % 2..]);
+        }
+        (even.as_slice(), width.next_multiple_of(2))
+    };
+    let image = YuvPlanesImage {
+        y_plane,
+        u_plane: bytes(cb),
+        v_plane: bytes(cr),
+        width,
+        height,
+        y_stride,
+        u_stride: cb.stride,
+        v_stride: cr.stride,
+        subsamp: Subsamp::Sub2x2,
+    };
+    compressor.compress_yuv_planes(&image, output)
+}
+
+/// The format of a frame with one plane.
+const fn pixel_format(format: PixelFormat) -> Option<turbojpeg::PixelFormat> {
+    Some(match format {
+        PixelFormat::Gray8 => turbojpeg::PixelFormat::GRAY,
+        PixelFormat::Rgb24 => turbojpeg::PixelFormat::RGB,
+        PixelFormat::Bgr24 => turbojpeg::PixelFormat::BGR,
+        PixelFormat::Rgba => turbojpeg::PixelFormat::RGBA,
+        PixelFormat::Bgra => turbojpeg::PixelFormat::BGRA,
+        _ => return None,
+    })
+}
