@@ -24,7 +24,7 @@ use crate::filter::{Axes, Blend, Taps, Tone, Weights};
 pub(super) use fold::Folded;
 pub(super) use mix::{Mix, Place, Sum};
 pub(super) use number::{Half, HighTen, LowTen, Number, Stored};
-use order::{ACROSS_BITS, Order};
+use order::{ACROSS_BITS, Order, Swelling};
 pub(super) use order::{FIRST_CACHE, WORD_BITS};
 
 /// Fraction bits of a horizontal sum in the second pass: 6 of the word, 14 of the weight.
@@ -179,9 +179,13 @@ pub(super) fn works<A: Arrange>(
     let plan = Planner { arrange, spec, placement, ring };
     let colour = |frame: &resized_protocol::frame::FrameSpec| (frame.format, frame.matrix);
     let subsampled = spec.source.format.is_subsampled();
+    let axes = Axes::new(spec, placement, Component::Luma, Component::Luma);
+    // Only what is mixed may become words at once.
+    let swells = Swelling::of(&axes.horizontal, &axes.vertical) == Swelling::Vertical;
     if spec.source.format == spec.destination.format
         && Samples::of(spec) == Samples::Bytes
         && (!subsampled || colour(&spec.source) == colour(&spec.destination))
+        && !swells
     {
         plan.plane_by_plane()
     } else {
@@ -302,12 +306,10 @@ impl<A: Arrange> Planner<'_, A> {
         if let (Some(sample), Some(row)) = (horizontal.copies_from(), vertical.copies_from()) {
             return Passes::Copy { row, sample: sample * tones.len() };
         }
-        let channels = vec![horizontal.taps(1.0); tones.len()];
         match order::order(&horizontal, &vertical, tones, true) {
             Order::HorizontalFirst { vertical, fraction_bits, fold, .. } => {
-                let windows = self.arrange.arrange(Taps::interleaved(channels).dense());
                 Passes::HorizontalFirst(Arc::new(AcrossDown {
-                    across: Across::Words(windows),
+                    across: self.across_words(&horizontal, tones.len()),
                     lines: self.arrange.lines(
                         vertical,
                         Row { source: None, picture: samples },
@@ -316,8 +318,16 @@ impl<A: Arrange> Planner<'_, A> {
                     fraction_bits,
                 }))
             }
-            Order::VerticalFirst { vertical, .. } => Passes::Words { vertical, channels },
+            Order::VerticalFirst { vertical, horizontal } => {
+                Passes::Words { vertical, channels: horizontal }
+            }
         }
+    }
+
+    /// The horizontal pass of rows that become words first, whose values stay what they are.
+    fn across_words(&self, horizontal: &Weights, channels: usize) -> Across<A> {
+        let taps = Taps::interleaved(vec![horizontal.taps(1.0); channels]);
+        Across::Words(self.arrange.arrange(taps.dense()))
     }
 
     fn weights(&self, axes: &Axes) -> (Weights, Weights) {
@@ -333,17 +343,19 @@ impl<A: Arrange> Planner<'_, A> {
             return Passes::Copy { row, sample };
         }
         match order::order(&horizontal, &vertical, tones, mixed) {
-            Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold } => {
+            Order::HorizontalFirst { horizontal: taps, vertical, fraction_bits, fold } => {
+                let (first, end) = axes.horizontal.within();
                 // A mix takes whole rows.
-                let source = Some(horizontal.source()).filter(|_| !mixed);
+                let source = (!mixed).then_some((end - first) as usize * tones.len());
                 let row = Row { source, picture: samples };
                 let constant = |i: usize| centred_constant(tones[i % tones.len()].bias);
-                let across = match across {
-                    Some(sample) => Across::Widen(sample),
-                    None => Across::Gather {
-                        gathers: self.arrange.gather(horizontal),
+                let across = match (across, taps) {
+                    (Some(sample), _) => Across::Widen(sample),
+                    (None, Some(taps)) => Across::Gather {
+                        gathers: self.arrange.gather(taps),
                         constants: std::array::from_fn(constant),
                     },
+                    (None, None) => self.across_words(&horizontal, tones.len()),
                 };
                 Passes::HorizontalFirst(Arc::new(AcrossDown {
                     across,

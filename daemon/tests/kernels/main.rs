@@ -249,6 +249,43 @@ fn long_rows_are_mixed_as_a_whole() {
     assert!(alike(&copied, &mixed));
 }
 
+/// Where one direction shrinks and the other grows, so much that only one order of the passes will do.
+#[test]
+fn what_is_turned_from_flat_to_upright_is_exact() {
+    for (i, filter) in Filter::ALL.into_iter().enumerate() {
+        for (j, format) in sources().enumerate() {
+            for (from, to) in [((300, 1), (1, 90)), ((1, 300), (90, 1)), ((90, 2), (3, 40))] {
+                let mut spec = spec(format, filter, from, to);
+                if (i + j).is_multiple_of(2) {
+                    (spec.source.range, spec.destination.range) = (Range::Limited, Range::Full);
+                }
+                let mut ring = Ring::new(spec);
+                let error = error(&mut ring, noise(3)).max(error(&mut ring, edges(5)));
+                // Hundreds of weights of 14 bits: what rounding them costs adds up to more than a step of
+                // ten bits.
+                let most = if PixelFormat::TEN_BIT.contains(&format) { 1.5 } else { 1.0 };
+                assert!(error < most, "{error}: {spec:?}");
+                assert_levels_agree(spec, 7);
+            }
+        }
+    }
+}
+
+/// What lies between the passes would be 268 million pixels, were the wrong one first.
+#[test]
+fn the_flattest_frame_becomes_the_most_upright_one() {
+    for format in [PixelFormat::Gray8, PixelFormat::Rgba, PixelFormat::I420P10] {
+        for (from, to) in [((16_384, 1), (1, 16_384)), ((1, 16_384), (16_384, 1))] {
+            let output = {
+                let mut ring = Ring::new(spec(format, Filter::Bicubic, from, to));
+                ring.resized(*levels().last().unwrap(), 1, || 2)
+            };
+            // Ten bits are 0x202.
+            assert!(output.iter().all(|&byte| byte == 2), "{format:?}");
+        }
+    }
+}
+
 #[test]
 fn a_single_pixel_has_its_own_chroma() {
     let mut spec = spec(PixelFormat::I420, Filter::Bilinear, (1, 1), (4, 4));

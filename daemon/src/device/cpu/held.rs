@@ -6,7 +6,7 @@
 use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
 use super::mix;
 use super::rolling::Rolling;
-use crate::device::plan::{Arrange, FIRST_CACHE, Passes, Resized, Row, Samples, Work};
+use crate::device::plan::{Across, Arrange, FIRST_CACHE, Passes, Resized, Row, Work};
 use crate::filter::Taps;
 
 /// The most outputs of a strip, into which a plane that shrinks is cut if its lines and the source rows they
@@ -72,7 +72,8 @@ impl<K: Kernel> Resized<K> {
         let channels = match &self.passes {
             Passes::Copy { .. } => 0,
             Passes::HorizontalFirst(passes) => {
-                let row = if self.kind == Samples::Bytes { 0 } else { self.row_words() };
+                let row =
+                    if matches!(passes.across, Across::Words(_)) { self.row_words() } else { 0 };
                 return passes.lines.rolling.words() + row;
             }
             // A row of words, and of their sums in single precision.

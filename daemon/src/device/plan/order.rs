@@ -8,9 +8,12 @@
 //!
 //! - its vectors gather enough: up to [`MAX_SHRINK`] source samples for each destination sample, more
 //!   where rows are long;
-//! - its 16-bit arithmetic is exact enough: see [`reach`] and [`fraction_bits`].
+//! - its 16-bit arithmetic is exact enough: see [`fits`] and [`fraction_bits`].
+//!
+//! Where one direction shrinks and the other grows, the one that grows may make far more than there is at
+//! either end: then it comes second, whatever it takes, see [`Swelling`].
 
-use crate::filter::{ONE, Taps, Tone, Weights};
+use crate::filter::{Axis, ONE, Taps, Tone, Weights};
 
 /// Source samples for each destination sample up to which the horizontal pass comes first. Up to 4:1 the
 /// 16 outputs of a block take four taps each from one 64-byte vector; beyond, gathers go half empty, and
@@ -27,6 +30,9 @@ const MAX_SHRINK_PACKED: usize = 16;
 
 /// Bytes of the first data cache on current cores.
 pub(in crate::device) const FIRST_CACHE: usize = 48 << 10;
+
+/// Times the pixels of the larger end that there may be between the passes.
+const MAX_SWELL: u64 = 4;
 
 /// Fraction bits of horizontal weights where that pass comes first: weights below 2 then part into two
 /// signed bytes.
@@ -46,8 +52,9 @@ pub(super) enum Order {
     },
     /// Where it can be done: it is faster.
     HorizontalFirst {
-        /// Those of all channels, interleaved as they are. Sum to gain, with [`ACROSS_BITS`].
-        horizontal: Taps,
+        /// Those of all channels, interleaved as they are. Sum to gain, with [`ACROSS_BITS`]. `None`: sums of
+        /// samples would outgrow 16 bits, so rows have to become words first.
+        horizontal: Option<Taps>,
         /// Sum to one, with `fraction_bits` - [`WORD_BITS`] + 15.
         vertical: Taps,
         /// Those of the vertical sum.
@@ -55,6 +62,28 @@ pub(super) enum Order {
         /// Whether two words have room for their sum.
         fold: bool,
     },
+}
+
+/// Which pass, if it came first, would make far more than there is at either end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Swelling {
+    Horizontal,
+    Vertical,
+    Neither,
+}
+
+impl Swelling {
+    pub(super) fn of(horizontal: &Axis, vertical: &Axis) -> Self {
+        let seen = |axis: &Axis| u64::from(axis.within().1 - axis.within().0);
+        let (width, height) = (seen(horizontal), seen(vertical));
+        let to = (u64::from(horizontal.destination()), u64::from(vertical.destination()));
+        let most = MAX_SWELL * (width * height).max(to.0 * to.1);
+        match () {
+            () if to.0 * height > most => Self::Horizontal,
+            () if width * to.1 > most => Self::Vertical,
+            () => Self::Neither,
+        }
+    }
 }
 
 /// Decides for a plane of which each channel has its tone. `mixed`: it goes on as words to be mixed with
@@ -66,25 +95,31 @@ pub(super) fn order(
     mixed: bool,
 ) -> Order {
     let unit = vertical.taps(1.0);
+    let (min, max) = horizontal.axis().within();
     let shrink = horizontal.axis().scale().ceil() as usize;
-    let window = unit.count() * horizontal.axis().source() as usize * tones.len();
+    let window = unit.count() * (max - min) as usize * tones.len();
     let most = match tones.len() {
         3.. => MAX_SHRINK_PACKED,
         _ if window > FIRST_CACHE => MAX_SHRINK_FAR,
         _ => MAX_SHRINK,
     };
-    if mixed || shrink <= most {
+    let swelling = Swelling::of(horizontal.axis(), vertical.axis());
+    if swelling != Swelling::Horizontal && (mixed || shrink <= most) {
         let across = channels(horizontal, tones, 0.5);
-        let reach = across.iter().zip(tones).map(|(taps, tone)| reach(taps, tone));
-        let reach: Option<f64> = reach.reduce(|a, b| Some(a?.max(b?))).flatten();
-        let bits = reach.and_then(|reach| fraction_bits(reach, &unit).map(|bits| (reach, bits)));
-        if let Some((reach, fraction_bits)) = bits {
+        let fits = across.iter().all(fits);
+        let reaches = across.iter().zip(tones).map(|(taps, tone)| reach(taps, tone));
+        let reach = reaches.fold(0.0, f64::max);
+        let bits = fraction_bits(reach, &unit);
+        // Rows become words where nothing else is left: that is slower than gathering samples.
+        if let Some(fraction_bits) = bits
+            && (fits || swelling == Swelling::Vertical)
+        {
             let vertical = match fraction_bits + 1 - WORD_BITS {
                 0 => unit,
                 more => vertical.taps(f64::from(1 << more)),
             };
             let fold = reach < f64::from(1 << (14 - WORD_BITS));
-            let horizontal = Taps::interleaved(across);
+            let horizontal = fits.then(|| Taps::interleaved(across));
             return Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold };
         }
     }
@@ -104,17 +139,22 @@ fn channels(weights: &Weights, tones: &[Tone], scale: f64) -> Vec<Taps> {
     channels
 }
 
-/// How far from zero a channel's word can be, in steps of samples; if products of samples with the high
-/// bytes of the weights, in steps of 1/64, fit 16 bits however they are added.
-fn reach(horizontal: &Taps, tone: &Tone) -> Option<f64> {
+/// Whether products of samples with the high bytes of the weights, in steps of 1/64, fit 16 bits however they
+/// are added.
+fn fits(horizontal: &Taps) -> bool {
     let across = Extremes::of(horizontal);
     // Rounding to high bytes may add half a step for each tap. Two is 128 steps, and 255 x 128 fits.
     let rounding = horizontal.count() as i32 * (1 << (ACROSS_BITS - 7));
-    let fits = across.positive.max(across.negative) + rounding <= 2 << ACROSS_BITS;
+    across.positive.max(across.negative) + rounding <= 2 << ACROSS_BITS
+}
+
+/// How far from zero a channel's word can be, in steps of samples.
+fn reach(horizontal: &Taps, tone: &Tone) -> f64 {
+    let across = Extremes::of(horizontal);
     let unit = f64::from(1 << ACROSS_BITS);
     let brightest = 255.0 * f64::from(across.positive) / unit + tone.bias - 128.0;
     let darkest = 255.0 * f64::from(across.negative) / unit - tone.bias + 128.0;
-    fits.then_some(brightest.max(darkest) + 1.0)
+    brightest.max(darkest) + 1.0
 }
 
 /// The most fraction bits that the 16-bit sums of a second, vertical pass have room for, if they are
@@ -167,7 +207,6 @@ mod tests {
     use resized_protocol::message::Filter;
 
     use super::*;
-    use crate::filter::Axis;
 
     /// Fraction bits where the horizontal pass comes first.
     fn first(filter: Filter, horizontal: (u32, u32), vertical: (u32, u32)) -> Option<u32> {
@@ -190,6 +229,32 @@ mod tests {
         }
         assert_eq!(first(Filter::Bicubic, (1920, 640), (1080, 360)), Some(7));
         assert_eq!(first(Filter::Bicubic, (1280, 1920), (720, 1080)), Some(5));
+    }
+
+    #[test]
+    fn what_grows_is_second_where_it_would_swell() {
+        for filter in Filter::ALL {
+            for (wide, high) in [(16_384, 1), (4000, 7), (700, 2), (90, 3)] {
+                for mixed in [false, true] {
+                    let axis = |(from, to): (u32, u32)| Weights::new(filter, &Axis::full(from, to));
+                    let tone = Tone { gain: 1.0, bias: 0.0 };
+                    let shape = |from, to| order(&axis(from), &axis(to), &[tone], mixed);
+                    let upright = shape((wide, high), (high, wide));
+                    let is_first = matches!(upright, Order::HorizontalFirst { .. });
+                    assert!(is_first || !mixed, "{filter:?} {wide} {high}");
+                    let flat = shape((high, wide), (wide, high));
+                    assert!(matches!(flat, Order::VerticalFirst { .. }), "{filter:?} {wide}");
+                }
+            }
+        }
+        let swelling = |horizontal: (u32, u32), vertical: (u32, u32)| {
+            let axis = |(from, to)| Axis::full(from, to);
+            Swelling::of(&axis(horizontal), &axis(vertical))
+        };
+        assert_eq!(swelling((1920, 640), (1080, 360)), Swelling::Neither);
+        assert_eq!(swelling((640, 480), (480, 640)), Swelling::Neither);
+        assert_eq!(swelling((16_384, 1), (1, 16_384)), Swelling::Vertical);
+        assert_eq!(swelling((16, 16_384), (1600, 100)), Swelling::Horizontal);
     }
 
     #[test]
