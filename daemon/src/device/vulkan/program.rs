@@ -27,7 +27,8 @@ const ROWS: u32 = 4;
 /// Bytes of an element.
 const ELEMENT: usize = 4;
 
-/// Elements behind the last line that may be read.
+/// Elements behind the lines of a plane that may be read, whatever they hold: those of another plane may be
+/// written at the same time.
 const SLACK: u64 = 2;
 
 /// Work groups in a row of them, where a plane is one long row: every device takes as many.
@@ -182,7 +183,7 @@ impl Program {
             .into_iter()
             .chain([ring.output().len() as u64]);
         counted.max().is_some_and(|most| most <= u64::from(u32::MAX / 4)).then_some(())?;
-        Some(Self { tables, lines: lines + SLACK, stages })
+        Some(Self { tables, lines, stages })
     }
 }
 
@@ -466,7 +467,7 @@ impl Builder {
     /// Room for `rows` lines of `words` words.
     fn lines(&mut self, words: usize, rows: usize) -> Lines {
         let (first, pitch) = (self.lines as u32, words.div_ceil(2));
-        self.lines += (pitch * rows) as u64;
+        self.lines += (pitch * rows) as u64 + SLACK;
         Lines { first, pitch: pitch as u32 }
     }
 

@@ -73,7 +73,9 @@ uint stored(float value) {
 
 // What colours that were weighed by an opacity are to be multiplied with: nothing, where it rounds to none.
 float share(uint x, uint y) {
-    float alpha = fma(exp2(-float(fraction_bits)), word_at(weight, x, y), 128.0);
+    // 2^-fraction_bits: devices need not be exact in exp2.
+    float unit = uintBitsToFloat((127u - fraction_bits) << 23);
+    float alpha = fma(unit, word_at(weight, x, y), 128.0);
     return alpha >= 0.5 ? 255.0 / alpha : 0.0;
 }
 
