@@ -109,7 +109,7 @@ fn starts(front: &Block, back: &Block, is_first: impl Fn(usize) -> bool) -> Opti
         let (mut below, mut above) = ([0; 2], [0; 2]);
         for (g, gather) in block.iter().enumerate() {
             let part = usize::from(!is_first(g));
-            for low in gather.picks[place].map(|pick| i32::from(pick.low)) {
+            for low in gather.picks[place].map(|pick| i32::from(pick.low())) {
                 below[part] += low.min(0);
                 above[part] += low.max(0);
             }
@@ -138,7 +138,7 @@ fn is_in_place((front, back): (&Gather<2, BLOCK>, &Gather<2, BLOCK>)) -> bool {
 }
 
 fn is_nothing(pick: &Pick) -> bool {
-    (pick.high, pick.low) == (0, 0)
+    pick.weight == 0
 }
 
 /// [`Kernel::across`](crate::device::cpu::kernel::Kernel::across).
