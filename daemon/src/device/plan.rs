@@ -36,8 +36,11 @@ pub(super) const PATTERN: usize = 4;
 
 /// How a device keeps the taps of a pass.
 pub(super) trait Arrange {
-    /// Those of a horizontal pass that reads words.
+    /// Those of a horizontal pass that comes second, and reads words of one channel.
     type Windows;
+
+    /// Those of a horizontal pass that comes first, and reads words.
+    type Words;
 
     /// Those of a horizontal pass that reads samples.
     type Gathers;
@@ -45,8 +48,11 @@ pub(super) trait Arrange {
     /// Those of a vertical pass that comes second.
     type Lines;
 
-    /// Arranges horizontal taps of words.
+    /// Arranges horizontal taps of words of one channel.
     fn arrange(&self, taps: Taps) -> Self::Windows;
+
+    /// Arranges horizontal taps of words, all channels interleaved.
+    fn arrange_words(&self, taps: Taps) -> Self::Words;
 
     /// Arranges horizontal taps of samples, all channels interleaved. The high bytes of a window's
     /// positive weights sum to 128 at most, and so do those of its negative ones.
@@ -166,7 +172,7 @@ pub(super) enum Across<A: Arrange> {
     /// Nothing changes in this direction: the first sample of what becomes words as it is.
     Widen(usize),
     /// Words are made of the whole row first.
-    Words(A::Windows),
+    Words(A::Words),
 }
 
 /// Plans a stream whose ring is `ring`.
@@ -327,7 +333,7 @@ impl<A: Arrange> Planner<'_, A> {
     /// The horizontal pass of rows that become words first, whose values stay what they are.
     fn across_words(&self, horizontal: &Weights, channels: usize) -> Across<A> {
         let taps = Taps::interleaved(vec![horizontal.taps(1.0); channels]);
-        Across::Words(self.arrange.arrange(taps.dense()))
+        Across::Words(self.arrange.arrange_words(taps))
     }
 
     fn weights(&self, axes: &Axes) -> (Weights, Weights) {

@@ -35,9 +35,8 @@ const NHD: Extent = Extent::new(640, 360);
 const SQUARE: Extent = Extent::new(640, 640);
 
 fn main() {
-    let levels = [Level::Avx512, Level::Avx2, Level::Scalar];
-    let there = |&level: &Level| Cpu::with_level(1, level).is_some();
-    let best = levels.into_iter().find(there).unwrap_or(Level::Scalar);
+    let there = |level: &Level| Cpu::with_level(1, *level).is_some();
+    let best = Level::ALL.iter().copied().rfind(there).unwrap_or(Level::Scalar);
     heading(best);
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let rows: Vec<Row> = table(best)

@@ -6,9 +6,12 @@
 //! outputs 0..16, four of outputs 16..32, and so on. [`down`] undoes it.
 #![allow(unsafe_code)]
 
+mod words_first;
+
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use self::words_first::Words;
 use super::avx2::{Avx2, Blocks};
 use super::gather::{self, Gather, Tables};
 use super::kernel::{Kernel, PATTERN, ROWS, WIDE_LINE};
@@ -99,7 +102,7 @@ impl Gathers {
 fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 3] {
     let mut vectors = [Vector([0; 64]); 3];
     for (i, pick) in gather.picks.as_flattened().iter().enumerate() {
-        let bytes = [pick.index, pick.high as u8, pick.low as u8];
+        let bytes = [pick.index, pick.high() as u8, pick.low() as u8];
         for (vector, byte) in vectors.iter_mut().zip(bytes) {
             vector.0[i] = byte;
         }
@@ -109,10 +112,15 @@ fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 3] {
 
 impl Kernel for Avx512 {
     type Windows = Blocks;
+    type Words = Words;
     type Gathers = Gathers;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         self.avx2.arrange(taps)
+    }
+
+    fn arrange_words(&self, taps: Taps) -> Words {
+        Words::new(&taps)
     }
 
     fn gather(&self, taps: Taps) -> Gathers {
@@ -203,12 +211,12 @@ impl Kernel for Avx512 {
         unsafe { down_words(lines, taps, width, line) }
     }
 
-    unsafe fn across_words(&self, words: &[i16], blocks: &Blocks, line: *mut i16) {
-        // SAFETY: the same contract; `self` proves the features.
-        unsafe {
-            self.avx2.across_words(words, blocks, line);
-            disorder(line, blocks.outputs());
-        }
+    unsafe fn across_words(&self, rows: [&[i16]; ROWS], words: &Words, lines: [*mut i16; ROWS]) {
+        assert!(rows.iter().all(|row| row.len() >= words.reach()));
+        let rows = rows.map(<[i16]>::as_ptr);
+        // SAFETY: `self` proves the features; no window reaches beyond a row, as just asserted; the rest
+        // is this method's contract.
+        unsafe { words_first::across(rows, words, lines) };
     }
 
     unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
@@ -414,23 +422,6 @@ unsafe fn down_words(lines: *const i16, taps: RowTaps<'_>, width: usize, line: *
                 let words = _mm512_permutexvar_epi64(order, sum);
                 _mm512_storeu_si512(line.add(x + 2 * BLOCK * v).cast(), words);
             }
-        }
-    }
-}
-
-/// Words from the order of the outputs to that in which [`across`] leaves them.
-///
-/// # Safety
-///
-/// `line` must be writable for `len`, rounded up to a multiple of 32, and aligned.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn disorder(line: *mut i16, len: usize) {
-    let order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
-    for x in (0..len).step_by(2 * BLOCK) {
-        // SAFETY: the caller's contract.
-        unsafe {
-            let words = line.add(x).cast();
-            _mm512_store_si512(words, _mm512_permutexvar_epi64(order, _mm512_load_si512(words)));
         }
     }
 }

@@ -196,8 +196,8 @@ struct Lines<'a, K: Kernel> {
     source: *const u8,
     stride: usize,
     lines: *mut i16,
-    /// A row of the source as words, where those are made first.
-    row: &'a mut [i16],
+    /// Rows of the source as words, where those are made first.
+    rows: &'a mut [i16],
     resized: &'a Resized<K>,
     /// The next source row to become a line.
     next: usize,
@@ -214,10 +214,10 @@ impl<'a, K: Kernel> Lines<'a, K> {
         rows: Range<usize>,
         held: &'a mut [i16],
     ) -> Self {
-        let (lines, row) = held.split_at_mut(passes.lines.rolling.words());
+        let (lines, words) = held.split_at_mut(passes.lines.rolling.words());
         let last = rows.last().map_or(0, |row| passes.lines.rolling.row(row).end - 1);
         let (stride, lines) = (resized.source.stride, lines.as_mut_ptr());
-        Self { resized, passes, source, stride, lines, row, next: 0, last }
+        Self { resized, passes, source, stride, lines, rows: words, next: 0, last }
     }
 
     /// Makes the lines that a row of the picture needs: the first of all lines, and the row's taps.
@@ -256,10 +256,7 @@ impl<'a, K: Kernel> Lines<'a, K> {
                         kernel.widen(rows, outputs.len(), lines);
                     }
                     Across::Words(windows) => {
-                        for (row, line) in rows.into_iter().zip(lines) {
-                            self.words(kernel, row);
-                            kernel.across_words(self.row, windows, line);
-                        }
+                        kernel.across_words(self.words(kernel, rows), windows, lines);
                     }
                 }
             }
@@ -268,19 +265,23 @@ impl<'a, K: Kernel> Lines<'a, K> {
         (self.lines, taps)
     }
 
-    /// Makes words of those samples of a row of the source that are read.
+    /// Makes words of those samples of rows of the source that are read.
     ///
     /// # Safety
     ///
-    /// The row must be readable.
-    unsafe fn words(&mut self, kernel: &K, row: *const u8) {
+    /// The rows must be readable.
+    unsafe fn words(&mut self, kernel: &K, rows: [*const u8; ROWS]) -> [&[i16]; ROWS] {
         let Resized { kind, columns, source, .. } = self.resized;
-        let words = &mut self.row[columns.clone()];
-        // SAFETY: the caller's contract; rows are aligned to 64 bytes, and a sample has no more.
-        unsafe {
-            let row = row.add(columns.start * source.sample_bytes);
-            kernel.words(row, *kind, words.len(), words.as_mut_ptr());
+        let pitch = self.resized.row_words();
+        for (row, words) in rows.into_iter().zip(self.rows.chunks_exact_mut(pitch)) {
+            let words = &mut words[columns.clone()];
+            // SAFETY: the caller's contract; rows are aligned to 64 bytes, and a sample has no more.
+            unsafe {
+                let row = row.add(columns.start * source.sample_bytes);
+                kernel.words(row, *kind, words.len(), words.as_mut_ptr());
+            }
         }
+        std::array::from_fn(|r| &self.rows[r * pitch..][..pitch])
     }
 }
 

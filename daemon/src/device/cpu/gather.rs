@@ -1,6 +1,5 @@
-//! Owns how horizontal taps become gathers of bytes: for a block of neighbouring outputs, in which
-//! windows of the source row their taps lie, where in its window each tap lies, and its weight in two
-//! signed bytes.
+//! Owns how horizontal taps become gathers: for a block of neighbouring outputs, in which windows of the
+//! source row their taps lie, where in its window each tap lies, and its weight, whole or in two signed bytes.
 //!
 //! Knows taps and the length of a vector, no instructions. Invariants: a window starts on a sample of
 //! the row; every tap that weighs something is picked once; `weight = 128 x high + low`.
@@ -27,14 +26,20 @@ pub(super) struct Gather<const TAPS: usize, const OUTPUTS: usize> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pick {
     pub(super) index: u8,
-    pub(super) high: i8,
-    pub(super) low: i8,
+    pub(super) weight: i16,
 }
 
 impl Pick {
-    fn new(index: usize, weight: i16) -> Self {
-        let high = (weight + 64) >> 7;
-        Self { index: index as u8, high: high as i8, low: (weight - (high << 7)) as i8 }
+    /// The weight is 128 times this, and [`Self::low`].
+    pub(super) const fn high(self) -> i8 {
+        let high = (self.weight + 64) >> 7;
+        debug_assert!(high as i8 as i16 == high, "a weight of two or more");
+        high as i8
+    }
+
+    /// Within 64 of zero.
+    pub(super) const fn low(self) -> i8 {
+        (self.weight - ((self.high() as i16) << 7)) as i8
     }
 }
 
@@ -179,7 +184,7 @@ impl Used {
                     if sample >= base + reach {
                         break;
                     }
-                    *pick = Pick::new(sample - base, weight);
+                    *pick = Pick { index: (sample - base) as u8, weight };
                     left.start += 1;
                 }
             }
@@ -222,7 +227,8 @@ mod tests {
                 .flat_map(|gather| gather.picks[index % OUTPUTS].map(|p| (gather, p)))
                 .map(|(gather, pick)| {
                     assert!(usize::from(pick.index) < reach);
-                    let weight = i16::from(pick.high) * 128 + i16::from(pick.low);
+                    let weight = i16::from(pick.high()) * 128 + i16::from(pick.low());
+                    assert_eq!(weight, pick.weight);
                     (gather.base + usize::from(pick.index), weight)
                 })
                 .filter(|&(_, weight)| weight != 0)

@@ -23,11 +23,16 @@ pub(in crate::device) struct Held {
 
 impl<K: Kernel> Arrange for K {
     type Windows = K::Windows;
+    type Words = K::Words;
     type Gathers = K::Gathers;
     type Lines = Held;
 
     fn arrange(&self, taps: Taps) -> K::Windows {
         Kernel::arrange(self, taps)
+    }
+
+    fn arrange_words(&self, taps: Taps) -> K::Words {
+        Kernel::arrange_words(self, taps)
     }
 
     fn gather(&self, taps: Taps) -> K::Gathers {
@@ -72,9 +77,8 @@ impl<K: Kernel> Resized<K> {
         let channels = match &self.passes {
             Passes::Copy { .. } => 0,
             Passes::HorizontalFirst(passes) => {
-                let row =
-                    if matches!(passes.across, Across::Words(_)) { self.row_words() } else { 0 };
-                return passes.lines.rolling.words() + row;
+                let rows = if matches!(passes.across, Across::Words(_)) { ROWS } else { 0 };
+                return passes.lines.rolling.words() + rows * self.row_words();
             }
             // A row of words, and of their sums in single precision.
             Passes::Words { .. } => return 3 * self.row_words(),

@@ -31,11 +31,17 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// Horizontal taps in the order in which [`Self::horizontal`] reads them.
     type Windows: Send + Sync;
 
+    /// Horizontal taps in the order in which [`Self::across_words`] reads them.
+    type Words: Send + Sync;
+
     /// Horizontal taps in the order in which [`Self::across`] reads them.
     type Gathers: Send + Sync;
 
     /// Arranges horizontal taps for the second pass, once a stream.
     fn arrange(&self, taps: Taps) -> Self::Windows;
+
+    /// Arranges horizontal taps for the first pass, of words, once a stream.
+    fn arrange_words(&self, taps: Taps) -> Self::Words;
 
     /// Arranges horizontal taps for the first pass, once a stream. The high bytes of a window's positive
     /// weights sum to 128 at most, and so do those of its negative ones.
@@ -133,14 +139,19 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// As there; `line` must be writable for `width` words, rounded up to a multiple of [`WIDE_LINE`].
     unsafe fn down_words(&self, lines: *const i16, taps: RowTaps<'_>, width: usize, line: *mut i16);
 
-    /// Horizontal pass, if it comes first, of a line of words: makes one out of them for each window,
-    /// as [`Self::across`] does.
+    /// Horizontal pass, if it comes first, of rows of words: makes a line of each, a word for each window,
+    /// as [`Self::across`] does. Rows must have [`LINE`] words, of any content, behind those that the
+    /// windows reach.
     ///
     /// # Safety
     ///
-    /// `words` must have [`LINE`] words, of any content, behind those that the windows reach; `line` must
-    /// be aligned and writable as for [`Self::across`].
-    unsafe fn across_words(&self, words: &[i16], windows: &Self::Windows, line: *mut i16);
+    /// Lines must be aligned and writable as for [`Self::across`].
+    unsafe fn across_words(
+        &self,
+        rows: [&[i16]; ROWS],
+        windows: &Self::Words,
+        lines: [*mut i16; ROWS],
+    );
 
     /// Makes `len` words of 6 fraction bits, centred on zero, out of as many samples.
     ///

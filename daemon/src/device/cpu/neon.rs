@@ -70,10 +70,15 @@ impl Blocks {
 
 impl Kernel for Neon {
     type Windows = Blocks;
+    type Words = Blocks;
     type Gathers = Gathers;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
+    }
+
+    fn arrange_words(&self, taps: Taps) -> Blocks {
+        Blocks::new(&taps.dense())
     }
 
     fn gather(&self, taps: Taps) -> Gathers {
@@ -135,10 +140,12 @@ impl Kernel for Neon {
         unsafe { horizontal_first::down_words(lines, taps, width, line) }
     }
 
-    unsafe fn across_words(&self, words: &[i16], blocks: &Blocks, line: *mut i16) {
-        assert!(words.len() >= blocks.reach);
-        // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
-        unsafe { across_words(words.as_ptr(), blocks, line) }
+    unsafe fn across_words(&self, rows: [&[i16]; ROWS], blocks: &Blocks, lines: [*mut i16; ROWS]) {
+        for (words, line) in rows.into_iter().zip(lines) {
+            assert!(words.len() >= blocks.reach);
+            // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
+            unsafe { across_words(words.as_ptr(), blocks, line) }
+        }
     }
 }
 

@@ -14,9 +14,14 @@ pub(super) struct Scalar;
 
 impl Kernel for Scalar {
     type Windows = Taps;
+    type Words = Taps;
     type Gathers = Taps;
 
     fn arrange(&self, taps: Taps) -> Taps {
+        taps
+    }
+
+    fn arrange_words(&self, taps: Taps) -> Taps {
         taps
     }
 
@@ -109,17 +114,19 @@ impl Kernel for Scalar {
         }
     }
 
-    unsafe fn across_words(&self, words: &[i16], taps: &Taps, line: *mut i16) {
-        for x in 0..taps.destination() {
-            let window = taps.window(x);
-            let products = window.weights.iter().enumerate();
-            let product = |(i, &weight): (usize, &i16)| {
-                i32::from(words[window.start + i * window.step]) * i32::from(weight)
-            };
-            let sum = (1 << 13) + products.map(product).sum::<i32>();
-            let word = (sum >> 14).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
-            // SAFETY: the caller vouches for a word for each window.
-            unsafe { line.add(x).write(word) };
+    unsafe fn across_words(&self, rows: [&[i16]; ROWS], taps: &Taps, lines: [*mut i16; ROWS]) {
+        for (words, line) in rows.into_iter().zip(lines) {
+            for x in 0..taps.destination() {
+                let window = taps.window(x);
+                let products = window.weights.iter().enumerate();
+                let product = |(i, &weight): (usize, &i16)| {
+                    i32::from(words[window.start + i * window.step]) * i32::from(weight)
+                };
+                let sum = (1 << 13) + products.map(product).sum::<i32>();
+                let word = (sum >> 14).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+                // SAFETY: the caller vouches for a word for each window.
+                unsafe { line.add(x).write(word) };
+            }
         }
     }
 }

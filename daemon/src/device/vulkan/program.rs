@@ -133,10 +133,15 @@ struct Folding {
 
 impl Arrange for AsTheyAre {
     type Windows = Taps;
+    type Words = Taps;
     type Gathers = Taps;
     type Lines = Folding;
 
     fn arrange(&self, taps: Taps) -> Taps {
+        taps
+    }
+
+    fn arrange_words(&self, taps: Taps) -> Taps {
         taps
     }
 

@@ -52,7 +52,7 @@ fn vectors<const TAPS: usize, const OUTPUTS: usize>(
 ) -> [Vector; 3] {
     let mut vectors = [Vector([0; 32]); 3];
     for (i, pick) in low.picks.as_flattened().iter().chain(high.picks.as_flattened()).enumerate() {
-        let bytes = [pick.index, pick.high as u8, pick.low as u8];
+        let bytes = [pick.index, pick.high() as u8, pick.low() as u8];
         for (vector, byte) in vectors.iter_mut().zip(bytes) {
             vector.0[i] = byte;
         }

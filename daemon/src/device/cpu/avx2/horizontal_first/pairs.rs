@@ -102,14 +102,14 @@ fn parted(front: &Block, back: &Block) -> Option<([usize; MOST], [Vector; 3])> {
 fn starts(front: &Block, back: &Block, is_first: impl Fn(usize) -> bool) -> Option<[Vector; 3]> {
     /// A constant's 7 bits, less one, since an average rounds up.
     const CONSTANT: Range<i32> = -1..127;
-    let mut starts = [[0_i16; STEP]; 3];
-    for output in 0..STEP {
+    let mut starts = [[0_i16; 3]; STEP];
+    for (output, starts) in starts.iter_mut().enumerate() {
         let (block, place) = if output < BLOCK { (front, output) } else { (back, output - BLOCK) };
         // Of both parts the sums of what is below zero, and of what is above.
         let (mut below, mut above) = ([0; 2], [0; 2]);
         for (g, gather) in block.iter().enumerate() {
             let part = usize::from(!is_first(g));
-            for low in gather.picks[place].map(|pick| i32::from(pick.low)) {
+            for low in gather.picks[place].map(|pick| i32::from(pick.low())) {
                 below[part] += low.min(0);
                 above[part] += low.max(0);
             }
@@ -121,11 +121,11 @@ fn starts(front: &Block, back: &Block, is_first: impl Fn(usize) -> bool) -> Opti
             if most + start as i32 > u16::MAX.into() {
                 return None;
             }
-            starts[part][output] = start as i16;
-            starts[2][output] -= (start >> 7) as i16;
+            starts[part] = start as i16;
+            starts[2] -= (start >> 7) as i16;
         }
     }
-    Some(starts.map(Vector::of_words))
+    Some([0, 1, 2].map(|sum| Vector::of_words(starts.map(|starts| starts[sum]))))
 }
 
 /// Whether the 32 source samples from the front window's start on are the taps in their order.
@@ -138,7 +138,7 @@ fn is_in_place((front, back): (&Gather<2, BLOCK>, &Gather<2, BLOCK>)) -> bool {
 }
 
 fn is_nothing(pick: &Pick) -> bool {
-    (pick.high, pick.low) == (0, 0)
+    pick.weight == 0
 }
 
 /// [`Kernel::across`](crate::device::cpu::kernel::Kernel::across).
