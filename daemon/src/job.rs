@@ -328,6 +328,11 @@ impl Job {
         self.stream.rate.cost(self.work())
     }
 
+    /// What it is thought to take a lane.
+    pub(crate) fn takes(&self) -> Duration {
+        cost::takes(self.cost())
+    }
+
     /// What is charged when it is taken from the queue: nothing if it will not be resized.
     pub(crate) fn charge(&self) -> u64 {
         match self.given_up(Instant::now) {

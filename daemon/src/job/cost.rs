@@ -25,7 +25,7 @@ const UNIT: u64 = 1 << 10;
 const MEMORY: u64 = 4;
 
 /// Bytes that devices keep for each tap of both passes, and for each row and column, at the most.
-const TAP_BYTES: u64 = 4;
+const TAP_BYTES: u64 = 6;
 const LINE_BYTES: u64 = 16;
 
 /// What a pixel of a stream costs.
@@ -60,6 +60,11 @@ impl Rate {
         let cost = u128::from(pixels) * u128::from(price) / u128::from(UNIT);
         u64::try_from(cost).unwrap_or(u64::MAX).max(1)
     }
+}
+
+/// What costs so much is thought to take a lane so long.
+pub(super) const fn takes(cost: u64) -> Duration {
+    Duration::from_nanos(cost / PIXELS_PER_NS)
 }
 
 /// How many times as long as planes of bytes its pixels take, roughly.
