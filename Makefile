@@ -217,8 +217,11 @@ uninstall:
 	rm -f $(foreach file,$(INSTALLED),"$(DESTDIR)$(lastword $(subst :, ,$(file)))")
 
 DEB := $(shell command -v cargo-deb || echo $(TARGET)/tools/bin/cargo-deb)
+# Who builds a package answers for it: make deb MAINTAINER="Name <address>"; see also debchange(1), git-config(1).
+MAINTAINER ?= $(if $(DEBEMAIL),$(DEBFULLNAME) <$(DEBEMAIL)>,$(shell git config user.name) <$(shell git config user.email)>)
 deb: build pages $(DEB)
-	$(DEB) -p resized --no-build --locked
+	@[[ "$(MAINTAINER)" == ?*" <"?*@?*">" ]] || { echo "whose package is it? MAINTAINER='Name <address>'" >&2; exit 1; }
+	$(DEB) -p resized --no-build --locked --maintainer "$(MAINTAINER)"
 
 clean:
 	$(CARGO) clean

@@ -4,6 +4,7 @@
 //! Invariants: what is not known is refused, a file's with its line; what is not said anywhere is `None`
 //! until [`Settings::options`] decides, so that it suits the machine.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -27,6 +28,9 @@ pub(crate) enum ConfigError {
     /// The file says something that is not understood; where, is part of the error.
     #[error("{path}: {source}", path = .path.display())]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
+    /// What should be logged can't be told.
+    #[error("'{setting}' is no filter for the log: {source}")]
+    Log { setting: String, source: tracing_subscriber::filter::ParseError },
 }
 
 /// A daemon that resizes video frames and images in shared memory for every process of this machine.
@@ -128,10 +132,23 @@ pub(crate) struct Settings {
 impl Arguments {
     /// The settings, and the file that had a part in them.
     pub(crate) fn load(&self) -> Result<(Settings, Option<PathBuf>), ConfigError> {
-        let path = self.config.clone().or_else(|| default_file().filter(|path| path.exists()));
-        let file = path.as_deref().map_or_else(|| Ok(Settings::default()), Settings::read)?;
-        Ok((self.settings.clone().or(file), path))
+        let (path, must_be) = match &self.config {
+            Some(path) => (Some(path.clone()), true),
+            None => (default_file(), false),
+        };
+        let file = path.as_deref().map_or_else(|| Ok(Settings::default()), Settings::read);
+        match file {
+            // One that is there and can't be read is an error: it may say what matters.
+            Err(ConfigError::Read { source, .. }) if !must_be && is_absent(&source) => {
+                Ok((self.settings.clone(), None))
+            }
+            file => Ok((self.settings.clone().or(file?), path)),
+        }
     }
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 fn default_file() -> Option<PathBuf> {

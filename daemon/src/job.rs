@@ -5,6 +5,7 @@
 //! completion, and is never in flight twice; the memory of a stream that is over goes back to the
 //! system with its charge, even if the client keeps its mapping, but not before the devices let go of it.
 
+mod cost;
 mod pace;
 
 use std::os::fd::OwnedFd;
@@ -22,6 +23,7 @@ use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMe
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
 use crate::metrics::{ClientMetrics, Counted, StreamMetrics};
 use crate::quota::{Account, Charge};
+use cost::{Rate, tables};
 use pace::Pace;
 
 /// Identifies a client; never used again in the life of a daemon.
@@ -51,6 +53,7 @@ pub(crate) struct Stream {
     ready: Vec<Option<Ready>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
     cropped: Mutex<Option<Prepared>>,
+    rate: Rate,
     metrics: Arc<StreamMetrics>,
     _charges: [Charge; 3],
     _counted: Counted,
@@ -105,7 +108,11 @@ impl Stream {
         let mut charges = [
             account.charge(Resource::Streams, 1)?,
             account.charge(Resource::Slots, spec.slots.into())?,
-            account.charge(Resource::RingBytes, ring.len().get() as u64)?,
+            // Tables twice: for the stream, and for the last crop that a frame brought.
+            account.charge(
+                Resource::RingBytes,
+                (ring.len().get() as u64).saturating_add(2 * tables(spec)),
+            )?,
         ];
         let (region, invitation) = allocate(&ring, named).map_err(|error| {
             tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
@@ -141,6 +148,7 @@ impl Stream {
             region,
             ready,
             cropped: Mutex::default(),
+            rate: Rate::new(spec),
             _charges: charges,
             _counted: counted,
         };
@@ -312,11 +320,21 @@ impl Job {
         between.min(MOST_BETWEEN * from.pixels().max(to.pixels()))
     }
 
-    /// What it costs in the fair queue: all these pixels. A crop of its own costs as well, unless the
-    /// frame before had it; that is not known yet.
-    pub(crate) fn cost(&self) -> u64 {
+    /// All these pixels. A crop of its own has to be prepared for as well, unless the frame before had it;
+    /// that is not known yet.
+    fn work(&self) -> u64 {
         let preparation = if self.crop.is_some() { PREPARATION } else { 0 };
         self.pixels() + self.between() + preparation
+    }
+
+    /// What it costs in the fair queue: its pixels, at what they were measured to cost.
+    pub(crate) fn cost(&self) -> u64 {
+        self.stream.rate.cost(self.work())
+    }
+
+    /// What it is thought to take a lane.
+    pub(crate) fn takes(&self) -> Duration {
+        cost::takes(self.cost())
     }
 
     /// What is charged when it is taken from the queue: nothing if it will not be resized.
@@ -399,6 +417,7 @@ impl Job {
 
     /// It took the device of that number so long, all its bands together.
     pub(crate) fn note_pace(&self, index: usize, worked: Duration) {
+        self.stream.rate.note(self.work(), worked);
         // A crop of its own says nothing about other frames.
         if let Some(ready) = self.ready(index).filter(|_| self.crop.is_none()) {
             ready.pace.note(worked);

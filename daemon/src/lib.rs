@@ -20,5 +20,5 @@ mod session;
 pub use quota::{Limits, default_ring_bytes};
 pub use server::{
     Controls, Daemon, Devices, Explained, ExporterAddress, ExporterAddressError, Listener, Options,
-    Peers, Server, ServerError, UnknownDevices, Watch, explain,
+    Peers, Server, ServerError, UnknownDevices, explain,
 };

@@ -12,12 +12,15 @@ use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::config::ConfigError;
+
 /// Changes the filter.
 pub(crate) type SetFilter = Box<dyn Fn(EnvFilter) -> Result<()> + Send>;
 
 /// What a setting says is logged.
-pub(crate) fn filter(setting: &str) -> Result<EnvFilter> {
-    EnvFilter::try_new(setting).with_context(|| format!("'{setting}' is no filter for the log"))
+pub(crate) fn filter(setting: &str) -> Result<EnvFilter, ConfigError> {
+    EnvFilter::try_new(setting)
+        .map_err(|source| ConfigError::Log { setting: setting.to_owned(), source })
 }
 
 /// Begins to log.

@@ -13,12 +13,15 @@ use anyhow::Result;
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use resized::device::vulkan::probe;
-use resized::{Controls, Daemon, Listener, Options, Watch};
+use resized::{Controls, Daemon, Listener, Options};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 
-use config::{Arguments, Settings};
+use config::{Arguments, ConfigError, Settings};
 use log::SetFilter;
+
+/// `EX_CONFIG` of sysexits.h: to start again would not help, as the unit knows.
+const BAD_SETTINGS: u8 = 78;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -30,7 +33,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("resized: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<ConfigError>() {
+                true => ExitCode::from(BAD_SETTINGS),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -65,19 +71,21 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
         daemon.export_at(address)?;
     }
     let controls = daemon.controls();
+    let stop_within = settings.drain();
     daemon.run(listener, async move {
         let interrupted = interrupted(drain)?;
         let hangups = signal(SignalKind::hangup())?;
         // Only now: whoever is told so may stop us at once.
         systemd::ready();
         tracing::info!(?options, "ready");
+        // Also while it stops.
+        tokio::spawn(report_health(controls.clone()));
         tokio::select! {
             () = interrupted => {}
             never = reload_on(hangups, arguments, &controls, set_filter) => match never {},
-            never = report_health(controls.watch()) => match never {},
         }
         tracing::info!("stopping: what was submitted is completed first");
-        systemd::stopping();
+        systemd::stopping(stop_within);
         Ok(())
     })?;
     Ok(())
@@ -121,17 +129,16 @@ async fn reload_on(
 
 /// Tells the service manager that we are well, as often as it wants to know, as long as we are: that
 /// sessions are served is shown by this being run, that devices get on is looked at.
-async fn report_health(mut watch: Watch) -> Infallible {
+async fn report_health(controls: Controls) -> Infallible {
     let Some(interval) = systemd::watchdog() else {
         return std::future::pending().await;
     };
     // Twice, so that one report that comes late does no harm.
     let mut looks = time::interval_at(time::Instant::now() + interval / 2, interval / 2);
-    // Two looks at once would see nothing done between them.
     looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        match watch.stuck() {
+        match controls.stuck() {
             None => systemd::well(),
             Some(device) => tracing::error!(device, "a device does not get on"),
         }

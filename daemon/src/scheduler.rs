@@ -44,6 +44,11 @@ const UNATTENDED: Duration = Duration::from_millis(2);
 /// How long the thread that brings jobs does small ones itself: for what is left lanes have woken by then.
 const AT_ONCE: Duration = Duration::from_micros(100);
 
+/// How long a lane may be at a frame at the least, and how often as long as the frame is thought to take; after
+/// that it is stuck. The longest frames take minutes where there are no vectors.
+const PATIENCE: Duration = Duration::from_secs(30);
+const DOUBTS: u32 = 64;
+
 /// Where jobs come from.
 pub(crate) trait Intake: Send + Sync {
     /// Brings what has arrived, without waiting for more, unless another thread is at it.
@@ -63,14 +68,13 @@ pub(crate) struct Scheduler {
     hungry: Condvar,
     /// For frames that are resized by the thread that submits them.
     scratch: Mutex<Scratch>,
+    /// When each lane of each device must be done with what it is at, in nanoseconds since `begun`.
+    due: Vec<Box<[AtomicU64]>>,
+    begun: Instant,
 }
 
-/// What a device is at; see [`Scheduler::progress`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) at_work: bool,
-    pub(crate) busy_ns: u64,
-}
+/// When a lane that is at nothing must be done.
+const NEVER: u64 = u64::MAX;
 
 /// The threads of all lanes.
 pub(crate) struct Lanes {
@@ -145,6 +149,11 @@ impl Scheduler {
             hungry: Condvar::new(),
             queue: Mutex::new(queue),
             scratch: Mutex::default(),
+            due: devices
+                .iter()
+                .map(|device| (0..device.lanes()).map(|_| AtomicU64::new(NEVER)).collect())
+                .collect(),
+            begun: Instant::now(),
             devices,
             reserve,
         })
@@ -160,15 +169,11 @@ impl Scheduler {
         devices.map(|(device, metrics)| metrics.read(device.name())).collect()
     }
 
-    /// For each device whether lanes of it are at work, and how much work it has done in its life: what is
-    /// at work and does not get done is stuck.
-    pub(crate) fn progress(&self) -> Vec<Progress> {
-        let queue = self.lock();
-        let progress = |(device, lanes): (usize, &DeviceLanes)| Progress {
-            at_work: lanes.idle + lanes.called + lanes.out < self.devices[device].lanes(),
-            busy_ns: self.metrics[device].busy_ns(),
-        };
-        queue.lanes.iter().enumerate().map(progress).collect()
+    /// A device with a lane that should have been done with its frame by then.
+    pub(crate) fn stuck(&self, by: Instant) -> Option<usize> {
+        let by = nanoseconds(by.saturating_duration_since(self.begun));
+        let late = |due: &AtomicU64| due.load(Ordering::Relaxed) < by;
+        self.due.iter().position(|lanes| lanes.iter().any(late))
     }
 
     /// Jobs that wait for a device.
@@ -261,10 +266,15 @@ impl Scheduler {
         called
     }
 
-    fn run_lane(&self, device: usize, intake: &dyn Intake) {
+    fn run_lane(&self, device: usize, lane: usize, intake: &dyn Intake) {
         let mut scratch = Scratch::default();
+        let due = &self.due[device][lane];
         while let Some(task) = self.pull(device, intake) {
+            let takes = PATIENCE.saturating_add(DOUBTS * task.frame.job.takes());
+            due.store(nanoseconds(self.begun.elapsed().saturating_add(takes)), Ordering::Relaxed);
             self.work(task, &mut scratch);
+            // Not where it panics: a lane that died is stuck as well.
+            due.store(NEVER, Ordering::Relaxed);
         }
     }
 
@@ -450,7 +460,7 @@ impl Lanes {
             for lane in 0..device.lanes() {
                 let (scheduler, intake) = (Arc::clone(scheduler), Arc::clone(intake));
                 let name = format!("{}-{lane}", device.name());
-                let run = move || scheduler.run_lane(index, &*intake);
+                let run = move || scheduler.run_lane(index, lane, &*intake);
                 lanes.threads.push(thread::Builder::new().name(name).spawn(run)?);
             }
         }

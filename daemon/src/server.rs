@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource as System, getrlimit};
 use nix::sys::socket::sockopt::PeerCredentials;
@@ -32,7 +32,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::job::ClientId;
 use crate::metrics::Metrics;
 use crate::quota::{Accounts, Limits, default_ring_bytes};
-use crate::scheduler::{Lanes, Progress, Scheduler};
+use crate::scheduler::{Lanes, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
 pub use devices::{Devices, Explained, UnknownDevices, explain};
@@ -243,26 +243,10 @@ impl Controls {
         self.shared.accounts.set_limits(options.limits, memory);
     }
 
-    /// Begins to watch over the devices.
-    pub fn watch(&self) -> Watch {
-        Watch { before: self.shared.scheduler.progress(), shared: Arc::clone(&self.shared) }
-    }
-}
-
-/// Sees from one look to the next whether devices get on.
-pub struct Watch {
-    shared: Arc<Shared>,
-    before: Vec<Progress>,
-}
-
-impl Watch {
-    /// A device that has been at work at both looks, and did not get anything done between them.
-    pub fn stuck(&mut self) -> Option<&str> {
-        let Self { shared, before } = self;
-        let now = shared.scheduler.progress();
-        let stuck = now.iter().zip(&*before).position(|(now, then)| now == then && now.at_work);
-        *before = now;
-        stuck.map(|device| shared.scheduler.devices()[device].name())
+    /// A device with a lane that has been at a frame for far too long, and longer than half a minute.
+    pub fn stuck(&self) -> Option<&str> {
+        let device = self.shared.scheduler.stuck(Instant::now())?;
+        Some(self.shared.scheduler.devices()[device].name())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Owns the order in which waiting jobs are taken: fair in pixels over users, and over each user's
+//! Owns the order in which waiting jobs are taken: fair in pixels, at what those cost, over users, and over each user's
 //! streams.
 //!
 //! Knows no devices: who takes a job says which jobs it takes, and looks at the first of each stream; those
@@ -213,9 +213,26 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
         None
     }
 
+    /// After a round in which all saved up: does at once what as many more would as bring nobody a turn. Frames
+    /// may cost a hundred thousand turns.
+    fn pay_off(&mut self, wanted: &dyn Fn(&Job) -> bool) {
+        let Self { entries, turns, .. } = self;
+        let offering = turns.iter().filter_map(|key| entries.get(key));
+        let offering = offering.filter(|entry| entry.line.waiting() > 0);
+        let offering = offering.filter(|entry| entry.line.offers(wanted));
+        let rounds = offering.map(|entry| (-entry.left).max(0) / (entry.weight * QUANTUM)).min();
+        for key in turns.iter().filter(|_| rounds.is_some_and(|rounds| rounds > 0)) {
+            let Some(entry) = entries.get_mut(key) else { continue };
+            // Who was passed over saves nothing either.
+            if entry.left <= 0 && (entry.line.waiting() == 0 || entry.line.offers(wanted)) {
+                entry.left += rounds.unwrap_or(0) * entry.weight * QUANTUM;
+            }
+        }
+    }
+
     /// The next job of whose turn it is.
     fn take_in_turn(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
-        let (mut place, mut saved) = (0, false);
+        let (mut place, mut saved, mut savings) = (0, false, 0);
         loop {
             let Some(&key) = self.turns.get(place) else {
                 // All others were passed over; those who saved up may now have enough.
@@ -237,7 +254,11 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
                 entry.left += entry.weight * QUANTUM;
                 self.turns.remove(place);
                 self.turns.push_back(key);
-                saved = true;
+                (saved, savings) = (true, savings + 1);
+                if savings >= self.turns.len() {
+                    savings = 0;
+                    self.pay_off(wanted);
+                }
                 continue;
             }
             let taken = entry.line.take(wanted);
@@ -531,6 +552,23 @@ mod tests {
             let user = &fair.users.entries[&0];
             assert!(!user.active && user.line.turns.is_empty() && user.line.owed == 0);
         }
+    }
+
+    #[test]
+    fn a_debt_is_paid_off_at_once_and_in_the_order_of_debts() {
+        let sources: Vec<_> = (0..4).map(|n| Source::new(n, n, (9, 9))).collect();
+        let mut fair = Fair::default();
+        sources.iter().for_each(|source| source.push(&mut fair, 2));
+        assert_eq!(fair.users.entries.len(), 4);
+        fair.users.ahead.clear();
+        for (key, entry) in &mut fair.users.entries {
+            // More turns than a test has time for.
+            entry.left = -(1 << 50) - i64::from((key + 2) % 4) * 10 * QUANTUM;
+            entry.ahead = false;
+        }
+        let order: Vec<_> =
+            std::iter::from_fn(|| next(&mut fair)).map(|job| number(&job)).collect();
+        assert_eq!(order, [2, 2, 3, 3, 0, 0, 1, 1]);
     }
 
     #[test]

@@ -295,16 +295,42 @@ fn lanes_look_after_the_intake_while_its_thread_rests() {
 fn a_device_that_is_stuck_can_be_told_from_one_that_is_busy_or_idle() {
     let fake = Fake { together: 4, ..Fake::default() };
     let (lanes, ledger) = busy_lanes(&fake, &Arc::new(Nothing), 0);
-    let progress = || lanes.scheduler.progress()[0];
-    let stuck = progress();
-    assert!(stuck.at_work);
-    assert_eq!(progress(), stuck);
+    let scheduler = &lanes.scheduler;
+    let later = Instant::now() + 2 * PATIENCE;
+    assert_eq!((scheduler.stuck(Instant::now()), scheduler.stuck(later)), (None, Some(0)));
     fake.resizing.fetch_add(1, Ordering::SeqCst);
     ledger.await_completions(3);
-    assert!(progress().busy_ns > stuck.busy_ns);
-    while progress().at_work {
+    while scheduler.stuck(later).is_some() {
         thread::yield_now();
     }
+}
+
+#[test]
+fn one_stuck_lane_is_seen_whatever_the_others_do() {
+    let fake = Fake { together: 1, ..Fake::default() };
+    let lanes = idle_lanes(&fake);
+    let scheduler = &lanes.scheduler;
+    let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Bicubic, (99, 99)));
+    scheduler.due[0][1].store(nanoseconds(scheduler.begun.elapsed()), Ordering::Relaxed);
+    let ledger = Arc::default();
+    for n in 1..20 {
+        scheduler.push(id(0), jobs(&stream, &ledger, 1).into_iter());
+        ledger.await_completions(n);
+        thread::sleep(Duration::from_micros(1));
+        assert_eq!(scheduler.stuck(Instant::now()), Some(0));
+    }
+    scheduler.due[0][1].store(NEVER, Ordering::Relaxed);
+}
+
+#[test]
+fn a_frame_that_takes_long_has_its_time() {
+    let lanes = idle_lanes(&Fake { together: 1, ..Fake::default() });
+    let stream = Arc::new(stream(lanes.scheduler.devices(), 0, Filter::Bicubic, (9999, 1)));
+    let job = &jobs(&stream, &Arc::default(), 1)[0];
+    assert!(job.takes() < Duration::from_millis(1));
+    job.note_pace(0, Duration::from_secs(40));
+    let takes = job.takes();
+    assert!((Duration::from_secs(39)..Duration::from_secs(41)).contains(&takes), "{takes:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! RFC 9112 and the Prometheus text format 0.0.4. Invariant: whoever asks here has a short time, and few
 //! may ask at once, so that the daemon's own clients never wait for them.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Write};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,8 +17,8 @@ use std::time::Duration;
 use resized_protocol::stats::{DeviceStats, Histogram};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
 
 use super::{ACCEPT_PAUSE, Controls, Listener, Peers, ServerError};
 use crate::session::Shared;
@@ -25,14 +26,11 @@ use crate::session::Shared;
 /// How long one who asks may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many may ask at once; more are hung up on.
+/// How many may ask at once; for one more the one who has taken longest is hung up on.
 const ASKING: usize = 8;
 
 /// Longest question.
 const LONGEST: usize = 4096;
-
-/// How often devices are looked at, to see whether they get on.
-const LOOKS: Duration = Duration::from_secs(30);
 
 /// Where figures are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,37 +128,38 @@ impl Door {
 
 async fn attend(door: &Door, shared: &Arc<Shared>, stopping: &Arc<AtomicBool>) {
     let mut asking = JoinSet::new();
-    let mut watch = Controls { shared: Arc::clone(shared) }.watch();
-    let mut looks = interval_at(Instant::now() + LOOKS, LOOKS);
-    // Two looks at once would see nothing done between them.
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stuck = false;
+    // The longest at it first.
+    let mut turns = VecDeque::new();
     loop {
         tokio::select! {
             accepted = door.accept() => match accepted {
-                Ok(socket) if asking.len() < ASKING => {
+                Ok(socket) => {
+                    turns.retain(|asked: &AbortHandle| !asked.is_finished());
+                    if turns.len() >= ASKING
+                        && let Some(longest) = turns.pop_front()
+                    {
+                        // Or a few who say nothing would keep out who asks whether we live.
+                        longest.abort();
+                    }
                     let (shared, stopping) = (Arc::clone(shared), Arc::clone(stopping));
-                    asking.spawn(timeout(PATIENCE, async move {
+                    turns.push_back(asking.spawn(timeout(PATIENCE, async move {
                         // Who hangs up before the answer does not want it.
-                        let _ = answer(socket, &shared, stuck, &stopping).await;
-                    }));
+                        let _ = answer(socket, &shared, &stopping).await;
+                    })));
                 }
-                Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%error, "one who asks for figures could not be accepted");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
             Some(_) = asking.join_next() => {}
-            _ = looks.tick() => stuck = watch.stuck().is_some(),
         }
     }
 }
 
 async fn answer(
     mut socket: Box<dyn Socket>,
-    shared: &Shared,
-    stuck: bool,
+    shared: &Arc<Shared>,
     stopping: &AtomicBool,
 ) -> io::Result<()> {
     let mut question = Vec::new();
@@ -169,11 +168,12 @@ async fn answer(
             return Ok(());
         }
     }
+    let stuck = || Controls { shared: Arc::clone(shared) }.stuck().is_some();
     let line = question.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ');
     let (status, body) = match (words.next(), words.next()) {
         (Some(b"GET"), Some(b"/metrics")) => ("200 OK", figures(shared)),
-        (Some(b"GET"), Some(b"/live")) if stuck => {
+        (Some(b"GET"), Some(b"/live")) if stuck() => {
             ("503 Service Unavailable", "a device does not get on\n".into())
         }
         (Some(b"GET"), Some(b"/ready")) if stopping.load(Ordering::Relaxed) => {

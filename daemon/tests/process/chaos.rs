@@ -5,10 +5,10 @@
 //! for longer, and then the neighbour's p99 must stay within one and a half times what it was before.
 //! `RESIZED_SOAK` (`make soak`) is how many seconds the last row takes.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -481,4 +481,132 @@ fn frames_that_look_small_and_are_not() {
         }
     };
     row(&[], |_| (), strange);
+}
+
+/// Frames a second of so many processes that have as many in flight as they can, and how even their shares
+/// are: (sum x)^2 / (n sum x^2), Jain, Chiu and Hawe 1984.
+fn throughput(daemon: &Daemon, watcher: &Client, count: usize) -> (f64, f64) {
+    let processes = victims(daemon, count);
+    let frames = || -> Vec<_> {
+        let clients = watcher.clients().unwrap().into_iter();
+        clients.filter(|client| client.frames > 0).map(|client| client.frames).collect()
+    };
+    // Served beside all the others.
+    Checked::open(&daemon.client(), oracle::mixed(3), 1).round_trip(0);
+    until("only they are left", || frames().len() == count);
+    let (before, begun) = (frames(), Instant::now());
+    thread::sleep(length(Duration::from_secs(1), Duration::from_secs(20)));
+    let (after, length) = (frames(), begun.elapsed());
+    kill_all(daemon, processes);
+    let shares = before.iter().zip(&after).map(|(before, after)| (after - before) as f64);
+    let (sum, squares) =
+        shares.fold((0.0, 0.0), |(sum, squares), share| (sum + share, squares + share * share));
+    (sum / length.as_secs_f64(), sum * sum / (count as f64 * squares))
+}
+
+#[test]
+fn many_processes_at_once_get_as_much_as_few_and_all_the_same() {
+    bounded_by(length(DEADLINE, ROW), || {
+        raise_descriptor_limit();
+        let mut daemon = Daemon::start(&[]);
+        let watcher = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&watcher);
+        let count = length(12, 256);
+        let (few, _) = throughput(&daemon, &watcher, 2);
+        daemon.await_rest(&watcher, descriptors);
+        let (many, jain) = throughput(&daemon, &watcher, count);
+        println!(
+            "2 processes: {few:.0} frames/s; {count}: {many:.0}, {:.1} % (goal 95), Jain's index {jain:.4} \
+             (goal 0.99)",
+            many / few * 100.0
+        );
+        assert!(daemon.process.0.try_wait().unwrap().is_none(), "the daemon died");
+        assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+        daemon.await_rest(&watcher, descriptors);
+        assert!(many > 0.0 && jain > 0.0);
+        assert!(!whole() || (many >= 0.95 * few && jain >= 0.99), "{few} {many} {jain}");
+    });
+}
+
+/// A control group of our own whose memory has a limit, gone with this.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(limit: u64) -> io::Result<Self> {
+        let own = std::fs::read_to_string("/proc/self/cgroup")?;
+        let line = |of: &str| {
+            let lines = own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+            let mut paths =
+                lines.filter(|(controllers, _)| controllers.split(',').any(|c| c == of));
+            paths.next().map(|(_, path)| path.trim_start_matches('/').to_owned())
+        };
+        let (root, path, file) = match (line("memory"), line("")) {
+            (Some(path), _) => ("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"),
+            (None, path) => ("/sys/fs/cgroup", path.unwrap_or_default(), "memory.max"),
+        };
+        let group = Path::new(root).join(path).join(format!("resized-test-{}", std::process::id()));
+        std::fs::create_dir(&group)?;
+        let group = Self(group);
+        std::fs::write(group.0.join(file), limit.to_string())?;
+        Ok(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Whoever was killed in it may still be there for a moment.
+        let begun = Instant::now();
+        while std::fs::remove_dir(&self.0).is_err() && begun.elapsed() < Duration::from_secs(5) {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
+fn a_memory_limit_of_the_daemons_group_is_a_refusal() {
+    bounded_by(DEADLINE, || {
+        const LIMIT: u64 = 256 << 20;
+        let group = match Group::new(LIMIT) {
+            Ok(group) => group,
+            Err(error) => {
+                eprintln!("SKIPPED: no control group of our own: {error}");
+                return;
+            }
+        };
+        let dir = tempfile::tempdir().unwrap();
+        // More than the group has.
+        let daemon = command(dir.path(), &["--devices", "cpu", "--memory", "65536"]);
+        let mut bounded = Command::new("sh");
+        let join = r#"echo $$ > "$GROUP/cgroup.procs"; exec "$0" "$@""#;
+        bounded.args(["-c", join]).arg(daemon.get_program()).args(daemon.get_args());
+        bounded.env("RESIZED_CONFIG", "/dev/null").env("GROUP", &group.0);
+        let mut process = spawn(&mut bounded, dir.path());
+        let endpoint = resized_client::Endpoint::Unix(dir.path().join("resized.sock"));
+        let connect = || Client::connect_with(&endpoint, Reconnect::NEVER);
+        until("the daemon answers", || connect().is_ok());
+        let client = connect().unwrap();
+        let spec = oracle::spec(PixelFormat::Rgba, Filter::Bicubic, (2048, 1024), (64, 64));
+        let mut streams = Vec::new();
+        let refusal = loop {
+            assert!(streams.len() < 100, "the limit was not seen");
+            match client.open(&spec) {
+                Ok(stream) => streams.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            matches!(refusal, Error::Refused(Refusal::Quota { whose: Whose::Machine, left, .. }) if left < LIMIT),
+            "{refusal}"
+        );
+        assert!(!streams.is_empty(), "{refusal}");
+        // All of them are served.
+        for stream in &streams {
+            stream.loan().unwrap().submit().unwrap().wait().unwrap();
+        }
+        drop(streams);
+        until("there is room again", || client.open(&spec).is_ok());
+        assert!(process.0.try_wait().unwrap().is_none());
+        process.signal(Signal::SIGTERM);
+        assert_eq!(process.wait().code(), Some(0));
+    });
 }

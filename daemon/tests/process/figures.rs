@@ -95,6 +95,8 @@ fn prometheus_is_given_figures_that_add_up() {
         // Those who ask and say nothing disturb nobody.
         let _silent: Vec<_> = (0..20).map(|_| UnixStream::connect(&socket).unwrap()).collect();
         stream.round_trip(0);
+        // And keep nobody out who asks.
+        assert_eq!(ask(&socket, "/live").0, "HTTP/1.1 200 OK");
         daemon.process.signal(Signal::SIGTERM);
         assert_eq!(daemon.process.wait().code(), Some(0));
         assert!(!socket.exists());

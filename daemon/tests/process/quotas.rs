@@ -6,9 +6,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use resized_client::{Client, Error, Refusal, Resource, StreamSpec, Whose};
+use resized_client::{
+    Alpha, Client, Error, Filter, PixelFormat, Refusal, Resource, StreamSpec, Whose,
+};
 use resized_protocol::VERSION;
 use resized_protocol::message::{Goodbye, Message, Reply, Request};
+use resized_protocol::shm::RingLayout;
 
 use crate::oracle::{self, Checked};
 use crate::support::{Daemon, bounded, until};
@@ -59,8 +62,10 @@ fn every_limit_of_a_user_holds_over_its_connections_and_comes_back() {
         let big = StreamSpec { slots: 2, ..oracle::big() };
         let stream = others[0].open(&big).unwrap();
         let used = watcher.stats().unwrap().region_bytes;
+        let ring = RingLayout::new(&big).unwrap().len().get() as u64;
+        assert!(used > ring, "tables are charged as well");
         let refusal = refused(others[1].open(&StreamSpec { slots: 4, ..big }));
-        assert_eq!(refusal, quota(Resource::RingBytes, 2 * used, (1 << 20) - used, 1 << 20));
+        assert_eq!(refusal, quota(Resource::RingBytes, used + ring, (1 << 20) - used, 1 << 20));
         // What was refused was charged to nobody, and those who were refused live on.
         stream.loan().unwrap().submit().unwrap().wait().unwrap();
         Checked::open(&others[1], oracle::mixed(1), 1).round_trip(0);
@@ -172,5 +177,45 @@ fn frames_that_are_late_are_dropped_and_said_to_be() {
         }
         assert!(late > 0, "every frame came in time");
         assert_eq!(client.stats().unwrap().devices[0].failed, 0);
+    });
+}
+
+#[test]
+fn what_a_streams_tables_take_is_charged() {
+    const STREAMS: u64 = 4;
+    /// KiB by which the daemon may grow beside: figures, what the allocator keeps.
+    const GROWTH: u64 = 1024;
+    bounded(|| {
+        let daemon = Daemon::start(&["--devices", "cpu"]);
+        let client = daemon.client();
+        let long = |format, filter, to| oracle::spec(format, filter, (16_384, 2), to);
+        let weighed = |to| StreamSpec {
+            alpha: Alpha::Weighs,
+            ..long(PixelFormat::Rgba, Filter::Bicubic, to)
+        };
+        let mut mixed = long(PixelFormat::I420, Filter::Bicubic, (16_000, 4));
+        mixed.destination.format = PixelFormat::Rgb24;
+        for spec in [
+            long(PixelFormat::Gray8, Filter::Lanczos3, (16_000, 3)),
+            long(PixelFormat::Rgba, Filter::Bicubic, (12_000, 3)),
+            long(PixelFormat::Rgb24, Filter::Lanczos3, (2000, 3)),
+            long(PixelFormat::I420P10, Filter::Mitchell, (12_000, 3)),
+            weighed((12_000, 3)),
+            oracle::spec(PixelFormat::I420, Filter::Lanczos3, (2, 16_384), (3, 12_000)),
+            mixed,
+        ] {
+            let spec = StreamSpec { slots: 1, ..spec };
+            let anonymous = daemon.anonymous_kib();
+            let streams: Vec<_> = (0..STREAMS).map(|_| client.open(&spec).unwrap()).collect();
+            let grown = daemon.anonymous_kib().saturating_sub(anonymous);
+            let ring = RingLayout::new(&spec).unwrap().len().get() as u64;
+            let charged = (client.stats().unwrap().region_bytes - STREAMS * ring) / 1024;
+            println!("{grown} KiB grown, {charged} KiB charged for tables");
+            // Charged twice: a frame's own crop has tables too.
+            assert!(grown <= charged / 2 + GROWTH, "{grown} of {charged} KiB: {spec:?}");
+            drop(streams);
+            until("the streams are closed", || client.stats().unwrap().streams == 0);
+        }
+        assert_eq!(client.stats().unwrap().region_bytes, 0);
     });
 }

@@ -1,0 +1,166 @@
+//! Owns what a frame costs in the fair queue, and what a stream's tables take of memory, from its spec and
+//! what was measured of it.
+//!
+//! Knows neither devices nor tables. Costs are in pixels of the cheapest kind, planes of bytes: a stream's
+//! pixels cost as much more as they were measured to take longer. Before anything was measured its kind
+//! decides.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use resized_protocol::frame::{Component, Extent, FrameSpec, PixelFormat};
+use resized_protocol::message::{Alpha, Filter, StreamSpec};
+
+use crate::metrics::nanoseconds;
+
+/// Cheap pixels that a lane does in a nanosecond: about as many as one does with vectors of 512 bits. It
+/// scales all that was measured alike.
+const PIXELS_PER_NS: u64 = 10;
+
+/// What a pixel costs is kept in parts of so many.
+const UNIT: u64 = 1 << 10;
+
+/// The part of an estimate that the next frame makes is one in so many, and no frame counts for more than so
+/// many times the estimate: a lane may have been kept from its core.
+const MEMORY: u64 = 4;
+
+/// Bytes that devices keep for each tap of both passes, and for each row and column, at the most.
+const TAP_BYTES: u64 = 6;
+const LINE_BYTES: u64 = 16;
+
+/// What a pixel of a stream costs.
+pub(super) struct Rate {
+    /// In parts of [`UNIT`].
+    price: AtomicU64,
+    measured: AtomicBool,
+}
+
+impl Rate {
+    pub(super) fn new(spec: &StreamSpec) -> Self {
+        let price = AtomicU64::new(effort(spec) * UNIT);
+        Self { price, measured: false.into() }
+    }
+
+    /// A frame of so many pixels took lanes so long.
+    pub(super) fn note(&self, pixels: u64, worked: Duration) {
+        let parts = u128::from(nanoseconds(worked)) * u128::from(PIXELS_PER_NS * UNIT);
+        let sample = u64::try_from(parts / u128::from(pixels.max(1))).unwrap_or(u64::MAX);
+        let before = self.price.load(Ordering::Relaxed);
+        let price = match self.measured.swap(true, Ordering::Relaxed) {
+            true => before - before / MEMORY + sample.min(before.saturating_mul(MEMORY)) / MEMORY,
+            false => sample,
+        };
+        // Lanes that note at the same time may lose one of two: the next frame makes up for it.
+        self.price.store(price.clamp(1, u64::MAX / 2), Ordering::Relaxed);
+    }
+
+    /// What so many pixels cost.
+    pub(super) fn cost(&self, pixels: u64) -> u64 {
+        let price = self.price.load(Ordering::Relaxed);
+        let cost = u128::from(pixels) * u128::from(price) / u128::from(UNIT);
+        u64::try_from(cost).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+/// What costs so much is thought to take a lane so long.
+pub(super) const fn takes(cost: u64) -> Duration {
+    Duration::from_nanos(cost / PIXELS_PER_NS)
+}
+
+/// How many times as long as planes of bytes its pixels take, roughly.
+fn effort(spec: &StreamSpec) -> u64 {
+    let StreamSpec { source, destination, .. } = spec;
+    match source.format {
+        format if format.has_alpha() && spec.alpha == Alpha::Weighs => 64,
+        PixelFormat::I420P10 | PixelFormat::P010 => 8,
+        _ if source.format != destination.format || source.matrix != destination.matrix => 4,
+        PixelFormat::Gray8 | PixelFormat::I420 | PixelFormat::Nv12 => 1,
+        _ => 3,
+    }
+}
+
+/// Bytes that a stream's tables take at the most: each source plane has taps of both directions, and once more
+/// where it goes into destination planes of another size.
+pub(super) fn tables(spec: &StreamSpec) -> u64 {
+    let StreamSpec { source, destination, filter, .. } = spec;
+    let sizes = |frame: &FrameSpec| if frame.format.is_subsampled() { 2 } else { 1 };
+    let groups = if source.format == destination.format { 1 } else { sizes(destination) };
+    let plane = |components: &[Component]| {
+        let from = halved(source.extent, components[0] == Component::Chroma);
+        let channels = components.len() as u64;
+        // Interleaved channels of words have weights of zero for each other.
+        let dense = match effort(spec) {
+            8.. => channels,
+            _ => 1,
+        };
+        let across = taps(*filter, from.width, destination.extent.width) * channels * dense;
+        let down = taps(*filter, from.height, destination.extent.height);
+        let lines =
+            u64::from(destination.extent.width) * channels + u64::from(destination.extent.height);
+        (across + down) * TAP_BYTES + lines * LINE_BYTES
+    };
+    groups * source.format.components().iter().map(|components| plane(components)).sum::<u64>()
+}
+
+fn halved(extent: Extent, halve: bool) -> Extent {
+    match halve {
+        true => Extent::new(extent.width.div_ceil(2), extent.height.div_ceil(2)),
+        false => extent,
+    }
+}
+
+/// Taps of one direction.
+fn taps(filter: Filter, from: u32, to: u32) -> u64 {
+    let support = match filter {
+        Filter::Nearest | Filter::Area => 1,
+        Filter::Bilinear => 2,
+        Filter::Bicubic | Filter::Mitchell => 4,
+        Filter::Lanczos3 => 6,
+    };
+    let (from, to) = (u64::from(from), u64::from(to));
+    // A window is cut at the borders.
+    let window = support * from.div_ceil(to) + 2;
+    window.min(from) * to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(format: PixelFormat) -> StreamSpec {
+        let extent = Extent::new(1920, 1080);
+        StreamSpec::new(FrameSpec::new(format, extent), Extent::new(640, 360))
+    }
+
+    #[test]
+    fn before_anything_was_measured_the_kind_decides() {
+        let cost = |spec: &StreamSpec| Rate::new(spec).cost(1000);
+        let bytes = cost(&spec(PixelFormat::I420));
+        assert_eq!(bytes, 1000);
+        assert!(PixelFormat::TEN_BIT.into_iter().all(|ten| cost(&spec(ten)) >= 6 * bytes));
+        let apart = spec(PixelFormat::Rgba);
+        let weighed = StreamSpec { alpha: Alpha::Weighs, ..apart };
+        assert!(cost(&weighed) > 10 * cost(&apart));
+        // It has no opacity to weigh.
+        let opaque = StreamSpec { alpha: Alpha::Weighs, ..spec(PixelFormat::Rgb24) };
+        assert_eq!(cost(&opaque), cost(&spec(PixelFormat::Rgb24)));
+    }
+
+    #[test]
+    fn what_was_measured_counts() {
+        let rate = Rate::new(&spec(PixelFormat::I420));
+        rate.note(1000, Duration::from_nanos(500));
+        assert_eq!(rate.cost(1000), 500 * PIXELS_PER_NS);
+        assert_eq!(rate.cost(2000), 1000 * PIXELS_PER_NS);
+        // A lane that was kept from its core for a second costs little,
+        rate.note(1000, Duration::from_secs(1));
+        assert!(rate.cost(1000) < 1000 * PIXELS_PER_NS);
+        // but what takes longer all the time costs that.
+        (0..60).for_each(|_| rate.note(1000, Duration::from_micros(50)));
+        let cost = rate.cost(1000) as f64 / (50_000 * PIXELS_PER_NS) as f64;
+        assert!((0.99..1.01).contains(&cost), "{cost}");
+        rate.note(1, Duration::MAX);
+        rate.note(0, Duration::ZERO);
+        assert!(rate.cost(u64::MAX) > 0 && rate.cost(0) > 0);
+    }
+}
