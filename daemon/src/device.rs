@@ -55,6 +55,16 @@ pub enum Fault {
     /// Its driver gave another error.
     #[error("its driver failed")]
     Driver,
+    /// Its driver gave another error over what a stream needs.
+    #[error("its driver refused the stream")]
+    Refused,
+}
+
+impl Fault {
+    /// Whether it says something about one stream alone: the device is as good as before for all others.
+    pub const fn is_of_stream(self) -> bool {
+        matches!(self, Self::Memory | Self::Refused)
+    }
 }
 
 /// Something that resizes frames: all cores together, or one GPU.
@@ -113,6 +123,12 @@ pub trait Resizer: Send + Sync {
     /// Bytes of pixels that are copied for a frame, instead of being used where they lie.
     fn copied_bytes(&self) -> u64 {
         0
+    }
+
+    /// Waits until the device no longer touches the slot's memory. To be called for a frame that
+    /// [was not answered in time](Fault::TimedOut), before anybody else may have its slot.
+    fn settle(&self, slot: u32) {
+        let _ = slot;
     }
 
     /// How many lanes are worth waking for one frame: into so many bands it may be cut. Zero: its work

@@ -359,6 +359,13 @@ impl Job {
         }
     }
 
+    /// Waits until the device of that number, which did not answer in time, no longer touches the slot.
+    pub(crate) fn settle(&self, index: usize) {
+        if let Some(ready) = self.ready(index) {
+            ready.resizer.settle(self.slot);
+        }
+    }
+
     /// No other device is left: lets the one that failed at it try once more, and says whether it does.
     pub(crate) fn try_again(&mut self, index: usize) -> bool {
         if self.failures == 1 {

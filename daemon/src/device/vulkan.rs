@@ -35,7 +35,7 @@ use vulkano::{Validated, VulkanError};
 
 use self::gpu::Gpu;
 use self::program::Program;
-use self::stream::Prepared;
+use self::stream::{Failure, Prepared, UnderWay};
 use super::{Band, Device, DeviceError, Fault, Resizer, Scratch, plan};
 
 pub use rates::CopyRates;
@@ -129,7 +129,7 @@ struct Shared {
 struct State {
     /// None while it is out of service.
     gpu: Option<Arc<Gpu>>,
-    /// Those that failed and may still be at a frame.
+    /// Those that failed and may still owe an answer.
     failed: Vec<Arc<Gpu>>,
 }
 
@@ -258,6 +258,7 @@ impl Device for Vulkan {
             ring: ring.clone(),
             region: None,
             ways: Mutex::default(),
+            overdue: Mutex::default(),
             copied: AtomicU64::new(0),
         }))
     }
@@ -267,12 +268,21 @@ impl Device for Vulkan {
         false
     }
 
+    /// Not while it owes an answer: one that does not get on would hang again. Drivers may hang here as well,
+    /// so nobody is kept waiting by a lock.
     fn revive(&self) -> Result<(), DeviceError> {
-        let mut state = lock(&self.shared.state);
-        state.failed.retain(|gpu| !gpu.reap());
-        if state.gpu.is_none() {
-            let gpu = Gpu::open(&self.shared.physical, &self.shared.settings);
-            state.gpu = Some(gpu.map_err(|fault| self.shared.failed(fault))?);
+        let shared = &self.shared;
+        let failed = std::mem::take(&mut lock(&shared.state).failed);
+        let (overdue, over): (Vec<_>, Vec<_>) =
+            failed.into_iter().partition(|gpu| gpu.is_overdue());
+        drop(over);
+        if !overdue.is_empty() {
+            lock(&shared.state).failed.extend(overdue);
+            return Err(shared.failed(Fault::TimedOut));
+        }
+        if lock(&shared.state).gpu.is_none() {
+            let gpu = Gpu::open(&shared.physical, &shared.settings);
+            lock(&shared.state).gpu = Some(gpu.map_err(|fault| shared.failed(fault))?);
         }
         Ok(())
     }
@@ -286,6 +296,8 @@ struct VulkanResizer {
     ring: RingLayout,
     region: Option<Arc<Region>>,
     ways: Mutex<Ways>,
+    /// Frames that were not answered in time, and their slots.
+    overdue: Mutex<Vec<(u32, UnderWay)>>,
     /// Bytes that were copied for the last frame.
     copied: AtomicU64,
 }
@@ -308,6 +320,8 @@ impl VulkanResizer {
     fn way(&self, gpu: &Arc<Gpu>) -> Result<Arc<Prepared>, Fault> {
         let mut ways = lock(&self.ways);
         if ways.prepared.first().is_none_or(|way| !Arc::ptr_eq(way.prepared.gpu(), gpu)) {
+            // First: there may be no room for both.
+            ways.prepared.clear();
             *ways = Ways { prepared: self.prepare(gpu)?, frames: 0 };
         }
         ways.frames += 1;
@@ -385,17 +399,26 @@ impl VulkanResizer {
     fn try_resize(&self, slot: SlotMemory<'_>) -> Result<(), Fault> {
         let gpu = self.shared.gpu()?;
         let begun = Instant::now();
-        let outcome = self.shared.injected().and_then(|()| {
+        let outcome = self.shared.injected().map_err(Failure::Over).and_then(|()| {
             let prepared = self.way(&gpu)?;
             prepared.resize(slot)?;
             self.copied.store(self.copies(prepared.transfer()), Ordering::Relaxed);
             self.note(&prepared, begun.elapsed().as_nanos() as u64);
             Ok(())
         });
-        if outcome.is_err() {
-            self.shared.retire(&gpu);
-        }
-        outcome
+        outcome.map_err(|failure| {
+            let fault = match failure {
+                Failure::Over(fault) => fault,
+                Failure::UnderWay(frame) => {
+                    lock(&self.overdue).push((slot.slot(), frame));
+                    Fault::TimedOut
+                }
+            };
+            if !fault.is_of_stream() {
+                self.shared.retire(&gpu);
+            }
+            fault
+        })
     }
 }
 
@@ -407,10 +430,18 @@ impl Resizer for VulkanResizer {
         let Ok(gpu) = self.shared.gpu() else { return Ok(()) };
         match self.prepare(&gpu) {
             Ok(prepared) => *lock(&self.ways) = Ways { prepared, frames: 0 },
-            Err(Fault::Memory) => return Err(self.shared.failed(Fault::Memory)),
+            Err(fault) if fault.is_of_stream() => return Err(self.shared.failed(fault)),
             Err(_) => self.shared.retire(&gpu),
         }
         Ok(())
+    }
+
+    fn settle(&self, slot: u32) {
+        let (overdue, others): (Vec<_>, Vec<_>) =
+            lock(&self.overdue).drain(..).partition(|&(of, _)| of == slot);
+        lock(&self.overdue).extend(others);
+        // Waits for them.
+        drop(overdue);
     }
 
     fn copied_bytes(&self) -> u64 {
@@ -459,6 +490,14 @@ fn fault(error: &Validated<VulkanError>) -> Fault {
             tracing::error!(%error, "Vulkan");
             Fault::Driver
         }
+    }
+}
+
+/// As [`fault`], where the driver was asked for what a stream needs.
+fn of_stream(error: &Validated<VulkanError>) -> Fault {
+    match fault(error) {
+        Fault::Driver => Fault::Refused,
+        fault => fault,
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Knows no streams. Invariant: lives as long as anything that was made with it.
 
-use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use vulkano::buffer::{AllocateBufferError, Buffer, BufferCreateInfo, BufferUsage, Subbuffer};
@@ -47,8 +47,8 @@ pub(super) struct Gpu {
     pub(super) commands: Arc<StandardCommandBufferAllocator>,
     pub(super) sets: Arc<StandardDescriptorSetAllocator>,
     memory: Arc<StandardMemoryAllocator>,
-    /// What frames use that did not end in time: kept until they do.
-    abandoned: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+    /// Frames that did not end in time, and have not ended yet.
+    overdue: AtomicUsize,
 }
 
 impl Gpu {
@@ -95,7 +95,7 @@ impl Gpu {
             commands: Arc::new(StandardCommandBufferAllocator::new(owned(), Default::default())),
             sets: Arc::new(StandardDescriptorSetAllocator::new(owned(), Default::default())),
             memory: Arc::new(StandardMemoryAllocator::new(owned(), memory)),
-            abandoned: Mutex::default(),
+            overdue: AtomicUsize::new(0),
             device,
         }))
     }
@@ -156,20 +156,19 @@ impl Gpu {
         made.map_err(|error| not_allocated(&error))
     }
 
-    /// Keeps what a frame uses that did not end in time.
-    pub(super) fn abandon(&self, used: Arc<dyn Any + Send + Sync>) {
-        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(used);
+    /// A frame did not end in time.
+    pub(super) fn begin_to_wait(&self) {
+        self.overdue.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Lets go of it if those frames have ended meanwhile; says whether.
-    pub(super) fn reap(&self) -> bool {
-        let idle = self.computing.is_idle() && self.copying.as_ref().is_none_or(Submitter::is_idle);
-        if idle {
-            let abandoned = || self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
-            let ended = std::mem::take(&mut *abandoned());
-            drop(ended);
-        }
-        idle
+    /// One of those has ended.
+    pub(super) fn end_waiting(&self) {
+        self.overdue.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether it owes an answer that somebody waits for beyond all patience.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Relaxed) > 0
     }
 }
 
