@@ -83,6 +83,12 @@ pub trait Device: Send + Sync {
         true
     }
 
+    /// Bytes of memory that streams may take of it together, each by its [`Allowance`]; `None`: it takes none
+    /// worth counting.
+    fn memory(&self) -> Option<u64> {
+        None
+    }
+
     /// Brings the device back after it [failed](DeviceError::Failed). Streams stay open.
     fn revive(&self) -> Result<(), DeviceError> {
         Ok(())
@@ -106,13 +112,32 @@ impl<D: Device + ?Sized> Device for &D {
         (**self).crops()
     }
 
+    fn memory(&self) -> Option<u64> {
+        (**self).memory()
+    }
+
     fn revive(&self) -> Result<(), DeviceError> {
         (**self).revive()
     }
 }
 
+/// What a stream may take of a device's memory.
+pub trait Allowance: Send + Sync {
+    /// So many bytes, until what is given for them is dropped; `None`: they are not to be had.
+    fn take(&self, bytes: u64) -> Option<Charge>;
+}
+
+/// Memory that is taken, until this is dropped.
+pub type Charge = Box<dyn Send + Sync>;
+
 /// A device made ready for one stream.
 pub trait Resizer: Send + Sync {
+    /// What the device is to take memory for the stream from. Once, before it is attached; without, nobody
+    /// counts.
+    fn allow(&mut self, allowance: Arc<dyn Allowance>) {
+        let _ = allowance;
+    }
+
     /// Lets the device prepare the memory in which all slots of the stream lie. Once, before the first
     /// frame; a resizer whose memory was not attached reaches it by way of each slot.
     fn attach(&mut self, region: &Arc<Region>) -> Result<(), DeviceError> {

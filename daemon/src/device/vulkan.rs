@@ -23,6 +23,7 @@ mod submit;
 mod survey;
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,9 +35,10 @@ use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType};
 use vulkano::{Validated, VulkanError};
 
 use self::gpu::Gpu;
+use self::import::Import;
 use self::program::Program;
 use self::stream::{Failure, Prepared, UnderWay};
-use super::{Band, Device, DeviceError, Fault, Resizer, Scratch, plan};
+use super::{Allowance, Band, Device, DeviceError, Fault, Resizer, Scratch, plan};
 
 pub use rates::CopyRates;
 pub use survey::{Found, Unused, Wanted, is_validating, survey, validation_messages};
@@ -57,6 +59,9 @@ const LANES: usize = 3;
 
 /// Frames by which each way to bring them is measured before one is kept.
 const TRIAL: u64 = 8;
+
+/// Bytes of the ring that is imported to see whether one can be.
+const SAMPLE: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
 
 /// Geometries for which the faster way is remembered.
 const MOST_MEASURED: usize = 1024;
@@ -119,6 +124,8 @@ struct Shared {
     name: String,
     physical: Arc<PhysicalDevice>,
     settings: Settings,
+    /// Why no ring is imported.
+    staged: Option<String>,
     state: Mutex<State>,
     /// The faster way to bring frames of a geometry, where both have been measured.
     measured: Mutex<HashMap<Geometry, Transfer>>,
@@ -147,6 +154,7 @@ impl Vulkan {
             name,
             physical,
             settings: settings.clone(),
+            staged: why_staged(&gpu, settings),
             state: Mutex::new(State { gpu: Some(gpu), failed: Vec::new() }),
             measured: Mutex::default(),
             frames: AtomicU64::new(0),
@@ -162,9 +170,27 @@ impl Vulkan {
     }
 
     /// How frames reach it, in words.
-    pub fn transfer(&self) -> &'static str {
-        self.shared.transfer()
+    pub fn transfer(&self) -> String {
+        let shared = &*self.shared;
+        match (&shared.staged, shared.settings.transfer) {
+            (Some(reason), _) => format!("frames are staged: {reason}"),
+            (None, Some(Transfer::Copied)) => "frames are copied to its own memory".into(),
+            (None, None) if shared.is_discrete() => {
+                "frames are used where they lie or copied, as is faster".into()
+            }
+            (None, _) => "frames are used where they lie".into(),
+        }
     }
+}
+
+/// Why rings are not imported: some drivers have the extension and yet refuse files' pages, which is told only by
+/// trying.
+fn why_staged(gpu: &Gpu, settings: &Settings) -> Option<String> {
+    if settings.transfer == Some(Transfer::Staged) {
+        return Some("as was asked for".into());
+    }
+    let (region, _) = Region::create(SAMPLE).ok()?;
+    Import::new(gpu, &Arc::new(region)).err().map(|error| error.to_string())
 }
 
 impl std::fmt::Debug for Vulkan {
@@ -200,18 +226,6 @@ impl Shared {
     fn is_discrete(&self) -> bool {
         self.settings.measure
             || self.physical.properties().device_type == PhysicalDeviceType::DiscreteGpu
-    }
-
-    fn transfer(&self) -> &'static str {
-        let imports = self.physical.supported_extensions().ext_external_memory_host;
-        match self.settings.transfer {
-            Some(Transfer::Staged) => "frames are staged",
-            _ if !imports => "frames are staged: its driver can't import memory",
-            Some(Transfer::Direct) => "frames are used where they lie",
-            Some(Transfer::Copied) => "frames are copied to its own memory",
-            None if self.is_discrete() => "frames are used where they lie or copied, as is faster",
-            None => "frames are used where they lie",
-        }
     }
 
     fn failed(&self, fault: Fault) -> DeviceError {
@@ -254,6 +268,7 @@ impl Device for Vulkan {
         Ok(Box::new(VulkanResizer {
             shared: Arc::clone(shared),
             geometry: (spec.source, spec.destination, spec.filter),
+            allowance: None,
             program,
             ring: ring.clone(),
             region: None,
@@ -261,6 +276,10 @@ impl Device for Vulkan {
             overdue: Mutex::default(),
             copied: AtomicU64::new(0),
         }))
+    }
+
+    fn memory(&self) -> Option<u64> {
+        Some(gpu::budget(&self.shared.physical))
     }
 
     /// Tables and commands of a stream take milliseconds: a crop for a single frame is the cores' work.
@@ -295,6 +314,7 @@ struct VulkanResizer {
     program: Program,
     ring: RingLayout,
     region: Option<Arc<Region>>,
+    allowance: Option<Arc<dyn Allowance>>,
     ways: Mutex<Ways>,
     /// Frames that were not answered in time, and their slots.
     overdue: Mutex<Vec<(u32, UnderWay)>>,
@@ -331,8 +351,13 @@ impl VulkanResizer {
 
     fn prepare(&self, gpu: &Arc<Gpu>) -> Result<Vec<Way>, Fault> {
         let import = match (&self.region, self.shared.settings.transfer) {
-            (Some(region), None | Some(Transfer::Direct | Transfer::Copied)) => {
-                stream::import(gpu, region)
+            (Some(region), None | Some(Transfer::Direct | Transfer::Copied))
+                if self.shared.staged.is_none() =>
+            {
+                let import = Import::new(gpu, region).inspect_err(|error| {
+                    tracing::debug!(%error, "a ring is not imported: its frames are staged");
+                });
+                import.ok().map(Arc::new)
             }
             _ => None,
         };
@@ -347,10 +372,18 @@ impl VulkanResizer {
         };
         let way = |&transfer: &Transfer| {
             let import = import.clone().filter(|_| transfer != Transfer::Staged);
-            let prepared = Prepared::new(gpu, &self.program, &self.ring, import, transfer, LANES)?;
+            let (program, ring) = (&self.program, &self.ring);
+            let bytes = Prepared::bytes(program, ring, transfer);
+            let take = |allowance: &Arc<dyn Allowance>| allowance.take(bytes).ok_or(Fault::Memory);
+            let charge = self.allowance.as_ref().map(take).transpose()?;
+            let prepared = Prepared::new(gpu, program, ring, import, transfer, charge)?;
             Ok(Way { prepared: Arc::new(prepared), fastest: u64::MAX })
         };
-        transfers.iter().map(way).collect()
+        let (first, others) = transfers.split_first().ok_or(Fault::Driver)?;
+        let mut ways = vec![way(first)?];
+        // One will do.
+        ways.extend(others.iter().filter_map(|transfer| way(transfer).ok()));
+        Ok(ways)
     }
 
     /// Notes what a frame took, and keeps the faster way once each has had its trial.
@@ -423,6 +456,10 @@ impl VulkanResizer {
 }
 
 impl Resizer for VulkanResizer {
+    fn allow(&mut self, allowance: Arc<dyn Allowance>) {
+        self.allowance = Some(allowance);
+    }
+
     fn attach(&mut self, region: &Arc<Region>) -> Result<(), DeviceError> {
         self.region = Some(Arc::clone(region));
         // Now, so that the first frame does not wait for it, and a stream that its memory has no room for is
@@ -504,3 +541,6 @@ fn of_stream(error: &Validated<VulkanError>) -> Fault {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

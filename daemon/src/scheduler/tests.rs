@@ -98,7 +98,7 @@ fn stream(devices: &[Box<dyn Device>], number: u32, filter: Filter, from: (u32, 
     let spec = StreamSpec { filter, slots, ..StreamSpec::new(source, Extent::new(1, 1)) };
     let (id, gauge) = (id(number), Gauge::default());
     let client = Metrics::default().connect(id.client, id.user);
-    let account = Accounts::new(Limits::default(), 1, u64::MAX).of(id.user);
+    let account = Accounts::new(Limits::default(), 1, u64::MAX, []).of(id.user);
     let opened = Stream::open(id, &spec, false, devices, &account, &client, gauge.count());
     opened.unwrap_or_else(|refusal| panic!("{refusal}")).0
 }

@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use resized_protocol::shm::{Region, RingLayout, SlotMemory};
+use resized_protocol::shm::{RingLayout, SlotMemory};
 use vulkano::buffer::Subbuffer;
 use vulkano::command_buffer::{
     CommandBuffer, CommandBufferBeginInfo, CommandBufferLevel, CommandBufferUsage, CopyBufferInfo,
@@ -25,8 +25,8 @@ use super::gpu::Gpu;
 use super::import::Import;
 use super::program::Program;
 use super::submit::Submitter;
-use super::{Transfer, lock, of_stream};
-use crate::device::Fault;
+use super::{LANES, Transfer, lock, of_stream};
+use crate::device::{Charge, Fault};
 
 /// What a GPU keeps for a stream. Fields go in their order: commands before buffers, all before the ring.
 pub(super) struct Prepared {
@@ -39,6 +39,8 @@ pub(super) struct Prepared {
     ring: RingLayout,
     import: Option<Arc<Import>>,
     gpu: Arc<Gpu>,
+    /// What its memory is charged to.
+    _charge: Option<Charge>,
 }
 
 /// A dispatch as it is recorded.
@@ -104,16 +106,17 @@ struct Frames {
 }
 
 impl Prepared {
-    /// Prepares a stream for frames that are brought to the GPU by `transfer`, `flights` of them at once.
-    /// But for [`Transfer::Staged`] its ring has been imported.
+    /// Prepares a stream for frames that are brought to the GPU by `transfer`, one for each lane at once. But for
+    /// [`Transfer::Staged`] its ring has been imported. `charge` is for as many [bytes](Self::bytes).
     pub(super) fn new(
         gpu: &Arc<Gpu>,
         program: &Program,
         ring: &RingLayout,
         import: Option<Arc<Import>>,
         transfer: Transfer,
-        flights: usize,
+        charge: Option<Charge>,
     ) -> Result<Self, Fault> {
+        let flights = LANES;
         let step = |dispatch: &super::program::Dispatch| {
             let pipeline = gpu.pipelines.get(dispatch.variant);
             let pipeline = pipeline.map_err(|error| of_stream(&error))?;
@@ -132,7 +135,20 @@ impl Prepared {
             ring: ring.clone(),
             import,
             gpu: Arc::clone(gpu),
+            _charge: charge,
         })
+    }
+
+    /// The memory that it takes beside the ring: the device's or the system's, the copy of tables that is kept
+    /// for when the device comes back included.
+    pub(super) fn bytes(program: &Program, ring: &RingLayout, transfer: Transfer) -> u64 {
+        let (input, output) = (ring.input().len() as u64, ring.output().len() as u64);
+        let frames = match transfer {
+            Transfer::Direct => 0,
+            Transfer::Copied => input,
+            Transfer::Staged => 2 * input + output,
+        };
+        LANES as u64 * (4 * program.lines + frames) + 2 * 4 * program.tables.len() as u64
     }
 
     pub(super) const fn transfer(&self) -> Transfer {
@@ -354,17 +370,6 @@ impl Flight {
         let input = (transfer != Transfer::Direct).then(copied).transpose()?;
         let lines = gpu.device_buffer(program.lines)?;
         Ok(Self { recorded: Vec::new(), lines, input, host })
-    }
-}
-
-/// Imports a stream's ring, if it can be; says why where not.
-pub(super) fn import(gpu: &Gpu, region: &Arc<Region>) -> Option<Arc<Import>> {
-    match Import::new(gpu, region) {
-        Ok(import) => Some(Arc::new(import)),
-        Err(error) => {
-            tracing::debug!(%error, "a ring is not imported: its frames are staged");
-            None
-        }
     }
 }
 
