@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use resized_protocol::frame::FrameSpec;
+use resized_protocol::frame::{Extent, FrameSpec};
 use resized_protocol::message::{Filter, StreamSpec};
 use resized_protocol::shm::{Region, RingLayout, SlotMemory};
 use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType};
@@ -57,8 +57,9 @@ pub const FAULT_VARIABLE: &str = "RESIZED_VULKAN_FAULT";
 /// Frames under way at once on a GPU: one is brought, one computed, one taken back.
 const LANES: usize = 3;
 
-/// Frames by which each way to bring them is measured before one is kept.
-const TRIAL: u64 = 8;
+/// Frames in a row by which each way to bring them is measured before one is kept, after as many that record
+/// commands and fill caches.
+const TRIAL: usize = 24;
 
 /// Bytes of the ring that is imported to see whether one can be.
 const SAMPLE: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
@@ -140,8 +141,8 @@ struct State {
     failed: Vec<Arc<Gpu>>,
 }
 
-/// What decides how long frames take.
-type Geometry = (FrameSpec, FrameSpec, Filter);
+/// What decides how long frames take: the extent is what is seen of the source.
+type Geometry = (FrameSpec, FrameSpec, Filter, Extent);
 
 impl Vulkan {
     fn open(
@@ -265,9 +266,11 @@ impl Device for Vulkan {
         if lens.iter().any(|len| len.next_multiple_of(4) > most) {
             return Err(unsupported("its frames are too large"));
         }
+        let seen = [placement.source.width, placement.source.height].map(|side| side.ceil() as u32);
+        let seen = Extent::new(seen[0], seen[1]);
         Ok(Box::new(VulkanResizer {
             shared: Arc::clone(shared),
-            geometry: (spec.source, spec.destination, spec.filter),
+            geometry: (spec.source, spec.destination, spec.filter, seen),
             allowance: None,
             program,
             ring: ring.clone(),
@@ -326,27 +329,35 @@ struct VulkanResizer {
 #[derive(Default)]
 struct Ways {
     prepared: Vec<Way>,
-    frames: u64,
+    frames: usize,
 }
 
 struct Way {
     prepared: Arc<Prepared>,
-    /// The least that a frame took, in nanoseconds.
-    fastest: u64,
+    /// What each frame of its trial took, in nanoseconds, with as many others under way as there were.
+    took: Vec<u64>,
+}
+
+impl Way {
+    fn is(&self, transfer: Transfer) -> bool {
+        self.prepared.transfer() == transfer
+    }
 }
 
 impl VulkanResizer {
-    /// The way for the next frame; prepares it, if that GPU has not seen the stream yet.
-    fn way(&self, gpu: &Arc<Gpu>) -> Result<Arc<Prepared>, Fault> {
+    /// The way for the next frame, and whether it is part of a trial; prepares it, if that GPU has not seen the
+    /// stream yet.
+    fn way(&self, gpu: &Arc<Gpu>) -> Result<(Arc<Prepared>, bool), Fault> {
         let mut ways = lock(&self.ways);
         if ways.prepared.first().is_none_or(|way| !Arc::ptr_eq(way.prepared.gpu(), gpu)) {
             // First: there may be no room for both.
             ways.prepared.clear();
             *ways = Ways { prepared: self.prepare(gpu)?, frames: 0 };
         }
+        let (count, turn) = (ways.prepared.len(), ways.frames / TRIAL);
         ways.frames += 1;
-        let turn = ways.frames as usize % ways.prepared.len();
-        Ok(Arc::clone(&ways.prepared[turn].prepared))
+        let way = &ways.prepared[turn % count];
+        Ok((Arc::clone(&way.prepared), count > 1 && turn >= count))
     }
 
     fn prepare(&self, gpu: &Arc<Gpu>) -> Result<Vec<Way>, Fault> {
@@ -377,7 +388,7 @@ impl VulkanResizer {
             let take = |allowance: &Arc<dyn Allowance>| allowance.take(bytes).ok_or(Fault::Memory);
             let charge = self.allowance.as_ref().map(take).transpose()?;
             let prepared = Prepared::new(gpu, program, ring, import, transfer, charge)?;
-            Ok(Way { prepared: Arc::new(prepared), fastest: u64::MAX })
+            Ok(Way { prepared: Arc::new(prepared), took: Vec::with_capacity(TRIAL) })
         };
         let (first, others) = transfers.split_first().ok_or(Fault::Driver)?;
         let mut ways = vec![way(first)?];
@@ -386,23 +397,30 @@ impl VulkanResizer {
         Ok(ways)
     }
 
-    /// Notes what a frame took, and keeps the faster way once each has had its trial.
+    /// Notes what a frame of a trial took, and keeps the faster way once each has had its trial. While as many
+    /// frames are under way, half the time for each is twice as many: so the median says what there is to gain
+    /// whether the client waits for each frame or has many in flight.
     fn note(&self, prepared: &Arc<Prepared>, took: u64) {
         let mut ways = lock(&self.ways);
-        if ways.prepared.len() < 2 {
+        for way in &mut ways.prepared {
+            if Arc::ptr_eq(&way.prepared, prepared) && way.took.len() < TRIAL {
+                way.took.push(took);
+            }
+        }
+        // Another stream may have learnt it.
+        let known = lock(&self.shared.measured).get(&self.geometry).copied();
+        let known = known.filter(|&known| ways.prepared.iter().any(|way| way.is(known)));
+        let unknown = ways.prepared.iter().any(|way| way.took.len() < TRIAL);
+        if ways.prepared.len() < 2 || known.is_none() && unknown {
             return;
         }
         for way in &mut ways.prepared {
-            if Arc::ptr_eq(&way.prepared, prepared) {
-                way.fastest = way.fastest.min(took);
-            }
+            way.took.sort_unstable();
         }
-        if ways.frames < TRIAL * ways.prepared.len() as u64
-            || ways.prepared.iter().any(|way| way.fastest == u64::MAX)
-        {
-            return;
-        }
-        ways.prepared.sort_by_key(|way| way.fastest);
+        ways.prepared.sort_by_key(|way| match known {
+            Some(known) => u64::from(!way.is(known)),
+            None => way.took[TRIAL / 2],
+        });
         let slower = ways.prepared.split_off(1);
         let kept = ways.prepared[0].prepared.transfer();
         drop(ways);
@@ -433,10 +451,12 @@ impl VulkanResizer {
         let gpu = self.shared.gpu()?;
         let begun = Instant::now();
         let outcome = self.shared.injected().map_err(Failure::Over).and_then(|()| {
-            let prepared = self.way(&gpu)?;
+            let (prepared, on_trial) = self.way(&gpu)?;
             prepared.resize(slot)?;
             self.copied.store(self.copies(prepared.transfer()), Ordering::Relaxed);
-            self.note(&prepared, begun.elapsed().as_nanos() as u64);
+            if on_trial {
+                self.note(&prepared, begun.elapsed().as_nanos() as u64);
+            }
             Ok(())
         });
         outcome.map_err(|failure| {
