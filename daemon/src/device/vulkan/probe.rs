@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
-use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::message::{Alpha, Filter, StreamSpec};
 use resized_protocol::shm::{Region, RingLayout, SlotMemory};
 use thiserror::Error;
 
@@ -223,7 +223,10 @@ fn trials() -> [StreamSpec; 5] {
             ..stream(grey, grey, Filter::Area)
         },
         stream(nv12, rgb, Filter::Bilinear),
-        stream(PixelFormat::Rgba, PixelFormat::Bgra, Filter::Lanczos3),
+        StreamSpec {
+            alpha: Alpha::Weighs,
+            ..stream(PixelFormat::Rgba, PixelFormat::Bgra, Filter::Lanczos3)
+        },
         tall,
     ]
 }

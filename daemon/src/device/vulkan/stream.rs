@@ -155,6 +155,12 @@ impl Prepared {
         self.transfer
     }
 
+    /// Frames that could be under way besides those that are.
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        lock(&self.free).len()
+    }
+
     pub(super) const fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }

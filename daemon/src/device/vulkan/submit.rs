@@ -170,6 +170,12 @@ impl Submitter {
         result.result().map_err(VulkanError::from)
     }
 
+    /// As if the queue had refused something.
+    #[cfg(test)]
+    pub(super) fn refuse(&self) {
+        lock(&self.batch).refused = true;
+    }
+
     /// Waits until the commands of that value are over, as long as patience lasts. [`Fault::TimedOut`]: they
     /// may still be under way. Any other outcome: they are not.
     pub(super) fn wait(&self, value: u64) -> Result<(), Fault> {

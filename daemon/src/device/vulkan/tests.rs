@@ -156,3 +156,48 @@ fn beyond_the_drivers_limit_rings_are_staged() {
     let cores = Cpu::with_level(1, Level::Scalar).unwrap().open(&spec, &ring).unwrap();
     assert!(found == resized(&*cores, &ring, &region));
 }
+
+/// What the queue took is over before its memory is anybody else's, and what it did not is not waited for.
+#[test]
+fn a_queue_that_takes_no_more_leaves_nothing_under_way() {
+    for copies_apart in [false, true] {
+        let transfer = Some(Transfer::Copied);
+        let settings = Settings { transfer, copies_apart, ..Settings::default() };
+        let Some(vulkan) = open(&settings) else { return };
+        let gpu = vulkan.shared.gpu().unwrap();
+        if vulkan.shared.staged.is_some() {
+            eprintln!("SKIPPED: it imports nothing");
+            return;
+        }
+        let (spec, ring, region) = ring(0);
+        let mut resizer = vulkan.open(&spec, &ring).unwrap();
+        resizer.attach(&region).unwrap();
+        let before = resized(&*resizer, &ring, &region);
+        let prepared = Prepared::new(
+            &gpu,
+            &Program::new(&spec, &spec.placement().unwrap(), &ring).unwrap(),
+            &ring,
+            Some(Arc::new(Import::new(&gpu, &region).unwrap())),
+            Transfer::Copied,
+            None,
+        );
+        let prepared = Arc::new(prepared.unwrap());
+        gpu.computing.refuse();
+        // With a queue of their own the copies are taken, and the shaders not.
+        for _ in 0..2 * LANES {
+            let slot = SlotMemory::new(&region, &ring, 1).unwrap();
+            let begun = Instant::now();
+            assert!(matches!(prepared.resize(slot), Err(Failure::Over(Fault::Lost))));
+            assert!(begun.elapsed() < Duration::from_secs(10), "it waited for what never comes");
+            assert_eq!(prepared.free(), LANES);
+        }
+        drop(prepared);
+        let slot = SlotMemory::new(&region, &ring, 1).unwrap();
+        let outcome = resizer.resize(slot, Band::WHOLE, &mut Scratch::default());
+        assert_eq!(outcome, Err(vulkan.shared.failed(Fault::Lost)));
+        // Another device is opened, and all is well.
+        vulkan.revive().unwrap();
+        assert!(resized(&*resizer, &ring, &region) == before);
+    }
+    assert_eq!(validation_messages(), [""; 0]);
+}
