@@ -2,8 +2,10 @@
 //!
 //! Every row is a daemon of its own and as many clients, each a connection with frames in flight. Beside the
 //! frames a second stands the part of the bus that they take: bytes that must cross it, over what the copy engine
-//! was measured to bring in that direction. Prints a table and writes `target/bench/gpu.json`. A CPU that poses as
-//! a GPU is measured too, and the record then says that nothing was measured on a GPU.
+//! was measured to bring in that direction, of each GPU that took part. How frames reached the GPU is what the daemon
+//! says that it copied, whatever was asked for. Prints a table, then each goal and whether it is met, and writes
+//! `target/bench/gpu.json`: a record to be committed, with the machine's name. A CPU that poses as a GPU is measured
+//! too, and the record then says that nothing was measured on a GPU.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -23,7 +25,7 @@ use resized_client::{
 /// What a row is measured for, once all is warm.
 const DURATION: Duration = Duration::from_millis(1500);
 /// Until every slot has been on every lane, and the faster way is known.
-const WARM_UP: Duration = Duration::from_millis(400);
+const WARM_UP: Duration = Duration::from_secs(1);
 const CLIENTS: [usize; 3] = [1, 4, 16];
 /// On a CPU that poses as a GPU more clients only take longer.
 const FEW: [usize; 2] = [1, 4];
@@ -46,7 +48,17 @@ struct Row {
     bus: [f64; 2],
     /// Frames that the GPU did, of all.
     share: f64,
+    /// How frames reached it.
+    reached: &'static str,
+    /// GPUs that took part, and frames at which one failed.
+    gpus: usize,
+    failed: u64,
 }
+
+/// What a GPU beyond a bus is to reach.
+const BUS_GOAL: f64 = 0.8;
+const SUM_GOAL: f64 = 0.95;
+const LATENCY_GOAL: Duration = Duration::from_millis(1);
 
 fn main() {
     let settings = Settings::default();
@@ -66,7 +78,9 @@ fn main() {
     drop(gpu);
     let note =
         if is_real { "" } else { "not yet measured on a GPU: this is a CPU that poses as one" };
+    let machine = machine();
     println!("{name}, {driver}{}{note}", if is_real { "" } else { "\n" });
+    println!("{machine}");
     println!("copies: {:.1} GB/s up, {:.1} GB/s down", rates.up / 1e9, rates.down / 1e9);
     let gpu_alone = |transfer| Mode { name: transfer, devices: format!("vulkan:{name}"), transfer };
     let mut modes: Vec<_> = ["direct", "copied", "staged"].into_iter().map(gpu_alone).collect();
@@ -75,7 +89,7 @@ fn main() {
         modes.push(Mode { name: "cpu + gpu", devices: "auto".into(), transfer: "" });
     }
     println!(
-        "{:<28} {:<10} {:>8} {:>10} {:>6} {:>6} {:>6}",
+        "{:<28} {:<10} {:>8} {:>10} {:>6} {:>6} {:>6}  reached",
         "", "", "clients", "frames/s", "up", "down", "gpu"
     );
     let clients: &[usize] = if is_real { &CLIENTS } else { &FEW };
@@ -85,14 +99,16 @@ fn main() {
             for mode in &modes {
                 let row = measure(work, &spec, clients, mode, rates);
                 println!(
-                    "{:<28} {:<10} {:>8} {:>10.1} {:>5.0}% {:>5.0}% {:>5.0}%",
+                    "{:<28} {:<10} {:>8} {:>10.1} {:>5.0}% {:>5.0}% {:>5.0}%  {}{}",
                     row.work,
                     row.mode,
                     row.clients,
                     row.frames_per_second,
                     100.0 * row.bus[0],
                     100.0 * row.bus[1],
-                    100.0 * row.share
+                    100.0 * row.share,
+                    row.reached,
+                    if row.failed > 0 { format!(", {} FAILED", row.failed) } else { String::new() },
                 );
                 rows.push(row);
             }
@@ -106,23 +122,54 @@ fn main() {
     let [direct, _, staged] = latencies[..] else { return };
     let part = staged.as_secs_f64() / direct.as_secs_f64();
     println!("  staging takes {part:.3} times as long as using frames where they lie");
+    if is_real {
+        judge(&rows, clients, &latencies);
+    }
+    let path = write_record(&[&machine, &name, &driver, note], rates, &latencies, &rows);
+    println!("written to {}; to be committed in daemon/benches/records", path.display());
+}
+
+/// Says of each goal whether it is met.
+fn judge(rows: &[Row], clients: &[usize], latencies: &[Duration]) {
+    let verdict = |met: bool| if met { "met" } else { "MISSED" };
     for (work, _) in works() {
         for &clients in clients {
-            let rate = |mode: &str| {
-                let row =
-                    rows.iter().find(|r| (r.work, r.mode, r.clients) == (work, mode, clients));
-                row.map(|row| row.frames_per_second)
+            let of = |mode: &'static str| {
+                rows.iter().find(move |r| (r.work, r.mode, r.clients) == (work, mode, clients))
             };
-            let alone = rate("direct").into_iter().chain(rate("copied")).fold(0.0, f64::max);
-            if let (Some(both), Some(cpu)) = (rate("cpu + gpu"), rate("cpu")) {
-                let part = 100.0 * both / (cpu + alone);
-                println!(
-                    "{work}, {clients} clients: CPU + GPU are {part:.0}% of the sum of both alone"
-                );
+            let alone = ["direct", "copied", "staged"].into_iter().filter_map(of);
+            let best = alone.max_by(|a, b| a.frames_per_second.total_cmp(&b.frames_per_second));
+            let Some(best) = best else { continue };
+            let bus = best.bus[0].max(best.bus[1]);
+            print!(
+                "{work}, {clients} clients: {:.0}% of the bus ({}), ",
+                100.0 * bus,
+                best.reached
+            );
+            print!("goal {:.0}%: {}", 100.0 * BUS_GOAL, verdict(bus >= BUS_GOAL));
+            if let (Some(both), Some(cpu)) = (of("cpu + gpu"), of("cpu")) {
+                let sum = cpu.frames_per_second + best.frames_per_second;
+                let part = both.frames_per_second / sum;
+                print!("; CPU + GPU {:.0}% of the sum of both alone, ", 100.0 * part);
+                print!("goal {:.0}%: {}", 100.0 * SUM_GOAL, verdict(part >= SUM_GOAL));
             }
+            println!();
         }
     }
-    write_record(&name, &driver, note, rates, &latencies, &rows);
+    if let Some(least) = latencies.iter().min() {
+        let us = least.as_secs_f64() * 1e6;
+        println!("one 1080p frame, p50 {us:.0} us, goal 1000: {}", verdict(*least < LATENCY_GOAL));
+    }
+}
+
+/// What it is measured on.
+fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cpu = cpu.map_or("a CPU without a name", |(_, name)| name);
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    format!("{cpu}, {cores} cores, Linux {}", read("/proc/sys/kernel/osrelease").trim())
 }
 
 fn works() -> Vec<(&'static str, StreamSpec)> {
@@ -218,14 +265,30 @@ fn measure(
     let frames_per_second = frames as f64 / DURATION.as_secs_f64();
     let stats = Client::connect(&daemon.endpoint).unwrap().stats().unwrap();
     let all: u64 = stats.devices.iter().map(|device| device.frames).sum();
-    let on_gpu: u64 = stats.devices.iter().skip(1).map(|device| device.frames).sum();
+    let gpus: Vec<_> = stats.devices.iter().skip(1).filter(|device| device.frames > 0).collect();
+    let on_gpu: u64 = gpus.iter().map(|device| device.frames).sum();
     let share = on_gpu as f64 / all as f64;
     let bytes = |frame: &FrameSpec| {
         FrameLayout::new(frame.format, frame.extent).unwrap().packed_len() as f64
     };
-    let crossing = [bytes(&spec.source) / rates.up, bytes(&spec.destination) / rates.down];
-    let bus = crossing.map(|seconds| seconds * frames_per_second * share);
-    Row { work, mode: mode.name, clients, frames_per_second, bus, share }
+    let (input, output) = (bytes(&spec.source), bytes(&spec.destination));
+    let each = gpus.len().max(1) as f64;
+    let bus = [input / rates.up, output / rates.down];
+    let bus = bus.map(|seconds| seconds * frames_per_second * share / each);
+    let copied = gpus.iter().map(|device| device.copied_bytes).sum::<u64>() as f64 / on_gpu as f64;
+    let near = |wanted: f64| (copied - wanted).abs() < 0.01 * input;
+    let reached = match on_gpu {
+        0 => "",
+        _ if near(0.0) => "direct",
+        _ if near(input) => "copied",
+        _ if near(2.0 * input + output) => "staged",
+        // The one while it was on trial, then the other.
+        _ if copied < input / 2.0 => "mostly direct",
+        _ => "mostly copied",
+    };
+    let failed = gpus.iter().map(|device| device.failed).sum();
+    let (mode, gpus) = (mode.name, gpus.len());
+    Row { work, mode, clients, frames_per_second, bus, share, reached, gpus, failed }
 }
 
 /// The median of one 1080p frame at a time, for each mode, in turns.
@@ -254,18 +317,18 @@ fn latencies(modes: &[Mode]) -> Vec<Duration> {
 }
 
 fn write_record(
-    name: &str,
-    driver: &str,
-    note: &str,
+    [machine, name, driver, note]: &[&str; 4],
     rates: CopyRates,
     latencies: &[Duration],
     rows: &[Row],
-) {
+) -> PathBuf {
     let mut record = String::new();
     let CopyRates { up, down } = rates;
     let us = |i: usize| latencies[i].as_secs_f64() * 1e6;
     let (direct, copied, staged) = (us(0), us(1), us(2));
-    writeln!(record, "{{\"gpu\": {name:?}, \"driver\": {driver:?}, \"note\": {note:?},").unwrap();
+    writeln!(record, "{{\"machine\": {machine:?}, \"gpu\": {name:?}, \"driver\": {driver:?},")
+        .unwrap();
+    writeln!(record, " \"note\": {note:?},").unwrap();
     writeln!(record, " \"up_bytes_per_second\": {up:.0}, \"down_bytes_per_second\": {down:.0},")
         .unwrap();
     writeln!(
@@ -275,18 +338,22 @@ fn write_record(
     )
     .unwrap();
     for (i, row) in rows.iter().enumerate() {
-        let Row { work, mode, clients, frames_per_second, bus: [up, down], share } = row;
+        let Row { work, mode, clients, frames_per_second, bus: [up, down], share, .. } = row;
+        let Row { reached, gpus, failed, .. } = row;
         let comma = if i + 1 < rows.len() { "," } else { "" };
         writeln!(
             record,
             "  {{\"work\": {work:?}, \"mode\": {mode:?}, \"clients\": {clients}, \
              \"frames_per_second\": {frames_per_second:.1}, \"bus_up\": {up:.3}, \
-             \"bus_down\": {down:.3}, \"gpu_share\": {share:.3}}}{comma}"
+             \"bus_down\": {down:.3}, \"gpu_share\": {share:.3}, \"reached\": {reached:?}, \
+             \"gpus\": {gpus}, \"failed\": {failed}}}{comma}"
         )
         .unwrap();
     }
     record.push_str(" ]}\n");
     let target: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench");
     std::fs::create_dir_all(&target).unwrap();
-    std::fs::write(target.join("gpu.json"), record).unwrap();
+    let path = target.join("gpu.json");
+    std::fs::write(&path, record).unwrap();
+    path
 }

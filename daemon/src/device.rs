@@ -55,6 +55,16 @@ pub enum Fault {
     /// Its driver gave another error.
     #[error("its driver failed")]
     Driver,
+    /// Its driver gave another error over what a stream needs.
+    #[error("its driver refused the stream")]
+    Refused,
+}
+
+impl Fault {
+    /// Whether it says something about one stream alone: the device is as good as before for all others.
+    pub const fn is_of_stream(self) -> bool {
+        matches!(self, Self::Memory | Self::Refused)
+    }
 }
 
 /// Something that resizes frames: all cores together, or one GPU.
@@ -71,6 +81,12 @@ pub trait Device: Send + Sync {
     /// Whether single frames may have crops of their own, for which it is [opened](Self::open) anew.
     fn crops(&self) -> bool {
         true
+    }
+
+    /// Bytes of memory that streams may take of it together, each by its [`Allowance`]; `None`: it takes none
+    /// worth counting.
+    fn memory(&self) -> Option<u64> {
+        None
     }
 
     /// Brings the device back after it [failed](DeviceError::Failed). Streams stay open.
@@ -96,13 +112,32 @@ impl<D: Device + ?Sized> Device for &D {
         (**self).crops()
     }
 
+    fn memory(&self) -> Option<u64> {
+        (**self).memory()
+    }
+
     fn revive(&self) -> Result<(), DeviceError> {
         (**self).revive()
     }
 }
 
+/// What a stream may take of a device's memory.
+pub trait Allowance: Send + Sync {
+    /// So many bytes, until what is given for them is dropped; `None`: they are not to be had.
+    fn take(&self, bytes: u64) -> Option<Charge>;
+}
+
+/// Memory that is taken, until this is dropped.
+pub type Charge = Box<dyn Send + Sync>;
+
 /// A device made ready for one stream.
 pub trait Resizer: Send + Sync {
+    /// What the device is to take memory for the stream from. Once, before it is attached; without, nobody
+    /// counts.
+    fn allow(&mut self, allowance: Arc<dyn Allowance>) {
+        let _ = allowance;
+    }
+
     /// Lets the device prepare the memory in which all slots of the stream lie. Once, before the first
     /// frame; a resizer whose memory was not attached reaches it by way of each slot.
     fn attach(&mut self, region: &Arc<Region>) -> Result<(), DeviceError> {
@@ -113,6 +148,12 @@ pub trait Resizer: Send + Sync {
     /// Bytes of pixels that are copied for a frame, instead of being used where they lie.
     fn copied_bytes(&self) -> u64 {
         0
+    }
+
+    /// Waits until the device no longer touches the slot's memory. To be called for a frame that
+    /// [was not answered in time](Fault::TimedOut), before anybody else may have its slot.
+    fn settle(&self, slot: u32) {
+        let _ = slot;
     }
 
     /// How many lanes are worth waking for one frame: into so many bands it may be cut. Zero: its work

@@ -20,7 +20,7 @@ use resized_protocol::message::{
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMemory};
 
-use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
+use crate::device::{self, Allowance, Band, Device, DeviceError, Resizer, Scratch};
 use crate::metrics::{ClientMetrics, Counted, StreamMetrics};
 use crate::quota::{Account, Charge};
 use cost::{Rate, tables};
@@ -120,14 +120,15 @@ impl Stream {
         })?;
         charges[2].allocated();
         let region = Arc::new(region);
-        let open = |device: &dyn Device| {
+        let open = |index: usize, device: &dyn Device| {
             let mut resizer = device.open(spec, &ring)?;
+            resizer.allow(Arc::new(OfDevice { account: Arc::clone(account), index }));
             resizer.attach(&region)?;
             let given_up = AtomicBool::new(false);
             Ok(Ready { resizer, pace: Pace::new(), crops: device.crops(), given_up })
         };
-        let ready = devices.iter().map(|device| {
-            open(&**device)
+        let ready = devices.iter().enumerate().map(|(index, device)| {
+            open(index, &**device)
                 .map_err(|error: DeviceError| tracing::info!(%error, ?spec, "a device passes"))
                 .ok()
         });
@@ -228,6 +229,18 @@ impl Drop for Stream {
         if !self.kept.load(Ordering::Relaxed) {
             self.region.discard();
         }
+    }
+}
+
+/// What the stream of a user may take of the memory of the device of that number.
+struct OfDevice {
+    account: Arc<Account>,
+    index: usize,
+}
+
+impl Allowance for OfDevice {
+    fn take(&self, bytes: u64) -> Option<device::Charge> {
+        Some(Box::new(self.account.charge_device(self.index, bytes)?))
     }
 }
 
@@ -388,6 +401,13 @@ impl Job {
         }
         if let Some(ready) = self.ready(index).filter(|_| for_good) {
             ready.given_up.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until the device of that number, which did not answer in time, no longer touches the slot.
+    pub(crate) fn settle(&self, index: usize) {
+        if let Some(ready) = self.ready(index) {
+            ready.resizer.settle(self.slot);
         }
     }
 

@@ -5,6 +5,7 @@
 //! asked for and what is left. A slot is charged as its stream opens, and a slot is a frame that may be
 //! in flight: so frames in flight are limited, and submitting one is neither counted nor refused. The
 //! threads that make and free streams' memory are no limit but turns: no user has more than half of them.
+//! Memory of a device is refused to the device, which then passes on the stream: the client is told nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,6 +65,8 @@ pub(crate) struct Accounts {
     ring_bytes: Pot,
     /// Bytes that were granted and are not yet allocated: what there is of memory still counts them.
     on_the_way: AtomicU64,
+    /// Bytes of each device, in the order of the scheduler's.
+    devices: Vec<Pot>,
     users: Mutex<Users>,
 }
 
@@ -85,13 +88,14 @@ pub(crate) struct Account {
     slots: Pot,
     ring_bytes: Pot,
     turns: Arc<Semaphore>,
+    devices: Vec<Pot>,
 }
 
 /// Taken from an account until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Charge {
     account: Arc<Account>,
-    what: Resource,
+    what: What,
     amount: u64,
     /// Of memory that is not yet allocated.
     on_the_way: Option<OnTheWay>,
@@ -108,6 +112,14 @@ struct OnTheWay {
 pub(crate) struct Turn {
     /// None if turns were abolished, which nobody does.
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What there are pots of.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Resource(Resource),
+    /// Bytes of the device of that number.
+    Device(usize),
 }
 
 /// So much, of which some is taken.
@@ -149,12 +161,18 @@ impl Pot {
 }
 
 impl Accounts {
-    /// `connections` and `ring_bytes` are for all users together.
-    pub(crate) fn new(each: Limits, connections: u64, ring_bytes: u64) -> Arc<Self> {
+    /// `connections`, `ring_bytes` and the bytes of each of `devices` are for all users together.
+    pub(crate) fn new(
+        each: Limits,
+        connections: u64,
+        ring_bytes: u64,
+        devices: impl IntoIterator<Item = u64>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             connections: Pot::new(connections),
             ring_bytes: Pot::new(ring_bytes),
             on_the_way: AtomicU64::new(0),
+            devices: devices.into_iter().map(Pot::new).collect(),
             users: Mutex::new(Users { each, known: HashMap::new() }),
         })
     }
@@ -197,6 +215,8 @@ impl Accounts {
             slots: Pot::new(each.slots),
             ring_bytes: Pot::new(each.ring_bytes),
             turns: Arc::new(Semaphore::new(TURNS)),
+            // So that another finds room too.
+            devices: self.devices.iter().map(|all| Pot::new(all.limit() / 4 * 3)).collect(),
         });
         users.known.insert(uid, Arc::downgrade(&account));
         account
@@ -216,11 +236,12 @@ impl Accounts {
     }
 
     /// What all users together have a limit of.
-    const fn pot(&self, what: Resource) -> Option<&Pot> {
+    fn pot(&self, what: What) -> Option<&Pot> {
         match what {
-            Resource::Connections => Some(&self.connections),
-            Resource::RingBytes => Some(&self.ring_bytes),
-            Resource::Streams | Resource::Slots => None,
+            What::Resource(Resource::Connections) => Some(&self.connections),
+            What::Resource(Resource::RingBytes) => Some(&self.ring_bytes),
+            What::Resource(Resource::Streams | Resource::Slots) => None,
+            What::Device(index) => self.devices.get(index),
         }
     }
 }
@@ -236,7 +257,14 @@ impl Account {
         Turn { _permit: Arc::clone(&self.turns).acquire_owned().await.ok() }
     }
 
-    const fn pot(&self, what: Resource) -> &Pot {
+    fn pot(&self, what: What) -> Option<&Pot> {
+        match what {
+            What::Resource(what) => Some(self.resource(what)),
+            What::Device(index) => self.devices.get(index),
+        }
+    }
+
+    const fn resource(&self, what: Resource) -> &Pot {
         match what {
             Resource::Connections => &self.connections,
             Resource::Streams => &self.streams,
@@ -254,15 +282,29 @@ impl Account {
             Resource::Connections | Resource::Streams | Resource::Slots => Ok(None),
         };
         let on_the_way = on_the_way.map_err(|left| refusal(Whose::Machine, left, left))?;
-        let own = self.pot(what);
+        let own = self.resource(what);
         own.take(asked).map_err(|left| refusal(Whose::User, left, own.limit()))?;
-        if let Some(all) = self.daemon.pot(what)
+        let resource = What::Resource(what);
+        if let Some(all) = self.daemon.pot(resource)
             && let Err(left) = all.take(asked)
         {
             own.give_back(asked);
             return Err(refusal(Whose::Daemon, left, all.limit()));
         }
+        let what = resource;
         Ok(Charge { account: Arc::clone(self), what, amount: asked, on_the_way })
+    }
+
+    /// Takes so much of a device's memory, unless that is beyond this user's share of it or all there is.
+    pub(crate) fn charge_device(self: &Arc<Self>, index: usize, asked: u64) -> Option<Charge> {
+        let (own, all) = (self.devices.get(index)?, self.daemon.devices.get(index)?);
+        own.take(asked).ok()?;
+        // From here on it goes back with the charge.
+        let charge = |()| {
+            let (account, what) = (Arc::clone(self), What::Device(index));
+            Charge { account, what, amount: asked, on_the_way: None }
+        };
+        all.take(asked).map(charge).inspect_err(|_| own.give_back(asked)).ok()
     }
 }
 
@@ -281,9 +323,8 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         let Self { account, what, amount, .. } = self;
-        account.pot(*what).give_back(*amount);
-        if let Some(all) = account.daemon.pot(*what) {
-            all.give_back(*amount);
+        for pot in [account.pot(*what), account.daemon.pot(*what)].into_iter().flatten() {
+            pot.give_back(*amount);
         }
     }
 }
@@ -308,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_users_charges_add_up_over_its_connections_and_come_back() {
-        let accounts = Accounts::new(limits(), 10, 1000);
+        let accounts = Accounts::new(limits(), 10, 1000, []);
         let (one, same) = (accounts.of(7), accounts.of(7));
         for (what, limit) in [
             (Resource::Connections, 2),
@@ -330,7 +371,7 @@ mod tests {
 
     #[test]
     fn all_users_together_have_a_limit_too() {
-        let accounts = Accounts::new(limits(), 3, 150);
+        let accounts = Accounts::new(limits(), 3, 150, []);
         let first = accounts.of(1).charge(Resource::RingBytes, 100).unwrap();
         let refusal = accounts.of(2).charge(Resource::RingBytes, 51).unwrap_err();
         assert_eq!(refusal, refused(Whose::Daemon, Resource::RingBytes, 51, 50, 150));
@@ -344,8 +385,27 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_a_device_is_shared_by_users() {
+        let accounts = Accounts::new(limits(), 10, 1000, [0, 400]);
+        let (one, other) = (accounts.of(1), accounts.of(2));
+        // No user gets all of it, though it comes back.
+        assert!(one.charge_device(1, 301).is_none());
+        drop(one.charge_device(1, 300).unwrap());
+        let most = one.charge_device(1, 300).unwrap();
+        assert!(one.charge_device(1, 1).is_none());
+        assert!(other.charge_device(1, 101).is_none());
+        let rest = other.charge_device(1, 100).unwrap();
+        drop(most);
+        assert!(other.charge_device(1, 201).is_none());
+        drop((rest, other.charge_device(1, 200).unwrap()));
+        assert_eq!(accounts.devices[1].taken(), 0);
+        // One that has none, and one that there is not.
+        assert!(one.charge_device(0, 1).is_none() && one.charge_device(2, 0).is_none());
+    }
+
+    #[test]
     fn an_account_lives_as_long_as_what_was_taken_from_it() {
-        let accounts = Accounts::new(limits(), 10, 1000);
+        let accounts = Accounts::new(limits(), 10, 1000, []);
         let charge = accounts.of(1).charge(Resource::Slots, 10).unwrap();
         assert!(accounts.of(1).charge(Resource::Slots, 1).is_err());
         drop(charge);
@@ -355,7 +415,7 @@ mod tests {
 
     #[test]
     fn limits_may_change_under_those_who_hold_something() {
-        let accounts = Accounts::new(limits(), 10, 1000);
+        let accounts = Accounts::new(limits(), 10, 1000, []);
         let account = accounts.of(1);
         let charge = account.charge(Resource::Slots, 8).unwrap();
         accounts.set_limits(Limits { slots: 5, ..limits() }, 1000);
@@ -369,7 +429,7 @@ mod tests {
     #[test]
     fn more_than_the_machine_has_is_refused_whatever_the_limits() {
         let each = Limits { ring_bytes: u64::MAX, ..limits() };
-        let accounts = Accounts::new(each, 10, u64::MAX);
+        let accounts = Accounts::new(each, 10, u64::MAX, []);
         for asked in [1 << 60, u64::MAX] {
             let refusal = accounts.of(1).charge(Resource::RingBytes, asked).unwrap_err();
             assert!(matches!(refusal, Refusal::Quota { whose: Whose::Machine, .. }));

@@ -189,6 +189,7 @@ impl Daemon {
             options.limits,
             connections.saturating_sub(OTHER_DESCRIPTORS).max(1),
             options.memory.unwrap_or_else(default_ring_bytes),
+            scheduler.devices().iter().map(|device| device.memory().unwrap_or(0)),
         );
         let shared = Arc::new(Shared { scheduler, accounts, metrics: Metrics::default() });
         Ok(Self { options, shared, _lanes: lanes, reactor, exporter: None })

@@ -23,20 +23,22 @@ mod submit;
 mod survey;
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use resized_protocol::frame::FrameSpec;
+use resized_protocol::frame::{Extent, FrameSpec};
 use resized_protocol::message::{Filter, StreamSpec};
 use resized_protocol::shm::{Region, RingLayout, SlotMemory};
 use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType};
 use vulkano::{Validated, VulkanError};
 
 use self::gpu::Gpu;
+use self::import::Import;
 use self::program::Program;
-use self::stream::Prepared;
-use super::{Band, Device, DeviceError, Fault, Resizer, Scratch, plan};
+use self::stream::{Failure, Prepared, UnderWay};
+use super::{Allowance, Band, Device, DeviceError, Fault, Resizer, Scratch, plan};
 
 pub use rates::CopyRates;
 pub use survey::{Found, Unused, Wanted, is_validating, survey, validation_messages};
@@ -55,8 +57,12 @@ pub const FAULT_VARIABLE: &str = "RESIZED_VULKAN_FAULT";
 /// Frames under way at once on a GPU: one is brought, one computed, one taken back.
 const LANES: usize = 3;
 
-/// Frames by which each way to bring them is measured before one is kept.
-const TRIAL: u64 = 8;
+/// Frames in a row by which each way to bring them is measured before one is kept, after as many that record
+/// commands and fill caches.
+const TRIAL: usize = 24;
+
+/// Bytes of the ring that is imported to see whether one can be.
+const SAMPLE: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
 
 /// Geometries for which the faster way is remembered.
 const MOST_MEASURED: usize = 1024;
@@ -119,6 +125,8 @@ struct Shared {
     name: String,
     physical: Arc<PhysicalDevice>,
     settings: Settings,
+    /// Why no ring is imported.
+    staged: Option<String>,
     state: Mutex<State>,
     /// The faster way to bring frames of a geometry, where both have been measured.
     measured: Mutex<HashMap<Geometry, Transfer>>,
@@ -129,12 +137,12 @@ struct Shared {
 struct State {
     /// None while it is out of service.
     gpu: Option<Arc<Gpu>>,
-    /// Those that failed and may still be at a frame.
+    /// Those that failed and may still owe an answer.
     failed: Vec<Arc<Gpu>>,
 }
 
-/// What decides how long frames take.
-type Geometry = (FrameSpec, FrameSpec, Filter);
+/// What decides how long frames take: the extent is what is seen of the source.
+type Geometry = (FrameSpec, FrameSpec, Filter, Extent);
 
 impl Vulkan {
     fn open(
@@ -147,6 +155,7 @@ impl Vulkan {
             name,
             physical,
             settings: settings.clone(),
+            staged: why_staged(&gpu, settings),
             state: Mutex::new(State { gpu: Some(gpu), failed: Vec::new() }),
             measured: Mutex::default(),
             frames: AtomicU64::new(0),
@@ -162,9 +171,27 @@ impl Vulkan {
     }
 
     /// How frames reach it, in words.
-    pub fn transfer(&self) -> &'static str {
-        self.shared.transfer()
+    pub fn transfer(&self) -> String {
+        let shared = &*self.shared;
+        match (&shared.staged, shared.settings.transfer) {
+            (Some(reason), _) => format!("frames are staged: {reason}"),
+            (None, Some(Transfer::Copied)) => "frames are copied to its own memory".into(),
+            (None, None) if shared.is_discrete() => {
+                "frames are used where they lie or copied, as is faster".into()
+            }
+            (None, _) => "frames are used where they lie".into(),
+        }
     }
+}
+
+/// Why rings are not imported: some drivers have the extension and yet refuse files' pages, which is told only by
+/// trying.
+fn why_staged(gpu: &Gpu, settings: &Settings) -> Option<String> {
+    if settings.transfer == Some(Transfer::Staged) {
+        return Some("as was asked for".into());
+    }
+    let (region, _) = Region::create(SAMPLE).ok()?;
+    Import::new(gpu, &Arc::new(region)).err().map(|error| error.to_string())
 }
 
 impl std::fmt::Debug for Vulkan {
@@ -200,18 +227,6 @@ impl Shared {
     fn is_discrete(&self) -> bool {
         self.settings.measure
             || self.physical.properties().device_type == PhysicalDeviceType::DiscreteGpu
-    }
-
-    fn transfer(&self) -> &'static str {
-        let imports = self.physical.supported_extensions().ext_external_memory_host;
-        match self.settings.transfer {
-            Some(Transfer::Staged) => "frames are staged",
-            _ if !imports => "frames are staged: its driver can't import memory",
-            Some(Transfer::Direct) => "frames are used where they lie",
-            Some(Transfer::Copied) => "frames are copied to its own memory",
-            None if self.is_discrete() => "frames are used where they lie or copied, as is faster",
-            None => "frames are used where they lie",
-        }
     }
 
     fn failed(&self, fault: Fault) -> DeviceError {
@@ -251,15 +266,23 @@ impl Device for Vulkan {
         if lens.iter().any(|len| len.next_multiple_of(4) > most) {
             return Err(unsupported("its frames are too large"));
         }
+        let seen = [placement.source.width, placement.source.height].map(|side| side.ceil() as u32);
+        let seen = Extent::new(seen[0], seen[1]);
         Ok(Box::new(VulkanResizer {
             shared: Arc::clone(shared),
-            geometry: (spec.source, spec.destination, spec.filter),
+            geometry: (spec.source, spec.destination, spec.filter, seen),
+            allowance: None,
             program,
             ring: ring.clone(),
             region: None,
             ways: Mutex::default(),
+            overdue: Mutex::default(),
             copied: AtomicU64::new(0),
         }))
+    }
+
+    fn memory(&self) -> Option<u64> {
+        Some(gpu::budget(&self.shared.physical))
     }
 
     /// Tables and commands of a stream take milliseconds: a crop for a single frame is the cores' work.
@@ -267,12 +290,21 @@ impl Device for Vulkan {
         false
     }
 
+    /// Not while it owes an answer: one that does not get on would hang again. Drivers may hang here as well,
+    /// so nobody is kept waiting by a lock.
     fn revive(&self) -> Result<(), DeviceError> {
-        let mut state = lock(&self.shared.state);
-        state.failed.retain(|gpu| !gpu.reap());
-        if state.gpu.is_none() {
-            let gpu = Gpu::open(&self.shared.physical, &self.shared.settings);
-            state.gpu = Some(gpu.map_err(|fault| self.shared.failed(fault))?);
+        let shared = &self.shared;
+        let failed = std::mem::take(&mut lock(&shared.state).failed);
+        let (overdue, over): (Vec<_>, Vec<_>) =
+            failed.into_iter().partition(|gpu| gpu.is_overdue());
+        drop(over);
+        if !overdue.is_empty() {
+            lock(&shared.state).failed.extend(overdue);
+            return Err(shared.failed(Fault::TimedOut));
+        }
+        if lock(&shared.state).gpu.is_none() {
+            let gpu = Gpu::open(&shared.physical, &shared.settings);
+            lock(&shared.state).gpu = Some(gpu.map_err(|fault| shared.failed(fault))?);
         }
         Ok(())
     }
@@ -285,7 +317,10 @@ struct VulkanResizer {
     program: Program,
     ring: RingLayout,
     region: Option<Arc<Region>>,
+    allowance: Option<Arc<dyn Allowance>>,
     ways: Mutex<Ways>,
+    /// Frames that were not answered in time, and their slots.
+    overdue: Mutex<Vec<(u32, UnderWay)>>,
     /// Bytes that were copied for the last frame.
     copied: AtomicU64,
 }
@@ -294,31 +329,46 @@ struct VulkanResizer {
 #[derive(Default)]
 struct Ways {
     prepared: Vec<Way>,
-    frames: u64,
+    frames: usize,
 }
 
 struct Way {
     prepared: Arc<Prepared>,
-    /// The least that a frame took, in nanoseconds.
-    fastest: u64,
+    /// What each frame of its trial took, in nanoseconds, with as many others under way as there were.
+    took: Vec<u64>,
+}
+
+impl Way {
+    fn is(&self, transfer: Transfer) -> bool {
+        self.prepared.transfer() == transfer
+    }
 }
 
 impl VulkanResizer {
-    /// The way for the next frame; prepares it, if that GPU has not seen the stream yet.
-    fn way(&self, gpu: &Arc<Gpu>) -> Result<Arc<Prepared>, Fault> {
+    /// The way for the next frame, and whether it is part of a trial; prepares it, if that GPU has not seen the
+    /// stream yet.
+    fn way(&self, gpu: &Arc<Gpu>) -> Result<(Arc<Prepared>, bool), Fault> {
         let mut ways = lock(&self.ways);
         if ways.prepared.first().is_none_or(|way| !Arc::ptr_eq(way.prepared.gpu(), gpu)) {
+            // First: there may be no room for both.
+            ways.prepared.clear();
             *ways = Ways { prepared: self.prepare(gpu)?, frames: 0 };
         }
+        let (count, turn) = (ways.prepared.len(), ways.frames / TRIAL);
         ways.frames += 1;
-        let turn = ways.frames as usize % ways.prepared.len();
-        Ok(Arc::clone(&ways.prepared[turn].prepared))
+        let way = &ways.prepared[turn % count];
+        Ok((Arc::clone(&way.prepared), count > 1 && turn >= count))
     }
 
     fn prepare(&self, gpu: &Arc<Gpu>) -> Result<Vec<Way>, Fault> {
         let import = match (&self.region, self.shared.settings.transfer) {
-            (Some(region), None | Some(Transfer::Direct | Transfer::Copied)) => {
-                stream::import(gpu, region)
+            (Some(region), None | Some(Transfer::Direct | Transfer::Copied))
+                if self.shared.staged.is_none() =>
+            {
+                let import = Import::new(gpu, region).inspect_err(|error| {
+                    tracing::debug!(%error, "a ring is not imported: its frames are staged");
+                });
+                import.ok().map(Arc::new)
             }
             _ => None,
         };
@@ -333,29 +383,44 @@ impl VulkanResizer {
         };
         let way = |&transfer: &Transfer| {
             let import = import.clone().filter(|_| transfer != Transfer::Staged);
-            let prepared = Prepared::new(gpu, &self.program, &self.ring, import, transfer, LANES)?;
-            Ok(Way { prepared: Arc::new(prepared), fastest: u64::MAX })
+            let (program, ring) = (&self.program, &self.ring);
+            let bytes = Prepared::bytes(program, ring, transfer);
+            let take = |allowance: &Arc<dyn Allowance>| allowance.take(bytes).ok_or(Fault::Memory);
+            let charge = self.allowance.as_ref().map(take).transpose()?;
+            let prepared = Prepared::new(gpu, program, ring, import, transfer, charge)?;
+            Ok(Way { prepared: Arc::new(prepared), took: Vec::with_capacity(TRIAL) })
         };
-        transfers.iter().map(way).collect()
+        let (first, others) = transfers.split_first().ok_or(Fault::Driver)?;
+        let mut ways = vec![way(first)?];
+        // One will do.
+        ways.extend(others.iter().filter_map(|transfer| way(transfer).ok()));
+        Ok(ways)
     }
 
-    /// Notes what a frame took, and keeps the faster way once each has had its trial.
+    /// Notes what a frame of a trial took, and keeps the faster way once each has had its trial. While as many
+    /// frames are under way, half the time for each is twice as many: so the median says what there is to gain
+    /// whether the client waits for each frame or has many in flight.
     fn note(&self, prepared: &Arc<Prepared>, took: u64) {
         let mut ways = lock(&self.ways);
-        if ways.prepared.len() < 2 {
+        for way in &mut ways.prepared {
+            if Arc::ptr_eq(&way.prepared, prepared) && way.took.len() < TRIAL {
+                way.took.push(took);
+            }
+        }
+        // Another stream may have learnt it.
+        let known = lock(&self.shared.measured).get(&self.geometry).copied();
+        let known = known.filter(|&known| ways.prepared.iter().any(|way| way.is(known)));
+        let unknown = ways.prepared.iter().any(|way| way.took.len() < TRIAL);
+        if ways.prepared.len() < 2 || known.is_none() && unknown {
             return;
         }
         for way in &mut ways.prepared {
-            if Arc::ptr_eq(&way.prepared, prepared) {
-                way.fastest = way.fastest.min(took);
-            }
+            way.took.sort_unstable();
         }
-        if ways.frames < TRIAL * ways.prepared.len() as u64
-            || ways.prepared.iter().any(|way| way.fastest == u64::MAX)
-        {
-            return;
-        }
-        ways.prepared.sort_by_key(|way| way.fastest);
+        ways.prepared.sort_by_key(|way| match known {
+            Some(known) => u64::from(!way.is(known)),
+            None => way.took[TRIAL / 2],
+        });
         let slower = ways.prepared.split_off(1);
         let kept = ways.prepared[0].prepared.transfer();
         drop(ways);
@@ -385,21 +450,36 @@ impl VulkanResizer {
     fn try_resize(&self, slot: SlotMemory<'_>) -> Result<(), Fault> {
         let gpu = self.shared.gpu()?;
         let begun = Instant::now();
-        let outcome = self.shared.injected().and_then(|()| {
-            let prepared = self.way(&gpu)?;
+        let outcome = self.shared.injected().map_err(Failure::Over).and_then(|()| {
+            let (prepared, on_trial) = self.way(&gpu)?;
             prepared.resize(slot)?;
             self.copied.store(self.copies(prepared.transfer()), Ordering::Relaxed);
-            self.note(&prepared, begun.elapsed().as_nanos() as u64);
+            if on_trial {
+                self.note(&prepared, begun.elapsed().as_nanos() as u64);
+            }
             Ok(())
         });
-        if outcome.is_err() {
-            self.shared.retire(&gpu);
-        }
-        outcome
+        outcome.map_err(|failure| {
+            let fault = match failure {
+                Failure::Over(fault) => fault,
+                Failure::UnderWay(frame) => {
+                    lock(&self.overdue).push((slot.slot(), frame));
+                    Fault::TimedOut
+                }
+            };
+            if !fault.is_of_stream() {
+                self.shared.retire(&gpu);
+            }
+            fault
+        })
     }
 }
 
 impl Resizer for VulkanResizer {
+    fn allow(&mut self, allowance: Arc<dyn Allowance>) {
+        self.allowance = Some(allowance);
+    }
+
     fn attach(&mut self, region: &Arc<Region>) -> Result<(), DeviceError> {
         self.region = Some(Arc::clone(region));
         // Now, so that the first frame does not wait for it, and a stream that its memory has no room for is
@@ -407,10 +487,18 @@ impl Resizer for VulkanResizer {
         let Ok(gpu) = self.shared.gpu() else { return Ok(()) };
         match self.prepare(&gpu) {
             Ok(prepared) => *lock(&self.ways) = Ways { prepared, frames: 0 },
-            Err(Fault::Memory) => return Err(self.shared.failed(Fault::Memory)),
+            Err(fault) if fault.is_of_stream() => return Err(self.shared.failed(fault)),
             Err(_) => self.shared.retire(&gpu),
         }
         Ok(())
+    }
+
+    fn settle(&self, slot: u32) {
+        let (overdue, others): (Vec<_>, Vec<_>) =
+            lock(&self.overdue).drain(..).partition(|&(of, _)| of == slot);
+        lock(&self.overdue).extend(others);
+        // Waits for them.
+        drop(overdue);
     }
 
     fn copied_bytes(&self) -> u64 {
@@ -462,6 +550,17 @@ fn fault(error: &Validated<VulkanError>) -> Fault {
     }
 }
 
+/// As [`fault`], where the driver was asked for what a stream needs.
+fn of_stream(error: &Validated<VulkanError>) -> Fault {
+    match fault(error) {
+        Fault::Driver => Fault::Refused,
+        fault => fault,
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -356,7 +356,7 @@ mod tests {
             let devices: [Box<dyn Device>; 1] = [Box::new(Null)];
             let id = StreamId { user, client: number.into(), number };
             let client = Metrics::default().connect(id.client, user);
-            let account = Accounts::new(Limits::default(), 1, u64::MAX).of(user);
+            let account = Accounts::new(Limits::default(), 1, u64::MAX, []).of(user);
             let counted = Gauge::default().count();
             let opened = Stream::open(id, &spec, false, &devices, &account, &client, counted);
             let (stream, _) = opened.unwrap_or_else(|refusal| panic!("{refusal}"));

@@ -3,7 +3,8 @@
 //!
 //! Knows no reasons. Invariants: a job on which a device failed returns to that device once at the most, and
 //! only if no other can do it; one that no device is left for completes as failed; a device that is out of
-//! service keeps no job waiting that another could do.
+//! service keeps no job waiting that another could do; a job goes on only when the device that failed at it lets go
+//! of its slot, however late.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -109,22 +110,27 @@ impl Scheduler {
         queue
     }
 
-    /// A device failed at a frame: another does it or, if there is none, it once more.
+    /// A device failed at a frame: another does it or, if there is none, it once more. Where it may still be at
+    /// the frame the lane waits until it is not: until then the slot is nobody else's.
     pub(super) fn failed(&self, frame: Started, completion: Completion, scratch: &mut Scratch) {
         let Started { mut job, device, fault, .. } = frame;
         let fault = fault.get().copied();
-        job.failed_on(device, fault == Some(Fault::Memory));
-        let elsewhere = (0..self.devices.len()).find(|&other| job.fits(other));
-        let left = elsewhere.or_else(|| job.try_again(device).then_some(device));
-        let mut queue = self.lock();
-        if let Some(fault) = fault {
+        if let Some(fault) = fault.filter(|fault| !fault.is_of_stream()) {
             tracing::error!(device = self.devices[device].name(), %fault, "out of service");
+            let mut queue = self.lock();
             queue.lanes[device].service.fail(Instant::now());
             // Its lanes wait for its return, none of them as idle; all that waits may now be for others.
             let idle = queue.lanes[device].idle;
             self.call(&mut queue, device, idle);
             self.call_all(&mut queue);
         }
+        if fault == Some(Fault::TimedOut) {
+            job.settle(device);
+        }
+        job.failed_on(device, fault.is_some_and(Fault::is_of_stream));
+        let elsewhere = (0..self.devices.len()).find(|&other| job.fits(other));
+        let left = elsewhere.or_else(|| job.try_again(device).then_some(device));
+        let mut queue = self.lock();
         match left {
             None => {
                 drop(queue);

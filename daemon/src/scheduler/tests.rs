@@ -98,7 +98,7 @@ fn stream(devices: &[Box<dyn Device>], number: u32, filter: Filter, from: (u32, 
     let spec = StreamSpec { filter, slots, ..StreamSpec::new(source, Extent::new(1, 1)) };
     let (id, gauge) = (id(number), Gauge::default());
     let client = Metrics::default().connect(id.client, id.user);
-    let account = Accounts::new(Limits::default(), 1, u64::MAX).of(id.user);
+    let account = Accounts::new(Limits::default(), 1, u64::MAX, []).of(id.user);
     let opened = Stream::open(id, &spec, false, devices, &account, &client, gauge.count());
     opened.unwrap_or_else(|refusal| panic!("{refusal}")).0
 }
@@ -356,13 +356,14 @@ struct Timed {
     takes: Duration,
     /// How often it fails before it works.
     failures: Arc<AtomicUsize>,
+    fault: Fault,
     /// Nothing but this filter's streams.
     only: Option<Filter>,
 }
 
 impl Timed {
     fn new(name: &'static str, takes: Duration) -> Self {
-        Self { name, takes, failures: Arc::default(), only: None }
+        Self { name, takes, failures: Arc::default(), fault: Fault::Lost, only: None }
     }
 }
 
@@ -394,7 +395,7 @@ impl Resizer for Timed {
         thread::sleep(self.takes);
         let left = |failures: usize| failures.checked_sub(1);
         match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
-            Ok(_) => Err(DeviceError::Failed { device: self.name.into(), fault: Fault::Lost }),
+            Ok(_) => Err(DeviceError::Failed { device: self.name.into(), fault: self.fault }),
             Err(_) => Ok(()),
         }
     }
@@ -457,6 +458,109 @@ fn a_frame_that_a_device_fails_at_goes_elsewhere_and_the_device_is_left_alone() 
     assert!((1..=2).contains(&stats[0].failed), "{}", stats[0].failed);
     assert_eq!((stats[0].frames, stats[1].frames, stats[1].failed), (0, 50, 0));
     assert!(!several.lanes.scheduler.lock().lanes[0].service.is_in());
+}
+
+/// A device that does not answer for its first frame, and is at it until it is let go on.
+#[derive(Clone, Default)]
+struct Hanging {
+    /// The slot of that frame, once there is one.
+    at: Arc<OnceLock<u32>>,
+    /// Somebody waits for it.
+    awaited: Arc<AtomicBool>,
+    goes_on: Arc<AtomicBool>,
+}
+
+impl Device for Hanging {
+    fn name(&self) -> &str {
+        "hanging"
+    }
+
+    fn lanes(&self) -> usize {
+        2
+    }
+
+    fn open(&self, _: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn revive(&self) -> Result<(), DeviceError> {
+        if self.goes_on.load(Ordering::SeqCst) { Ok(()) } else { Err(self.fault()) }
+    }
+}
+
+impl Hanging {
+    fn fault(&self) -> DeviceError {
+        DeviceError::Failed { device: self.name().to_owned(), fault: Fault::TimedOut }
+    }
+}
+
+impl Resizer for Hanging {
+    fn worth(&self) -> u32 {
+        1
+    }
+
+    fn resize(&self, slot: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+        if self.at.set(slot.slot()).is_ok() { Err(self.fault()) } else { Ok(()) }
+    }
+
+    fn settle(&self, slot: u32) {
+        assert_eq!(self.at.get(), Some(&slot));
+        self.awaited.store(true, Ordering::SeqCst);
+        while !self.goes_on.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_slot_that_a_device_may_still_write_is_nobodys_until_it_is_done_with_it() {
+    let hanging = Hanging::default();
+    let other = Timed::new("other", Duration::from_micros(100));
+    let devices: Vec<Box<dyn Device>> = vec![Box::new(hanging.clone()), Box::new(other)];
+    let scheduler = Scheduler::new(devices, None);
+    let lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
+    let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
+    let ledger = Arc::<Ledger>::default();
+    let mut pushed = 0;
+    while !hanging.awaited.load(Ordering::SeqCst) && pushed < 200 {
+        let job = jobs(&stream, &ledger, pushed + 1).split_off(pushed as usize);
+        scheduler.push(id(0), job.into_iter());
+        ledger.await_completions(pushed.saturating_sub(1) as usize);
+        pushed += 1;
+    }
+    let pushed = pushed as usize;
+    while !hanging.awaited.load(Ordering::SeqCst) {
+        thread::yield_now();
+    }
+    let held = *hanging.at.get().unwrap();
+    // All others are done.
+    let completed = ledger.await_completions(pushed - 1);
+    assert!(completed.iter().all(|done| done.status == Status::Done && done.slot != held));
+    assert_eq!(completed.len(), pushed - 1);
+    assert!(!scheduler.lock().lanes[0].service.is_in());
+    // Who watches over the lanes sees it.
+    assert!(scheduler.progress()[0].at_work);
+    hanging.goes_on.store(true, Ordering::SeqCst);
+    let last = ledger.await_completions(pushed)[pushed - 1];
+    assert_eq!((last.slot, last.status), (held, Status::Done));
+    drop(lanes);
+    assert_eq!(ledger.await_completions(pushed).len(), pushed);
+}
+
+#[test]
+fn a_device_that_has_no_room_for_a_stream_stays_in_service_for_others() {
+    for fault in [Fault::Memory, Fault::Refused] {
+        let full = Timed { fault, ..Timed::new("full", Duration::from_micros(100)) };
+        full.failures.store(usize::MAX, Ordering::SeqCst);
+        let other = Timed::new("other", Duration::from_millis(1));
+        let several = Several::new(&[full, other], None, Filter::Area);
+        for _ in 0..3 {
+            assert_eq!(several.burst(10), [0, 10]);
+        }
+        let scheduler = &several.lanes.scheduler;
+        assert!((1..=2).contains(&scheduler.stats()[0].failed));
+        assert!(scheduler.lock().lanes[0].service.is_in());
+    }
 }
 
 #[test]

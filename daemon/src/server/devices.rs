@@ -130,7 +130,10 @@ impl Chosen {
         for Found { name, outcome } in survey(wanted, &Settings::from_environment(), program) {
             match outcome {
                 Ok(gpu) => {
-                    let reason = format!("{} frames at once; {}", gpu.lanes(), gpu.transfer());
+                    let room = gpu.memory().unwrap_or(0) >> 20;
+                    let (lanes, transfer) = (gpu.lanes(), gpu.transfer());
+                    let reason =
+                        format!("{lanes} frames at once; {room} MiB for streams; {transfer}");
                     self.add(Box::new(gpu), reason);
                 }
                 Err(unused) => {

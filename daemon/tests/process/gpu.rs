@@ -206,6 +206,10 @@ fn a_driver_that_crashes_its_trial_is_not_used() {
             (program("kill -SEGV $$"), "signal: 11"),
             (program(&format!("{listed}; kill -ABRT $$")), "signal: 6"),
             (program(&format!("{listed}; echo it is on fire")), "it is on fire"),
+            // It leaves a process behind that holds on to what it was to answer through; it does not stop answering.
+            (program("sleep 40 & kill -SEGV $$"), "signal: 11"),
+            (program(&format!("{listed}; sleep 40 & echo it smokes")), "it smokes"),
+            (program("exec yes"), "signal: 13"),
             ("/nowhere/resized".into(), "could not be started"),
         ] {
             let explained = resized::explain(&Devices::Auto, Some(&program));

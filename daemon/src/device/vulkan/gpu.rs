@@ -2,22 +2,22 @@
 //!
 //! Knows no streams. Invariant: lives as long as anything that was made with it.
 
-use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use vulkano::buffer::{AllocateBufferError, Buffer, BufferCreateInfo, BufferUsage, Subbuffer};
 use vulkano::command_buffer::allocator::StandardCommandBufferAllocator;
 use vulkano::descriptor_set::allocator::StandardDescriptorSetAllocator;
-use vulkano::device::physical::PhysicalDevice;
+use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType};
 use vulkano::device::{
     Device, DeviceCreateInfo, DeviceExtensions, DeviceFeatures, QueueCreateInfo, QueueFlags,
 };
-use vulkano::memory::MemoryPropertyFlags;
 use vulkano::memory::allocator::{
     AllocationCreateInfo, GenericMemoryAllocatorCreateInfo, MemoryAllocatorError, MemoryTypeFilter,
     StandardMemoryAllocator,
 };
+use vulkano::memory::{MemoryHeapFlags, MemoryPropertyFlags};
 use vulkano::sync::Sharing;
 use vulkano::{Validated, VulkanError};
 
@@ -47,8 +47,10 @@ pub(super) struct Gpu {
     pub(super) commands: Arc<StandardCommandBufferAllocator>,
     pub(super) sets: Arc<StandardDescriptorSetAllocator>,
     memory: Arc<StandardMemoryAllocator>,
-    /// What frames use that did not end in time: kept until they do.
-    abandoned: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+    /// Rings that are imported.
+    pub(super) imports: Arc<AtomicU32>,
+    /// Frames that did not end in time, and have not ended yet.
+    overdue: AtomicUsize,
 }
 
 impl Gpu {
@@ -95,21 +97,24 @@ impl Gpu {
             commands: Arc::new(StandardCommandBufferAllocator::new(owned(), Default::default())),
             sets: Arc::new(StandardDescriptorSetAllocator::new(owned(), Default::default())),
             memory: Arc::new(StandardMemoryAllocator::new(owned(), memory)),
-            abandoned: Mutex::default(),
+            imports: Arc::default(),
+            overdue: AtomicUsize::new(0),
             device,
         }))
     }
 
-    /// Memory of the device's own, of `elements` of 32 bits, at least one.
+    /// Memory of the device's own, of `elements` of 32 bits, at least one. Where that is spent, the system's,
+    /// beyond a bus, would be no help.
     pub(super) fn device_buffer(&self, elements: u64) -> Result<Subbuffer<[u32]>, Fault> {
-        let usage =
-            BufferUsage::STORAGE_BUFFER | BufferUsage::TRANSFER_SRC | BufferUsage::TRANSFER_DST;
-        self.buffer(elements, usage, MemoryTypeFilter::PREFER_DEVICE)
+        let kind = MemoryTypeFilter {
+            required_flags: MemoryPropertyFlags::DEVICE_LOCAL,
+            ..MemoryTypeFilter::default()
+        };
+        self.buffer(elements, BOTH_WAYS, kind)
     }
 
     /// Memory that both reach, of the system's, cached.
     pub(super) fn host_buffer(&self, elements: u64) -> Result<Subbuffer<[u32]>, Fault> {
-        let usage = BOTH_WAYS;
         // Coherent, which there always is: nothing to flush.
         let kind = MemoryTypeFilter {
             required_flags: MemoryPropertyFlags::HOST_VISIBLE | MemoryPropertyFlags::HOST_COHERENT,
@@ -117,7 +122,7 @@ impl Gpu {
             not_preferred_flags: MemoryPropertyFlags::DEVICE_LOCAL
                 | MemoryPropertyFlags::DEVICE_UNCACHED,
         };
-        self.buffer(elements, usage, kind)
+        self.buffer(elements, BOTH_WAYS, kind)
     }
 
     /// For both queues, if they are of different families: nothing is handed over then.
@@ -156,20 +161,31 @@ impl Gpu {
         made.map_err(|error| not_allocated(&error))
     }
 
-    /// Keeps what a frame uses that did not end in time.
-    pub(super) fn abandon(&self, used: Arc<dyn Any + Send + Sync>) {
-        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(used);
+    /// A frame did not end in time.
+    pub(super) fn begin_to_wait(&self) {
+        self.overdue.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Lets go of it if those frames have ended meanwhile; says whether.
-    pub(super) fn reap(&self) -> bool {
-        let idle = self.computing.is_idle() && self.copying.as_ref().is_none_or(Submitter::is_idle);
-        if idle {
-            let abandoned = || self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
-            let ended = std::mem::take(&mut *abandoned());
-            drop(ended);
-        }
-        idle
+    /// One of those has ended.
+    pub(super) fn end_waiting(&self) {
+        self.overdue.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether it owes an answer that somebody waits for beyond all patience.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Bytes of a device's memory for all streams together: most of what it has for itself alone, or a quarter of
+/// what it shares with the system, where rings have half.
+pub(super) fn budget(physical: &PhysicalDevice) -> u64 {
+    let heaps = physical.memory_properties().memory_heaps.iter();
+    let own = heaps.filter(|heap| heap.flags.contains(MemoryHeapFlags::DEVICE_LOCAL));
+    let largest = own.map(|heap| heap.size).max().unwrap_or(0);
+    match physical.properties().device_type {
+        PhysicalDeviceType::DiscreteGpu => largest / 4 * 3,
+        _ => largest / 4,
     }
 }
 
@@ -194,10 +210,13 @@ pub(super) fn queue_family(physical: &PhysicalDevice) -> Option<u32> {
 /// The queue family of a copy engine alone, if there is one.
 fn copying_family(physical: &PhysicalDevice) -> Option<u32> {
     let shaders = QueueFlags::COMPUTE | QueueFlags::GRAPHICS;
+    // Engines for video may copy as well, as an aside.
+    let video = QueueFlags::VIDEO_DECODE | QueueFlags::VIDEO_ENCODE | QueueFlags::OPTICAL_FLOW;
     let families = physical.queue_family_properties().iter();
     let mut flags = families.map(|family| family.queue_flags);
-    let family = flags
-        .position(|flags| flags.contains(QueueFlags::TRANSFER) && !flags.intersects(shaders))?;
+    let family = flags.position(|flags| {
+        flags.contains(QueueFlags::TRANSFER) && !flags.intersects(shaders | video)
+    })?;
     u32::try_from(family).ok()
 }
 

@@ -5,14 +5,15 @@
 //! buffer goes before the memory, and the memory before the mapping.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ash::vk;
 use resized_protocol::shm::Region;
 use thiserror::Error;
 use vulkano::buffer::sys::RawBuffer;
-use vulkano::buffer::{Buffer, BufferCreateInfo, BufferUsage};
+use vulkano::buffer::{Buffer, BufferCreateInfo, BufferUsage, ExternalBufferInfo};
 use vulkano::device::Device;
-use vulkano::memory::{ExternalMemoryHandleTypes, MemoryPropertyFlags};
+use vulkano::memory::{ExternalMemoryHandleType, ExternalMemoryHandleTypes, MemoryPropertyFlags};
 use vulkano::{Validated, VulkanError, VulkanObject};
 
 use super::gpu::Gpu;
@@ -25,6 +26,12 @@ pub(super) enum ImportError {
     Extension,
     #[error("the mapping is not aligned to {0} bytes, as the driver asks for")]
     Alignment(u64),
+    #[error("the driver imports no memory as such a buffer")]
+    Buffer,
+    #[error("{len} bytes are more than the driver takes at once, {most}")]
+    TooLong { len: u64, most: u64 },
+    #[error("the driver's allocations are spent")]
+    TooMany,
     #[error("no type of memory suits both the mapping and a buffer")]
     MemoryType,
     #[error("the driver wants {wanted} bytes for a buffer of {len}")]
@@ -50,6 +57,26 @@ pub(super) struct Import {
 struct Memory {
     device: Arc<Device>,
     handle: vk::DeviceMemory,
+    _counted: Counted,
+}
+
+/// One of the imports of a GPU, which vulkano, who counts allocations against the driver's limit, can't see.
+struct Counted(Arc<AtomicU32>);
+
+impl Counted {
+    /// vulkano stops to make small allocations at three quarters of the limit.
+    fn new(gpu: &Gpu) -> Result<Self, ImportError> {
+        let most = gpu.device.physical_device().properties().max_memory_allocation_count / 4;
+        let one_more = |count: u32| (count < most).then_some(count + 1);
+        let counted = gpu.imports.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        counted.map(|_| Self(Arc::clone(&gpu.imports))).map_err(|_| ImportError::TooMany)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Import {
@@ -65,8 +92,17 @@ impl Import {
         if !(start as u64).is_multiple_of(alignment) || !len.is_multiple_of(alignment) {
             return Err(ImportError::Alignment(alignment));
         }
+        let limits = [properties.max_buffer_size, properties.max_memory_allocation_size];
+        let most = limits.into_iter().flatten().min().unwrap_or(u64::MAX);
+        if len > most {
+            return Err(ImportError::TooLong { len, most });
+        }
+        let usage = BufferUsage::STORAGE_BUFFER | BufferUsage::TRANSFER_SRC;
+        if !takes_pointers(device, usage) {
+            return Err(ImportError::Buffer);
+        }
         let info = BufferCreateInfo {
-            usage: BufferUsage::STORAGE_BUFFER | BufferUsage::TRANSFER_SRC,
+            usage,
             external_memory_handle_types: ExternalMemoryHandleTypes::HOST_ALLOCATION,
             size: len,
             ..Default::default()
@@ -78,7 +114,7 @@ impl Import {
         }
         let suits = requirements.memory_type_bits & memory_types(device, start)?;
         let kind = memory_type(device, suits).ok_or(ImportError::MemoryType)?;
-        let memory = Memory::import(device, kind, region)?;
+        let memory = Memory::import(gpu, kind, region)?;
         let bind = device.fns().v1_0.bind_buffer_memory;
         // SAFETY: the buffer is unbound, the memory as long as it, of a type that it allows, and made for
         // the same kind of handle.
@@ -93,6 +129,15 @@ impl Import {
     pub(super) const fn buffer(&self) -> &Arc<Buffer> {
         &self.buffer
     }
+}
+
+/// Whether such a buffer can be of imported memory that is not made for it alone.
+fn takes_pointers(device: &Device, usage: BufferUsage) -> bool {
+    let kind = ExternalMemoryHandleType::HostAllocation;
+    let info = ExternalBufferInfo { usage, ..ExternalBufferInfo::handle_type(kind) };
+    let properties = device.physical_device().external_buffer_properties(info);
+    let properties = properties.map(|properties| properties.external_memory_properties);
+    properties.is_ok_and(|properties| properties.importable && !properties.dedicated_only)
 }
 
 /// The types of memory that a mapping can be imported as.
@@ -127,7 +172,8 @@ fn memory_type(device: &Arc<Device>, allowed: u32) -> Option<u32> {
 }
 
 impl Memory {
-    fn import(device: &Arc<Device>, kind: u32, region: &Region) -> Result<Self, ImportError> {
+    fn import(gpu: &Gpu, kind: u32, region: &Region) -> Result<Self, ImportError> {
+        let (device, counted) = (&gpu.device, Counted::new(gpu)?);
         let mut import = vk::ImportMemoryHostPointerInfoEXT::default()
             .handle_type(vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT)
             .host_pointer(region.start().as_ptr().cast());
@@ -141,7 +187,7 @@ impl Memory {
         // mapping that may be written and whose pages are there, which outlives the memory.
         let allocated = unsafe { allocate(device.handle(), &info, std::ptr::null(), &mut handle) };
         allocated.result().map_err(VulkanError::from)?;
-        Ok(Self { device: Arc::clone(device), handle })
+        Ok(Self { device: Arc::clone(device), handle, _counted: counted })
     }
 }
 

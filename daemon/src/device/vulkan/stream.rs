@@ -4,14 +4,12 @@
 //! Knows the slots' memory and a program; no formats. As many frames are under way at once as there are
 //! flights, each with lines of its own. Invariants: a flight's commands are submitted again only after they
 //! ended; nothing is allocated for a frame once each slot has been through each flight; what a frame uses
-//! lives until it is over, also where that is later than anybody waits; memory that others may have used
+//! lives until it is over, however late ([`UnderWay`]); memory that others may have used
 //! before is zeroed where a client sees it.
 
-use std::any::Any;
 use std::sync::{Arc, Mutex};
 
-use resized_protocol::frame::TAIL;
-use resized_protocol::shm::{Region, RingLayout, SlotMemory};
+use resized_protocol::shm::{RingLayout, SlotMemory};
 use vulkano::buffer::Subbuffer;
 use vulkano::command_buffer::{
     CommandBuffer, CommandBufferBeginInfo, CommandBufferLevel, CommandBufferUsage, CopyBufferInfo,
@@ -27,8 +25,8 @@ use super::gpu::Gpu;
 use super::import::Import;
 use super::program::Program;
 use super::submit::Submitter;
-use super::{Transfer, fault, lock};
-use crate::device::Fault;
+use super::{LANES, Transfer, lock, of_stream};
+use crate::device::{Charge, Fault};
 
 /// What a GPU keeps for a stream. Fields go in their order: commands before buffers, all before the ring.
 pub(super) struct Prepared {
@@ -41,6 +39,8 @@ pub(super) struct Prepared {
     ring: RingLayout,
     import: Option<Arc<Import>>,
     gpu: Arc<Gpu>,
+    /// What its memory is charged to.
+    _charge: Option<Charge>,
 }
 
 /// A dispatch as it is recorded.
@@ -69,6 +69,35 @@ struct Recorded {
     _set: RawDescriptorSet,
 }
 
+/// Why a frame has no result.
+pub(super) enum Failure {
+    /// The GPU is not at it.
+    Over(Fault),
+    /// It did not end in time.
+    UnderWay(UnderWay),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Over(fault)
+    }
+}
+
+/// A frame that a GPU may still be at, and all that it uses. Dropping it waits until it is over: before, nothing
+/// of it may be used or freed, nor its slot be anybody else's.
+pub(super) struct UnderWay {
+    prepared: Arc<Prepared>,
+    flight: usize,
+    last: Last,
+}
+
+/// What of a frame was submitted last.
+#[derive(Clone, Copy)]
+enum Last {
+    Copies(u64),
+    Commands(u64),
+}
+
 /// An input and an output frame.
 #[derive(Clone)]
 struct Frames {
@@ -77,18 +106,20 @@ struct Frames {
 }
 
 impl Prepared {
-    /// Prepares a stream for frames that are brought to the GPU by `transfer`, `flights` of them at once.
-    /// But for [`Transfer::Staged`] its ring has been imported.
+    /// Prepares a stream for frames that are brought to the GPU by `transfer`, one for each lane at once. But for
+    /// [`Transfer::Staged`] its ring has been imported. `charge` is for as many [bytes](Self::bytes).
     pub(super) fn new(
         gpu: &Arc<Gpu>,
         program: &Program,
         ring: &RingLayout,
         import: Option<Arc<Import>>,
         transfer: Transfer,
-        flights: usize,
+        charge: Option<Charge>,
     ) -> Result<Self, Fault> {
+        let flights = LANES;
         let step = |dispatch: &super::program::Dispatch| {
-            let pipeline = gpu.pipelines.get(dispatch.variant).map_err(|error| fault(&error))?;
+            let pipeline = gpu.pipelines.get(dispatch.variant);
+            let pipeline = pipeline.map_err(|error| of_stream(&error))?;
             let numbers = dispatch.numbers.as_array();
             Ok(Step { pipeline, numbers, groups: dispatch.groups })
         };
@@ -104,11 +135,30 @@ impl Prepared {
             ring: ring.clone(),
             import,
             gpu: Arc::clone(gpu),
+            _charge: charge,
         })
+    }
+
+    /// The memory that it takes beside the ring: the device's or the system's, the copy of tables that is kept
+    /// for when the device comes back included.
+    pub(super) fn bytes(program: &Program, ring: &RingLayout, transfer: Transfer) -> u64 {
+        let (input, output) = (ring.input().len() as u64, ring.output().len() as u64);
+        let frames = match transfer {
+            Transfer::Direct => 0,
+            Transfer::Copied => input,
+            Transfer::Staged => 2 * input + output,
+        };
+        LANES as u64 * (4 * program.lines + frames) + 2 * 4 * program.tables.len() as u64
     }
 
     pub(super) const fn transfer(&self) -> Transfer {
         self.transfer
+    }
+
+    /// Frames that could be under way besides those that are.
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        lock(&self.free).len()
     }
 
     pub(super) const fn gpu(&self) -> &Arc<Gpu> {
@@ -116,49 +166,71 @@ impl Prepared {
     }
 
     /// Resizes a slot's frame; returns when its output is there.
-    pub(super) fn resize(self: &Arc<Self>, slot: SlotMemory<'_>) -> Result<(), Fault> {
-        let number = lock(&self.free).pop().ok_or(Fault::Memory)?;
-        let outcome = self.fly(&mut lock(&self.flights[number]), slot);
-        if outcome == Err(Fault::TimedOut) {
-            // The GPU may still be at it, some time: nothing of it is used or freed before.
-            self.gpu.abandon(Arc::clone(self) as Arc<dyn Any + Send + Sync>);
-        } else {
-            lock(&self.free).push(number);
-        }
+    pub(super) fn resize(self: &Arc<Self>, slot: SlotMemory<'_>) -> Result<(), Failure> {
+        let flight = lock(&self.free).pop().ok_or(Fault::Memory)?;
+        let flown = self.fly(&mut lock(&self.flights[flight]), slot);
+        let outcome = match flown {
+            Err(Flown::Late(last)) => {
+                self.gpu.begin_to_wait();
+                let prepared = Arc::clone(self);
+                return Err(Failure::UnderWay(UnderWay { prepared, flight, last }));
+            }
+            Err(Flown::Failed(fault)) => Err(fault.into()),
+            Ok(()) => Ok(()),
+        };
+        lock(&self.free).push(flight);
         outcome
     }
 
-    fn fly(&self, flight: &mut Flight, slot: SlotMemory<'_>) -> Result<(), Fault> {
+    fn fly(&self, flight: &mut Flight, slot: SlotMemory<'_>) -> Result<(), Flown> {
         if let Some(host) = &flight.host {
             // SAFETY: the slot's input is readable as its layout says, which is ours; no frame is under way
             // in this flight.
-            unsafe { copy_in(slot.input(), &host.input, self.ring.input().len() - TAIL)? };
+            unsafe { copy_in(slot.input(), &host.input, self.ring.input().rows_len())? };
         }
         let number = if flight.host.is_some() { 0 } else { slot.slot() as usize };
         if flight.recorded.get(number).is_none_or(Option::is_none) {
-            let recorded = self.record(flight, slot).map_err(|error| fault(&error))?;
+            let recorded = self.record(flight, slot).map_err(|error| of_stream(&error))?;
             flight.recorded.resize_with(flight.recorded.len().max(number + 1), || None);
             flight.recorded[number] = Some(recorded);
         }
         let Some(Some(Recorded { copies, commands, .. })) = flight.recorded.get(number) else {
-            return Err(Fault::Driver);
+            return Err(Fault::Driver.into());
         };
-        let Gpu { computing, copying, .. } = &*self.gpu;
-        // SAFETY: the flight was free, so its commands have ended; they are waited for just now, or, where
-        // that takes too long, kept by `resize`.
-        let value = unsafe {
-            let after = match (copying, copies) {
-                (Some(copying), Some(copies)) => Some((copying, copying.submit(copies, None)?)),
-                _ => None,
-            };
-            computing.submit(commands, after)?
-        };
-        computing.wait(value)?;
+        self.run(copies.as_ref(), commands)?;
         if let Some(host) = &flight.host {
             // SAFETY: the slot's output is writable as its layout says; the frame is over.
-            unsafe { copy_out(&host.output, slot.output(), self.ring.output().len() - TAIL)? };
+            unsafe { copy_out(&host.output, slot.output(), self.ring.output().rows_len())? };
         }
         Ok(())
+    }
+
+    /// Submits what was recorded for a frame and waits for its end.
+    fn run(&self, copies: Option<&CommandBuffer>, commands: &CommandBuffer) -> Result<(), Flown> {
+        let Gpu { computing, copying, .. } = &*self.gpu;
+        let after = match (copying, copies) {
+            (Some(copying), Some(copies)) => {
+                // SAFETY: the flight was free, so its commands have ended; they are waited for below or, where
+                // that takes too long, by `UnderWay`.
+                let value = unsafe { copying.submit(copies, None)? };
+                Some((copying, value))
+            }
+            _ => None,
+        };
+        // SAFETY: as above.
+        let submitted = unsafe { computing.submit(commands, after) };
+        let (waited, last) = match (submitted, after) {
+            (Ok(value), _) => (computing.wait(value), Last::Commands(value)),
+            // The copy alone is under way.
+            (Err(fault), Some((copying, value))) => {
+                (copying.wait(value).and(Err(fault)), Last::Copies(value))
+            }
+            (Err(fault), None) => return Err(fault.into()),
+        };
+        waited.map_err(|fault| match fault {
+            Fault::TimedOut => Flown::Late(last),
+            fault => fault.into(),
+        })
     }
 
     /// Where the frames of a slot lie in the ring.
@@ -206,7 +278,7 @@ impl Prepared {
         let computed = (PipelineStages::COMPUTE_SHADER, reads);
         let mut copies = None;
         if flight.input.is_some() {
-            let len = self.ring.input().len() - TAIL;
+            let len = self.ring.input().rows_len();
             if let Some(copying) = &gpu.copying {
                 let mut apart = self.begin(copying)?;
                 copy(&mut apart, &outside.input, input, len)?;
@@ -258,6 +330,31 @@ impl Prepared {
     }
 }
 
+/// Why a flight brought no result.
+enum Flown {
+    Failed(Fault),
+    /// What it waits for did not end in time.
+    Late(Last),
+}
+
+impl From<Fault> for Flown {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let gpu = &self.prepared.gpu;
+        match (self.last, &gpu.copying) {
+            (Last::Copies(value), Some(copying)) => copying.settle(value),
+            (Last::Copies(value) | Last::Commands(value), _) => gpu.computing.settle(value),
+        }
+        gpu.end_waiting();
+        lock(&self.prepared.free).push(self.flight);
+    }
+}
+
 impl Flight {
     fn new(
         gpu: &Gpu,
@@ -279,17 +376,6 @@ impl Flight {
         let input = (transfer != Transfer::Direct).then(copied).transpose()?;
         let lines = gpu.device_buffer(program.lines)?;
         Ok(Self { recorded: Vec::new(), lines, input, host })
-    }
-}
-
-/// Imports a stream's ring, if it can be; says why where not.
-pub(super) fn import(gpu: &Gpu, region: &Arc<Region>) -> Option<Arc<Import>> {
-    match Import::new(gpu, region) {
-        Ok(import) => Some(Arc::new(import)),
-        Err(error) => {
-            tracing::debug!(%error, "a ring is not imported: its frames are staged");
-            None
-        }
     }
 }
 

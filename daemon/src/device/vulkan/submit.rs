@@ -3,12 +3,14 @@
 //! Knows no streams. Lanes that submit at the same time are served by one call: each notes its command
 //! buffer, and whoever then holds the queue submits all that are noted. A command buffer may begin only after
 //! one of another queue, by a semaphore: nobody waits between the two. Invariants: the values of the timeline
-//! rise in the order in which command buffers are submitted; nothing is allocated for a frame.
+//! rise in the order in which command buffers are submitted; a value is given to who waits only for commands that
+//! the queue took; they are under way until it was reached or the device is lost, whatever else the driver says;
+//! nothing is allocated for a frame.
 
 use std::slice;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ash::vk;
 use vulkano::command_buffer::CommandBuffer;
@@ -16,11 +18,17 @@ use vulkano::device::{Device, DeviceOwned, Queue};
 use vulkano::sync::semaphore::{Semaphore, SemaphoreCreateInfo, SemaphoreType, SemaphoreWaitInfo};
 use vulkano::{Validated, VulkanError, VulkanObject};
 
-use super::{fault, lock};
+use super::lock;
 use crate::device::Fault;
 
 /// Most command buffers in one call.
 const BATCH: usize = 8;
+
+/// How long a driver that has no memory for a question is left alone.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long it is waited at once for commands that are overdue.
+const OVERDUE: Duration = Duration::from_secs(1);
 
 /// The queue of a device.
 pub(super) struct Submitter {
@@ -29,9 +37,7 @@ pub(super) struct Submitter {
     /// After this a frame is taken for lost.
     patience: Duration,
     noted: Mutex<Noted>,
-    /// Those that whoever holds the queue submits.
-    batch: Mutex<Vec<Entry>>,
-    failed: AtomicBool,
+    batch: Mutex<Batch>,
 }
 
 /// A command buffer to be submitted.
@@ -51,6 +57,16 @@ struct Noted {
     waiting: Vec<Entry>,
 }
 
+/// What whoever holds the queue submits.
+#[derive(Default)]
+struct Batch {
+    entries: Vec<Entry>,
+    /// The last value that the queue took.
+    taken: u64,
+    /// It has refused one: it takes no more, so that what it took is told by a single number.
+    refused: bool,
+}
+
 impl Submitter {
     pub(super) fn new(
         device: &Arc<Device>,
@@ -65,7 +81,6 @@ impl Submitter {
             patience,
             noted: Mutex::default(),
             batch: Mutex::default(),
-            failed: AtomicBool::new(false),
         })
     }
 
@@ -74,11 +89,12 @@ impl Submitter {
     }
 
     /// Submits a command buffer, to begin after a value of another queue's timeline; gives the value of this
-    /// one that says that it is done.
+    /// one that says that it is done. An error: it was not submitted.
     ///
     /// # Safety
     ///
-    /// Until then the command buffer must not be submitted again, and it and all that it uses must live.
+    /// Until it was [waited](Self::wait) for the command buffer must not be submitted again, and it and all
+    /// that it uses must live.
     pub(super) unsafe fn submit(
         &self,
         commands: &CommandBuffer,
@@ -92,23 +108,31 @@ impl Submitter {
             noted.waiting.push(Entry { commands: commands.handle(), value, after });
             value
         };
-        self.queue.with(|_held| {
+        let taken = self.queue.with(|_held| {
             let mut batch = lock(&self.batch);
-            std::mem::swap(&mut *batch, &mut lock(&self.noted).waiting);
-            for some in batch.chunks(BATCH) {
+            let Batch { entries, taken, refused } = &mut *batch;
+            std::mem::swap(entries, &mut lock(&self.noted).waiting);
+            for some in entries.chunks(BATCH) {
+                if *refused {
+                    break;
+                }
                 // SAFETY: by the contract of those who noted them; the queue is held.
-                if let Err(error) = unsafe { self.submit_all(some) } {
+                let submitted = unsafe { self.submit_all(some) };
+                if let Err(error) = submitted {
                     tracing::error!(%error, "a GPU takes no work");
-                    self.failed.store(true, Ordering::Relaxed);
+                    *refused = true;
+                }
+                // One that is lost may be at them all the same, until it says so to who waits (Vulkan 1.3,
+                // 5.2.3); any other error leaves everything as it was.
+                if matches!(submitted, Ok(()) | Err(VulkanError::DeviceLost)) {
+                    *taken = some.last().map_or(*taken, |entry| entry.value);
                 }
             }
-            batch.clear();
+            entries.clear();
+            *taken
         });
-        // By now it has been submitted, by us or by who held the queue before.
-        match self.failed.load(Ordering::Relaxed) {
-            true => Err(Fault::Lost),
-            false => Ok(value),
-        }
+        // By now the queue has taken or refused it, for us or for who held it before.
+        if value <= taken { Ok(value) } else { Err(Fault::Lost) }
     }
 
     /// # Safety
@@ -146,23 +170,46 @@ impl Submitter {
         result.result().map_err(VulkanError::from)
     }
 
-    /// Waits until the timeline has that value.
+    /// As if the queue had refused something.
+    #[cfg(test)]
+    pub(super) fn refuse(&self) {
+        lock(&self.batch).refused = true;
+    }
+
+    /// Waits until the commands of that value are over, as long as patience lasts. [`Fault::TimedOut`]: they
+    /// may still be under way. Any other outcome: they are not.
     pub(super) fn wait(&self, value: u64) -> Result<(), Fault> {
-        let wait = SemaphoreWaitInfo { value, ..Default::default() };
-        let waited = self.timeline.wait(wait, Some(self.patience));
-        match waited {
-            // A lost device ends every wait.
-            Ok(()) if self.failed.load(Ordering::Relaxed) => Err(Fault::Lost),
-            Ok(()) => Ok(()),
-            Err(error) => Err(fault(&error)),
+        let until = Instant::now() + self.patience;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(outcome) = self.outcome(value, left) {
+                return outcome;
+            }
+            if left.is_zero() {
+                return Err(Fault::TimedOut);
+            }
         }
     }
 
-    /// Whether all that was ever submitted is over.
-    pub(super) fn is_idle(&self) -> bool {
-        let value = lock(&self.noted).value;
-        // A lost device does nothing any more.
-        let lost = self.failed.load(Ordering::Relaxed);
-        lost || self.timeline.counter_value().map_or(true, |reached| reached >= value)
+    /// Waits until they are over, however long that takes.
+    pub(super) fn settle(&self, value: u64) {
+        while self.outcome(value, OVERDUE).is_none() {}
+    }
+
+    /// How the commands of that value ended; `None`: not within that time, as far as one knows.
+    fn outcome(&self, value: u64, within: Duration) -> Option<Result<(), Fault>> {
+        let wait = SemaphoreWaitInfo { value, ..Default::default() };
+        match self.timeline.wait(wait, Some(within)) {
+            Ok(()) => Some(Ok(())),
+            // It uses nothing any more (Vulkan 1.3, 5.2.3).
+            Err(Validated::Error(VulkanError::DeviceLost)) => Some(Err(Fault::Lost)),
+            Err(Validated::Error(VulkanError::Timeout)) => None,
+            // The question had no answer, such as for lack of memory: that says nothing about the commands.
+            Err(error) => {
+                tracing::debug!(%error, "a GPU can't be waited for");
+                thread::sleep(PAUSE.min(within));
+                None
+            }
+        }
     }
 }

@@ -1,0 +1,203 @@
+//! What only the inside of the device shows: what it holds of a GPU, and of what it is allowed.
+
+use std::sync::atomic::AtomicU64;
+
+use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+
+use super::*;
+use crate::device::Charge;
+use crate::device::cpu::{Cpu, Level};
+
+/// Counts what is taken, up to a limit.
+struct Purse {
+    limit: u64,
+    taken: Arc<AtomicU64>,
+}
+
+impl Purse {
+    fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, taken: Arc::default() })
+    }
+
+    fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+impl Allowance for Purse {
+    fn take(&self, bytes: u64) -> Option<Charge> {
+        struct Taken(u64, Arc<AtomicU64>);
+        impl Drop for Taken {
+            fn drop(&mut self) {
+                self.1.fetch_sub(self.0, Ordering::Relaxed);
+            }
+        }
+        if self.taken() + bytes > self.limit {
+            return None;
+        }
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        Some(Box::new(Taken(bytes, Arc::clone(&self.taken))))
+    }
+}
+
+fn open(settings: &Settings) -> Option<Vulkan> {
+    let settings = Settings { validation: true, ..settings.clone() };
+    let found = survey(&Wanted::All, &settings, None);
+    let gpu = found.into_iter().find_map(|found| found.outcome.ok());
+    match gpu {
+        None => eprintln!("SKIPPED: there is no GPU"),
+        Some(_) if !is_validating() => eprintln!("SKIPPED: there is no validation layer"),
+        Some(_) => {}
+    }
+    gpu
+}
+
+/// Two slots of a stream; of the second an input frame that is all of that.
+fn ring(n: usize) -> (StreamSpec, RingLayout, Arc<Region>) {
+    let format = PixelFormat::EIGHT_BIT[n % 7];
+    let (from, to) = [((64, 36), (24, 14)), ((33, 17), (21, 40)), ((80, 60), (80, 60))][n % 3];
+    let source = FrameSpec::new(format, Extent::new(from.0, from.1));
+    let filter = Filter::ALL[n % Filter::ALL.len()];
+    let spec = StreamSpec { filter, slots: 2, ..StreamSpec::new(source, Extent::new(to.0, to.1)) };
+    let ring = RingLayout::new(&spec).unwrap();
+    let (region, _) = Region::create(ring.len()).unwrap();
+    let slot = SlotMemory::new(&region, &ring, 1).unwrap();
+    for i in 0..ring.input().len() {
+        // SAFETY: within the input frame of a slot that nobody else knows of.
+        unsafe { slot.input().cast_mut().add(i).write((i * n % 251) as u8) };
+    }
+    (spec, ring, Arc::new(region))
+}
+
+fn resized(resizer: &dyn Resizer, ring: &RingLayout, region: &Region) -> Vec<u8> {
+    let slot = SlotMemory::new(region, ring, 1).unwrap();
+    resizer.resize(slot, Band::WHOLE, &mut Scratch::default()).unwrap();
+    // SAFETY: within the output frame; the device is done with it.
+    (0..ring.output().len()).map(|i| unsafe { slot.output().add(i).read() }).collect()
+}
+
+#[test]
+fn a_thousand_streams_leave_nothing_on_a_gpu() {
+    let transfers = [Transfer::Direct, Transfer::Copied, Transfer::Staged];
+    for transfer in transfers {
+        let copies_apart = transfer == Transfer::Copied;
+        let settings = Settings { transfer: Some(transfer), copies_apart, ..Settings::default() };
+        let Some(vulkan) = open(&settings) else { return };
+        let gpu = vulkan.shared.gpu().unwrap();
+        let held = || (gpu.imports.load(Ordering::Relaxed), gpu.device.allocation_count());
+        let purse = Purse::new(u64::MAX);
+        let turn = |n: usize| {
+            let (spec, ring, region) = ring(n);
+            let mut resizer = vulkan.open(&spec, &ring).unwrap();
+            resizer.allow(Arc::<Purse>::clone(&purse));
+            resizer.attach(&region).unwrap();
+            assert!(purse.taken() > 0);
+            assert_eq!(held().0, u32::from(transfer != Transfer::Staged));
+            resized(&*resizer, &ring, &region);
+        };
+        // Until there is a block of each kind of memory.
+        (0..21).for_each(turn);
+        let before = held();
+        assert_eq!((before.0, purse.taken()), (0, 0));
+        (21..1000 / transfers.len() + 1).for_each(turn);
+        assert_eq!((held(), purse.taken()), (before, 0));
+        // Whatever was made and not destroyed, the validation layer names when the device goes.
+        let device = Arc::downgrade(&gpu.device);
+        drop((gpu, vulkan));
+        assert_eq!(device.strong_count(), 0);
+    }
+    assert_eq!(validation_messages(), [""; 0]);
+}
+
+#[test]
+fn a_stream_that_memory_is_not_allowed_for_is_for_others() {
+    let Some(vulkan) = open(&Settings::default()) else { return };
+    let purse = Purse::new(20_000);
+    let prepare = |n| {
+        let (spec, ring, region) = ring(n);
+        let mut resizer = vulkan.open(&spec, &ring).unwrap();
+        resizer.allow(Arc::<Purse>::clone(&purse));
+        resizer.attach(&region).map(|()| (resizer, ring, region))
+    };
+    let mut streams = Vec::new();
+    let refused = loop {
+        match prepare(0) {
+            Ok(stream) => streams.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, vulkan.shared.failed(Fault::Memory));
+    assert!(!streams.is_empty() && purse.taken() <= 20_000);
+    // Those that are there go on, and when one goes there is room again.
+    for (resizer, ring, region) in &streams {
+        resized(&**resizer, ring, region);
+    }
+    streams.pop();
+    assert!(prepare(0).is_ok());
+    drop(streams);
+    assert_eq!(purse.taken(), 0);
+}
+
+#[test]
+fn beyond_the_drivers_limit_rings_are_staged() {
+    let Some(vulkan) = open(&Settings::default()) else { return };
+    let gpu = vulkan.shared.gpu().unwrap();
+    if vulkan.shared.staged.is_some() {
+        eprintln!("SKIPPED: it imports nothing");
+        return;
+    }
+    gpu.imports.store(u32::MAX / 2, Ordering::Relaxed);
+    let (spec, ring, region) = ring(1);
+    let mut resizer = vulkan.open(&spec, &ring).unwrap();
+    resizer.attach(&region).unwrap();
+    let found = resized(&*resizer, &ring, &region);
+    assert!(resizer.copied_bytes() > 0);
+    assert_eq!(gpu.imports.load(Ordering::Relaxed), u32::MAX / 2);
+    let cores = Cpu::with_level(1, Level::Scalar).unwrap().open(&spec, &ring).unwrap();
+    assert!(found == resized(&*cores, &ring, &region));
+}
+
+/// What the queue took is over before its memory is anybody else's, and what it did not is not waited for.
+#[test]
+fn a_queue_that_takes_no_more_leaves_nothing_under_way() {
+    for copies_apart in [false, true] {
+        let transfer = Some(Transfer::Copied);
+        let settings = Settings { transfer, copies_apart, ..Settings::default() };
+        let Some(vulkan) = open(&settings) else { return };
+        let gpu = vulkan.shared.gpu().unwrap();
+        if vulkan.shared.staged.is_some() {
+            eprintln!("SKIPPED: it imports nothing");
+            return;
+        }
+        let (spec, ring, region) = ring(0);
+        let mut resizer = vulkan.open(&spec, &ring).unwrap();
+        resizer.attach(&region).unwrap();
+        let before = resized(&*resizer, &ring, &region);
+        let prepared = Prepared::new(
+            &gpu,
+            &Program::new(&spec, &spec.placement().unwrap(), &ring).unwrap(),
+            &ring,
+            Some(Arc::new(Import::new(&gpu, &region).unwrap())),
+            Transfer::Copied,
+            None,
+        );
+        let prepared = Arc::new(prepared.unwrap());
+        gpu.computing.refuse();
+        // With a queue of their own the copies are taken, and the shaders not.
+        for _ in 0..2 * LANES {
+            let slot = SlotMemory::new(&region, &ring, 1).unwrap();
+            let begun = Instant::now();
+            assert!(matches!(prepared.resize(slot), Err(Failure::Over(Fault::Lost))));
+            assert!(begun.elapsed() < Duration::from_secs(10), "it waited for what never comes");
+            assert_eq!(prepared.free(), LANES);
+        }
+        drop(prepared);
+        let slot = SlotMemory::new(&region, &ring, 1).unwrap();
+        let outcome = resizer.resize(slot, Band::WHOLE, &mut Scratch::default());
+        assert_eq!(outcome, Err(vulkan.shared.failed(Fault::Lost)));
+        // Another device is opened, and all is well.
+        vulkan.revive().unwrap();
+        assert!(resized(&*resizer, &ring, &region) == before);
+    }
+    assert_eq!(validation_messages(), [""; 0]);
+}
