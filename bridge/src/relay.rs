@@ -7,29 +7,26 @@
 //! client's memory is bounded by the limit given, and one whose frames do not get on is cut off; a frame
 //! is read into a slot only while the slot is the client's.
 
-use std::collections::{BTreeMap, VecDeque};
+mod back;
+
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::socket::MsgFlags;
 use resized_client::remote::rings::Rings;
 use resized_client::remote::wire::{Receiver, Sender, WireError};
-use resized_protocol::codec::Inbox;
-use resized_protocol::fdpass;
 use resized_protocol::message::{
-    Backing, Completion, Cropped, Features, Goodbye, Message, Refusal, Reply, Request, Resource,
-    Status, StreamSpec, Violation, Whose,
+    Cropped, Features, Refusal, Reply, Request, Resource, StreamSpec, Violation, Whose,
 };
 use resized_protocol::placement::Crop;
 use resized_protocol::remote::Call;
-use resized_protocol::shm::{Lease, Region, RingLayout, leases};
+use resized_protocol::shm::{Lease, RingLayout};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
-use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::unix::WriteHalf;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
@@ -141,7 +138,7 @@ pub(crate) async fn relay(
     tokio::select! {
         end = there => end,
         Err(end) = decode_all(&shared, decoding, &to_daemon, unreadable) => end,
-        Err(end) = back(&shared, from_daemon, to_client, unreadables, violation, stop) => end,
+        Err(end) = back::back(&shared, from_daemon, to_client, unreadables, violation, stop) => end,
     }
 }
 
@@ -368,205 +365,7 @@ fn opening(shared: &Shared, spec: &StreamSpec) -> Result<Opening, Refusal> {
     Err(Refusal::Quota { whose: Whose::Connection, what: Resource::RingBytes, asked, left, limit })
 }
 
-async fn back(
-    shared: &Shared,
-    daemon: ReadHalf<'_>,
-    client: &mut Sender<impl AsyncWrite + Unpin>,
-    mut unreadable: mpsc::UnboundedReceiver<Decoded>,
-    mut violation: oneshot::Receiver<Violation>,
-    mut stop: watch::Receiver<bool>,
-) -> Result<Infallible, End> {
-    let mut daemon = Arrivals { socket: daemon, inbox: Inbox::new(), descriptors: VecDeque::new() };
-    let mut encoding = JoinSet::new();
-    loop {
-        while let Some(reply) = { shared.replies().ours() } {
-            client.send(&Message::Reply(reply), &[]).await.map_err(End::Client)?;
-        }
-        shared.room.notify_one();
-        let heard = tokio::select! {
-            message = daemon.next() => message.map_err(End::Daemon)?,
-            Some(encoded) = encoding.join_next() => {
-                say_encoded(shared, encoded??, client).await?;
-                continue;
-            }
-            Some(decoded) = unreadable.recv() => {
-                say_unreadable(shared, decoded, client).await?;
-                continue;
-            }
-            () = shared.ours.notified() => continue,
-            Ok(what) = &mut violation => return Err(farewell(client, what.into()).await),
-            () = stopped(&mut stop) => return Err(farewell(client, End::Stopping).await),
-        };
-        let (message, descriptor) = heard.ok_or(End::DaemonHungUp)?;
-        if let Message::Goodbye(_) = message {
-            // What was submitted is completed before.
-            while let Some(encoded) = encoding.join_next().await {
-                say_encoded(shared, encoded??, client).await?;
-            }
-            client.send(&message, &[]).await.map_err(End::Client)?;
-            return Err(End::DaemonHungUp);
-        }
-        pass_on(shared, message, descriptor, client, &mut encoding).await?;
-    }
-}
-
 /// Waits until the bridge stops.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|&stop| stop).await;
-}
-
-/// Tells the client why it is over.
-async fn farewell(client: &mut Sender<impl AsyncWrite + Unpin>, end: End) -> End {
-    let goodbye = match &end {
-        End::Violation(what) => Goodbye::Violation(*what),
-        _ => Goodbye::Stopping,
-    };
-    let _ = client.send(&Message::Goodbye(goodbye), &[]).await;
-    end
-}
-
-/// Passes a message of the daemon's on, but a frame that is to be a JPEG first.
-async fn pass_on(
-    shared: &Shared,
-    mut message: Message,
-    descriptor: Option<OwnedFd>,
-    client: &mut Sender<impl AsyncWrite + Unpin>,
-    encoding: &mut JoinSet<Result<Encoded, JoinError>>,
-) -> Result<(), End> {
-    match &mut message {
-        Message::Reply(reply) => note_reply(shared, reply, descriptor)?,
-        Message::Completed(completion) => {
-            let Completion { stream, slot, status, .. } = *completion;
-            let lease = shared.rings().take_in_flight(stream, slot);
-            let lease = lease.ok_or(unexpected("a completion of nothing"))?;
-            if status != Status::Done {
-                shared.rings().free(stream, lease);
-            } else if let Some(coded) = shared.coded(stream).filter(|coded| coded.jpeg_out()) {
-                let completion = *completion;
-                let encode = move || Encoded { jpeg: coded.encode(&lease), completion, lease };
-                encoding.spawn(shared.lanes.clone().run(0, encode));
-                return Ok(());
-            } else {
-                let pixels = &lease.output()[..lease.layout().output().rows_len()];
-                client.send(&message, pixels).await.map_err(End::Client)?;
-                // Before the client, which has just got the last byte, is read from again.
-                shared.rings().free(stream, lease);
-                return Ok(());
-            }
-        }
-        Message::Goodbye(_) => {}
-    }
-    client.send(&message, &[]).await.map_err(End::Client)
-}
-
-/// Notes what the daemon has granted, and makes of it what the client is to hear.
-fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<OwnedFd>) -> Result<(), End> {
-    let Opening { bytes, coded } =
-        shared.replies().answered().ok_or(unexpected("a reply to nothing"))?;
-    match reply {
-        Reply::Opened { stream, ring, .. } => {
-            let descriptor = descriptor.ok_or(unexpected("a stream without a descriptor"))?;
-            let leases = Region::open(descriptor, ring.len())
-                .and_then(|region| leases(region, &Arc::new(ring.clone())))
-                .map_err(|error| End::Daemon(io::Error::other(error).into()))?;
-            shared.rings().add(*stream, leases, bytes);
-            if let Some(coded) = coded {
-                *ring = coded.ring().clone();
-                lock(&shared.coded).insert(*stream, Arc::from(coded));
-            }
-        }
-        Reply::Closed { stream } => {
-            shared.rings().remove(*stream);
-            lock(&shared.coded).remove(stream);
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn unexpected(what: &'static str) -> End {
-    End::Daemon(io::Error::new(io::ErrorKind::InvalidData, what).into())
-}
-
-/// A frame that was to be a JPEG.
-struct Encoded {
-    completion: Completion,
-    lease: Lease,
-    jpeg: Option<Vec<u8>>,
-}
-
-async fn say_encoded(
-    shared: &Shared,
-    Encoded { mut completion, lease, jpeg }: Encoded,
-    client: &mut Sender<impl AsyncWrite + Unpin>,
-) -> Result<(), End> {
-    if jpeg.is_none() {
-        completion.status = Status::Failed;
-    }
-    say_late(shared, completion, lease, &jpeg.unwrap_or_default(), client).await
-}
-
-async fn say_unreadable(
-    shared: &Shared,
-    Decoded { submitted, lease, result }: Decoded,
-    client: &mut Sender<impl AsyncWrite + Unpin>,
-) -> Result<(), End> {
-    let Submitted { stream, slot, .. } = submitted;
-    if let Err(why) = result {
-        tracing::debug!(stream, slot, %why, "a JPEG is not read");
-    }
-    let status = Status::Unreadable;
-    let completion = Completion { stream, slot, status, device: 0, queued_ns: 0, worked_ns: 0 };
-    say_late(shared, completion, lease, &[], client).await
-}
-
-/// Says a completion that the daemon's messages may have overtaken.
-async fn say_late(
-    shared: &Shared,
-    completion: Completion,
-    lease: Lease,
-    frame: &[u8],
-    client: &mut Sender<impl AsyncWrite + Unpin>,
-) -> Result<(), End> {
-    // Else the client has heard that the stream is closed.
-    if shared.rings().knows(completion.stream) {
-        client.send(&Message::Completed(completion), frame).await.map_err(End::Client)?;
-        shared.rings().free(completion.stream, lease);
-    }
-    Ok(())
-}
-
-/// What the daemon says, with the descriptors beside it.
-struct Arrivals<'a> {
-    socket: ReadHalf<'a>,
-    inbox: Inbox,
-    descriptors: VecDeque<OwnedFd>,
-}
-
-impl Arrivals<'_> {
-    /// The next message. Given up in the middle nothing is lost.
-    async fn next(&mut self) -> Result<Option<(Message, Option<OwnedFd>)>, WireError> {
-        loop {
-            if let Some(message) = self.inbox.pop::<Message>()? {
-                let passed = matches!(
-                    message,
-                    Message::Reply(Reply::Opened { backing: Backing::Descriptor, .. })
-                );
-                let descriptor = if passed { self.descriptors.pop_front() } else { None };
-                return Ok(Some((message, descriptor)));
-            }
-            let Self { socket, inbox, descriptors } = self;
-            let socket: &tokio::net::UnixStream = socket.as_ref();
-            let receive = || {
-                inbox.fill(|room| {
-                    let (read, descriptor) = fdpass::receive(socket, room, MsgFlags::MSG_DONTWAIT)?;
-                    descriptors.extend(descriptor);
-                    Ok::<_, io::Error>(read)
-                })
-            };
-            if socket.async_io(Interest::READABLE, receive).await?.0 == 0 {
-                return Ok(None);
-            }
-        }
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use resized_client::{Credentials, Extent, Filter, FrameSpec, PixelFormat, Stream, StreamSpec};
 use resized_protocol::VERSION;
@@ -13,7 +15,7 @@ use resized_protocol::remote::Call;
 use resized_protocol::shm::RingLayout;
 
 use crate::support::{
-    Authority, Bridge, Local, bounded, connect, noise, resized, spec, text, until,
+    Authority, Bridge, DEADLINE, Local, bounded, connect, noise, resized, spec, text, until,
 };
 
 /// A peer that says exactly what it is told to.
@@ -311,6 +313,28 @@ fn who_says_nothing_or_half_of_it_is_cut_off() {
             peer.listen_to_the_end();
         }
         assert_eq!(silent.hear(), Some(Message::Goodbye(Goodbye::Silence)));
+        scene.end();
+    });
+}
+
+#[test]
+fn who_sends_a_byte_now_and_then_is_cut_off() {
+    bounded(|| {
+        let scene = Scene::new(&["--patience", "1"]);
+        let mut message = Peer::with_stream(&scene.bridge, scene.spec);
+        let mut frame = Peer::with_stream(&scene.bridge, scene.spec);
+        frame.say(Request::Submit { stream: 0, slots: vec![0] });
+        // Beginning as a message of a hundred bytes does.
+        let bytes = [100, 0, 0, 0].into_iter().chain(std::iter::repeat(1));
+        let begun = Instant::now();
+        for byte in bytes {
+            let sent = [&mut message, &mut frame].map(|peer| peer.socket.write_all(&[byte]));
+            if sent.iter().all(Result::is_err) {
+                break;
+            }
+            assert!(begun.elapsed() < DEADLINE / 2, "still listened to");
+            thread::sleep(Duration::from_millis(100));
+        }
         scene.end();
     });
 }

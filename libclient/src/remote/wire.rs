@@ -2,7 +2,8 @@
 //!
 //! Knows no message in particular. Invariants: pixels go between the stream and the slot they belong to
 //! without a buffer between, but for the few that were read together with a message; what is begun, a
-//! message or a frame, must get on within the patience given, while between messages nobody is hurried.
+//! message or a frame, must get on within the patience given, and be over at the pace of a slow link, while
+//! between messages nobody is hurried.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -15,6 +16,10 @@ use resized_protocol::codec::{self, CodecError, Inbox};
 use resized_protocol::coding::PREFIX;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
+
+/// Bytes a second of a link that is slow and yet in use. Who is slower sends, or takes, a byte now and then
+/// to keep what is kept for it.
+const SLOWEST: usize = 16 * 1024;
 
 /// A connection, with TLS or without.
 pub type Stream = Box<dyn Duplex>;
@@ -51,22 +56,25 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
 
     /// The next message; none if the other end has hung up in good order.
     pub async fn next<M: Decode<()>>(&mut self) -> Result<Option<M>, WireError> {
-        loop {
-            if let Some(message) = self.inbox.pop()? {
-                return Ok(Some(message));
-            }
-            let begun = !self.inbox.is_empty();
-            let read = if begun {
-                in_time(self.patience, fill(&mut self.reader, &mut self.inbox)).await?
-            } else {
-                fill(&mut self.reader, &mut self.inbox).await?
-            };
-            match read {
-                0 if begun => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                0 => return Ok(None),
-                _ => {}
-            }
+        if let Some(message) = self.inbox.pop()? {
+            return Ok(Some(message));
         }
+        if self.inbox.is_empty() && fill(&mut self.reader, &mut self.inbox).await? == 0 {
+            return Ok(None);
+        }
+        let rest = async {
+            loop {
+                if let Some(message) = self.inbox.pop()? {
+                    return Ok(Some(message));
+                }
+                if fill(&mut self.reader, &mut self.inbox).await? == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+            }
+        };
+        timeout(self.patience, rest)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
     }
 
     /// Reads the number of bytes of a [coded](resized_protocol::coding) frame.
@@ -80,14 +88,18 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
     pub async fn fill(&mut self, mut into: &mut [u8]) -> io::Result<()> {
         let there = self.inbox.take(into);
         into = &mut into[there..];
-        while !into.is_empty() {
-            let read = in_time(self.patience, self.reader.read(into)).await?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+        let all = in_all(self.patience, into.len());
+        let rest = async {
+            while !into.is_empty() {
+                let read = in_time(self.patience, self.reader.read(into)).await?;
+                if read == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                into = &mut into[read..];
             }
-            into = &mut into[read..];
-        }
-        Ok(())
+            Ok(())
+        };
+        in_time(all, rest).await
     }
 }
 
@@ -133,35 +145,49 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
         self.bytes.clear();
         codec::encode(message, &mut self.bytes).map_err(io::Error::other)?;
         let (mut head, mut rest) = (self.bytes.as_slice(), pixels);
-        while !(head.is_empty() && rest.is_empty()) {
-            let both = [IoSlice::new(head), IoSlice::new(rest)];
-            let sent = in_time(self.patience, self.writer.write_vectored(&both)).await?;
-            if sent == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+        let all = in_all(self.patience, head.len() + rest.len());
+        let writer = &mut self.writer;
+        let write = async {
+            while !(head.is_empty() && rest.is_empty()) {
+                let both = [IoSlice::new(head), IoSlice::new(rest)];
+                let sent = in_time(self.patience, writer.write_vectored(&both)).await?;
+                if sent == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                let of_head = sent.min(head.len());
+                head = &head[of_head..];
+                rest = &rest[sent - of_head..];
             }
-            let of_head = sent.min(head.len());
-            head = &head[of_head..];
-            rest = &rest[sent - of_head..];
-        }
-        in_time(self.patience, self.writer.flush()).await
+            writer.flush().await
+        };
+        in_time(all, write).await
     }
 
     /// Sends pixels that belong to the message before.
     pub async fn send_more(&mut self, mut pixels: &[u8]) -> io::Result<()> {
-        while !pixels.is_empty() {
-            let sent = in_time(self.patience, self.writer.write(pixels)).await?;
-            if sent == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+        let all = in_all(self.patience, pixels.len());
+        let write = async {
+            while !pixels.is_empty() {
+                let sent = in_time(self.patience, self.writer.write(pixels)).await?;
+                if sent == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                pixels = &pixels[sent..];
             }
-            pixels = &pixels[sent..];
-        }
-        in_time(self.patience, self.writer.flush()).await
+            self.writer.flush().await
+        };
+        in_time(all, write).await
     }
 
     /// Says that nothing more comes.
     pub async fn end(&mut self) -> io::Result<()> {
         in_time(self.patience, self.writer.shutdown()).await
     }
+}
+
+/// For so many bytes.
+const fn in_all(patience: Duration, bytes: usize) -> Duration {
+    patience.saturating_add(Duration::from_secs((bytes / SLOWEST) as u64))
 }
 
 async fn in_time<T>(
