@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -24,6 +25,35 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Resize(Resize),
+    Top(Top),
+    Status(Status),
+}
+
+/// Show what the daemon does, as it does it: devices, clients and their streams
+///
+/// Times are bounds: half of the frames, or 99 of 100, took less. Of other users' clients the daemon tells
+/// only root and its own user.
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// Seconds between looks
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) interval: Duration,
+
+    /// Print the figures of one interval, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// As JSON
+    #[arg(long, requires = "once")]
+    pub(crate) json: bool,
+}
+
+/// Say whether the daemon answers, and what it has done since it started
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Resize JPEG, PNG and WebP files, many at once
@@ -180,6 +210,13 @@ fn side(text: &str) -> Result<Option<u32>> {
     ensure!(side > 0, "a picture has at least one pixel");
     ensure!(side <= MAX_SIDE, "a picture has at most {MAX_SIDE} pixels a side");
     Ok(Some(side))
+}
+
+/// A length of time that can be waited for.
+fn seconds(text: &str) -> Result<Duration> {
+    let seconds: f64 = text.parse().context("not a number of seconds")?;
+    ensure!((0.01..=86_400.0).contains(&seconds), "from 0.01 to 86400 seconds");
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// Whether it is within a picture shows when there is one.

@@ -6,6 +6,7 @@
 mod args;
 mod daemon;
 mod resize;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let endpoint = arguments.connect.as_ref();
     match &arguments.command {
         Command::Resize(asked) => resize::run(asked, endpoint),
+        Command::Top(asked) => watch::top(asked, endpoint),
+        Command::Status(asked) => watch::status(asked, endpoint),
     }
 }
 

@@ -2,3 +2,4 @@
 
 mod resize;
 mod shop;
+mod watch;
