@@ -5,6 +5,7 @@
 
 mod args;
 mod daemon;
+mod doctor;
 mod resize;
 mod watch;
 
@@ -20,6 +21,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Resize(asked) => resize::run(asked, endpoint),
         Command::Top(asked) => watch::top(asked, endpoint),
         Command::Status(asked) => watch::status(asked, endpoint),
+        Command::Doctor(asked) => doctor::run(asked, endpoint),
     }
 }
 

@@ -15,6 +15,7 @@ use resized_client::{Client, Endpoint, Reconnect};
 
 use crate::args::{Status, Top};
 use figures::{Figures, Look};
+pub(crate) use table::bytes;
 
 /// Says what the daemon has done since it started.
 pub(crate) fn status(asked: &Status, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
