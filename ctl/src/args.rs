@@ -29,6 +29,7 @@ pub(crate) enum Command {
     Top(Top),
     Status(Status),
     Doctor(Doctor),
+    Bench(Bench),
 }
 
 /// Look for what is wrong, and say what to do about it
@@ -56,6 +57,50 @@ pub(crate) struct Doctor {
     /// Frames in flight of each
     #[arg(long, value_name = "N", default_value = "4", value_parser = slots())]
     pub(crate) slots: u32,
+}
+
+/// Load the daemon, and say how long frames took
+///
+/// Without --rate each client submits a frame when one is back (closed loop). With it frames are due at that rate,
+/// whatever becomes of those before, and times count from when they were due (open loop). No figures are given
+/// that may be those of the load itself. Where no daemon runs, one inside this process is measured.
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// Size of the frames
+    #[arg(long, value_name = "WxH", default_value = "1920x1080", value_parser = extent)]
+    pub(crate) from: Extent,
+
+    /// Size of the results
+    #[arg(short, long, value_name = "WxH", default_value = "640x360", value_parser = extent)]
+    pub(crate) size: Extent,
+
+    /// Format of both
+    #[arg(long, value_enum, default_value = "i420")]
+    pub(crate) format: FormatName,
+
+    /// How pixels are resampled
+    #[arg(long, value_enum, default_value = "bicubic")]
+    pub(crate) filter: FilterName,
+
+    /// Clients, each with a connection and a stream
+    #[arg(short, long, value_name = "N", default_value = "1")]
+    pub(crate) clients: NonZeroUsize,
+
+    /// Frames that each may have in flight
+    #[arg(long, value_name = "N", default_value = "4", value_parser = slots())]
+    pub(crate) in_flight: u32,
+
+    /// Frames a second of all clients together
+    #[arg(long, value_name = "FPS", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+
+    /// Seconds that are measured, after a tenth more that is not
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Formats of frames that are resized to themselves.
@@ -280,6 +325,12 @@ fn extent(text: &str) -> Result<Extent> {
 
 fn slots() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS))
+}
+
+fn rate(text: &str) -> Result<f64> {
+    let rate: f64 = text.parse().context("not a number of frames a second")?;
+    ensure!((0.01..=1e9).contains(&rate), "from 0.01 to 1000000000 frames a second");
+    Ok(rate)
 }
 
 /// A length of time that can be waited for.

@@ -4,6 +4,7 @@
 //! that knows nothing of the others.
 
 mod args;
+mod bench;
 mod daemon;
 mod doctor;
 mod resize;
@@ -22,6 +23,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Top(asked) => watch::top(asked, endpoint),
         Command::Status(asked) => watch::status(asked, endpoint),
         Command::Doctor(asked) => doctor::run(asked, endpoint),
+        Command::Bench(asked) => bench::run(asked, endpoint),
     }
 }
 

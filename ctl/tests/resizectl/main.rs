@@ -1,5 +1,6 @@
 //! The program as a user runs it: a process of its own, on pictures and daemons with a known content.
 
+mod bench;
 mod doctor;
 mod resize;
 mod shop;
