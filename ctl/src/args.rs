@@ -1,12 +1,14 @@
 //! Owns the command line.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use resized_client::{Crop, Endpoint, Extent, Filter, MAX_SIDE};
+use resized_client::{Crop, Endpoint, Extent, Filter, MAX_SIDE, PixelFormat};
+use resized_protocol::message::MAX_SLOTS;
 
 /// Resize pictures through the resized daemon; see what it does, and whether it is well.
 #[derive(Debug, Parser)]
@@ -24,6 +26,138 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Resize(Resize),
+    Top(Top),
+    Status(Status),
+    Doctor(Doctor),
+    Bench(Bench),
+}
+
+/// Look for what is wrong, and say what to do about it
+///
+/// The way to the daemon, devices and why one is not used, a frame there and back, and whether memory, quotas,
+/// descriptors and other limits are enough for so many streams. The exit code is 1 if something is bad.
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// Streams that limits are compared with, each of a client of its own
+    #[arg(long, value_name = "N", default_value = "16")]
+    pub(crate) streams: NonZeroU64,
+
+    /// Size of their frames
+    #[arg(long, value_name = "WxH", default_value = "1920x1080", value_parser = extent)]
+    pub(crate) from: Extent,
+
+    /// Size of the results
+    #[arg(short, long, value_name = "WxH", default_value = "640x360", value_parser = extent)]
+    pub(crate) size: Extent,
+
+    /// Format of both
+    #[arg(long, value_enum, default_value = "i420")]
+    pub(crate) format: FormatName,
+
+    /// Frames in flight of each
+    #[arg(long, value_name = "N", default_value = "4", value_parser = slots())]
+    pub(crate) slots: u32,
+}
+
+/// Load the daemon, and say how long frames took
+///
+/// Without --rate each client submits a frame when one is back (closed loop). With it frames are due at that rate,
+/// whatever becomes of those before, and times count from when they were due (open loop). No figures are given
+/// that may be those of the load itself. Where no daemon runs, one inside this process is measured.
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// Size of the frames
+    #[arg(long, value_name = "WxH", default_value = "1920x1080", value_parser = extent)]
+    pub(crate) from: Extent,
+
+    /// Size of the results
+    #[arg(short, long, value_name = "WxH", default_value = "640x360", value_parser = extent)]
+    pub(crate) size: Extent,
+
+    /// Format of both
+    #[arg(long, value_enum, default_value = "i420")]
+    pub(crate) format: FormatName,
+
+    /// How pixels are resampled
+    #[arg(long, value_enum, default_value = "bicubic")]
+    pub(crate) filter: FilterName,
+
+    /// Clients, each with a connection and a stream
+    #[arg(short, long, value_name = "N", default_value = "1")]
+    pub(crate) clients: NonZeroUsize,
+
+    /// Frames that each may have in flight
+    #[arg(long, value_name = "N", default_value = "4", value_parser = slots())]
+    pub(crate) in_flight: u32,
+
+    /// Frames a second of all clients together
+    #[arg(long, value_name = "FPS", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+
+    /// Seconds that are measured, after a tenth more that is not
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Formats of frames that are resized to themselves.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum FormatName {
+    Gray8,
+    I420,
+    Nv12,
+    Rgb24,
+    Bgr24,
+    Rgba,
+    Bgra,
+    I420p10,
+    P010,
+}
+
+impl From<FormatName> for PixelFormat {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Gray8 => Self::Gray8,
+            FormatName::I420 => Self::I420,
+            FormatName::Nv12 => Self::Nv12,
+            FormatName::Rgb24 => Self::Rgb24,
+            FormatName::Bgr24 => Self::Bgr24,
+            FormatName::Rgba => Self::Rgba,
+            FormatName::Bgra => Self::Bgra,
+            FormatName::I420p10 => Self::I420P10,
+            FormatName::P010 => Self::P010,
+        }
+    }
+}
+
+/// Show what the daemon does, as it does it: devices, clients and their streams
+///
+/// Times are bounds: half of the frames, or 99 of 100, took less. Of other users' clients the daemon tells
+/// only root and its own user.
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// Seconds between looks
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) interval: Duration,
+
+    /// Print the figures of one interval, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// As JSON
+    #[arg(long, requires = "once")]
+    pub(crate) json: bool,
+}
+
+/// Say whether the daemon answers, and what it has done since it started
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Resize JPEG, PNG and WebP files, many at once
@@ -180,6 +314,30 @@ fn side(text: &str) -> Result<Option<u32>> {
     ensure!(side > 0, "a picture has at least one pixel");
     ensure!(side <= MAX_SIDE, "a picture has at most {MAX_SIDE} pixels a side");
     Ok(Some(side))
+}
+
+fn extent(text: &str) -> Result<Extent> {
+    match text.parse()? {
+        Size::Box(extent) => Ok(extent),
+        _ => anyhow::bail!("write WIDTHxHEIGHT, like 640x360"),
+    }
+}
+
+fn slots() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS))
+}
+
+fn rate(text: &str) -> Result<f64> {
+    let rate: f64 = text.parse().context("not a number of frames a second")?;
+    ensure!((0.01..=1e9).contains(&rate), "from 0.01 to 1000000000 frames a second");
+    Ok(rate)
+}
+
+/// A length of time that can be waited for.
+fn seconds(text: &str) -> Result<Duration> {
+    let seconds: f64 = text.parse().context("not a number of seconds")?;
+    ensure!((0.01..=86_400.0).contains(&seconds), "from 0.01 to 86400 seconds");
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// Whether it is within a picture shows when there is one.

@@ -17,12 +17,15 @@ impl Daemon {
     pub(crate) fn find(endpoint: Option<&Endpoint>) -> Result<Self> {
         match endpoint.cloned().map_or_else(Endpoint::discover, Ok) {
             Ok(endpoint) => Ok(Self::Running(endpoint)),
-            Err(EndpointError::NotFound(_)) => {
-                let server = Server::embedded().context("can't start a daemon in this process")?;
-                Ok(Self::Embedded(server))
-            }
+            Err(EndpointError::NotFound(_)) => Self::embedded(),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// One inside this process.
+    pub(crate) fn embedded() -> Result<Self> {
+        let server = Server::embedded().context("can't start a daemon in this process")?;
+        Ok(Self::Embedded(server))
     }
 
     /// A new connection.

@@ -4,8 +4,11 @@
 //! that knows nothing of the others.
 
 mod args;
+mod bench;
 mod daemon;
+mod doctor;
 mod resize;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -17,6 +20,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let endpoint = arguments.connect.as_ref();
     match &arguments.command {
         Command::Resize(asked) => resize::run(asked, endpoint),
+        Command::Top(asked) => watch::top(asked, endpoint),
+        Command::Status(asked) => watch::status(asked, endpoint),
+        Command::Doctor(asked) => doctor::run(asked, endpoint),
+        Command::Bench(asked) => bench::run(asked, endpoint),
     }
 }
 

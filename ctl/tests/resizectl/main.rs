@@ -1,4 +1,7 @@
 //! The program as a user runs it: a process of its own, on pictures and daemons with a known content.
 
+mod bench;
+mod doctor;
 mod resize;
 mod shop;
+mod watch;

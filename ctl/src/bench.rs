@@ -1,0 +1,174 @@
+//! Owns `resizectl bench`: load for a daemon, and how long frames took under it.
+//!
+//! In a *closed loop* each client has so many frames in flight and submits the next when one is back: what that gives
+//! is throughput. In an *open loop* frames are due at a rate, whatever becomes of those before, and each one's time
+//! counts from when it was due: a daemon that stops for a second is charged with every frame of that second, not with
+//! the one that happened to wait ("coordinated omission", G. Tene). Times are those of a client that takes frames in
+//! their order.
+//!
+//! Invariant: no figure is reported that may be the load's own, see [`load::Fault`].
+
+mod load;
+
+use std::process::ExitCode;
+use std::sync::Barrier;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail};
+use hdrhistogram::Histogram;
+use resized_client::{Endpoint, FrameSpec, StreamSpec};
+use serde::Serialize;
+
+use crate::args::Bench;
+use crate::daemon::Daemon;
+use load::{Plan, Tally};
+
+/// Runs the load, and reports unless the load itself was too slow.
+pub(crate) fn run(asked: &Bench, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
+    let daemon = Daemon::find(endpoint)?;
+    let mut spec = StreamSpec::new(FrameSpec::new(asked.format.into(), asked.from), asked.size);
+    spec.filter = asked.filter.into();
+    spec.slots = asked.in_flight;
+    let clients = asked.clients.get();
+    let plan = Plan {
+        spec,
+        seconds: asked.seconds,
+        period: asked.rate.map(|rate| std::time::Duration::from_secs_f64(clients as f64 / rate)),
+    };
+    let start = Barrier::new(clients);
+    let tallies = thread::scope(|scope| -> Result<Vec<Tally>> {
+        let loads: Vec<_> = (0..clients)
+            .map(|number| {
+                let (daemon, plan, start) = (&daemon, &plan, &start);
+                scope.spawn(move || {
+                    let stream =
+                        daemon.connect().and_then(|client| Ok((client.open(&plan.spec)?, client)));
+                    let stream = stream.and_then(|stream| {
+                        load::fill(&stream.0, plan.spec.slots)?;
+                        Ok(stream)
+                    });
+                    // Also if there is none: the others wait.
+                    start.wait();
+                    let (stream, client) = stream?;
+                    plan.run(&stream, &client.devices(), number as f64 / clients as f64)
+                })
+            })
+            .collect();
+        let over =
+            loads.into_iter().map(|load| load.join().map_err(|_| anyhow!("a client panicked"))?);
+        over.collect()
+    })?;
+    let report = Report::new(asked, &daemon, &tallies)?;
+    if report.figures.frames == 0 {
+        bail!("no figures: no frame was done in the time that is measured; ask for more seconds");
+    }
+    if let Some(fault) = tallies.iter().find_map(|tally| tally.fault(&report.latency)) {
+        bail!("no figures: {fault}");
+    }
+    if asked.json {
+        println!("{}", serde_json::to_string(&report.figures)?);
+    } else {
+        print!("{}", report.figures.text());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was measured, and what of it is told.
+struct Report {
+    latency: Histogram<u64>,
+    figures: Figures,
+}
+
+#[derive(Serialize)]
+struct Figures {
+    daemon: String,
+    load: String,
+    frames: u64,
+    /// Frames that were due, and that the daemon was too far behind to be given.
+    unsent: u64,
+    seconds: f64,
+    frames_per_second: f64,
+    /// With an open loop: what the rate would be if the daemon kept up.
+    asked_per_second: Option<f64>,
+    latency_us: Percentiles,
+    /// Shares of the devices, by name.
+    devices: std::collections::BTreeMap<String, u64>,
+}
+
+#[derive(Serialize)]
+struct Percentiles {
+    p50: f64,
+    p99: f64,
+    #[serde(rename = "p99.9")]
+    p999: f64,
+    max: f64,
+}
+
+impl Report {
+    fn new(asked: &Bench, daemon: &Daemon, tallies: &[Tally]) -> Result<Self> {
+        let mut latency = load::histogram();
+        let mut devices = std::collections::BTreeMap::new();
+        for tally in tallies {
+            latency.add(&tally.latency).context("adding histograms")?;
+            for (name, frames) in &tally.devices {
+                *devices.entry(name.clone()).or_default() += frames;
+            }
+        }
+        let seconds = tallies.iter().map(|tally| tally.took.as_secs_f64()).fold(0.0, f64::max);
+        let us = |part| latency.value_at_quantile(part) as f64 / 1e3;
+        let unsent = tallies.iter().map(|tally| tally.unsent).sum();
+        let frames = latency.len() - unsent;
+        let clients = asked.clients;
+        let (from, size, in_flight) = (asked.from, asked.size, asked.in_flight);
+        let way = match asked.rate {
+            Some(rate) => format!("open loop, {rate} frames a second"),
+            None => "closed loop".to_owned(),
+        };
+        let figures = Figures {
+            daemon: match daemon {
+                Daemon::Running(endpoint) => endpoint.to_string(),
+                Daemon::Embedded(_) => "inside this process".to_owned(),
+            },
+            load: format!(
+                "{way}; {clients} clients, {in_flight} frames in flight each; {from} to {size}"
+            ),
+            frames,
+            unsent,
+            seconds,
+            frames_per_second: frames as f64 / seconds,
+            asked_per_second: asked.rate,
+            latency_us: Percentiles {
+                p50: us(0.5),
+                p99: us(0.99),
+                p999: us(0.999),
+                max: latency.max() as f64 / 1e3,
+            },
+            devices,
+        };
+        Ok(Self { latency, figures })
+    }
+}
+
+impl Figures {
+    fn text(&self) -> String {
+        let Self { daemon, load, frames, seconds, frames_per_second, latency_us, devices, .. } =
+            self;
+        let Percentiles { p50, p99, p999, max } = latency_us;
+        let devices: Vec<_> =
+            devices.iter().map(|(name, frames)| format!("{name} {frames}")).collect();
+        let behind = match self.asked_per_second {
+            Some(asked) if *frames_per_second < 0.99 * asked => {
+                format!(
+                    "the daemon can't keep up with {asked} frames a second: times grow with the run's length\n"
+                )
+            }
+            _ => String::new(),
+        };
+        format!(
+            "daemon      {daemon}\nload        {load}\nframes      {frames} in {seconds:.2} s\nrate        \
+             {frames_per_second:.1} frames a second\nlatency     p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} \
+             us, longest {max:.0} us\nresized by  {}\n{behind}",
+            devices.join(", ")
+        )
+    }
+}
