@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn those_who_ask_at_once_do_not_get_the_same_memory() {
-        let accounts = Accounts::new(limits(), 10, 1000);
+        let accounts = Accounts::new(limits(), 10, 1000, []);
         let first = accounts.reserve(60, 100).unwrap();
         assert_eq!(accounts.reserve(41, 100).unwrap_err(), 40);
         let second = accounts.reserve(40, 100).unwrap();
@@ -461,7 +461,7 @@ mod tests {
     fn one_user_has_half_of_the_turns_at_the_most() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let accounts = Accounts::new(limits(), 10, 1000);
+            let accounts = Accounts::new(limits(), 10, 1000, []);
             let (one, other) = (accounts.of(1), accounts.of(2));
             let mut held = Vec::new();
             for _ in 0..TURNS {

@@ -539,7 +539,8 @@ fn a_slot_that_a_device_may_still_write_is_nobodys_until_it_is_done_with_it() {
     assert_eq!(completed.len(), pushed - 1);
     assert!(!scheduler.lock().lanes[0].service.is_in());
     // Who watches over the lanes sees it.
-    assert!(scheduler.progress()[0].at_work);
+    let later = Instant::now() + Duration::from_secs(3600);
+    assert_eq!(scheduler.stuck(later), Some(0));
     hanging.goes_on.store(true, Ordering::SeqCst);
     let last = ledger.await_completions(pushed)[pushed - 1];
     assert_eq!((last.slot, last.status), (held, Status::Done));

@@ -59,7 +59,7 @@ impl Scene {
         let (gate, waits) = channel();
         let shared = Arc::new(Shared {
             scheduler: Scheduler::new(vec![Box::new(Slow(Mutex::new(waits)))], None),
-            accounts: Accounts::new(Limits::default(), 100, 1 << 30),
+            accounts: Accounts::new(Limits::default(), 100, 1 << 30, []),
             metrics: Metrics::default(),
         });
         Self { shared, gate, stop: watch::channel(false).0 }
