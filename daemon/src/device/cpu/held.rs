@@ -117,3 +117,49 @@ impl<K: Kernel> Work<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+    use resized_protocol::message::{Alpha, StreamSpec};
+    use resized_protocol::shm::RingLayout;
+
+    use super::super::{CpuResizer, scalar};
+    use super::*;
+
+    /// Bytes that a lane may need beside the frames, and keeps, charged to nobody: whatever is resized, with
+    /// sides of so many pixels. Four times that with the longest sides.
+    const MOST: usize = 8 << 20;
+    const SIDE: u32 = 4096;
+
+    #[test]
+    fn no_stream_makes_a_lane_keep_much() {
+        const SIDES: [((u32, u32), (u32, u32)); 8] = [
+            ((SIDE, 1), (1, SIDE)),
+            ((1, SIDE), (SIDE, 1)),
+            ((SIDE, SIDE), (SIDE, 280)),
+            ((SIDE, SIDE), (SIDE, 1)),
+            ((SIDE, SIDE), (1, SIDE)),
+            ((1, 1), (SIDE, SIDE)),
+            ((SIDE, 300), (SIDE - 99, SIDE)),
+            ((300, SIDE), (SIDE, 280)),
+        ];
+        for (from, to) in SIDES {
+            for (format, into, alpha) in [
+                (PixelFormat::Gray8, PixelFormat::Gray8, Alpha::Apart),
+                (PixelFormat::Rgba, PixelFormat::Rgba, Alpha::Apart),
+                (PixelFormat::Rgba, PixelFormat::I420, Alpha::Weighs),
+                (PixelFormat::I420P10, PixelFormat::Rgb24, Alpha::Apart),
+            ] {
+                let source = FrameSpec::new(format, Extent::new(from.0, from.1));
+                let mut spec = StreamSpec::new(source, Extent::new(to.0, to.1));
+                (spec.destination.format, spec.alpha, spec.slots) = (into, alpha, 1);
+                let ring = RingLayout::new(&spec).unwrap();
+                let placement = spec.placement().unwrap();
+                let resizer = CpuResizer::new(scalar::Scalar, &spec, &placement, &ring);
+                let words = resizer.works.iter().map(Work::scratch_words).max().unwrap_or(0);
+                assert!(words * size_of::<i16>() <= MOST, "{words} words: {spec:?}");
+            }
+        }
+    }
+}
