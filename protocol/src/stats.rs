@@ -16,7 +16,7 @@ pub struct Stats {
     pub sessions: u32,
     /// Open streams.
     pub streams: u32,
-    /// Bytes of shared memory in all regions.
+    /// Bytes charged for all rings: shared memory, and what devices keep for their streams beside it.
     pub region_bytes: u64,
     /// Frames waiting for a device.
     pub queued: u64,

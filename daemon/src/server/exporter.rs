@@ -206,7 +206,12 @@ fn figures(shared: &Shared) -> String {
     };
     plain("gauge", "sessions", "Connected clients.", stats.sessions.into());
     plain("gauge", "streams", "Open streams.", stats.streams.into());
-    plain("gauge", "ring_bytes", "Shared memory in rings.", stats.region_bytes);
+    plain(
+        "gauge",
+        "ring_bytes",
+        "Memory charged for rings and what is kept beside them.",
+        stats.region_bytes,
+    );
     plain("gauge", "queued_frames", "Frames waiting for a device.", stats.queued);
     plain("counter", "refusals_total", "Connections and streams refused.", stats.refused);
     plain("counter", "copied_bytes_total", "Bytes of pixels copied.", stats.copied_bytes);
