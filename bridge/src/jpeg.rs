@@ -219,3 +219,91 @@ const fn pixel_format(format: PixelFormat) -> Option<turbojpeg::PixelFormat> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const EXTENT: Extent = Extent::new(45, 34);
+
+    fn jpeg(subsamp: Subsamp, progressive: bool) -> Vec<u8> {
+        let (width, height) = (EXTENT.width as usize, EXTENT.height as usize);
+        let pixels: Vec<u8> = (0..3 * width * height).map(|n| (n * n / 97) as u8).collect();
+        let format = turbojpeg::PixelFormat::RGB;
+        let mut compressor = Compressor::new().unwrap();
+        compressor.set_progressive(progressive).unwrap();
+        compressor.set_quality(80).unwrap();
+        compressor.set_subsamp(subsamp).unwrap();
+        let image = Image { pixels: &pixels[..], width, pitch: 3 * width, height, format };
+        compressor.compress_to_vec(image).unwrap()
+    }
+
+    /// Whether it can be read, and where nothing but pixels may be written nothing else was.
+    fn decoded(jpeg: &[u8], format: PixelFormat, reduction: u32) -> Result<(), Unreadable> {
+        let Extent { width, height } = EXTENT;
+        let reduced = Extent::new(width.div_ceil(reduction), height.div_ceil(reduction));
+        let layout = FrameLayout::new(format, reduced).unwrap();
+        let mut memory = vec![0xa5; layout.len()];
+        let (frame, tail) = memory.split_at_mut(layout.rows_len());
+        let result = decode(jpeg, EXTENT, reduction, format, &layout, frame);
+        assert!(tail.iter().all(|&byte| byte == 0xa5));
+        result
+    }
+
+    const FORMATS: [PixelFormat; 3] = [PixelFormat::I420, PixelFormat::Gray8, PixelFormat::Bgra];
+    const SUBSAMPS: [Subsamp; 5] =
+        [Subsamp::None, Subsamp::Sub2x1, Subsamp::Sub1x2, Subsamp::Sub2x2, Subsamp::Gray];
+
+    #[test]
+    fn every_kind_is_read_at_every_reduction() {
+        for subsamp in SUBSAMPS {
+            for progressive in [false, true] {
+                let jpeg = jpeg(subsamp, progressive);
+                for format in FORMATS {
+                    for reduction in [1, 2, 4, 8] {
+                        decoded(&jpeg, format, reduction).unwrap();
+                    }
+                }
+            }
+        }
+        // One whose planes have other factors is read as colours only.
+        let thin = jpeg(Subsamp::Sub4x1, false);
+        assert!(matches!(decoded(&thin, PixelFormat::I420, 1), Err(Unreadable::Kind(..))));
+        decoded(&thin, PixelFormat::Bgra, 1).unwrap();
+    }
+
+    #[test]
+    fn scans_are_limited() {
+        let jpeg = jpeg(Subsamp::Sub2x2, true);
+        let last = jpeg.windows(2).rev().position(|marker| marker == [0xff, 0xda]).unwrap();
+        let last = jpeg.len() - 2 - last;
+        let (before, scan) = jpeg[..jpeg.len() - 2].split_at(last);
+        let again = |times| [before, &scan.repeat(times), &[0xff, 0xd9]].concat();
+        decoded(&again(1), PixelFormat::Bgra, 1).unwrap();
+        let said = decoded(&again(SCANS as usize + 1), PixelFormat::Bgra, 1).unwrap_err();
+        assert!(said.to_string().contains("scans"), "{said}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_frame_or_an_error(
+            subsamp in prop::sample::select(&SUBSAMPS[..]),
+            progressive in any::<bool>(),
+            format in prop::sample::select(&FORMATS[..]),
+            reduction in prop::sample::select(&[1, 2, 4, 8][..]),
+            wrong in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            end in any::<prop::sample::Index>(),
+        ) {
+            let mut jpeg = jpeg(subsamp, progressive);
+            for (at, value) in wrong {
+                let at = at.index(jpeg.len());
+                jpeg[at] = value;
+            }
+            let _ = decoded(&jpeg, format, reduction);
+            let _ = decoded(&jpeg[..end.index(jpeg.len())], format, reduction);
+        }
+    }
+}
