@@ -60,16 +60,16 @@ impl Taps {
 
     /// The taps of a row whose channels are interleaved, from those of each: as many windows for each
     /// pixel, in the order of the channels. They may differ in their weights only.
-    pub fn interleaved(mut channels: Vec<Self>) -> Self {
-        if let [_] = *channels {
-            return channels.swap_remove(0);
+    pub fn interleaved(channels: &[&Self]) -> Self {
+        if let [channel] = channels {
+            return (*channel).clone();
         }
-        let pixels = channels.iter().map(Self::destination).min().unwrap_or(0);
-        let source = channels.iter().map(Self::source).min().unwrap_or(1);
-        let count = channels.iter().map(Self::count).max().unwrap_or(1);
+        let pixels = channels.iter().map(|taps| taps.destination()).min().unwrap_or(0);
+        let source = channels.iter().map(|taps| taps.source).min().unwrap_or(1);
+        let count = channels.iter().map(|taps| taps.count).max().unwrap_or(1);
         let mut taps = Self::with_capacity(source, count, pixels * channels.len());
         for pixel in 0..pixels {
-            for channel in &channels {
+            for channel in channels {
                 let window = channel.window(pixel);
                 taps.push(window.start, window.weights);
             }

@@ -219,22 +219,11 @@ impl<A: Arrange> Planner<'_, A> {
         for (index, &components) in planes.iter().enumerate() {
             let tone = |&c: &Component| Tone::new(c, spec.source.range, spec.destination.range);
             let tones: Vec<Tone> = components.iter().map(tone).collect();
-            let source = self.ring.input().planes()[index];
-            // A plane like the one before it: the second one of chroma.
             let twin = works.last().and_then(|work| match work {
-                Work::Resize(Resized { source: other, passes, samples, columns, .. }, _)
-                    if other.extent == source.extent && planes[index - 1] == components =>
-                {
-                    passes.shared().map(|passes| (passes, *samples, columns.clone()))
-                }
-                _ => None,
+                Work::Resize(before, _) => self.twin(before, index),
+                Work::Mix { .. } => None,
             });
-            let resized = match twin {
-                Some((passes, samples, columns)) => {
-                    Resized { source, passes, samples, kind: Samples::Bytes, columns }
-                }
-                None => self.resized(index, components[0], Some(&tones)),
-            };
+            let resized = twin.unwrap_or_else(|| self.resized(index, components[0], Some(&tones)));
             works.push(Work::Resize(resized, self.target(index)));
         }
         works
@@ -256,7 +245,7 @@ impl<A: Arrange> Planner<'_, A> {
     }
 
     fn mix(&self, component: Component, planes: Vec<Blended>) -> Work<A> {
-        let (mut inputs, mut places) = (Vec::new(), Vec::new());
+        let (mut inputs, mut places) = (Vec::<Resized<A>>::new(), Vec::new());
         let mut channel = 0;
         for (index, components) in self.spec.source.format.components().iter().enumerate() {
             let channels = channel..channel + components.len();
@@ -266,7 +255,8 @@ impl<A: Arrange> Planner<'_, A> {
             if !channels.clone().any(taken) {
                 continue;
             }
-            let input = self.resized(index, component, None);
+            let twin = inputs.last().and_then(|before| self.twin(before, index));
+            let input = twin.unwrap_or_else(|| self.resized(index, component, None));
             let bits = input.fraction_bits();
             places.extend(channels.enumerate().map(|(first, channel)| Place {
                 line: inputs.len(),
@@ -282,6 +272,18 @@ impl<A: Arrange> Planner<'_, A> {
         let targets = planes.iter().map(|&(index, _)| self.target(index)).collect();
         let blends = planes.into_iter().map(|(_, blends)| blends).collect();
         Work::Mix { inputs, mix: Mix::new(element, places, weighed, blends), targets }
+    }
+
+    /// A source plane like the one before it, the second one of chroma, shares what that was prepared.
+    fn twin(&self, before: &Resized<A>, index: usize) -> Option<Resized<A>> {
+        let source = self.ring.input().planes()[index];
+        let components = self.spec.source.format.components();
+        let alike = index > 0
+            && components[index - 1] == components[index]
+            && before.source.offset == self.ring.input().planes()[index - 1].offset;
+        let passes = before.passes.shared().filter(|_| alike)?;
+        let Resized { samples, kind, ref columns, .. } = *before;
+        Some(Resized { source, passes, samples, kind, columns: columns.clone() })
     }
 
     /// A source plane, made as large as destination planes of the component `to`. With the tones of its
@@ -332,7 +334,7 @@ impl<A: Arrange> Planner<'_, A> {
 
     /// The horizontal pass of rows that become words first, whose values stay what they are.
     fn across_words(&self, horizontal: &Weights, channels: usize) -> Across<A> {
-        let taps = Taps::interleaved(vec![horizontal.taps(1.0); channels]);
+        let taps = Taps::interleaved(&vec![&horizontal.taps(1.0); channels]);
         Across::Words(self.arrange.arrange_words(taps))
     }
 

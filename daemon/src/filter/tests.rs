@@ -117,7 +117,7 @@ fn nearest_takes_the_sample_that_holds_the_centre() {
 fn interleaved_channels_keep_their_taps() {
     let axis = Axis::full(20, 7);
     let channels = [1.0, 1.0, 1.0, 0.5].map(|gain| Taps::new(Filter::Lanczos3, &axis, gain));
-    let taps = Taps::interleaved(channels.to_vec());
+    let taps = Taps::interleaved(&channels.each_ref());
     assert_eq!((taps.source(), taps.destination()), (80, 28));
     for (index, channel) in (0..7).flat_map(|pixel| (0..4).map(move |channel| (pixel, channel))) {
         let found: Vec<_> = taps.window(4 * index + channel).used().collect();

@@ -73,10 +73,11 @@ impl Weights {
             self.weights.resize(begin + end.saturating_sub(first) as usize, 0.0);
             let weights = &mut self.weights[begin..];
             weigh(f64::from(first) + 0.5 - centre, weights);
-            let (mut start, mut sum) = (first, weights.iter().sum());
-            let mut peak = 0;
-            for (i, weight) in weights.iter().enumerate() {
-                peak = if *weight > weights[peak] { i } else { peak };
+            let (mut start, mut sum) = (first, 0.0);
+            let (mut peak, mut largest) = (0, f64::NEG_INFINITY);
+            for (i, &weight) in weights.iter().enumerate() {
+                sum += weight;
+                (peak, largest) = if weight > largest { (i, weight) } else { (peak, largest) };
             }
             if sum <= f64::EPSILON {
                 // Copied; or the window lies beyond the border as a whole: an enlarged chroma plane whose
@@ -199,20 +200,24 @@ fn triangle(x: f64) -> f64 {
 /// The cubic with B = 0, C = 1/2 (Mitchell and Netravali, "Reconstruction filters in computer
 /// graphics", SIGGRAPH 1988, equation 8): interpolates, exact for quadratics.
 fn catmull_rom(x: f64) -> f64 {
-    match x.abs() {
-        x if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
-        x if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
-        _ => 0.0,
-    }
+    let x = x.abs();
+    let inner = (1.5 * x - 2.5) * x * x + 1.0;
+    let outer = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0;
+    piecewise(x, inner, outer)
 }
 
 /// The cubic with B = C = 1/3, the one that the same paper recommends.
 fn mitchell(x: f64) -> f64 {
-    match x.abs() {
-        x if x < 1.0 => ((7.0 * x - 12.0) * x * x + 16.0 / 3.0) / 6.0,
-        x if x < 2.0 => (((-7.0 / 3.0 * x + 12.0) * x - 20.0) * x + 32.0 / 3.0) / 6.0,
-        _ => 0.0,
-    }
+    let x = x.abs();
+    let inner = ((7.0 * x - 12.0) * x * x + 16.0 / 3.0) / 6.0;
+    let outer = (((-7.0 / 3.0 * x + 12.0) * x - 20.0) * x + 32.0 / 3.0) / 6.0;
+    piecewise(x, inner, outer)
+}
+
+/// What a cubic is, up to one, up to two, and beyond: both computed, as no branch can be foreseen.
+fn piecewise(x: f64, inner: f64, outer: f64) -> f64 {
+    let within = if x < 1.0 { inner } else { outer };
+    if x < 2.0 { within } else { 0.0 }
 }
 
 /// A sinc windowed by the central lobe of one three times as wide (Duchon, "Lanczos filtering in one

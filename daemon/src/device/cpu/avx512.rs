@@ -55,9 +55,15 @@ impl Avx512 {
 }
 
 /// Sixty-four bytes as they lie in a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(align(64))]
 struct Vector([u8; 64]);
+
+impl AsRef<[u8]> for Vector {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// Horizontal taps as tables, an even number of blocks.
 ///

@@ -5,7 +5,6 @@
 //! the row; every tap that weighs something is picked once; `weight = 128 x high + low`.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 use crate::filter::Taps;
@@ -115,7 +114,7 @@ pub(super) struct Tables<V> {
     known: HashMap<u64, u32>,
 }
 
-impl<V: Copy + Eq + Hash> Tables<V> {
+impl<V: Copy + Eq + AsRef<[u8]>> Tables<V> {
     pub(super) fn new() -> Self {
         Self { vectors: Vec::new(), known: HashMap::new() }
     }
@@ -125,9 +124,7 @@ impl<V: Copy + Eq + Hash> Tables<V> {
         let begin = self.vectors.len();
         self.vectors.extend(table);
         let (there, table) = self.vectors.split_at(begin);
-        let mut hasher = DefaultHasher::new();
-        table.hash(&mut hasher);
-        let place = *self.known.entry(hasher.finish()).or_insert(begin as u32);
+        let place = *self.known.entry(digest(table)).or_insert(begin as u32);
         // Two that hash alike by chance are not shared.
         if !there.get(place as usize..).is_some_and(|there| there.starts_with(table)) {
             return begin as u32;
@@ -139,6 +136,15 @@ impl<V: Copy + Eq + Hash> Tables<V> {
     pub(super) fn into_vectors(self) -> Vec<V> {
         self.vectors
     }
+}
+
+/// A number for a table. Who finds two tables of one number gains nothing: they are compared.
+fn digest<V: AsRef<[u8]>>(table: &[V]) -> u64 {
+    let words = table.iter().flat_map(|vector| vector.as_ref().as_chunks::<8>().0);
+    words.fold(0, |digest: u64, &word| {
+        let mixed = (digest ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^ mixed >> 32
+    })
 }
 
 /// The taps of a block's outputs that weigh something, one output after the other.

@@ -12,6 +12,8 @@ pub(in crate::device) struct Folded {
     pub(in crate::device) pairs: Vec<([usize; 2], i16)>,
     /// All others that weigh something.
     pub(in crate::device) singles: Vec<(usize, i16)>,
+    /// The window's weights; zero, once they are one's above.
+    left: Vec<i16>,
 }
 
 impl Folded {
@@ -24,21 +26,25 @@ impl Folded {
 
     /// The same in place of what it was.
     pub(in crate::device) fn fill(&mut self, vertical: &Taps, index: usize, fold: bool) {
-        let Self { pairs, singles } = self;
+        let Self { pairs, singles, left } = self;
         pairs.clear();
         singles.clear();
-        singles.extend(vertical.window(index).used());
-        let mut from = 0;
-        while fold && from < singles.len() {
-            let (row, weight) = singles[from];
-            let twin = singles[from + 1..].iter().rposition(|&(_, other)| other == weight);
-            match twin {
+        let window = vertical.window(index);
+        let row = |i: usize| window.start + i * window.step;
+        left.clear();
+        left.extend_from_slice(window.weights);
+        for i in 0..left.len() {
+            let weight = left[i];
+            if weight == 0 {
+                continue;
+            }
+            let twin = left[i + 1..].iter().rposition(|&other| fold && other == weight);
+            match twin.map(|twin| i + 1 + twin) {
                 Some(twin) => {
-                    let (other, _) = singles.remove(from + 1 + twin);
-                    singles.remove(from);
-                    pairs.push(([row, other], weight));
+                    left[twin] = 0;
+                    pairs.push(([row(i), row(twin)], weight));
                 }
-                None => from += 1,
+                None => singles.push((row(i), weight)),
             }
         }
     }

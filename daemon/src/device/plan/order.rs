@@ -105,9 +105,10 @@ pub(super) fn order(
     };
     let swelling = Swelling::of(horizontal.axis(), vertical.axis());
     if swelling != Swelling::Horizontal && (mixed || shrink <= most) {
-        let across = channels(horizontal, tones, 0.5);
-        let fits = across.iter().all(fits);
-        let reaches = across.iter().zip(tones).map(|(taps, tone)| reach(taps, tone));
+        let across = Channels::new(horizontal, tones, 0.5);
+        let extremes = || across.taps.iter().map(|(tone, taps)| (tone, taps, Extremes::of(taps)));
+        let fits = extremes().all(|(_, taps, extremes)| fits(&extremes, taps.count()));
+        let reaches = extremes().map(|(tone, _, extremes)| reach(&extremes, tone));
         let reach = reaches.fold(0.0, f64::max);
         let bits = fraction_bits(reach, &unit);
         // Rows become words where nothing else is left: that is slower than gathering samples.
@@ -119,38 +120,49 @@ pub(super) fn order(
                 more => vertical.taps(f64::from(1 << more)),
             };
             let fold = reach < f64::from(1 << (14 - WORD_BITS));
-            let horizontal = fits.then(|| Taps::interleaved(across));
+            let horizontal = fits.then(|| Taps::interleaved(&across.all(tones)));
             return Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold };
         }
     }
-    Order::VerticalFirst { vertical: unit, horizontal: channels(horizontal, tones, 1.0) }
+    let horizontal =
+        Channels::new(horizontal, tones, 1.0).all(tones).into_iter().cloned().collect();
+    Order::VerticalFirst { vertical: unit, horizontal }
 }
 
-/// The taps of each channel, those of one tone computed once.
-fn channels(weights: &Weights, tones: &[Tone], scale: f64) -> Vec<Taps> {
-    let mut channels: Vec<Taps> = Vec::with_capacity(tones.len());
-    for (c, tone) in tones.iter().enumerate() {
-        let taps = match tones[..c].iter().position(|other| other == tone) {
-            Some(other) => channels[other].clone(),
-            None => weights.taps(tone.gain * scale),
-        };
-        channels.push(taps);
+/// The taps of channels, those of one tone once.
+struct Channels<'tones> {
+    taps: Vec<(&'tones Tone, Taps)>,
+}
+
+impl<'tones> Channels<'tones> {
+    fn new(weights: &Weights, tones: &'tones [Tone], scale: f64) -> Self {
+        let mut taps: Vec<(&Tone, Taps)> = Vec::with_capacity(tones.len());
+        for tone in tones {
+            if taps.iter().all(|(other, _)| *other != tone) {
+                taps.push((tone, weights.taps(tone.gain * scale)));
+            }
+        }
+        Self { taps }
     }
-    channels
+
+    /// Those of each channel.
+    fn all(&self, tones: &[Tone]) -> Vec<&Taps> {
+        let all =
+            tones.iter().filter_map(|tone| self.taps.iter().find(|(other, _)| *other == tone));
+        all.map(|(_, taps)| taps).collect()
+    }
 }
 
 /// Whether products of samples with the high bytes of the weights, in steps of 1/64, fit 16 bits however they
 /// are added.
-fn fits(horizontal: &Taps) -> bool {
-    let across = Extremes::of(horizontal);
+fn fits(across: &Extremes, taps: usize) -> bool {
     // Rounding to high bytes may add half a step for each tap. Two is 128 steps, and 255 x 128 fits.
-    let rounding = horizontal.count() as i32 * (1 << (ACROSS_BITS - 7));
+    let rounding = taps as i32 * (1 << (ACROSS_BITS - 7));
     across.positive.max(across.negative) + rounding <= 2 << ACROSS_BITS
 }
 
 /// How far from zero a channel's word can be, in steps of samples.
-fn reach(horizontal: &Taps, tone: &Tone) -> f64 {
-    let across = Extremes::of(horizontal);
+fn reach(across: &Extremes, tone: &Tone) -> f64 {
     let unit = f64::from(1 << ACROSS_BITS);
     let brightest = 255.0 * f64::from(across.positive) / unit + tone.bias - 128.0;
     let darkest = 255.0 * f64::from(across.negative) / unit - tone.bias + 128.0;

@@ -256,7 +256,8 @@ impl Builder {
                 };
                 self.dispatch(0, Shader::Sums, [0, samples(resized.kind)], columns);
                 let from = Numbers { from: sums.first, from_pitch: sums.pitch, ..from };
-                let windows = self.windows(&Taps::interleaved(channels.clone()), from);
+                let windows =
+                    self.windows(&Taps::interleaved(&channels.iter().collect::<Vec<_>>()), from);
                 self.made_lines(1, Shader::Sums, [1, samples(resized.kind)], windows, rows)
             }
         }
@@ -292,7 +293,7 @@ impl Builder {
         let starts = self.tables.len();
         self.tables.resize(starts + 2 * windows.len(), 0);
         for index in windows {
-            let Folded { pairs, singles } = Folded::new(vertical, index, *fold);
+            let Folded { pairs, singles, .. } = Folded::new(vertical, index, *fold);
             self.tables[starts + 2 * index] = self.tables.len() as u32;
             self.tables[starts + 2 * index + 1] = (pairs.len() | singles.len() << 16) as u32;
             let line = |row: usize| (row - first) as u32;
@@ -323,7 +324,7 @@ impl Builder {
         rows: usize,
         end: &End<'_>,
     ) -> Lines {
-        let windows: Vec<_> = channels.iter().map(|channel| channel.windows.clone()).collect();
+        let windows: Vec<_> = channels.iter().map(|channel| &channel.windows).collect();
         let from = Numbers {
             from: lines.first,
             from_pitch: lines.pitch,
@@ -332,7 +333,7 @@ impl Builder {
                 .constants(std::array::from_fn(|i| channels[i % channels.len()].constant)),
             ..Numbers::default()
         };
-        let from = self.windows(&Taps::interleaved(windows), from);
+        let from = self.windows(&Taps::interleaved(&windows), from);
         self.second(Shader::Horizontal, from, rows, end)
     }
 

@@ -18,9 +18,15 @@ use crate::device::cpu::rolling::RowTaps;
 use crate::filter::Taps;
 
 /// Thirty-two bytes as they lie in a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(align(32))]
 struct Vector([u8; 32]);
+
+impl AsRef<[u8]> for Vector {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl Vector {
     fn of_words(words: [i16; 16]) -> Self {

@@ -438,7 +438,7 @@ mod tests {
                 [(96, 32), (97, 33), (31, 64), (40, 10), (300, 11), (1, 40)]
             {
                 let channel = taps(filter, source, destination);
-                let packed = Taps::interleaved(vec![channel.clone(); 3]);
+                let packed = Taps::interleaved(&[&channel; 3]);
                 for (taps, registers) in
                     [channel, packed].iter().flat_map(|taps| [1, 2, 4].map(|n| (taps, n)))
                 {
