@@ -11,14 +11,16 @@ mod picture;
 mod raster;
 
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use resized_client::Endpoint;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::args::Resize;
 use crate::daemon::Daemon;
@@ -51,6 +53,7 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
         next: AtomicUsize::new(0),
         failed: AtomicUsize::new(0),
         ended: Mutex::new(None),
+        signal: signals()?,
         bar: bar(asked),
     };
     let begun = Instant::now();
@@ -75,6 +78,8 @@ struct Batch<'a> {
     failed: AtomicUsize,
     /// Why nothing new is begun, if so.
     ended: Mutex<Option<anyhow::Error>>,
+    /// The signal that came, or zero: nothing new is begun then either.
+    signal: Arc<AtomicUsize>,
     bar: ProgressBar,
 }
 
@@ -97,7 +102,8 @@ impl Batch<'_> {
     }
 
     fn next(&self) -> Option<(usize, &std::path::Path)> {
-        if self.ended.lock().is_ok_and(|ended| ended.is_some()) {
+        let signalled = self.signal.load(Ordering::Relaxed) != 0;
+        if signalled || self.ended.lock().is_ok_and(|ended| ended.is_some()) {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -132,8 +138,26 @@ impl Batch<'_> {
                 "{resized} of {all} pictures resized{failed}, {seconds:.2} s, {rate:.1} a second"
             );
         }
+        let signal = self.signal.load(Ordering::Relaxed);
+        if let Some(signal) = u8::try_from(signal).ok().filter(|&signal| signal != 0) {
+            return Ok(ExitCode::from(128 + signal));
+        }
         Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
+}
+
+/// At the first signal the pictures at work are finished, so that nothing half written stays; a second one ends the
+/// process on the spot.
+fn signals() -> Result<Arc<AtomicUsize>> {
+    let (first, second) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order, so that the first signal finds `second` unset.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&second))
+            .and_then(|_| flag::register(signal, Arc::clone(&second)))
+            .and_then(|_| flag::register_usize(signal, Arc::clone(&first), signal as usize))
+            .context("can't listen for signals")?;
+    }
+    Ok(first)
 }
 
 /// Shown on a terminal only.

@@ -284,3 +284,27 @@ fn a_daemon_that_runs_is_used_and_one_that_does_not_is_named() {
     let place = format!("can't connect to {}", service.endpoint());
     assert!(said.contains(&place) && said.contains("0 of 3 pictures"), "{said}");
 }
+
+#[test]
+fn a_signal_leaves_whole_pictures_and_nothing_else() {
+    let shop = Shop::new();
+    let picture = jpeg(&scenery(1603, 1205), Subsamp::Sub2x2);
+    let names: Vec<_> = (0..500).map(|number| format!("{number}.jpg")).collect();
+    for name in &names {
+        shop.file(name, &picture);
+    }
+    let mut command = shop.command();
+    let mut run =
+        command.args(["resize", "-q", "-s", "640x", "-o", "out/"]).args(&names).spawn().unwrap();
+    let written = || fs::read_dir(shop.path("out")).map_or(0, Iterator::count);
+    while written() < 2 && run.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    std::process::Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert!(written() < names.len());
+    for entry in fs::read_dir(shop.path("out")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert_eq!(shop.picture(&format!("out/{name}")).width(), 640, "{name}");
+    }
+}
