@@ -8,6 +8,7 @@
 # make bench-gpu       what a GPU does beside the bus and the cores
 # make chaos           all that clients do by mistake or malice, for long; make soak SOAK=1800: streams that come and go
 # make bench-ipc       what the daemon costs beside its kernels: the part of make bench that is the service's
+# make bench-stills    resizectl resize beside vipsthumbnail and mogrify
 # make bench-remote    what it costs to be on another machine
 # make install         the service, below prefix=/usr/local; uninstall takes it away again. DESTDIR=... for packages
 # make deb             the same as a Debian package
@@ -47,7 +48,7 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo demo-cluster test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-kernels build deps test-deps deny shaders clean pages install uninstall deb
+.PHONY: demo demo-cluster test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels build deps test-deps deny shaders clean pages install uninstall deb
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -162,6 +163,10 @@ bench-ipc:
 bench-remote: deps
 	$(CARGO) bench --locked -p resized-bridge --bench remote
 
+bench-stills: deps
+	@examples/install-packages.sh libvips-tools imagemagick
+	$(CARGO) bench --locked -p resizectl --bench stills
+
 bench-kernels: deps
 	@examples/install-packages.sh libzimg-dev
 	$(CARGO) run --release $(PEERS) --target-dir $(TARGET) --locked -- "$(WORKS)"
@@ -179,8 +184,10 @@ PAGES := $(TARGET)/release/pages
 pages:
 	$(CARGO) run --release --locked -p resized --example pages -- "$(PAGES)"
 	$(CARGO) run --release --locked -p resized-bridge --example pages -- "$(PAGES)"
+	$(CARGO) run --release --locked -p resizectl --example pages -- "$(PAGES)"
 
-PROGRAMS := resized resized-bridge
+PROGRAMS := resized resized-bridge resizectl
+MANUAL   := $(PROGRAMS) $(addprefix resizectl-,resize top status doctor bench)
 # What goes where, but for the settings: mode:from:to.
 INSTALLED := \
     $(foreach program,$(PROGRAMS),755:$(TARGET)/release/$(program):$(prefix)/bin/$(program)) \
@@ -191,8 +198,8 @@ INSTALLED := \
     644:systemd/user/resized.socket:$(prefix)/lib/systemd/user/resized.socket \
     644:systemd/resized.sysusers.conf:$(prefix)/lib/sysusers.d/resized.conf \
     644:systemd/resized.tmpfiles.conf:$(prefix)/lib/tmpfiles.d/resized.conf \
+    $(foreach page,$(MANUAL),644:$(PAGES)/$(page).1:$(prefix)/share/man/man1/$(page).1) \
     $(foreach program,$(PROGRAMS), \
-        644:$(PAGES)/$(program).1:$(prefix)/share/man/man1/$(program).1 \
         644:$(PAGES)/$(program).bash:$(prefix)/share/bash-completion/completions/$(program) \
         644:$(PAGES)/$(program).fish:$(prefix)/share/fish/vendor_completions.d/$(program).fish \
         644:$(PAGES)/_$(program):$(prefix)/share/zsh/site-functions/_$(program))
