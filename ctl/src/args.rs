@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use resized_client::{Crop, Endpoint, Extent, Filter, MAX_SIDE, PixelFormat};
 use resized_protocol::message::MAX_SLOTS;
@@ -79,8 +80,8 @@ pub(crate) struct Bench {
     pub(crate) format: FormatName,
 
     /// How pixels are resampled
-    #[arg(long, value_enum, default_value = "bicubic")]
-    pub(crate) filter: FilterName,
+    #[arg(long, default_value = "bicubic", value_parser = filters())]
+    pub(crate) filter: Filter,
 
     /// Clients, each with a connection and a stream
     #[arg(short, long, value_name = "N", default_value = "1")]
@@ -189,8 +190,8 @@ pub(crate) struct Resize {
     pub(crate) crop: Option<Crop>,
 
     /// How pixels are resampled
-    #[arg(long, value_enum, default_value = "bicubic")]
-    pub(crate) filter: FilterName,
+    #[arg(long, default_value = "bicubic", value_parser = filters())]
+    pub(crate) filter: Filter,
 
     /// Quality of JPEG results; PNG and WebP lose nothing
     #[arg(long, value_name = "Q", default_value = "85",
@@ -260,27 +261,9 @@ impl Format {
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum FilterName {
-    Nearest,
-    Bilinear,
-    Bicubic,
-    Lanczos3,
-    Mitchell,
-    Area,
-}
-
-impl From<FilterName> for Filter {
-    fn from(name: FilterName) -> Self {
-        match name {
-            FilterName::Nearest => Self::Nearest,
-            FilterName::Bilinear => Self::Bilinear,
-            FilterName::Bicubic => Self::Bicubic,
-            FilterName::Lanczos3 => Self::Lanczos3,
-            FilterName::Mitchell => Self::Mitchell,
-            FilterName::Area => Self::Area,
-        }
-    }
+/// Reads the name of a filter.
+fn filters() -> impl TypedValueParser<Value = Filter> {
+    PossibleValuesParser::new(Filter::ALL.map(Filter::name)).try_map(|name| name.parse())
 }
 
 /// Size asked for, one side of which may follow from the picture's shape.

@@ -27,7 +27,7 @@ use load::{Plan, Tally};
 pub(crate) fn run(asked: &Bench, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
     let daemon = Daemon::find(endpoint)?;
     let mut spec = StreamSpec::new(FrameSpec::new(asked.format.into(), asked.from), asked.size);
-    spec.filter = asked.filter.into();
+    spec.filter = asked.filter;
     spec.slots = asked.in_flight;
     let clients = asked.clients.get();
     let plan = Plan {

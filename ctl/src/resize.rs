@@ -39,7 +39,7 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
             crop: asked.crop,
             only_shrink: asked.only_shrink,
         },
-        filter: asked.filter.into(),
+        filter: asked.filter,
         quality: asked.quality,
         format: outputs.format(),
         max_megapixels: asked.max_megapixels,

@@ -9,6 +9,7 @@
 //! Two kinds of failure: a [`Refusal`] is a reply and the session lives on; a [`Violation`] is
 //! something that no honest client sends, and the daemon names it and hangs up.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
@@ -69,22 +70,36 @@ pub enum Filter {
     Mitchell,
 }
 
-impl From<CodingError> for Refusal {
-    fn from(error: CodingError) -> Self {
-        Self::Coding(error)
-    }
-}
-
-impl From<CropError> for Refusal {
-    fn from(CropError { crop, extent }: CropError) -> Self {
-        Self::Crop { crop, extent }
-    }
-}
-
 impl Filter {
     /// Every filter, in wire order.
     pub const ALL: [Self; 6] =
         [Self::Nearest, Self::Bilinear, Self::Bicubic, Self::Lanczos3, Self::Area, Self::Mitchell];
+
+    /// What it is called on command lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nearest => "nearest",
+            Self::Bilinear => "bilinear",
+            Self::Bicubic => "bicubic",
+            Self::Lanczos3 => "lanczos3",
+            Self::Area => "area",
+            Self::Mitchell => "mitchell",
+        }
+    }
+}
+
+/// There is no filter of this name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{0}' is no filter")]
+pub struct UnknownFilter(String);
+
+impl FromStr for Filter {
+    type Err = UnknownFilter;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFilter> {
+        let found = Self::ALL.into_iter().find(|filter| filter.name() == name);
+        found.ok_or_else(|| UnknownFilter(name.to_owned()))
+    }
 }
 
 /// What opacity means to the colours of a source that has it.
@@ -417,6 +432,18 @@ pub enum Refusal {
     /// Frames can't be JPEGs of that kind.
     #[error(transparent)]
     Coding(CodingError),
+}
+
+impl From<CodingError> for Refusal {
+    fn from(error: CodingError) -> Self {
+        Self::Coding(error)
+    }
+}
+
+impl From<CropError> for Refusal {
+    fn from(CropError { crop, extent }: CropError) -> Self {
+        Self::Crop { crop, extent }
+    }
 }
 
 /// What there are limits to.

@@ -107,7 +107,7 @@ fn a_side_may_follow_from_the_aspect_ratio() {
 fn every_filter_is_offered() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 3 -c:v mpeg4");
-    for filter in ["nearest", "bilinear", "bicubic", "lanczos3", "area"] {
+    for filter in resized_client::Filter::ALL.map(resized_client::Filter::name) {
         stdout(&bench.run(&[&clip], &format!("-n 1 -s 64x48 --filter {filter}")));
         assert_eq!(bench.names(1), frame_names(3));
     }

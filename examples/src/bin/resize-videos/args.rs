@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use resized_client::{Endpoint, Extent, Filter, MAX_SIDE};
 
 /// Resize videos through the resized daemon, frame by frame, into JPEG files.
@@ -37,8 +38,8 @@ pub(crate) struct Args {
     pub(crate) output: PathBuf,
 
     /// How pixels are resampled
-    #[arg(long, default_value = "bicubic")]
-    filter: FilterName,
+    #[arg(long, default_value = "bicubic", value_parser = filters())]
+    pub(crate) filter: Filter,
 
     /// JPEG quality
     #[arg(long, value_name = "Q", default_value = "85",
@@ -71,28 +72,11 @@ impl Args {
         );
         Ok(instances)
     }
-
-    /// The resampling filter.
-    pub(crate) fn filter(&self) -> Filter {
-        match self.filter {
-            FilterName::Nearest => Filter::Nearest,
-            FilterName::Bilinear => Filter::Bilinear,
-            FilterName::Bicubic => Filter::Bicubic,
-            FilterName::Lanczos3 => Filter::Lanczos3,
-            FilterName::Mitchell => Filter::Mitchell,
-            FilterName::Area => Filter::Area,
-        }
-    }
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum FilterName {
-    Nearest,
-    Bilinear,
-    Bicubic,
-    Lanczos3,
-    Mitchell,
-    Area,
+/// Reads the name of a filter.
+fn filters() -> impl TypedValueParser<Value = Filter> {
+    PossibleValuesParser::new(Filter::ALL.map(Filter::name)).try_map(|name| name.parse())
 }
 
 /// Size of the pictures, one side of which may follow from the video's aspect ratio.

@@ -239,7 +239,7 @@ impl<'a> Run<'a> {
         let size = self.args.size.of(source.extent, picture.aspect());
         let mut spec = StreamSpec::new(source, size);
         spec.destination = FrameSpec { extent: size, ..picture.destination() };
-        spec.filter = self.args.filter();
+        spec.filter = self.args.filter;
         // For each core one being resized and one being written, and two with the feeder.
         spec.slots = (2 * self.cores + 2).min(MAX_SLOTS) as u32;
         spec
