@@ -4,12 +4,13 @@
 //! one of another extent than expected is all that is ever read of its image; no JPEG takes more scans than
 //! honest ones have, or a small one could keep a core busy for minutes.
 
+use resized_jpeg::planes;
 use resized_protocol::coding::{Jpeg, PREFIX, Subsampling};
 use resized_protocol::frame::{Extent, FrameLayout, PixelFormat, Plane, ROW_ALIGN};
 use thiserror::Error;
 use turbojpeg::{
     Colorspace, Compressor, DecompressHeader, Decompressor, Image, OutputBuf, ScalingFactor,
-    Subsamp, YuvImage, YuvPlanesImage, yuv_pixels_len,
+    Subsamp, YuvImage, yuv_pixels_len,
 };
 
 /// Most scans of a progressive JPEG. Usual are ten.
@@ -164,48 +165,16 @@ pub(crate) fn encode(
             };
             compressor.compress(image, &mut output)?;
         }
-        None => encode_planes(&mut compressor, frame, layout.planes(), &mut output)?,
+        None => {
+            let mut even = Vec::new();
+            compressor.compress_yuv_planes(&planes(layout, frame, &mut even), &mut output)?;
+        }
     }
     let len = output.len();
     drop(output);
     coded.truncate(PREFIX + len);
     coded[..PREFIX].copy_from_slice(&(len as u32).to_le_bytes());
     Ok(coded)
-}
-
-fn encode_planes(
-    compressor: &mut Compressor,
-    frame: &[u8],
-    planes: &[Plane],
-    output: &mut OutputBuf<'_>,
-) -> turbojpeg::Result<()> {
-    let [luma, cb, cr] = planes else { unreachable!("I420 has three planes") };
-    let bytes = |plane: &Plane| &frame[plane.offset..][..plane.stride * plane.rows()];
-    // Whole blocks of 2 x 2 pixels are read: the last column and row of an odd frame twice.
-    let (width, height) = (luma.extent.width as usize, luma.rows());
-    let mut even = Vec::new();
-    let (y_plane, y_stride) = if width.is_multiple_of(2) && height.is_multiple_of(2) {
-        (bytes(luma), luma.stride)
-    } else {
-        for y in 0..height.next_multiple_of(2) {
-            let row = &bytes(luma)[y.min(height - 1) * luma.stride..][..width];
-            even.extend_from_slice(row);
-            even.extend_from_slice(&row[width - width % 2..]);
-        }
-        (even.as_slice(), width.next_multiple_of(2))
-    };
-    let image = YuvPlanesImage {
-        y_plane,
-        u_plane: bytes(cb),
-        v_plane: bytes(cr),
-        width,
-        height,
-        y_stride,
-        u_stride: cb.stride,
-        v_stride: cr.stride,
-        subsamp: Subsamp::Sub2x2,
-    };
-    compressor.compress_yuv_planes(&image, output)
 }
 
 /// The format of a frame with one plane.

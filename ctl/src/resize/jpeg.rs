@@ -4,12 +4,11 @@
 //! 4:2:0, what nearly all cameras and cutters write, goes as planes: it is never made RGB.
 
 use image::metadata::Orientation;
-use resized_client::{
-    Extent, Frame, FrameSpec, Matrix, PixelFormat, ROW_ALIGN, Range, Siting, Slot,
-};
+use resized_client::{Extent, Frame, FrameSpec, PixelFormat, ROW_ALIGN, Slot};
+use resized_jpeg::planes;
 use turbojpeg::{
     Colorspace, Compressor, DecompressHeader, Decompressor, Image, OutputBuf, ScalingFactor,
-    Subsamp, YuvImage, YuvPlanesImage, compressed_buf_len,
+    Subsamp, YuvImage, compressed_buf_len,
 };
 
 use super::error::PictureError;
@@ -114,7 +113,7 @@ impl Header {
         let format = self.format();
         let whole = if format.is_subsampled() { 2 } else { 1 };
         let side = |side: usize| side.next_multiple_of(whole) as u32;
-        spec(format, Extent::new(side(width), side(height)))
+        FrameSpec::jpeg(format, Extent::new(side(width), side(height)))
     }
 
     fn format(&self) -> PixelFormat {
@@ -124,12 +123,6 @@ impl Header {
             _ => PixelFormat::Rgb24,
         }
     }
-}
-
-/// Frames as JPEG has them: JFIF 1.02.
-pub(crate) const fn spec(format: PixelFormat, extent: Extent) -> FrameSpec {
-    let (range, siting, matrix) = (Range::Full, Siting::Centre, Matrix::Bt601);
-    FrameSpec { format, extent, range, siting, matrix }
 }
 
 /// Orientation and colour profile of a file. What can't be understood of them is as if it were not there.
@@ -183,8 +176,8 @@ impl<'a> Iterator for Segments<'a> {
 pub(crate) struct Encoder {
     compressor: Compressor,
     jpeg: Vec<u8>,
-    /// Planes of a frame that can't be compressed from its slot as it is.
-    copy: [Vec<u8>; 3],
+    /// Luma that can't be compressed from its slot as it is.
+    even: Vec<u8>,
 }
 
 /// Pixels to be compressed.
@@ -199,7 +192,7 @@ impl Encoder {
     pub(crate) fn new(quality: i32) -> Result<Self, PictureError> {
         let mut compressor = Compressor::new()?;
         compressor.set_quality(quality)?;
-        Ok(Self { compressor, jpeg: Vec::new(), copy: Default::default() })
+        Ok(Self { compressor, jpeg: Vec::new(), even: Vec::new() })
     }
 
     /// The file, without a colour profile.
@@ -224,7 +217,8 @@ impl Encoder {
         let mut output = OutputBuf::borrowed(&mut self.jpeg);
         match pixels {
             Pixels::Frame(frame) if format == PixelFormat::I420 => {
-                self.compressor.compress_yuv_planes(&planes(frame, &mut self.copy), &mut output)?;
+                let image = planes(frame.layout(), frame.output(), &mut self.even);
+                self.compressor.compress_yuv_planes(&image, &mut output)?;
             }
             Pixels::Frame(frame) => {
                 let (pixels, pitch) = (frame.plane(0), frame.layout().planes()[0].stride);
@@ -245,51 +239,6 @@ impl Encoder {
         let len = output.len();
         drop(output);
         Ok(&self.jpeg[..len])
-    }
-}
-
-/// The planes as they lie in the slot, if they can be had so.
-fn planes<'a>(frame: &'a Frame, copy: &'a mut [Vec<u8>; 3]) -> YuvPlanesImage<&'a [u8]> {
-    let planes = frame.layout().planes();
-    let (luma, chroma) = (planes[0], planes[1]);
-    let (width, height) = (luma.row_bytes(), luma.rows());
-    let mut image = YuvPlanesImage {
-        y_plane: frame.plane(0),
-        u_plane: frame.plane(1),
-        v_plane: frame.plane(2),
-        width,
-        height,
-        y_stride: luma.stride,
-        u_stride: chroma.stride,
-        v_stride: chroma.stride,
-        subsamp: Subsamp::Sub2x2,
-    };
-    // TurboJPEG reads whole blocks of 2x2 pixels.
-    if width % 2 != 0 || height % 2 != 0 {
-        copy_even(frame, copy);
-        let [y, cb, cr] = copy;
-        let (y_stride, chroma_stride) = (2 * chroma.row_bytes(), chroma.row_bytes());
-        (image.y_plane, image.u_plane, image.v_plane) = (y, cb, cr);
-        (image.y_stride, image.u_stride, image.v_stride) = (y_stride, chroma_stride, chroma_stride);
-    }
-    image
-}
-
-/// Copies the planes without padding, but with the last column and row of luma repeated where that makes its
-/// sides even.
-fn copy_even(frame: &Frame, copy: &mut [Vec<u8>; 3]) {
-    for (index, (plane, copy)) in frame.layout().planes().iter().zip(copy).enumerate() {
-        let (width, rows) = (plane.row_bytes(), plane.rows());
-        let (odd, even_rows) = match index {
-            0 => (width % 2, rows.next_multiple_of(2)),
-            _ => (0, rows),
-        };
-        copy.clear();
-        for row in 0..even_rows {
-            let row = &frame.plane(index)[row.min(rows - 1) * plane.stride..][..width];
-            copy.extend_from_slice(row);
-            copy.extend_from_slice(&row[width - odd..]);
-        }
     }
 }
 

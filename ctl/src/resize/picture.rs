@@ -115,7 +115,7 @@ impl Desk {
             (same, _) => same,
         };
         let mut spec = StreamSpec::new(from, plan.destination);
-        spec.destination = jpeg::spec(to, plan.destination);
+        spec.destination = FrameSpec::jpeg(to, plan.destination);
         spec.crop = Some(plan.crop).filter(|&crop| crop != Crop::whole(from.extent));
         spec.framing = plan.framing;
         spec.filter = self.settings.filter;
@@ -193,7 +193,7 @@ impl<'a> Source<'a> {
     fn spec(&self, shrink: u32) -> FrameSpec {
         match self {
             Self::Jpeg(header) => header.spec(shrink),
-            Self::Raster(raster, _) => jpeg::spec(raster.format(), raster.extent()),
+            Self::Raster(raster, _) => FrameSpec::jpeg(raster.format(), raster.extent()),
         }
     }
 

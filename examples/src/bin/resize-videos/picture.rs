@@ -83,8 +83,7 @@ impl Picture<'_> {
             PixelFormat::Gray8 => PixelFormat::Gray8,
             _ => PixelFormat::I420,
         };
-        let (range, siting, matrix) = (Range::Full, Siting::Centre, Matrix::Bt601);
-        FrameSpec { format, range, siting, matrix, ..self.spec }
+        FrameSpec::jpeg(format, self.spec.extent)
     }
 
     /// How many times wider than high its samples are.
