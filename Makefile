@@ -20,6 +20,7 @@
 # make bench CLIPS="a.mp4 b.mp4"
 # make bench-kernels PEERS_PYTHON=venv/bin/python   (one that has numpy, cv2, PIL; others are left out)
 # make bench-kernels WORKS=F32                      (those with that in their names: here the tensors)
+# make bench-ipc ROWS=tax                           (likewise)
 VIDEO ?=
 N     ?= 2
 M     ?= 1
@@ -27,6 +28,7 @@ SIZE  ?= 640x360
 OUT   ?= /tmp
 CLIPS ?=
 WORKS ?=
+ROWS  ?=
 
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -158,7 +160,7 @@ bench-gpu: build test-deps
 	$(CARGO) bench --locked -p resized --bench gpu
 
 bench-ipc:
-	$(CARGO) bench --locked -p resized --bench ipc
+	$(CARGO) bench --locked -p resized --bench ipc -- "$(ROWS)"
 
 bench-remote: deps
 	$(CARGO) bench --locked -p resized-bridge --bench remote

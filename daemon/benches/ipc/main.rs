@@ -1,4 +1,5 @@
-//! What the daemon costs beside its kernels: `cargo bench -p resized --bench ipc`.
+//! What the daemon costs beside its kernels: `cargo bench -p resized --bench ipc`, or `... -- tax` for the
+//! rows with that in their names.
 //!
 //! Every figure stands beside its yardstick, taken in turns with it in this run; ratios are medians
 //! over the turns. The daemon is a process of its own, and so are the clients of the throughput rows.
@@ -27,23 +28,34 @@ fn main() {
         Some("echo") => round_trip::echo(Path::new(&arguments[2])),
         Some("client") => clients::client(&arguments[2], &arguments[3]),
         Some("flood") => clients::flood(&arguments[2]),
-        _ => bench(),
+        // cargo itself adds --bench.
+        Some(wanted) if !wanted.starts_with('-') => bench(wanted),
+        _ => bench(""),
     }
 }
 
-fn bench() {
+/// Prints its figures, and returns them as JSON; works in the folder that it is given.
+type Row = (&'static str, fn(&Path) -> String);
+
+const ROWS: [Row; 8] = [
+    ("round trip on one core", |dir| round_trip::round_trip(Placement::OneCore, dir)),
+    ("round trip on two cores", |dir| round_trip::round_trip(Placement::TwoCores, dir)),
+    ("messages", throughput::messages),
+    ("tax", throughput::tax),
+    ("modest", modest::modest),
+    ("idle", size::idle),
+    ("opening", size::opening),
+    ("flat", size::flat),
+];
+
+fn bench(wanted: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    let mut rows = vec![round_trip::round_trip(Placement::OneCore, dir)];
-    if thread::available_parallelism().unwrap().get() > 1 {
-        rows.push(round_trip::round_trip(Placement::TwoCores, dir));
-    }
-    rows.push(throughput::messages(dir));
-    rows.push(throughput::tax(dir));
-    rows.push(modest::modest(dir));
-    rows.push(size::idle(dir));
-    rows.push(size::opening(dir));
-    rows.extend(size::flat(dir));
+    let cores = thread::available_parallelism().unwrap().get();
+    let rows: Vec<_> = ROWS
+        .iter()
+        .filter(|(name, _)| name.contains(wanted) && (cores > 1 || !name.contains("two cores")))
+        .map(|(_, row)| row(dir.path()))
+        .collect();
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench");
     std::fs::create_dir_all(&target).unwrap();
     std::fs::write(target.join("ipc.json"), format!("[{}]\n", rows.join(",\n "))).unwrap();

@@ -64,7 +64,7 @@ fn one_by_one(stream: &Stream, frames: usize) {
 }
 
 /// Memory and descriptors of the daemon over many frames and many streams.
-pub(crate) fn flat(dir: &Path) -> [String; 2] {
+pub(crate) fn flat(dir: &Path) -> String {
     let daemon = Daemon::start(dir, "cpu");
     let small = thumbnail();
     let client = daemon.connect();
@@ -80,7 +80,8 @@ pub(crate) fn flat(dir: &Path) -> [String; 2] {
     (0..500).for_each(|_| one_by_one(&client.open(&small).unwrap(), 1));
     let before = size();
     (0..200).for_each(|_| one_by_one(&client.open(&small).unwrap(), 1));
-    [frames, report("200 streams opened and closed", before, size())]
+    let streams = report("200 streams opened and closed", before, size());
+    format!("{frames},\n {streams}")
 }
 
 fn report(what: &str, before: ((u64, usize), u64), after: ((u64, usize), u64)) -> String {
