@@ -39,7 +39,7 @@ use service::Service;
 const UNREAD: Duration = Duration::from_micros(500);
 
 /// How long it may wait where frames take longer than that: then the thread whose task it is wakes.
-const UNATTENDED: Duration = Duration::from_millis(2);
+const UNATTENDED: Duration = Duration::from_millis(5);
 
 /// How long the thread that brings jobs does small ones itself: for what is left lanes have woken by then.
 const AT_ONCE: Duration = Duration::from_micros(100);
@@ -394,7 +394,7 @@ impl Scheduler {
     }
 
     fn complete(&self, job: &Job, completion: Completion) {
-        let pressed = !self.lock().is_low();
+        let pressed = self.lock().is_sated();
         job.complete(completion, pressed);
     }
 }

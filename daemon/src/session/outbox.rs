@@ -36,10 +36,10 @@ const CONGESTED: usize = 64 * 1024;
 const BATCH: usize = 8;
 
 /// Nanoseconds of work beyond which a frame's completion is not held back.
-const SHORT_NS: u64 = 500_000;
+const SHORT_NS: u64 = 1_000_000;
 
 /// How long a completion may be held back: other frames of the client's may take far longer.
-const HELD: Duration = Duration::from_millis(1);
+const HELD: Duration = Duration::from_millis(5);
 
 /// Pause before another attempt where there is no descriptor to wait with.
 const SCARCE: Duration = Duration::from_millis(10);
