@@ -2,13 +2,13 @@
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use resized_client::{Crop, Endpoint, Extent, Filter, MAX_SIDE, PixelFormat};
+use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat};
+use resized_pictures::{Format, Mode, Size};
 use resized_protocol::message::MAX_SLOTS;
 
 /// Resize pictures through the resized daemon; see what it does, and whether it is well.
@@ -182,7 +182,7 @@ pub(crate) struct Resize {
     pub(crate) output: PathBuf,
 
     /// What becomes of pictures of another shape
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, default_value = "fit", value_parser = modes())]
     pub(crate) mode: Mode,
 
     /// Resize only this part of each picture, in its upright pixels from the upper left corner
@@ -199,7 +199,7 @@ pub(crate) struct Resize {
     pub(crate) quality: i32,
 
     /// Format of the results [default: what the ending of OUT says, else the picture's own]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = formats())]
     pub(crate) format: Option<Format>,
 
     /// Make nothing larger than it was
@@ -220,83 +220,26 @@ pub(crate) struct Resize {
     pub(crate) quiet: bool,
 }
 
-/// What becomes of a picture whose shape is not that of the size asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Mode {
-    /// As large as it can be within the size; one side may be shorter
-    #[default]
-    Fit,
-    /// Exactly the size; what is too much is cut off evenly at both ends
-    Fill,
-    /// Exactly the size; the shape changes
-    Stretch,
-}
-
-/// Formats of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Jpeg,
-    Png,
-    Webp,
-}
-
-impl Format {
-    /// The format that the ending of a file's name stands for.
-    pub(crate) fn of_ending(ending: &str) -> Option<Self> {
-        match ending.to_ascii_lowercase().as_str() {
-            "jpg" | "jpeg" | "jpe" => Some(Self::Jpeg),
-            "png" => Some(Self::Png),
-            "webp" => Some(Self::Webp),
-            _ => None,
-        }
-    }
-
-    /// The usual ending of names.
-    pub(crate) const fn ending(self) -> &'static str {
-        match self {
-            Self::Jpeg => "jpg",
-            Self::Png => "png",
-            Self::Webp => "webp",
-        }
-    }
-}
-
 /// Reads the name of a filter.
 fn filters() -> impl TypedValueParser<Value = Filter> {
     PossibleValuesParser::new(Filter::ALL.map(Filter::name)).try_map(|name| name.parse())
 }
 
-/// Size asked for, one side of which may follow from the picture's shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Size {
-    Box(Extent),
-    Width(u32),
-    Height(u32),
+/// Reads the name of a mode.
+fn modes() -> impl TypedValueParser<Value = Mode> {
+    let value = |mode: Mode| {
+        PossibleValue::new(mode.name()).help(match mode {
+            Mode::Fit => "As large as it can be within the size; one side may be shorter",
+            Mode::Fill => "Exactly the size; what is too much is cut off evenly at both ends",
+            Mode::Stretch => "Exactly the size; the shape changes",
+        })
+    };
+    PossibleValuesParser::new(Mode::ALL.map(value)).try_map(|name| name.parse())
 }
 
-impl FromStr for Size {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let (width, height) = text.split_once('x').context("write WIDTHxHEIGHT, like 640x360")?;
-        match (side(width)?, side(height)?) {
-            (Some(width), Some(height)) => Ok(Self::Box(Extent::new(width, height))),
-            (Some(width), None) => Ok(Self::Width(width)),
-            (None, Some(height)) => Ok(Self::Height(height)),
-            (None, None) => anyhow::bail!("one side must be given"),
-        }
-    }
-}
-
-fn side(text: &str) -> Result<Option<u32>> {
-    // The latter as FFmpeg has it.
-    if matches!(text, "" | "-1") {
-        return Ok(None);
-    }
-    let side = text.parse().with_context(|| format!("'{text}' is no number of pixels"))?;
-    ensure!(side > 0, "a picture has at least one pixel");
-    ensure!(side <= MAX_SIDE, "a picture has at most {MAX_SIDE} pixels a side");
-    Ok(Some(side))
+/// Reads the name of a format of files.
+fn formats() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|name| name.parse())
 }
 
 fn extent(text: &str) -> Result<Extent> {
@@ -351,22 +294,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn a_side_may_be_left_out() {
-        for (text, expected) in [
-            ("640x360", Size::Box(Extent::new(640, 360))),
-            ("640x", Size::Width(640)),
-            ("640x-1", Size::Width(640)),
-            ("x360", Size::Height(360)),
-            ("-1x360", Size::Height(360)),
-        ] {
-            assert_eq!(text.parse::<Size>().unwrap(), expected, "{text}");
-        }
-        for text in ["", "640", "x", "0x1", "-1x-1", "-2x3", "1x2x3", "axb", "16385x1"] {
-            assert!(text.parse::<Size>().is_err(), "{text}");
-        }
     }
 
     #[test]

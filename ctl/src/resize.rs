@@ -1,14 +1,11 @@
 //! Owns `resizectl resize`: many pictures at once, and what the user is told about them.
 //!
-//! The walk of a picture is [`picture`]'s: [`geometry`] says which part of it becomes what, [`jpeg`] and [`raster`]
-//! know the formats, [`output`] the names. A picture that fails is named; the others go on.
+//! The walk of a picture is [`resized_pictures`]'; [`file`] reads and writes them, [`output`] knows the names. A picture
+//! that fails is named; the others go on.
 
 mod error;
-mod geometry;
-mod jpeg;
+mod file;
 mod output;
-mod picture;
-mod raster;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,15 +16,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use resized_client::Endpoint;
+use resized_pictures::{Limits, Settings, Wish};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::args::Resize;
 use crate::daemon::Daemon;
-use error::PictureError;
-use geometry::Wish;
+use error::FileError;
+use file::Files;
 use output::Outputs;
-use picture::{Desk, Settings};
+
+/// Passes over the picture in a progressive file. Patience is the user's own.
+const SCANS: u32 = 500;
 
 /// Resizes them. Fails where going on has no sense; that some pictures failed is for the exit code to say.
 pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
@@ -42,8 +42,8 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
         filter: asked.filter,
         quality: asked.quality,
         format: outputs.format(),
-        max_megapixels: asked.max_megapixels,
     };
+    let limits = Limits { pixels: asked.max_megapixels * 1_000_000, scans: SCANS };
     let daemon = Daemon::find(endpoint)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let jobs = asked.jobs.map_or(cores, usize::from).min(asked.inputs.len());
@@ -60,7 +60,7 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
     thread::scope(|scope| {
         for _ in 0..jobs {
             let thread = thread::Builder::new().name("resize".to_owned());
-            let work = || batch.work(&daemon, settings);
+            let work = || batch.work(&daemon, limits, settings);
             if let Err(error) = thread.spawn_scoped(scope, work) {
                 batch.end(anyhow!(error).context("can't start a thread"));
             }
@@ -85,14 +85,14 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     /// Resizes pictures until there are no more.
-    fn work(&self, daemon: &Daemon, settings: Settings) {
-        let desk = daemon.connect().and_then(|client| Ok(Desk::new(client, settings)?));
-        let mut desk = match desk {
-            Ok(desk) => desk,
+    fn work(&self, daemon: &Daemon, limits: Limits, settings: Settings) {
+        let files = daemon.connect().and_then(|client| Ok(Files::new(client, limits, settings)?));
+        let mut files = match files {
+            Ok(files) => files,
             Err(error) => return self.end(error),
         };
         while let Some((number, from)) = self.next() {
-            match desk.resize(from, self.outputs.path(number)) {
+            match files.resize(from, self.outputs.path(number)) {
                 Ok(()) => {}
                 Err(error) if error.is_final() => return self.end(error.into()),
                 Err(error) => self.report(from, &error),
@@ -110,7 +110,7 @@ impl Batch<'_> {
         self.asked.inputs.get(number).map(|path| (number, path.as_path()))
     }
 
-    fn report(&self, from: &std::path::Path, error: &PictureError) {
+    fn report(&self, from: &std::path::Path, error: &FileError) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.bar.suspend(|| eprintln!("resizectl: {}: {error}", from.display()));
     }

@@ -10,9 +10,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use resized_pictures::Format;
 
-use super::error::PictureError;
-use crate::args::Format;
+use super::error::FileError;
 
 /// Where the results go.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Outputs {
                 inputs.len()
             );
         }
-        let ending = |path: &Path| Format::of_ending(&path.extension()?.to_string_lossy());
+        let ending = |path: &Path| of_ending(&path.extension()?.to_string_lossy());
         let format = format.or_else(|| ending(output).filter(|_| !folder));
         let paths: Vec<PathBuf> = inputs
             .iter()
@@ -54,8 +54,9 @@ impl Outputs {
                     let own =
                         || input.extension().map(|ending| ending.to_string_lossy().into_owned());
                     let same = format.is_none() || format == ending(input);
-                    let named =
-                        own().filter(|_| same).or(format.map(|format| format.ending().to_owned()));
+                    let named = own()
+                        .filter(|_| same)
+                        .or(format.map(|format| usual_ending(format).to_owned()));
                     output.join(named.map_or(name.to_string(), |ending| format!("{name}.{ending}")))
                 } else {
                     text.replace("{name}", &name).replace("{n}", &number.to_string()).into()
@@ -74,6 +75,24 @@ impl Outputs {
     /// Its format, if the user has said.
     pub(crate) const fn format(&self) -> Option<Format> {
         self.format
+    }
+}
+
+/// The format that the ending of a name stands for.
+fn of_ending(ending: &str) -> Option<Format> {
+    match ending.to_ascii_lowercase().as_str() {
+        "jpg" | "jpeg" | "jpe" => Some(Format::Jpeg),
+        "png" => Some(Format::Png),
+        "webp" => Some(Format::Webp),
+        _ => None,
+    }
+}
+
+const fn usual_ending(format: Format) -> &'static str {
+    match format {
+        Format::Jpeg => "jpg",
+        Format::Png => "png",
+        Format::Webp => "webp",
     }
 }
 
@@ -105,7 +124,7 @@ fn check(inputs: &[PathBuf], paths: &[PathBuf]) -> Result<()> {
 
 /// Writes a result: aside first, so that nobody ever sees half of it, unless there is something in its place
 /// that is no file, such as a pipe.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), PictureError> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let special = fs::metadata(path).is_ok_and(|there| !there.is_file());
     let written = if special {
         File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes))
@@ -120,7 +139,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), PictureError> {
                 .inspect_err(|_| drop(fs::remove_file(&aside)))
         })
     };
-    written.map_err(|source| PictureError::Write { path: path.to_owned(), source })
+    written.map_err(|source| FileError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use image::{
 };
 use resized_client::{Extent, Frame, PixelFormat, Slot};
 
-use super::error::PictureError;
+use crate::error::PictureError;
 
 /// Bytes for each pixel that decoding may take: sixteen bits of four channels, what eight are made of, and the
 /// decoder's own.

@@ -11,10 +11,7 @@ use turbojpeg::{
     Subsamp, YuvImage, compressed_buf_len,
 };
 
-use super::error::PictureError;
-
-/// Passes over the picture in a progressive file; sensible ones have ten. Each is decoded over all of it.
-const MAX_SCANS: u32 = 500;
+use crate::error::PictureError;
 
 /// How the decoder can shrink, by code that uses vectors.
 const SHRINKS: [u32; 4] = [1, 2, 4, 8];
@@ -39,9 +36,10 @@ pub(crate) struct Header {
 pub(crate) struct Decoder(Decompressor);
 
 impl Decoder {
-    pub(crate) fn new() -> Result<Self, PictureError> {
+    /// Of files with so many scans at the most.
+    pub(crate) fn new(scans: u32) -> Result<Self, PictureError> {
         let mut decompressor = Decompressor::new()?;
-        decompressor.set_scan_limit(MAX_SCANS)?;
+        decompressor.set_scan_limit(scans)?;
         Ok(Self(decompressor))
     }
 
@@ -189,14 +187,16 @@ pub(crate) enum Pixels<'a> {
 }
 
 impl Encoder {
-    pub(crate) fn new(quality: i32) -> Result<Self, PictureError> {
-        let mut compressor = Compressor::new()?;
-        compressor.set_quality(quality)?;
-        Ok(Self { compressor, jpeg: Vec::new(), even: Vec::new() })
+    pub(crate) fn new() -> Result<Self, PictureError> {
+        Ok(Self { compressor: Compressor::new()?, jpeg: Vec::new(), even: Vec::new() })
     }
 
     /// The file, without a colour profile.
-    pub(crate) fn encode(&mut self, pixels: &Pixels<'_>) -> Result<&[u8], PictureError> {
+    pub(crate) fn encode(
+        &mut self,
+        quality: i32,
+        pixels: &Pixels<'_>,
+    ) -> Result<&[u8], PictureError> {
         let (format, extent) = match pixels {
             Pixels::Frame(frame) => {
                 let planes = frame.layout().planes();
@@ -213,6 +213,7 @@ impl Encoder {
         if self.jpeg.len() < longest {
             self.jpeg.resize(longest, 0);
         }
+        self.compressor.set_quality(quality)?;
         self.compressor.set_subsamp(subsamp)?;
         let mut output = OutputBuf::borrowed(&mut self.jpeg);
         match pixels {

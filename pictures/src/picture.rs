@@ -1,10 +1,8 @@
-//! Owns one picture's way: read, recognised, measured, decoded into a slot, resized, written.
+//! Owns one picture's way: recognised, measured, decoded into a slot, resized, encoded.
 //!
-//! Invariant: nothing is decoded whose header says more pixels than are allowed.
+//! Invariant: nothing is decoded, and nothing allocated for pixels, whose header says more of them than are allowed.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::borrow::Cow;
 
 use image::DynamicImage;
 use image::metadata::Orientation;
@@ -12,39 +10,63 @@ use resized_client::{
     Alpha, Client, Crop, Extent, Filter, Frame, FrameSpec, PixelFormat, Slot, Stream, StreamSpec,
 };
 
-use super::error::PictureError;
-use super::geometry::{Plan, Wish};
-use super::jpeg::{self, Pixels};
-use super::output;
-use super::raster::{self, Raster};
-use crate::args::Format;
+use crate::error::PictureError;
+use crate::geometry::{Plan, Wish};
+use crate::jpeg::{self, Pixels};
+use crate::raster::{self, Raster};
+use crate::wish::Format;
 
-/// Longest file that is read.
-const MAX_FILE: u64 = 1 << 30;
-
-/// Streams that a thread keeps open: photographs are upright or not, of a camera or another.
+/// Streams that a desk keeps open: photographs are upright or not, of a camera or another.
 const STREAMS: usize = 4;
 
-/// What is the same for all pictures.
+/// What is asked for of a picture.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) wish: Wish,
-    pub(crate) filter: Filter,
-    pub(crate) quality: i32,
-    /// `None` for the picture's own.
-    pub(crate) format: Option<Format>,
-    pub(crate) max_megapixels: u64,
+pub struct Settings {
+    /// Which part is to become how large.
+    pub wish: Wish,
+    /// How pixels are resampled.
+    pub filter: Filter,
+    /// Of a JPEG that is made, 1 to 100.
+    pub quality: i32,
+    /// Of the result; `None` for the picture's own.
+    pub format: Option<Format>,
+}
+
+/// What is taken, whatever is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most pixels of a picture that is read.
+    pub pixels: u64,
+    /// Most passes over the picture in a progressive JPEG, each of which is decoded over all of it; sensible ones
+    /// have ten.
+    pub scans: u32,
+}
+
+/// A resized picture.
+#[derive(Debug)]
+pub struct Picture<'a> {
+    /// Encoded.
+    pub bytes: Cow<'a, [u8]>,
+    /// How.
+    pub format: Format,
+    /// Its size.
+    pub extent: Extent,
 }
 
 /// Resizes one picture after the other. Each thread has one.
-pub(crate) struct Desk {
-    settings: Settings,
+pub struct Desk {
     client: Client,
+    limits: Limits,
     /// The one used last is the last.
     streams: Vec<(StreamSpec, Stream)>,
-    file: Vec<u8>,
     decoder: jpeg::Decoder,
     encoder: jpeg::Encoder,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 /// A picture that was recognised.
@@ -54,74 +76,42 @@ enum Source<'a> {
 }
 
 impl Desk {
-    pub(crate) fn new(client: Client, settings: Settings) -> Result<Self, PictureError> {
+    /// A desk that has its pictures resized by that client's daemon.
+    pub fn new(client: Client, limits: Limits) -> Result<Self, PictureError> {
         Ok(Self {
-            settings,
             client,
+            limits,
             streams: Vec::new(),
-            file: Vec::new(),
-            decoder: jpeg::Decoder::new()?,
-            encoder: jpeg::Encoder::new(settings.quality)?,
+            decoder: jpeg::Decoder::new(limits.scans)?,
+            encoder: jpeg::Encoder::new()?,
         })
     }
 
-    /// Resizes the picture at `from` to the file `to`.
-    pub(crate) fn resize(&mut self, from: &Path, to: &Path) -> Result<(), PictureError> {
-        read(from, &mut self.file)?;
-        let file = std::mem::take(&mut self.file);
-        let done = self.resize_file(&file, to);
-        self.file = file;
-        done
-    }
-
-    fn resize_file(&mut self, file: &[u8], to: &Path) -> Result<(), PictureError> {
+    /// Resizes a picture.
+    pub fn resize(
+        &mut self,
+        file: &[u8],
+        settings: &Settings,
+    ) -> Result<Picture<'_>, PictureError> {
         let mut source = Source::recognise(file, &mut self.decoder)?;
-        let stored = source.extent();
-        let limit = self.settings.max_megapixels;
-        if stored.pixels() > limit * 1_000_000 {
-            return Err(PictureError::Pixels { extent: stored, limit });
+        let (extent, limit) = (source.extent(), self.limits.pixels);
+        if extent.pixels() > limit {
+            return Err(PictureError::Pixels { extent, limit });
         }
         let (orientation, profile) = source.take_metadata();
-        let plan = Plan::new(&self.settings.wish, stored, orientation, source.shrinks())?;
-        let format = self.settings.format.unwrap_or(source.file_format());
-        let spec = self.stream_spec(&source, &plan, orientation, format);
+        let plan = Plan::new(&settings.wish, extent, orientation, source.shrinks())?;
+        let format = settings.format.unwrap_or(source.file_format());
+        let spec = stream_spec(&source, &plan, orientation, format, settings.filter);
         let mut slot = self.stream(&spec)?.loan()?;
         source.decode(file, &plan, &mut self.decoder, &mut slot)?;
         let frame = slot.submit()?.wait()?;
         let made = Made { frame: &frame, spec: spec.destination, orientation, profile };
-        match format {
-            Format::Jpeg => output::write(to, &made.jpeg(&mut self.encoder)?),
-            Format::Png => output::write(to, &raster::to_png(&made.upright(), made.profile)?),
-            Format::Webp => output::write(to, &raster::to_webp(&made.upright(), made.profile)?),
-        }
-    }
-
-    fn stream_spec(
-        &self,
-        source: &Source<'_>,
-        plan: &Plan,
-        orientation: Orientation,
-        format: Format,
-    ) -> StreamSpec {
-        let from = source.spec(plan.shrink);
-        let to = match (from.format, format) {
-            // What has to be turned afterwards is turned pixel by pixel.
-            (PixelFormat::I420 | PixelFormat::Rgb24, Format::Jpeg)
-                if orientation == Orientation::NoTransforms =>
-            {
-                PixelFormat::I420
-            }
-            (PixelFormat::I420, _) => PixelFormat::Rgb24,
-            (same, _) => same,
+        let bytes = match format {
+            Format::Jpeg => made.jpeg(&mut self.encoder, settings.quality)?,
+            Format::Png => raster::to_png(&made.upright(), made.profile)?.into(),
+            Format::Webp => raster::to_webp(&made.upright(), made.profile)?.into(),
         };
-        let mut spec = StreamSpec::new(from, plan.destination);
-        spec.destination = FrameSpec::jpeg(to, plan.destination);
-        spec.crop = Some(plan.crop).filter(|&crop| crop != Crop::whole(from.extent));
-        spec.framing = plan.framing;
-        spec.filter = self.settings.filter;
-        spec.alpha = Alpha::Weighs;
-        spec.slots = 1;
-        spec
+        Ok(Picture { bytes, format, extent: plan.result })
     }
 
     fn stream(&mut self, spec: &StreamSpec) -> Result<Stream, PictureError> {
@@ -140,13 +130,32 @@ impl Desk {
     }
 }
 
-fn read(path: &Path, file: &mut Vec<u8>) -> Result<(), PictureError> {
-    file.clear();
-    let bytes = File::open(path).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(file));
-    match bytes.map_err(PictureError::Read)? as u64 {
-        0..=MAX_FILE => Ok(()),
-        _ => Err(PictureError::Long(MAX_FILE)),
-    }
+fn stream_spec(
+    source: &Source<'_>,
+    plan: &Plan,
+    orientation: Orientation,
+    format: Format,
+    filter: Filter,
+) -> StreamSpec {
+    let from = source.spec(plan.shrink);
+    let to = match (from.format, format) {
+        // What has to be turned afterwards is turned pixel by pixel.
+        (PixelFormat::I420 | PixelFormat::Rgb24, Format::Jpeg)
+            if orientation == Orientation::NoTransforms =>
+        {
+            PixelFormat::I420
+        }
+        (PixelFormat::I420, _) => PixelFormat::Rgb24,
+        (same, _) => same,
+    };
+    let mut spec = StreamSpec::new(from, plan.destination);
+    spec.destination = FrameSpec::jpeg(to, plan.destination);
+    spec.crop = Some(plan.crop).filter(|&crop| crop != Crop::whole(from.extent));
+    spec.framing = plan.framing;
+    spec.filter = filter;
+    spec.alpha = Alpha::Weighs;
+    spec.slots = 1;
+    spec
 }
 
 impl<'a> Source<'a> {
@@ -227,11 +236,12 @@ impl Made<'_> {
     fn jpeg<'e>(
         &self,
         encoder: &'e mut jpeg::Encoder,
-    ) -> Result<std::borrow::Cow<'e, [u8]>, PictureError> {
+        quality: i32,
+    ) -> Result<Cow<'e, [u8]>, PictureError> {
         let as_it_is = matches!(self.spec.format, PixelFormat::Gray8 | PixelFormat::I420)
             && self.orientation == Orientation::NoTransforms;
         let jpeg = if as_it_is {
-            encoder.encode(&Pixels::Frame(self.frame))?
+            encoder.encode(quality, &Pixels::Frame(self.frame))?
         } else {
             let image = raster::on_paper(self.upright());
             let format = match image {
@@ -239,7 +249,7 @@ impl Made<'_> {
                 _ => PixelFormat::Rgb24,
             };
             let extent = Extent::new(image.width(), image.height());
-            encoder.encode(&Pixels::Packed(format, extent, image.as_bytes()))?
+            encoder.encode(quality, &Pixels::Packed(format, extent, image.as_bytes()))?
         };
         Ok(match &self.profile {
             Some(profile) => jpeg::with_profile(jpeg, profile).into(),

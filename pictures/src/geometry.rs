@@ -5,20 +5,24 @@
 use image::metadata::Orientation;
 use resized_client::{Crop, Extent, Framing, MAX_SIDE};
 
-use crate::args::{Mode, Size};
-use crate::resize::error::PictureError;
+use crate::error::PictureError;
+use crate::wish::{Mode, Size};
 
 /// How many times the result's side what the decoder gives has at least, in either direction, if the decoder
 /// shrinks. Halving blocks of a cosine transform rings and aliases a little; what comes after it hides that.
 const LEAST: f64 = 2.0;
 
-/// What is asked for, of every picture alike.
+/// Which part of a picture is to become how large.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish {
-    pub(crate) size: Size,
-    pub(crate) mode: Mode,
-    pub(crate) crop: Option<Crop>,
-    pub(crate) only_shrink: bool,
+pub struct Wish {
+    /// Of the result.
+    pub size: Size,
+    /// What becomes of a picture of another shape.
+    pub mode: Mode,
+    /// The part that is resized, in the pixels of the upright picture; `None` for all of it.
+    pub crop: Option<Crop>,
+    /// Nothing is made larger than it was.
+    pub only_shrink: bool,
 }
 
 /// What is done with one picture, in the orientation in which it is stored.
@@ -30,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) crop: Crop,
     pub(crate) framing: Framing,
     pub(crate) destination: Extent,
+    /// That, upright.
+    pub(crate) result: Extent,
 }
 
 impl Plan {
@@ -71,7 +77,7 @@ impl Plan {
             Mode::Fill => Framing::Fill,
             Mode::Fit | Mode::Stretch => Framing::Stretch,
         };
-        Ok(Self { shrink, crop, framing, destination: turn.extent(result) })
+        Ok(Self { shrink, crop, framing, destination: turn.extent(result), result })
     }
 }
 

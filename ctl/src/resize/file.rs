@@ -1,0 +1,46 @@
+//! Owns one file's way: read, resized, written.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use resized_client::Client;
+use resized_pictures::{Desk, Limits, PictureError, Settings};
+
+use super::error::FileError;
+use super::output;
+
+/// Longest file that is read.
+const MAX_FILE: u64 = 1 << 30;
+
+/// Resizes one file after the other. Each thread has one.
+pub(crate) struct Files {
+    desk: Desk,
+    settings: Settings,
+    file: Vec<u8>,
+}
+
+impl Files {
+    pub(crate) fn new(
+        client: Client,
+        limits: Limits,
+        settings: Settings,
+    ) -> Result<Self, PictureError> {
+        Ok(Self { desk: Desk::new(client, limits)?, settings, file: Vec::new() })
+    }
+
+    /// Resizes the picture at `from` to the file `to`.
+    pub(crate) fn resize(&mut self, from: &Path, to: &Path) -> Result<(), FileError> {
+        read(from, &mut self.file)?;
+        output::write(to, &self.desk.resize(&self.file, &self.settings)?.bytes)
+    }
+}
+
+fn read(path: &Path, file: &mut Vec<u8>) -> Result<(), FileError> {
+    file.clear();
+    let bytes = File::open(path).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(file));
+    match bytes.map_err(FileError::Read)? as u64 {
+        0..=MAX_FILE => Ok(()),
+        _ => Err(FileError::Long(MAX_FILE)),
+    }
+}

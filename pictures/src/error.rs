@@ -1,0 +1,49 @@
+//! Owns the reasons why a picture is not resized.
+
+use resized_client::{Extent, MAX_SIDE};
+use thiserror::Error;
+
+/// Why a picture is not resized. Which one it is, says who reports it.
+#[derive(Debug, Error)]
+pub enum PictureError {
+    /// Its first bytes are of none of the formats.
+    #[error("it is no JPEG, PNG or WebP file")]
+    Unknown,
+    /// The header says more pixels than are decoded.
+    #[error("it has {extent} pixels, and no more than {limit} are read")]
+    Pixels {
+        /// As the header says.
+        extent: Extent,
+        /// How many are allowed.
+        limit: u64,
+    },
+    /// The JPEG can't be decoded, or no JPEG made of the result.
+    #[error("{}", .0.to_string().trim_start_matches("TurboJPEG error: "))]
+    Jpeg(#[from] turbojpeg::Error),
+    /// The PNG or WebP can't be decoded, or none made of the result.
+    #[error("{0}")]
+    Image(#[from] image::ImageError),
+    /// The JPEG's colours are inks.
+    #[error("its colours are CMYK, for print: only pictures for screens are resized")]
+    Inks,
+    /// The crop is not within the picture.
+    #[error("the crop is not within its {upright} pixels")]
+    Crop {
+        /// The picture's, upright.
+        upright: Extent,
+    },
+    /// The result would be too large.
+    #[error("it would become {0}, and a picture has at most {MAX_SIDE} pixels a side")]
+    Result(Extent),
+    /// The daemon does not resize it, or is gone.
+    #[error("{0}")]
+    Daemon(#[from] resized_client::Error),
+}
+
+impl PictureError {
+    /// Whether the next picture would fail for the same reason.
+    pub const fn is_final(&self) -> bool {
+        use resized_client::Error::{Failed, Refused};
+        matches!(self, Self::Daemon(error) if !matches!(error, Refused(_) | Failed))
+    }
+}

@@ -1,0 +1,31 @@
+//! Encoded pictures, resized by a daemon: the bytes of a JPEG, PNG or WebP go in, those of another come out.
+//!
+//! ```no_run
+//! use resized_client::{Client, Endpoint, Filter};
+//! use resized_pictures::{Desk, Limits, Mode, Settings, Wish};
+//!
+//! # fn thumbnail(photo: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+//! let wish = Wish { size: "640x360".parse()?, mode: Mode::Fit, crop: None, only_shrink: false };
+//! let settings = Settings { wish, filter: Filter::Bicubic, quality: 85, format: None };
+//! let limits = Limits { pixels: 200_000_000, scans: 64 };
+//! let mut desk = Desk::new(Client::connect(&Endpoint::discover()?)?, limits)?;
+//! let thumbnail = desk.resize(photo, &settings)?.bytes.into_owned();
+//! # Ok(thumbnail)
+//! # }
+//! ```
+//!
+//! The walk of a picture is [`picture`](Desk)'s: `geometry` says which part of it becomes what, `jpeg` and
+//! `raster` know the formats, `wish` the words for what may be asked. Knows neither files nor networks, and
+//! prints nothing.
+
+mod error;
+mod geometry;
+mod jpeg;
+mod picture;
+mod raster;
+mod wish;
+
+pub use error::PictureError;
+pub use geometry::Wish;
+pub use picture::{Desk, Limits, Picture, Settings};
+pub use wish::{Format, Mode, Size, SizeError, UnknownFormat, UnknownMode};

@@ -1,0 +1,176 @@
+//! Owns the words for what may be asked of a picture: its size, what becomes of another shape, its format.
+
+use std::str::FromStr;
+
+use resized_client::{Extent, MAX_SIDE};
+use thiserror::Error;
+
+/// Size asked for, in pixels, one side of which may follow from the picture's shape: `640x360`, `640x`, `x360`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Both sides.
+    Box(Extent),
+    /// The width alone.
+    Width(u32),
+    /// The height alone.
+    Height(u32),
+}
+
+/// Why a text is no size.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SizeError {
+    /// There is no `x` in it.
+    #[error("write WIDTHxHEIGHT, like 640x360")]
+    Form,
+    /// A side is no number.
+    #[error("'{0}' is no number of pixels")]
+    Number(String),
+    /// A side is zero.
+    #[error("a picture has at least one pixel")]
+    Zero,
+    /// A side is longer than frames may be.
+    #[error("a picture has at most {MAX_SIDE} pixels a side")]
+    Long,
+    /// Neither side is given.
+    #[error("one side must be given")]
+    Neither,
+}
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        let (width, height) = text.split_once('x').ok_or(SizeError::Form)?;
+        match (side(width)?, side(height)?) {
+            (Some(width), Some(height)) => Ok(Self::Box(Extent::new(width, height))),
+            (Some(width), None) => Ok(Self::Width(width)),
+            (None, Some(height)) => Ok(Self::Height(height)),
+            (None, None) => Err(SizeError::Neither),
+        }
+    }
+}
+
+fn side(text: &str) -> Result<Option<u32>, SizeError> {
+    // The latter as FFmpeg has it.
+    if matches!(text, "" | "-1") {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(0) => Err(SizeError::Zero),
+        Ok(side) if side > MAX_SIDE => Err(SizeError::Long),
+        Ok(side) => Ok(Some(side)),
+        Err(_) => Err(SizeError::Number(text.to_owned())),
+    }
+}
+
+/// What becomes of a picture whose shape is not that of the size asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// As large as it can be within the size; one side may be shorter.
+    #[default]
+    Fit,
+    /// Exactly the size; what is too much is cut off evenly at both ends.
+    Fill,
+    /// Exactly the size; the shape changes.
+    Stretch,
+}
+
+/// There is no mode of this name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{0}' is no mode: fit, fill or stretch")]
+pub struct UnknownMode(String);
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Fit, Self::Fill, Self::Stretch];
+
+    /// What it is called on command lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fit => "fit",
+            Self::Fill => "fill",
+            Self::Stretch => "stretch",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMode> {
+        let found = Self::ALL.into_iter().find(|mode| mode.name() == name);
+        found.ok_or_else(|| UnknownMode(name.to_owned()))
+    }
+}
+
+/// Formats of encoded pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// ITU-T T.81, with loss.
+    Jpeg,
+    /// W3C's, without loss.
+    Png,
+    /// Read with and without loss, written without.
+    Webp,
+}
+
+/// There is no format of this name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{0}' is no format: jpeg, png or webp")]
+pub struct UnknownFormat(String);
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 3] = [Self::Jpeg, Self::Png, Self::Webp];
+
+    /// What it is called on command lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jpeg => "jpeg",
+            Self::Png => "png",
+            Self::Webp => "webp",
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+        let found = Self::ALL.into_iter().find(|format| format.name() == name);
+        found.ok_or_else(|| UnknownFormat(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_may_be_left_out() {
+        for (text, expected) in [
+            ("640x360", Size::Box(Extent::new(640, 360))),
+            ("640x", Size::Width(640)),
+            ("640x-1", Size::Width(640)),
+            ("x360", Size::Height(360)),
+            ("-1x360", Size::Height(360)),
+        ] {
+            assert_eq!(text.parse::<Size>().unwrap(), expected, "{text}");
+        }
+        for text in ["", "640", "x", "0x1", "-1x-1", "-2x3", "1x2x3", "axb", "16385x1"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for mode in Mode::ALL {
+            assert_eq!(mode.name().parse(), Ok(mode));
+        }
+        for format in Format::ALL {
+            assert_eq!(format.name().parse(), Ok(format));
+        }
+        assert_eq!("Fit".parse::<Mode>(), Err(UnknownMode("Fit".to_owned())));
+        assert_eq!("gif".parse::<Format>(), Err(UnknownFormat("gif".to_owned())));
+    }
+}
