@@ -43,7 +43,8 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
         quality: asked.quality,
         format: outputs.format(),
     };
-    let limits = Limits { pixels: asked.max_megapixels * 1_000_000, scans: SCANS };
+    let pixels = asked.max_megapixels * 1_000_000;
+    let limits = Limits { pixels, made: u64::MAX, scans: SCANS };
     let daemon = Daemon::find(endpoint)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let jobs = asked.jobs.map_or(cores, usize::from).min(asked.inputs.len());

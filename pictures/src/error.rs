@@ -32,9 +32,17 @@ pub enum PictureError {
         /// The picture's, upright.
         upright: Extent,
     },
-    /// The result would be too large.
+    /// A side of the result would be too long.
     #[error("it would become {0}, and a picture has at most {MAX_SIDE} pixels a side")]
     Result(Extent),
+    /// The result would have more pixels than are made.
+    #[error("it would become {extent}, and no more than {limit} pixels are made")]
+    Made {
+        /// As asked for.
+        extent: Extent,
+        /// How many are allowed.
+        limit: u64,
+    },
     /// The daemon does not resize it, or is gone.
     #[error("{0}")]
     Daemon(#[from] resized_client::Error),

@@ -25,77 +25,60 @@ const EXIF: &[u8] = b"Exif\0\0";
 /// Bytes of a profile in one segment, whose length, in 16 bits, counts itself and what precedes.
 const PROFILE_PART: usize = u16::MAX as usize - 2 - PROFILE.len() - 2;
 
-/// A JPEG file's header.
-pub(crate) struct Header {
+/// A JPEG file whose header was read. It has a decoder of its own: TurboJPEG's keep the tables of the file before, and do
+/// not get over an error in its header.
+pub(crate) struct Jpeg<'a> {
+    file: &'a [u8],
+    decompressor: Decompressor,
     header: DecompressHeader,
     pub(crate) orientation: Orientation,
     pub(crate) profile: Option<Vec<u8>>,
+    /// All of it is held by the decoder before the first pixel is made.
+    whole: bool,
 }
 
-/// The decoder of one thread.
-pub(crate) struct Decoder(Decompressor);
-
-impl Decoder {
-    /// Of files with so many scans at the most.
-    pub(crate) fn new(scans: u32) -> Result<Self, PictureError> {
+impl<'a> Jpeg<'a> {
+    /// Reads a file's header. Of files with more than so many scans no more will be read.
+    pub(crate) fn new(file: &'a [u8], scans: u32) -> Result<Self, PictureError> {
         let mut decompressor = Decompressor::new()?;
         decompressor.set_scan_limit(scans)?;
-        Ok(Self(decompressor))
-    }
-
-    /// Reads a file's header.
-    pub(crate) fn header(&mut self, file: &[u8]) -> Result<Header, PictureError> {
-        let header = self.0.read_header(file)?;
+        let header = decompressor.read_header(file)?;
         if matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK) {
             return Err(PictureError::Inks);
         }
-        let (orientation, profile) = metadata(file);
-        Ok(Header { header, orientation, profile })
+        let Metadata { orientation, profile, whole } = metadata(file);
+        Ok(Self { file, decompressor, header, orientation, profile, whole })
     }
 
-    /// Decodes the file whose header that is into a slot of a stream of [`Header::spec`].
-    pub(crate) fn decode(
-        &mut self,
-        file: &[u8],
-        header: &Header,
-        shrink: u32,
-        slot: &mut Slot,
-    ) -> Result<(), PictureError> {
+    /// Decodes it into a slot of a stream of its [`spec`](Self::spec).
+    pub(crate) fn decode(mut self, shrink: u32, slot: &mut Slot) -> Result<(), PictureError> {
         let scale = ScalingFactor::new(1, shrink as usize);
-        self.0.set_scaling_factor(scale)?;
-        let DecompressHeader { width, height, subsamp, .. } = header.header.scaled(scale);
+        self.decompressor.set_scaling_factor(scale)?;
+        let DecompressHeader { width, height, subsamp, .. } = self.header.scaled(scale);
         let plane = slot.layout().planes()[0];
-        let format = match header.format() {
+        let format = match self.format() {
             PixelFormat::I420 => {
                 // Laid out as TurboJPEG does: planes in order, whole blocks of 2x2 pixels, rows aligned.
                 let pixels = slot.input_mut();
                 let image = YuvImage { pixels, width, align: ROW_ALIGN, height, subsamp };
-                return sound(self.0.decompress_to_yuv(file, image));
+                return sound(self.decompressor.decompress_to_yuv(self.file, image));
             }
             PixelFormat::Gray8 => turbojpeg::PixelFormat::GRAY,
             _ => turbojpeg::PixelFormat::RGB,
         };
         let image = Image { pixels: slot.plane_mut(0), width, pitch: plane.stride, height, format };
-        sound(self.0.decompress(file, image))
+        sound(self.decompressor.decompress(self.file, image))
     }
-}
 
-/// What is only odd is no error: bytes before a marker that mean nothing, which some cameras write and all
-/// pixels are decoded in spite of.
-fn sound(outcome: turbojpeg::Result<()>) -> Result<(), PictureError> {
-    match outcome {
-        Err(turbojpeg::Error::TurboJpegError(text)) if text.contains("extraneous bytes before") => {
-            Ok(())
-        }
-        outcome => Ok(outcome?),
-    }
-}
-
-impl Header {
     /// Pixels as stored.
     pub(crate) fn extent(&self) -> Extent {
         // Of 16 bits in the file.
         Extent::new(self.header.width as u32, self.header.height as u32)
+    }
+
+    /// Most memory that decoding takes, however much it shrinks: two bytes for each coefficient of three components.
+    pub(crate) fn decoder_bytes(&self) -> u64 {
+        if self.whole { 6 * self.extent().pixels() } else { 0 }
     }
 
     /// By how much the decoder can shrink it.
@@ -123,12 +106,34 @@ impl Header {
     }
 }
 
-/// Orientation and colour profile of a file. What can't be understood of them is as if it were not there.
-fn metadata(file: &[u8]) -> (Orientation, Option<Vec<u8>>) {
+/// What is only odd is no error: bytes before a marker that mean nothing, which some cameras write and all
+/// pixels are decoded in spite of.
+fn sound(outcome: turbojpeg::Result<()>) -> Result<(), PictureError> {
+    match outcome {
+        Err(turbojpeg::Error::TurboJpegError(text)) if text.contains("extraneous bytes before") => {
+            Ok(())
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+/// What a file says before its first scan, beside what its decoder makes of it.
+struct Metadata {
+    orientation: Orientation,
+    profile: Option<Vec<u8>>,
+    whole: bool,
+}
+
+/// Orientation and colour profile that can't be understood are as if they were not there.
+fn metadata(file: &[u8]) -> Metadata {
     let mut orientation = None;
     let mut parts: Vec<&[u8]> = Vec::new();
+    // Components of a picture that is not progressive, and of its first scan.
+    let (mut components, mut scanned) = (None, None);
     for (marker, segment) in Segments(file.get(2..).unwrap_or_default()) {
         match marker {
+            0xC0 | 0xC1 => components = segment.get(5),
+            0xDA => scanned = segment.first(),
             0xE1 if orientation.is_none() => {
                 orientation = segment.strip_prefix(EXIF).and_then(Orientation::from_exif_chunk);
             }
@@ -138,35 +143,36 @@ fn metadata(file: &[u8]) -> (Orientation, Option<Vec<u8>>) {
     }
     // Number and count precede each part.
     parts.sort_by_key(|part| part[0]);
-    let whole =
+    let complete =
         parts.iter().zip(1..).all(|(part, n)| part[0] == n && usize::from(part[1]) == parts.len());
-    let profile = (whole && !parts.is_empty())
+    let profile = (complete && !parts.is_empty())
         .then(|| parts.iter().flat_map(|part| &part[2..]).copied().collect());
-    (orientation.unwrap_or(Orientation::NoTransforms), profile)
+    Metadata {
+        orientation: orientation.unwrap_or(Orientation::NoTransforms),
+        profile,
+        whole: components.is_none() || components != scanned,
+    }
 }
 
-/// The segments of a file between its first marker and the first scan: ITU-T T.81, annex B.1.
+/// The segments of a file between its first marker and the first scan, with that one's header: ITU-T T.81, annex B.1.
 struct Segments<'a>(&'a [u8]);
 
 impl<'a> Iterator for Segments<'a> {
     type Item = (u8, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let [0xFF, marker, rest @ ..] = self.0 else { return None };
-        match marker {
-            // Padding before a marker.
-            0xFF => {
-                self.0 = &self.0[1..];
-                self.next()
-            }
-            0xD8..=0xDA => None,
-            _ => {
-                let len = usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]));
-                let segment = rest.get(2..len)?;
-                self.0 = &rest[len..];
-                Some((*marker, segment))
-            }
+        // Before a marker there may be any number of the first byte of one.
+        while let [0xFF, 0xFF, ..] = self.0 {
+            self.0 = &self.0[1..];
         }
+        let [0xFF, marker, rest @ ..] = self.0 else { return None };
+        if matches!(marker, 0xD8 | 0xD9) {
+            return None;
+        }
+        let len = usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]));
+        let segment = rest.get(2..len)?;
+        self.0 = if *marker == 0xDA { &[] } else { &rest[len..] };
+        Some((*marker, segment))
     }
 }
 
@@ -189,6 +195,15 @@ pub(crate) enum Pixels<'a> {
 impl Encoder {
     pub(crate) fn new() -> Result<Self, PictureError> {
         Ok(Self { compressor: Compressor::new()?, jpeg: Vec::new(), even: Vec::new() })
+    }
+
+    /// Gives buffers of more than so many bytes back.
+    pub(crate) fn trim(&mut self, bytes: u64) {
+        for buffer in [&mut self.jpeg, &mut self.even] {
+            if buffer.capacity() as u64 > bytes {
+                *buffer = Vec::new();
+            }
+        }
     }
 
     /// The file, without a colour profile.
@@ -261,4 +276,41 @@ pub(crate) fn with_profile(jpeg: &[u8], profile: &[u8]) -> Vec<u8> {
     }
     whole.extend_from_slice(tail);
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jpeg(progressive: bool) -> Vec<u8> {
+        let pixels: Vec<u8> = (0..3 * 48 * 32).map(|n: usize| (n * n / 97) as u8).collect();
+        let format = turbojpeg::PixelFormat::RGB;
+        let image = Image { pixels: &pixels[..], width: 48, pitch: 3 * 48, height: 32, format };
+        let mut compressor = Compressor::new().unwrap();
+        compressor.set_progressive(progressive).unwrap();
+        compressor.compress_to_vec(image).unwrap()
+    }
+
+    #[test]
+    fn only_one_scan_of_everything_is_decoded_line_by_line() {
+        let bytes = |file: &[u8]| Jpeg::new(file, 64).unwrap().decoder_bytes();
+        let (lines, whole) = (jpeg(false), jpeg(true));
+        assert_eq!((bytes(&lines), bytes(&whole)), (0, 6 * 48 * 32));
+        // One whose first scan has a component alone.
+        let mut parted = lines.clone();
+        let scan = parted.windows(2).position(|marker| marker == [0xFF, 0xDA]).unwrap();
+        parted[scan + 4] = 1;
+        assert!(metadata(&parted).whole);
+        // What can't be followed may be anything.
+        assert!(metadata(&lines[..scan]).whole);
+        assert!(metadata(b"").whole);
+    }
+
+    #[test]
+    fn a_file_of_padding_is_read_as_any_other() {
+        let plain = jpeg(false);
+        let padded = [&plain[..2], &vec![0xFF; 1 << 20], &plain[2..]].concat();
+        assert!(!metadata(&padded).whole);
+        assert_eq!(Jpeg::new(&padded, 64).unwrap().extent(), Extent::new(48, 32));
+    }
 }

@@ -7,7 +7,7 @@
 //! # fn thumbnail(photo: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
 //! let wish = Wish { size: "640x360".parse()?, mode: Mode::Fit, crop: None, only_shrink: false };
 //! let settings = Settings { wish, filter: Filter::Bicubic, quality: 85, format: None };
-//! let limits = Limits { pixels: 200_000_000, scans: 64 };
+//! let limits = Limits { pixels: 200_000_000, made: 64_000_000, scans: 64 };
 //! let mut desk = Desk::new(Client::connect(&Endpoint::discover()?)?, limits)?;
 //! let thumbnail = desk.resize(photo, &settings)?.bytes.into_owned();
 //! # Ok(thumbnail)
@@ -27,5 +27,5 @@ mod wish;
 
 pub use error::PictureError;
 pub use geometry::Wish;
-pub use picture::{Desk, Limits, Picture, Settings};
+pub use picture::{Desk, Limits, Picture, Planned, Settings};
 pub use wish::{Format, Mode, Size, SizeError, UnknownFormat, UnknownMode};

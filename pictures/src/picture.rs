@@ -12,12 +12,17 @@ use resized_client::{
 
 use crate::error::PictureError;
 use crate::geometry::{Plan, Wish};
-use crate::jpeg::{self, Pixels};
+use crate::jpeg::{self, Jpeg, Pixels};
 use crate::raster::{self, Raster};
 use crate::wish::Format;
 
 /// Streams that a desk keeps open: photographs are upright or not, of a camera or another.
 const STREAMS: usize = 4;
+
+/// Of a stream's ring, for each pixel, and of what is made of each pixel of its result at the most: packed, turned,
+/// laid on paper, encoded.
+const PIXEL_BYTES: u64 = 4;
+const RESULT_BYTES: u64 = 4 * PIXEL_BYTES;
 
 /// What is asked for of a picture.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +42,8 @@ pub struct Settings {
 pub struct Limits {
     /// Most pixels of a picture that is read.
     pub pixels: u64,
+    /// Most pixels of a picture that is made.
+    pub made: u64,
     /// Most passes over the picture in a progressive JPEG, each of which is decoded over all of it; sensible ones
     /// have ten.
     pub scans: u32,
@@ -59,7 +66,6 @@ pub struct Desk {
     limits: Limits,
     /// The one used last is the last.
     streams: Vec<(StreamSpec, Stream)>,
-    decoder: jpeg::Decoder,
     encoder: jpeg::Encoder,
 }
 
@@ -71,20 +77,42 @@ impl std::fmt::Debug for Desk {
 
 /// A picture that was recognised.
 enum Source<'a> {
-    Jpeg(jpeg::Header),
+    Jpeg(Jpeg<'a>),
     Raster(Raster<'a>, Format),
+}
+
+/// A picture whose header was read, and what will become of it.
+pub struct Planned<'a> {
+    source: Source<'a>,
+    plan: Plan,
+    orientation: Orientation,
+    profile: Option<Vec<u8>>,
+    spec: StreamSpec,
+    format: Format,
+    quality: i32,
+}
+
+impl std::fmt::Debug for Planned<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Planned").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+impl Planned<'_> {
+    /// Most memory that making it takes, here and in the daemon: the decoder's, the stream's, the result's.
+    pub fn bytes(&self) -> u64 {
+        let decoder = match &self.source {
+            Source::Jpeg(jpeg) => jpeg.decoder_bytes(),
+            Source::Raster(raster, _) => raster.decoder_bytes(),
+        };
+        decoder + ring_bytes(&self.spec) + RESULT_BYTES * self.plan.result.pixels()
+    }
 }
 
 impl Desk {
     /// A desk that has its pictures resized by that client's daemon.
     pub fn new(client: Client, limits: Limits) -> Result<Self, PictureError> {
-        Ok(Self {
-            client,
-            limits,
-            streams: Vec::new(),
-            decoder: jpeg::Decoder::new(limits.scans)?,
-            encoder: jpeg::Encoder::new()?,
-        })
+        Ok(Self { client, limits, streams: Vec::new(), encoder: jpeg::Encoder::new()? })
     }
 
     /// Resizes a picture.
@@ -93,25 +121,61 @@ impl Desk {
         file: &[u8],
         settings: &Settings,
     ) -> Result<Picture<'_>, PictureError> {
-        let mut source = Source::recognise(file, &mut self.decoder)?;
+        let planned = self.plan(file, settings)?;
+        self.make(planned)
+    }
+
+    /// Reads a picture's header, and says what will become of it.
+    pub fn plan<'a>(
+        &mut self,
+        file: &'a [u8],
+        settings: &Settings,
+    ) -> Result<Planned<'a>, PictureError> {
+        let mut source = Source::recognise(file, self.limits.scans)?;
         let (extent, limit) = (source.extent(), self.limits.pixels);
         if extent.pixels() > limit {
             return Err(PictureError::Pixels { extent, limit });
         }
         let (orientation, profile) = source.take_metadata();
         let plan = Plan::new(&settings.wish, extent, orientation, source.shrinks())?;
+        let (extent, limit) = (plan.result, self.limits.made);
+        if extent.pixels() > limit {
+            return Err(PictureError::Made { extent, limit });
+        }
         let format = settings.format.unwrap_or(source.file_format());
         let spec = stream_spec(&source, &plan, orientation, format, settings.filter);
+        let quality = settings.quality;
+        Ok(Planned { source, plan, orientation, profile, spec, format, quality })
+    }
+
+    /// Resizes a picture whose header was read.
+    pub fn make(&mut self, planned: Planned<'_>) -> Result<Picture<'_>, PictureError> {
+        let Planned { source, plan, orientation, profile, spec, format, quality } = planned;
         let mut slot = self.stream(&spec)?.loan()?;
-        source.decode(file, &plan, &mut self.decoder, &mut slot)?;
+        source.decode(&plan, &mut slot)?;
         let frame = slot.submit()?.wait()?;
         let made = Made { frame: &frame, spec: spec.destination, orientation, profile };
         let bytes = match format {
-            Format::Jpeg => made.jpeg(&mut self.encoder, settings.quality)?,
+            Format::Jpeg => made.jpeg(&mut self.encoder, quality)?,
             Format::Png => raster::to_png(&made.upright(), made.profile)?.into(),
             Format::Webp => raster::to_webp(&made.upright(), made.profile)?.into(),
         };
         Ok(Picture { bytes, format, extent: plan.result })
+    }
+
+    /// Gives back what is kept for the pictures after this one, beyond so many bytes of streams and of buffers.
+    pub fn trim(&mut self, bytes: u64) {
+        let mut left = bytes;
+        let fits = |(spec, _): &&(StreamSpec, Stream)| match left.checked_sub(ring_bytes(spec)) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        };
+        let keep = self.streams.iter().rev().take_while(fits).count();
+        self.streams.drain(..self.streams.len() - keep);
+        self.encoder.trim(bytes);
     }
 
     fn stream(&mut self, spec: &StreamSpec) -> Result<Stream, PictureError> {
@@ -128,6 +192,10 @@ impl Desk {
         self.streams.push(open);
         Ok(stream)
     }
+}
+
+fn ring_bytes(spec: &StreamSpec) -> u64 {
+    PIXEL_BYTES * (spec.source.extent.pixels() + spec.destination.extent.pixels())
 }
 
 fn stream_spec(
@@ -159,9 +227,9 @@ fn stream_spec(
 }
 
 impl<'a> Source<'a> {
-    fn recognise(file: &'a [u8], decoder: &mut jpeg::Decoder) -> Result<Self, PictureError> {
+    fn recognise(file: &'a [u8], scans: u32) -> Result<Self, PictureError> {
         Ok(match file {
-            [0xFF, 0xD8, 0xFF, ..] => Self::Jpeg(decoder.header(file)?),
+            [0xFF, 0xD8, 0xFF, ..] => Self::Jpeg(Jpeg::new(file, scans)?),
             [0x89, b'P', b'N', b'G', ..] => Self::Raster(Raster::png(file)?, Format::Png),
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => {
                 Self::Raster(Raster::webp(file)?, Format::Webp)
@@ -173,14 +241,14 @@ impl<'a> Source<'a> {
     /// Pixels as stored.
     fn extent(&self) -> Extent {
         match self {
-            Self::Jpeg(header) => header.extent(),
+            Self::Jpeg(jpeg) => jpeg.extent(),
             Self::Raster(raster, _) => raster.extent(),
         }
     }
 
     fn take_metadata(&mut self) -> (Orientation, Option<Vec<u8>>) {
         match self {
-            Self::Jpeg(header) => (header.orientation, header.profile.take()),
+            Self::Jpeg(jpeg) => (jpeg.orientation, jpeg.profile.take()),
             Self::Raster(raster, _) => (raster.orientation, raster.profile.take()),
         }
     }
@@ -194,27 +262,21 @@ impl<'a> Source<'a> {
 
     const fn shrinks(&self) -> &'static [u32] {
         match self {
-            Self::Jpeg(header) => header.shrinks(),
+            Self::Jpeg(jpeg) => jpeg.shrinks(),
             Self::Raster(..) => &[1],
         }
     }
 
     fn spec(&self, shrink: u32) -> FrameSpec {
         match self {
-            Self::Jpeg(header) => header.spec(shrink),
+            Self::Jpeg(jpeg) => jpeg.spec(shrink),
             Self::Raster(raster, _) => FrameSpec::jpeg(raster.format(), raster.extent()),
         }
     }
 
-    fn decode(
-        self,
-        file: &[u8],
-        plan: &Plan,
-        decoder: &mut jpeg::Decoder,
-        slot: &mut Slot,
-    ) -> Result<(), PictureError> {
+    fn decode(self, plan: &Plan, slot: &mut Slot) -> Result<(), PictureError> {
         match self {
-            Self::Jpeg(header) => decoder.decode(file, &header, plan.shrink, slot),
+            Self::Jpeg(jpeg) => jpeg.decode(plan.shrink, slot),
             Self::Raster(raster, _) => raster.decode(slot),
         }
     }

@@ -60,6 +60,11 @@ impl<'a> Raster<'a> {
         }
     }
 
+    /// Most memory that decoding takes: pixels as they are stored, what they are made of, and as bytes.
+    pub(crate) fn decoder_bytes(&self) -> u64 {
+        self.decoder.total_bytes().saturating_add(8 * self.extent().pixels())
+    }
+
     /// Decodes it into a slot of a stream of its format and extent.
     pub(crate) fn decode(mut self, slot: &mut Slot) -> Result<(), PictureError> {
         let format = self.format();

@@ -1,0 +1,191 @@
+//! Pictures through a daemon in this process: what becomes of them, and what is refused before it costs anything.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use resized::{Devices, Options, Server};
+use resized_client::{Client, Extent, Filter};
+use resized_pictures::{Desk, Format, Limits, Mode, Picture, PictureError, Settings, Wish};
+use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
+
+const LIMITS: Limits = Limits { pixels: 1_000_000, made: 500_000, scans: 64 };
+
+fn server() -> Server {
+    Server::embedded_with(Options { devices: Devices::Cpu, ..Options::default() }).unwrap()
+}
+
+fn desk(server: &Server) -> Desk {
+    Desk::new(Client::from_socket(server.connect().unwrap()).unwrap(), LIMITS).unwrap()
+}
+
+fn asked(size: &str, format: Option<Format>) -> Settings {
+    let wish =
+        Wish { size: size.parse().unwrap(), mode: Mode::Fit, crop: None, only_shrink: false };
+    Settings { wish, filter: Filter::Bicubic, quality: 90, format }
+}
+
+fn jpeg(width: usize, height: usize, progressive: bool) -> Vec<u8> {
+    let value = |n: usize| (n % (3 * width) * 255 / (3 * width)) as u8;
+    let pixels: Vec<u8> = (0..3 * width * height).map(value).collect();
+    let format = PixelFormat::RGB;
+    let image = Image { pixels: &pixels[..], width, pitch: 3 * width, height, format };
+    let mut compressor = Compressor::new().unwrap();
+    compressor.set_subsamp(Subsamp::Sub2x2).unwrap();
+    compressor.set_progressive(progressive).unwrap();
+    compressor.compress_to_vec(image).unwrap()
+}
+
+/// What a JPEG's or a PNG's own header says.
+fn extent(picture: &Picture<'_>) -> Extent {
+    match picture.format {
+        Format::Jpeg => {
+            let header = turbojpeg::read_header(&picture.bytes).unwrap();
+            Extent::new(header.width as u32, header.height as u32)
+        }
+        _ => {
+            assert!(picture.bytes.starts_with(b"\x89PNG"));
+            let side = |at: usize| {
+                u32::from_be_bytes(picture.bytes[at..at + 4].try_into().expect("four bytes"))
+            };
+            Extent::new(side(16), side(20))
+        }
+    }
+}
+
+#[test]
+fn one_desk_takes_whatever_comes() {
+    let server = server();
+    let mut desk = desk(&server);
+    let photo = jpeg(640, 480, false);
+    let png = desk.resize(&photo, &asked("320x", Some(Format::Png))).unwrap();
+    assert_eq!((png.extent, extent(&png)), (Extent::new(320, 240), Extent::new(320, 240)));
+    let png = png.bytes.into_owned();
+    for (file, size, format, expected) in [
+        (&photo, "100x100", Format::Jpeg, (100, 75)),
+        (&png, "x60", Format::Png, (80, 60)),
+        (&photo, "641x", Format::Jpeg, (641, 481)),
+        (&photo, "100x100", Format::Jpeg, (100, 75)),
+    ] {
+        let picture = desk.resize(file, &asked(size, None)).unwrap();
+        assert_eq!(picture.format, format, "{size}");
+        assert_eq!(extent(&picture), Extent::new(expected.0, expected.1), "{size}");
+        assert_eq!(picture.extent, extent(&picture), "{size}");
+    }
+    // The same whatever was made before, and what is kept.
+    let first = desk.resize(&photo, &asked("100x100", None)).unwrap().bytes.into_owned();
+    desk.trim(0);
+    assert_eq!(desk.resize(&photo, &asked("100x100", None)).unwrap().bytes, first);
+    let coarse = Settings { quality: 10, ..asked("100x100", None) };
+    assert!(desk.resize(&photo, &coarse).unwrap().bytes.len() < first.len());
+    assert_eq!(desk.resize(&photo, &asked("100x100", None)).unwrap().bytes, first);
+}
+
+#[test]
+fn a_desk_keeps_what_it_may() {
+    let server = server();
+    let mut desk = desk(&server);
+    let photo = jpeg(640, 480, false);
+    let client = Client::from_socket(server.connect().unwrap()).unwrap();
+    // Of a closing the daemon learns in a moment.
+    let streams = |expected: u32| {
+        let begun = Instant::now();
+        while client.stats().unwrap().streams != expected {
+            assert!(begun.elapsed() < Duration::from_secs(60), "never {expected} streams");
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    for width in [100, 110, 120, 130, 140] {
+        desk.resize(&photo, &asked(&format!("{width}x"), None)).unwrap();
+    }
+    streams(4);
+    // Rings of 350 to 370 kB: half of the picture's sides, and the result.
+    desk.trim(800_000);
+    streams(2);
+    desk.trim(0);
+    streams(0);
+}
+
+#[test]
+fn what_is_too_large_is_refused_by_its_header() {
+    let server = server();
+    let mut desk = desk(&server);
+    // The start of frame is 0xFFC0, ITU-T T.81, annex B.2.2.
+    let mut huge = jpeg(64, 64, false);
+    let frame = huge.windows(2).position(|bytes| bytes == [0xFF, 0xC0]).unwrap();
+    let side = 60_000_u16.to_be_bytes();
+    huge[frame + 5..frame + 9].copy_from_slice(&[side, side].concat());
+    let error = desk.resize(&huge, &asked("32x", None)).unwrap_err();
+    assert!(matches!(error, PictureError::Pixels { limit: 1_000_000, .. }), "{error}");
+    assert_eq!(error.to_string(), "it has 60000x60000 pixels, and no more than 1000000 are read");
+    let small = jpeg(64, 64, false);
+    let error = desk.resize(&small, &asked("800x", None)).unwrap_err();
+    assert!(matches!(error, PictureError::Made { limit: 500_000, .. }), "{error}");
+    let progressive = jpeg(64, 64, true);
+    let last = progressive.windows(2).rposition(|marker| marker == [0xFF, 0xDA]).unwrap();
+    let (before, scan) = progressive[..progressive.len() - 2].split_at(last);
+    let many = [before, &scan.repeat(LIMITS.scans as usize), &[0xFF, 0xD9]].concat();
+    let error = desk.resize(&many, &asked("32x", None)).unwrap_err();
+    assert!(error.to_string().contains("scans"), "{error}");
+    // One without tables has none of another's.
+    let bare = [&small[..2], &small[frame..]].concat();
+    assert!(matches!(desk.resize(&bare, &asked("32x", None)), Err(PictureError::Jpeg(_))));
+    // And it goes on.
+    assert_eq!(desk.resize(&small, &asked("32x", None)).unwrap().extent, Extent::new(32, 32));
+}
+
+#[test]
+fn what_a_picture_takes_is_known_before() {
+    let server = server();
+    let mut desk = desk(&server);
+    let mut bytes = |file: &[u8], size: &str| desk.plan(file, &asked(size, None)).unwrap().bytes();
+    let (lines, whole) = (jpeg(800, 600, false), jpeg(800, 600, true));
+    assert!(bytes(&whole, "80x") >= bytes(&lines, "80x") + 6 * 800 * 600);
+    assert!(bytes(&lines, "800x") >= bytes(&lines, "80x") + 20 * 790 * 590);
+    // A decoder that shrinks gives few pixels.
+    assert!(bytes(&lines, "80x") < 800 * 600);
+}
+
+#[test]
+fn any_bytes_are_a_picture_or_an_error() {
+    let server = server();
+    let mut desk = desk(&server);
+    let photo = jpeg(64, 48, false);
+    let mut made =
+        |format| desk.resize(&photo, &asked("50x40", Some(format))).unwrap().bytes.into_owned();
+    let (png, webp, expected) = (made(Format::Png), made(Format::Webp), made(Format::Jpeg));
+    // Numerical Recipes' generator.
+    let mut state = 1_u32;
+    let mut below = |end: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % end
+    };
+    let mut read = 0;
+    for file in [photo.clone(), jpeg(64, 48, true), png, webp] {
+        for _ in 0..200 {
+            let mut broken = file.clone();
+            for _ in 0..=below(2) {
+                // Headers are where sizes are.
+                let end = [40, file.len()][below(2)];
+                broken[below(end)] = below(256) as u8;
+            }
+            if below(4) == 0 {
+                broken.truncate(below(file.len()));
+            }
+            match desk.resize(&broken, &asked("32x32", None)) {
+                Ok(picture) => {
+                    assert_eq!(picture.extent.width.max(picture.extent.height), 32);
+                    read += 1;
+                }
+                // Longer sides than frames have.
+                Err(PictureError::Daemon(resized_client::Error::Refused(_))) => {}
+                Err(PictureError::Daemon(error)) => panic!("{error}"),
+                Err(_) => {}
+            }
+            // Nothing of it stays.
+            let good = desk.resize(&photo, &asked("50x40", Some(Format::Jpeg)));
+            assert!(good.unwrap().bytes == expected);
+        }
+    }
+    // Some of what is wrong does not matter.
+    assert!(read > 0);
+}
