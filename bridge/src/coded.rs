@@ -1,20 +1,15 @@
 //! Owns what a stream of JPEGs is to the daemon: a stream of planes, of frames that are reduced as they are
-//! decoded where it shrinks them a lot. And how many JPEGs are worked on at the same time.
+//! decoded where it shrinks them a lot.
 //!
 //! Knows neither sockets nor how a JPEG is read.
-
-use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use resized_protocol::coding::{Coding, CodingError};
 use resized_protocol::frame::Extent;
 use resized_protocol::message::{Filter, Refusal, StreamSpec};
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{Lease, RingLayout};
-use tokio::sync::Semaphore;
-use tokio::task::{JoinError, spawn_blocking};
 
-use crate::jpeg::{self, Unreadable};
+use crate::jpeg::{Codec, Unreadable};
 
 /// How many times as large as its destination a reduced frame is at the least: reducing leaves out
 /// frequencies as a box would, so the rest is left to the stream's filter.
@@ -99,9 +94,14 @@ impl Coded {
         reduced(crop, self.reduction)
     }
 
-    pub(crate) fn decode(&self, jpeg: &[u8], lease: &mut Lease) -> Result<(), Unreadable> {
+    pub(crate) fn decode(
+        &self,
+        codec: &mut Codec,
+        jpeg: &[u8],
+        lease: &mut Lease,
+    ) -> Result<(), Unreadable> {
         let (source, layout) = (&self.spec.source, self.inner.input());
-        jpeg::decode(
+        codec.decode(
             jpeg,
             source.extent,
             self.reduction,
@@ -112,9 +112,9 @@ impl Coded {
     }
 
     /// The coded frame; none if there is none so short.
-    pub(crate) fn encode(&self, lease: &Lease) -> Option<Vec<u8>> {
+    pub(crate) fn encode(&self, codec: &mut Codec, lease: &Lease) -> Option<Vec<u8>> {
         let (layout, longest) = (self.inner.output(), self.outer.output().longest_coded());
-        let coded = jpeg::encode(
+        let coded = codec.encode(
             lease.output(),
             self.spec.destination.format,
             layout,
@@ -145,40 +145,6 @@ fn reduced(crop: Crop, reduction: u32) -> Crop {
     };
     let ((left, width), (top, height)) = (side(crop.left, crop.width), side(crop.top, crop.height));
     Crop { left, top, width, height }
-}
-
-/// How many JPEGs are worked on at the same time, over all connections, in the order in which they came: as
-/// many as there are cores, and fewer where they are large, so that decoders' memory is bounded.
-#[derive(Clone, Debug)]
-pub(crate) struct Lanes {
-    turns: Arc<Semaphore>,
-    cores: u32,
-}
-
-impl Lanes {
-    /// Of decoders' memory, for each core.
-    const BYTES: u64 = 64 << 20;
-
-    pub(crate) fn new() -> Self {
-        let cores = available_parallelism().map_or(1, |cores| cores.get() as u32);
-        Self { turns: Arc::new(Semaphore::new(cores as usize)), cores }
-    }
-
-    /// Works on a thread of its own, when it is its turn, with so many bytes beside what it was given.
-    pub(crate) async fn run<T: Send + 'static>(
-        self,
-        bytes: u64,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, JoinError> {
-        let cores = bytes.div_ceil(Self::BYTES).clamp(1, u64::from(self.cores));
-        let turn = self.turns.acquire_many_owned(cores as u32).await;
-        let work = move || {
-            let done = work();
-            drop(turn);
-            done
-        };
-        spawn_blocking(work).await
-    }
 }
 
 #[cfg(test)]

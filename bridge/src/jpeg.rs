@@ -5,7 +5,7 @@
 //! honest ones have, or a small one could keep a core busy for minutes.
 
 use resized_jpeg::planes;
-use resized_protocol::coding::{Jpeg, PREFIX, Subsampling};
+use resized_protocol::coding::{Jpeg, Subsampling};
 use resized_protocol::frame::{Extent, FrameLayout, PixelFormat, Plane, ROW_ALIGN};
 use thiserror::Error;
 use turbojpeg::{
@@ -30,52 +30,134 @@ pub(crate) enum Unreadable {
     Kind(Colorspace, Subsamp, bool),
 }
 
-/// Decodes a JPEG of that extent, reduced to one in `reduction` in each direction, into a frame of that
-/// format and layout.
-pub(crate) fn decode(
-    jpeg: &[u8],
-    extent: Extent,
-    reduction: u32,
-    format: PixelFormat,
-    layout: &FrameLayout,
-    frame: &mut [u8],
-) -> Result<(), Unreadable> {
-    let mut decompressor = Decompressor::new()?;
-    decompressor.set_scan_limit(SCANS)?;
-    let header = decompressor.read_header(jpeg)?;
-    let DecompressHeader { width, height, colorspace, subsamp, is_lossless, .. } = header;
-    if (width, height) != (extent.width as usize, extent.height as usize) {
-        return Err(Unreadable::Extent(width, height));
-    }
-    let kind = Unreadable::Kind(colorspace, subsamp, is_lossless);
-    if is_lossless {
-        return Err(kind);
-    }
-    decompressor.set_scaling_factor(ScalingFactor::new(1, reduction as usize))?;
-    let planes = layout.planes();
-    let packed = |format| (planes[0], format);
-    let (plane, packed) = match format {
-        PixelFormat::I420 => match (colorspace, subsamp) {
-            (Colorspace::Gray, _) => {
-                frame[planes[1].offset..layout.rows_len()].fill(NEUTRAL);
-                packed(turbojpeg::PixelFormat::GRAY)
+/// What reads and writes JPEGs, one after the other, and keeps its buffers for the next. Not what decodes: TurboJPEG's
+/// decoders keep the tables of the JPEG before, which may be another client's, and do not get over an error in its header.
+#[derive(Debug, Default)]
+pub(crate) struct Codec {
+    compressor: Option<Compressor>,
+    /// Planes as a JPEG has them, before they are halved.
+    planes: Vec<u8>,
+    /// Luma whose sides were made even.
+    even: Vec<u8>,
+    /// Room for a coded frame.
+    room: Vec<u8>,
+}
+
+impl Codec {
+    /// Longest buffer that is kept: planes of some ten megapixels.
+    const KEPT: usize = 16 << 20;
+
+    /// Gives large buffers back.
+    pub(crate) fn trim(&mut self) {
+        for buffer in [&mut self.planes, &mut self.even, &mut self.room] {
+            if buffer.capacity() > Self::KEPT {
+                *buffer = Vec::new();
             }
-            (
-                Colorspace::YCbCr,
-                Subsamp::None | Subsamp::Sub2x1 | Subsamp::Sub1x2 | Subsamp::Sub2x2,
-            ) => return Ok(decode_planes(&mut decompressor, jpeg, subsamp, planes, frame)?),
-            _ => return Err(kind),
-        },
-        format => packed(pixel_format(format).ok_or(kind)?),
-    };
-    let image = Image {
-        pixels: frame,
-        width: plane.extent.width as usize,
-        pitch: plane.stride,
-        height: plane.rows(),
-        format: packed,
-    };
-    Ok(decompressor.decompress(jpeg, image)?)
+        }
+    }
+
+    /// Decodes a JPEG of that extent, reduced to one in `reduction` in each direction, into a frame of that
+    /// format and layout.
+    pub(crate) fn decode(
+        &mut self,
+        jpeg: &[u8],
+        extent: Extent,
+        reduction: u32,
+        format: PixelFormat,
+        layout: &FrameLayout,
+        frame: &mut [u8],
+    ) -> Result<(), Unreadable> {
+        let mut decompressor = Decompressor::new()?;
+        decompressor.set_scan_limit(SCANS)?;
+        let header = decompressor.read_header(jpeg)?;
+        let DecompressHeader { width, height, colorspace, subsamp, is_lossless, .. } = header;
+        if (width, height) != (extent.width as usize, extent.height as usize) {
+            return Err(Unreadable::Extent(width, height));
+        }
+        let kind = Unreadable::Kind(colorspace, subsamp, is_lossless);
+        if is_lossless {
+            return Err(kind);
+        }
+        decompressor.set_scaling_factor(ScalingFactor::new(1, reduction as usize))?;
+        let planes = layout.planes();
+        let packed = |format| (planes[0], format);
+        let (plane, packed) = match format {
+            PixelFormat::I420 => match (colorspace, subsamp) {
+                (Colorspace::Gray, _) => {
+                    frame[planes[1].offset..layout.rows_len()].fill(NEUTRAL);
+                    packed(turbojpeg::PixelFormat::GRAY)
+                }
+                (
+                    Colorspace::YCbCr,
+                    Subsamp::None | Subsamp::Sub2x1 | Subsamp::Sub1x2 | Subsamp::Sub2x2,
+                ) => {
+                    let room = &mut self.planes;
+                    let decompressor = &mut decompressor;
+                    return Ok(decode_planes(decompressor, jpeg, subsamp, planes, frame, room)?);
+                }
+                _ => return Err(kind),
+            },
+            format => packed(pixel_format(format).ok_or(kind)?),
+        };
+        let image = Image {
+            pixels: frame,
+            width: plane.extent.width as usize,
+            pitch: plane.stride,
+            height: plane.rows(),
+            format: packed,
+        };
+        Ok(decompressor.decompress(jpeg, image)?)
+    }
+
+    /// Encodes a frame of that format and layout, into a coded frame whose JPEG is no longer than `longest`.
+    pub(crate) fn encode(
+        &mut self,
+        frame: &[u8],
+        format: PixelFormat,
+        layout: &FrameLayout,
+        jpeg: Jpeg,
+        longest: usize,
+    ) -> turbojpeg::Result<Vec<u8>> {
+        let compressor = match &mut self.compressor {
+            Some(compressor) => compressor,
+            none => none.insert(Compressor::new()?),
+        };
+        compressor.set_quality(jpeg.quality.into())?;
+        let mut output = OutputBuf::borrowed(at_least(&mut self.room, longest));
+        match pixel_format(format) {
+            Some(packed) => {
+                let plane = layout.planes()[0];
+                compressor.set_subsamp(match (format, jpeg.subsampling) {
+                    (PixelFormat::Gray8, _) => Subsamp::Gray,
+                    (_, Subsampling::Neither) => Subsamp::None,
+                    (_, Subsampling::Horizontal) => Subsamp::Sub2x1,
+                    (_, Subsampling::Both) => Subsamp::Sub2x2,
+                })?;
+                let image = Image {
+                    pixels: frame,
+                    width: plane.extent.width as usize,
+                    pitch: plane.stride,
+                    height: plane.rows(),
+                    format: packed,
+                };
+                compressor.compress(image, &mut output)?;
+            }
+            None => {
+                let image = planes(layout, frame, &mut self.even);
+                compressor.compress_yuv_planes(&image, &mut output)?;
+            }
+        }
+        let len = u32::try_from(output.len()).expect("no frame is that long").to_le_bytes();
+        Ok([&len[..], &output[..]].concat())
+    }
+}
+
+/// So many bytes of a buffer, whatever lies in them.
+fn at_least(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    &mut buffer[..len]
 }
 
 /// Decodes to planes of luma and of chroma halved in both directions.
@@ -85,6 +167,7 @@ fn decode_planes(
     subsamp: Subsamp,
     planes: &[Plane],
     frame: &mut [u8],
+    room: &mut Vec<u8>,
 ) -> turbojpeg::Result<()> {
     let (width, height) = (planes[0].extent.width as usize, planes[0].rows());
     // Then its planes lie as libjpeg-turbo would lay them out: one behind the other, rows as aligned.
@@ -92,8 +175,8 @@ fn decode_planes(
         let pixels = YuvImage { pixels: frame, width, align: ROW_ALIGN, height, subsamp };
         return decompressor.decompress_to_yuv(jpeg, pixels);
     }
-    let mut pixels = vec![0; yuv_pixels_len(width, 1, height, subsamp)?];
-    let image = YuvImage { pixels: pixels.as_mut_slice(), width, align: 1, height, subsamp };
+    let pixels = at_least(room, yuv_pixels_len(width, 1, height, subsamp)?);
+    let image = YuvImage { pixels: &mut *pixels, width, align: 1, height, subsamp };
     decompressor.decompress_to_yuv(jpeg, image)?;
     let (across, down) = subsamp.size();
     let (stride, rows) = (width.next_multiple_of(across), height.next_multiple_of(down));
@@ -133,48 +216,6 @@ fn halve(
             *target = ((sum + 2) / 4) as u8;
         }
     }
-}
-
-/// Encodes a frame of that format and layout, into a coded frame whose JPEG is no longer than `longest`.
-pub(crate) fn encode(
-    frame: &[u8],
-    format: PixelFormat,
-    layout: &FrameLayout,
-    jpeg: Jpeg,
-    longest: usize,
-) -> turbojpeg::Result<Vec<u8>> {
-    let mut compressor = Compressor::new()?;
-    compressor.set_quality(jpeg.quality.into())?;
-    let mut coded = vec![0; PREFIX + longest];
-    let mut output = OutputBuf::borrowed(&mut coded[PREFIX..]);
-    match pixel_format(format) {
-        Some(packed) => {
-            let plane = layout.planes()[0];
-            compressor.set_subsamp(match (format, jpeg.subsampling) {
-                (PixelFormat::Gray8, _) => Subsamp::Gray,
-                (_, Subsampling::Neither) => Subsamp::None,
-                (_, Subsampling::Horizontal) => Subsamp::Sub2x1,
-                (_, Subsampling::Both) => Subsamp::Sub2x2,
-            })?;
-            let image = Image {
-                pixels: frame,
-                width: plane.extent.width as usize,
-                pitch: plane.stride,
-                height: plane.rows(),
-                format: packed,
-            };
-            compressor.compress(image, &mut output)?;
-        }
-        None => {
-            let mut even = Vec::new();
-            compressor.compress_yuv_planes(&planes(layout, frame, &mut even), &mut output)?;
-        }
-    }
-    let len = output.len();
-    drop(output);
-    coded.truncate(PREFIX + len);
-    coded[..PREFIX].copy_from_slice(&(len as u32).to_le_bytes());
-    Ok(coded)
 }
 
 /// The format of a frame with one plane.
@@ -217,7 +258,8 @@ mod tests {
         let layout = FrameLayout::new(format, reduced).unwrap();
         let mut memory = vec![0xa5; layout.len()];
         let (frame, tail) = memory.split_at_mut(layout.rows_len());
-        let result = decode(jpeg, EXTENT, reduction, format, &layout, frame);
+        let mut codec = Codec::default();
+        let result = codec.decode(jpeg, EXTENT, reduction, format, &layout, frame);
         assert!(tail.iter().all(|&byte| byte == 0xa5));
         result
     }
@@ -242,6 +284,37 @@ mod tests {
         let thin = jpeg(Subsamp::Sub4x1, false);
         assert!(matches!(decoded(&thin, PixelFormat::I420, 1), Err(Unreadable::Kind(..))));
         decoded(&thin, PixelFormat::Bgra, 1).unwrap();
+    }
+
+    #[test]
+    fn a_codec_makes_of_a_jpeg_what_a_new_one_makes() {
+        let mut used = Codec::default();
+        let quality = |quality| Jpeg { quality, subsampling: Subsampling::Neither };
+        for subsamp in [Subsamp::None, Subsamp::Sub2x2, Subsamp::Gray, Subsamp::Sub2x1] {
+            for (format, reduction) in FORMATS.into_iter().zip([1, 2, 4]).rev() {
+                let Extent { width, height } = EXTENT;
+                let extent = Extent::new(width.div_ceil(reduction), height.div_ceil(reduction));
+                let layout = FrameLayout::new(format, extent).unwrap();
+                let jpeg = jpeg(subsamp, reduction == 2);
+                let made = |codec: &mut Codec| {
+                    // A broken one in between.
+                    let mut frame = vec![0; layout.rows_len()];
+                    let broken = &jpeg[..jpeg.len() / 2];
+                    let read = codec.decode(broken, EXTENT, reduction, format, &layout, &mut frame);
+                    read.unwrap_err();
+                    let mut frame = vec![0; layout.rows_len()];
+                    codec.decode(&jpeg, EXTENT, reduction, format, &layout, &mut frame).unwrap();
+                    let [fine, coarse] = [90, 20].map(|n| {
+                        codec.encode(&frame, format, &layout, quality(n), 1 << 16).unwrap()
+                    });
+                    assert!(fine.len() > coarse.len());
+                    let short = codec.encode(&frame, format, &layout, quality(90), 100);
+                    short.unwrap_err();
+                    (frame, fine, coarse)
+                };
+                assert!(made(&mut used) == made(&mut Codec::default()), "{subsamp:?} {format:?}");
+            }
+        }
     }
 
     #[test]

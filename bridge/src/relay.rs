@@ -30,8 +30,9 @@ use tokio::net::unix::WriteHalf;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::coded::{Coded, Lanes};
-use crate::jpeg::Unreadable;
+use crate::coded::Coded;
+use crate::jpeg::{Codec, Unreadable};
+use crate::lanes::Lanes;
 use crate::replies::{Opening, Replies};
 
 /// How a conversation ended.
@@ -263,8 +264,8 @@ struct Arrived {
 }
 
 impl Arrived {
-    fn decode(mut self) -> Decoded {
-        let result = self.coded.decode(&self.jpeg, &mut self.lease);
+    fn decode(mut self, codec: &mut Codec) -> Decoded {
+        let result = self.coded.decode(codec, &self.jpeg, &mut self.lease);
         let Self { mut submitted, coded, lease, .. } = self;
         submitted.crop = submitted.crop.map(|crop| coded.crop(crop));
         Decoded { submitted, lease, result }
@@ -327,7 +328,7 @@ async fn decode_all(
         let decoded: Result<Decoded, _> = tokio::select! {
             Some(arrived) = arrived.recv() => {
                 let bytes = arrived.coded.decoder_bytes();
-                decoding.spawn(shared.lanes.clone().run(bytes, move || arrived.decode()));
+                decoding.spawn(shared.lanes.clone().run(bytes, move |codec| arrived.decode(codec)));
                 continue;
             }
             Some(decoded) = decoding.join_next() => decoded?,

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::{Decoded, End, Shared, Submitted, lock, stopped};
+use crate::jpeg::Codec;
 use crate::replies::Opening;
 
 pub(super) async fn back(
@@ -90,7 +91,10 @@ async fn pass_on(
                 shared.rings().free(stream, lease);
             } else if let Some(coded) = shared.coded(stream).filter(|coded| coded.jpeg_out()) {
                 let completion = *completion;
-                let encode = move || Encoded { jpeg: coded.encode(&lease), completion, lease };
+                let encode = move |codec: &mut Codec| {
+                    let jpeg = coded.encode(codec, &lease);
+                    Encoded { jpeg, completion, lease }
+                };
                 encoding.spawn(shared.lanes.clone().run(0, encode));
                 return Ok(());
             } else {
