@@ -48,7 +48,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_CLIENT_CA", requires = "certificate")]
     pub client_ca: Option<PathBuf>,
 
-    /// NATS servers (nats://HOST:PORT) of the service to join: clients are sent here while there is room
+    /// NATS servers (nats://HOST:PORT) of the service to join: clients are sent here while there is room, and single
+    /// pictures are taken
     #[arg(long, value_name = "URL", env = "RESIZED_BRIDGE_NATS", value_delimiter = ',')]
     pub nats: Vec<String>,
 
@@ -60,6 +61,12 @@ pub struct Args {
     /// address to listen at that names this machine]
     #[arg(long, value_name = "ENDPOINT", env = "RESIZED_BRIDGE_ADVERTISE", requires = "nats")]
     pub advertise: Option<Endpoint>,
+
+    /// Single pictures of the service that are worked on at the same time; 0 to take none [default: one for
+    /// each core]
+    #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_PICTURES", requires = "nats",
+          value_parser = clap::value_parser!(u32).range(0..=4096))]
+    pub pictures: Option<u32>,
 
     /// Connections at the same time
     #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_CONNECTIONS", default_value_t = 256)]
@@ -74,7 +81,7 @@ pub struct Args {
     )]
     pub connection_memory: u64,
 
-    /// Millions of pixels that a JPEG may have
+    /// Millions of pixels that a JPEG may have, and a single picture before and after
     #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_MEGAPIXELS", default_value_t = 64,
           value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub megapixels: u64,

@@ -34,6 +34,10 @@ impl Lanes {
         Self { turns, count, codecs: Arc::default() }
     }
 
+    pub(crate) const fn count(&self) -> u32 {
+        self.count
+    }
+
     /// How many lanes' turns so many bytes take.
     pub(crate) fn share(&self, bytes: u64) -> u32 {
         bytes.div_ceil(Self::BYTES).clamp(1, self.count.into()) as u32

@@ -3,7 +3,8 @@
 //! One frame walks through these files in this order: `door` lets a client in, whose frames `relay`
 //! copies into the daemon's ring, and the resized ones back; `coded` says what becomes of those that are JPEGs,
 //! `jpeg` reads and writes them, when `lanes` has a turn for it. To the daemon it is a client for each
-//! connection; the daemon never opens a network socket, nor holds a key.
+//! connection; the daemon never opens a network socket, nor holds a key. Members of a NATS service (`nats`) take single
+//! `pictures` too.
 
 mod args;
 mod coded;
@@ -11,6 +12,7 @@ mod door;
 mod jpeg;
 mod lanes;
 mod nats;
+mod pictures;
 mod relay;
 mod replies;
 mod tickets;
@@ -39,7 +41,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     args.check()?;
-    let (stopping, stopped) = watch::channel(false);
+    let (stopping, mut stopped) = watch::channel(false);
     let door = Arc::new(Door::new(args, stopped.clone())?);
     let mut addresses = Vec::new();
     for address in &args.listen {
@@ -47,17 +49,29 @@ pub async fn serve(
         addresses.push(listener.local_addr()?);
         tokio::spawn(Arc::clone(&door).attend(listener));
     }
-    let member = match Member::new(args, &addresses, &door).await? {
+    let mut member = match Member::new(args, &addresses, &door).await? {
         Some(member) => tokio::spawn(member.serve(stopped)),
-        None => tokio::spawn(std::future::pending()),
+        None => tokio::spawn(async move {
+            relay::stopped(&mut stopped).await;
+            Ok(())
+        }),
     };
     ready(&addresses);
-    tokio::select! {
-        () = stop => {}
-        left = member => left??,
-    }
+    let left = tokio::select! {
+        () = stop => None,
+        left = &mut member => Some(left),
+    };
     let _ = stopping.send(true);
-    // Clients look for a bridge again, and submit again what was in flight.
-    let _ = timeout(DRAIN, door.empty()).await;
-    Ok(())
+    // Clients look for a bridge again, and submit again what was in flight; single pictures that came are made.
+    let last_words = async {
+        door.empty().await;
+        if left.is_none() {
+            let _ = (&mut member).await;
+        }
+    };
+    let _ = timeout(DRAIN, last_words).await;
+    match left {
+        None => Ok(()),
+        Some(left) => left?,
+    }
 }

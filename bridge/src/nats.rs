@@ -1,26 +1,35 @@
-//! Owns the bridge's part in a NATS service: it answers who asks for a place, while it has room.
+//! Owns the bridge's part in a NATS service: it answers who asks for a place, while it has room, and passes on who brings a
+//! single picture.
 //!
-//! Knows nothing of frames. A server that goes away is looked for again by the client library; open streams
-//! notice nothing of it.
+//! Knows nothing of frames and pictures. A server that goes away is looked for again by the client library; open
+//! streams notice nothing of it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use async_nats::ConnectOptions;
-use async_nats::service::{Request, ServiceExt};
+use async_nats::connection::State;
+use async_nats::service::endpoint::Endpoint;
+use async_nats::service::{Request, Service, ServiceExt};
+use async_nats::{Client, ConnectOptions};
 use futures_util::StreamExt;
 use resized_protocol::VERSION;
 use resized_protocol::codec;
-use resized_protocol::remote::{Offer, STREAM_SUBJECT};
+use resized_protocol::remote::{Offer, PICTURE_SUBJECT, STREAM_SUBJECT};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::args::Args;
 use crate::door::Door;
+use crate::pictures::{Pictures, turn_away};
 use crate::relay::stopped;
 
-/// Requests that wait to be looked at: what is more is lost, and who asked asks again.
-const WAITING: usize = 64;
+/// Requests that wait to be looked at, which takes no time worth speaking of: what is more is lost, and who asked
+/// asks again.
+const WAITING: usize = 256;
+
+/// Of which one bridge takes each picture.
+const PICTURE_GROUP: &str = "pictures";
 
 /// A service that was joined.
 pub(crate) struct Member {
@@ -29,6 +38,8 @@ pub(crate) struct Member {
     /// Where clients are sent.
     endpoint: String,
     door: Arc<Door>,
+    /// None if none are taken.
+    pictures: Option<Arc<Pictures>>,
 }
 
 impl Member {
@@ -59,12 +70,18 @@ impl Member {
                 format!("{scheme}://{address}")
             }
         };
-        Ok(Some(Self { servers: args.nats.clone(), options, endpoint, door: Arc::clone(door) }))
+        Ok(Some(Self {
+            servers: args.nats.clone(),
+            options,
+            endpoint,
+            door: Arc::clone(door),
+            pictures: Pictures::new(args),
+        }))
     }
 
-    /// Answers until the bridge stops.
+    /// Answers until the bridge stops, and then what has arrived by then.
     pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>) -> Result<()> {
-        let Self { servers, options, endpoint, door } = self;
+        let Self { servers, options, endpoint, door, pictures } = self;
         let failed = |error: async_nats::Error| anyhow!("NATS: {error}");
         let client = options.connect(servers).await.context("NATS")?;
         let service = client
@@ -77,9 +94,21 @@ impl Member {
         let own = service.info().await.id;
         let asked = service.endpoint_builder().name("stream").queue_group(own).add(STREAM_SUBJECT);
         let mut asked = asked.await.map_err(failed)?;
+        let mut counter = match pictures {
+            Some(pictures) => {
+                Some(Counter::open(&service, &client, pictures).await.map_err(failed)?)
+            }
+            None => None,
+        };
         loop {
             let request: Request = tokio::select! {
                 Some(request) = asked.next() => request,
+                Some(picture) = next(&mut counter) => {
+                    if let Some(counter) = &mut counter {
+                        counter.take(picture).await;
+                    }
+                    continue;
+                }
                 () = stopped(&mut stop) => break,
                 else => break,
             };
@@ -92,8 +121,75 @@ impl Member {
             }
         }
         let _ = service.stop().await;
+        if let Some(counter) = counter
+            && client.connection_state() == State::Connected
+        {
+            counter.close().await;
+        }
         let _ = client.drain().await;
         Ok(())
+    }
+}
+
+/// Where single pictures are taken.
+struct Counter {
+    requests: Endpoint,
+    at_work: JoinSet<()>,
+    client: Client,
+    pictures: Arc<Pictures>,
+}
+
+impl Counter {
+    async fn open(
+        service: &Service,
+        client: &Client,
+        pictures: Arc<Pictures>,
+    ) -> Result<Self, async_nats::Error> {
+        let endpoint = service.endpoint_builder().name("picture").queue_group(PICTURE_GROUP);
+        let requests = endpoint.add(PICTURE_SUBJECT).await?;
+        Ok(Self { requests, at_work: JoinSet::new(), client: client.clone(), pictures })
+    }
+
+    /// The next request; none if there will be no more. Given up in the middle nothing is lost.
+    async fn next(&mut self) -> Option<Request> {
+        loop {
+            tokio::select! {
+                request = self.requests.next() => return request,
+                Some(_) = self.at_work.join_next() => {}
+            }
+        }
+    }
+
+    /// Has a request answered.
+    async fn take(&mut self, request: Request) {
+        if request.message.reply.is_none() {
+            return;
+        }
+        match self.pictures.place(request.message.payload.len()) {
+            Some(place) => {
+                let (pictures, client) = (Arc::clone(&self.pictures), self.client.clone());
+                self.at_work.spawn(pictures.answer(client, request, place));
+            }
+            None => turn_away(request).await,
+        }
+    }
+
+    /// Answers what has arrived, when the service has stopped. What the server sends in the same moment is lost: who
+    /// asked asks again.
+    async fn close(mut self) {
+        while let Some(request) = self.next().await {
+            self.take(request).await;
+        }
+        while self.at_work.join_next().await.is_some() {}
+        let _ = self.client.flush().await;
+    }
+}
+
+/// Never, where no pictures are taken.
+async fn next(counter: &mut Option<Counter>) -> Option<Request> {
+    match counter {
+        Some(counter) => counter.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,13 +11,13 @@ use resized_client::{Client, Credentials, Endpoint, Error, PixelFormat};
 use crate::support::{Authority, Bridge, Local, bounded, connect, resized, spec, text, until};
 
 /// A nats-server, for one test.
-struct Broker {
+pub(crate) struct Broker {
     process: Child,
     port: u16,
 }
 
 impl Broker {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut broker = Self { process: Self::spawn(port), port };
         broker.await_answer();
@@ -45,7 +45,7 @@ impl Broker {
         self.await_answer();
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
@@ -71,13 +71,13 @@ impl Drop for Broker {
     }
 }
 
-struct Node {
-    local: Local,
-    bridge: Bridge,
+pub(crate) struct Node {
+    pub(crate) local: Local,
+    pub(crate) bridge: Bridge,
 }
 
 impl Node {
-    fn start(broker: &Broker, flags: &[&str]) -> Self {
+    pub(crate) fn start(broker: &Broker, flags: &[&str]) -> Self {
         let local = Local::start();
         let url = broker.url();
         let bridge = Bridge::start(&local, &[&["--nats", &url], flags].concat());

@@ -5,6 +5,7 @@ mod cluster;
 mod frames;
 mod hostile;
 mod jpeg;
+mod pictures;
 mod restarts;
 mod support;
 mod ways_in;

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use resized::{Daemon, Devices, Listener, Options, Peers};
 use resized_client::{
@@ -122,6 +124,12 @@ impl Bridge {
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+    }
+
+    /// Tells it to stop, and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        signal::kill(Pid::from_raw(self.id() as i32), Signal::SIGTERM).unwrap();
+        assert!(self.process.wait().unwrap().success(), "{}", self.log());
     }
 
     pub(crate) fn id(&self) -> u32 {

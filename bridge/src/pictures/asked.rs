@@ -1,0 +1,121 @@
+//! Owns what the headers of a request ask for, in the words of the command line.
+//!
+//! Headers of other names are none of ours: they may be a tracer's.
+
+use std::str::FromStr;
+
+use async_nats::HeaderMap;
+use resized_client::Filter;
+use resized_pictures::{Format, Mode, Settings, Size, SizeError, UnknownFormat, UnknownMode, Wish};
+use resized_protocol::message::UnknownFilter;
+use thiserror::Error;
+
+/// Of a JPEG, unless asked for otherwise.
+const QUALITY: i32 = 85;
+
+/// Why the headers of a request ask for nothing that can be done.
+#[derive(Debug, Error)]
+pub(super) enum HeaderError {
+    #[error("a header Size is needed, such as 640x360")]
+    NoSize,
+    #[error("there is more than one header {0}")]
+    Twice(&'static str),
+    #[error("Size: {0}")]
+    Size(#[from] SizeError),
+    #[error("Mode: {0}")]
+    Mode(#[from] UnknownMode),
+    #[error("Filter: {0}")]
+    Filter(#[from] UnknownFilter),
+    #[error("Quality: a number from 1 to 100")]
+    Quality,
+    #[error("Format: {0}")]
+    Format(#[from] UnknownFormat),
+}
+
+/// What becomes of the picture of a request with these headers.
+pub(super) fn settings(headers: Option<&HeaderMap>) -> Result<Settings, HeaderError> {
+    let size: Size = read(headers, "Size")?.ok_or(HeaderError::NoSize)??;
+    let mode = read::<Mode>(headers, "Mode")?.transpose()?.unwrap_or_default();
+    let filter = read::<Filter>(headers, "Filter")?.transpose()?.unwrap_or(Filter::Bicubic);
+    let quality = match read::<i32>(headers, "Quality")? {
+        None => QUALITY,
+        Some(Ok(quality @ 1..=100)) => quality,
+        Some(_) => return Err(HeaderError::Quality),
+    };
+    let format = read::<Format>(headers, "Format")?.transpose()?;
+    let wish = Wish { size, mode, crop: None, only_shrink: false };
+    Ok(Settings { wish, filter, quality, format })
+}
+
+/// The value of the header of that name, if there is one. Clients write names in the case that they like.
+fn read<T: FromStr>(
+    headers: Option<&HeaderMap>,
+    name: &'static str,
+) -> Result<Option<Result<T, T::Err>>, HeaderError> {
+    let of_name = |found: &str| found.eq_ignore_ascii_case(name);
+    let mut values = headers
+        .into_iter()
+        .flat_map(HeaderMap::iter)
+        .filter(|(found, _)| of_name(found.as_ref()))
+        .flat_map(|(_, values)| values);
+    let value = values.next().map(|value| value.as_str().trim().parse());
+    match values.next() {
+        None => Ok(value),
+        Some(_) => Err(HeaderError::Twice(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(headers: &[(&str, &str)]) -> Result<Settings, String> {
+        let mut map = HeaderMap::new();
+        headers.iter().for_each(|(name, value)| map.append(*name, *value));
+        settings(Some(&map)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_size_is_enough() {
+        let Settings { wish, filter, quality, format } = asked(&[("Size", "640x")]).unwrap();
+        assert_eq!((wish.size, wish.mode), (Size::Width(640), Mode::Fit));
+        assert_eq!((filter, quality, format), (Filter::Bicubic, 85, None));
+        assert!(matches!(settings(None), Err(HeaderError::NoSize)));
+    }
+
+    #[test]
+    fn names_have_any_case_and_values_the_command_lines() {
+        let settings = asked(&[
+            ("size", " 64x36 "),
+            ("MODE", "fill"),
+            ("Filter", "lanczos3"),
+            ("Quality", "7"),
+            ("Format", "png"),
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ]);
+        let Settings { wish, filter, quality, format } = settings.unwrap();
+        assert_eq!((wish.mode, filter, quality), (Mode::Fill, Filter::Lanczos3, 7));
+        assert_eq!(format, Some(Format::Png));
+    }
+
+    #[test]
+    fn what_can_not_be_done_is_said() {
+        for (header, said) in [
+            (("Size", "640"), "Size: write WIDTHxHEIGHT, like 640x360"),
+            (("Size", "0x1"), "Size: a picture has at least one pixel"),
+            (("Mode", "Fill"), "Mode: 'Fill' is no mode: fit, fill or stretch"),
+            (("Filter", "cubic"), "Filter: 'cubic' is no filter"),
+            (("Quality", "0"), "Quality: a number from 1 to 100"),
+            (("Quality", "101"), "Quality: a number from 1 to 100"),
+            (("Quality", "high"), "Quality: a number from 1 to 100"),
+            (("Format", "gif"), "Format: 'gif' is no format: jpeg, png or webp"),
+            (("siZe", "1x1"), "there is more than one header Size"),
+        ] {
+            let headers = match header.0 {
+                "Size" => vec![header],
+                _ => vec![("Size", "2x2"), header],
+            };
+            assert_eq!(asked(&headers).unwrap_err(), said);
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Single pictures by NATS: they are what resizectl would have made of them, and what can't be made is said in the
+//! headers that services have for it; bridges share them, and lose none that they can help.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use async_nats::client::RequestErrorKind;
+use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
+use async_nats::{Client, ConnectOptions, HeaderMap, Message};
+use futures_util::StreamExt;
+use resized_client::{Extent, Filter};
+use resized_pictures::{Desk, Format, Limits, Mode, Settings, Wish};
+use tokio::runtime::Runtime;
+use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
+
+use crate::cluster::{Broker, Node};
+use crate::support::{DEADLINE, bounded, noise, until};
+
+const SUBJECT: &str = "resized.picture";
+
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
+/// A picture that was made: its format and size, as headers say, and its bytes.
+type Made = (String, String, Vec<u8>);
+
+/// Code and text of an error.
+type Refused = (usize, String);
+
+/// Somebody with a NATS client and nothing of ours.
+struct Caller {
+    runtime: Runtime,
+    nats: Client,
+}
+
+impl Caller {
+    /// Who gives up after `patience`.
+    fn new(broker: &Broker, patience: Duration) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let options = ConnectOptions::new().request_timeout(Some(patience));
+        let nats = runtime.block_on(options.connect(broker.url())).unwrap();
+        Self { runtime, nats }
+    }
+
+    /// Of whatever bridge has joined by now.
+    fn of(broker: &Broker) -> Self {
+        let caller = Self::new(broker, DEADLINE / 2);
+        until("a bridge takes pictures", || caller.try_ask(b"", &[]).is_ok());
+        caller
+    }
+
+    fn try_ask(
+        &self,
+        picture: &[u8],
+        headers: Headers<'_>,
+    ) -> Result<Result<Made, Refused>, RequestErrorKind> {
+        let picture = picture.to_vec().into();
+        let asked = self.nats.request_with_headers(SUBJECT, map(headers), picture);
+        self.runtime.block_on(asked).map(answer).map_err(|error| error.kind())
+    }
+
+    #[track_caller]
+    fn ask(&self, picture: &[u8], headers: Headers<'_>) -> Result<Made, Refused> {
+        self.try_ask(picture, headers).unwrap()
+    }
+
+    /// What is said to several requests that are made at once, in the order in which it is said.
+    fn ask_all(
+        &self,
+        picture: &[u8],
+        headers: Headers<'_>,
+        count: usize,
+        meanwhile: impl FnOnce(),
+    ) -> Vec<(usize, Result<Made, Refused>)> {
+        let inbox = self.nats.new_inbox();
+        let mut answers = self.runtime.block_on(async {
+            let answers = self.nats.subscribe(format!("{inbox}.*")).await.unwrap();
+            for number in 0..count {
+                let (reply, picture) = (format!("{inbox}.{number}"), picture.to_vec().into());
+                let headers = map(headers);
+                let sent =
+                    self.nats.publish_with_reply_and_headers(SUBJECT, reply, headers, picture);
+                sent.await.unwrap();
+            }
+            // Who has answered this has got those before it.
+            self.nats.request("$SRV.PING.resized", "".into()).await.unwrap();
+            answers
+        });
+        meanwhile();
+        let mut said = Vec::new();
+        self.runtime.block_on(async {
+            while said.len() < count {
+                let message = answers.next().await.unwrap();
+                let number = message.subject.rsplit('.').next().unwrap().parse().unwrap();
+                said.push((number, answer(message)));
+            }
+        });
+        said
+    }
+
+    /// Requests and errors that a bridge's own figures have for pictures.
+    fn figures(&self) -> [usize; 2] {
+        let stats = self.nats.request("$SRV.STATS.resized", "".into());
+        let stats = self.runtime.block_on(stats).unwrap().payload;
+        let text = std::str::from_utf8(&stats).unwrap();
+        let (_, own) = text.split_once(r#""name":"picture""#).expect("an endpoint for pictures");
+        ["num_requests", "num_errors"].map(|name| {
+            let (_, value) = own.split_once(&format!(r#""{name}":"#)).expect(name);
+            value.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+        })
+    }
+}
+
+fn map(headers: Headers<'_>) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    headers.iter().for_each(|(name, value)| map.append(*name, *value));
+    map
+}
+
+fn answer(message: Message) -> Result<Made, Refused> {
+    let header = |name: &str| {
+        let headers = message.headers.as_ref()?;
+        Some(headers.get(name)?.as_str().to_owned())
+    };
+    match header(NATS_SERVICE_ERROR_CODE) {
+        Some(code) => {
+            assert!(message.payload.is_empty());
+            Err((code.parse().unwrap(), header(NATS_SERVICE_ERROR).unwrap()))
+        }
+        None => Ok((header("Format").unwrap(), header("Size").unwrap(), message.payload.to_vec())),
+    }
+}
+
+fn jpeg(width: usize, height: usize, subsamp: Subsamp, progressive: bool) -> Vec<u8> {
+    let pixels = noise(3 * width * height, 7);
+    let format = PixelFormat::RGB;
+    let image = Image { pixels: &pixels[..], width, pitch: 3 * width, height, format };
+    let mut compressor = Compressor::new().unwrap();
+    compressor.set_quality(80).unwrap();
+    compressor.set_subsamp(subsamp).unwrap();
+    compressor.set_progressive(progressive).unwrap();
+    compressor.compress_to_vec(image).unwrap()
+}
+
+/// The way resizectl makes them.
+fn made(node: &Node, picture: &[u8], settings: &Settings) -> Made {
+    let limits = Limits { pixels: 200_000_000, made: u64::MAX, scans: 500 };
+    let mut desk = Desk::new(node.local.client(), limits).unwrap();
+    let picture = desk.resize(picture, settings).unwrap();
+    let format = picture.format.name().to_owned();
+    (format, picture.extent.to_string(), picture.bytes.into_owned())
+}
+
+fn settings(size: &str) -> Settings {
+    let wish =
+        Wish { size: size.parse().unwrap(), mode: Mode::Fit, crop: None, only_shrink: false };
+    Settings { wish, filter: Filter::Bicubic, quality: 85, format: None }
+}
+
+#[test]
+fn pictures_are_made_as_resizectl_makes_them() {
+    bounded(|| {
+        let broker = Broker::start();
+        let node = Node::start(&broker, &[]);
+        let caller = Caller::of(&broker);
+        let photo = jpeg(401, 300, Subsamp::Sub2x2, false);
+        let (_, _, png) =
+            made(&node, &photo, &Settings { format: Some(Format::Png), ..settings("200x") });
+        assert!(png.starts_with(b"\x89PNG"));
+        let full = jpeg(97, 113, Subsamp::None, true);
+        let [before, errors] = caller.figures();
+        let mut asked = 0;
+        let mut same = |picture: &[u8], headers: Headers<'_>, settings: &Settings| {
+            let expected = made(&node, picture, settings);
+            assert!(caller.ask(picture, headers).unwrap() == expected, "{headers:?}");
+            asked += 1;
+            expected
+        };
+        for picture in [&photo, &png, &full] {
+            same(picture, &[("Size", "64x64")], &settings("64x64"));
+            let mut other = settings("50x20");
+            other.wish.mode = Mode::Fill;
+            let (_, size, _) = same(picture, &[("Size", "50x20"), ("Mode", "fill")], &other);
+            assert_eq!(size, "50x20");
+            let other = Settings {
+                filter: Filter::Lanczos3,
+                quality: 40,
+                format: Some(Format::Jpeg),
+                ..settings("x31")
+            };
+            let headers =
+                [("size", "x31"), ("filter", "lanczos3"), ("quality", "40"), ("format", "jpeg")];
+            let (_, size, bytes) = same(picture, &headers, &other);
+            let header = turbojpeg::read_header(&bytes).unwrap();
+            assert_eq!(size, Extent::new(header.width as u32, header.height as u32).to_string());
+            assert_eq!(header.height, 31);
+            let other = Settings { format: Some(Format::Png), ..settings("30x") };
+            let (format, ..) = same(picture, &[("Size", "30x"), ("Format", "png")], &other);
+            assert_eq!(format, "png");
+        }
+        assert_eq!(caller.figures(), [before + asked, errors]);
+    });
+}
+
+#[test]
+fn what_can_not_be_made_is_said() {
+    bounded(|| {
+        let broker = Broker::start();
+        let _node = Node::start(&broker, &["--megapixels", "1"]);
+        let caller = Caller::of(&broker);
+        let photo = jpeg(200, 200, Subsamp::Sub2x2, false);
+        // Pictures that say that they are huge: the start of frame is 0xFFC0, ITU-T T.81, annex B.2.2.
+        let mut bomb = photo.clone();
+        let frame = bomb.windows(2).position(|bytes| bytes == [0xFF, 0xC0]).unwrap();
+        let side = 60_000_u16.to_be_bytes();
+        bomb[frame + 5..frame + 9].copy_from_slice(&[side, side].concat());
+        let scans = {
+            let file = jpeg(64, 64, Subsamp::Sub2x2, true);
+            let last = file.windows(2).rposition(|marker| marker == [0xFF, 0xDA]).unwrap();
+            let (before, scan) = file[..file.len() - 2].split_at(last);
+            [before, &scan.repeat(200), &[0xFF, 0xD9]].concat()
+        };
+        let long = jpeg(16, 16, Subsamp::Gray, false);
+        let size = &[("Size", "64x64")][..];
+        let before = caller.figures();
+        let said: [(&[u8], Headers<'_>, usize, &str); 15] = [
+            (&photo, &[], 400, "a header Size is needed, such as 640x360"),
+            (&photo, &[("Size", "64")], 400, "Size: write WIDTHxHEIGHT, like 640x360"),
+            (&photo, &[("Size", "16385x")], 400, "Size: a picture has at most 16384 pixels a side"),
+            (&photo, &[("Size", "1x1"), ("Mode", "crop")], 400, "Mode: 'crop' is no mode"),
+            (&photo, &[("Size", "1x1"), ("Filter", "best")], 400, "Filter: 'best' is no filter"),
+            (&photo, &[("Size", "1x1"), ("Quality", "0")], 400, "Quality: a number from 1 to 100"),
+            (&photo, &[("Size", "1x1"), ("Format", "gif")], 400, "Format: 'gif' is no format"),
+            (&photo, &[("Size", "1x1"), ("size", "2x2")], 400, "there is more than one header"),
+            (b"", size, 400, "it is no JPEG, PNG or WebP file"),
+            (b"GIF89a, which is none", size, 400, "it is no JPEG, PNG or WebP file"),
+            (&photo[..photo.len() / 2], size, 400, "Premature end of JPEG file"),
+            (&scans, size, 400, ""),
+            (&bomb, size, 413, "it has 60000x60000 pixels, and no more than 1000000 are read"),
+            (&photo, &[("Size", "1001x1001")], 413, "it would become 1001x1001, and no more"),
+            (&long, &[("Size", "2000x2000")], 413, "it would become 2000x2000, and no more"),
+        ];
+        for (picture, headers, code, start) in &said {
+            let refused = caller.ask(picture, headers).unwrap_err();
+            assert!(refused.0 == *code && refused.1.starts_with(start), "{headers:?}: {refused:?}");
+        }
+        let count = said.len();
+        assert_eq!(caller.figures(), before.map(|figure| figure + count));
+        // Bytes that mean nothing, and a picture among the bad ones.
+        let padded = [&photo[..2], &vec![0xFF; 900_000], &photo[2..]].concat();
+        let (plain, padded) = (caller.ask(&photo, size), caller.ask(&padded, size));
+        assert!(plain.is_ok() && plain == padded);
+    });
+}
+
+#[test]
+fn a_reply_that_would_be_too_long_is_an_error() {
+    bounded(|| {
+        let broker = Broker::start();
+        let _node = Node::start(&broker, &[]);
+        let caller = Caller::of(&broker);
+        let photo = jpeg(200, 200, Subsamp::None, false);
+        let headers = [("Size", "1200x1200"), ("Format", "png")];
+        let (code, text) = caller.ask(&photo, &headers).unwrap_err();
+        assert_eq!(code, 413);
+        // As nats-server is by default, but for what headers may take.
+        let most = 1024 * 1024 - 256;
+        assert!(
+            text.starts_with("the picture made has ") && text.contains(&most.to_string()),
+            "{text}"
+        );
+        let (_, _, small) = caller.ask(&photo, &[("Size", "120x120"), ("Format", "png")]).unwrap();
+        assert!(small.len() < most);
+    });
+}
+
+#[test]
+fn who_finds_no_place_is_told_and_who_has_one_is_served() {
+    /// At work and waiting, for one lane.
+    const PLACES: usize = 17;
+    bounded(|| {
+        let broker = Broker::start();
+        let mut node = Node::start(&broker, &["--pictures", "1"]);
+        let caller = Caller::of(&broker);
+        let photo = jpeg(200, 200, Subsamp::Sub2x2, false);
+        let expected = made(&node, &photo, &settings("64x"));
+        // Nothing gets on while there is no daemon.
+        node.local.stop();
+        let [_, errors] = caller.figures();
+        let answers = caller.ask_all(&photo, &[("Size", "64x")], PLACES + 3, || {
+            until("some are turned away", || caller.figures()[1] == errors + 3);
+            node.local.start_again();
+        });
+        let busy = (503, "this bridge is busy: ask again".to_owned());
+        let mut turned_away: Vec<_> = answers
+            .iter()
+            .filter(|(_, said)| *said == Err(busy.clone()))
+            .map(|(n, _)| *n)
+            .collect();
+        turned_away.sort_unstable();
+        assert_eq!(turned_away, [PLACES, PLACES + 1, PLACES + 2]);
+        for (number, said) in answers.into_iter().filter(|(number, _)| *number < PLACES) {
+            assert!(said == Ok(expected.clone()), "{number}: {:?}", said.unwrap_err());
+        }
+        assert!(caller.ask(&photo, &[("Size", "64x")]) == Ok(expected));
+    });
+}
+
+#[test]
+fn a_daemon_that_is_away_is_waited_for_but_not_for_ever() {
+    bounded(|| {
+        let broker = Broker::start();
+        let mut node = Node::start(&broker, &["--pictures", "2"]);
+        let caller = Caller::of(&broker);
+        let photo = jpeg(200, 200, Subsamp::Sub2x2, false);
+        let size = [("Size", "64x")];
+        for _ in 0..2 {
+            // Once before the bridge knows the daemon, and once after.
+            node.local.stop();
+            assert_eq!(caller.ask(&photo, &size).unwrap_err().0, 503);
+            node.local.start_again();
+            let expected = made(&node, &photo, &settings("64x"));
+            assert!(caller.ask(&photo, &size) == Ok(expected));
+        }
+        node.local.stop();
+        let answers = caller.ask_all(&photo, &size, 4, || node.local.start_again());
+        let expected = made(&node, &photo, &settings("64x"));
+        assert!(answers.into_iter().all(|(_, said)| said == Ok(expected.clone())));
+    });
+}
+
+#[test]
+fn bridges_share_pictures_and_one_that_is_killed_costs_a_second_request() {
+    bounded(|| {
+        let broker = Broker::start();
+        let mut nodes = [(); 2].map(|()| Node::start(&broker, &[]));
+        drop(Caller::of(&broker));
+        let photo = jpeg(200, 200, Subsamp::Sub2x2, false);
+        let expected = made(&nodes[0], &photo, &settings("64x"));
+        let caller = Caller::new(&broker, Duration::from_secs(1));
+        let size = [("Size", "64x")];
+        let frames = |node: &Node| node.local.client().stats().unwrap().devices[0].frames;
+        let before = nodes.each_ref().map(frames);
+        until("both are asked", || {
+            assert!(caller.ask(&photo, &size) == Ok(expected.clone()));
+            nodes.iter().zip(before).all(|(node, before)| frames(node) > before + 2)
+        });
+        let (over, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let caller = Caller::new(&broker, Duration::from_secs(1));
+                    while !over.load(Ordering::Relaxed) {
+                        match caller.try_ask(&photo, &size) {
+                            Ok(said) => {
+                                assert!(said.as_ref() == Ok(&expected), "{:?}", said.err());
+                                done.fetch_add(1, Ordering::Relaxed);
+                            }
+                            // It was on its way to the one that was killed: again.
+                            Err(RequestErrorKind::TimedOut) => {}
+                            Err(other) => panic!("{other:?}"),
+                        }
+                    }
+                });
+            }
+            let they_get_on = || {
+                let before = done.load(Ordering::Relaxed);
+                until("they get on", || done.load(Ordering::Relaxed) > before + 40);
+            };
+            they_get_on();
+            nodes[1].bridge.kill();
+            they_get_on();
+            over.store(true, Ordering::Relaxed);
+        });
+    });
+}
+
+#[test]
+fn a_bridge_that_stops_makes_what_has_come() {
+    bounded(|| {
+        let broker = Broker::start();
+        let mut node = Node::start(&broker, &["--pictures", "1"]);
+        let caller = Caller::of(&broker);
+        let photo = jpeg(400, 300, Subsamp::None, false);
+        let size = [("Size", "300x")];
+        let expected = made(&node, &photo, &settings("300x"));
+        let answers = caller.ask_all(&photo, &size, 17, || node.bridge.stop());
+        assert!(answers.into_iter().all(|(_, said)| said == Ok(expected.clone())));
+        assert_eq!(caller.try_ask(&photo, &size), Err(RequestErrorKind::NoResponders));
+    });
+}
+
+#[test]
+fn a_bridge_may_take_none() {
+    bounded(|| {
+        let broker = Broker::start();
+        let node = Node::start(&broker, &["--pictures", "0"]);
+        let caller = Caller::new(&broker, DEADLINE / 2);
+        until("the bridge has joined", || {
+            let ping = caller.nats.request("$SRV.PING.resized", "".into());
+            caller.runtime.block_on(ping).is_ok()
+        });
+        assert_eq!(caller.try_ask(b"", &[]), Err(RequestErrorKind::NoResponders));
+        drop(node);
+    });
+}
