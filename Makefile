@@ -162,7 +162,7 @@ bench-gpu: build test-deps
 bench-ipc:
 	$(CARGO) bench --locked -p resized --bench ipc -- "$(ROWS)"
 
-bench-remote: deps
+bench-remote: test-deps
 	$(CARGO) bench --locked -p resized-bridge --bench remote
 
 bench-stills: deps

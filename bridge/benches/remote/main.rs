@@ -1,8 +1,11 @@
-//! What it costs to be on another machine: `cargo bench -p resized-bridge --bench remote`.
+//! What it costs to be on another machine: `cargo bench -p resized-bridge --bench remote`, or `... -- jpegs` for the
+//! rows with that in their names.
 //!
 //! Over loopback, so without what a network adds. Daemon, bridge and yardstick are processes of their own; each
 //! figure stands beside its yardstick, taken in turns with it, and ratios are medians over the turns.
 //! Prints a table and writes `target/bench/remote.json`.
+
+mod cluster;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -40,22 +43,47 @@ fn main() {
     match arguments.get(1).map(String::as_str) {
         Some("daemon") => daemon(Path::new(&arguments[2])),
         Some("yardstick") => yardstick(),
-        _ => bench(),
+        // cargo itself adds --bench.
+        Some(wanted) if !wanted.starts_with('-') => bench(wanted),
+        _ => bench(""),
     }
 }
 
-fn bench() {
+/// Where a row is measured.
+struct Place<'a> {
+    folder: &'a Path,
+    /// A daemon.
+    near: Endpoint,
+}
+
+impl Place<'_> {
+    /// A bridge to it.
+    fn bridge(&self) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_resized-bridge"));
+        command.args(["--listen", "127.0.0.1:0", "--daemon", &self.near.to_string()]);
+        Process::start(command.args(["--connections", "300"]).stderr(Stdio::piped()))
+    }
+}
+
+/// Prints its figures, and returns them as JSON.
+type Row = (&'static str, fn(&Place<'_>) -> String);
+
+const ROWS: [Row; 5] = [
+    ("throughput", |place| throughput(&place.bridge())),
+    ("jpegs", |place| jpegs(&place.bridge())),
+    ("latency", |place| latency(&place.near, &place.bridge())),
+    ("memory", |place| memory(&place.bridge())),
+    ("lost node", |place| cluster::lost_node(place.folder)),
+];
+
+fn bench(wanted: &str) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("resized.sock");
     let _daemon = Process::start(this().arg("daemon").arg(&socket).stderr(Stdio::piped()));
-    let near: Endpoint = format!("unix:{}", socket.display()).parse().unwrap();
-    let bridge = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_resized-bridge"));
-        command.args(["--listen", "127.0.0.1:0", "--daemon", &near.to_string()]);
-        Process::start(command.args(["--connections", "300"]).stderr(Stdio::piped()))
-    };
-    let rows =
-        [throughput(&bridge()), jpegs(&bridge()), latency(&near, &bridge()), memory(&bridge())];
+    let near = format!("unix:{}", socket.display()).parse().unwrap();
+    let place = Place { folder: dir.path(), near };
+    let asked = ROWS.iter().filter(|(name, _)| name.contains(wanted));
+    let rows: Vec<_> = asked.map(|(_, row)| row(&place)).collect();
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench");
     std::fs::create_dir_all(&target).unwrap();
     std::fs::write(target.join("remote.json"), format!("[{}]\n", rows.join(",\n "))).unwrap();
