@@ -30,7 +30,7 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::server::{ServerConfig, WebPkiClientVerifier};
 
 use crate::args::Args;
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, cores};
 use crate::relay::{Limits, relay, stopped};
 use crate::tickets::Tickets;
 
@@ -85,7 +85,7 @@ impl Door {
                 pixels: args.megapixels * 1_000_000,
                 patience: args.patience,
             },
-            lanes: Lanes::of_cores(),
+            lanes: Lanes::start(cores())?,
             connections: args.connections,
             inside: Arc::new(Semaphore::new(args.connections)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),

@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::args::Args;
-use crate::lanes::Lanes;
+use crate::lanes::{LANE_BYTES, cores, share};
 use asked::{HeaderError, settings};
 
 /// Pictures that may wait for each that is at work: as many as are done in the time that a caller waits gladly.
@@ -53,8 +53,10 @@ const MAX_TEXT: usize = 300;
 pub(crate) struct Pictures {
     daemon: Option<Endpoint>,
     limits: Limits,
-    lanes: Lanes,
-    /// Those that nobody uses: no more than there are lanes.
+    /// Pictures that are at work at the same time, and their turns.
+    count: u32,
+    turns: Arc<Semaphore>,
+    /// Those that nobody uses: no more than there are turns.
     desks: Mutex<Vec<Desk>>,
     places: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
@@ -127,20 +129,20 @@ impl From<Refused> for ServiceError {
 impl Pictures {
     /// None if none are to be taken.
     pub(crate) fn new(args: &Args) -> Option<Arc<Self>> {
-        let lanes = match args.pictures {
-            Some(0) => return None,
-            Some(count) => Lanes::new(count),
-            None => Lanes::of_cores(),
-        };
-        let count = lanes.count() as usize;
+        let count = args.pictures.unwrap_or_else(cores);
+        if count == 0 {
+            return None;
+        }
+        let semaphore = |permits: usize| Arc::new(Semaphore::new(count as usize * permits));
         let pixels = args.megapixels * 1_000_000;
         Some(Arc::new(Self {
             daemon: args.daemon.clone(),
             limits: Limits { pixels, made: pixels, scans: SCANS },
             desks: Mutex::default(),
-            places: Arc::new(Semaphore::new(count * (1 + WAITING))),
-            bytes: Arc::new(Semaphore::new(count * Lanes::BYTES as usize)),
-            lanes,
+            count,
+            turns: semaphore(1),
+            places: semaphore(1 + WAITING),
+            bytes: semaphore(LANE_BYTES as usize),
         }))
     }
 
@@ -168,6 +170,11 @@ impl Pictures {
         drop(place);
     }
 
+    /// Waits for so many turns, which end when it is dropped.
+    async fn turn(&self, share: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns).acquire_many_owned(share).await.ok()
+    }
+
     /// Has the work done when it is its turn, on a thread of its own.
     async fn make(
         self: Arc<Self>,
@@ -175,7 +182,7 @@ impl Pictures {
         settings: Settings,
         most: usize,
     ) -> Result<Made, Refused> {
-        let turn = timeout(PATIENCE, self.lanes.turn(1)).await.map_err(|_| Refused::Busy)?;
+        let turn = timeout(PATIENCE, self.turn(1)).await.map_err(|_| Refused::Busy)?;
         let work = move || self.resize(picture.as_ref(), &settings, turn, most);
         spawn_blocking(work).await.unwrap_or(Err(Refused::Panicked))
     }
@@ -189,11 +196,11 @@ impl Pictures {
         most: usize,
     ) -> Result<Made, Refused> {
         let planned = self.at_desk(|desk| Ok(desk.plan(picture, settings)?))?;
-        let share = self.lanes.share(planned.bytes());
+        let share = share(planned.bytes(), self.count);
         if share > 1 {
             // First: two that each had one and waited for all would wait for each other.
             drop(turn.take());
-            turn = Handle::current().block_on(self.lanes.turn(share));
+            turn = Handle::current().block_on(self.turn(share));
         }
         let made = self.at_desk(|desk| {
             let made = desk.make(planned)?;

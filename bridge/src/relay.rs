@@ -16,6 +16,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use resized_client::remote::rings::Rings;
 use resized_client::remote::wire::{Receiver, Sender, WireError};
 use resized_protocol::message::{
@@ -27,8 +29,8 @@ use resized_protocol::shm::{Lease, RingLayout};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::unix::WriteHalf;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
-use tokio::task::{JoinError, JoinSet};
 
 use crate::coded::Coded;
 use crate::jpeg::{Codec, Unreadable};
@@ -50,8 +52,8 @@ pub(crate) enum End {
     Client(io::Error),
     #[error("the daemon: {0}")]
     Daemon(#[source] WireError),
-    #[error("a JPEG: {0}")]
-    Panicked(#[from] JoinError),
+    #[error("a JPEG made its decoder or encoder fail")]
+    Panicked(#[from] RecvError),
 }
 
 /// What a client may have.
@@ -323,18 +325,17 @@ async fn decode_all(
     unreadable: mpsc::UnboundedSender<Decoded>,
 ) -> Result<Infallible, End> {
     // Those that wait for their turn are given up with it.
-    let mut decoding = JoinSet::new();
+    let mut decoding = FuturesUnordered::new();
     loop {
-        let decoded: Result<Decoded, _> = tokio::select! {
+        let decoded: Decoded = tokio::select! {
             Some(arrived) = arrived.recv() => {
                 let bytes = arrived.coded.decoder_bytes();
-                decoding.spawn(shared.lanes.clone().run(bytes, move |codec| arrived.decode(codec)));
+                decoding.push(shared.lanes.run(bytes, move |codec| arrived.decode(codec)));
                 continue;
             }
-            Some(decoded) = decoding.join_next() => decoded?,
+            Some(decoded) = decoding.next() => decoded?,
             else => std::future::pending().await,
         };
-        let decoded = decoded?;
         if decoded.result.is_err() {
             let _ = unreadable.send(decoded);
             continue;

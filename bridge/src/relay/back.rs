@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use nix::sys::socket::MsgFlags;
 use resized_client::remote::wire::{Sender, WireError};
 use resized_protocol::codec::Inbox;
@@ -15,7 +17,6 @@ use resized_protocol::shm::{Lease, Region, leases};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinError, JoinSet};
 
 use super::{Decoded, End, Shared, Submitted, lock, stopped};
 use crate::jpeg::Codec;
@@ -30,7 +31,7 @@ pub(super) async fn back(
     mut stop: watch::Receiver<bool>,
 ) -> Result<Infallible, End> {
     let mut daemon = Arrivals { socket: daemon, inbox: Inbox::new(), descriptors: VecDeque::new() };
-    let mut encoding = JoinSet::new();
+    let mut encoding = FuturesUnordered::new();
     loop {
         while let Some(reply) = { shared.replies().ours() } {
             client.send(&Message::Reply(reply), &[]).await.map_err(End::Client)?;
@@ -38,8 +39,8 @@ pub(super) async fn back(
         shared.room.notify_one();
         let heard = tokio::select! {
             message = daemon.next() => message.map_err(End::Daemon)?,
-            Some(encoded) = encoding.join_next() => {
-                say_encoded(shared, encoded??, client).await?;
+            Some(encoded) = encoding.next() => {
+                say_encoded(shared, encoded?, client).await?;
                 continue;
             }
             Some(decoded) = unreadable.recv() => {
@@ -53,8 +54,8 @@ pub(super) async fn back(
         let (message, descriptor) = heard.ok_or(End::DaemonHungUp)?;
         if let Message::Goodbye(_) = message {
             // What was submitted is completed before.
-            while let Some(encoded) = encoding.join_next().await {
-                say_encoded(shared, encoded??, client).await?;
+            while let Some(encoded) = encoding.next().await {
+                say_encoded(shared, encoded?, client).await?;
             }
             client.send(&message, &[]).await.map_err(End::Client)?;
             return Err(End::DaemonHungUp);
@@ -79,7 +80,7 @@ async fn pass_on(
     mut message: Message,
     descriptor: Option<OwnedFd>,
     client: &mut Sender<impl AsyncWrite + Unpin>,
-    encoding: &mut JoinSet<Result<Encoded, JoinError>>,
+    encoding: &mut FuturesUnordered<oneshot::Receiver<Encoded>>,
 ) -> Result<(), End> {
     match &mut message {
         Message::Reply(reply) => note_reply(shared, reply, descriptor)?,
@@ -95,7 +96,7 @@ async fn pass_on(
                     let jpeg = coded.encode(codec, &lease);
                     Encoded { jpeg, completion, lease }
                 };
-                encoding.spawn(shared.lanes.clone().run(0, encode));
+                encoding.push(shared.lanes.run(0, encode));
                 return Ok(());
             } else {
                 let pixels = &lease.output()[..lease.layout().output().rows_len()];
