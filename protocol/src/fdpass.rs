@@ -2,6 +2,9 @@
 //!
 //! Knows no messages. Only the daemon sends descriptors and only clients receive them: the daemon
 //! reads its sockets without room for control messages, so the kernel closes whatever is sent at it.
+//!
+//! A descriptor that was sent and not yet read is on its way: it keeps its file alive, and the kernel counts it
+//! against the sender's user, to whom it refuses more of them than RLIMIT_NOFILE with ETOOMANYREFS.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -70,6 +73,26 @@ pub fn receive(
     }
 }
 
+nix::ioctl_read_bad!(
+    /// `SIOCOUTQ`, whose number is that of `TIOCOUTQ`. For a Unix socket: bytes of the kernel's memory that hold
+    /// what was sent and not yet read, all of it taken for the sender's; see af_unix.c and `sock_wfree`.
+    unread,
+    nix::libc::TIOCOUTQ,
+    nix::libc::c_int
+);
+
+/// What [`unread`] says at the most while the kernel frees the last of it. A message that was not read takes
+/// hundreds of bytes.
+const FREEING: i32 = 1;
+
+/// Whether the peer has read all that was sent to it, or is gone: then no descriptor is on its way to it.
+pub fn all_read(socket: impl AsFd) -> io::Result<bool> {
+    let mut bytes = 0;
+    // SAFETY: the descriptor is borrowed, so it is open; the kernel writes one `c_int`, for which there is room.
+    unsafe { unread(socket.as_fd().as_raw_fd(), &raw mut bytes) }?;
+    Ok(bytes <= FREEING)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +116,29 @@ mod tests {
         let (read, descriptor) = receive(&theirs, &mut bytes, MsgFlags::empty()).unwrap();
         assert_eq!(read, 1);
         assert!(descriptor.is_none());
+    }
+
+    #[test]
+    fn what_was_sent_is_unread_until_it_is_read_or_the_peer_is_gone() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        assert!(all_read(&ours).unwrap());
+        for bytes in [&b"ab"[..], b"c"] {
+            send(&ours, bytes, Some(file.as_fd()), MsgFlags::empty()).unwrap();
+        }
+        let read = |room: &mut [u8]| drop(receive(&theirs, room, MsgFlags::empty()).unwrap());
+        read(&mut [0; 2]);
+        assert!(!all_read(&ours).unwrap());
+        // What others send is no matter.
+        send(&theirs, b"d", None, MsgFlags::empty()).unwrap();
+        read(&mut [0; 1]);
+        assert!(all_read(&ours).unwrap());
+        send(&ours, b"e", Some(file.as_fd()), MsgFlags::empty()).unwrap();
+        // Hanging up does not take it back.
+        ours.shutdown(std::net::Shutdown::Both).unwrap();
+        assert!(!all_read(&ours).unwrap());
+        drop(theirs);
+        assert!(all_read(&ours).unwrap());
     }
 
     #[test]
