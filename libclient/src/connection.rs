@@ -19,6 +19,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -27,7 +28,7 @@ use resized_protocol::message::{Completion, Refusal, Reply, Request};
 use resized_protocol::{codec, fdpass};
 
 use crate::Error;
-use crate::link::{Arrivals, Arrived, Link};
+use crate::link::{Arrivals, Arrived, Link, PATIENCE};
 use crate::reconnect::{Found, Home, is_loss};
 use crate::slots::Slots;
 
@@ -463,7 +464,7 @@ impl Incoming {
     /// whole. Those before an error are kept.
     fn receive(&mut self, block: bool) -> Result<(), Error> {
         if block {
-            self.wait_for_bytes()?;
+            self.wait_for_bytes(PATIENCE)?;
         }
         self.arrivals.receive(&self.socket)?;
         while let Some(arrived) = self.arrivals.pop()? {
@@ -473,10 +474,16 @@ impl Incoming {
     }
 
     /// Not left to the reading itself: who waits in that is also woken when the daemon has read what we
-    /// sent, once for each frame, for nothing.
-    fn wait_for_bytes(&self) -> Result<(), Error> {
+    /// sent, once for each frame, for nothing. Frames may take any time, but the rest of a message that has
+    /// begun may not.
+    fn wait_for_bytes(&self, patience: Duration) -> Result<(), Error> {
+        let timeout = match self.arrivals.is_amid_message() {
+            true => PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX),
+            false => PollTimeout::NONE,
+        };
         let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut socket, PollTimeout::NONE) {
+        match poll(&mut socket, timeout) {
+            Ok(0) => Err(Error::Silent),
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(io::Error::from(errno).into()),
         }
@@ -485,4 +492,33 @@ impl Incoming {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use resized_protocol::message::{Message, Status};
+
+    use super::*;
+
+    #[test]
+    fn half_a_message_is_not_waited_for_without_end() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut incoming =
+            Incoming { socket: Arc::new(ours), arrivals: Arrivals::default(), messages: vec![] };
+        let (stream, slot, status) = (0, 0, Status::Done);
+        let done = Completion { stream, slot, status, device: 0, queued_ns: 0, worked_ns: 0 };
+        let mut bytes = Vec::new();
+        codec::encode(&Message::Completed(done), &mut bytes).unwrap();
+        let (half, rest) = bytes.split_at(bytes.len() / 2);
+        theirs.write_all(&[&bytes, half].concat()).unwrap();
+        incoming.receive(true).unwrap();
+        assert_eq!(incoming.messages.len(), 1);
+        let silent = incoming.wait_for_bytes(Duration::from_millis(20)).unwrap_err();
+        assert!(matches!(silent, Error::Silent) && is_loss(&silent), "{silent}");
+        theirs.write_all(rest).unwrap();
+        incoming.receive(true).unwrap();
+        assert_eq!(incoming.messages.len(), 2);
+    }
 }

@@ -23,7 +23,7 @@ pub enum Error {
         /// The system's error.
         source: Arc<io::Error>,
     },
-    /// Something accepted the connection and does not say hello.
+    /// Who is at the other end does not say welcome, or not the rest of a message, for ten seconds.
     #[error("the daemon does not answer")]
     Silent,
     /// The daemon did not grant the request.

@@ -1,7 +1,7 @@
 //! Owns a connection as long as one thread alone knows of it: dialling, the hello, the opening of streams
 //! one after the other. And the reading of messages, which stays the same when others share it.
 //!
-//! Invariant: nothing here waits beyond the link's deadline.
+//! Invariant: nothing here waits beyond the link's deadline, whatever the other end says or leaves unsaid.
 
 use std::collections::VecDeque;
 use std::io;
@@ -180,6 +180,11 @@ impl Arrivals {
         }
     }
 
+    /// Whether a message has begun, once those that are whole were popped.
+    pub(crate) fn is_amid_message(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     /// The next message that is whole. The last one of a connection is an error.
     pub(crate) fn pop(&mut self) -> Result<Option<Arrived>, Error> {
         Ok(match self.inbox.pop()? {
@@ -193,5 +198,82 @@ impl Arrivals {
             Some(Message::Goodbye(Goodbye::Refused(refusal))) => return Err(refusal.into()),
             Some(Message::Goodbye(goodbye)) => return Err(Error::Goodbye(goodbye)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use nix::sys::socket::{Backlog, listen};
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(50)
+    }
+
+    /// What greeting somebody comes to who says this, piece by piece, and then nothing.
+    fn greet(said: &[&[u8]]) -> Error {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        thread::scope(|scope| {
+            let theirs = &mut theirs;
+            scope.spawn(move || said.iter().for_each(|piece| theirs.write_all(piece).unwrap()));
+            Link::over(ours, soon()).greet(false).unwrap_err()
+        })
+    }
+
+    #[test]
+    fn who_does_not_say_welcome_is_not_waited_for_without_end() {
+        let welcome =
+            Reply::Welcome { version: VERSION, features: Features::default(), devices: vec![] };
+        let mut bytes = Vec::new();
+        codec::encode(&Message::Reply(welcome), &mut bytes).unwrap();
+        let half = &bytes[..bytes.len() / 2];
+        for said in [&[][..], &[half], &[&half[..1], &half[1..]]] {
+            let error = greet(said);
+            assert!(matches!(error, Error::Silent), "{error}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_read_is_not_waited_for_without_end() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        while (&ours).write(&[0; 4096]).is_ok() {}
+        let error = Link::over(ours, soon()).greet(false).unwrap_err();
+        assert!(matches!(error, Error::Silent), "{error}");
+    }
+
+    #[test]
+    fn who_listens_and_accepts_nobody_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deaf");
+        let listener = UnixListener::bind(&path).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let mut queued = Vec::new();
+        let error = loop {
+            match Link::dial(&path, soon()) {
+                Ok(link) => queued.push(link),
+                Err(error) => break error,
+            }
+        };
+        let full = |source: &io::Error| source.kind() == io::ErrorKind::WouldBlock;
+        assert!(matches!(&error, Error::Connect { source, .. } if full(source)), "{error}");
+        // Nor is one whom it has not accepted yet.
+        let error = queued[0].greet(false).unwrap_err();
+        assert!(matches!(error, Error::Silent), "{error}");
+        drop(listener);
+    }
+
+    #[test]
+    fn a_stream_that_is_not_answered_is_not_waited_for_without_end() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let source = crate::FrameSpec::new(crate::PixelFormat::Gray8, crate::Extent::new(1, 1));
+        let spec = StreamSpec::new(source, crate::Extent::new(1, 1));
+        let error = Link::over(ours, soon()).open(0, &spec).unwrap_err();
+        assert!(matches!(error, Error::Silent), "{error}");
     }
 }
