@@ -2,7 +2,9 @@
 //!
 //! Knows the queue, never a device's work. Invariants: everything a client says is checked here, once,
 //! before anything is done about it; what a client holds is released when its session ends, whatever
-//! ends it; a client that does not read its answers is not read from, and stalls nobody else.
+//! ends it; a client that does not read its answers is not read from, and stalls nobody else; a connection has
+//! one descriptor on its way at the most, even after its session, so that all together have fewer than Linux
+//! allows the daemon.
 
 mod outbox;
 mod watched;
@@ -11,10 +13,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::io::{self, Read};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use resized_protocol::VERSION;
 use resized_protocol::codec::Inbox;
 use resized_protocol::message::{
@@ -32,18 +36,21 @@ use crate::job::{ClientId, Invitation, Job, Stream, StreamId};
 use crate::metrics::{ClientMetrics, Counted, Metrics};
 use crate::quota::{Accounts, Charge, Turn};
 use crate::scheduler::Scheduler;
-use outbox::Outbox;
+use outbox::{NoRoom, Outbox};
 use watched::{Watched, watch};
 
 /// Bytes of requests that a stopping session still reads: more than a socket holds that nobody has
 /// given a larger buffer.
 const LAST_READS: usize = 512 * 1024;
 
-/// How long a stopping session waits for a client that does not read.
+/// How long a client that does not read is waited for, by a session that stops or is to pass it another ring.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a client may take to say hello, and for the rest of a message that it has begun.
 const PROMPTNESS: Duration = Duration::from_secs(5);
+
+/// The first pause and the longest before a session looks again whether something has come to be.
+const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(250)];
 
 /// How long a session answers before it is the others' turn.
 const TURN: Duration = Duration::from_micros(200);
@@ -102,6 +109,8 @@ pub(crate) struct Session {
     /// A descriptor waits for the client to read: what else it asks for waits as well, or one client
     /// could have the daemon hold any number of them.
     withheld: bool,
+    /// A ring's descriptor was sent, and may not have been read: no other ring is made until it has been.
+    passing: bool,
     /// Whether the daemon stops.
     stop: Receiver<bool>,
     /// No more streams are opened.
@@ -153,6 +162,7 @@ impl Session {
             streams: BTreeMap::new(),
             next_stream: 0,
             withheld: false,
+            passing: false,
             stop,
             stopping: false,
             _counted: shared.metrics.sessions.count(),
@@ -185,6 +195,10 @@ impl Session {
             && let Err(error) = self.aside(|| drop(streams)).await
         {
             tracing::error!(%error, "a device panicked over the end of a stream");
+        }
+        if self.passing {
+            // What it did not read is still on its way, so it still has its place.
+            self.await_that(|session| session.outbox.is_read(), Duration::MAX).await;
         }
     }
 
@@ -220,6 +234,26 @@ impl Session {
         }
     }
 
+    /// Waits until it is so, looking again and again. False: it is not in that time, or the daemon stops.
+    async fn await_that(&self, mut so: impl FnMut(&Self) -> bool + Send, within: Duration) -> bool {
+        let mut stop = self.stop.clone();
+        let [mut pause, longest] = PAUSES;
+        let mut waited = Duration::ZERO;
+        while !so(self) {
+            if waited >= within {
+                return false;
+            }
+            tokio::select! {
+                () = self.meanwhile(tokio::time::sleep(pause)) => {}
+                _ = stop.wait_for(|&stop| stop) => return false,
+            }
+            // Not by a clock: it goes on while this process, and maybe the client, is stopped.
+            waited = waited.saturating_add(pause);
+            pause = (2 * pause).min(longest);
+        }
+        true
+    }
+
     /// The end of a client that did nothing wrong: it gets all its results, and time to read them.
     async fn say_goodbye(&mut self) {
         self.streams.values().for_each(|stream| stream.keep_frames());
@@ -239,6 +273,7 @@ impl Session {
                 && let Some(request) = self.inbox.pop().map_err(Violation::Codec)?
             {
                 self.due = None;
+                self.note_reading();
                 self.answer(request).await?;
                 if begun.elapsed() > TURN {
                     yield_now().await;
@@ -279,6 +314,11 @@ impl Session {
             due => due,
         };
         self.due
+    }
+
+    /// Looks whether the client has read its last ring's descriptor: an honest one has by what it says next.
+    fn note_reading(&mut self) {
+        self.passing = self.passing && !self.outbox.is_read();
     }
 
     fn uid(&self) -> u32 {
@@ -425,8 +465,10 @@ impl Session {
             Ok((stream, Invitation { backing, descriptor })) => {
                 let ring = stream.ring().clone();
                 let opened = Message::Reply(Reply::Opened { stream: number, ring, backing });
-                match self.outbox.post_beside(&opened, descriptor) {
+                let passing = descriptor.is_some();
+                match self.pass(&opened, descriptor).await {
                     Ok(sent) => {
+                        self.passing |= passing;
                         self.withheld = !sent;
                         self.streams.insert(number, Arc::new(stream));
                         return Ok(());
@@ -441,6 +483,20 @@ impl Session {
         };
         self.reply(reply);
         Ok(())
+    }
+
+    /// Sends a message and a descriptor beside it, as soon as the system has room for one more on its way;
+    /// whether it is. What else there is of the daemon's user may take that room, for a moment.
+    async fn pass(&self, message: &Message, descriptor: Option<OwnedFd>) -> Result<bool, Errno> {
+        let mut outcome = self.outbox.post_beside(message, descriptor);
+        let sent = |session: &Self| {
+            if let Err(NoRoom { descriptor, .. }) = &mut outcome {
+                outcome = session.outbox.post_beside(message, descriptor.take());
+            }
+            outcome.is_ok()
+        };
+        self.await_that(sent, PATIENCE).await;
+        outcome.map_err(|no_room| no_room.errno)
     }
 
     async fn try_open(
@@ -458,6 +514,13 @@ impl Session {
         }
         if !spec.coding.is_raw() {
             return Err(Refusal::Coded);
+        }
+        let may_pass = |session: &Self| !session.passing || session.outbox.is_read();
+        if !named && !self.await_that(may_pass, PATIENCE).await {
+            return Err(match *self.stop.borrow() {
+                true => Refusal::Stopping,
+                false => Refusal::System { errno: Errno::ETOOMANYREFS as i32 },
+            });
         }
         let shared = Arc::clone(&self.shared);
         let account = Arc::clone(self.place.account());

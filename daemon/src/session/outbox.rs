@@ -90,6 +90,28 @@ struct Outgoing {
     descriptor: Option<OwnedFd>,
 }
 
+impl Outgoing {
+    /// Whether it failed with that for its descriptor alone, and may be sent later.
+    fn lacks_room(&self, errno: Errno) -> bool {
+        self.descriptor.is_some() && NO_ROOM.contains(&errno)
+    }
+}
+
+/// How much of what waited was sent.
+#[derive(PartialEq, Eq)]
+enum Sent {
+    /// As much as the socket takes.
+    WhatFits,
+    /// All before a descriptor for which the system has no room now.
+    LacksRoom,
+}
+
+/// A descriptor that was not sent, since too many are on their way.
+pub(super) struct NoRoom {
+    pub(super) errno: Errno,
+    pub(super) descriptor: Option<OwnedFd>,
+}
+
 impl Outbox {
     pub(super) fn new(socket: Arc<UnixStream>) -> Self {
         Self {
@@ -118,7 +140,7 @@ impl Outbox {
         &self,
         message: &Message,
         descriptor: Option<OwnedFd>,
-    ) -> Result<bool, Errno> {
+    ) -> Result<bool, NoRoom> {
         let mut waiting = self.lock();
         if waiting.failed || waiting.over {
             return Ok(true);
@@ -146,7 +168,7 @@ impl Outbox {
         }
     }
 
-    fn deliver(&self, waiting: &mut Waiting, mut outgoing: Outgoing) -> Result<(), Errno> {
+    fn deliver(&self, waiting: &mut Waiting, mut outgoing: Outgoing) -> Result<(), NoRoom> {
         if waiting.messages.is_empty() {
             match self.send(&mut outgoing) {
                 Ok(true) => {
@@ -154,8 +176,9 @@ impl Outbox {
                     return Ok(());
                 }
                 Ok(false) => {}
-                Err(error) if outgoing.descriptor.is_some() && NO_ROOM.contains(&error) => {
-                    return Err(error);
+                Err(errno) if outgoing.lacks_room(errno) => {
+                    waiting.buffer = outgoing.bytes;
+                    return Err(NoRoom { errno, descriptor: outgoing.descriptor });
                 }
                 Err(_) => {
                     self.cut(waiting);
@@ -190,7 +213,10 @@ impl Outbox {
             // The daemon has no descriptor left, say: no fault of this client's.
             Err(_) => sleep(SCARCE).await,
         }
-        self.send_now()
+        if self.send_now()? == Sent::LacksRoom {
+            sleep(SCARCE).await;
+        }
+        Ok(())
     }
 
     /// Sends completions that were held back for long enough, again and again.
@@ -265,7 +291,7 @@ impl Outbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send_now(&self) -> io::Result<()> {
+    fn send_now(&self) -> io::Result<Sent> {
         let mut waiting = self.lock();
         while let Some(mut outgoing) = waiting.messages.pop_front() {
             let had_descriptor = outgoing.descriptor.is_some();
@@ -279,13 +305,23 @@ impl Outbox {
                     waiting.messages.push_front(outgoing);
                     break;
                 }
+                Err(errno) if outgoing.lacks_room(errno) => {
+                    waiting.messages.push_front(outgoing);
+                    return Ok(Sent::LacksRoom);
+                }
                 Err(error) => {
                     self.cut(&mut waiting);
                     return Err(error.into());
                 }
             }
         }
-        Ok(())
+        Ok(Sent::WhatFits)
+    }
+
+    /// Whether the client has read all that went into its socket.
+    pub(super) fn is_read(&self) -> bool {
+        // A socket that can't be asked has nothing on its way.
+        fdpass::all_read(&*self.socket).unwrap_or(true)
     }
 
     /// Sends as much of a message as the socket takes. Whether that was all of it.

@@ -94,10 +94,14 @@ async fn say(peer: &Peer, request: &Request) {
 }
 
 fn open(filter: Filter) -> Request {
+    open_as(0, filter)
+}
+
+fn open_as(stream: u32, filter: Filter) -> Request {
     let extent = Extent::new(2, 2);
     let source = FrameSpec::new(PixelFormat::Gray8, extent);
     let spec = StreamSpec { filter, ..StreamSpec::new(source, extent) };
-    Request::Open { stream: 0, spec, named: false }
+    Request::Open { stream, spec, named: false }
 }
 
 async fn hear(peer: &mut Peer) -> Message {
@@ -176,6 +180,78 @@ fn a_daemon_that_stops_opens_nothing_that_still_waits_for_its_turn() {
         for mut peer in opening {
             assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Opened { .. })));
             assert_eq!(hear(&mut peer).await, Message::Goodbye(Goodbye::Stopping));
+        }
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_has_one_ring_on_its_way() {
+    run(async {
+        let scene = Scene::new();
+        let mut unread = scene.client(1, 0).await;
+        for stream in 0..3 {
+            say(&unread, &open_as(stream, Filter::Bicubic)).await;
+        }
+        let streams = || scene.shared.metrics.streams.read();
+        while streams() == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        // One of the same user's.
+        let mut other = scene.client(1, 1).await;
+        for stream in 0..20 {
+            say(&other, &open_as(stream, Filter::Bicubic)).await;
+            assert!(matches!(hear(&mut other).await, Message::Reply(Reply::Opened { .. })));
+            say(&other, &Request::Close { stream }).await;
+            assert!(matches!(hear(&mut other).await, Message::Reply(Reply::Closed { .. })));
+        }
+        assert_eq!(streams(), 1);
+        for wanted in 0..2 {
+            match hear(&mut unread).await {
+                Message::Reply(Reply::Opened { stream, .. }) => assert_eq!(stream, wanted),
+                other => panic!("{other:?}"),
+            }
+        }
+        while streams() < 3 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        // What waits is told when the daemon stops.
+        say(&unread, &open_as(3, Filter::Bicubic)).await;
+        sleep(Duration::from_millis(20)).await;
+        scene.stop.send_replace(true);
+        assert!(matches!(hear(&mut unread).await, Message::Reply(Reply::Opened { .. })));
+        assert_eq!(hear(&mut unread).await, Message::Reply(Reply::Refused(Refusal::Stopping)));
+    });
+}
+
+#[test]
+fn a_place_is_kept_until_what_was_passed_is_read() {
+    run(async {
+        let scene = Scene::new();
+        let peers = [scene.client(1, 0).await, scene.client(1, 1).await];
+        for peer in &peers {
+            say(peer, &open(Filter::Bicubic)).await;
+        }
+        while scene.shared.metrics.streams.read() < 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        // Both are hung up on.
+        for peer in &peers {
+            say(peer, &Request::Close { stream: 7 }).await;
+        }
+        let sessions = || scene.shared.metrics.sessions.read();
+        while scene.shared.metrics.streams.read() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(sessions(), 2);
+        let [mut reads, leaves] = peers;
+        assert!(matches!(hear(&mut reads).await, Message::Reply(Reply::Opened { .. })));
+        assert!(matches!(hear(&mut reads).await, Message::Goodbye(Goodbye::Violation(_))));
+        while sessions() == 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        drop(leaves);
+        while sessions() > 0 {
+            sleep(Duration::from_millis(1)).await;
         }
     });
 }

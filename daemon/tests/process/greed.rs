@@ -1,18 +1,28 @@
 //! Clients that take and do not give: they stall themselves, and nobody else.
 
 use std::io::{self, Write};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use resized_client::{Client, StreamSpec};
-use resized_protocol::message::{Message, Reply, Request, Status};
+use nix::sys::socket::MsgFlags;
+use nix::unistd::geteuid;
+use resized_client::{Client, Endpoint, Reconnect, Refusal, StreamSpec};
+use resized_protocol::VERSION;
+use resized_protocol::codec::Inbox;
+use resized_protocol::fdpass::receive;
+use resized_protocol::message::{Goodbye, Message, Reply, Request, Status, Violation};
 
 use crate::oracle::{self, Checked};
-use crate::support::{Daemon, bounded, until};
-use crate::wire::{Wire, bytes};
+use crate::quotas::NOBODY;
+use crate::support::{Daemon, bounded, command, spawn, until};
+use crate::wire::{Wire, bytes, hello};
 
 /// KiB by which a daemon may grow for clients that do not read.
 const GROWTH: u64 = 8 * 1024;
@@ -170,5 +180,149 @@ fn one_who_floods_and_one_who_does_not_both_get_on() {
         (0..15).for_each(|n| modest.round_trip(n));
         over.store(true, Ordering::Relaxed);
         assert!(flooder.join().unwrap() > 0);
+    });
+}
+
+/// As many of these streams opened and closed as go into the socket, with nothing read.
+fn open_and_close(wire: &Wire, streams: u32) {
+    wire.socket.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    for stream in 0..streams {
+        let open = Request::Open { stream, spec: oracle::dot(), named: false };
+        let both = [bytes(&open), bytes(&Request::Close { stream })].concat();
+        if (&wire.socket).write_all(&both).is_err() {
+            break;
+        }
+    }
+}
+
+/// Everything that is still said, and how many descriptors come with it.
+fn all_that_was_passed(wire: &Wire) -> (Vec<Message>, usize) {
+    let (mut inbox, mut messages, mut descriptors) = (Inbox::new(), Vec::new(), 0);
+    loop {
+        let receive = |room: &mut [u8]| {
+            let (len, descriptor) = receive(&wire.socket, room, MsgFlags::empty())?;
+            descriptors += usize::from(descriptor.is_some());
+            Ok::<_, io::Error>(len)
+        };
+        match inbox.fill(receive) {
+            Ok((1.., _)) => {}
+            Ok(_) => return (messages, descriptors),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return (messages, descriptors);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        while let Some(message) = inbox.pop().unwrap() {
+            messages.push(message);
+        }
+    }
+}
+
+#[test]
+fn one_who_takes_no_descriptor_has_one_on_its_way_and_is_told() {
+    bounded(|| {
+        let daemon = Daemon::start(&["--devices", "null"]);
+        let client = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&client);
+        let hostile = Wire::welcomed(&daemon.socket());
+        open_and_close(&hostile, 2000);
+        // Neither the opening that waits nor what came of it keeps others from theirs.
+        for _ in 0..200 {
+            client.open(&oracle::dot()).unwrap().loan().unwrap().submit().unwrap().wait().unwrap();
+        }
+        // It closes what it was refused: so it is hung up on, and all but its place is given back.
+        until("it is hung up on", || daemon.log().contains("is not open"));
+        until("its streams are gone", || client.stats().unwrap().region_bytes == 0);
+        assert_eq!(client.stats().unwrap().sessions, 2);
+        let (messages, passed) = all_that_was_passed(&hostile);
+        let expected = [
+            Message::Reply(Reply::Closed { stream: 0 }),
+            Message::Reply(Reply::Refused(Refusal::System { errno: Errno::ETOOMANYREFS as i32 })),
+            Message::Goodbye(Goodbye::Violation(Violation::UnknownStream(1))),
+        ];
+        assert!(matches!(messages[0], Message::Reply(Reply::Opened { stream: 0, .. })));
+        assert_eq!((&messages[1..], passed), (&expected[..], 1));
+        // It keeps the connection, but nothing of it is in the kernel any more.
+        daemon.await_rest(&client, descriptors);
+    });
+}
+
+#[test]
+fn one_who_reads_late_gets_every_stream() {
+    bounded(|| {
+        let daemon = Daemon::start(&["--devices", "null"]);
+        let mut late = Wire::welcomed(&daemon.socket());
+        for stream in 0..100 {
+            late.say(&Request::Open { stream, spec: oracle::dot(), named: false });
+        }
+        let (client, other) = (daemon.client(), daemon.client());
+        until("the first is open", || client.stats().unwrap().streams == 1);
+        // Others have theirs meanwhile, and it no second one.
+        (0..20).for_each(|_| drop(other.open(&oracle::dot()).unwrap()));
+        until("others' are closed", || client.stats().unwrap().streams == 1);
+        for wanted in 0..100 {
+            match late.hear() {
+                Message::Reply(Reply::Opened { stream, .. }) => assert_eq!(stream, wanted),
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
+/// Linux counts what is on its way against the daemon's user, and refuses it more than it may have open: but not
+/// to root.
+#[test]
+fn those_who_take_no_descriptors_do_not_keep_others_from_theirs() {
+    bounded(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let daemon = command(dir.path(), &["--devices", "null"]);
+        let mut few = Command::new("sh");
+        few.args(["-c", r#"ulimit -n 64; exec "$0" "$@""#]).arg(daemon.get_program());
+        few.args(daemon.get_args()).env("RESIZED_CONFIG", "/dev/null").current_dir("/");
+        if geteuid().is_root() {
+            few.uid(NOBODY);
+            chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let mut process = spawn(&mut few, dir.path());
+        let socket = dir.path().join("resized.sock");
+        let endpoint = Endpoint::Unix(socket.clone());
+        let connect = || Client::connect_with(&endpoint, Reconnect::NEVER);
+        let mut neighbour = connect();
+        while neighbour.is_err() {
+            if process.0.try_wait().unwrap().is_some() {
+                eprintln!("SKIPPED: another user can't run the daemon from here");
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+            neighbour = connect();
+        }
+        let neighbour = neighbour.unwrap();
+        let served = || {
+            for _ in 0..20 {
+                let stream = neighbour.open(&oracle::dot()).unwrap();
+                stream.loan().unwrap().submit().unwrap().wait().unwrap();
+            }
+        };
+        // More than there may be, if each answer or each connection that was hung up on left one behind.
+        let unread: Vec<_> = (0..16).map(|_| Wire::welcomed(&socket)).collect();
+        unread.iter().for_each(|wire| open_and_close(wire, 50));
+        served();
+        let hung_up_on: Vec<_> = (0..100)
+            .map(|_| {
+                let wire = Wire::connect(&socket);
+                let open = Request::Open { stream: 0, spec: oracle::dot(), named: false };
+                // The last of them are turned away, maybe before they have said it.
+                let said = [hello(VERSION), open, Request::Close { stream: 7 }];
+                let said: Vec<_> = said.iter().flat_map(bytes).collect();
+                let _ = (&wire.socket).write_all(&said);
+                wire
+            })
+            .collect();
+        served();
+        drop((unread, hung_up_on));
+        until("there is room again", || connect().is_ok());
+        served();
+        process.signal(Signal::SIGTERM);
+        assert_eq!(process.wait().code(), Some(0));
     });
 }

@@ -21,7 +21,7 @@ use crate::wire::{Wire, bytes, hello};
 const ENDPOINT: &str = "RESIZED_TEST_QUOTA_ENDPOINT";
 
 /// A user that owns nothing; see /etc/passwd.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 #[track_caller]
 fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>) -> Refusal {
