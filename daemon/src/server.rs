@@ -90,8 +90,8 @@ pub enum ServerError {
         /// The system's error.
         source: io::Error,
     },
-    /// Another daemon answers at the socket.
-    #[error("another daemon already answers at {0}")]
+    /// Another daemon answers at the socket, or is about to.
+    #[error("another daemon already has the socket {0}")]
     Taken(String),
     /// Only GPUs were asked for, and there are none.
     #[error("no GPU can be used; {}", reasons(.0))]

@@ -1,12 +1,17 @@
 //! How a daemon ends, and what its clients notice: by a signal in good order, by force at once. And how
 //! the next one finds the socket.
 
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::thread;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use resized_client::{Client, Error, Reconnect, StreamSpec};
 use resized_protocol::message::Goodbye;
 
@@ -164,6 +169,69 @@ fn a_live_daemons_socket_is_not_taken() {
         assert!(said.contains(&path) && said.contains("already"), "{said}");
         client.stats().unwrap();
         Checked::open(&daemon.client(), oracle::mixed(2), 1).round_trip(0);
+    });
+}
+
+#[test]
+fn a_socket_is_left_to_who_has_its_lock() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        daemon.process.signal(Signal::SIGKILL);
+        daemon.process.wait();
+        // What is left of a lock locks nobody out; another daemon that looks at the dead one's socket does.
+        let path = daemon.dir().join("resized.sock.lock");
+        let lock = File::open(&path).unwrap();
+        assert_eq!(lock.metadata().unwrap().mode() & 0o777, 0o600);
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+        let said = refused_start(daemon.dir());
+        assert!(said.contains("already"), "{said}");
+        assert!(daemon.socket().exists());
+        drop(lock);
+        daemon.start_again(&[]);
+        daemon.process.signal(Signal::SIGTERM);
+        assert_eq!(daemon.process.wait().code(), Some(0));
+        assert!(!daemon.socket().exists() && !path.exists());
+    });
+}
+
+#[test]
+fn of_daemons_that_start_at_once_over_a_dead_ones_socket_one_serves() {
+    bounded(|| {
+        for _ in 0..5 {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("resized.sock");
+            drop(UnixListener::bind(&socket).unwrap());
+            let start = |_| spawn(&mut command(dir.path(), &["--devices", "null"]), dir.path());
+            let mut daemons: Vec<_> = (0..6).map(start).collect();
+            until("all but one have given up", || {
+                let lives = |daemon: &mut Process| match daemon.0.try_wait().unwrap() {
+                    Some(status) => {
+                        assert_eq!(status.code(), Some(1));
+                        false
+                    }
+                    None => true,
+                };
+                daemons.retain_mut(lives);
+                daemons.len() < 2
+            });
+            let mut daemon = daemons.pop().unwrap();
+            // Who listens there is the one that lives.
+            until("it answers", || UnixStream::connect(&socket).is_ok());
+            let peer = getsockopt(&UnixStream::connect(&socket).unwrap(), PeerCredentials).unwrap();
+            assert_eq!(peer.pid(), daemon.0.id() as i32);
+            daemon.signal(Signal::SIGTERM);
+            assert_eq!(daemon.wait().code(), Some(0));
+            let left = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name());
+            assert_eq!(left.collect::<Vec<_>>(), ["log"]);
+        }
+    });
+}
+
+#[test]
+fn a_folder_that_takes_no_file_is_named() {
+    bounded(|| {
+        let said = refused_start(Path::new("/proc"));
+        assert!(said.contains("/proc/resized.sock"), "{said}");
     });
 }
 
