@@ -43,8 +43,8 @@ FUZZING := --manifest-path daemon/fuzz/Cargo.toml
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
             libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg
-# A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer.
-TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy
+# A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer; a browser.
+TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium
 
 SHELL := /bin/bash
 

@@ -56,6 +56,10 @@ fn a_folder_that_can_not_be_written_is_named() {
     // The figures' file is tried early too.
     assert_fails(&bench.run(&[&clip], "--json nowhere/figures.json"), &["nowhere/figures.json"]);
     assert!(!bench.path("out/vid-instance1").exists());
+    assert_fails(&bench.run(&[&clip], "--report nowhere/report.html"), &["nowhere/report.html"]);
+    assert_fails(&bench.run(&[&clip], "--report out"), &["out", "it is a folder"]);
+    assert_fails(&bench.run(&[&clip], "--json one --report one"), &["one can't be both"]);
+    assert!(!bench.path("out/vid-instance1").exists());
     // So is one that is there. Where its part file would be is a folder: root can't write that either.
     fs::write(bench.path("figures.json"), "old").unwrap();
     fs::create_dir(bench.path("figures.json.part")).unwrap();
@@ -201,7 +205,7 @@ fn an_interrupt_stops_all_instances_and_leaves_whole_pictures_only() {
     // The second instance waits for its turn when the signal comes.
     let mut program = bench
         .command(&[&clip])
-        .args(["-n", "2", "-m", "1000", "-s", "2400x1800"])
+        .args(["-n", "2", "-m", "1000", "-s", "2400x1800", "--report", "report.html"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -223,5 +227,8 @@ fn an_interrupt_stops_all_instances_and_leaves_whole_pictures_only() {
     }
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains(&format!("stopped: {} frames", names.len())), "{text}");
+    let report = fs::read_to_string(bench.path("report.html")).unwrap();
+    assert!(report.contains("Stopped by a signal before its end."), "{report}");
+    assert!(report.contains(&format!("<b>{}</b><span>frames in ", names.len())), "{report}");
     assert!(text.contains("p99 ms"), "{text}");
 }

@@ -1,5 +1,6 @@
 //! Owns the command line.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -55,6 +56,11 @@ pub(crate) struct Args {
     /// Write the figures to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+
+    /// Write a page that shows the run to FILE, as HTML: frames a second over time, how long frames took, who
+    /// resized them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 
     /// Print errors only
     #[arg(short, long)]
@@ -113,6 +119,16 @@ impl Size {
         let pictures = self.of(source, aspect);
         ensure!(fits(pictures), "pictures of {pictures} have more than {MAX_SIDE} pixels a side");
         Ok(())
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(extent) => extent.fmt(f),
+            Self::Width(side) => write!(f, "{side} pixels wide"),
+            Self::Height(side) => write!(f, "{side} pixels high"),
+        }
     }
 }
 

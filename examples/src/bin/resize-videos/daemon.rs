@@ -1,8 +1,16 @@
 //! Owns the choice of the daemon: one that runs, or one inside this process.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 use resized::Server;
-use resized_client::{Client, Endpoint, EndpointError};
+use resized_client::{Client, DeviceStats, Endpoint, EndpointError};
+
+/// What the devices of a daemon have done until now.
+pub(crate) struct Look {
+    pub(crate) at: Instant,
+    pub(crate) devices: Vec<DeviceStats>,
+}
 
 /// The daemon that serves this run.
 pub(crate) enum Daemon {
@@ -22,19 +30,40 @@ impl Daemon {
                 Err(error) => return Err(error.into()),
             },
         };
-        let (daemon, place) = match found {
-            Some(endpoint) => {
-                let place = format!("The daemon at {endpoint}");
-                (Self::Running(endpoint), place)
-            }
+        let daemon = match found {
+            Some(endpoint) => Self::Running(endpoint),
             None => {
                 let server = Server::embedded().context("can't start a daemon in this process")?;
-                let place = "No daemon runs, so one inside this process";
-                (Self::Embedded(server), place.to_owned())
+                Self::Embedded(server)
             }
         };
         let devices = daemon.connect()?.devices().join(", ");
-        Ok((daemon, format!("{place} resizes on: {devices}")))
+        let greeting = match &daemon {
+            Self::Running(_) => format!("{} resizes on: {devices}", daemon.place()),
+            Self::Embedded(_) => {
+                format!("No daemon runs, so {} resizes on: {devices}", daemon.place())
+            }
+        };
+        Ok((daemon, greeting))
+    }
+
+    /// Which it is, in words.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Running(endpoint) => format!("The daemon at {endpoint}"),
+            Self::Embedded(_) => "one inside this process".to_owned(),
+        }
+    }
+
+    /// What its devices have done so far, if it says so.
+    pub(crate) fn look(&self) -> Option<Look> {
+        if let Self::Running(endpoint) = self
+            && endpoint.to_string().starts_with("nats:")
+        {
+            return None; // many daemons, and each look is at another
+        }
+        let stats = self.connect().and_then(|client| Ok(client.stats()?)).ok()?;
+        Some(Look { at: Instant::now(), devices: stats.devices })
     }
 
     /// A new connection.

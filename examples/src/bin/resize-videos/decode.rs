@@ -13,7 +13,9 @@ use ffmpeg_next::util::frame;
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, ffi, log, media};
 use resized_client::Extent;
 
+use crate::args::Size;
 use crate::inplace::{self, Decoder};
+use crate::page::Seen;
 
 /// Errors in a row after which a file is taken to be at its end.
 const MAX_ERRORS: u32 = 10_000;
@@ -33,6 +35,7 @@ pub(crate) struct File {
     stream: usize,
     extent: Extent,
     aspect: f64,
+    codec: &'static str,
 }
 
 impl File {
@@ -48,7 +51,8 @@ impl File {
             let decoder = decoder(&input, stream, 1)?;
             let extent = Extent::new(decoder.width(), decoder.height());
             let aspect = sample_aspect(decoder.aspect_ratio());
-            Ok(Self { path: path.to_owned(), input, stream, extent, aspect })
+            let codec = decoder.id().name();
+            Ok(Self { path: path.to_owned(), input, stream, extent, aspect, codec })
         };
         open().with_context(|| path.display().to_string())
     }
@@ -66,6 +70,17 @@ impl File {
     /// How many times wider than high the samples of the first frames are.
     pub(crate) fn aspect(&self) -> f64 {
         self.aspect
+    }
+
+    /// What there is to say of it.
+    pub(crate) fn seen(&self, size: Size) -> Seen {
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        Seen {
+            name: name.to_string_lossy().into_owned(),
+            codec: self.codec,
+            extent: self.extent,
+            pictures: size.of(self.extent, self.aspect),
+        }
     }
 
     /// Begins to decode, with `threads` threads.

@@ -14,7 +14,6 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use ffmpeg_next::util::frame;
-use hdrhistogram::Histogram;
 use resized_client::{Client, Crop, Extent, FrameSpec, Pending, Stream, StreamSpec};
 
 use crate::args::Args;
@@ -23,15 +22,13 @@ use crate::decode::{File, Video};
 use crate::folder::Folder;
 use crate::inplace::{Decoder, Need};
 use crate::jpeg::{self, Target, Work};
+use crate::notes::{Pace, Times};
 use crate::picture::{Converter, Picture};
 use crate::progress::Progress;
 use crate::stop::Stop;
 
 /// Most slots of a stream: a bound on memory where there are many cores.
 const MAX_SLOTS: usize = 32;
-
-/// Longer ones count as this.
-const MAX_LATENCY: Duration = Duration::from_secs(3600);
 
 /// What became of an instance.
 pub(crate) struct Outcome<'a> {
@@ -46,8 +43,12 @@ pub(crate) struct Outcome<'a> {
     pub(crate) started: Duration,
     /// From there until its last picture was written.
     pub(crate) took: Duration,
-    /// Microseconds from submissions until the collector had the frames.
-    pub(crate) latency: Histogram<u64>,
+    /// From submission until the collector had the frame.
+    pub(crate) received: Times,
+    /// From when the decoder gave the frame until its picture was written.
+    pub(crate) written: Times,
+    /// Pictures written, from the start of the instance on.
+    pub(crate) pace: Pace,
     /// Names of devices, and how many frames each did.
     pub(crate) devices: Vec<(String, u64)>,
 }
@@ -157,12 +158,12 @@ impl<'a> Run<'a> {
 
     fn resize(&self, plan: Plan<'a>, finished: Sender<Work>) -> Result<Outcome<'a>> {
         let Plan { instance, video, file, folder } = plan;
-        let started = self.begun.elapsed();
+        let start = Instant::now();
         let file = file.map_or_else(|| File::open(video), Ok)?;
         let mut source = file.decode(self.decoder_threads())?;
         let client = self.daemon.connect()?;
         let track = self.progress.track(instance, source.total());
-        let target = Arc::new(Target { folder, track });
+        let target = Arc::new(Target::new(folder, track, start)?);
         let (submitted, pendings) = unbounded();
         let tally = thread::scope(|scope| {
             let collector = spawn(scope, "collect", || collect(pendings, &target, finished))?;
@@ -170,18 +171,30 @@ impl<'a> Run<'a> {
             let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
             fed.and(collected)
         });
-        let Tally { latency, devices } = tally.with_context(|| video.display().to_string())?;
+        let Tally { received, devices } = tally.with_context(|| video.display().to_string())?;
         let (frames, skipped) = (target.track.frames(), source.skipped());
         ensure!(
             frames > 0 || self.stop.is_set(),
             "{}: not one frame of it can be decoded",
             video.display()
         );
-        let took = self.begun.elapsed() - started;
+        let (started, took) = (start - self.begun, start.elapsed());
+        let (written, pace) = target.notes();
         let name = |device| client.devices().get(device).cloned().unwrap_or_default();
         let devices = devices.into_iter().enumerate().map(|(device, n)| (name(device), n));
         let devices = devices.filter(|&(_, frames)| frames > 0).collect();
-        let outcome = Outcome { instance, video, frames, skipped, started, took, latency, devices };
+        let outcome = Outcome {
+            instance,
+            video,
+            frames,
+            skipped,
+            started,
+            took,
+            received,
+            written,
+            pace,
+            devices,
+        };
         target.track.finish(&outcome, !self.stop.is_set());
         Ok(outcome)
     }
@@ -206,6 +219,7 @@ impl<'a> Run<'a> {
         let mut open: Option<(StreamSpec, Stream)> = None;
         while !self.stop.is_set() {
             let Some(frame) = source.next()? else { break };
+            let decoded = Instant::now();
             let picture = converter.picture(&frame)?;
             let spec = self.stream_spec(&picture);
             // Frames may change in the middle of a video. The old stream closes by itself, when the
@@ -227,7 +241,7 @@ impl<'a> Run<'a> {
             open = Some((spec, stream));
             let time = Instant::now();
             let pending = slot.submit()?;
-            if submitted.send(Submitted { pending, time, decoded: frame }).is_err() {
+            if submitted.send(Submitted { pending, decoded, time, source: frame }).is_err() {
                 break; // the collector failed, and says why
             }
         }
@@ -274,14 +288,18 @@ fn open_stream(client: &Client, spec: &StreamSpec, decoder: &Decoder) -> Result<
 /// What a feeder hands to its collector.
 struct Submitted {
     pending: Pending,
+    /// When the decoder gave it.
+    decoded: Instant,
+    /// When it was submitted.
     time: Instant,
     /// Kept until the daemon has read it: see [`Decoder::take`].
-    decoded: frame::Video,
+    source: frame::Video,
 }
 
 /// What a collector saw.
 struct Tally {
-    latency: Histogram<u64>,
+    /// From submissions until they were back.
+    received: Times,
     /// Frames by device.
     devices: Vec<u64>,
 }
@@ -292,23 +310,23 @@ fn collect(
     target: &Arc<Target>,
     finished: Sender<Work>,
 ) -> Result<Tally> {
-    let mut latency = Histogram::new_with_bounds(1, MAX_LATENCY.as_micros() as u64, 3)?;
+    let mut received = Times::new()?;
     let mut devices = Vec::new();
     let all_written = WaitGroup::new();
-    for (number, Submitted { pending, time, decoded }) in (1..).zip(pendings) {
+    for (number, Submitted { pending, decoded, time, source }) in (1..).zip(pendings) {
         let frame = pending.wait()?;
-        drop(decoded);
-        latency.saturating_record(time.elapsed().as_micros() as u64);
+        drop(source);
+        received.note(time.elapsed());
         let device = usize::from(frame.receipt().device);
         if devices.len() <= device {
             devices.resize(device + 1, 0);
         }
         devices[device] += 1;
         let (target, written) = (Arc::clone(target), all_written.clone());
-        if finished.send(Work { frame, number, target, written }).is_err() {
+        if finished.send(Work { frame, number, decoded, target, written }).is_err() {
             break;
         }
     }
     all_written.wait();
-    Ok(Tally { latency, devices })
+    Ok(Tally { received, devices })
 }

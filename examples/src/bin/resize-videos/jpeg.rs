@@ -1,6 +1,7 @@
 //! Owns the writing of resized frames to JPEG files, straight from the planes in their slots.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use crossbeam_channel::Receiver;
@@ -10,6 +11,7 @@ use resized_jpeg::planes;
 use turbojpeg::{Compressor, Image, OutputBuf, PixelFormat, Subsamp, compressed_buf_len};
 
 use crate::folder::Folder;
+use crate::notes::{Pace, Times};
 use crate::progress::Track;
 use crate::stop::Stop;
 
@@ -18,6 +20,8 @@ pub(crate) struct Work {
     pub(crate) frame: Frame,
     /// Counted from one.
     pub(crate) number: u64,
+    /// When the decoder gave it.
+    pub(crate) decoded: Instant,
     pub(crate) target: Arc<Target>,
     /// Dropped with the rest: then this frame is over.
     pub(crate) written: WaitGroup,
@@ -25,8 +29,33 @@ pub(crate) struct Work {
 
 /// What the frames of one instance have in common.
 pub(crate) struct Target {
-    pub(crate) folder: Folder,
     pub(crate) track: Track,
+    folder: Folder,
+    /// When the instance started.
+    start: Instant,
+    /// Of the pictures that are written.
+    notes: Mutex<(Times, Pace)>,
+}
+
+impl Target {
+    pub(crate) fn new(folder: Folder, track: Track, start: Instant) -> Result<Self> {
+        Ok(Self { track, folder, start, notes: Mutex::new((Times::new()?, Pace::new())) })
+    }
+
+    /// How long it took from decoding to writing, and how many were written when.
+    pub(crate) fn notes(&self) -> (Times, Pace) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One more picture is written, of a frame that was decoded then.
+    fn advance(&self, decoded: Instant) {
+        let now = Instant::now();
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.0.note(now - decoded);
+        notes.1.note(now - self.start);
+        drop(notes);
+        self.track.advance();
+    }
 }
 
 /// Writes frames until there are no more. After a failure it only lets go of them.
@@ -38,11 +67,11 @@ pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
             None
         }
     };
-    for Work { frame, number, target, written } in work {
+    for Work { frame, number, decoded, target, written } in work {
         if let Some(encoder) = encoder.as_mut().filter(|_| !stop.has_failed()) {
             let done = encoder.encode(&frame).and_then(|jpeg| target.folder.write(number, jpeg));
             match done {
-                Ok(()) => target.track.advance(),
+                Ok(()) => target.advance(decoded),
                 Err(error) => stop.fail(error),
             }
         }

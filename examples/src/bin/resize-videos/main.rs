@@ -3,7 +3,8 @@
 //!
 //! The walk of a frame: [`decode`] takes it from the video, where [`inplace`] can into a slot; [`picture`]
 //! brings it into a form that the daemon knows and else copies it into one; [`instance`] submits the slot and waits for it, [`jpeg`]
-//! writes what came back to a file. [`progress`] and [`report`] tell the user; [`stop`] ends it early.
+//! writes what came back to a file. [`notes`] keeps how long it took. [`progress`], [`report`] and [`page`] tell
+//! the user; [`stop`] ends it early.
 
 mod args;
 mod daemon;
@@ -12,6 +13,8 @@ mod folder;
 mod inplace;
 mod instance;
 mod jpeg;
+mod notes;
+mod page;
 mod picture;
 mod progress;
 mod report;
@@ -19,13 +22,14 @@ mod stop;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use crate::args::Args;
 use crate::daemon::Daemon;
 use crate::decode::File;
 use crate::folder::Folder;
+use crate::page::Page;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::stop::Stop;
@@ -62,7 +66,10 @@ fn run(args: &Args) -> Result<ExitCode> {
         let fits = args.size.check(file.extent(), file.aspect());
         fits.with_context(|| file.path().display().to_string())?;
     }
-    if let Some(path) = &args.json {
+    if let (Some(json), Some(page)) = (&args.json, &args.report) {
+        ensure!(json != page, "{} can't be both the figures and the report", page.display());
+    }
+    for path in args.json.iter().chain(&args.report) {
         report::check_writable(path)?;
     }
     let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
@@ -70,13 +77,32 @@ fn run(args: &Args) -> Result<ExitCode> {
 
     let progress = Progress::new(args.quiet);
     progress.say(&greeting);
+    let seen: Vec<_> = files.iter().map(|file| file.seen(args.size)).collect();
+    let look = || args.report.as_ref().and_then(|_| daemon.look());
+    let before = look();
     let outcomes = instance::run_all(args, &daemon, files, folders, &progress, &stop);
+    let after = look();
     stop.check()?;
     let report = Report::new(&outcomes);
     progress.say(&report.table());
     progress.say(&format!("the pictures are in {}", Folder::range(&args.output, instances)));
     if let Some(path) = &args.json {
-        report.write_json(path)?;
+        report::write(path, &report.json()?)?;
+    }
+    if let Some(path) = &args.report {
+        let page = Page {
+            args,
+            videos: &seen,
+            outcomes: &outcomes,
+            instances,
+            took: report.took(),
+            frames: report.frames(),
+            daemon: &daemon.place(),
+            devices: &report.shares(before.as_ref(), after.as_ref()),
+            stopped: stop.signal().is_some(),
+        };
+        report::write(path, &page.html()?)?;
+        progress.say(&format!("the report is {}", path.display()));
     }
     Ok(stop.signal().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal)))
 }

@@ -10,8 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use crate::daemon::Look;
 use crate::folder::create_anew;
 use crate::instance::Outcome;
+use crate::notes::Times;
+use crate::page::Share;
 use crate::progress::rate;
 
 /// All figures of a run. Its serialization is the `--json` file.
@@ -30,14 +33,20 @@ struct Row {
     started_s: f64,
     seconds: f64,
     fps: f64,
-    latency_ms: Latency,
+    /// From submitted to received.
+    latency_ms: Milliseconds,
+    /// From decoded to its picture written.
+    written_ms: Milliseconds,
     devices: BTreeMap<String, u64>,
 }
 
+/// What so many of a hundred frames took at the most.
 #[derive(Serialize)]
-struct Latency {
+struct Milliseconds {
     p50: f64,
+    p90: f64,
     p99: f64,
+    max: f64,
 }
 
 #[derive(Serialize)]
@@ -65,7 +74,7 @@ impl Report {
         );
         for row in &self.instances {
             let Row { instance, frames, skipped, started_s, seconds, fps, .. } = row;
-            let (name, Latency { p50, p99 }) = (row.name(), &row.latency_ms);
+            let (name, Milliseconds { p50, p99, .. }) = (row.name(), &row.latency_ms);
             // Writing to a string can't fail.
             let _ = write!(
                 table,
@@ -89,25 +98,46 @@ impl Report {
         table + "\nresized by: " + &devices.join(", ")
     }
 
-    /// Writes the figures as JSON: aside first, unless the file is no ordinary one.
-    pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
-        let json = serde_json::to_string(self)? + "\n";
-        if is_special(path) {
-            fs::write(path, json)
-        } else {
-            let aside = aside(path);
-            create_anew(&aside)
-                .and_then(|mut file| file.write_all(json.as_bytes()))
-                .and_then(|()| fs::rename(&aside, path))
-                .inspect_err(|_| drop(fs::remove_file(&aside)))
+    /// The figures as JSON.
+    pub(crate) fn json(&self) -> Result<String> {
+        Ok(serde_json::to_string(self)? + "\n")
+    }
+
+    /// Pictures of all instances.
+    pub(crate) fn frames(&self) -> u64 {
+        self.total.frames
+    }
+
+    /// From the start of the first instance to the end of the last.
+    pub(crate) fn took(&self) -> Duration {
+        Duration::from_secs_f64(self.total.seconds)
+    }
+
+    /// What each device did, by name, if the daemon was looked at before and after.
+    pub(crate) fn shares(&self, before: Option<&Look>, after: Option<&Look>) -> Vec<Share> {
+        let mut shares = BTreeMap::<&str, (u64, Option<f64>)>::new();
+        for (name, frames) in self.instances.iter().flat_map(|row| &row.devices) {
+            shares.entry(name).or_default().0 += frames;
         }
-        .with_context(|| format!("can't write {}", path.display()))
+        if let (Some(before), Some(after)) = (before, after) {
+            let seconds = (after.at - before.at).as_secs_f64();
+            for (before, after) in before.devices.iter().zip(&after.devices) {
+                // Of another daemon, if it is less, or another device.
+                let busy = after.busy_ns.checked_sub(before.busy_ns);
+                if let Some(busy) = busy.filter(|_| before.name == after.name) {
+                    let lanes = &mut shares.entry(&after.name).or_default().1;
+                    *lanes = Some(lanes.unwrap_or(0.0) + busy as f64 / 1e9 / seconds);
+                }
+            }
+        }
+        let share =
+            |(name, (frames, busy)): (&str, _)| Share { name: name.to_owned(), frames, busy };
+        shares.into_iter().map(share).collect()
     }
 }
 
 impl Row {
     fn new(outcome: &Outcome<'_>) -> Self {
-        let ms = |quantile| outcome.latency.value_at_quantile(quantile) as f64 / 1e3;
         Self {
             instance: outcome.instance,
             video: outcome.video.display().to_string(),
@@ -116,7 +146,8 @@ impl Row {
             started_s: outcome.started.as_secs_f64(),
             seconds: outcome.took.as_secs_f64(),
             fps: rate(outcome.frames, outcome.took),
-            latency_ms: Latency { p50: ms(0.5), p99: ms(0.99) },
+            latency_ms: Milliseconds::of(&outcome.received),
+            written_ms: Milliseconds::of(&outcome.written),
             devices: outcome.devices.iter().cloned().collect(),
         }
     }
@@ -127,7 +158,28 @@ impl Row {
     }
 }
 
-/// Fails early if the figures could not be written at the end.
+impl Milliseconds {
+    fn of(times: &Times) -> Self {
+        let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|share| times.ms(share));
+        Self { p50, p90, p99, max: times.max_ms() }
+    }
+}
+
+/// Writes a file: aside first, unless it is no ordinary one.
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+    if is_special(path) {
+        fs::write(path, text)
+    } else {
+        let aside = aside(path);
+        create_anew(&aside)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .and_then(|()| fs::rename(&aside, path))
+            .inspect_err(|_| drop(fs::remove_file(&aside)))
+    }
+    .with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Fails early if a file could not be written at the end.
 pub(crate) fn check_writable(path: &Path) -> Result<()> {
     ensure!(!path.is_dir(), "can't write {}: it is a folder", path.display());
     if !is_special(path) {
