@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use resized_client::{Endpoint, Extent, Filter, MAX_SIDE};
+
+use crate::names::Output;
 
 /// Resize videos through the resized daemon, frame by frame, into JPEG files.
 ///
-/// Instance K writes DIR/vid-instanceK/Frame00001.jpg, Frame00002.jpg, ... Where no daemon runs, one
+/// Instance K writes OUT/vid-instanceK/Frame00001.jpg, Frame00002.jpg, ..., and removes those of an earlier
+/// run; of other pictures, named after a pattern, those in the way are replaced. Where no daemon runs, one
 /// inside this process serves.
 #[derive(Parser)]
 #[command(name = "resize-videos", version)]
@@ -30,13 +33,16 @@ pub(crate) struct Args {
     #[arg(short = 'm', long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) interval: Duration,
 
-    /// Size of the pictures; 640x-1 or -1x360 keeps the aspect ratio in which the video is shown
+    /// Size of the pictures; 640x or x360 keeps the aspect ratio in which the video is shown
     #[arg(short, long, value_name = "WxH", default_value = "640x360", allow_hyphen_values = true)]
     pub(crate) size: Size,
 
-    /// Folder in which the instances' folders are made
-    #[arg(short, long, value_name = "DIR", default_value = "/tmp")]
-    pub(crate) output: PathBuf,
+    /// Folder in which the instances' folders are made; or a pattern for the names of the pictures, such as
+    /// out/{name}-%05d.jpg, in which %05d is the number of the frame, {name} the video's name without its
+    /// ending, and {n} the number of the instance
+    #[arg(short, long, value_name = "OUT", default_value = "/tmp",
+          value_parser = OsStringValueParser::new().try_map(Output::parse))]
+    pub(crate) output: Output,
 
     /// How pixels are resampled
     #[arg(long, default_value = "bicubic", value_parser = filters())]
@@ -137,7 +143,7 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self> {
         let side = |text: &str| -> Result<Option<u32>> {
-            if text == "-1" {
+            if matches!(text, "" | "-1") {
                 return Ok(None);
             }
             let side = text.parse().with_context(|| format!("'{text}' is no number of pixels"))?;
@@ -170,7 +176,9 @@ mod tests {
         for (text, expected) in [
             ("640x360", Extent::new(640, 360)),
             ("640x-1", Extent::new(640, 360)),
+            ("640x", Extent::new(640, 360)),
             ("-1x360", Extent::new(640, 360)),
+            ("x360", Extent::new(640, 360)),
             ("101x-1", Extent::new(101, 57)),
             ("1x-1", Extent::new(1, 1)),
         ] {

@@ -1,4 +1,4 @@
-//! Owns the names of the pictures, and their writing: a picture is there whole, or not at all.
+//! Owns the folders of the pictures, and their writing: a picture is there whole, or not at all.
 //!
 //! The names are easy to guess, and the folder may lie where others write too: no file is opened that
 //! was there before, so nobody's link is followed.
@@ -7,41 +7,59 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
-/// The folder of one instance.
+use crate::names::{Names, Output};
+
+/// Where the pictures of one instance go.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    names: Names,
+    /// Whether it is this program's own. In others nothing is removed that is whole.
+    own: bool,
 }
 
 impl Folder {
-    /// Makes the folders of all instances below `output`, and removes the pictures of an earlier run
-    /// from them. If one can't be written to, all are left as they were.
-    pub(crate) fn prepare(output: &Path, instances: usize) -> Result<Vec<Self>> {
+    /// Makes the folders of all instances, to which `videos` are dealt out in turn, and removes the pictures of
+    /// an earlier run from those that are its own. If one can't be written to, all are left as they were.
+    pub(crate) fn prepare(
+        output: &Output,
+        videos: &[PathBuf],
+        instances: usize,
+    ) -> Result<Vec<Self>> {
+        let own = matches!(output, Output::Folder(_));
+        let places = (1..=instances).zip(videos.iter().cycle());
+        let folders = places.map(|(instance, video)| {
+            let (path, names) = output.place(instance, video);
+            Self { path, names, own }
+        });
+        let folders: Vec<_> = folders.collect();
+        check(&folders, videos)?;
         let mut made = Vec::new();
-        let folders = (1..=instances)
-            .map(|instance| {
-                let path = output.join(format!("vid-instance{instance}"));
-                make(&path, &mut made)?;
+        folders
+            .iter()
+            .try_for_each(|Self { path, .. }| {
+                make(path, &mut made)?;
                 let probe = path.join(".resize-videos.part");
                 create_anew(&probe)
                     .and_then(|_| fs::remove_file(&probe))
-                    .with_context(|| format!("can't write pictures to {}", path.display()))?;
-                Ok(Self { path })
+                    .with_context(|| format!("can't write pictures to {}", path.display()))
             })
-            .collect::<Result<Vec<_>>>()
             .inspect_err(|_| made.iter().rev().for_each(|path| drop(fs::remove_dir(path))))?;
         folders.iter().try_for_each(Self::clear)?;
         Ok(folders)
     }
 
-    /// The folders of all instances, in words.
-    pub(crate) fn range(output: &Path, instances: usize) -> String {
-        let first = output.join("vid-instance1");
-        match instances {
-            1 => first.display().to_string(),
-            _ => format!("{} to vid-instance{instances}", first.display()),
+    /// Where all pictures are, in words.
+    pub(crate) fn range(output: &Output, instances: usize) -> String {
+        match (output, instances) {
+            (Output::Folder(folder), 2..) => {
+                let first = folder.join("vid-instance1");
+                format!("{} to vid-instance{instances}", first.display())
+            }
+            (Output::Folder(folder), _) => folder.join("vid-instance1").display().to_string(),
+            (Output::Pattern(_), _) => output.to_string(),
         }
     }
 
@@ -51,7 +69,7 @@ impl Folder {
             fs::read_dir(path).with_context(|| format!("can't list {}", path.display()))?;
         for entry in entries {
             let entry = entry.with_context(|| format!("can't list {}", path.display()))?;
-            if entry.file_name().to_str().is_some_and(is_ours) {
+            if entry.file_name().to_str().is_some_and(|name| self.is_left(name)) {
                 fs::remove_file(entry.path())
                     .with_context(|| format!("can't remove the old {}", entry.path().display()))?;
             }
@@ -59,10 +77,19 @@ impl Folder {
         Ok(())
     }
 
+    /// Whether a file is left from an earlier run: a picture in the making, or a whole one in a folder of ours.
+    fn is_left(&self, name: &str) -> bool {
+        match name.strip_prefix('.').and_then(|name| name.strip_suffix(".part")) {
+            Some(name) => self.names.has(name),
+            None => self.own && self.names.has(name),
+        }
+    }
+
     /// Writes picture `number`, aside first, so that nobody ever sees half of it.
     pub(crate) fn write(&self, number: u64, jpeg: &[u8]) -> Result<()> {
-        let aside = self.path.join(format!(".Frame{number:05}.jpg.part"));
-        let path = self.path.join(format!("Frame{number:05}.jpg"));
+        let name = self.names.of(number);
+        let aside = self.path.join(format!(".{name}.part"));
+        let path = self.path.join(name);
         File::create_new(&aside)
             .and_then(|mut file| {
                 file.write_all(jpeg)
@@ -92,15 +119,34 @@ fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file is a picture of this program's, whole or in the making.
-fn is_ours(name: &str) -> bool {
-    let name = match name.strip_prefix('.') {
-        Some(name) => name.strip_suffix(".part").unwrap_or_default(),
-        None => name,
-    };
-    name.strip_prefix("Frame")
-        .and_then(|name| name.strip_suffix(".jpg"))
-        .is_some_and(|n| n.len() >= 5 && n.bytes().all(|byte| byte.is_ascii_digit()))
+/// Fails if two instances could write one file, or one could write over a video.
+fn check(folders: &[Folder], videos: &[PathBuf]) -> Result<()> {
+    for (index, folder) in folders.iter().enumerate() {
+        let before = folders[..index]
+            .iter()
+            .position(|other| other.path == folder.path && other.names.meet(&folder.names));
+        if let Some(before) = before {
+            bail!(
+                "instances {} and {} could both write {}: put {{n}} into the pattern, the number of the instance",
+                before + 1,
+                index + 1,
+                folder.path.join(folder.names.of(1)).display()
+            );
+        }
+        for video in videos {
+            let place = |path: &Path| path.canonicalize().ok();
+            let beside = video.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let beside = place(beside.unwrap_or(Path::new(".")));
+            let name = video.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let named = folder.names.has(name) || folder.names.is_pattern(name);
+            ensure!(
+                !named || beside.is_none() || beside != place(&folder.path),
+                "pictures would take the place of the video {}",
+                video.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -119,7 +165,8 @@ mod tests {
         // Left from before, or planted before: they go.
         let names = [".resize-videos.part", ".Frame00001.jpg.part", "Frame00001.jpg"];
         names.iter().for_each(|name| symlink(&victim, path.join(name)).unwrap());
-        let folder = Folder::prepare(&output, 1).unwrap().remove(0);
+        let output = Output::Folder(output);
+        let folder = Folder::prepare(&output, &["a.mp4".into()], 1).unwrap().remove(0);
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
         // Planted afterwards: not touched, and an error.
         let aside = path.join(".Frame00001.jpg.part");
@@ -136,15 +183,54 @@ mod tests {
     }
 
     #[test]
-    fn only_this_programs_names_are_its_own() {
-        for name in ["Frame00001.jpg", "Frame123456.jpg", ".Frame00001.jpg.part"] {
-            assert!(is_ours(name), "{name}");
+    fn patterns_take_nothing_away_but_what_is_half_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let videos = [dir.path().join("a.mp4"), dir.path().join("b.mp4")];
+        let prepare = |pattern: &str, instances| {
+            let output = Output::parse(dir.path().join(pattern).into()).unwrap();
+            Folder::prepare(&output, &videos[..usize::max(1, instances - 1)], instances)
+        };
+        for name in ["0001.jpg", "0099.jpg", ".0001.jpg.part", ".1.jpg.part"] {
+            fs::write(dir.path().join(name), "old").unwrap();
         }
-        for name in ["Frame1.jpg", "Frame00001.jpeg", "frame00001.jpg", ".Frame00001.jpg", "a.jpg"]
-        {
-            assert!(!is_ours(name), "{name}");
+        let folder = prepare("%04d.jpg", 1).unwrap().remove(0);
+        folder.write(1, b"jpeg").unwrap();
+        folder.write(2, b"jpeg").unwrap();
+        let entries = fs::read_dir(dir.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, [".1.jpg.part", "0001.jpg", "0002.jpg", "0099.jpg"]);
+        assert_eq!(fs::read(dir.path().join("0001.jpg")).unwrap(), b"jpeg");
+        assert_eq!(fs::read(dir.path().join("0099.jpg")).unwrap(), b"old");
+
+        let error = |pattern, instances| prepare(pattern, instances).unwrap_err().to_string();
+        assert!(error("new/%d.jpg", 2).starts_with("instances 1 and 2 could both write "));
+        assert!(error("new/{name}-%d.jpg", 3).contains("instances 1 and 3"));
+        assert!(!dir.path().join("new").exists());
+        assert_eq!(prepare("new/{name}-%d.jpg", 1).unwrap().len(), 1);
+        assert_eq!(prepare("new/{name}/{n}-%d.jpg", 3).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn videos_are_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("in")).unwrap();
+        let prepare = |video: &str, pattern: &str| {
+            let output = Output::parse(dir.path().join(pattern).into()).unwrap();
+            Folder::prepare(&output, &[dir.path().join(video)], 1)
+                .map_err(|error| error.to_string())
+        };
+        for (video, pattern) in [
+            ("in/00001.jpg", "in/%05d.jpg"),
+            ("in/00001.jpg", "in/../in/%d.jpg"),
+            ("in/%05d.jpg", "in/%05d.jpg"),
+        ] {
+            let error = prepare(video, pattern).unwrap_err();
+            assert!(error.starts_with("pictures would take the place of the video "), "{error}");
         }
-        assert!(!is_ours("Frame00001.jpg.part"));
-        assert!(!is_ours("Frame0000a.jpg"));
+        for (video, pattern) in [("in/1.jpg", "in/%05d.jpg"), ("in/00001.jpg", "out/%05d.jpg")] {
+            assert_eq!(prepare(video, pattern).unwrap().len(), 1, "{pattern}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod folder;
 mod inplace;
 mod instance;
 mod jpeg;
+mod names;
 mod notes;
 mod page;
 mod picture;
@@ -73,7 +74,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         report::check_writable(path)?;
     }
     let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
-    let folders = Folder::prepare(&args.output, instances)?;
+    let folders = Folder::prepare(&args.output, &args.videos, instances)?;
 
     let progress = Progress::new(args.quiet);
     progress.say(&greeting);

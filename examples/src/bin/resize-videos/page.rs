@@ -328,7 +328,7 @@ impl Page<'_> {
             ("JPEG quality", quality.to_string()),
             ("Instances", instances),
             ("Daemon", self.daemon.to_owned()),
-            ("Pictures", output.display().to_string()),
+            ("Pictures", output.to_string()),
         ];
         section("Settings", list)
     }
