@@ -11,7 +11,7 @@ use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat};
 use resized_pictures::{Format, Mode, Size};
 use resized_protocol::message::MAX_SLOTS;
 
-/// Resize pictures through the resized daemon; see what it does, and whether it is well.
+/// Resize pictures and videos through the resized daemon; see what it does, and whether it is well.
 #[derive(Debug, Parser)]
 #[command(name = "resizectl", version, about)]
 pub struct Arguments {
@@ -27,6 +27,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Resize(Resize),
+    Video(Video),
     Top(Top),
     Status(Status),
     Doctor(Doctor),
@@ -214,6 +215,48 @@ pub(crate) struct Resize {
     #[arg(long, value_name = "N", default_value = "200",
           value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub(crate) max_megapixels: u64,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// Resize videos, frame by frame, into numbered JPEG files
+///
+/// All videos at once, each through an instance of its own. This runs resize-videos, a program that is installed
+/// apart, since it takes FFmpeg's libraries. Where no daemon runs, one inside that program serves.
+#[derive(Args, Debug)]
+pub(crate) struct Video {
+    /// Videos to resize
+    #[arg(value_name = "IN", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// Size of the pictures, whatever the video's shape; 640x and x360 leave the other side to that
+    #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
+    pub(crate) size: Size,
+
+    /// A pattern for the names of the pictures, such as out/%05d.jpg, in which %05d is the number of the frame,
+    /// {name} the video's name without its ending, and {n} the video's number; or a folder, for the pattern
+    /// {name}-%05d.jpg in it. What has such a name is replaced
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+
+    /// How pixels are resampled
+    #[arg(long, default_value = "bicubic", value_parser = filters())]
+    pub(crate) filter: Filter,
+
+    /// JPEG quality
+    #[arg(long, value_name = "Q", default_value = "85",
+          value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub(crate) quality: i32,
+
+    /// Write the figures to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write a page that shows the run to FILE, as HTML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 
     /// Print errors only
     #[arg(short, long)]

@@ -8,6 +8,7 @@ mod bench;
 mod daemon;
 mod doctor;
 mod resize;
+mod video;
 mod watch;
 
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let endpoint = arguments.connect.as_ref();
     match &arguments.command {
         Command::Resize(asked) => resize::run(asked, endpoint),
+        Command::Video(asked) => video::run(asked, endpoint),
         Command::Top(asked) => watch::top(asked, endpoint),
         Command::Status(asked) => watch::status(asked, endpoint),
         Command::Doctor(asked) => doctor::run(asked, endpoint),

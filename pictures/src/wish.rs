@@ -1,5 +1,6 @@
 //! Owns the words for what may be asked of a picture: its size, what becomes of another shape, its format.
 
+use std::fmt;
 use std::str::FromStr;
 
 use resized_client::{Extent, MAX_SIDE};
@@ -34,6 +35,16 @@ pub enum SizeError {
     /// Neither side is given.
     #[error("one side must be given")]
     Neither,
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Box(extent) => extent.fmt(f),
+            Self::Width(side) => write!(f, "{side}x"),
+            Self::Height(side) => write!(f, "x{side}"),
+        }
+    }
 }
 
 impl FromStr for Size {
@@ -156,6 +167,7 @@ mod tests {
             ("-1x360", Size::Height(360)),
         ] {
             assert_eq!(text.parse::<Size>().unwrap(), expected, "{text}");
+            assert_eq!(expected.to_string().parse::<Size>().unwrap(), expected);
         }
         for text in ["", "640", "x", "0x1", "-1x-1", "-2x3", "1x2x3", "axb", "16385x1"] {
             assert!(text.parse::<Size>().is_err(), "{text}");

@@ -4,4 +4,5 @@ mod bench;
 mod doctor;
 mod resize;
 mod shop;
+mod video;
 mod watch;

@@ -1,0 +1,85 @@
+//! `resizectl video`, a front for resize-videos.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::shop::Shop;
+
+/// A clip of so many frames.
+fn clip(shop: &Shop, name: &str, frames: u32) {
+    let (source, frames) = ("testsrc2=size=320x240:rate=25", frames.to_string());
+    let status = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-nostdin", "-f", "lavfi", "-i", source, "-frames:v", &frames])
+        .args(["-c:v", "mpeg4"])
+        .arg(shop.path(name))
+        .status()
+        .expect("the ffmpeg tool is needed to make clips");
+    assert!(status.success(), "{name}");
+    // Of another package, so cargo does not promise that it is there.
+    let program = Path::new(env!("CARGO_BIN_EXE_resizectl")).with_file_name("resize-videos");
+    assert!(program.is_file(), "resize-videos is needed: cargo build -p resized-examples");
+}
+
+fn names(shop: &Shop, folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(shop.path(folder)).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn videos_become_numbered_pictures() {
+    let shop = Shop::new();
+    clip(&shop, "a.mkv", 3);
+    clip(&shop, "b.mkv", 2);
+    assert_eq!(shop.good("video a.mkv -s 64x -o out/%03d.jpg -q"), "");
+    assert_eq!(names(&shop, "out"), ["001.jpg", "002.jpg", "003.jpg"]);
+    let picture = shop.picture("out/003.jpg");
+    assert_eq!((picture.width(), picture.height()), (64, 48));
+
+    let said = shop.good("video a.mkv b.mkv -s 40x20 -o small/ --report report.html");
+    let expected = ["a-00001.jpg", "a-00002.jpg", "a-00003.jpg", "b-00001.jpg", "b-00002.jpg"];
+    assert_eq!(names(&shop, "small"), expected);
+    let picture = shop.picture("small/b-00002.jpg");
+    assert_eq!((picture.width(), picture.height()), (40, 20));
+    assert!(said.contains("the pictures are in small/{name}-%05d.jpg"), "{said}");
+    let report = fs::read_to_string(shop.path("report.html")).unwrap();
+    assert!(report.contains("<h1>2 videos to 40x20</h1>"), "{report}");
+
+    let error = shop.bad("video a.mkv b.mkv -s 40x20 -o new/%d.jpg");
+    assert!(
+        error.starts_with("resize-videos: instances 1 and 2 could both write new/1.jpg"),
+        "{error}"
+    );
+    assert!(!shop.path("new").exists());
+}
+
+#[test]
+fn the_program_is_found_where_it_was_installed() {
+    let shop = Shop::new();
+    let (ours, front) = (env!("CARGO_BIN_EXE_resizectl"), shop.path("resizectl"));
+    fs::hard_link(ours, &front).or_else(|_| fs::copy(ours, &front).map(drop)).unwrap();
+    let run = |path: &Path| {
+        let line = ["video", "-s", "64x48", "-o", "out/%d.jpg", "clip.mkv"];
+        let output = Command::new(&front).args(line).env("PATH", path).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = run(&shop.path("bin"));
+    assert_eq!(code, Some(1));
+    assert!(said.starts_with("resizectl: resize-videos is neither beside"), "{said}");
+    // One that says where it lies, and has an exit code of its own.
+    let install = |name: &str| {
+        let script = format!("#!/bin/sh\necho {name} $3; exit 7\n");
+        let program = shop.file(name, script.as_bytes());
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    fs::create_dir(shop.path("bin")).unwrap();
+    install("bin/resize-videos");
+    assert_eq!(run(&shop.path("bin")), (Some(7), "bin/resize-videos --size=64x48\n".to_owned()));
+    install("resize-videos");
+    assert_eq!(run(&shop.path("bin")), (Some(7), "resize-videos --size=64x48\n".to_owned()));
+}
