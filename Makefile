@@ -11,7 +11,7 @@
 # make bench-stills    resizectl resize beside vipsthumbnail and mogrify
 # make bench-remote    what it costs to be on another machine
 # make install         the service, below prefix=/usr/local; uninstall takes it away again. DESTDIR=... for packages
-# make deb             the same as a Debian package
+# make deb             the same as two Debian packages: that of resize-videos takes FFmpeg's libraries
 # make bench-kernels   the kernels beside other resizers: zimg, swscale, OpenCV and more
 #
 # Each installs the system packages that are missing (apt, with sudo when not root).
@@ -187,9 +187,10 @@ pages:
 	$(CARGO) run --release --locked -p resized --example pages -- "$(PAGES)"
 	$(CARGO) run --release --locked -p resized-bridge --example pages -- "$(PAGES)"
 	$(CARGO) run --release --locked -p resizectl --example pages -- "$(PAGES)"
+	$(CARGO) run --release --locked -p resized-examples --example pages -- "$(PAGES)"
 
-PROGRAMS := resized resized-bridge resizectl
-MANUAL   := $(PROGRAMS) $(addprefix resizectl-,resize top status doctor bench)
+PROGRAMS := resized resized-bridge resizectl resize-videos
+MANUAL   := $(PROGRAMS) $(addprefix resizectl-,resize video top status doctor bench)
 # What goes where, but for the settings: mode:from:to.
 INSTALLED := \
     $(foreach program,$(PROGRAMS),755:$(TARGET)/release/$(program):$(prefix)/bin/$(program)) \
@@ -231,6 +232,7 @@ MAINTAINER ?= $(if $(DEBEMAIL),$(DEBFULLNAME) <$(DEBEMAIL)>,$(shell git config u
 deb: build pages $(DEB)
 	@[[ "$(MAINTAINER)" == ?*" <"?*@?*">" ]] || { echo "whose package is it? MAINTAINER='Name <address>'" >&2; exit 1; }
 	$(DEB) -p resized --no-build --locked --maintainer "$(MAINTAINER)"
+	$(DEB) -p resized-examples --no-build --locked --maintainer "$(MAINTAINER)"
 
 clean:
 	$(CARGO) clean
