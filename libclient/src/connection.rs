@@ -18,10 +18,11 @@ mod recovery;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Shutdown;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -30,7 +31,7 @@ use resized_protocol::message::{Completion, Refusal, Reply, Request};
 use resized_protocol::{codec, fdpass};
 
 use crate::Error;
-use crate::link::{Arrivals, Arrived, Link, PATIENCE};
+use crate::link::{Arrivals, Arrived, Link, PATIENCE, left};
 use crate::reconnect::{Home, is_loss};
 use crate::slots::Slots;
 
@@ -124,6 +125,19 @@ impl State {
         &self.devices
     }
 
+    /// What `poll` finds, or whether a message will bring it.
+    fn look<T>(
+        &mut self,
+        poll: impl FnOnce(&mut Self) -> Wait<T>,
+    ) -> Result<ControlFlow<T, bool>, Error> {
+        let message = match poll(self) {
+            Wait::Over(found) => return Ok(ControlFlow::Break(found)),
+            Wait::Message => true,
+            Wait::Thread => false,
+        };
+        self.broken.clone().map_or(Ok(ControlFlow::Continue(message)), Err)
+    }
+
     fn note(&mut self, arrived: Arrived) -> Result<(), Error> {
         match arrived {
             Arrived::Completed(completion) => self.note_completion(completion)?,
@@ -156,6 +170,16 @@ pub(crate) enum Wait<T> {
     Message,
     /// Another thread of this process will bring it.
     Thread,
+}
+
+/// How long to wait for something to happen.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    /// Not at all.
+    Now,
+    Then(Instant),
+    /// For ever.
+    It,
 }
 
 impl Connection {
@@ -341,7 +365,7 @@ impl Connection {
         if state.broken.is_some() || state.lost.is_some() {
             return false;
         }
-        drop(self.advance(state, true, false));
+        drop(self.advance(state, true, Until::Now));
         true
     }
 
@@ -349,37 +373,59 @@ impl Connection {
     pub(crate) fn wait<T>(&self, mut poll: impl FnMut(&mut State) -> Wait<T>) -> Result<T, Error> {
         let mut state = self.state();
         loop {
-            let message = match poll(&mut state) {
-                Wait::Over(found) => return Ok(found),
-                Wait::Message => true,
-                Wait::Thread => false,
+            let message = match state.look(&mut poll)? {
+                ControlFlow::Break(found) => return Ok(found),
+                ControlFlow::Continue(message) => message,
             };
-            if let Some(error) = &state.broken {
-                return Err(error.clone());
+            if let Some((home, lost)) = self.to_recover(&mut state) {
+                drop(state);
+                self.recover(home, &lost);
+                state = self.state();
+            } else {
+                state = self.advance(state, message, Until::It);
             }
-            state = match (&state.lost, &self.home) {
-                (Some(lost), Some(home)) if !state.reading => {
-                    let lost = lost.clone();
-                    self.recover(state, home, &lost)
-                }
-                _ => self.advance(state, message, true),
-            };
         }
     }
 
-    /// Reads the socket once, for all threads, if `block` after waiting for something to read; or sleeps
-    /// until another thread has, or has changed something.
+    /// As [`wait`](Self::wait), but not beyond the deadline: `None`. What has arrived by then is looked at in
+    /// any case. A daemon that went away is looked for by a thread of its own, which may take longer.
+    pub(crate) fn wait_until<T>(
+        self: &Arc<Self>,
+        deadline: Instant,
+        mut poll: impl FnMut(&mut State) -> Wait<T>,
+    ) -> Result<Option<T>, Error> {
+        let mut state = self.state();
+        let mut over = false;
+        loop {
+            let message = match state.look(&mut poll)? {
+                ControlFlow::Break(found) => return Ok(Some(found)),
+                ControlFlow::Continue(_) if over => return Ok(None),
+                ControlFlow::Continue(message) => message,
+            };
+            over = Instant::now() >= deadline;
+            if let Some((_, lost)) = self.to_recover(&mut state) {
+                drop(state);
+                self.recover_aside(&lost);
+                state = self.state();
+            } else {
+                state = self.advance(state, message, Until::Then(deadline));
+            }
+        }
+    }
+
+    /// Reads the socket once, for all threads, having waited for something to read; or sleeps until another
+    /// thread has, or has changed something.
     fn advance<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         read: bool,
-        block: bool,
+        until: Until,
     ) -> MutexGuard<'a, State> {
         if read && !state.reading {
             state.reading = true;
             drop(state);
             let mut incoming = lock(&self.incoming);
-            let received = incoming.receive(block);
+            let received = incoming.receive(until);
             state = self.state();
             state.reading = false;
             let noted = incoming.messages.drain(..).try_for_each(|arrived| state.note(arrived));
@@ -394,7 +440,16 @@ impl Connection {
             }
         } else {
             state.waiting += 1;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match until {
+                Until::Then(deadline) => {
+                    let changed = self.changed.wait_timeout(state, left(deadline));
+                    changed.unwrap_or_else(PoisonError::into_inner).0
+                }
+                // Even now: no bytes are waited for, but who reads them is.
+                Until::Now | Until::It => {
+                    self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+                }
+            };
             state.waiting -= 1;
         }
         state
@@ -402,11 +457,13 @@ impl Connection {
 }
 
 impl Incoming {
-    /// Reads what has arrived, if `block` after waiting for it, and decodes every message that is then
-    /// whole. Those before an error are kept.
-    fn receive(&mut self, block: bool) -> Result<(), Error> {
-        if block {
-            self.wait_for_bytes(PATIENCE)?;
+    /// Reads what has arrived, having waited for it, and decodes every message that is then whole. Those
+    /// before an error are kept.
+    fn receive(&mut self, until: Until) -> Result<(), Error> {
+        match until {
+            Until::Now => {}
+            Until::Then(deadline) => self.wait_for_bytes(left(deadline), PATIENCE)?,
+            Until::It => self.wait_for_bytes(Duration::MAX, PATIENCE)?,
         }
         self.arrivals.receive(&self.socket)?;
         while let Some(arrived) = self.arrivals.pop()? {
@@ -418,14 +475,17 @@ impl Incoming {
     /// Not left to the reading itself: who waits in that is also woken when the daemon has read what we
     /// sent, once for each frame, for nothing. Frames may take any time, but the rest of a message that has
     /// begun may not.
-    fn wait_for_bytes(&self, patience: Duration) -> Result<(), Error> {
-        let timeout = match self.arrivals.is_amid_message() {
-            true => PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX),
-            false => PollTimeout::NONE,
+    fn wait_for_bytes(&self, at_most: Duration, patience: Duration) -> Result<(), Error> {
+        let silent = self.arrivals.is_amid_message() && patience <= at_most;
+        let longest = if silent { patience } else { at_most };
+        // Rounded up, or the last millisecond would be spent asking.
+        let timeout = match longest.checked_add(Duration::from_micros(999)) {
+            Some(longest) => longest.try_into().unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::NONE,
         };
         let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         match poll(&mut socket, timeout) {
-            Ok(0) => Err(Error::Silent),
+            Ok(0) if silent => Err(Error::Silent),
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(io::Error::from(errno).into()),
         }
@@ -455,12 +515,12 @@ mod tests {
         codec::encode(&Message::Completed(done), &mut bytes).unwrap();
         let (half, rest) = bytes.split_at(bytes.len() / 2);
         theirs.write_all(&[&bytes, half].concat()).unwrap();
-        incoming.receive(true).unwrap();
+        incoming.receive(Until::It).unwrap();
         assert_eq!(incoming.messages.len(), 1);
-        let silent = incoming.wait_for_bytes(Duration::from_millis(20)).unwrap_err();
+        let silent = incoming.wait_for_bytes(Duration::MAX, Duration::from_millis(20)).unwrap_err();
         assert!(matches!(silent, Error::Silent) && is_loss(&silent), "{silent}");
         theirs.write_all(rest).unwrap();
-        incoming.receive(true).unwrap();
+        incoming.receive(Until::It).unwrap();
         assert_eq!(incoming.messages.len(), 2);
     }
 }

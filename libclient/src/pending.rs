@@ -1,7 +1,7 @@
 //! Owns a submitted frame until it is done, and the resized frame until it is dropped.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use resized_protocol::coding::{self, PREFIX};
 use resized_protocol::frame::FrameLayout;
@@ -37,6 +37,21 @@ impl Pending {
             Some(frame) => Wait::Over(frame),
             None => Wait::Message,
         })?
+    }
+
+    /// As [`wait`](Self::wait), for so long at the most: then the pending is given back as the inner error. What
+    /// has arrived is looked at even if there is no time to wait. While a daemon that went away is
+    /// [looked for](crate::Reconnect), frames are as pending as before.
+    pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Frame, Self>, Error> {
+        let Some(deadline) = Instant::now().checked_add(timeout) else {
+            return self.wait().map(Ok);
+        };
+        let handle = Arc::clone(&self.handle);
+        let waited = handle.connection.wait_until(deadline, |state| match self.take(state) {
+            Some(frame) => Wait::Over(frame),
+            None => Wait::Message,
+        })?;
+        waited.map_or(Ok(Err(self)), |frame| frame.map(Ok))
     }
 
     /// Whether [`wait`](Self::wait) would return at once, as far as messages have been read: only

@@ -1,11 +1,13 @@
 //! Owns an open stream: loans its slots, and closes it when the last who holds a part of it is gone.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use resized_protocol::message::{Refusal, StreamSpec};
 use resized_protocol::placement::{Crop, Placement};
+use resized_protocol::shm::Lease;
 
-use crate::connection::{Connection, Wait};
+use crate::connection::{Connection, State, Wait};
 use crate::slot::Loan;
 use crate::{Error, Pending, Slot};
 
@@ -39,15 +41,19 @@ impl Stream {
     /// or [`Slot`] is dropped; a thread that holds all of them itself would wait forever.
     pub fn loan(&self) -> Result<Slot, Error> {
         let handle = &self.handle;
-        let lease = handle.connection.wait(|state| match state.slots(handle.stream) {
-            Err(error) => Wait::Over(Err(error)),
-            Ok(slots) => match slots.loan() {
-                Some(lease) => Wait::Over(Ok(lease)),
-                None if slots.any_abandoned() => Wait::Message,
-                None => Wait::Thread,
-            },
-        })??;
+        let lease = handle.connection.wait(|state| handle.look_for_lease(state))??;
         Ok(Slot::new(Arc::clone(handle), lease))
+    }
+
+    /// As [`loan`](Self::loan), for so long at the most: then there is none.
+    pub fn loan_timeout(&self, timeout: Duration) -> Result<Option<Slot>, Error> {
+        let Some(deadline) = Instant::now().checked_add(timeout) else {
+            return self.loan().map(Some);
+        };
+        let handle = &self.handle;
+        let look = |state: &mut State| handle.look_for_lease(state);
+        let lease = handle.connection.wait_until(deadline, look)?.transpose()?;
+        Ok(lease.map(|lease| Slot::new(Arc::clone(handle), lease)))
     }
 
     /// Takes a free slot if there is one.
@@ -72,6 +78,17 @@ impl Stream {
 }
 
 impl Handle {
+    fn look_for_lease(&self, state: &mut State) -> Wait<Result<Lease, Error>> {
+        match state.slots(self.stream) {
+            Err(error) => Wait::Over(Err(error)),
+            Ok(slots) => match slots.loan() {
+                Some(lease) => Wait::Over(Ok(lease)),
+                None if slots.any_abandoned() => Wait::Message,
+                None => Wait::Thread,
+            },
+        }
+    }
+
     /// Gives the slots to the daemon.
     pub(crate) fn submit(self: &Arc<Self>, loans: Vec<Loan>) -> Result<Vec<Pending>, Error> {
         if loans.is_empty() {

@@ -20,4 +20,5 @@ mod restarts;
 mod service;
 mod support;
 mod threads;
+mod timeouts;
 mod wire;

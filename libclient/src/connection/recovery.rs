@@ -4,7 +4,8 @@
 //! Knows where the daemon may be found only as a home to ask.
 
 use std::net::Shutdown;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
+use std::thread;
 
 use resized_protocol::codec;
 use resized_protocol::message::Request;
@@ -14,16 +15,29 @@ use crate::Error;
 use crate::reconnect::{Found, Home};
 
 impl Connection {
-    /// Finds the daemon again and begins a new era, or gives up. Meanwhile this thread is the one that
-    /// reads.
-    pub(super) fn recover<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        home: &Home,
-        lost: &Error,
-    ) -> MutexGuard<'a, State> {
+    /// How the daemon was lost and where to find it again, if nobody looks for it yet: the caller has to. From
+    /// here on it is the thread that reads.
+    pub(super) fn to_recover(&self, state: &mut State) -> Option<(&Home, Error)> {
+        let lost = state.lost.as_ref().filter(|_| !state.reading)?;
+        let found = (self.home.as_ref()?, lost.clone());
         state.reading = true;
-        drop(state);
+        Some(found)
+    }
+
+    /// Has another thread [recover](Self::recover), for a caller that can't wait as long.
+    pub(super) fn recover_aside(self: &Arc<Self>, lost: &Error) {
+        let (connection, how) = (Arc::clone(self), lost.clone());
+        let recover =
+            move || connection.home.iter().for_each(|home| connection.recover(home, &how));
+        let thread = thread::Builder::new().name("resized recovery".into());
+        if thread.spawn(recover).is_err() {
+            // There is no thread to be had, and somebody has to.
+            self.home.iter().for_each(|home| self.recover(home, lost));
+        }
+    }
+
+    /// Finds the daemon again and begins a new era, or gives up.
+    pub(super) fn recover(&self, home: &Home, lost: &Error) {
         let mut incoming = lock(&self.incoming);
         // Who waits to write to the daemon that is gone gives up, and with that the lock.
         let _ = incoming.socket.shutdown(Shutdown::Both);
@@ -43,8 +57,6 @@ impl Connection {
         // If this fails the next to read finds out.
         outgoing.bytes.clear();
         let _ = self.send(&mut outgoing);
-        drop(outgoing);
-        self.state()
     }
 }
 

@@ -1,0 +1,138 @@
+//! Clients that wait for no longer than they like: what they get is what they would have got by waiting.
+
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use resized_client::{Client, Error, Frame, Pending, Reconnect, StreamSpec};
+
+use crate::oracle::{self, Checked};
+use crate::support::{Daemon, bounded};
+
+const SHORT: Duration = Duration::from_millis(5);
+
+/// Asks again and again.
+fn poll(mut pending: Pending, timeout: Duration) -> Frame {
+    loop {
+        match pending.wait_timeout(timeout).unwrap() {
+            Ok(frame) => return frame,
+            Err(still) => pending = still,
+        }
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn frames_that_are_not_done_stay_pending() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let stream = Checked::open(&client, StreamSpec { slots: 2, ..oracle::mixed(2) }, 2);
+        daemon.process.signal(Signal::SIGSTOP);
+        let mut pending = stream.submit(0).unwrap();
+        for timeout in [Duration::ZERO, SHORT, Duration::from_micros(1)] {
+            pending = pending.wait_timeout(timeout).unwrap().unwrap_err();
+        }
+        daemon.process.signal(Signal::SIGCONT);
+        // Reads what arrives although it never waits for it.
+        stream.check(0, &poll(pending, Duration::ZERO));
+        let pending = stream.submit(1).unwrap();
+        stream.check(1, &pending.wait_timeout(Duration::MAX).unwrap().unwrap());
+    });
+}
+
+#[test]
+fn slots_are_waited_for_as_long_as_is_said() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let stream = client.open(&StreamSpec { slots: 1, ..oracle::dot() }).unwrap();
+        let slot = stream.loan_timeout(Duration::ZERO).unwrap().unwrap();
+        assert!(stream.loan_timeout(Duration::ZERO).unwrap().is_none());
+        assert!(stream.loan_timeout(SHORT).unwrap().is_none());
+        // Another thread brings it.
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| stream.loan_timeout(Duration::MAX).unwrap().unwrap());
+            assert!(stream.loan_timeout(SHORT).unwrap().is_none());
+            drop(slot);
+            drop(waiting.join().unwrap());
+        });
+        // A message brings it.
+        daemon.process.signal(Signal::SIGSTOP);
+        drop(stream.loan().unwrap().submit().unwrap());
+        assert!(stream.loan_timeout(SHORT).unwrap().is_none());
+        daemon.process.signal(Signal::SIGCONT);
+        while stream.loan_timeout(Duration::ZERO).unwrap().is_none() {
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn who_waits_for_ever_goes_on_when_who_does_not_is_gone() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let stream = Checked::open(&client, StreamSpec { slots: 2, ..oracle::mixed(1) }, 2);
+        daemon.process.signal(Signal::SIGSTOP);
+        let [patient, impatient] = [0, 1].map(|n| stream.submit(n).unwrap());
+        thread::scope(|scope| {
+            // Reads for both, until its time is over.
+            let first = scope.spawn(|| impatient.wait_timeout(10 * SHORT).unwrap().unwrap_err());
+            let second = scope.spawn(|| patient.wait().unwrap());
+            let impatient = first.join().unwrap();
+            daemon.process.signal(Signal::SIGCONT);
+            stream.check(0, &second.join().unwrap());
+            stream.check(1, &impatient.wait().unwrap());
+        });
+    });
+}
+
+#[test]
+fn a_daemon_that_changes_is_not_noticed_by_who_only_asks() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let stream = Checked::open(&client, StreamSpec { slots: 3, ..oracle::mixed(6) }, 3);
+        for (round, timeout) in [Duration::ZERO, SHORT, 40 * SHORT].into_iter().enumerate() {
+            daemon.process.signal(Signal::SIGSTOP);
+            let pending = stream.submit(round).unwrap();
+            daemon.process.signal(Signal::SIGKILL);
+            daemon.process.wait();
+            // The loss is found out here, and nobody waits for the next daemon.
+            let pending = pending.wait_timeout(timeout).unwrap().unwrap_err();
+            let pending = pending.wait_timeout(timeout).unwrap().unwrap_err();
+            daemon.start_again(&[]);
+            stream.check(round, &poll(pending, timeout));
+            stream.round_trip(round);
+        }
+    });
+}
+
+#[test]
+fn a_daemon_that_does_not_come_back_is_an_error_for_who_only_asks() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        let reconnect = Reconnect { within: 60 * SHORT, ..Reconnect::default() };
+        let client = Client::connect_with(&daemon.endpoint(), reconnect).unwrap();
+        let stream = client.open(&StreamSpec { slots: 2, ..oracle::dot() }).unwrap();
+        let faithful = daemon.faithful_client();
+        let other = faithful.open(&oracle::dot()).unwrap();
+        daemon.process.signal(Signal::SIGSTOP);
+        let mut pending = stream.loan().unwrap().submit().unwrap();
+        let lost = other.loan().unwrap().submit().unwrap();
+        daemon.process.signal(Signal::SIGKILL);
+        daemon.process.wait();
+        let error = loop {
+            match pending.wait_timeout(SHORT) {
+                Ok(still) => pending = still.unwrap_err(),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::GivenUp { tried: 2.., .. }), "{error}");
+        assert!(stream.loan().unwrap().submit().is_err());
+        // And at once, where none is looked for.
+        let error = lost.wait_timeout(Duration::MAX).unwrap_err();
+        assert!(matches!(error, Error::Disconnected | Error::Socket(_)), "{error}");
+    });
+}
