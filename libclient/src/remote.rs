@@ -20,6 +20,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
 use resized_protocol::VERSION;
@@ -48,6 +49,9 @@ pub(crate) fn dial(
     let (report, reported) = mpsc::channel();
     let (remote, credentials) = (remote.clone(), credentials.clone());
     let carry = move || {
+        // Writing to a bridge that has hung up is an error, not the end of the program, also where nobody asked
+        // for that: only Rust's own programs do.
+        let _ = SigSet::from(Signal::SIGPIPE).thread_block();
         runtime.block_on(async move {
             let connected = timeout_at(deadline.into(), connect(&remote, &credentials)).await;
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
