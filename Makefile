@@ -43,14 +43,15 @@ FUZZING := --manifest-path daemon/fuzz/Cargo.toml
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
             libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg
-# A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer; a browser.
-TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium
+# A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer; a browser; who looks on at programs
+# in C.
+TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind
 
 SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo demo-cluster test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels build deps test-deps deny shaders clean pages install uninstall deb
+.PHONY: demo demo-cluster test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels build deps test-deps deny shaders clean pages install install-library uninstall deb
 
 build: deps
 	$(CARGO) build --release --workspace --locked
@@ -208,29 +209,51 @@ INSTALLED := \
         644:$(PAGES)/_$(program):$(prefix)/share/zsh/site-functions/_$(program))
 SETTINGS := $(DESTDIR)$(sysconfdir)/resized
 
+# For programs in C. A test installs what it was built with.
+LIBRARIES ?= $(TARGET)/release
+INSTALLED_LIBRARY := \
+    644:bindings/c/include/resized.h:$(prefix)/include/resized.h \
+    644:$(LIBRARIES)/libresized_c.a:$(prefix)/lib/libresized.a \
+    755:$(LIBRARIES)/libresized_c.so:$(prefix)/lib/libresized.so.0
+VERSION = $(shell sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+PC := $(prefix)/lib/pkgconfig/resized.pc
+
+define put
+@for file in $(1); do \
+    IFS=: read -r mode from to <<< "$$file"; \
+    install -D -m "$$mode" "$$from" "$(DESTDIR)$$to" || exit 1; \
+done
+endef
+
+install-library:
+	@test -f "$(LIBRARIES)/libresized_c.so" || { echo "first: make build" >&2; exit 1; }
+	$(call put,$(INSTALLED_LIBRARY))
+	ln -sf libresized.so.0 "$(DESTDIR)$(prefix)/lib/libresized.so"
+	@install -d "$(DESTDIR)$(dir $(PC))"
+	sed 's|@prefix@|$(prefix)|; s|@version@|$(VERSION)|' bindings/c/resized.pc.in > "$(DESTDIR)$(PC)"
+
 # Builds nothing, so that it can be run as root: make build pages, then sudo make install.
-install:
+install: install-library
 	@test -x "$(TARGET)/release/resized" && test -d "$(PAGES)" || { echo "first: make build pages" >&2; exit 1; }
-	@for file in $(INSTALLED); do \
-	    IFS=: read -r mode from to <<< "$$file"; \
-	    install -D -m "$$mode" "$$from" "$(DESTDIR)$$to" || exit 1; \
-	done
+	$(call put,$(INSTALLED))
 	sed -i 's|/usr/bin/resized|$(prefix)/bin/resized|' $(DESTDIR)$(prefix)/lib/systemd/{system,user}/resized*.service
 	@for file in resized.toml bridge.env; do \
 	    test -e "$(SETTINGS)/$$file" || install -D -m 644 systemd/$$file "$(SETTINGS)/$$file" || exit 1; \
 	done
 	install -d -m 700 "$(SETTINGS)/bridge"
-	@echo "Next: systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload; systemctl enable --now resized.socket"
+	@echo "Next: ldconfig; systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload; systemctl enable --now resized.socket"
 
 # Settings stay.
 uninstall:
-	rm -f $(foreach file,$(INSTALLED),"$(DESTDIR)$(lastword $(subst :, ,$(file)))")
+	rm -f $(foreach file,$(INSTALLED) $(INSTALLED_LIBRARY),"$(DESTDIR)$(lastword $(subst :, ,$(file)))") \
+	    "$(DESTDIR)$(prefix)/lib/libresized.so" "$(DESTDIR)$(PC)"
 
 DEB := $(shell command -v cargo-deb || echo $(TARGET)/tools/bin/cargo-deb)
 # Who builds a package answers for it: make deb MAINTAINER="Name <address>"; see also debchange(1), git-config(1).
 MAINTAINER ?= $(if $(DEBEMAIL),$(DEBFULLNAME) <$(DEBEMAIL)>,$(shell git config user.name) <$(shell git config user.email)>)
 deb: build pages $(DEB)
 	@[[ "$(MAINTAINER)" == ?*" <"?*@?*">" ]] || { echo "whose package is it? MAINTAINER='Name <address>'" >&2; exit 1; }
+	@$(MAKE) -s install-library prefix=/usr DESTDIR="$(TARGET)/release/library"
 	$(DEB) -p resized --no-build --locked --maintainer "$(MAINTAINER)"
 	$(DEB) -p resized-examples --no-build --locked --maintainer "$(MAINTAINER)"
 

@@ -1,0 +1,378 @@
+//! Owns a slot's life in C, and the functions about slots: loaned, submitted, resized, released.
+//!
+//! Invariants: a slot is in one stage, and a call that may block takes it out of its stage, so that
+//! no other thread can use or release it meanwhile; no lock is held while a call blocks; addresses
+//! that were given out stay mapped until the slot is submitted (source) or released (result), and
+//! no slice of them is kept between calls.
+#![allow(unsafe_code)]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use resized_client::{Frame, FrameLayout, Pending, Placement, Slot};
+
+use crate::abi::{self, Crop, Plane, Receipt, View};
+use crate::handles::{SLOTS, SlotHandle};
+use crate::memory::{self, Out};
+use crate::resize::{drain, fill, packed};
+use crate::status::{Ended, Failure, Status, call};
+use crate::stream::timeout;
+
+/// What a slot's handle stands for.
+pub(crate) struct Cell(Mutex<Stage>);
+
+enum Stage {
+    Loaned(Slot),
+    Submitted(Pending),
+    Resized(Frame),
+    /// A thread is submitting it or waiting for it.
+    InUse,
+    /// It failed: all that is left to do is to release it.
+    Over,
+}
+
+impl Stage {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Loaned(_) => "loaned",
+            Self::Submitted(_) => "submitted",
+            Self::Resized(_) => "resized",
+            Self::InUse => "in another thread's call",
+            Self::Over => "over, its frame failed",
+        }
+    }
+
+    const fn is_not(&self, wanted: &'static str) -> Failure {
+        Failure::State { wanted, found: self.name() }
+    }
+}
+
+/// A stage that was taken out, and puts another in its place at the end, however that comes about.
+struct Taken<'a> {
+    cell: &'a Cell,
+    next: Stage,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.cell.stage() = std::mem::replace(&mut self.next, Stage::Over);
+    }
+}
+
+impl Cell {
+    pub(crate) const fn new(slot: Slot) -> Self {
+        Self(Mutex::new(Stage::Loaned(slot)))
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn while_loaned<T>(
+        &self,
+        body: impl FnOnce(&mut Slot) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        match &mut *self.stage() {
+            Stage::Loaned(slot) => body(slot),
+            other => Err(other.is_not("loaned")),
+        }
+    }
+
+    fn once_resized<T>(
+        &self,
+        body: impl FnOnce(&Frame) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        match &*self.stage() {
+            Stage::Resized(frame) => body(frame),
+            other => Err(other.is_not("resized")),
+        }
+    }
+
+    fn submit(&self) -> Result<(), Failure> {
+        let (slot, mut taken) = {
+            let mut stage = self.stage();
+            match std::mem::replace(&mut *stage, Stage::InUse) {
+                Stage::Loaned(slot) => (slot, Taken { cell: self, next: Stage::Over }),
+                other => {
+                    let failure = other.is_not("loaned");
+                    *stage = other;
+                    return Err(failure);
+                }
+            }
+        };
+        taken.next = Stage::Submitted(slot.submit()?);
+        Ok(())
+    }
+
+    /// Whether it is resized in time.
+    fn wait(&self, timeout_ms: i32) -> Result<bool, Failure> {
+        let (pending, mut taken) = {
+            let mut stage = self.stage();
+            match std::mem::replace(&mut *stage, Stage::InUse) {
+                Stage::Submitted(pending) => (pending, Taken { cell: self, next: Stage::Over }),
+                other => {
+                    let resized = match &other {
+                        Stage::Resized(_) => Ok(true),
+                        other => Err(other.is_not("submitted")),
+                    };
+                    *stage = other;
+                    return resized;
+                }
+            }
+        };
+        let waited = match timeout(timeout_ms) {
+            None => Ok(pending.wait()?),
+            Some(timeout) => pending.wait_timeout(timeout)?,
+        };
+        let in_time = waited.is_ok();
+        taken.next = waited.map_or_else(Stage::Submitted, Stage::Resized);
+        Ok(in_time)
+    }
+
+    /// Ends the slot, unless a thread is at it.
+    fn release(handle: *mut SlotHandle) -> Result<(), Failure> {
+        let cell = SLOTS.find(handle)?;
+        let last = {
+            let mut stage = cell.stage();
+            if matches!(*stage, Stage::InUse) {
+                return Err(stage.is_not("at rest"));
+            }
+            // Two threads that release it at once: one finds it closed.
+            SLOTS.close(handle)?;
+            std::mem::replace(&mut *stage, Stage::Over)
+        };
+        // Without the lock: to cancel a frame is to send a message.
+        drop(last);
+        Ok(())
+    }
+}
+
+fn plane(layout: &FrameLayout, index: u32) -> Result<resized_client::Plane, Failure> {
+    let (planes, index) = (layout.planes(), index as usize);
+    if layout.is_coded() {
+        return Err(Failure::Coding);
+    }
+    planes.get(index).copied().ok_or(Failure::Plane { index, planes: planes.len() })
+}
+
+/// Where to write a plane of a loaned slot's source frame. Good until the slot is submitted or
+/// released. The bytes there are those of an earlier frame, or zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_plane(
+    slot: *mut SlotHandle,
+    index: u32,
+    out: *mut Plane,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller's promise, see the crate's page.
+        let out = unsafe { Out::new(out, "plane") }?;
+        out.put(Plane::NONE);
+        SLOTS.find(slot)?.while_loaned(|slot| {
+            let plane = plane(slot.layout(), index)?;
+            let rows = slot.plane_mut(index as usize);
+            out.put(Plane {
+                data: rows.as_mut_ptr(),
+                len: rows.len(),
+                stride: plane.stride,
+                row_bytes: plane.row_bytes(),
+                rows: plane.rows(),
+            });
+            Ok(())
+        })
+    })
+}
+
+/// Writes a loaned slot's source frame from bytes without any padding: plane after plane, row after
+/// row. There must be as many as the frame has: see resized_stream_spec_lengths.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_write(
+    slot: *mut SlotHandle,
+    bytes: *const u8,
+    len: usize,
+) -> Status {
+    call(|| {
+        SLOTS.find(slot)?.while_loaned(|slot| {
+            // SAFETY: the caller's promise, see the crate's page: `len` bytes.
+            let rows = unsafe { packed(slot.layout(), bytes.cast_mut(), len, "source frame") }?;
+            // SAFETY: `packed` found the planes of this layout in them.
+            unsafe { fill(slot, &rows) };
+            Ok(())
+        })
+    })
+}
+
+/// Writes a loaned slot's source frame where the stream takes JPEGs.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_write_jpeg(
+    slot: *mut SlotHandle,
+    jpeg: *const u8,
+    len: usize,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller's promise, see the crate's page.
+        let jpeg = unsafe { memory::bytes(jpeg, len, "jpeg") }?;
+        SLOTS.find(slot)?.while_loaned(|slot| match slot.layout().is_coded() {
+            true => Ok(slot.write_jpeg(jpeg)?),
+            false => Err(Failure::Coding),
+        })
+    })
+}
+
+/// Has a part of a loaned slot's frame resized in place of the stream's crop. Preparing another
+/// crop takes the daemon about a millisecond; frames in a row that have the same share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_crop(slot: *mut SlotHandle, crop: *const Crop) -> Status {
+    call(|| {
+        // SAFETY: the caller's promise, see the crate's page.
+        let crop = unsafe { memory::read(crop, "crop") }?.parse();
+        SLOTS.find(slot)?.while_loaned(|slot| Ok(slot.set_crop(crop)?))
+    })
+}
+
+/// Gives a loaned slot to the daemon, which resizes the frame as soon as a device is free. Several
+/// slots may be submitted before the first is waited for. From here on until it is resized nobody
+/// may touch its memory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_submit(slot: *mut SlotHandle) -> Status {
+    call(|| SLOTS.find(slot)?.submit())
+}
+
+/// Waits for so many milliseconds until a submitted slot is resized; 0: not at all; less: for ever.
+/// RESIZED_STATUS_TIMEOUT: it is not, and may be waited for again, or released. Any other failure
+/// is the frame's, or the connection's: all that is left to do is to release it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_wait(slot: *mut SlotHandle, timeout_ms: i32) -> Status {
+    call(|| SLOTS.find(slot)?.wait(timeout_ms).map(Ended::InTime))
+}
+
+/// Where a plane of a resized slot's result lies. Good until the slot is released.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_view(
+    slot: *mut SlotHandle,
+    index: u32,
+    out: *mut View,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller's promise, see the crate's page.
+        let out = unsafe { Out::new(out, "view") }?;
+        out.put(View::NONE);
+        SLOTS.find(slot)?.once_resized(|frame| {
+            let plane = plane(frame.layout(), index)?;
+            let rows = frame.plane(index as usize);
+            out.put(View {
+                data: rows.as_ptr(),
+                len: rows.len(),
+                stride: plane.stride,
+                row_bytes: plane.row_bytes(),
+                rows: plane.rows(),
+            });
+            Ok(())
+        })
+    })
+}
+
+/// Copies a resized slot's result into a buffer, without any padding: plane after plane, row after
+/// row. It must be as long as the frame is: see resized_stream_spec_lengths.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_read(
+    slot: *mut SlotHandle,
+    buffer: *mut u8,
+    len: usize,
+) -> Status {
+    call(|| {
+        SLOTS.find(slot)?.once_resized(|frame| {
+            // SAFETY: the caller's promise, see the crate's page: `len` bytes.
+            let rows = unsafe { packed(frame.layout(), buffer, len, "result") }?;
+            // SAFETY: `packed` found the planes of this layout in them.
+            unsafe { drain(frame, &rows) };
+            Ok(())
+        })
+    })
+}
+
+/// Where a resized slot's result lies if the stream gives JPEGs: one of len bytes. Good until the
+/// slot is released. The other members of the view are zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_jpeg(slot: *mut SlotHandle, out: *mut View) -> Status {
+    call(|| {
+        // SAFETY: the caller's promise, see the crate's page.
+        let out = unsafe { Out::new(out, "view") }?;
+        out.put(View::NONE);
+        SLOTS.find(slot)?.once_resized(|frame| match frame.layout().is_coded() {
+            true => {
+                let jpeg = frame.jpeg();
+                out.put(View { data: jpeg.as_ptr(), len: jpeg.len(), ..View::NONE });
+                Ok(())
+            }
+            false => Err(Failure::Coding),
+        })
+    })
+}
+
+/// Which part of a resized slot's source became which part of its result: what a letterbox left of
+/// it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_placement(
+    slot: *mut SlotHandle,
+    out: *mut abi::Placement,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller's promise, see the crate's page.
+        let out = unsafe { Out::new(out, "placement") }?;
+        SLOTS.find(slot)?.once_resized(|frame| {
+            out.put(abi::Placement::of(&frame.placement()));
+            Ok(())
+        })
+    })
+}
+
+/// Maps a point of a result back to the source, both in pixels from the upper left corner: where
+/// something that was found in the resized picture is in the picture. x and y are replaced.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_placement_to_source(
+    placement: *const abi::Placement,
+    x: *mut f64,
+    y: *mut f64,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller's promise, see the crate's page.
+        let (placement, from, outs) = unsafe {
+            let outs = (Out::new(x, "x")?, Out::new(y, "y")?);
+            let from = (memory::read(x, "x")?, memory::read(y, "y")?);
+            (memory::read(placement, "placement")?, from, outs)
+        };
+        let placement: Placement = placement.parse();
+        let to = placement.to_source(from);
+        outs.0.put(to.0);
+        outs.1.put(to.1);
+        Ok(())
+    })
+}
+
+/// How a resized slot was resized.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_receipt(slot: *mut SlotHandle, out: *mut Receipt) -> Status {
+    call(|| {
+        // SAFETY: the caller's promise, see the crate's page.
+        let out = unsafe { Out::new(out, "receipt") }?;
+        SLOTS.find(slot)?.once_resized(|frame| {
+            let receipt = frame.receipt();
+            let ns = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            out.put(Receipt {
+                queued_ns: ns(receipt.queued),
+                worked_ns: ns(receipt.worked),
+                device: receipt.device.into(),
+                unused: 0,
+            });
+            Ok(())
+        })
+    })
+}
+
+/// Ends a slot's handle, once for each loan and at any stage: one that was only loaned is free
+/// again, one that was submitted is cancelled, and a result is given back. RESIZED_STATUS_HANDLE:
+/// it was released before. RESIZED_STATUS_STATE: another thread is submitting or waiting for it,
+/// and it is not released.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_slot_release(slot: *mut SlotHandle) -> Status {
+    call(|| Cell::release(slot))
+}
