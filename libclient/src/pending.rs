@@ -157,6 +157,11 @@ impl Frame {
         self.lease().output()
     }
 
+    /// The whole resized frame, to be changed where it lies: the daemon no longer looks at it.
+    pub fn output_mut(&mut self) -> &mut [u8] {
+        self.lease.as_mut().expect("a frame holds its lease").output_mut()
+    }
+
     /// One plane of the resized frame: from its first row to the end of its last, rows
     /// `layout().planes()[index].stride` bytes apart.
     ///

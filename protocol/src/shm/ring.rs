@@ -231,7 +231,7 @@ impl Lease {
         }
     }
 
-    /// The output frame, to be written by who stands in for the daemon.
+    /// The output frame, to be written by who stands in for the daemon, or is done with what that wrote.
     pub fn output_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `input_mut`.
         unsafe {
