@@ -9,6 +9,9 @@
 # make chaos           all that clients do by mistake or malice, for long; make soak SOAK=1800: streams that come and go
 # make bench-ipc       what the daemon costs beside its kernels: the part of make bench that is the service's
 # make bench-stills    resizectl resize beside vipsthumbnail and mogrify
+# make wheel           the Python package, in target/wheels; make test-wheel, in an environment of its own
+# make test-python     its tests, with Debian's Python: a part of make test
+# make bench-python    it beside OpenCV and Pillow
 # make bench-remote    what it costs to be on another machine
 # make install         the service, below prefix=/usr/local; uninstall takes it away again. DESTDIR=... for packages
 # make deb             the same as two Debian packages: that of resize-videos takes FFmpeg's libraries
@@ -51,10 +54,11 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: demo demo-cluster test test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels build deps test-deps deny shaders clean pages install install-library uninstall deb
+.PHONY: installed-wheel demo demo-cluster test test-python test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders clean pages install install-library uninstall deb
 
+# But for the Python package, which few need: make wheel.
 build: deps
-	$(CARGO) build --release --workspace --locked
+	$(CARGO) build --release --workspace --exclude resized-python --locked
 
 deps:
 	@examples/install-packages.sh $(PACKAGES)
@@ -86,6 +90,41 @@ test: test-deps deny
 	$(CARGO) clippy $(FUZZING) --target-dir $(TARGET) --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked
+	$(MAKE) --no-print-directory test-python
+
+# With Debian's packages alone: nothing is fetched from Python's. A module is a library by another name.
+PYTHON        ?= $(or $(wildcard /usr/bin/python3),python3)
+PYTHON_MODULE := $(TARGET)/python/module
+test-python: deps
+	@examples/install-packages.sh python3 python3-numpy python3-pytest
+	$(CARGO) build --locked -p resized --bin resized -p resized-python
+	@mkdir -p $(PYTHON_MODULE)
+	cp $(TARGET)/debug/libresized_python.so $(PYTHON_MODULE)/resized.abi3.so
+	RESIZED_PROGRAM=$(abspath $(TARGET))/debug/resized PYTHONPATH=$(abspath $(PYTHON_MODULE)) PYTHONDONTWRITEBYTECODE=1 \
+	    $(PYTHON) -m pytest -p no:cacheprovider -rs bindings/python/tests
+
+# As it is installed, with what its users have beside it, from PyPI.
+VENV   := $(TARGET)/python/venv
+WHEELS := $(TARGET)/wheels
+wheel: deps $(VENV)/bin/maturin
+	rm -f $(WHEELS)/resized-*.whl
+	$(VENV)/bin/maturin build --release --locked --manifest-path bindings/python/Cargo.toml --target-dir $(TARGET) --out $(WHEELS)
+
+$(VENV)/bin/maturin:
+	@examples/install-packages.sh python3 python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet 'maturin>=1.9,<2'
+
+installed-wheel: wheel
+	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps $(WHEELS)/resized-*.whl
+	$(VENV)/bin/pip install --quiet numpy pytest opencv-python-headless pillow
+	$(CARGO) build --release --locked -p resized --bin resized
+
+test-wheel: installed-wheel
+	RESIZED_PROGRAM=$(abspath $(TARGET))/release/resized $(VENV)/bin/python -m pytest -p no:cacheprovider -rs bindings/python/tests
+
+bench-python: installed-wheel
+	RESIZED_PROGRAM=$(abspath $(TARGET))/release/resized $(VENV)/bin/python bindings/python/bench.py
 
 # One row at a time, optimized: what a neighbour notices is measured. About half an hour.
 SOAK ?= 1800

@@ -1,0 +1,285 @@
+"""Frames resized in memory shared with a daemon, as numpy arrays. The guide is docs/python.md."""
+
+from asyncio import Future
+from collections.abc import Generator
+from types import TracebackType
+from typing import Any, Literal, TypeAlias, TypedDict, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from typing_extensions import Buffer, Self, Unpack
+
+__version__: str
+
+Format: TypeAlias = Literal["gray", "rgb", "bgr", "rgba", "bgra", "i420", "nv12", "i420p10", "p010"]
+"""Arrays are (H, W) for gray; (H, W, 3); (H, W, 4); and (H * 3/2, W) for the others, luma above chroma, as OpenCV has
+them. uint8, but uint16 for the last two: ten bits in the lower bits (i420p10) or the upper ones (p010)."""
+
+Range: TypeAlias = Literal["limited", "full"]
+Matrix: TypeAlias = Literal["bt601", "bt709", "bt2020"]
+Siting: TypeAlias = Literal["left", "centre"]
+
+class Options(TypedDict, total=False):
+    """What a stream does. What is left out, or None, is as described."""
+
+    to: Format | None
+    """Format of the results; that of the source. Converted in the same pass."""
+    dtype: Literal["uint8", "float32", "float16", "int8"] | DTypeLike | None
+    """Results are tensors of such numbers; if not uint8."""
+    layout: Literal["chw", "hwc"] | None
+    """Of a tensor: (3, H, W), the usual, or (H, W, 3)."""
+    order: Literal["rgb", "bgr"] | None
+    """Of a tensor's channels; "rgb"."""
+    mean: tuple[float, float, float] | None
+    """A tensor's numbers are (sample - mean) * scale, for each channel in its order, of samples of 0 to 255; 0."""
+    scale: tuple[float, float, float] | None
+    """See mean; 1/255."""
+    filter: Literal["nearest", "bilinear", "bicubic", "lanczos3", "area", "mitchell"] | None
+    """"bicubic" (Catmull-Rom). All but nearest are antialiased."""
+    mode: Literal["stretch", "fit", "fill"] | None
+    """How a picture becomes one of another shape: each side by its own ratio, the usual; whole, with padding around it;
+    or cut off evenly."""
+    align: Literal["start", "centre", "end"] | None
+    """Where a fitted picture lies; "centre"."""
+    pad: tuple[int, int, int] | None
+    """Red, green and blue around a fitted picture; black."""
+    crop: tuple[float, float, float, float] | None
+    """Left, top, width and height of the part of the source that is resized, in its pixels; all of it."""
+    alpha: Literal["apart", "weighs"] | None
+    """Whether colours count by their opacity; "apart": they do not."""
+    range: Range | None
+    """The source's; limited for the planar formats, full for others."""
+    matrix: Matrix | None
+    """The source's; BT.709 above 576 rows, else BT.601."""
+    siting: Siting | None
+    """Where the source's chroma lies; "left"."""
+    to_range: Range | None
+    """The results'; as the source's if both are planar or of the same format, else as usual for the format."""
+    to_matrix: Matrix | None
+    to_siting: Siting | None
+    slots: int | None
+    """Frames that may be in flight or held at once, up to 256; 4."""
+    weight: int | None
+    """Its part of what its user is given while the daemon is busy, beside that user's other streams; 1, up to 100."""
+    deadline: float | None
+    """Seconds after which a frame that no device has taken is dropped, and raises Late."""
+
+class Client:
+    """A connection to a daemon. Threads may share it. Not for a process forked later: make one there."""
+
+    def __init__(self, endpoint: str | None = None, *, reconnect: float = 30.0) -> None:
+        """Connects to `endpoint`: "unix:PATH", "tcp://HOST:PORT", "tls://HOST:PORT", or "embedded" for a daemon in this
+        process. Without one, to $RESIZED_ENDPOINT, the user's or the machine's daemon, else an embedded one.
+
+        A daemon that goes away is looked for as many seconds as `reconnect` says, and no frame is lost. An embedded
+        one does not go away.
+        """
+
+    def resize(
+        self,
+        array: ArrayLike | Buffer,
+        size: tuple[int, int],
+        format: Format | None = None,
+        **options: Unpack[Options],
+    ) -> NDArray[Any]:
+        """Resizes one frame to `size`, width and height.
+
+        `format` is the array's; without one it is gray, rgb or rgba by its shape. The array is copied into shared memory
+        once, and another time first if its pixels do not lie in rows. The result shares memory with the daemon if there
+        is enough of it, else it is a copy; it is the caller's either way, and may be written.
+        """
+
+    def stream(
+        self,
+        source_format: Format,
+        source_size: tuple[int, int],
+        size: tuple[int, int],
+        **options: Unpack[Options],
+    ) -> Stream:
+        """Opens a stream: frames of one format and size (width, height) that become frames of another."""
+
+    def stats(self) -> dict[str, Any]:
+        """What the daemon has done since it started. `copied_bytes`: pixels that it copied for devices which do not work
+        where the pixels lie."""
+
+    @property
+    def endpoint(self) -> str | None:
+        """Where the daemon is. None: in this process."""
+    @property
+    def devices(self) -> list[str]:
+        """Names of the daemon's devices."""
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes of pixels that this client has copied in this process."""
+
+class Stream:
+    """An open stream. Closed when it, its slots, pendings, frames and arrays are gone."""
+
+    def loan(self, timeout: float | None = None) -> Slot:
+        """A free slot, waited for. Slots become free as frames are released: who holds all of them waits for ever, or until
+        TimeoutError."""
+    def try_loan(self) -> Slot | None:
+        """A free slot if there is one."""
+    def submit(self, array: ArrayLike | Buffer) -> Pending:
+        """Copies a frame into a free slot, waited for, and submits it."""
+    def resize(self, array: ArrayLike | Buffer) -> Frame:
+        """Copies a frame into a free slot, submits it and waits."""
+    def resize_async(self, array: ArrayLike | Buffer) -> Future[Frame]:
+        """As resize, for coroutines: copies and waits in another thread."""
+    @property
+    def source_format(self) -> Format: ...
+    @property
+    def source_size(self) -> tuple[int, int]: ...
+    @property
+    def format(self) -> Format | Literal["tensor"]: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def slots(self) -> int: ...
+    @property
+    def placement(self) -> Placement:
+        """Of frames that have no crop of their own."""
+
+class Slot:
+    """A free slot of a stream. As a context manager it is released unless it was submitted."""
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """The source frame, to be written: shares the slot's memory. ValueError once it was submitted, and for i420 whose
+        width is no multiple of 128 (i420p10: 64) and frames of odd sides, which are no one array there: see planes."""
+    @property
+    def planes(self) -> tuple[NDArray[Any], ...]:
+        """An array for each plane, of any size: (H, W), or (H, W, channels) where samples are interleaved."""
+    def write(self, array: ArrayLike | Buffer) -> None:
+        """Copies a frame into the slot."""
+    def set_crop(self, left: float, top: float, width: float, height: float) -> None:
+        """Has this part of the frame resized in place of the stream's crop."""
+    def submit(self) -> Pending:
+        """Gives the slot to the daemon. BufferError while arrays, or tensors made of them, share its memory."""
+    def release(self) -> None:
+        """Frees the slot. BufferError as with submit."""
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+class Pending:
+    """A submitted frame. Cancelled when it is dropped. May be awaited."""
+
+    def result(self, timeout: float | None = None) -> Frame:
+        """Waits for the resized frame, or raises why there is none. It can be had once; after TimeoutError or
+        KeyboardInterrupt it can be waited for again."""
+    def done(self) -> bool:
+        """Whether result would return or raise at once."""
+    def cancel(self) -> bool:
+        """Gives the frame up. False if a thread waits for it."""
+    def __await__(self) -> Generator[Any, None, Frame]: ...
+
+class Frame:
+    """A resized frame. Its slot is free when it and all arrays of it are gone, or at once by release."""
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """The frame as one array. ValueError as with Slot.array."""
+    @property
+    def planes(self) -> tuple[NDArray[Any], ...]:
+        """An array for each plane, of any size."""
+    @property
+    def placement(self) -> Placement: ...
+    @property
+    def receipt(self) -> Receipt: ...
+    def release(self) -> None:
+        """Frees the slot. BufferError while arrays, or tensors made of them, share its memory."""
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+class Placement:
+    """Which part of the source became which part of the resized frame."""
+
+    @property
+    def source(self) -> tuple[float, float, float, float]:
+        """Left, top, width, height, in the source's pixels."""
+    @property
+    def destination(self) -> tuple[int, int, int, int]:
+        """Left, top, width, height, in the resized frame's pixels. Around it is padding."""
+    @overload
+    def to_source(self, x: float, y: float) -> tuple[float, float]: ...
+    @overload
+    def to_source(
+        self, x: NDArray[Any], y: NDArray[Any]
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+        """Where points of the resized frame lie in the source, in pixels from the upper left corner."""
+
+class Receipt:
+    """How a frame was resized."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def queued(self) -> float:
+        """Seconds from submission until a device took the frame."""
+    @property
+    def worked(self) -> float:
+        """Seconds from then until it was done."""
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes of pixels that were copied in this process to have the frame resized: none if it was written into its slot.
+        What the daemon copies is in Client.stats."""
+
+class View:
+    """A part of a slot as a buffer: what arrays are made of. Counted, see docs/python.md."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class Error(Exception):
+    """Why a call failed; base of all below."""
+
+class EndpointError(Error):
+    """What was given, or $RESIZED_ENDPOINT, is no endpoint."""
+
+class EmbeddedError(Error):
+    """No daemon can be started in this process."""
+
+class ConnectError(Error):
+    """Nobody answers at the endpoint."""
+
+class Silent(Error):
+    """Something accepted the connection and does not say hello."""
+
+class Refused(Error):
+    """The daemon did not grant the request; the client works on."""
+
+class LengthError(Error):
+    """A frame is not as long as the stream's source frames."""
+
+class Unreadable(Error):
+    """The frame was no JPEG, or not one of the stream's extent."""
+
+class Failed(Error):
+    """The daemon's devices failed on this frame, twice."""
+
+class Late(Error):
+    """No device began this frame before the stream's deadline."""
+
+class Goodbye(Error):
+    """The daemon ended the connection and said why."""
+
+class Disconnected(Error):
+    """The daemon went away without a word."""
+
+class GivenUp(Error):
+    """The daemon went away, and none was found in its place in time."""
+
+class SocketError(Error):
+    """The socket to the daemon failed."""
+
+class RegionError(Error):
+    """The stream's shared memory can't be mapped."""
+
+class CodecError(Error):
+    """The daemon's bytes are no message."""
+
+class Unexpected(Error):
+    """The daemon said something that it may not say here."""

@@ -1,0 +1,229 @@
+//! Owns what Python gets of a resized frame: its arrays, where the picture lies, how it was done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use resized_client::{Extent, FrameLayout, Placement as Placed};
+
+use crate::memory::{self, Leased, Lent};
+use crate::picture::{Picture, name};
+use crate::stream::Opened;
+
+/// A frame with what must live as long as it does.
+pub(crate) struct Resized {
+    // Declared, and so dropped, before the connection that it tells.
+    frame: resized_client::Frame,
+    _opened: Arc<Opened>,
+    _shares: Option<(Share, Share)>,
+}
+
+/// One of the results that may be seen at the same time.
+pub(crate) struct Share(Arc<AtomicU32>);
+
+impl Share {
+    /// One more, if there are not yet as many as that.
+    pub(crate) fn of(taken: &Arc<AtomicU32>, most: u32) -> Option<Self> {
+        let one_more = |taken| (taken < most).then_some(taken + 1);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Leased for Resized {
+    const NAME: &'static str = "frame";
+
+    fn bytes(&mut self) -> &mut [u8] {
+        self.frame.output_mut()
+    }
+}
+
+/// A resized frame, in memory shared with the daemon.
+#[pyclass(frozen, module = "resized")]
+pub(crate) struct Frame {
+    lent: Arc<Lent<Resized>>,
+    layout: FrameLayout,
+    picture: Picture,
+    placement: Placed,
+    receipt: resized_client::Receipt,
+    opened: Arc<Opened>,
+    copied: usize,
+}
+
+impl Frame {
+    /// One for which so many bytes have been copied.
+    pub(crate) fn new(frame: resized_client::Frame, opened: &Arc<Opened>, copied: usize) -> Self {
+        let layout = frame.layout().clone();
+        let (placement, receipt) = (frame.placement(), frame.receipt());
+        let resized = Resized { frame, _opened: Arc::clone(opened), _shares: None };
+        Self {
+            lent: Arc::new(Lent::new(resized)),
+            layout,
+            picture: opened.made(),
+            placement,
+            receipt,
+            opened: Arc::clone(opened),
+            copied,
+        }
+    }
+}
+
+/// The frame as an array that shares its memory, where it is one there; else the frame.
+pub(crate) fn seen<'py>(
+    py: Python<'py>,
+    frame: resized_client::Frame,
+    opened: &Arc<Opened>,
+    shares: (Share, Share),
+) -> PyResult<Result<Bound<'py, PyAny>, resized_client::Frame>> {
+    let picture = opened.made();
+    let Some(lie) = picture.whole(frame.layout()) else { return Ok(Err(frame)) };
+    let resized = Resized { frame, _opened: Arc::clone(opened), _shares: Some(shares) };
+    memory::array(py, &Arc::new(Lent::new(resized)), picture.format, lie).map(Ok)
+}
+
+#[pymethods]
+impl Frame {
+    /// The frame as one array, which shares its memory and keeps its slot.
+    #[getter]
+    fn array<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let lie = self.picture.whole(&self.layout).ok_or_else(|| scattered(&self.picture))?;
+        memory::array(py, &self.lent, self.picture.format, lie)
+    }
+
+    /// An array for each plane.
+    #[getter]
+    fn planes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, memory::planes(py, &self.lent, self.picture.format, &self.layout)?)
+    }
+
+    /// Where the picture lies, and how points in it are mapped back.
+    #[getter]
+    const fn placement(&self) -> Placement {
+        Placement(self.placement)
+    }
+
+    /// Who resized it, and how long that took.
+    #[getter]
+    fn receipt(&self) -> PyResult<Receipt> {
+        let devices = self.opened.connection.client.get()?.devices();
+        Ok(Receipt {
+            device: devices.get(usize::from(self.receipt.device)).cloned().unwrap_or_default(),
+            queued: self.receipt.queued.as_secs_f64(),
+            worked: self.receipt.worked.as_secs_f64(),
+            copied_bytes: self.copied,
+        })
+    }
+
+    /// Frees the slot. `BufferError` while arrays share its memory.
+    fn release(&self) -> PyResult<()> {
+        if self.lent.is_here() { self.lent.take().map(drop) } else { Ok(()) }
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
+        &self,
+        kind: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        leave(self.release(), kind)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<resized.Frame {} {}>", self.picture.extent, name(self.picture.format))
+    }
+}
+
+/// How a `with` ends: an exception that is under way is not hidden by one of ours. Arrays that are still there
+/// keep the slot, and free it as they go.
+pub(crate) fn leave(released: PyResult<()>, kind: &Bound<'_, PyAny>) -> PyResult<()> {
+    if kind.is_none() { released } else { Ok(()) }
+}
+
+/// Why there is no such array.
+pub(crate) fn scattered(picture: &Picture) -> PyErr {
+    picture.shape().err().unwrap_or_else(|| {
+        PyValueError::new_err(format!(
+            "the planes of a {} frame {} pixels wide do not lie together in its slot: use planes",
+            name(picture.format),
+            picture.extent.width,
+        ))
+    })
+}
+
+/// How a frame was resized.
+#[pyclass(frozen, get_all, module = "resized")]
+pub(crate) struct Receipt {
+    /// Name of the device.
+    device: String,
+    /// Seconds from submission until it took the frame.
+    queued: f64,
+    /// Seconds from then until it was done.
+    worked: f64,
+    /// Bytes of pixels that were copied in this process for this frame.
+    copied_bytes: usize,
+}
+
+#[pymethods]
+impl Receipt {
+    fn __repr__(&self) -> String {
+        let Self { device, queued, worked, copied_bytes } = self;
+        format!(
+            "<resized.Receipt device={device:?} queued={queued:.6} worked={worked:.6} copied_bytes={copied_bytes}>"
+        )
+    }
+}
+
+/// Which part of the source became which part of the resized frame.
+#[pyclass(frozen, module = "resized")]
+pub(crate) struct Placement(pub(crate) Placed);
+
+#[pymethods]
+impl Placement {
+    /// What is seen of the source, in its pixels: left, top, width, height.
+    #[getter]
+    const fn source(&self) -> (f64, f64, f64, f64) {
+        let crop = self.0.source;
+        (crop.left, crop.top, crop.width, crop.height)
+    }
+
+    /// Where it is seen in the resized frame: left, top, width, height. Around it is padding.
+    #[getter]
+    const fn destination(&self) -> (u32, u32, u32, u32) {
+        let Extent { width, height } = self.0.destination.extent;
+        (self.0.destination.left, self.0.destination.top, width, height)
+    }
+
+    /// Where points of the resized frame lie in the source: x and y, numbers or arrays of them, in pixels from
+    /// the upper left corner.
+    fn to_source<'py>(
+        &self,
+        x: &Bound<'py, PyAny>,
+        y: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let (crop, rectangle) = (self.0.source, self.0.destination);
+        let map = |at: &Bound<'py, PyAny>, from: u32, len: u32, start: f64, side: f64| {
+            at.sub(f64::from(from))?.mul(side)?.div(f64::from(len))?.add(start)
+        };
+        Ok((
+            map(x, rectangle.left, rectangle.extent.width, crop.left, crop.width)?,
+            map(y, rectangle.top, rectangle.extent.height, crop.top, crop.height)?,
+        ))
+    }
+
+    fn __repr__(&self) -> String {
+        let (source, destination) = (self.source(), self.destination());
+        format!("<resized.Placement source={source:?} destination={destination:?}>")
+    }
+}

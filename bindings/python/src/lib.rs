@@ -1,0 +1,48 @@
+//! The Python package `resized`: frames resized in memory shared with a daemon, as numpy arrays.
+//!
+//! A frame walks through these files in this order: `client` finds a daemon or starts one in this process,
+//! and opens a `stream` by the words of `options`; the stream loans a `slot`, which Python writes as an array
+//! (`picture` says how a frame lies in one, `memory` gives out its bytes and copies them); submitted it is a
+//! `pending`, which ends as a `frame`. Classes are thin: what can be said in Rust is said by the client
+//! library, and here by the words of Python.
+//!
+//! Nothing that waits or copies holds the interpreter's lock, and no lock of this crate is held while that
+//! is waited for. `docs/python.md` is the guide, `resized.pyi` the reference.
+
+mod client;
+mod error;
+mod frame;
+mod memory;
+mod options;
+mod ours;
+mod pending;
+mod picture;
+mod slot;
+mod stream;
+
+use pyo3::prelude::*;
+
+/// Resizes video frames and images, in memory shared with a daemon.
+#[pymodule(name = "resized")]
+mod module {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::client::Client;
+    #[pymodule_export]
+    use crate::frame::{Frame, Placement, Receipt};
+    #[pymodule_export]
+    use crate::memory::View;
+    #[pymodule_export]
+    use crate::pending::Pending;
+    #[pymodule_export]
+    use crate::slot::Slot;
+    #[pymodule_export]
+    use crate::stream::Stream;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::error::add_to(module)
+    }
+}

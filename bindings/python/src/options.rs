@@ -1,0 +1,226 @@
+//! Owns the words by which Python says what a stream does: keyword arguments, and the spec that they make.
+//!
+//! Knows no memory and no daemon. What is not said is as for Rust's clients, but for the destination's colour:
+//! that of the source where the format stays, else what is usual for the new one.
+
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString};
+use resized_client::{
+    Align, Alpha, Arrangement, ChannelOrder, Crop, Element, Extent, Filter, FrameSpec, Framing,
+    Matrix, PixelFormat, Range, Siting, StreamSpec, Tensor,
+};
+
+use crate::picture::{FORMATS, Picture};
+
+const MODES: [(&str, Framing); 3] = [
+    ("stretch", Framing::Stretch),
+    ("fit", Framing::Fit { align: Align::Centre, pad: [0; 3] }),
+    ("fill", Framing::Fill),
+];
+const ALIGNS: [(&str, Align); 3] =
+    [("start", Align::Start), ("centre", Align::Centre), ("end", Align::End)];
+const ALPHAS: [(&str, Alpha); 2] = [("apart", Alpha::Apart), ("weighs", Alpha::Weighs)];
+const RANGES: [(&str, Range); 2] = [("limited", Range::Limited), ("full", Range::Full)];
+const SITINGS: [(&str, Siting); 2] = [("left", Siting::Left), ("centre", Siting::Centre)];
+const MATRICES: [(&str, Matrix); 3] =
+    [("bt601", Matrix::Bt601), ("bt709", Matrix::Bt709), ("bt2020", Matrix::Bt2020)];
+const ELEMENTS: [(&str, Option<Element>); 4] = [
+    ("uint8", None),
+    ("float32", Some(Element::F32)),
+    ("float16", Some(Element::F16)),
+    ("int8", Some(Element::I8)),
+];
+const LAYOUTS: [(&str, Arrangement); 2] =
+    [("chw", Arrangement::Planar), ("hwc", Arrangement::Interleaved)];
+const ORDERS: [(&str, ChannelOrder); 2] = [("rgb", ChannelOrder::Rgb), ("bgr", ChannelOrder::Bgr)];
+
+/// A frame's colour, as far as it was said.
+#[derive(Default)]
+struct Colour {
+    range: Option<Range>,
+    matrix: Option<Matrix>,
+    siting: Option<Siting>,
+}
+
+impl Colour {
+    fn of(&self, usual: FrameSpec) -> FrameSpec {
+        FrameSpec {
+            range: self.range.unwrap_or(usual.range),
+            matrix: self.matrix.unwrap_or(usual.matrix),
+            siting: self.siting.unwrap_or(usual.siting),
+            ..usual
+        }
+    }
+}
+
+/// Keyword arguments of `Client.resize` and `Client.stream`.
+#[derive(Default)]
+pub(crate) struct Options {
+    to: Option<PixelFormat>,
+    element: Option<Element>,
+    layout: Option<Arrangement>,
+    order: Option<ChannelOrder>,
+    mean: Option<[f32; 3]>,
+    scale: Option<[f32; 3]>,
+    source: Colour,
+    destination: Colour,
+    filter: Option<Filter>,
+    framing: Option<Framing>,
+    align: Option<Align>,
+    pad: Option<[u8; 3]>,
+    crop: Option<Crop>,
+    alpha: Option<Alpha>,
+    slots: Option<u32>,
+    weight: Option<u32>,
+    deadline: Option<Duration>,
+}
+
+impl Options {
+    pub(crate) fn of(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let mut options = Self::default();
+        for (key, value) in keywords.into_iter().flatten() {
+            // As if it had not been said.
+            if !value.is_none() {
+                options.set(&key.cast::<PyString>()?.to_cow()?, &value)?;
+            }
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        match key {
+            "to" => self.to = Some(word(key, value, &FORMATS)?),
+            "dtype" => self.element = number(value)?,
+            "layout" => self.layout = Some(word(key, value, &LAYOUTS)?),
+            "order" => self.order = Some(word(key, value, &ORDERS)?),
+            "mean" => self.mean = Some(value.extract()?),
+            "scale" => self.scale = Some(value.extract()?),
+            "range" => self.source.range = Some(word(key, value, &RANGES)?),
+            "matrix" => self.source.matrix = Some(word(key, value, &MATRICES)?),
+            "siting" => self.source.siting = Some(word(key, value, &SITINGS)?),
+            "to_range" => self.destination.range = Some(word(key, value, &RANGES)?),
+            "to_matrix" => self.destination.matrix = Some(word(key, value, &MATRICES)?),
+            "to_siting" => self.destination.siting = Some(word(key, value, &SITINGS)?),
+            "filter" => {
+                self.filter = Some(word(key, value, &Filter::ALL.map(|it| (it.name(), it)))?);
+            }
+            "mode" => self.framing = Some(word(key, value, &MODES)?),
+            "align" => self.align = Some(word(key, value, &ALIGNS)?),
+            "pad" => self.pad = Some(value.extract()?),
+            "crop" => self.crop = Some(crop(value)?),
+            "alpha" => self.alpha = Some(word(key, value, &ALPHAS)?),
+            "slots" => self.slots = Some(value.extract()?),
+            "weight" => self.weight = Some(value.extract()?),
+            "deadline" => {
+                let seconds = value.extract()?;
+                let duration = Duration::try_from_secs_f64(seconds);
+                self.deadline = Some(duration.map_err(|error| {
+                    PyValueError::new_err(format!("deadline={seconds}: {error}"))
+                })?);
+            }
+            _ => return Err(PyTypeError::new_err(format!("unexpected keyword argument '{key}'"))),
+        }
+        Ok(())
+    }
+
+    /// What frames like that become. With so many slots where nobody said how many.
+    pub(crate) fn spec(&self, source: Picture, size: Extent, slots: u32) -> PyResult<StreamSpec> {
+        let source = self.source.of(FrameSpec::new(source.format, source.extent));
+        let mut spec = StreamSpec::new(source, size);
+        spec.destination = self.destination.of(match self.made()? {
+            Some(format) if format != source.format => {
+                let usual = FrameSpec::new(format, size);
+                // Of one video there is one colour, whatever its frames' size.
+                match source.format.is_subsampled() && format.is_subsampled() {
+                    true => FrameSpec { format, extent: size, ..source },
+                    false => usual,
+                }
+            }
+            _ => spec.destination,
+        });
+        spec.framing = self.framed()?;
+        spec.crop = self.crop;
+        spec.filter = self.filter.unwrap_or(spec.filter);
+        spec.alpha = self.alpha.unwrap_or(spec.alpha);
+        spec.normalisation.mean = self.mean.unwrap_or(spec.normalisation.mean);
+        spec.normalisation.scale = self.scale.unwrap_or(spec.normalisation.scale);
+        spec.slots = self.slots.unwrap_or(slots);
+        spec.weight = self.weight.unwrap_or(spec.weight);
+        spec.deadline = self.deadline;
+        Ok(spec)
+    }
+
+    /// The format that was asked for, if any was.
+    fn made(&self) -> PyResult<Option<PixelFormat>> {
+        let Some(element) = self.element else {
+            let said = [
+                ("layout", self.layout.is_some()),
+                ("order", self.order.is_some()),
+                ("mean", self.mean.is_some()),
+                ("scale", self.scale.is_some()),
+            ];
+            return match said.into_iter().find(|(_, said)| *said) {
+                Some((key, _)) => Err(PyValueError::new_err(format!(
+                    "{key}= is for tensors: give dtype='float32', 'float16' or 'int8'"
+                ))),
+                None => Ok(self.to),
+            };
+        };
+        if self.to.is_some() {
+            return Err(PyValueError::new_err(
+                "to= names a picture's format, dtype= a tensor's: not both",
+            ));
+        }
+        let arrangement = self.layout.unwrap_or(Arrangement::Planar);
+        let order = self.order.unwrap_or(ChannelOrder::Rgb);
+        Ok(Some(PixelFormat::Tensor(Tensor { element, arrangement, order })))
+    }
+
+    fn framed(&self) -> PyResult<Framing> {
+        let framing = self.framing.unwrap_or_default();
+        match framing {
+            Framing::Fit { align, pad } => Ok(Framing::Fit {
+                align: self.align.unwrap_or(align),
+                pad: self.pad.unwrap_or(pad),
+            }),
+            _ if self.align.is_some() || self.pad.is_some() => {
+                Err(PyValueError::new_err("align= and pad= are for mode='fit'"))
+            }
+            _ => Ok(framing),
+        }
+    }
+}
+
+/// What a word means.
+fn word<T: Copy>(key: &str, value: &Bound<'_, PyAny>, words: &[(&str, T)]) -> PyResult<T> {
+    let value = value.cast::<PyString>()?.to_cow()?;
+    let found = words.iter().find(|(word, _)| *word == value);
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let words = words.iter().map(|(word, _)| format!("'{word}'")).collect::<Vec<_>>();
+        PyValueError::new_err(format!("{key}='{value}': it is one of {}", words.join(", ")))
+    })
+}
+
+/// A format by its name.
+pub(crate) fn format(value: &Bound<'_, PyAny>) -> PyResult<PixelFormat> {
+    word("format", value, &FORMATS)
+}
+
+/// A tensor's numbers, by their name or what numpy takes for one.
+fn number(value: &Bound<'_, PyAny>) -> PyResult<Option<Element>> {
+    if value.is_instance_of::<PyString>() {
+        return word("dtype", value, &ELEMENTS);
+    }
+    static DTYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let dtype = DTYPE.import(value.py(), "numpy", "dtype")?.call1((value,))?;
+    word("dtype", &dtype.getattr("name")?, &ELEMENTS)
+}
+
+fn crop(value: &Bound<'_, PyAny>) -> PyResult<Crop> {
+    let (left, top, width, height) = value.extract()?;
+    Ok(Crop { left, top, width, height })
+}

@@ -1,0 +1,127 @@
+"""Daemons to test with: the `resized` program ($RESIZED_PROGRAM) on a socket of its own, and one in this process."""
+
+import faulthandler
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import resized
+
+# After this a test hangs: far longer than anything here takes on a loaded machine.
+DEADLINE = 240
+
+
+@pytest.fixture(autouse=True)
+def bounded():
+    """Ends the process, with all threads' stacks, if a test hangs: one that hangs may hold the interpreter's lock."""
+    faulthandler.dump_traceback_later(DEADLINE, file=sys.__stderr__, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+class Daemon:
+    """The `resized` program, running."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.socket, self.log = folder / "resized.sock", folder / "log"
+        self.endpoint = f"unix:{self.socket}"
+        self.process = None
+        self.start()
+
+    def start(self):
+        program = os.environ["RESIZED_PROGRAM"]
+        unwanted = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "RESIZED_CPU")
+        environment = {key: value for key, value in os.environ.items() if key not in unwanted}
+        environment["RESIZED_CONFIG"] = "/dev/null"
+        command = [program, "--socket", self.socket, "--devices", "cpu"]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=log)
+        until("the daemon answers", self.answers)
+
+    def answers(self):
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            resized.Client(self.endpoint, reconnect=0)
+        except resized.Error:
+            return False
+        return True
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.signal(signal.SIGCONT)
+        self.kill()
+
+
+def until(what, so):
+    """Waits until it is so."""
+    for _ in range(DEADLINE * 100):
+        if so():
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"never: {what}")
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    with Daemon(tmp_path) as daemon:
+        yield daemon
+
+
+@pytest.fixture(params=["process", "embedded"])
+def client(request):
+    """Of a daemon that is a process, and of one that is not."""
+    if request.param == "embedded":
+        return resized.Client("embedded")
+    return resized.Client(request.getfixturevalue("daemon").endpoint)
+
+
+def noise(*shape, dtype=np.uint8, seed=7):
+    """An array of noise, softened: what pictures are like, with all values in it."""
+    random = np.random.default_rng(seed)
+    most = 1023 if dtype == np.uint16 else np.iinfo(dtype).max
+    return random.integers(0, most, shape, dtype, endpoint=True)
+
+
+def cubic(x):
+    """Catmull and Rom's cubic: Keys, "Cubic convolution interpolation", 1981, a = -1/2."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+def weights(length, wanted):
+    """What each of `length` samples weighs in each of `wanted`: antialiased, windows cut at the borders."""
+    scale = length / wanted
+    centres = (np.arange(wanted)[:, None] + 0.5) * scale - 0.5
+    found = cubic((np.arange(length)[None, :] - centres) / max(scale, 1))
+    return found / found.sum(axis=1, keepdims=True)
+
+
+def exact(plane, size):
+    """A plane, or planes interleaved, resized bicubic in double precision; not rounded."""
+    width, height = size
+    rows = np.tensordot(weights(plane.shape[0], height), plane.astype(np.float64), 1)
+    return np.moveaxis(np.tensordot(weights(plane.shape[1], width), rows, (1, 1)), 0, 1)
+
+
+def near(found, wanted, most=255):
+    """Whether samples are as exact ones are, rounded twice."""
+    wanted = np.clip(wanted, 0, most)
+    assert found.shape == wanted.shape
+    assert np.abs(found.astype(np.float64) - wanted).max() <= 1.01
+    return True

@@ -1,0 +1,44 @@
+"""What the documentation shows, run; and the example, where there is an OpenCV."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("page", ["docs/python.md", "README.md"])
+def test_snippets_run(page, daemon, monkeypatch):
+    monkeypatch.setenv("RESIZED_ENDPOINT", daemon.endpoint)
+    snippets = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    assert snippets
+    names = {}
+    for snippet in snippets:
+        exec(compile(snippet, page, "exec"), names)
+    assert names["small"].shape == (360, 640, 3)
+
+
+def test_the_example_copies_the_first_frame_only(daemon, tmp_path, monkeypatch):
+    cv2 = pytest.importorskip("cv2")
+    monkeypatch.setenv("RESIZED_ENDPOINT", daemon.endpoint)
+    made, small = tmp_path / "made.avi", tmp_path / "small.mp4"
+    writer = cv2.VideoWriter(str(made), cv2.VideoWriter_fourcc(*"MJPG"), 25, (320, 180))
+    for shade in range(20):
+        writer.write(np.full((180, 320, 3), (10 * shade, 128, 255 - 10 * shade), np.uint8))
+    writer.release()
+    program = ROOT / "examples/python/video_capture.py"
+    run = subprocess.run(
+        [sys.executable, program, made, "-s", "64x36", "-o", small], capture_output=True, text=True, check=True
+    )
+    assert re.match(rf"20 frames by {daemon.endpoint} .* {320 * 180 * 3} bytes copied$", run.stdout.strip())
+    capture = cv2.VideoCapture(str(small))
+    shades = []
+    while (read := capture.read())[0]:
+        assert read[1].shape == (36, 64, 3)
+        shades.append(read[1][18, 32, 0])
+    assert len(shades) == 20
+    assert all(abs(int(shade) - 10 * index) < 25 for index, shade in enumerate(shades))

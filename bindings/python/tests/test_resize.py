@@ -1,0 +1,267 @@
+"""client.resize: which arrays it takes, what comes of them, and whose memory that is."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+import resized
+from conftest import exact, near, noise, until
+
+
+@pytest.mark.parametrize("shape, format", [
+    ((54, 96), None),
+    ((54, 96, 3), None),
+    ((54, 96, 4), None),
+    ((54, 96, 3), "bgr"),
+    ((53, 95, 4), "bgra"),
+    ((53, 95), "gray"),
+])
+def test_packed_formats_become_what_exact_arithmetic_says(client, shape, format):
+    frame = noise(*shape)
+    result = client.resize(frame, (40, 23), format)
+    assert result.dtype == np.uint8
+    assert near(result, exact(frame, (40, 23)))
+    larger = client.resize(frame, (131, 77), format=format)
+    assert near(larger, exact(frame, (131, 77)))
+
+
+def i420_planes(array, width, height):
+    """The planes of an (H * 3/2, W) array, as OpenCV lays them out."""
+    flat, luma = array.reshape(-1), width * height
+    chroma = (height // 2, width // 2)
+    u, v = flat[luma:luma * 5 // 4].reshape(chroma), flat[luma * 5 // 4:].reshape(chroma)
+    return flat[:luma].reshape(height, width), u, v
+
+
+# 128 columns and those that are no multiple of it: the planes of the latter are not together in a slot.
+@pytest.mark.parametrize("size", [(48, 26), (128, 50)])
+@pytest.mark.parametrize("format, dtype, most", [("i420", np.uint8, 255), ("i420p10", np.uint16, 1023)])
+def test_i420(client, format, dtype, most, size):
+    frame = noise(54 * 3, 192, dtype=dtype)
+    result = client.resize(frame, size, format, siting="centre", range="full")
+    assert result.dtype == dtype
+    found, planes = i420_planes(result, *size), i420_planes(frame, 192, 108)
+    assert near(found[0], exact(planes[0], size), most)
+    for plane, source in zip(found[1:], planes[1:]):
+        assert near(plane, exact(source, (size[0] // 2, size[1] // 2)), most)
+
+
+@pytest.mark.parametrize("format, dtype, shift", [("nv12", np.uint8, 0), ("p010", np.uint16, 6)])
+def test_nv12(client, format, dtype, shift):
+    # Every second row of a larger array: rows need not follow each other.
+    frame = (noise(108 * 3, 192, dtype=dtype) << shift)[::2]
+    size, most = (50, 26), 255 if shift == 0 else 1023
+    result = client.resize(frame, size, format=format, siting="centre", range="full") >> shift
+    frame = frame >> shift
+    assert near(result[:26], exact(frame[:108], size), most)
+    found, source = result[26:].reshape(13, 25, 2), frame[108:].reshape(54, 96, 2)
+    assert near(found, exact(source, (25, 13)), most)
+
+
+def test_formats_are_converted_in_the_same_pass(client):
+    frame = noise(54, 96, 3)
+    assert near(client.resize(frame, (40, 22), to="bgr"), exact(frame, (40, 22))[..., ::-1])
+    # ITU-R BT.601, full range.
+    luma = exact(frame, (40, 22)) @ [0.299, 0.587, 0.114]
+    assert near(client.resize(frame, (40, 22), to="gray"), luma)
+    rgba = client.resize(frame, (40, 22), to="rgba")
+    assert near(rgba[..., :3], exact(frame, (40, 22))) and (rgba[..., 3] == 255).all()
+    there = client.resize(frame, (192, 108), "rgb", to="nv12")
+    back = client.resize(there, (192, 108), "nv12", to="rgb")
+    flat = np.full((54, 96, 3), (200, 90, 30), np.uint8)
+    there = client.resize(flat, (192, 108), to="i420")
+    back = client.resize(there, (96, 54), "i420", to="rgb").astype(int)
+    assert np.abs(back - flat).max() <= 3
+
+
+@pytest.mark.parametrize("dtype, within", [("float32", 1e-3), (np.float16, 1e-2), (np.dtype("float32"), 1e-3)])
+@pytest.mark.parametrize("layout", ["chw", "hwc"])
+def test_tensors(client, dtype, within, layout):
+    frame = noise(54, 96, 3)
+    mean, scale = (123.675, 116.28, 103.53), (0.0171, 0.0175, 0.0174)
+    tensor = client.resize(
+        frame, (40, 22), "bgr", dtype=dtype, layout=layout, order="rgb", mean=mean, scale=scale
+    )
+    assert tensor.dtype == np.dtype(dtype)
+    wanted = (exact(frame, (40, 22))[..., ::-1] - mean) * scale
+    if layout == "chw":
+        wanted = np.moveaxis(wanted, 2, 0)
+    # The kernels' two rounded steps, a sample each.
+    assert tensor.shape == wanted.shape
+    assert np.abs(tensor - wanted).max() < 1.01 * max(scale) + within
+
+
+def test_tensors_are_given_to_others_without_a_copy(client):
+    tensor = client.resize(noise(54, 96, 3), (40, 22), dtype="float32")
+    assert tensor.flags.writeable and tensor.flags.c_contiguous and tensor.flags.aligned
+    shared = np.from_dlpack(tensor)
+    assert np.shares_memory(shared, tensor)
+    wanted = tensor.copy()
+    del tensor
+    gc.collect()
+    for seed in range(6):
+        client.resize(noise(54, 96, 3, seed=seed), (40, 22), dtype="float32")
+    assert (shared == wanted).all()
+
+
+def test_torch_takes_tensors_where_they_lie(client):
+    torch = pytest.importorskip("torch")
+    tensor = client.resize(noise(54, 96, 3), (40, 22), dtype="float32")
+    assert torch.from_numpy(tensor).data_ptr() == tensor.ctypes.data
+    assert torch.from_dlpack(tensor).data_ptr() == tensor.ctypes.data
+
+
+def test_arrays_are_taken_however_they_lie_in_memory(client):
+    frame = noise(54, 96, 3)
+    wanted = client.resize(frame, (40, 22)).copy()
+    wide = noise(54, 200, 3)
+    wide[:, 50:146] = frame
+    # Rows apart, rows upwards, channels backwards, and columns first.
+    assert (client.resize(wide[:, 50:146], (40, 22)) == wanted).all()
+    assert (client.resize(frame[::-1].copy()[::-1], (40, 22)) == wanted).all()
+    assert (client.resize(frame[..., ::-1].copy()[..., ::-1], (40, 22)) == wanted).all()
+    assert (client.resize(np.asfortranarray(frame), (40, 22)) == wanted).all()
+    # No numpy at all, and something that numpy makes an array of.
+    assert (client.resize(memoryview(frame), (40, 22)) == wanted).all()
+
+    class Picture:
+        __array_interface__ = frame.__array_interface__
+
+    assert (client.resize(Picture(), (40, 22)) == wanted).all()
+    frame.flags.writeable = False
+    assert (client.resize(frame, (40, 22)) == wanted).all()
+
+
+def test_copies_are_counted(client):
+    frame = noise(54, 96, 3)
+    before = client.copied_bytes
+    # The first of a kind is copied out, as are those for which there is no room.
+    first = client.resize(frame, (40, 22))
+    assert client.copied_bytes - before == frame.nbytes + first.nbytes
+    before = client.copied_bytes
+    second = client.resize(frame, (40, 22))
+    assert client.copied_bytes - before == frame.nbytes
+    assert (second == first).all()
+    before = client.copied_bytes
+    client.resize(frame[..., ::-1], (40, 22))
+    assert client.copied_bytes - before == 2 * frame.nbytes
+
+
+def test_results_are_the_callers_however_many_are_kept(client):
+    frames = [noise(54, 96, 3, seed=seed) for seed in range(30)]
+    results = [client.resize(frame, (40, 22)) for frame in frames]
+    for frame, result in zip(frames, results):
+        assert near(result, exact(frame, (40, 22)))
+        assert result.flags.writeable
+    # Of many sizes, too: each was the first of its kind, then the second.
+    results = [[client.resize(frames[0], (side, side)) for _ in range(2)] for side in range(10, 40)]
+    for side, (one, other) in zip(range(10, 40), results):
+        assert near(one, exact(frames[0], (side, side))) and (one == other).all()
+
+
+def test_few_streams_are_kept_open(daemon):
+    client, frame = resized.Client(daemon.endpoint), noise(54, 96, 3)
+    for _ in range(3):
+        for side in range(10, 30):
+            client.resize(frame, (side, side))
+    assert client.stats()["streams"] == 8
+    for _ in range(20):
+        client.resize(frame, (29, 29))
+    assert client.stats()["streams"] == 8
+    del client
+    other = resized.Client(daemon.endpoint)
+    until("the streams are closed", lambda: other.stats()["streams"] == 0)
+
+
+def test_threads_share_a_client(client):
+    wrong = []
+
+    def work(seed):
+        frame = noise(54, 96, 3, seed=seed)
+        wanted = exact(frame, (40, 22))
+        for _ in range(25):
+            try:
+                near(client.resize(frame, (40, 22)), wanted)
+            except BaseException as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_framing(client):
+    frame = noise(54, 96, 3)
+    fitted = client.resize(frame, (40, 40), mode="fit", pad=(1, 2, 3))
+    assert (fitted[:8] == (1, 2, 3)).all() and (fitted[31:] == (1, 2, 3)).all()
+    assert near(fitted[8:31], exact(frame, (40, 23)))
+    top = client.resize(frame, (40, 40), mode="fit", align="start")
+    assert near(top[:23], exact(frame, (40, 23))) and (top[23:] == 0).all()
+    filled = client.resize(frame, (27, 27), mode="fill", filter="area")
+    assert near(filled, frame[:, 21:75].reshape(27, 2, 27, 2, 3).mean(axis=(1, 3)))
+    cropped = client.resize(frame, (20, 20), crop=(10, 5, 40, 40), filter="area")
+    assert near(cropped, frame[5:45, 10:50].reshape(20, 2, 20, 2, 3).mean(axis=(1, 3)))
+
+
+@pytest.mark.parametrize("error, call", [
+    (ValueError, lambda it: it.resize(noise(54, 96, 5), (4, 4))),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), "rgba")),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), filter="sharp")),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), mean=(1, 2, 3))),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), pad=(1, 2, 3))),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), to="rgb", dtype="int8")),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (5, 4), to="nv12")),
+    (ValueError, lambda it: it.resize(noise(55, 96), (4, 4), "i420")),
+    (ValueError, lambda it: it.resize(noise(54, 95), (4, 4), "i420")),
+    (ValueError, lambda it: it.stream("rgb", (96, 54), (4, 4), deadline=-1)),
+    (TypeError, lambda it: it.resize(noise(54, 96, 3), (4, 4), antialias=True)),
+    (TypeError, lambda it: it.resize(noise(54, 96, 3).astype(float), (4, 4))),
+    (TypeError, lambda it: it.resize(noise(54, 96, dtype=np.uint16).astype(">u2"), (4, 4), "p010")),
+    (TypeError, lambda it: it.resize([[1, 2], [3, 4]], (4, 4))),
+    (OverflowError, lambda it: it.resize(noise(54, 96, 3), (-4, 4))),
+    (resized.Refused, lambda it: it.resize(noise(54, 96, 3), (0, 4))),
+    (resized.Refused, lambda it: it.resize(noise(54, 96, 3), (99999, 4))),
+    (resized.Refused, lambda it: it.resize(noise(54, 96, 3), (4, 4), crop=(90, 0, 20, 20))),
+    (resized.Refused, lambda it: it.resize(noise(54, 96, 3), (4, 4), weight=101)),
+    (resized.Refused, lambda it: it.stream("rgb", (96, 54), (4, 4), slots=257)),
+])
+def test_what_can_not_be_done_is_said(client, error, call):
+    with pytest.raises(error) as raised:
+        call(client)
+    assert str(raised.value)
+    assert near(client.resize(noise(54, 96, 3), (9, 9)), exact(noise(54, 96, 3), (9, 9)))
+
+
+def test_who_is_not_there_is_said(tmp_path, monkeypatch):
+    with pytest.raises(resized.ConnectError, match="nowhere"):
+        resized.Client(f"unix:{tmp_path}/nowhere")
+    with pytest.raises(resized.EndpointError, match="unix:/path"):
+        resized.Client("http://x")
+    monkeypatch.setenv("RESIZED_ENDPOINT", "x")
+    with pytest.raises(resized.EndpointError, match="RESIZED_ENDPOINT"):
+        resized.Client()
+    assert issubclass(resized.ConnectError, resized.Error)
+
+
+def test_the_daemon_that_runs_is_found(daemon, monkeypatch):
+    monkeypatch.setenv("RESIZED_ENDPOINT", daemon.endpoint)
+    client = resized.Client()
+    assert client.endpoint == daemon.endpoint
+    assert client.stats()["sessions"] == 1
+    assert client.devices == [device["name"] for device in client.stats()["devices"]]
+
+
+def test_where_none_runs_one_is_embedded(tmp_path, monkeypatch):
+    monkeypatch.delenv("RESIZED_ENDPOINT", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    client = resized.Client()
+    # The machine's own, where this is a machine that has one.
+    assert client.endpoint in (None, "unix:/run/resized/resized.sock")
+    assert near(client.resize(noise(54, 96, 3), (9, 9)), exact(noise(54, 96, 3), (9, 9)))
+    if client.endpoint is None:
+        other = resized.Client("embedded")
+        assert client.stats()["sessions"] == other.stats()["sessions"] >= 2
