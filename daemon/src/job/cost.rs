@@ -137,7 +137,7 @@ mod tests {
         let cost = |spec: &StreamSpec| Rate::new(spec).cost(1000);
         let bytes = cost(&spec(PixelFormat::I420));
         assert_eq!(bytes, 1000);
-        assert!(PixelFormat::TEN_BIT.into_iter().all(|ten| cost(&spec(ten)) >= 6 * bytes));
+        assert!(PixelFormat::TEN_BIT.into_iter().all(|ten| cost(&spec(ten)) >= 4 * bytes));
         let apart = spec(PixelFormat::Rgba);
         let weighed = StreamSpec { alpha: Alpha::Weighs, ..apart };
         assert!(cost(&weighed) > 10 * cost(&apart));
