@@ -97,7 +97,7 @@ PYTHON        ?= $(or $(wildcard /usr/bin/python3),python3)
 PYTHON_MODULE := $(TARGET)/python/module
 test-python: deps
 	@examples/install-packages.sh python3 python3-numpy python3-pytest
-	$(CARGO) build --locked -p resized --bin resized -p resized-python
+	$(CARGO) build --locked -p resized -p resized-python
 	@mkdir -p $(PYTHON_MODULE)
 	cp $(TARGET)/debug/libresized_python.so $(PYTHON_MODULE)/resized.abi3.so
 	RESIZED_PROGRAM=$(abspath $(TARGET))/debug/resized PYTHONPATH=$(abspath $(PYTHON_MODULE)) PYTHONDONTWRITEBYTECODE=1 \
