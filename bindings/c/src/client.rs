@@ -58,7 +58,7 @@ pub unsafe extern "C" fn resized_connect_with(
             Ok(0) => Reconnect::NEVER,
             Ok(ms) => Reconnect { within: Duration::from_millis(ms), ..Reconnect::default() },
         };
-        let client = Client::connect_with(&endpoint, reconnect)?;
+        let client = Client::connect_with(&endpoint, reconnect).map_err(Failure::Connecting)?;
         out.put(CLIENTS.open(Connected { client, kept: Kept::default() }));
         Ok(())
     })

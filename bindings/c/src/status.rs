@@ -111,6 +111,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     #[error(transparent)]
+    Connecting(Error),
+    #[error(transparent)]
     Client(#[from] Error),
     #[error("a bug in libresized: {0}")]
     Panic(String),
@@ -132,6 +134,11 @@ impl Failure {
             Self::State { .. } => Status::State,
             Self::Length { .. } | Self::Stride { .. } | Self::PlaneLength { .. } => Status::Length,
             Self::Endpoint(_) => Status::Endpoint,
+            Self::Connecting(error) => match of_client(error) {
+                // It was not there before.
+                Status::Lost => Status::Connect,
+                status => status,
+            },
             Self::Client(error) => of_client(error),
             Self::Panic(_) => Status::Internal,
         }
@@ -140,16 +147,18 @@ impl Failure {
 
 const fn of_client(error: &Error) -> Status {
     match error {
-        Error::Connect { .. } | Error::Silent => Status::Connect,
+        Error::Connect { .. } => Status::Connect,
         Error::Refused(_) => Status::Refused,
         Error::PackedLen { .. } | Error::JpegLen { .. } => Status::Length,
         Error::Unreadable => Status::Unreadable,
         Error::Failed => Status::Failed,
         Error::Late => Status::Late,
         Error::Region(_) => Status::Memory,
-        Error::Goodbye(_) | Error::Disconnected | Error::GivenUp { .. } | Error::Socket(_) => {
-            Status::Lost
-        }
+        Error::Silent
+        | Error::Goodbye(_)
+        | Error::Disconnected
+        | Error::GivenUp { .. }
+        | Error::Socket(_) => Status::Lost,
         Error::Codec(_) | Error::Unexpected(_) => Status::Protocol,
     }
 }
@@ -267,6 +276,17 @@ mod tests {
         assert_eq!(call(|| Ok(Ended::InTime(false))), Status::Timeout);
         assert_eq!(last_error(), "ab is not UTF-8");
         std::thread::spawn(|| assert_eq!(last_error(), "")).join().unwrap();
+    }
+
+    #[test]
+    fn a_daemon_is_lost_only_once_it_was_there() {
+        for error in [Error::Silent, Error::Disconnected] {
+            assert_eq!(Failure::Connecting(error.clone()).status(), Status::Connect);
+            assert_eq!(Failure::Client(error).status(), Status::Lost);
+        }
+        let refused = || Error::Refused(resized_client::Refusal::Stopping);
+        assert_eq!(Failure::Connecting(refused()).status(), Status::Refused);
+        assert_eq!(Failure::Client(refused()).status(), Status::Refused);
     }
 
     #[test]
