@@ -63,6 +63,8 @@ struct Incoming {
     socket: Arc<UnixStream>,
     arrivals: Arrivals,
     messages: Vec<Arrived>,
+    /// Since when there is a part of a message, and no whole one has come.
+    begun: Option<Instant>,
 }
 
 impl Outgoing {
@@ -195,11 +197,7 @@ impl Connection {
                 requests: 0,
                 streams: 0,
             }),
-            incoming: Mutex::new(Incoming {
-                socket,
-                arrivals: link.arrivals,
-                messages: Vec::new(),
-            }),
+            incoming: Mutex::new(Incoming::new(socket, link.arrivals)),
             state: Mutex::new(State {
                 era: 0,
                 devices: devices.into(),
@@ -457,35 +455,49 @@ impl Connection {
 }
 
 impl Incoming {
+    fn new(socket: Arc<UnixStream>, arrivals: Arrivals) -> Self {
+        let begun = arrivals.is_amid_message().then(Instant::now);
+        Self { socket, arrivals, messages: Vec::new(), begun }
+    }
+
     /// Reads what has arrived, having waited for it, and decodes every message that is then whole. Those
-    /// before an error are kept.
+    /// before an error are kept. Frames may take any time, but the rest of a message that has begun may not,
+    /// however often it is waited for.
     fn receive(&mut self, until: Until) -> Result<(), Error> {
-        match until {
-            Until::Now => {}
-            Until::Then(deadline) => self.wait_for_bytes(left(deadline), PATIENCE)?,
-            Until::It => self.wait_for_bytes(Duration::MAX, PATIENCE)?,
+        let before = self.messages.len();
+        let rest = self.begun.map(|begun| begun + PATIENCE);
+        match (until, rest) {
+            (Until::Now, _) => {}
+            (Until::Then(deadline), rest) => {
+                let first = rest.map_or(deadline, |rest| rest.min(deadline));
+                self.wait_for_bytes(Some(left(first)))?;
+            }
+            (Until::It, rest) => self.wait_for_bytes(rest.map(left))?,
         }
         self.arrivals.receive(&self.socket)?;
         while let Some(arrived) = self.arrivals.pop()? {
             self.messages.push(arrived);
         }
-        Ok(())
+        if !self.arrivals.is_amid_message() {
+            self.begun = None;
+        } else if self.begun.is_none() || self.messages.len() > before {
+            self.begun = Some(Instant::now());
+        }
+        match self.begun {
+            Some(begun) if begun.elapsed() >= PATIENCE => Err(Error::Silent),
+            _ => Ok(()),
+        }
     }
 
     /// Not left to the reading itself: who waits in that is also woken when the daemon has read what we
-    /// sent, once for each frame, for nothing. Frames may take any time, but the rest of a message that has
-    /// begun may not.
-    fn wait_for_bytes(&self, at_most: Duration, patience: Duration) -> Result<(), Error> {
-        let silent = self.arrivals.is_amid_message() && patience <= at_most;
-        let longest = if silent { patience } else { at_most };
+    /// sent, once for each frame, for nothing.
+    fn wait_for_bytes(&self, at_most: Option<Duration>) -> Result<(), Error> {
         // Rounded up, or the last millisecond would be spent asking.
-        let timeout = match longest.checked_add(Duration::from_micros(999)) {
-            Some(longest) => longest.try_into().unwrap_or(PollTimeout::MAX),
-            None => PollTimeout::NONE,
-        };
+        let rounded = at_most.map(|at_most| at_most + Duration::from_micros(999));
+        let timeout = rounded
+            .map_or(PollTimeout::NONE, |timeout| timeout.try_into().unwrap_or(PollTimeout::MAX));
         let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         match poll(&mut socket, timeout) {
-            Ok(0) if silent => Err(Error::Silent),
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(io::Error::from(errno).into()),
         }
@@ -507,20 +519,36 @@ mod tests {
     #[test]
     fn half_a_message_is_not_waited_for_without_end() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut incoming =
-            Incoming { socket: Arc::new(ours), arrivals: Arrivals::default(), messages: vec![] };
+        let mut incoming = Incoming::new(Arc::new(ours), Arrivals::default());
         let (stream, slot, status) = (0, 0, Status::Done);
         let done = Completion { stream, slot, status, device: 0, queued_ns: 0, worked_ns: 0 };
         let mut bytes = Vec::new();
         codec::encode(&Message::Completed(done), &mut bytes).unwrap();
         let (half, rest) = bytes.split_at(bytes.len() / 2);
         theirs.write_all(&[&bytes, half].concat()).unwrap();
+        let soon = |incoming: &mut Incoming| {
+            incoming.begun = Some(Instant::now() + Duration::from_millis(20) - PATIENCE);
+        };
         incoming.receive(Until::It).unwrap();
         assert_eq!(incoming.messages.len(), 1);
-        let silent = incoming.wait_for_bytes(Duration::MAX, Duration::from_millis(20)).unwrap_err();
+        // In one wait, or in many that are too short for it.
+        soon(&mut incoming);
+        let silent = incoming.receive(Until::It).unwrap_err();
         assert!(matches!(silent, Error::Silent) && is_loss(&silent), "{silent}");
-        theirs.write_all(rest).unwrap();
+        soon(&mut incoming);
+        let silent = (0..).find_map(|n| {
+            let then = Instant::now() + Duration::from_millis(1);
+            incoming.receive(if n % 2 == 0 { Until::Now } else { Until::Then(then) }).err()
+        });
+        assert!(matches!(silent, Some(Error::Silent)));
+        // A whole message, and the half of another, is a beginning.
+        soon(&mut incoming);
+        theirs.write_all(&[rest, half].concat()).unwrap();
         incoming.receive(Until::It).unwrap();
         assert_eq!(incoming.messages.len(), 2);
+        assert!(incoming.begun.is_some_and(|begun| begun.elapsed() < PATIENCE / 2));
+        theirs.write_all(rest).unwrap();
+        incoming.receive(Until::It).unwrap();
+        assert_eq!((incoming.messages.len(), incoming.begun), (3, None));
     }
 }

@@ -64,8 +64,7 @@ impl Connection {
 fn begin(found: Found, incoming: &mut Incoming, outgoing: &mut Outgoing, state: &mut State) {
     let Found { link, devices, rings } = found;
     let socket = Arc::new(link.socket);
-    *incoming =
-        Incoming { socket: Arc::clone(&socket), arrivals: link.arrivals, messages: Vec::new() };
+    *incoming = Incoming::new(Arc::clone(&socket), link.arrivals);
     state.era += 1;
     state.devices = devices.into();
     state.replies.clear();
