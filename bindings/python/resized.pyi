@@ -246,7 +246,7 @@ class ConnectError(Error):
     """Nobody answers at the endpoint."""
 
 class Silent(Error):
-    """Something accepted the connection and does not say hello."""
+    """Who is at the other end does not say welcome, or not the rest of a message."""
 
 class Refused(Error):
     """The daemon did not grant the request; the client works on."""

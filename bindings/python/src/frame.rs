@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use resized_client::{Extent, FrameLayout, Placement as Placed};
+use resized_client::{Extent, Placement as Placed};
 
+use crate::held::Held;
 use crate::memory::{self, Leased, Lent};
-use crate::picture::{Picture, name};
 use crate::stream::Opened;
 
 /// A frame with what must live as long as it does.
@@ -49,9 +48,7 @@ impl Leased for Resized {
 /// A resized frame, in memory shared with the daemon.
 #[pyclass(frozen, module = "resized")]
 pub(crate) struct Frame {
-    lent: Arc<Lent<Resized>>,
-    layout: FrameLayout,
-    picture: Picture,
+    held: Held<Resized>,
     placement: Placed,
     receipt: resized_client::Receipt,
     opened: Arc<Opened>,
@@ -65,9 +62,7 @@ impl Frame {
         let (placement, receipt) = (frame.placement(), frame.receipt());
         let resized = Resized { frame, _opened: Arc::clone(opened), _shares: None };
         Self {
-            lent: Arc::new(Lent::new(resized)),
-            layout,
-            picture: opened.made(),
+            held: Held::new(resized, opened.made(), layout),
             placement,
             receipt,
             opened: Arc::clone(opened),
@@ -94,14 +89,13 @@ impl Frame {
     /// The frame as one array, which shares its memory and keeps its slot.
     #[getter]
     fn array<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let lie = self.picture.whole(&self.layout).ok_or_else(|| scattered(&self.picture))?;
-        memory::array(py, &self.lent, self.picture.format, lie)
+        self.held.array(py)
     }
 
     /// An array for each plane.
     #[getter]
     fn planes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, memory::planes(py, &self.lent, self.picture.format, &self.layout)?)
+        self.held.planes(py)
     }
 
     /// Where the picture lies, and how points in it are mapped back.
@@ -124,7 +118,7 @@ impl Frame {
 
     /// Frees the slot. `BufferError` while arrays share its memory.
     fn release(&self) -> PyResult<()> {
-        if self.lent.is_here() { self.lent.take().map(drop) } else { Ok(()) }
+        self.held.release()
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -137,29 +131,12 @@ impl Frame {
         _value: &Bound<'_, PyAny>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        leave(self.release(), kind)
+        self.held.leave(kind)
     }
 
     fn __repr__(&self) -> String {
-        format!("<resized.Frame {} {}>", self.picture.extent, name(self.picture.format))
+        self.held.repr("Frame")
     }
-}
-
-/// How a `with` ends: an exception that is under way is not hidden by one of ours. Arrays that are still there
-/// keep the slot, and free it as they go.
-pub(crate) fn leave(released: PyResult<()>, kind: &Bound<'_, PyAny>) -> PyResult<()> {
-    if kind.is_none() { released } else { Ok(()) }
-}
-
-/// Why there is no such array.
-pub(crate) fn scattered(picture: &Picture) -> PyErr {
-    picture.shape().err().unwrap_or_else(|| {
-        PyValueError::new_err(format!(
-            "the planes of a {} frame {} pixels wide do not lie together in its slot: use planes",
-            name(picture.format),
-            picture.extent.width,
-        ))
-    })
 }
 
 /// How a frame was resized.

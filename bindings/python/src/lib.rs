@@ -3,7 +3,7 @@
 //! A frame walks through these files in this order: `client` finds a daemon or starts one in this process,
 //! and opens a `stream` by the words of `options`; the stream loans a `slot`, which Python writes as an array
 //! (`picture` says how a frame lies in one, `memory` gives out its bytes and copies them); submitted it is a
-//! `pending`, which ends as a `frame`. Classes are thin: what can be said in Rust is said by the client
+//! `pending`, which ends as a `frame` (`held` is what slot and frame have in common). Classes are thin: what can be said in Rust is said by the client
 //! library, and here by the words of Python.
 //!
 //! Nothing that waits or copies holds the interpreter's lock, and no lock of this crate is held while that
@@ -12,6 +12,7 @@
 mod client;
 mod error;
 mod frame;
+mod held;
 mod memory;
 mod options;
 mod ours;
