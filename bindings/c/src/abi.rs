@@ -327,11 +327,23 @@ pub struct Receipt {
 impl Plane {
     pub(crate) const NONE: Self =
         Self { data: ptr::null_mut(), len: 0, stride: 0, row_bytes: 0, rows: 0 };
+
+    /// A frame's plane, whose bytes these are.
+    pub(crate) fn of(plane: &resized_client::Plane, bytes: &mut [u8]) -> Self {
+        let View { len, stride, row_bytes, rows, .. } = View::of(plane, bytes);
+        Self { data: bytes.as_mut_ptr(), len, stride, row_bytes, rows }
+    }
 }
 
 impl View {
     pub(crate) const NONE: Self =
         Self { data: ptr::null(), len: 0, stride: 0, row_bytes: 0, rows: 0 };
+
+    /// A frame's plane, whose bytes these are.
+    pub(crate) fn of(plane: &resized_client::Plane, bytes: &[u8]) -> Self {
+        let (stride, row_bytes, rows) = (plane.stride, plane.row_bytes(), plane.rows());
+        Self { data: bytes.as_ptr(), len: bytes.len(), stride, row_bytes, rows }
+    }
 }
 
 // SAFETY: a number.

@@ -169,13 +169,7 @@ pub unsafe extern "C" fn resized_slot_plane(
         SLOTS.find(slot)?.while_loaned(|slot| {
             let plane = plane(slot.layout(), index)?;
             let rows = slot.plane_mut(index as usize);
-            out.put(Plane {
-                data: rows.as_mut_ptr(),
-                len: rows.len(),
-                stride: plane.stride,
-                row_bytes: plane.row_bytes(),
-                rows: plane.rows(),
-            });
+            out.put(Plane::of(&plane, rows));
             Ok(())
         })
     })
@@ -258,13 +252,7 @@ pub unsafe extern "C" fn resized_slot_view(
         SLOTS.find(slot)?.once_resized(|frame| {
             let plane = plane(frame.layout(), index)?;
             let rows = frame.plane(index as usize);
-            out.put(View {
-                data: rows.as_ptr(),
-                len: rows.len(),
-                stride: plane.stride,
-                row_bytes: plane.row_bytes(),
-                rows: plane.rows(),
-            });
+            out.put(View::of(&plane, rows));
             Ok(())
         })
     })
