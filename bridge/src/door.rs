@@ -30,6 +30,7 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::server::{ServerConfig, WebPkiClientVerifier};
 
 use crate::args::Args;
+use crate::jpeg::Codec;
 use crate::lanes::{Lanes, cores};
 use crate::relay::{Limits, relay, stopped};
 use crate::tickets::Tickets;
@@ -55,7 +56,7 @@ pub(crate) struct Door {
     /// What was offered to clients that come by NATS.
     pub(crate) tickets: Tickets,
     limits: Limits,
-    lanes: Lanes,
+    lanes: Lanes<Codec>,
     connections: usize,
     inside: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
@@ -85,7 +86,7 @@ impl Door {
                 pixels: args.megapixels * 1_000_000,
                 patience: args.patience,
             },
-            lanes: Lanes::start(cores())?,
+            lanes: Lanes::start("jpeg", cores())?,
             connections: args.connections,
             inside: Arc::new(Semaphore::new(args.connections)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),

@@ -13,6 +13,8 @@ use turbojpeg::{
     Subsamp, YuvImage, yuv_pixels_len,
 };
 
+use crate::lanes::Tools;
+
 /// Most scans of a progressive JPEG. Usual are ten.
 const SCANS: u32 = 64;
 
@@ -43,19 +45,20 @@ pub(crate) struct Codec {
     room: Vec<u8>,
 }
 
-impl Codec {
-    /// Longest buffer that is kept: planes of some ten megapixels.
-    const KEPT: usize = 16 << 20;
+/// Longest buffer that is kept: planes of some ten megapixels.
+const KEPT: usize = 16 << 20;
 
-    /// Gives large buffers back.
-    pub(crate) fn trim(&mut self) {
+impl Tools for Codec {
+    fn put_away(&mut self) {
         for buffer in [&mut self.planes, &mut self.even, &mut self.room] {
-            if buffer.capacity() > Self::KEPT {
+            if buffer.capacity() > KEPT {
                 *buffer = Vec::new();
             }
         }
     }
+}
 
+impl Codec {
     /// Decodes a JPEG of that extent, reduced to one in `reduction` in each direction, into a frame of that
     /// format and layout.
     pub(crate) fn decode(
@@ -99,14 +102,7 @@ impl Codec {
             },
             format => packed(pixel_format(format).ok_or(kind)?),
         };
-        let image = Image {
-            pixels: frame,
-            width: plane.extent.width as usize,
-            pitch: plane.stride,
-            height: plane.rows(),
-            format: packed,
-        };
-        Ok(decompressor.decompress(jpeg, image)?)
+        Ok(decompressor.decompress(jpeg, image(frame, &plane, packed))?)
     }
 
     /// Encodes a frame of that format and layout, into a coded frame whose JPEG is no longer than `longest`.
@@ -133,14 +129,7 @@ impl Codec {
                     (_, Subsampling::Horizontal) => Subsamp::Sub2x1,
                     (_, Subsampling::Both) => Subsamp::Sub2x2,
                 })?;
-                let image = Image {
-                    pixels: frame,
-                    width: plane.extent.width as usize,
-                    pitch: plane.stride,
-                    height: plane.rows(),
-                    format: packed,
-                };
-                compressor.compress(image, &mut output)?;
+                compressor.compress(image(frame, &plane, packed), &mut output)?;
             }
             None => {
                 let image = planes(layout, frame, &mut self.even);
@@ -150,6 +139,12 @@ impl Codec {
         let len = u32::try_from(output.len()).expect("no frame is that long").to_le_bytes();
         Ok([&len[..], &output[..]].concat())
     }
+}
+
+/// A plane as libjpeg-turbo takes it.
+fn image<T>(pixels: T, plane: &Plane, format: turbojpeg::PixelFormat) -> Image<T> {
+    let (width, height) = (plane.extent.width as usize, plane.rows());
+    Image { pixels, width, pitch: plane.stride, height, format }
 }
 
 /// So many bytes of a buffer, whatever lies in them.

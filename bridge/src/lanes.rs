@@ -1,6 +1,6 @@
-//! Owns how much encoding and decoding of streams goes on at the same time, and the threads that do it.
+//! Owns how much encoding and decoding goes on at the same time, and the threads that do it.
 //!
-//! Knows neither streams nor clients. Lanes pull, as the daemon's do: one that is done begins the next work at once,
+//! Knows neither streams nor pictures nor clients. Lanes pull, as the daemon's do: one that is done begins the next work at once,
 //! and nobody has to be woken in between. Invariants: works begin in the order in which they came, and those that are at
 //! work take no more memory than their lanes are good for, or else there is only one; what nobody waits for any
 //! more is not begun.
@@ -13,45 +13,39 @@ use std::thread::{self, available_parallelism};
 
 use tokio::sync::oneshot;
 
-use crate::jpeg::Codec;
-
 /// Of memory, for each lane. What takes more takes the turns of several.
 pub(crate) const LANE_BYTES: u64 = 64 << 20;
 
+/// What a lane has for one work after the other.
+pub(crate) trait Tools: Default + 'static {
+    /// Gives back what is too large to be kept for the next.
+    fn put_away(&mut self);
+}
+
 /// The threads, until the last who may give them work is gone.
-#[derive(Clone, Debug)]
-pub(crate) struct Lanes(Arc<Ending>);
+pub(crate) struct Lanes<T>(Arc<Ending<T>>);
 
-#[derive(Debug)]
-struct Ending(Arc<Shared>);
+struct Ending<T>(Arc<Shared<T>>);
 
-#[derive(Debug)]
-struct Shared {
-    queue: Mutex<Queue>,
+struct Shared<T> {
+    queue: Mutex<Queue<T>>,
     /// There is work that fits, or there will be no more.
     changed: Condvar,
     count: u32,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: VecDeque<Work>,
+struct Queue<T> {
+    waiting: VecDeque<Work<T>>,
     /// Lanes whose turns are taken.
     taken: u32,
     over: bool,
 }
 
-struct Work {
+struct Work<T> {
     /// How many lanes' turns it takes.
     share: u32,
     /// Does it, unless nobody waits for it any more.
-    run: Box<dyn FnOnce(&mut Codec) + Send>,
-}
-
-impl std::fmt::Debug for Work {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Work").field("share", &self.share).finish_non_exhaustive()
-    }
+    run: Box<dyn FnOnce(&mut T) + Send>,
 }
 
 /// One for each core.
@@ -59,62 +53,69 @@ pub(crate) fn cores() -> u32 {
     available_parallelism().map_or(1, usize::from) as u32
 }
 
-/// How many of so many lanes' turns so many bytes take.
-pub(crate) fn share(bytes: u64, count: u32) -> u32 {
-    bytes.div_ceil(LANE_BYTES).clamp(1, count.into()) as u32
+impl<T> Clone for Lanes<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
-impl Lanes {
+impl<T: Tools> Lanes<T> {
     /// Starts so many threads.
-    pub(crate) fn start(count: u32) -> io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new(), count });
+    pub(crate) fn start(name: &str, count: u32) -> io::Result<Self> {
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), taken: 0, over: false });
+        let shared = Arc::new(Shared { queue, changed: Condvar::new(), count });
         // Before the threads: those there are end where one can't be started.
         let lanes = Self(Arc::new(Ending(Arc::clone(&shared))));
         for lane in 0..count {
             let shared = Arc::clone(&shared);
-            let thread = thread::Builder::new().name(format!("jpeg-{lane}"));
+            let thread = thread::Builder::new().name(format!("{name}-{lane}"));
             thread.spawn(move || shared.work())?;
         }
         Ok(lanes)
     }
 
+    /// How many lanes' turns so many bytes take.
+    pub(crate) fn share(&self, bytes: u64) -> u32 {
+        bytes.div_ceil(LANE_BYTES).clamp(1, self.0.0.count.into()) as u32
+    }
+
     /// Has work done when it is its turn, with so many bytes beside what it was given. Who gives up waiting for it takes it
     /// back, unless it has begun; who gets nothing hears that it panicked.
-    pub(crate) fn run<T: Send + 'static>(
+    pub(crate) fn run<D: Send + 'static>(
         &self,
         bytes: u64,
-        work: impl FnOnce(&mut Codec) -> T + Send + 'static,
-    ) -> oneshot::Receiver<T> {
+        work: impl FnOnce(&mut T) -> D + Send + 'static,
+    ) -> oneshot::Receiver<D> {
         let (sender, done) = oneshot::channel();
-        let Ending(shared) = &*self.0;
-        let run = Box::new(move |codec: &mut Codec| {
+        let run = Box::new(move |tools: &mut T| {
             if !sender.is_closed() {
-                let _ = sender.send(work(codec));
+                let _ = sender.send(work(tools));
             }
         });
-        shared.lock().waiting.push_back(Work { share: share(bytes, shared.count), run });
+        let Ending(shared) = &*self.0;
+        shared.lock().waiting.push_back(Work { share: self.share(bytes), run });
         shared.changed.notify_one();
         done
     }
 }
 
-impl Drop for Ending {
+impl<T> Drop for Ending<T> {
     fn drop(&mut self) {
         self.0.lock().over = true;
         self.0.changed.notify_all();
     }
 }
 
-impl Shared {
+impl<T: Tools> Shared<T> {
     /// A lane's life.
     fn work(&self) {
-        let mut codec = Codec::default();
+        let mut tools = T::default();
         while let Some(Work { share, run }) = self.pull() {
-            if catch_unwind(AssertUnwindSafe(|| run(&mut codec))).is_err() {
-                // What state it is in, nobody knows.
-                codec = Codec::default();
+            if catch_unwind(AssertUnwindSafe(|| run(&mut tools))).is_err() {
+                // What state they are in, nobody knows.
+                tools = T::default();
             }
-            codec.trim();
+            tools.put_away();
             self.lock().taken -= share;
             // This lane goes on by itself.
             if share > 1 {
@@ -122,9 +123,11 @@ impl Shared {
             }
         }
     }
+}
 
+impl<T> Shared<T> {
     /// The next work, if there is room for it; none if there will be none.
-    fn pull(&self) -> Option<Work> {
+    fn pull(&self) -> Option<Work<T>> {
         let mut queue = self.lock();
         loop {
             let left = self.count - queue.taken;
@@ -140,7 +143,7 @@ impl Shared {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, Queue<T>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -153,23 +156,30 @@ mod tests {
 
     use super::*;
 
+    impl Tools for u32 {
+        fn put_away(&mut self) {
+            *self += 1;
+        }
+    }
+
     #[test]
     fn much_memory_takes_many_turns() {
+        let lanes = Lanes::<u32>::start("lane", 4).unwrap();
         for (bytes, expected) in
             [(0, 1), (LANE_BYTES, 1), (LANE_BYTES + 1, 2), (4 * LANE_BYTES, 4), (u64::MAX, 4)]
         {
-            assert_eq!(share(bytes, 4), expected, "{bytes}");
+            assert_eq!(lanes.share(bytes), expected, "{bytes}");
         }
     }
 
     #[tokio::test]
     async fn large_works_have_the_lanes_to_themselves_and_small_ones_share() {
         static AT_WORK: AtomicU32 = AtomicU32::new(0);
-        let lanes = Lanes::start(3).unwrap();
+        let lanes = Lanes::<u32>::start("lane", 3).unwrap();
         let works: Vec<_> = (0..60_u32)
             .map(|n| {
                 let share = n % 3 + 1;
-                let work = move |_: &mut Codec| {
+                let work = move |_: &mut u32| {
                     let taken = share + AT_WORK.fetch_add(share, Ordering::SeqCst);
                     thread::sleep(Duration::from_micros(100));
                     AT_WORK.fetch_sub(share, Ordering::SeqCst);
@@ -187,13 +197,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_panics_is_an_error_and_what_nobody_waits_for_is_not_begun() {
-        let lanes = Lanes::start(1).unwrap();
+        let lanes = Lanes::<u32>::start("lane", 1).unwrap();
         assert!(lanes.run(0, |_| panic!("meant to")).await.is_err());
         let (release, released) = mpsc::channel::<()>();
         let first = lanes.run(0, move |_| released.recv().is_ok());
         drop(lanes.run(0, |_| unreachable!("nobody waits")));
         release.send(()).unwrap();
         assert!(first.await.unwrap());
-        assert_eq!(lanes.run(0, |_| 7).await.unwrap(), 7);
+        // Tools are kept from one work to the next, but not beyond a panic: since then three were done.
+        assert_eq!(lanes.run(0, |tools| *tools).await.unwrap(), 3);
     }
 }

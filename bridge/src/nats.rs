@@ -75,7 +75,7 @@ impl Member {
             options,
             endpoint,
             door: Arc::clone(door),
-            pictures: Pictures::new(args),
+            pictures: Pictures::new(args)?,
         }))
     }
 

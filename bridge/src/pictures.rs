@@ -6,7 +6,9 @@
 
 mod asked;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,13 +17,11 @@ use async_nats::{Client as Nats, HeaderMap};
 use resized_client::{Client, Endpoint, Error as DaemonError, Extent, Reconnect, Refusal};
 use resized_pictures::{Desk, Format, Limits, PictureError, Settings};
 use thiserror::Error;
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::args::Args;
-use crate::lanes::{LANE_BYTES, cores, share};
+use crate::lanes::{LANE_BYTES, Lanes, Tools, cores};
 use asked::{HeaderError, settings};
 
 /// Pictures that may wait for each that is at work: as many as are done in the time that a caller waits gladly.
@@ -53,19 +53,32 @@ const MAX_TEXT: usize = 300;
 pub(crate) struct Pictures {
     daemon: Option<Endpoint>,
     limits: Limits,
-    /// Pictures that are at work at the same time, and their turns.
-    count: u32,
-    turns: Arc<Semaphore>,
-    /// Those that nobody uses: no more than there are turns.
-    desks: Mutex<Vec<Desk>>,
+    lanes: Lanes<Workplace>,
     places: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+}
+
+/// A lane's: a desk, as long as its daemon is there.
+#[derive(Default)]
+struct Workplace(Option<Desk>);
+
+impl Tools for Workplace {
+    fn put_away(&mut self) {
+        self.0.iter_mut().for_each(|desk| desk.trim(KEPT));
+    }
 }
 
 /// A place among those that are at work or wait.
 pub(crate) struct Place {
     _one: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
+}
+
+/// What came of a turn.
+enum Turn {
+    Made(Made),
+    /// It takes so many bytes, and with them the turns of several lanes.
+    Takes(u64),
 }
 
 /// What a reply is made of.
@@ -128,22 +141,20 @@ impl From<Refused> for ServiceError {
 
 impl Pictures {
     /// None if none are to be taken.
-    pub(crate) fn new(args: &Args) -> Option<Arc<Self>> {
+    pub(crate) fn new(args: &Args) -> io::Result<Option<Arc<Self>>> {
         let count = args.pictures.unwrap_or_else(cores);
         if count == 0 {
-            return None;
+            return Ok(None);
         }
         let semaphore = |permits: usize| Arc::new(Semaphore::new(count as usize * permits));
         let pixels = args.megapixels * 1_000_000;
-        Some(Arc::new(Self {
+        Ok(Some(Arc::new(Self {
             daemon: args.daemon.clone(),
             limits: Limits { pixels, made: pixels, scans: SCANS },
-            desks: Mutex::default(),
-            count,
-            turns: semaphore(1),
+            lanes: Lanes::start("picture", count)?,
             places: semaphore(1 + WAITING),
             bytes: semaphore(LANE_BYTES as usize),
-        }))
+        })))
     }
 
     /// A place for a request of so many bytes, if there is one.
@@ -170,69 +181,57 @@ impl Pictures {
         drop(place);
     }
 
-    /// Waits for so many turns, which end when it is dropped.
-    async fn turn(&self, share: u32) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.turns).acquire_many_owned(share).await.ok()
-    }
-
-    /// Has the work done when it is its turn, on a thread of its own.
+    /// Has it made when it is its turn. How many turns that takes says its header, for which one is enough.
     async fn make(
         self: Arc<Self>,
-        picture: impl AsRef<[u8]> + Send + 'static,
+        picture: impl AsRef<[u8]> + Clone + Send + 'static,
         settings: Settings,
         most: usize,
     ) -> Result<Made, Refused> {
-        let turn = timeout(PATIENCE, self.turn(1)).await.map_err(|_| Refused::Busy)?;
-        let work = move || self.resize(picture.as_ref(), &settings, turn, most);
-        spawn_blocking(work).await.unwrap_or(Err(Refused::Panicked))
+        let mut bytes = 0;
+        loop {
+            let (begun, picture) = (Arc::new(AtomicBool::new(false)), picture.clone());
+            let (pictures, begins) = (Arc::clone(&self), Arc::clone(&begun));
+            let mut turn = self.lanes.run(bytes, move |workplace| {
+                begins.store(true, Ordering::Relaxed);
+                pictures.resize(workplace, picture.as_ref(), &settings, bytes, most)
+            });
+            let done = match timeout(PATIENCE, &mut turn).await {
+                Ok(done) => done,
+                Err(_) if begun.load(Ordering::Relaxed) => turn.await,
+                Err(_) => return Err(Refused::Busy),
+            };
+            match done.unwrap_or(Err(Refused::Panicked))? {
+                Turn::Made(made) => return Ok(made),
+                Turn::Takes(more) => bytes = more,
+            }
+        }
     }
 
-    /// Does it.
+    /// Does it, unless it takes more lanes than so many bytes have.
     fn resize(
         &self,
+        workplace: &mut Workplace,
         picture: &[u8],
         settings: &Settings,
-        mut turn: Option<OwnedSemaphorePermit>,
+        bytes: u64,
         most: usize,
-    ) -> Result<Made, Refused> {
-        let planned = self.at_desk(|desk| Ok(desk.plan(picture, settings)?))?;
-        let share = share(planned.bytes(), self.count);
-        if share > 1 {
-            // First: two that each had one and waited for all would wait for each other.
-            drop(turn.take());
-            turn = Handle::current().block_on(self.turn(share));
-        }
-        let made = self.at_desk(|desk| {
-            let made = desk.make(planned)?;
-            match made.bytes.len() {
-                len if len > most => Err(Refused::Long { len, most }),
-                _ => Ok(Made {
-                    bytes: made.bytes.into_owned(),
-                    format: made.format,
-                    extent: made.extent,
-                }),
-            }
+    ) -> Result<Turn, Refused> {
+        let desk = match &mut workplace.0 {
+            Some(desk) => desk,
+            none => none.insert(self.desk()?),
+        };
+        let done = resize(desk, picture, settings, most, |takes| {
+            self.lanes.share(takes) > self.lanes.share(bytes)
         });
-        drop(turn);
-        made
-    }
-
-    /// Works at a desk, which is there for the next unless its daemon is lost.
-    fn at_desk<T>(&self, work: impl FnOnce(&mut Desk) -> Result<T, Refused>) -> Result<T, Refused> {
-        let mut desk = self.desk()?;
-        let done = work(&mut desk);
-        if !matches!(&done, Err(Refused::Picture(error)) if error.is_final()) {
-            desk.trim(KEPT);
-            self.desks().push(desk);
+        if matches!(&done, Err(Refused::Picture(error)) if error.is_final()) {
+            workplace.0 = None;
         }
         done
     }
 
-    /// One that nobody uses, or else a new one. A daemon that is away has a little time to come back.
+    /// A new one. A daemon that is away has a little time to come back.
     fn desk(&self) -> Result<Desk, Refused> {
-        if let Some(desk) = self.desks().pop() {
-            return Ok(desk);
-        }
         let end = Instant::now() + PATIENCE;
         loop {
             match self.connect() {
@@ -249,9 +248,28 @@ impl Pictures {
         let client = Client::connect_with(&endpoint, RECONNECT);
         client.inspect_err(|error| tracing::debug!(%error, "no daemon")).ok()
     }
+}
 
-    fn desks(&self) -> MutexGuard<'_, Vec<Desk>> {
-        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+/// Resizes a picture at a desk, unless it takes too many bytes.
+fn resize(
+    desk: &mut Desk,
+    picture: &[u8],
+    settings: &Settings,
+    most: usize,
+    are_too_many: impl FnOnce(u64) -> bool,
+) -> Result<Turn, Refused> {
+    let planned = desk.plan(picture, settings)?;
+    let takes = planned.bytes();
+    if are_too_many(takes) {
+        return Ok(Turn::Takes(takes));
+    }
+    let made = desk.make(planned)?;
+    match made.bytes.len() {
+        len if len > most => Err(Refused::Long { len, most }),
+        _ => {
+            let (format, extent) = (made.format, made.extent);
+            Ok(Turn::Made(Made { bytes: made.bytes.into_owned(), format, extent }))
+        }
     }
 }
 

@@ -78,7 +78,7 @@ struct Shared {
     /// There is room for another request.
     room: Notify,
     limits: Limits,
-    lanes: Lanes,
+    lanes: Lanes<Codec>,
 }
 
 impl Shared {
@@ -106,7 +106,7 @@ pub(crate) async fn relay(
     daemon: UnixStream,
     name: &str,
     limits: Limits,
-    lanes: Lanes,
+    lanes: Lanes<Codec>,
     stop: watch::Receiver<bool>,
 ) -> End {
     let daemon = daemon.set_nonblocking(true).and(tokio::net::UnixStream::from_std(daemon));

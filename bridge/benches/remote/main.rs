@@ -170,25 +170,21 @@ fn throughput(bridge: &Process) -> String {
         turn();
         (FRAMES * CONNECTIONS) as f64 / begun.elapsed().as_secs_f64()
     };
-    let turns: Vec<_> = (0..=TURNS)
-        .map(|_| {
-            let bare = per_second(&|| {
-                thread::scope(|scope| {
-                    sockets.iter().for_each(|socket| drop(scope.spawn(|| exchange(socket))));
-                });
+    let bare = || {
+        per_second(&|| {
+            thread::scope(|scope| {
+                sockets.iter().for_each(|socket| drop(scope.spawn(|| exchange(socket))));
             });
-            let ours = per_second(&|| {
-                thread::scope(|scope| {
-                    streams.iter().for_each(|stream| drop(scope.spawn(|| resize(stream, &[]))));
-                });
-            });
-            (bare, ours)
         })
-        .skip(1) // brings pages and caches
-        .collect();
-    let ours = median(turns.iter().map(|turn| turn.1));
-    let bare = median(turns.iter().map(|turn| turn.0));
-    let ratio = median(turns.iter().map(|(bare, ours)| ours / bare));
+    };
+    let ours = || {
+        per_second(&|| {
+            thread::scope(|scope| {
+                streams.iter().for_each(|stream| drop(scope.spawn(|| resize(stream, &[]))));
+            });
+        })
+    };
+    let (ours, bare, ratio) = in_turns(ours, bare);
     println!(
         "1080p -> 640x360 I420 raw over TCP, {CONNECTIONS} connections: {ours:.0} frames/s, bare sockets \
          and the kernel {bare:.0}: {:.1} % (goal 80 %)",
@@ -196,6 +192,17 @@ fn throughput(bridge: &Process) -> String {
     );
     format!(
         r#"{{"figure":"throughput","ours_fps":{ours:.1},"bare_fps":{bare:.1},"ratio":{ratio:.4}}}"#
+    )
+}
+
+/// Medians of both speeds, and of their ratio, over turns of which each has both.
+fn in_turns(ours: impl Fn() -> f64, bare: impl Fn() -> f64) -> (f64, f64, f64) {
+    // The first brings pages and caches.
+    let turns: Vec<_> = (0..=TURNS).map(|_| (bare(), ours())).skip(1).collect();
+    (
+        median(turns.iter().map(|turn| turn.1)),
+        median(turns.iter().map(|turn| turn.0)),
+        median(turns.iter().map(|(bare, ours)| ours / bare)),
     )
 }
 
@@ -278,27 +285,23 @@ fn jpegs(bridge: &Process) -> String {
         frames as f64 / begun.elapsed().as_secs_f64()
     };
     let all = FRAMES * CONNECTIONS;
-    let turns: Vec<_> = (0..=TURNS)
-        .map(|_| {
-            let bare = per_second(all / cores * cores, &|| {
-                thread::scope(|scope| {
-                    (0..cores).for_each(|_| {
-                        drop(scope.spawn(|| in_process(&jpeg, &spec, all / cores, &result)));
-                    });
+    let bare = || {
+        per_second(all / cores * cores, &|| {
+            thread::scope(|scope| {
+                (0..cores).for_each(|_| {
+                    drop(scope.spawn(|| in_process(&jpeg, &spec, all / cores, &result)));
                 });
             });
-            let ours = per_second(all, &|| {
-                thread::scope(|scope| {
-                    streams.iter().for_each(|stream| drop(scope.spawn(|| resize(stream, &jpeg))));
-                });
-            });
-            (bare, ours)
         })
-        .skip(1) // brings pages and caches
-        .collect();
-    let ours = median(turns.iter().map(|turn| turn.1));
-    let bare = median(turns.iter().map(|turn| turn.0));
-    let ratio = median(turns.iter().map(|(bare, ours)| ours / bare));
+    };
+    let ours = || {
+        per_second(all, &|| {
+            thread::scope(|scope| {
+                streams.iter().for_each(|stream| drop(scope.spawn(|| resize(stream, &jpeg))));
+            });
+        })
+    };
+    let (ours, bare, ratio) = in_turns(ours, bare);
     let (there, back) = (jpeg.len(), result.len());
     println!(
         "JPEG 1080p -> JPEG 640x360, {there} and {back} bytes, {CONNECTIONS} connections: {ours:.0} frames/s, in \
