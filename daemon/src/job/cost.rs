@@ -72,7 +72,7 @@ fn effort(spec: &StreamSpec) -> u64 {
     let StreamSpec { source, destination, .. } = spec;
     match source.format {
         format if format.has_alpha() && spec.alpha == Alpha::Weighs => 64,
-        PixelFormat::I420P10 | PixelFormat::P010 => 5,
+        PixelFormat::I420P10 | PixelFormat::P010 => 4,
         _ if source.format != destination.format || source.matrix != destination.matrix => 4,
         PixelFormat::Gray8 | PixelFormat::I420 | PixelFormat::Nv12 => 1,
         _ => 3,
