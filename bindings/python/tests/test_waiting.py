@@ -51,7 +51,10 @@ def test_waits_have_time_outs(daemon, stream):
     assert right(pending.result(timeout=0).array)
 
 
-def test_waits_are_interrupted(daemon, stream):
+def test_waits_are_interrupted(daemon, stream, request):
+    # A shell has what it starts in the background ignore interrupts, and Python leaves it at that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     daemon.signal(signal.SIGSTOP)
     pending = stream.submit(FRAME)
     threading.Timer(0.2, _thread.interrupt_main).start()
