@@ -259,9 +259,19 @@ fn allocate(ring: &RingLayout, named: bool) -> Result<(Region, Invitation), Regi
 pub(crate) trait Sink: Send + Sync {
     /// The slot is the client's again. Called once for each job that is not withdrawn, on the thread
     /// that finished it; must not block.
-    /// `pressed`: every lane has work and more waits, so nobody loses by waiting for the next one.
     /// `closed`: whether the stream is, so that nobody wants to know.
-    fn completed(&self, completion: Completion, pressed: bool, closed: &AtomicBool);
+    fn completed(&self, completion: Completion, pressure: Pressure, closed: &AtomicBool);
+}
+
+/// What else lanes have to do when a frame is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// Too little: who waits for the frame should know at once.
+    None,
+    /// Every lane has work and more waits, so nobody loses by waiting for the next one.
+    Sated,
+    /// The same, and it is a crowd that waits: even if all frames of one client are done, there is enough to do.
+    Crowded,
 }
 
 /// Pixels that are resized in about the time that preparing a crop takes.
@@ -473,12 +483,12 @@ impl Job {
     }
 
     /// Gives the slot back to the client.
-    pub(crate) fn complete(&self, completion: Completion, pressed: bool) {
+    pub(crate) fn complete(&self, completion: Completion, pressure: Pressure) {
         let copied = self.copied_bytes(usize::from(completion.device));
         self.stream.metrics.add_frame(self.pixels(), copied, &completion);
         // First: the client may submit the slot again before `completed` returns.
         self.stream.give_back(self.slot);
-        self.sink.completed(completion, pressed, &self.stream.closed);
+        self.sink.completed(completion, pressure, &self.stream.closed);
     }
 }
 

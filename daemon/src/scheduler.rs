@@ -30,7 +30,7 @@ use resized_protocol::message::{Completion, Status};
 use resized_protocol::stats::DeviceStats;
 
 use crate::device::{Band, Device, DeviceError, Fault, Scratch};
-use crate::job::{Job, StreamId};
+use crate::job::{Job, Pressure, StreamId};
 use crate::metrics::{DeviceMetrics, nanoseconds};
 use fair::Fair;
 use service::Service;
@@ -394,8 +394,8 @@ impl Scheduler {
     }
 
     fn complete(&self, job: &Job, completion: Completion) {
-        let pressed = self.lock().is_sated();
-        job.complete(completion, pressed);
+        let pressure = self.lock().pressure(job.stream().user);
+        job.complete(completion, pressure);
     }
 }
 
@@ -420,6 +420,17 @@ impl Queue {
         // Those that left it to others would do so again.
         let idle = self.lanes.iter().any(|lanes| lanes.idle > lanes.abstaining);
         !idle && !self.overdue && !self.stopping && self.waiting() >= self.lane_count
+    }
+
+    /// What waits when a frame of this user's is done.
+    fn pressure(&self, user: u32) -> Pressure {
+        if !self.is_sated() {
+            Pressure::None
+        } else if self.fair.is_crowded(user) {
+            Pressure::Crowded
+        } else {
+            Pressure::Sated
+        }
     }
 
     /// Whether lanes may soon find nothing to do.

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use resized_client::{Client, Pending, Stream, StreamSpec};
+use resized_protocol::message::MAX_SLOTS;
 
 use crate::{film, thumbnail};
 
@@ -24,6 +25,7 @@ impl Work {
         match name {
             "film" => Self { spec: film(IN_FLIGHT), frames: 300 },
             "messages" => Self { spec: StreamSpec { slots: 128, ..thumbnail() }, frames: 100_000 },
+            "wide" => Self { spec: film(MAX_SLOTS), frames: 2000 },
             name => unreachable!("{name}"),
         }
     }
@@ -99,11 +101,12 @@ pub(crate) fn resize(stream: &Stream, frames: usize) {
 }
 
 /// Submits without end.
-pub(crate) fn flood(endpoint: &str) {
+pub(crate) fn flood(endpoint: &str, work: &str) {
+    let Work { spec, frames } = Work::of(work);
     let client = Client::connect(&endpoint.parse().unwrap()).unwrap();
-    let stream = client.open(&Work::of("film").spec).unwrap();
+    let stream = client.open(&spec).unwrap();
     loop {
-        resize(&stream, 100);
+        resize(&stream, frames);
     }
 }
 
@@ -111,9 +114,10 @@ pub(crate) fn flood(endpoint: &str) {
 pub(crate) struct Flood(Child);
 
 impl Flood {
-    pub(crate) fn start(endpoint: &str) -> Self {
+    /// `work` names a [`Work`].
+    pub(crate) fn start(endpoint: &str, work: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        Self(command.args(["flood", endpoint]).spawn().unwrap())
+        Self(command.args(["flood", endpoint, work]).spawn().unwrap())
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

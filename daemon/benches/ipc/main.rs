@@ -6,6 +6,7 @@
 //! Prints a table and writes `target/bench/ipc.json`.
 
 mod clients;
+mod crowd;
 mod daemon;
 mod modest;
 mod round_trip;
@@ -27,7 +28,7 @@ fn main() {
     match arguments.get(1).map(String::as_str) {
         Some("echo") => round_trip::echo(Path::new(&arguments[2])),
         Some("client") => clients::client(&arguments[2], &arguments[3]),
-        Some("flood") => clients::flood(&arguments[2]),
+        Some("flood") => clients::flood(&arguments[2], &arguments[3]),
         // cargo itself adds --bench.
         Some(wanted) if !wanted.starts_with('-') => bench(wanted),
         _ => bench(""),
@@ -37,12 +38,13 @@ fn main() {
 /// Prints its figures, and returns them as JSON; works in the folder that it is given.
 type Row = (&'static str, fn(&Path) -> String);
 
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 9] = [
     ("round trip on one core", |dir| round_trip::round_trip(Placement::OneCore, dir)),
     ("round trip on two cores", |dir| round_trip::round_trip(Placement::TwoCores, dir)),
     ("messages", throughput::messages),
     ("tax", throughput::tax),
     ("modest", modest::modest),
+    ("crowd", crowd::crowd),
     ("idle", size::idle),
     ("opening", size::opening),
     ("flat", size::flat),

@@ -18,7 +18,7 @@ const FLOODS: usize = 8;
 /// One frame at a time beside clients that flood the daemon, and without them: they are stopped.
 pub(crate) fn modest(dir: &Path) -> String {
     let daemon = Daemon::start(dir, "cpu");
-    let floods: Vec<_> = (0..FLOODS).map(|_| Flood::start(&daemon.endpoint)).collect();
+    let floods: Vec<_> = (0..FLOODS).map(|_| Flood::start(&daemon.endpoint, "film")).collect();
     let client = daemon.connect();
     let stream = client.open(&film(1)).unwrap();
     let signal = |signal| {

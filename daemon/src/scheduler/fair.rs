@@ -6,10 +6,11 @@
 //! and Varghese, "Efficient Fair Queueing using Deficit Round Robin", SIGCOMM 1995): whoever's turn it
 //! is goes on until it has had more than its part, and what it had too much of is taken off its next
 //! turns. Who had nothing waiting goes ahead of the others with one frame, much as in FQ-CoDel (RFC
-//! 8290), and owes it too: so one frame at a time comes through quickly whatever else waits.
+//! 8290), and owes it too: so one frame at a time comes through quickly whatever else waits. Of a crowd those go ahead who
+//! owe nothing; and a turn goes on beyond its part, on loan, so that a client's frames are done in a row.
 //!
 //! Invariants: a job pushed is taken or withdrawn once, those of one stream in their order; while all of
-//! them have jobs waiting no two of a round are further apart than a turn and their largest frame; those
+//! them have jobs waiting no two of a round are further apart than a turn, its loan and their largest frame; those
 //! who go ahead get half of all pixels at the most, and one frame.
 
 use std::collections::{HashMap, VecDeque};
@@ -19,6 +20,11 @@ use crate::job::{Job, StreamId};
 
 /// Pixels of a turn: about half a 1080p frame.
 const QUANTUM: i64 = 1 << 20;
+
+/// So many who take turns are a crowd, whose turns may go on for a quantum more; each as many more for another,
+/// up to some seven 1080p frames.
+const CROWD: usize = 16;
+const MOST_LENT: usize = 16;
 
 /// All waiting jobs.
 #[derive(Default)]
@@ -30,6 +36,12 @@ impl Fair {
     /// Jobs that wait.
     pub(super) fn waiting(&self) -> usize {
         self.users.waiting()
+    }
+
+    /// Whether a crowd waits: of users, or of this one's streams.
+    pub(super) fn is_crowded(&self, user: u32) -> bool {
+        let streams = self.users.entries.get(&user).map(|user| &user.line);
+        self.users.loan() > 0 || streams.is_some_and(|streams| streams.loan() > 0)
     }
 
     /// Adds jobs of one stream.
@@ -109,6 +121,8 @@ struct Round<K, L> {
     entries: HashMap<K, Entry<L>>,
     /// The active ones, the next one first.
     turns: VecDeque<K>,
+    /// Whose turn has begun.
+    current: Option<K>,
     /// Those that go ahead of their turn.
     ahead: VecDeque<K>,
     /// Pixels of those who went ahead that others have not had since.
@@ -129,9 +143,9 @@ struct Entry<L> {
 }
 
 impl<L: Line> Entry<L> {
-    /// Owes no more than its last frame: that is as long as others can have waited for it.
-    fn spend(&mut self, cost: i64) {
-        self.left = (self.left - cost).max(-cost);
+    /// Owes no more than its last frame and what it may borrow: that is as long as others can have waited for it.
+    fn spend(&mut self, cost: i64, loan: i64) {
+        self.left = (self.left - cost).max(-cost - loan);
     }
 
     fn rest(&mut self) {
@@ -145,6 +159,7 @@ impl<K, L> Default for Round<K, L> {
         Self {
             entries: HashMap::new(),
             turns: VecDeque::new(),
+            current: None,
             ahead: VecDeque::new(),
             owed: 0,
             waiting: 0,
@@ -184,9 +199,16 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
         Some(entry.line)
     }
 
+    /// Pixels by which a turn may go on beyond what is left for it, taken off the next ones. A crowd's turn comes
+    /// rarely, so who has several frames waiting has them done in a row: that wakes a client once, not for each, and
+    /// nobody gets more or waits longer in the end.
+    fn loan(&self) -> i64 {
+        (self.turns.len() / CROWD).min(MOST_LENT) as i64 * QUANTUM
+    }
+
     /// The next job of who goes ahead, if that one may.
     fn take_ahead(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
-        let mut place = 0;
+        let (mut place, loan) = (0, self.loan());
         while self.owed == 0 {
             let key = *self.ahead.get(place)?;
             let Some(entry) = self.entries.get_mut(&key) else {
@@ -199,8 +221,12 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
             }
             self.ahead.remove(place);
             entry.ahead = false;
+            // Half for whoever has one frame at a time would be far more than anybody else's part.
+            if entry.left <= 0 && loan > 0 {
+                continue;
+            }
             if let Some((job, cost)) = entry.line.take(wanted) {
-                entry.spend(cost);
+                entry.spend(cost, loan);
                 self.owed = cost;
                 self.waiting -= 1;
                 if entry.line.waiting() == 0 && entry.left > 0 {
@@ -233,6 +259,7 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
     /// The next job of whose turn it is.
     fn take_in_turn(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
         let (mut place, mut saved, mut savings) = (0, false, 0);
+        let loan = self.loan();
         loop {
             let Some(&key) = self.turns.get(place) else {
                 // All others were passed over; those who saved up may now have enough.
@@ -250,7 +277,10 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
                 place += 1;
                 continue;
             }
-            if entry.left <= 0 {
+            let goes_on = self.current == Some(key) && entry.line.waiting() > 0;
+            let least = if goes_on { -loan } else { 0 };
+            if entry.left <= least {
+                self.current = None;
                 entry.left += entry.weight * QUANTUM;
                 self.turns.remove(place);
                 self.turns.push_back(key);
@@ -263,7 +293,8 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
             }
             let taken = entry.line.take(wanted);
             if let Some((_, cost)) = taken {
-                entry.spend(cost);
+                entry.spend(cost, loan);
+                self.current = Some(key);
                 self.owed = (self.owed - cost).max(0);
                 self.waiting -= 1;
                 if std::mem::take(&mut entry.ahead) {
@@ -328,14 +359,14 @@ mod tests {
     use super::*;
     use crate::device::Device;
     use crate::device::null::Null;
-    use crate::job::{Sink, Stream};
+    use crate::job::{Pressure, Sink, Stream};
     use crate::metrics::{Gauge, Metrics};
     use crate::quota::{Accounts, Limits};
 
     struct Nowhere;
 
     impl Sink for Nowhere {
-        fn completed(&self, _: Completion, _: bool, _: &AtomicBool) {}
+        fn completed(&self, _: Completion, _: Pressure, _: &AtomicBool) {}
     }
 
     /// A stream whose frames cost as many pixels, and as many jobs of it as are wanted.
@@ -505,6 +536,53 @@ mod tests {
             }
         }
         assert!(jain(&frames) > 0.999, "{frames:?}");
+    }
+
+    #[test]
+    fn a_crowds_frames_are_done_in_rows_and_who_has_few_gets_as_much() {
+        let sources: Vec<_> = (0..256).map(|n| Source::new(0, n, (1920, 1080))).collect();
+        let mut fair = Fair::default();
+        let (mut frames, mut rows) = (vec![0; 256], 0);
+        for (source, in_flight) in sources.iter().zip([2, 8].into_iter().cycle()) {
+            source.push(&mut fair, in_flight);
+        }
+        let mut worked = VecDeque::from([None, None]);
+        for _ in 0..256_000 {
+            let taken = number(&next(&mut fair).unwrap());
+            rows += usize::from(worked.back() != Some(&Some(taken)));
+            worked.push_back(Some(taken));
+            if let Some(done) = worked.pop_front().flatten() {
+                frames[done] += 1;
+                sources[done].push(&mut fair, 1);
+            }
+        }
+        assert!(jain(&frames) > 0.999, "{frames:?}");
+        assert!(rows < 256_000 / 3, "{rows}");
+    }
+
+    #[test]
+    fn who_wants_less_than_a_share_of_a_crowd_goes_ahead_and_who_wants_more_gets_the_share() {
+        let sources: Vec<_> = (0..64).map(|n| Source::new(0, n, (1920, 1080))).collect();
+        let mut fair = Fair::default();
+        let mut frames = vec![0; 64];
+        sources[2..].iter().for_each(|source| source.push(&mut fair, 4));
+        sources[1].push(&mut fair, 1);
+        for taken in 1..64_000 {
+            // One frame at a time: stream 0 once in a while, stream 1 as soon as its last one is done.
+            if taken % 640 == 0 {
+                sources[0].push(&mut fair, 1);
+            }
+            let next = number(&next(&mut fair).unwrap());
+            frames[next] += 1;
+            if next != 0 {
+                sources[next].push(&mut fair, 1);
+            }
+            assert!(
+                taken % 640 != 1
+                    || fair.users.entries[&0].line.entries[&sources[0].stream.id()].line.is_empty()
+            );
+        }
+        assert!(jain(&frames[1..]) > 0.999, "{frames:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use super::*;
 use crate::device::{DeviceError, Resizer};
-use crate::job::{Sink, Stream};
+use crate::job::{Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
 
@@ -15,7 +15,7 @@ use crate::quota::{Accounts, Limits};
 struct Ledger(Mutex<Vec<Completion>>);
 
 impl Sink for Ledger {
-    fn completed(&self, completion: Completion, _: bool, _: &AtomicBool) {
+    fn completed(&self, completion: Completion, _: Pressure, _: &AtomicBool) {
         self.0.lock().unwrap().push(completion);
     }
 }

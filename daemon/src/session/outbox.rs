@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, sleep_until};
 
 use super::watched::watch;
-use crate::job::Sink;
+use crate::job::{Pressure, Sink};
 
 /// Bytes waiting beyond which a client is not read from.
 const CONGESTED: usize = 64 * 1024;
@@ -344,7 +344,7 @@ impl Outbox {
 }
 
 impl Sink for Outbox {
-    fn completed(&self, completion: Completion, pressed: bool, closed: &AtomicBool) {
+    fn completed(&self, completion: Completion, pressure: Pressure, closed: &AtomicBool) {
         let mut waiting = self.lock();
         waiting.in_flight -= 1;
         if closed.load(Ordering::Relaxed) {
@@ -360,8 +360,14 @@ impl Sink for Outbox {
             // A completion always fits.
             let _ = codec::encode(&Message::Completed(completion), &mut waiting.held);
             waiting.held_count += 1;
-            let most = waiting.in_flight.min(BATCH);
-            let hold = pressed && completion.worked_ns < SHORT_NS && waiting.held_count < most;
+            // A client that has as many left as it is told of has something to do meanwhile, and so have lanes.
+            let more_to_come = match pressure {
+                Pressure::None => false,
+                Pressure::Sated => waiting.held_count < waiting.in_flight,
+                Pressure::Crowded => waiting.in_flight > 0,
+            };
+            let hold =
+                more_to_come && waiting.held_count < BATCH && completion.worked_ns < SHORT_NS;
             if !hold {
                 self.send_held(&mut waiting);
             } else if waiting.held_since.is_none() {
@@ -414,7 +420,17 @@ mod tests {
         outbox.expect(5);
         let expected: [&[u32]; 5] = [&[], &[], &[0, 1, 2], &[3], &[4]];
         for (slot, expected) in (0..).zip(expected) {
-            outbox.completed(done(slot, 1), true, &OPEN);
+            outbox.completed(done(slot, 1), Pressure::Sated, &OPEN);
+            assert_eq!(arrived(&client), expected, "slot {slot}");
+        }
+    }
+
+    #[test]
+    fn in_a_crowd_all_of_a_clients_go_together() {
+        let (outbox, client) = outbox();
+        outbox.expect(3);
+        for (slot, expected) in (0..).zip([&[][..], &[], &[0, 1, 2]]) {
+            outbox.completed(done(slot, 1), Pressure::Crowded, &OPEN);
             assert_eq!(arrived(&client), expected, "slot {slot}");
         }
     }
@@ -424,10 +440,10 @@ mod tests {
         let (outbox, client) = outbox();
         outbox.expect(100);
         for slot in 0..BATCH as u32 - 1 {
-            outbox.completed(done(slot, 1), true, &OPEN);
+            outbox.completed(done(slot, 1), Pressure::Sated, &OPEN);
         }
         assert_eq!(arrived(&client), []);
-        outbox.completed(done(BATCH as u32 - 1, 1), true, &OPEN);
+        outbox.completed(done(BATCH as u32 - 1, 1), Pressure::Sated, &OPEN);
         assert_eq!(arrived(&client).len(), BATCH);
     }
 
@@ -435,9 +451,9 @@ mod tests {
     fn without_pressure_or_after_long_work_none_is_held_back() {
         let (outbox, client) = outbox();
         outbox.expect(9);
-        outbox.completed(done(0, 1), false, &OPEN);
+        outbox.completed(done(0, 1), Pressure::None, &OPEN);
         assert_eq!(arrived(&client), [0]);
-        outbox.completed(done(1, SHORT_NS), true, &OPEN);
+        outbox.completed(done(1, SHORT_NS), Pressure::Sated, &OPEN);
         assert_eq!(arrived(&client), [1]);
     }
 
@@ -445,10 +461,10 @@ mod tests {
     fn what_is_held_back_goes_before_anything_else_and_with_the_last() {
         let (outbox, client) = outbox();
         outbox.expect(9);
-        outbox.completed(done(0, 1), true, &OPEN);
+        outbox.completed(done(0, 1), Pressure::Sated, &OPEN);
         outbox.post(&Message::Completed(done(7, 1)));
         assert_eq!(arrived(&client), [0, 7]);
-        outbox.completed(done(1, 1), true, &OPEN);
+        outbox.completed(done(1, 1), Pressure::Sated, &OPEN);
         assert_eq!(arrived(&client), []);
         outbox.forget(7, &AtomicBool::new(false));
         assert_eq!(arrived(&client), [1]);
@@ -458,12 +474,12 @@ mod tests {
         let (outbox, client) = outbox();
         let closed = AtomicBool::new(false);
         outbox.expect(5);
-        outbox.completed(done(0, 1), false, &closed);
+        outbox.completed(done(0, 1), Pressure::None, &closed);
         outbox.forget(1, &closed);
-        outbox.completed(done(1, 1), false, &closed);
+        outbox.completed(done(1, 1), Pressure::None, &closed);
         assert_eq!(arrived(&client), [0]);
         outbox.post_last(&Message::Completed(done(2, 1)));
-        outbox.completed(done(3, 1), false, &OPEN);
+        outbox.completed(done(3, 1), Pressure::None, &OPEN);
         assert_eq!(arrived(&client), [2]);
         assert_eq!(outbox.lock().in_flight, 1);
     }
@@ -477,7 +493,7 @@ mod tests {
             let completing = async {
                 outbox.expect(5);
                 for slot in 0..2 {
-                    outbox.completed(done(slot, 1), true, &OPEN);
+                    outbox.completed(done(slot, 1), Pressure::Sated, &OPEN);
                     assert_eq!(arrived(&client), []);
                     // The last frame takes for ever.
                     while arrived(&client) != [slot] {
