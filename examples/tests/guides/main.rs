@@ -1,0 +1,5 @@
+//! That the short programs do what they say.
+
+mod programs;
+#[path = "../common/service.rs"]
+mod service;
