@@ -47,8 +47,8 @@ FUZZING := --manifest-path daemon/fuzz/Cargo.toml
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
             libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg
 # A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer; a browser; who looks on at programs
-# in C.
-TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind
+# in C; what the guides' commands need beside.
+TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind curl openssl
 
 SHELL := /bin/bash
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[3]
+# A test of the guides (examples/tests) looks for pages here.
+PAGES = ["docs/python.md", "README.md"]
 
 
-@pytest.mark.parametrize("page", ["docs/python.md", "README.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_snippets_run(page, daemon, monkeypatch):
     monkeypatch.setenv("RESIZED_ENDPOINT", daemon.endpoint)
     snippets = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)

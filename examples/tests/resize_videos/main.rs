@@ -5,6 +5,8 @@ mod browser;
 mod colour;
 mod remote;
 mod report;
+#[path = "../common/service.rs"]
+mod service;
 mod trouble;
 
 use std::fs;

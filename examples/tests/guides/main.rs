@@ -1,0 +1,149 @@
+//! That the documentation is true: its commands are run as they stand there, and each of its snippets is compiled or run by
+//! somebody; and that the short programs do what they say.
+//!
+//! A page's commands are run one after the other by a shell, in a folder of the page's own, with the built programs in the
+//! PATH. What can't be run here is listed with the reason ([`page::NOT_RUN`]), and nothing else is left out.
+
+mod page;
+mod picture;
+mod programs;
+#[path = "../common/service.rs"]
+mod service;
+mod shell;
+
+use std::fs;
+use std::path::Path;
+
+use page::{Page, ROOT};
+use shell::Scratch;
+
+#[test]
+fn the_readme() {
+    let scratch = Scratch::run("README.md");
+    scratch.expect(&[
+        "frames/vid-instance2/Frame00010.jpg",
+        "report.html",
+        "small/photo.jpg",
+        "out/00010.jpg",
+    ]);
+}
+
+#[test]
+fn the_administrators_guide() {
+    let said = Scratch::run("docs/administrator.md").said;
+    assert!(said.contains("the settings are good"), "{said}");
+    assert!(said.contains("\nresized_sessions "), "{said}");
+    // The figures that it explains are there.
+    let Page { text, .. } = Page::read("docs/administrator.md");
+    for figure in text.split('`').filter(|word| word.starts_with("resized_") && !word.contains('.'))
+    {
+        assert!(said.contains(&format!("# TYPE {figure} ")), "{figure} is no figure");
+    }
+}
+
+#[test]
+fn the_guide_to_other_machines() {
+    let scratch = Scratch::run("docs/remote.md");
+    scratch.expect(&[
+        "client.pem",
+        "out/vid-instance1/Frame00010.jpg",
+        "out-of-many/vid-instance1/Frame00010.jpg",
+    ]);
+}
+
+/// Other pages have nothing for a shell here.
+#[test]
+fn every_page_is_run() {
+    let run = ["README.md", "docs/administrator.md", "docs/remote.md"];
+    for page in Page::all().into_iter().filter(|page| !run.contains(&page.name.as_str())) {
+        assert_eq!(page.commands(), [""; 0], "{} has commands that no test runs", page.name);
+    }
+}
+
+#[test]
+fn every_snippet_is_somebodys() {
+    let file = |path: &str| fs::read_to_string(Path::new(ROOT).join(path)).unwrap();
+    let doctests = file("examples/src/lib.rs");
+    let python = file("bindings/python/tests/test_docs.py");
+    let c = file("bindings/c/tests/c/guide.rs");
+    for Page { name, blocks, .. } in Page::all() {
+        for block in blocks {
+            let is_run = match block.language.as_str() {
+                "sh" => true,
+                "rust" => doctests.contains(&format!("include_str!(\"../../{name}\")")),
+                "python" => python.contains(&name),
+                "c" => c.contains(&format!("/{name}\"")),
+                // Settings, which this writes for the commands.
+                "toml" | "ini" | "conf" => block.file().is_some(),
+                _ => false,
+            };
+            assert!(is_run, "{name}: nobody runs the {} in line {}", block.language, block.line);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_run_is_there_and_what_is_made_can_be() {
+    let pages = Page::all();
+    let commands: Vec<String> = pages.iter().flat_map(Page::all_commands).collect();
+    for (command, reason) in page::NOT_RUN {
+        assert!(commands.iter().any(|known| known == command), "no page has: {command} ({reason})");
+    }
+    let makefile = fs::read_to_string(Path::new(ROOT).join("Makefile")).unwrap();
+    for Page { name, text, .. } in &pages {
+        for made in text
+            .split(['`', '\n'])
+            .filter_map(|part| part.trim_start_matches("sudo ").strip_prefix("make "))
+        {
+            let targets = made
+                .split_whitespace()
+                .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
+            for target in targets {
+                assert!(makefile.contains(&format!("\n{target}:")), "{name}: no make {target}");
+            }
+        }
+    }
+}
+
+/// Flags in code within a line, and names in the environment: programs say that they have them, or the client reads them.
+#[test]
+fn flags_and_names_are_known() {
+    let mut known = [
+        "libclient/src/endpoint.rs",
+        "libclient/src/remote/credentials.rs",
+        "daemon/src/device/cpu.rs",
+    ]
+    .map(|path| fs::read_to_string(Path::new(ROOT).join(path)).unwrap())
+    .concat();
+    for program in
+        ["resized", "resized-bridge", "resize-videos", "resizectl top", "resizectl doctor"]
+    {
+        known += &shell::help(program);
+    }
+    let is_known = |name: &str| {
+        let word = |c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        known.split(word).any(|word| word == name)
+    };
+    // In C names begin so, too: bindings/c/tests looks for those in the header.
+    for Page { name, text, .. } in Page::all().into_iter().filter(|page| page.name != "docs/c.md") {
+        let flags = text.split('`').filter(|code| code.starts_with("--") && !code.contains('\n'));
+        let flags =
+            flags.flat_map(|code| code.split_whitespace().filter(|word| word.starts_with("--")));
+        let variable = |c: char| !(c.is_ascii_uppercase() || c == '_');
+        let variables = text.split(variable).filter(|word| word.starts_with("RESIZED_"));
+        for word in flags.chain(variables) {
+            assert!(is_known(word), "{name}: nothing knows {word}");
+        }
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for Page { name, text, .. } in Page::all() {
+        let folder = Path::new(ROOT).join(&name).parent().unwrap().to_path_buf();
+        for link in text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
+            let is_there = link.contains("://") || folder.join(link).exists();
+            assert!(is_there, "{name}: {link} is not there");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Owns how a page is read: its blocks, the commands in these, and which of them are not run.
+
+use std::fs;
+use std::path::Path;
+
+/// The working tree.
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Commands that are not run here, and why. Each is on a page.
+pub(crate) const NOT_RUN: &[(&str, &str)] = &[
+    ("make demo", "a whole build; its programs' own tests do what it shows"),
+    ("make test", "this is a part of it"),
+    ("make build", "a whole build"),
+    ("make build pages", "a whole build"),
+    ("make deb MAINTAINER=\"Your Name <you@example.org>\"", "a whole build"),
+    ("sudo apt install ./target/debian/resized_*.deb", "root"),
+    ("sudo make install prefix=/usr", "root"),
+    ("sudo ldconfig && sudo systemd-sysusers && sudo systemd-tmpfiles --create", "root"),
+    ("sudo systemctl enable --now resized.socket", "root and systemd"),
+    (
+        "sudo systemctl daemon-reload && sudo systemctl enable --now resized.socket",
+        "root and systemd",
+    ),
+    ("sudo systemctl reload resized", "root and systemd"),
+    ("sudo systemctl restart resized", "root and systemd"),
+    ("sudo systemctl enable --now resized-bridge", "root and systemd"),
+    ("journalctl -u resized-bridge", "systemd"),
+    ("sudo usermod -aG resized alice", "root, and a user"),
+    ("resizectl top", "a terminal, until somebody has seen enough; resizectl's tests look at it"),
+    ("pip install target/wheels/resized-*.whl", "a whole build; make test-wheel does it"),
+    (
+        "nats request resized.picture --header Size:640x360 --raw --no-templates < photo.jpg > small.jpg",
+        "no Debian package has it; `picture` asks for the same",
+    ),
+    (
+        "cc -std=c11 camera.c -o camera $(pkg-config --cflags --libs resized)",
+        "bindings/c/tests runs it",
+    ),
+    ("./camera", "bindings/c/tests runs it"),
+];
+
+/// A page of the documentation.
+pub(crate) struct Page {
+    /// Below the working tree.
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) blocks: Vec<Block>,
+}
+
+/// What stands between fences.
+pub(crate) struct Block {
+    pub(crate) language: String,
+    pub(crate) text: String,
+    /// That of its first fence.
+    pub(crate) line: usize,
+}
+
+impl Page {
+    /// README.md and all of docs.
+    pub(crate) fn all() -> Vec<Self> {
+        let entries = fs::read_dir(Path::new(ROOT).join("docs")).unwrap();
+        let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+        let names = entries.map(|entry| format!("docs/{}", name(entry.unwrap())));
+        names.chain(["README.md".to_owned()]).map(|name| Self::read(&name)).collect()
+    }
+
+    pub(crate) fn read(name: &str) -> Self {
+        let text = fs::read_to_string(Path::new(ROOT).join(name)).unwrap();
+        let mut blocks: Vec<Block> = Vec::new();
+        let mut is_inside = false;
+        for (index, line) in text.lines().enumerate() {
+            match (line.strip_prefix("```"), is_inside) {
+                (Some(language), false) => {
+                    let (language, text) = (language.to_owned(), String::new());
+                    blocks.push(Block { language, text, line: index + 1 });
+                    is_inside = true;
+                }
+                (Some(_), true) => is_inside = false,
+                (None, true) => blocks.last_mut().unwrap().text.extend([line, "\n"]),
+                // It would be a block, too, of who knows what.
+                (None, false) => {
+                    assert!(!line.starts_with("    "), "{name}:{}: indented", index + 1)
+                }
+            }
+        }
+        assert!(!is_inside, "{name} ends inside a block");
+        Self { name: name.to_owned(), text, blocks }
+    }
+
+    /// The commands for a shell, without what is said about them.
+    pub(crate) fn all_commands(&self) -> Vec<String> {
+        let shells = self.blocks.iter().filter(|block| block.language == "sh");
+        shells.flat_map(|block| commands(&block.text)).collect()
+    }
+
+    /// Those that are run.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        let is_run = |command: &String| NOT_RUN.iter().all(|(other, _)| other != command);
+        self.all_commands().into_iter().filter(is_run).collect()
+    }
+}
+
+impl Block {
+    /// The name of the file that it is, which its first line says.
+    pub(crate) fn file(&self) -> Option<&str> {
+        let name = self.text.lines().next()?.strip_prefix("# ")?;
+        (!name.contains(' ')).then_some(name)
+    }
+}
+
+/// One a line, unless that ends in a backslash.
+fn commands(text: &str) -> Vec<String> {
+    let text = text.replace("\\\n", " ");
+    let lines = text.lines().map(|line| {
+        let code = match line.find(" #") {
+            Some(comment) => &line[..comment],
+            None => line,
+        };
+        code.split_whitespace().collect::<Vec<_>>().join(" ")
+    });
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
