@@ -1,7 +1,7 @@
 """Frames resized in memory shared with a daemon, as numpy arrays. The guide is docs/python.md."""
 
 from asyncio import Future
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypedDict, overload
 
@@ -30,9 +30,9 @@ class Options(TypedDict, total=False):
     """Of a tensor: (3, H, W), the usual, or (H, W, 3)."""
     order: Literal["rgb", "bgr"] | None
     """Of a tensor's channels; "rgb"."""
-    mean: tuple[float, float, float] | None
+    mean: Sequence[float] | None
     """A tensor's numbers are (sample - mean) * scale, for each channel in its order, of samples of 0 to 255; 0."""
-    scale: tuple[float, float, float] | None
+    scale: Sequence[float] | None
     """See mean; 1/255."""
     filter: Literal["nearest", "bilinear", "bicubic", "lanczos3", "area", "mitchell"] | None
     """"bicubic" (Catmull-Rom). All but nearest are antialiased."""
@@ -41,9 +41,9 @@ class Options(TypedDict, total=False):
     or cut off evenly."""
     align: Literal["start", "centre", "end"] | None
     """Where a fitted picture lies; "centre"."""
-    pad: tuple[int, int, int] | None
+    pad: Sequence[int] | None
     """Red, green and blue around a fitted picture; black."""
-    crop: tuple[float, float, float, float] | None
+    crop: Sequence[float] | None
     """Left, top, width and height of the part of the source that is resized, in its pixels; all of it."""
     alpha: Literal["apart", "weighs"] | None
     """Whether colours count by their opacity; "apart": they do not."""
@@ -78,7 +78,7 @@ class Client:
     def resize(
         self,
         array: ArrayLike | Buffer,
-        size: tuple[int, int],
+        size: Sequence[int],
         format: Format | None = None,
         **options: Unpack[Options],
     ) -> NDArray[Any]:
@@ -86,14 +86,15 @@ class Client:
 
         `format` is the array's; without one it is gray, rgb or rgba by its shape. The array is copied into shared memory
         once, and another time first if its pixels do not lie in rows. The result shares memory with the daemon if there
-        is enough of it, else it is a copy; it is the caller's either way, and may be written.
+        is enough of it, else it is a copy; it is the caller's either way, and may be written. What is kept open for other
+        kinds of frames is closed where there would be no room for this one.
         """
 
     def stream(
         self,
         source_format: Format,
-        source_size: tuple[int, int],
-        size: tuple[int, int],
+        source_size: Sequence[int],
+        size: Sequence[int],
         **options: Unpack[Options],
     ) -> Stream:
         """Opens a stream: frames of one format and size (width, height) that become frames of another."""
@@ -125,7 +126,7 @@ class Stream:
     def resize(self, array: ArrayLike | Buffer) -> Frame:
         """Copies a frame into a free slot, submits it and waits."""
     def resize_async(self, array: ArrayLike | Buffer) -> Future[Frame]:
-        """As resize, for coroutines: copies and waits in another thread."""
+        """As resize, for coroutines: copies and waits in another thread, which gives up if the coroutine is cancelled."""
     @property
     def source_format(self) -> Format: ...
     @property
@@ -164,7 +165,7 @@ class Slot:
     ) -> None: ...
 
 class Pending:
-    """A submitted frame. Cancelled when it is dropped. May be awaited."""
+    """A submitted frame. Cancelled when it is dropped. May be awaited, and is cancelled with the coroutine that does."""
 
     def result(self, timeout: float | None = None) -> Frame:
         """Waits for the resized frame, or raises why there is none. It can be had once; after TimeoutError or

@@ -24,9 +24,10 @@
  * Threads: every function may be called in any thread, at the same time, with the same handles. A
  * slot is one thread's at a time: where another is submitting it or waiting for it, calls with it
  * end as RESIZED_STATUS_STATE. No function may be called in a signal's handler, nor in a child of
- * fork with handles of its parent's. The library starts a thread for each connection to a bridge,
- * and one to look for a daemon that went away while all who wait have time-outs; it sets no
- * signal's handler.
+ * fork with handles of its parent's, and no thread be cancelled (pthread_cancel) in one. The
+ * library starts a thread for each connection to a bridge, and one to look for a daemon that went
+ * away while all who wait have time-outs; so it stays loaded after dlclose. It sets no signal's
+ * handler.
  *
  * Time: only the functions that say so take a time-out. Any may wait for a daemon that is busy or
  * has gone away, for as long as resized_connect_with said. There is no descriptor to poll: who
@@ -506,9 +507,9 @@ resized_status resized_slot_release(resized_slot *slot);
 // Resizes one frame from and into planes of the caller's memory, in the order of the format's
 // planes; of those, data, len and stride count. For a frame now and then, or where pixels have to
 // lie in certain memory: both frames are copied, which a stream's slots are not. The last four
-// streams are kept until resized_disconnect, so frames that are resized alike open none. Source
-// and destination may be the same memory: the one is read before the other is written. Waits as
-// long as it takes.
+// streams are kept until resized_disconnect, or until another is not granted beside them, so
+// frames that are resized alike open none. Source and destination may be the same memory: the one
+// is read before the other is written. Waits as long as it takes.
 resized_status resized_resize(resized_client *client,
                               const resized_stream_spec *spec,
                               const resized_view *source,

@@ -224,17 +224,16 @@ impl Rows {
     }
 
     /// Copies as many rows of `row` bytes from here as there are in `to`, whose rows are `stride`
-    /// apart.
+    /// apart. They may be the same memory: the caller may have been given this very slot's plane.
+    /// So no reference to either is formed.
     ///
     /// # Safety
     ///
-    /// There are as many, as long, as `new` was promised.
-    pub(crate) unsafe fn read(self, row: usize, to: &mut [u8], stride: usize) {
-        for (index, to) in to.chunks_mut(stride).enumerate() {
-            let to = &mut to[..row];
-            // SAFETY: the row is one of the caller's, `row` bytes long, and `to` is as long. They
-            // may overlap: the caller may have been given this very slot's plane.
-            unsafe { self.at(index).copy_to(NonNull::from(to).cast(), row) };
+    /// There are as many, as long, as `new` was promised, and `to` is good for writing.
+    pub(crate) unsafe fn read(self, row: usize, to: NonNull<[u8]>, stride: usize) {
+        for (index, to) in rows_of(row, to, stride).enumerate() {
+            // SAFETY: the row is one of the caller's, `row` bytes long, and `to` has as many.
+            unsafe { self.at(index).copy_to(to, row) };
         }
     }
 
@@ -242,12 +241,11 @@ impl Rows {
     ///
     /// # Safety
     ///
-    /// As [`read`](Self::read).
-    pub(crate) unsafe fn write(self, row: usize, from: &[u8], stride: usize) {
-        for (index, from) in from.chunks(stride).enumerate() {
-            let from = &from[..row];
+    /// As [`read`](Self::read), but that `from` is good for reading.
+    pub(crate) unsafe fn write(self, row: usize, from: NonNull<[u8]>, stride: usize) {
+        for (index, from) in rows_of(row, from, stride).enumerate() {
             // SAFETY: as in `read`.
-            unsafe { self.at(index).copy_from(NonNull::from(from).cast(), row) };
+            unsafe { self.at(index).copy_from(from, row) };
         }
     }
 
@@ -258,6 +256,13 @@ impl Rows {
         // SAFETY: within what the caller has, whose rows are a stride apart.
         unsafe { self.start.add(index * self.stride) }
     }
+}
+
+/// Where the rows of a plane of ours begin, each of which has `row` bytes within it.
+fn rows_of(row: usize, plane: NonNull<[u8]>, stride: usize) -> impl Iterator<Item = NonNull<u8>> {
+    assert!(row <= stride, "rows of {row} bytes, {stride} apart");
+    // SAFETY: as many strides as there are in the plane lie within it.
+    (0..plane.len() / stride).map(move |row| unsafe { plane.cast::<u8>().add(row * stride) })
 }
 
 #[cfg(test)]
@@ -340,10 +345,16 @@ mod tests {
         // SAFETY: three rows of two bytes, four apart.
         let rows = unsafe { Rows::new(theirs.as_mut_ptr(), 4, "it") }.unwrap();
         // SAFETY: as above; they are three.
-        unsafe { rows.read(2, &mut ours, 3) };
+        unsafe { rows.read(2, NonNull::from(&mut ours[..]), 3) };
         assert_eq!(&ours, b"ab-cd-ef-");
         // SAFETY: likewise.
-        unsafe { rows.write(2, b"AB-CD-EF-", 3) };
+        unsafe { rows.write(2, NonNull::from(&b"AB-CD-EF-"[..]), 3) };
         assert_eq!(&theirs, b"AB..CD..EF");
+        // SAFETY: likewise, and onto themselves.
+        unsafe {
+            let own = NonNull::from(&mut ours[..]);
+            Rows::new(own.as_ptr().cast(), 3, "it").unwrap().read(2, own, 3);
+        }
+        assert_eq!(&ours, b"ab-cd-ef-");
     }
 }

@@ -2,13 +2,14 @@
 //! the caller's memory.
 //!
 //! Invariants: a call holds one slot at the most, so calls that wait for each other's slots come to
-//! an end; all that the caller gave is measured against the frames before anything is copied.
+//! an end; all that the caller gave is measured against the frames before anything is copied; no
+//! stream is refused for those that are kept.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use resized_client::{Client, Frame, FrameLayout, Slot, Stream, StreamSpec};
+use resized_client::{Client, Error, Frame, FrameLayout, Refusal, Slot, Stream, StreamSpec};
 
 use crate::abi::{self, Plane, View};
 use crate::client::Connected;
@@ -34,7 +35,7 @@ impl Kept {
             return Ok(stream);
         }
         // Without the lock: it may take milliseconds. Two threads may open one for the same spec.
-        let stream = client.open(spec)?;
+        let stream = self.open(client, spec)?;
         let oldest = {
             let mut streams = self.streams();
             streams.push((*spec, stream.clone()));
@@ -42,6 +43,24 @@ impl Kept {
         };
         drop(oldest);
         Ok(stream)
+    }
+
+    /// Opens a stream, for which those that are kept make room.
+    pub(crate) fn open(&self, client: &Client, spec: &StreamSpec) -> Result<Stream, Error> {
+        match client.open(spec) {
+            Err(Error::Refused(Refusal::Quota { .. } | Refusal::System { .. }))
+                if self.let_go() =>
+            {
+                client.open(spec)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Closes all that no other thread uses. False: there were none.
+    fn let_go(&self) -> bool {
+        let streams = std::mem::take(&mut *self.streams());
+        !streams.is_empty()
     }
 
     fn find(&self, spec: &StreamSpec) -> Option<Stream> {
@@ -57,9 +76,9 @@ impl Kept {
 /// Resizes one frame from and into planes of the caller's memory, in the order of the format's
 /// planes; of those, data, len and stride count. For a frame now and then, or where pixels have to
 /// lie in certain memory: both frames are copied, which a stream's slots are not. The last four
-/// streams are kept until resized_disconnect, so frames that are resized alike open none. Source
-/// and destination may be the same memory: the one is read before the other is written. Waits as
-/// long as it takes.
+/// streams are kept until resized_disconnect, or until another is not granted beside them, so
+/// frames that are resized alike open none. Source and destination may be the same memory: the one
+/// is read before the other is written. Waits as long as it takes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn resized_resize(
     client: *mut ClientHandle,
@@ -148,8 +167,9 @@ unsafe fn resize(
 pub(crate) unsafe fn fill(slot: &mut Slot, source: &[Rows]) {
     for (index, rows) in source.iter().enumerate() {
         let plane = slot.layout().planes()[index];
-        // SAFETY: as promised; a plane's slice ends with its last row.
-        unsafe { rows.read(plane.row_bytes(), slot.plane_mut(index), plane.stride) };
+        let to = NonNull::from(slot.plane_mut(index));
+        // SAFETY: as promised; a plane's slice ends with its last row, and is the slot's to write.
+        unsafe { rows.read(plane.row_bytes(), to, plane.stride) };
     }
 }
 
@@ -161,8 +181,9 @@ pub(crate) unsafe fn fill(slot: &mut Slot, source: &[Rows]) {
 pub(crate) unsafe fn drain(frame: &Frame, destination: &[Rows]) {
     for (index, rows) in destination.iter().enumerate() {
         let plane = frame.layout().planes()[index];
+        let from = NonNull::from(frame.plane(index));
         // SAFETY: as promised; a plane's slice ends with its last row.
-        unsafe { rows.write(plane.row_bytes(), frame.plane(index), plane.stride) };
+        unsafe { rows.write(plane.row_bytes(), from, plane.stride) };
     }
 }
 
@@ -231,5 +252,35 @@ fn planes(layout: &FrameLayout, planes: usize, name: &'static str) -> Result<(),
         true => Err(Failure::Coding),
         false if planes != wanted => Err(Failure::Planes { name, planes, wanted }),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use resized::{Devices, Limits, Options, Server};
+    use resized_client::{Extent, FrameSpec, PixelFormat};
+
+    use super::*;
+
+    #[test]
+    fn no_stream_is_refused_for_those_that_are_kept() {
+        let limits = Limits { streams: 2, ..Limits::default() };
+        let options = Options { devices: Devices::Cpu, limits, ..Options::default() };
+        let server = Server::embedded_with(options).unwrap();
+        let client = Client::from_socket(server.connect().unwrap()).unwrap();
+        let spec = |side| {
+            let extent = Extent::new(side, side);
+            StreamSpec::new(FrameSpec::new(PixelFormat::Gray8, extent), extent)
+        };
+        let kept = Kept::default();
+        for side in [1, 2, 3, 4, 1, 2, 3, 4] {
+            let frame = kept.stream(&client, &spec(side)).unwrap().loan().unwrap();
+            frame.submit().unwrap().wait().unwrap();
+        }
+        // The caller's own are not closed for one that would be kept.
+        let _own = [5, 6].map(|side| kept.open(&client, &spec(side)).unwrap());
+        let refused = kept.stream(&client, &spec(7)).unwrap_err();
+        let quota = |error: &Error| matches!(error, Error::Refused(Refusal::Quota { .. }));
+        assert!(matches!(&refused, Failure::Client(error) if quota(error)), "{refused}");
     }
 }

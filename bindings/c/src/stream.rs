@@ -26,8 +26,8 @@ pub unsafe extern "C" fn resized_stream_open(
         out.put(ptr::null_mut());
         // SAFETY: likewise.
         let spec = unsafe { spec::read(spec) }?;
-        let stream = CLIENTS.find(client)?.client.open(&spec)?;
-        out.put(STREAMS.open(stream));
+        let client = CLIENTS.find(client)?;
+        out.put(STREAMS.open(client.kept.open(&client.client, &spec)?));
         Ok(())
     })
 }

@@ -3,9 +3,9 @@
 //! The daemon is the one that Rust's clients find, or one in this process where none runs: one for all of its
 //! clients, as long as there are any. Results of `resize` are seen where they lie as long as the stream has slots to
 //! go on with, and few streams are held by them; what comes then is copied. So who keeps all results neither waits
-//! for a slot nor fills the daemon's memory.
+//! for a slot nor fills the daemon's memory. And no picture is refused for what is kept for others.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,14 +13,17 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
-use resized::Server;
-use resized_client::{DeviceStats, Endpoint, EndpointError, Extent, Reconnect, StreamSpec};
+use resized::{Server, ServerError};
+use resized_client::{
+    DeviceStats, Endpoint, EndpointError, Error, Extent, Reconnect, Refusal, StreamSpec,
+};
 
 use crate::error::{not_embedded, nowhere, raised};
 use crate::frame::{Share, seen};
 use crate::memory::Array;
 use crate::options::{Options, format};
 use crate::ours::Ours;
+use crate::pending::Limit;
 use crate::picture::Picture;
 use crate::stream::{Opened, Stream};
 
@@ -83,6 +86,8 @@ struct Kept {
     opened: Arc<Opened>,
     /// Its results that are seen.
     seen: Arc<AtomicU32>,
+    /// The daemon did not grant it more slots.
+    all_there_are: AtomicBool,
 }
 
 /// A connection to a daemon.
@@ -99,13 +104,20 @@ impl Client {
     /// The kept stream of that spec, opened if there is none: at first with one slot, since many pictures are
     /// the only ones of their size.
     fn kept(&self, py: Python<'_>, spec: StreamSpec) -> PyResult<Arc<Kept>> {
-        let slots = match self.find(&spec) {
-            Some(kept) if kept.opened.spec.slots >= spec.slots => return Ok(kept),
-            Some(_) => spec.slots,
-            None => spec.slots.min(1),
+        let opened = match self.find(&spec) {
+            Some(kept) if kept.has(spec.slots) => return Ok(kept),
+            Some(kept) => match Opened::asked_for(py, &self.connected, spec)? {
+                Err(error) if is_want(&error) => {
+                    kept.all_there_are.store(true, Ordering::Relaxed);
+                    return Ok(kept);
+                }
+                asked => asked,
+            },
+            None => self.open(py, StreamSpec { slots: spec.slots.min(1), ..spec })?,
         };
-        let opened = Opened::open(py, &self.connected, StreamSpec { slots, ..spec })?;
-        let kept = Arc::new(Kept { opened, seen: Arc::default() });
+        let opened = opened.map_err(raised)?;
+        let kept =
+            Arc::new(Kept { opened, seen: Arc::default(), all_there_are: AtomicBool::default() });
         // Dropped without the lock: a stream that closes has something to say.
         let dropped = {
             let mut all = self.lock();
@@ -117,8 +129,26 @@ impl Client {
             all.push(Arc::clone(&kept));
             dropped
         };
-        drop(dropped);
+        py.detach(|| drop(dropped));
         Ok(kept)
+    }
+
+    /// Opens a stream, for which those that are kept make room.
+    fn open(&self, py: Python<'_>, spec: StreamSpec) -> PyResult<Result<Arc<Opened>, Error>> {
+        match Opened::asked_for(py, &self.connected, spec)? {
+            Err(error) if is_want(&error) && self.let_go(py) => {
+                Opened::asked_for(py, &self.connected, spec)
+            }
+            asked => Ok(asked),
+        }
+    }
+
+    /// Closes all that are kept and that no other thread uses and no result is of. False: there were none.
+    fn let_go(&self, py: Python<'_>) -> bool {
+        let all = std::mem::take(&mut *self.lock());
+        let any = !all.is_empty();
+        py.detach(|| drop(all));
+        any
     }
 
     fn find(&self, spec: &StreamSpec) -> Option<Arc<Kept>> {
@@ -131,6 +161,18 @@ impl Client {
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Kept>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Kept {
+    /// Whether it has as many slots, or as many as it can.
+    fn has(&self, slots: u32) -> bool {
+        self.opened.spec.slots >= slots || self.all_there_are.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether there would be a stream if others were closed.
+const fn is_want(error: &Error) -> bool {
+    matches!(error, Error::Refused(Refusal::Quota { .. } | Refusal::System { .. }))
 }
 
 /// Whether it does what the spec says, with however many slots.
@@ -166,7 +208,8 @@ impl Client {
             }
             None => {
                 let server = embedded()?;
-                let socket = server.connect()?;
+                let socket = server.connect().map_err(ServerError::SetUp);
+                let socket = socket.map_err(|error| not_embedded(&error))?;
                 let connect = || resized_client::Client::from_socket(socket);
                 (py.detach(connect).map_err(raised)?, Some(Ours::new(server)))
             }
@@ -187,19 +230,19 @@ impl Client {
         &self,
         py: Python<'py>,
         array: &Bound<'py, PyAny>,
-        size: (u32, u32),
+        size: [u32; 2],
         format: Option<&Bound<'py, PyAny>>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let format = format.map(self::format).transpose()?;
         let array = Array::of(array, format)?;
-        let size = Extent::new(size.0, size.1);
+        let size = Extent::new(size[0], size[1]);
         let spec = Options::of(options)?.spec(array.picture(), size, KEPT_SLOTS)?;
         let result = Picture { format: spec.destination.format, extent: size };
         // Before anything is done for what can't be given.
         result.shape()?;
         let kept = self.kept(py, spec)?;
-        let (mut frame, _) = kept.opened.resize(py, &array)?;
+        let (mut frame, _) = kept.opened.resize(py, &array, &Limit::default())?;
         let spare = kept.opened.spec.slots - 1;
         let shares = (Share::of(&kept.seen, SEEN.min(spare)), Share::of(&self.seen, ALL_SEEN));
         if let (Some(of_stream), Some(of_client)) = shares {
@@ -225,15 +268,15 @@ impl Client {
         &self,
         py: Python<'_>,
         source_format: &Bound<'_, PyAny>,
-        source_size: (u32, u32),
-        size: (u32, u32),
+        source_size: [u32; 2],
+        size: [u32; 2],
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Stream> {
-        let extent = Extent::new(source_size.0, source_size.1);
+        let extent = Extent::new(source_size[0], source_size[1]);
         let source = Picture { format: format(source_format)?, extent };
-        let size = Extent::new(size.0, size.1);
+        let size = Extent::new(size[0], size[1]);
         let spec = Options::of(options)?.spec(source, size, StreamSpec::SLOTS)?;
-        Opened::open(py, &self.connected, spec).map(Stream)
+        self.open(py, spec)?.map(Stream).map_err(raised)
     }
 
     /// Where the daemon is; `None`: in this process.

@@ -51,23 +51,24 @@ pub(crate) struct Frame {
     held: Held<Resized>,
     placement: Placed,
     receipt: resized_client::Receipt,
-    opened: Arc<Opened>,
+    /// As they were called when it was resized: another daemon may have others.
+    devices: Arc<[String]>,
     copied: usize,
 }
 
 impl Frame {
     /// One for which so many bytes have been copied.
-    pub(crate) fn new(frame: resized_client::Frame, opened: &Arc<Opened>, copied: usize) -> Self {
+    pub(crate) fn new(
+        frame: resized_client::Frame,
+        opened: &Arc<Opened>,
+        copied: usize,
+    ) -> PyResult<Self> {
+        let devices = opened.connection.client.get()?.devices();
         let layout = frame.layout().clone();
         let (placement, receipt) = (frame.placement(), frame.receipt());
         let resized = Resized { frame, _opened: Arc::clone(opened), _shares: None };
-        Self {
-            held: Held::new(resized, opened.made(), layout),
-            placement,
-            receipt,
-            opened: Arc::clone(opened),
-            copied,
-        }
+        let held = Held::new(resized, opened.made(), layout);
+        Ok(Self { held, placement, receipt, devices, copied })
     }
 }
 
@@ -106,14 +107,14 @@ impl Frame {
 
     /// Who resized it, and how long that took.
     #[getter]
-    fn receipt(&self) -> PyResult<Receipt> {
-        let devices = self.opened.connection.client.get()?.devices();
-        Ok(Receipt {
-            device: devices.get(usize::from(self.receipt.device)).cloned().unwrap_or_default(),
+    fn receipt(&self) -> Receipt {
+        let device = self.devices.get(usize::from(self.receipt.device));
+        Receipt {
+            device: device.cloned().unwrap_or_default(),
             queued: self.receipt.queued.as_secs_f64(),
             worked: self.receipt.worked.as_secs_f64(),
             copied_bytes: self.copied,
-        })
+        }
     }
 
     /// Frees the slot. `BufferError` while arrays share its memory.

@@ -3,11 +3,12 @@
 //! A frame walks through these files in this order: `client` finds a daemon or starts one in this process,
 //! and opens a `stream` by the words of `options`; the stream loans a `slot`, which Python writes as an array
 //! (`picture` says how a frame lies in one, `memory` gives out its bytes and copies them); submitted it is a
-//! `pending`, which ends as a `frame` (`held` is what slot and frame have in common). Classes are thin: what can be said in Rust is said by the client
-//! library, and here by the words of Python.
+//! `pending`, which ends as a `frame` (`held` is what slot and frame have in common). Classes are thin: what
+//! can be said in Rust is said by the client library, and here by the words of Python.
 //!
 //! Nothing that waits or copies holds the interpreter's lock, and no lock of this crate is held while that
-//! is waited for. `docs/python.md` is the guide, `resized.pyi` the reference.
+//! is waited for. What Python drops has its say, a few bytes, with the interpreter's lock: it waits only for a
+//! daemon that has some hundred messages to read and does not. `docs/python.md` is the guide, `resized.pyi` the reference.
 
 mod client;
 mod error;
@@ -26,6 +27,9 @@ use pyo3::prelude::*;
 /// Resizes video frames and images, in memory shared with a daemon.
 #[pymodule(name = "resized")]
 mod module {
+    use std::sync::OnceLock;
+
+    use pyo3::exceptions::PyImportError;
     use pyo3::prelude::*;
 
     #[pymodule_export]
@@ -43,6 +47,14 @@ mod module {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // What is made once, classes among it, is that interpreter's. Each has a sys of its own.
+        static FIRST: OnceLock<usize> = OnceLock::new();
+        let sys = module.py().import("sys")?.as_ptr().addr();
+        if *FIRST.get_or_init(|| sys) != sys {
+            return Err(PyImportError::new_err(
+                "another interpreter of this process has resized: subinterpreters can't",
+            ));
+        }
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::error::add_to(module)
     }

@@ -20,8 +20,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyMemoryView;
-use resized_client::{Frame, FrameLayout, PixelFormat, Slot};
+use resized_client::{Frame, FrameLayout, PixelFormat, Refusal, Slot};
 
+use crate::error::raised;
 use crate::ours::Ours;
 use crate::picture::{Lie, Picture, Rows, element};
 
@@ -61,6 +62,8 @@ impl<T: Leased> Lent<T> {
     /// Takes it out, unless its bytes are seen or it was taken before.
     pub(crate) fn take(&self) -> PyResult<T> {
         let mut state = self.state();
+        // In a forked child it stays where it is, and is seen as before.
+        state.leased.as_ref().ok_or_else(Self::gone)?.get()?;
         match state.seen {
             0 => state.leased.take().ok_or_else(Self::gone)?.into_inner(),
             seen => Err(PyBufferError::new_err(format!(
@@ -242,6 +245,8 @@ impl Array {
             Ok(buffer) if buffer.suboffsets().is_none() => Self::in_buffer(thing, buffer, format),
             _ => {
                 let array = as_array(thing)?;
+                // First by its shape: a number, which is an array too, is no buffer.
+                Picture::of(format, &array.getattr("shape")?.extract::<Vec<usize>>()?)?;
                 Self::in_buffer(&array, PyUntypedBuffer::get(&array)?, format)
             }
         }
@@ -257,6 +262,9 @@ impl Array {
         if let Some(rows) = picture.rows(buffer.strides()) {
             return Ok(Self { buffer, rows, picture, copied: 0 });
         }
+        // What no daemon would take may be larger than memory: an array of one number, with strides of zero.
+        FrameLayout::new(picture.format, picture.extent)
+            .map_err(|error| raised(Refusal::Source(error).into()))?;
         // Such as channels in another order, by a step of -1.
         static DENSE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let dense = DENSE.import(array.py(), "numpy", "ascontiguousarray")?.call1((array,))?;

@@ -221,6 +221,6 @@ fn number(value: &Bound<'_, PyAny>) -> PyResult<Option<Element>> {
 }
 
 fn crop(value: &Bound<'_, PyAny>) -> PyResult<Crop> {
-    let (left, top, width, height) = value.extract()?;
+    let [left, top, width, height] = value.extract()?;
     Ok(Crop { left, top, width, height })
 }

@@ -1,15 +1,18 @@
 //! Owns a submitted frame as Python has it: waited for by a thread, or by a coroutine.
 //!
 //! Waiting goes on without the interpreter's lock, and looks ten times a second whether the interpreter was
-//! interrupted. A coroutine's wait is that of a thread of the client's own pool: there is no descriptor yet
-//! that an event loop could wait for.
+//! interrupted, or what is waited for was given up. A coroutine's wait is that of a thread of the client's own
+//! pool: there is no descriptor yet that an event loop could wait for. A coroutine that is cancelled gives its
+//! frame up: nobody could have it any more, and a thread would wait for nobody.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use crate::client::For;
 use crate::error::raised;
@@ -18,7 +21,7 @@ use crate::ours::Ours;
 use crate::stream::Opened;
 
 /// Between two looks at whether the interpreter was interrupted.
-pub(crate) const SLICE: Duration = Duration::from_millis(100);
+const SLICE: Duration = Duration::from_millis(100);
 
 /// A submitted frame.
 #[pyclass(frozen, module = "resized")]
@@ -27,15 +30,29 @@ pub(crate) struct Pending {
     state: Mutex<State>,
     opened: Arc<Opened>,
     copied: usize,
+    /// Of all waits for it.
+    given_up: GivenUp,
 }
 
 enum State {
     Submitted(Ours<resized_client::Pending>),
     /// A thread waits for it.
     Waited,
-    Done(Result<resized_client::Frame, resized_client::Error>),
+    Done(Ours<Result<resized_client::Frame, resized_client::Error>>),
     /// Its frame was given out, or it was cancelled.
     Over,
+}
+
+impl State {
+    /// Takes it out for a while. Not in a forked child: it stays as it is there.
+    fn take(&mut self, meanwhile: Self) -> PyResult<Self> {
+        match self {
+            Self::Submitted(pending) => pending.get().map(drop)?,
+            Self::Done(done) => done.get().map(drop)?,
+            Self::Waited | Self::Over => {}
+        }
+        Ok(std::mem::replace(self, meanwhile))
+    }
 }
 
 /// What waiting for a while comes to.
@@ -48,7 +65,8 @@ impl Pending {
         opened: Arc<Opened>,
         copied: usize,
     ) -> Self {
-        Self { state: Mutex::new(State::Submitted(Ours::new(pending))), opened, copied }
+        let state = Mutex::new(State::Submitted(Ours::new(pending)));
+        Self { state, opened, copied, given_up: GivenUp::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -56,7 +74,21 @@ impl Pending {
     }
 
     fn frame(&self, done: Result<resized_client::Frame, resized_client::Error>) -> PyResult<Frame> {
-        Ok(Frame::new(done.map_err(raised)?, &self.opened, self.copied))
+        Frame::new(done.map_err(raised)?, &self.opened, self.copied)
+    }
+
+    /// Ends it, unless a thread waits for it.
+    fn end(&self, py: Python<'_>) -> bool {
+        let ended = {
+            let mut state = self.state();
+            if matches!(*state, State::Waited) {
+                return false;
+            }
+            std::mem::replace(&mut *state, State::Over)
+        };
+        // To cancel is to say something, which may have to wait.
+        py.detach(|| drop(ended));
+        true
     }
 }
 
@@ -65,13 +97,13 @@ impl Pending {
     /// Waits for the resized frame. Can be had once.
     #[pyo3(signature = (timeout=None))]
     fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Frame> {
-        let deadline = deadline(timeout)?;
-        let taken = std::mem::replace(&mut *self.state(), State::Waited);
+        let limit = Limit::of(timeout)?.unless(&self.given_up);
+        let taken = self.state().take(State::Waited)?;
         let pending = match taken {
             State::Submitted(pending) => pending.into_inner()?,
             State::Done(done) => {
                 *self.state() = State::Over;
-                return self.frame(done);
+                return self.frame(done.into_inner()?);
             }
             taken => {
                 *self.state() = taken;
@@ -80,13 +112,16 @@ impl Pending {
                 ));
             }
         };
-        match wait(py, deadline, |slice| pending.wait_timeout(slice)) {
+        match wait(py, &limit, |slice| pending.wait_timeout(slice)) {
             Ok(frame) => {
                 *self.state() = State::Over;
                 self.frame(Ok(frame))
             }
             Err((error, pending)) => {
                 *self.state() = pending.map_or(State::Over, |it| State::Submitted(Ours::new(it)));
+                if self.given_up.is_so() {
+                    self.end(py);
+                }
                 Err(error)
             }
         }
@@ -95,7 +130,7 @@ impl Pending {
     /// Whether `result` would return, or raise, at once.
     fn done(&self) -> PyResult<bool> {
         let mut state = self.state();
-        let pending = match std::mem::replace(&mut *state, State::Over) {
+        let pending = match state.take(State::Over)? {
             State::Submitted(pending) => pending.into_inner()?,
             other => {
                 *state = other;
@@ -103,21 +138,16 @@ impl Pending {
             }
         };
         *state = match pending.wait_timeout(Duration::ZERO) {
-            Ok(Ok(frame)) => State::Done(Ok(frame)),
+            Ok(Ok(frame)) => State::Done(Ours::new(Ok(frame))),
             Ok(Err(pending)) => State::Submitted(Ours::new(pending)),
-            Err(error) => State::Done(Err(error)),
+            Err(error) => State::Done(Ours::new(Err(error))),
         };
         Ok(matches!(*state, State::Done(_)))
     }
 
     /// Gives the frame up: it is not resized if no device has taken it yet. Not while a thread waits for it.
-    fn cancel(&self) -> bool {
-        let mut state = self.state();
-        let waits = matches!(*state, State::Waited);
-        if !waits {
-            *state = State::Over;
-        }
-        !waits
+    fn cancel(&self, py: Python<'_>) -> bool {
+        self.end(py)
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -129,7 +159,14 @@ impl Pending {
             future
         } else {
             let pool = this.opened.connection.pool(py, For::Frames)?;
-            events.call_method1("run_in_executor", (pool, slf.getattr("result")?))?
+            let future = events.call_method1("run_in_executor", (pool, slf.getattr("result")?))?;
+            let this = slf.clone().unbind();
+            when_cancelled(&future, move |py| {
+                let this = this.get();
+                this.given_up.set();
+                this.end(py);
+            })?;
+            future
         };
         future.call_method0("__await__")
     }
@@ -141,35 +178,92 @@ pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     RUNNING.import(py, "asyncio", "get_running_loop")?.call0()
 }
 
-/// When a time-out of so many seconds is over.
-pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
-    let Some(seconds) = timeout else { return Ok(None) };
-    let timeout = Duration::try_from_secs_f64(seconds)
-        .map_err(|error| PyValueError::new_err(format!("timeout={seconds}: {error}")))?;
-    Ok(Instant::now().checked_add(timeout))
+/// Has something done if a coroutine's wait is cancelled: the thread that waits in its stead does not notice.
+pub(crate) fn when_cancelled(
+    future: &Bound<'_, PyAny>,
+    then: impl Fn(Python<'_>) + Send + Sync + 'static,
+) -> PyResult<()> {
+    let done = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+        if arguments.get_item(0)?.call_method0("cancelled")?.is_truthy()? {
+            then(arguments.py());
+        }
+        PyResult::Ok(())
+    };
+    let done = PyCFunction::new_closure(future.py(), None, None, done)?;
+    future.call_method1("add_done_callback", (done,)).map(drop)
 }
 
-/// How long to wait before looking up.
-pub(crate) fn slice(deadline: Option<Instant>) -> Duration {
-    deadline.map_or(SLICE, |end| end.saturating_duration_since(Instant::now()).min(SLICE))
+/// Whether nobody wants any more what a thread waits for.
+#[derive(Clone, Default)]
+pub(crate) struct GivenUp(Arc<AtomicBool>);
+
+impl GivenUp {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
-/// Whether there is a reason not to go on waiting.
-pub(crate) fn look_up(py: Python<'_>, deadline: Option<Instant>) -> PyResult<()> {
-    py.check_signals()?;
-    match deadline {
-        Some(end) if Instant::now() >= end => Err(PyTimeoutError::new_err("not done in time")),
-        _ => Ok(()),
+/// What ends a wait before there is what is waited for; and an interrupt does.
+#[derive(Default)]
+pub(crate) struct Limit {
+    /// `None`: no time.
+    deadline: Option<Instant>,
+    /// `None`: it is not given up.
+    given_up: Option<GivenUp>,
+}
+
+impl Limit {
+    /// So many seconds.
+    pub(crate) fn of(timeout: Option<f64>) -> PyResult<Self> {
+        let Some(seconds) = timeout else { return Ok(Self::default()) };
+        let timeout = Duration::try_from_secs_f64(seconds)
+            .map_err(|error| PyValueError::new_err(format!("timeout={seconds}: {error}")))?;
+        Ok(Self { deadline: Instant::now().checked_add(timeout), given_up: None })
+    }
+
+    /// And unless it is given up.
+    pub(crate) fn unless(self, given_up: &GivenUp) -> Self {
+        Self { given_up: Some(given_up.clone()), ..self }
+    }
+
+    /// How long to wait before looking up.
+    pub(crate) fn slice(&self) -> Duration {
+        let left = |end: Instant| end.saturating_duration_since(Instant::now());
+        self.deadline.map_or(SLICE, |end| left(end).min(SLICE))
+    }
+
+    /// Whether there is a reason not to go on waiting.
+    pub(crate) fn look_up(&self, py: Python<'_>) -> PyResult<()> {
+        py.check_signals()?;
+        self.check_wanted()?;
+        match self.deadline {
+            Some(end) if Instant::now() >= end => Err(PyTimeoutError::new_err("not done in time")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether anybody wants it.
+    pub(crate) fn check_wanted(&self) -> PyResult<()> {
+        match &self.given_up {
+            Some(given_up) if given_up.is_so() => {
+                Err(PyValueError::new_err("this frame was cancelled"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// Waits for a frame, however that begins. If that ends before, the pending comes back.
 pub(crate) fn wait(
     py: Python<'_>,
-    deadline: Option<Instant>,
+    limit: &Limit,
     begin: impl FnOnce(Duration) -> Waited + Send,
 ) -> Result<resized_client::Frame, (PyErr, Option<resized_client::Pending>)> {
-    let first = slice(deadline);
+    let first = limit.slice();
     let mut waited = py.detach(|| begin(first));
     loop {
         let pending = match waited {
@@ -177,10 +271,10 @@ pub(crate) fn wait(
             Ok(Err(pending)) => pending,
             Err(error) => return Err((raised(error), None)),
         };
-        if let Err(error) = look_up(py, deadline) {
+        if let Err(error) = limit.look_up(py) {
             return Err((error, Some(pending)));
         }
-        let next = slice(deadline);
+        let next = limit.slice();
         waited = py.detach(|| pending.wait_timeout(next));
     }
 }

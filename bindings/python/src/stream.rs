@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use resized_client::{Extent, StreamSpec};
 
 use crate::client::{Connected, For};
@@ -10,7 +11,7 @@ use crate::error::raised;
 use crate::frame::{Frame, Placement};
 use crate::memory::Array;
 use crate::ours::Ours;
-use crate::pending::{Pending, deadline, look_up, running_loop, slice, wait};
+use crate::pending::{GivenUp, Limit, Pending, running_loop, wait, when_cancelled};
 use crate::picture::{Picture, name};
 use crate::slot::Slot;
 
@@ -23,15 +24,18 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    pub(crate) fn open(
+    /// Opens one; with the client's own error, for who may know what to do about it.
+    pub(crate) fn asked_for(
         py: Python<'_>,
         connection: &Arc<Connected>,
         spec: StreamSpec,
-    ) -> PyResult<Arc<Self>> {
+    ) -> PyResult<Result<Arc<Self>, resized_client::Error>> {
         let client = connection.client.get()?;
-        let stream = py.detach(|| client.open(&spec)).map_err(raised)?;
-        let (stream, connection) = (Ours::new(stream), Arc::clone(connection));
-        Ok(Arc::new(Self { stream, spec, connection }))
+        let opened = |stream| {
+            let (stream, connection) = (Ours::new(stream), Arc::clone(connection));
+            Arc::new(Self { stream, spec, connection })
+        };
+        Ok(py.detach(|| client.open(&spec)).map(opened))
     }
 
     /// The frames that it takes.
@@ -44,15 +48,15 @@ impl Opened {
         Picture { format: self.spec.destination.format, extent: self.spec.destination.extent }
     }
 
-    fn loan(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<resized_client::Slot> {
-        let (stream, deadline) = (self.stream.get()?, deadline(timeout)?);
+    fn loan(&self, py: Python<'_>, limit: &Limit) -> PyResult<resized_client::Slot> {
+        let stream = self.stream.get()?;
         loop {
-            let slice = slice(deadline);
+            let slice = limit.slice();
             let loaned = py.detach(|| stream.loan_timeout(slice)).map_err(raised)?;
             if let Some(slot) = loaned {
                 return Ok(slot);
             }
-            look_up(py, deadline)?;
+            limit.look_up(py)?;
         }
     }
 
@@ -61,15 +65,30 @@ impl Opened {
         &self,
         py: Python<'_>,
         array: &Array,
+        limit: &Limit,
     ) -> PyResult<(resized_client::Frame, usize)> {
-        let mut slot = self.loan(py, None)?;
+        let mut slot = self.loan(py, limit)?;
+        // While it waited for the slot.
+        limit.check_wanted()?;
         let mut copied = 0;
-        let frame = wait(py, None, |slice| {
+        let frame = wait(py, limit, |slice| {
             copied = array.write_to(&mut slot);
             slot.submit()?.wait_timeout(slice)
         });
         self.connection.count(copied);
         Ok((frame.map_err(|(error, _)| error)?, copied))
+    }
+
+    /// Resizes what is in an array that is one of its frames.
+    fn frame_of(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        array: &Bound<'_, PyAny>,
+        limit: &Limit,
+    ) -> PyResult<Frame> {
+        let array = self.array(array)?;
+        let (frame, copied) = self.resize(py, &array, limit)?;
+        Frame::new(frame, self, copied)
     }
 
     /// An array that is one of its frames.
@@ -90,7 +109,7 @@ impl Stream {
     /// A free slot, waited for.
     #[pyo3(signature = (timeout=None))]
     fn loan(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Slot> {
-        Ok(Slot::new(self.0.loan(py, timeout)?, Arc::clone(&self.0)))
+        Ok(Slot::new(self.0.loan(py, &Limit::of(timeout)?)?, Arc::clone(&self.0)))
     }
 
     /// A free slot if there is one.
@@ -102,7 +121,7 @@ impl Stream {
     /// Copies a frame into a free slot, and submits it.
     fn submit(&self, py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<Pending> {
         let array = self.0.array(array)?;
-        let mut slot = self.0.loan(py, None)?;
+        let mut slot = self.0.loan(py, &Limit::default())?;
         let (pending, copied) = py.detach(|| {
             let copied = array.write_to(&mut slot);
             (slot.submit(), copied)
@@ -113,19 +132,29 @@ impl Stream {
 
     /// Copies a frame into a free slot, submits it and waits.
     fn resize(&self, py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<Frame> {
-        let array = self.0.array(array)?;
-        let (frame, copied) = self.0.resize(py, &array)?;
-        Ok(Frame::new(frame, &self.0, copied))
+        self.0.frame_of(py, array, &Limit::default())
     }
 
-    /// As `resize`, for coroutines: copies and waits in another thread.
+    /// As `resize`, for coroutines: copies and waits in another thread, as long as the coroutine does.
     fn resize_async<'py>(
-        slf: &Bound<'py, Self>,
-        array: &Bound<'py, PyAny>,
+        &self,
+        py: Python<'py>,
+        array: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (py, resize) = (slf.py(), slf.getattr("resize")?);
-        let pool = slf.get().0.connection.pool(py, For::Slots)?;
-        running_loop(py)?.call_method1("run_in_executor", (pool, resize, array))
+        // In a forked child there are no threads in the pool, though it thinks so.
+        self.0.stream.get()?;
+        let pool = self.0.connection.pool(py, For::Slots)?;
+        let given_up = GivenUp::default();
+        let limit = Limit::default().unless(&given_up);
+        let (opened, array) = (Arc::clone(&self.0), array.unbind());
+        let resize = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+            let py = arguments.py();
+            opened.frame_of(py, array.bind(py), &limit)
+        };
+        let resize = PyCFunction::new_closure(py, None, None, resize)?;
+        let future = running_loop(py)?.call_method1("run_in_executor", (pool, resize))?;
+        when_cancelled(&future, move |_| given_up.set())?;
+        Ok(future)
     }
 
     #[getter]

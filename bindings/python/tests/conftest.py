@@ -27,7 +27,8 @@ def bounded():
 class Daemon:
     """The `resized` program, running."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, *flags: str):
+        self.flags = flags
         self.socket, self.log = folder / "resized.sock", folder / "log"
         self.endpoint = f"unix:{self.socket}"
         self.process = None
@@ -38,7 +39,7 @@ class Daemon:
         unwanted = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "RESIZED_CPU")
         environment = {key: value for key, value in os.environ.items() if key not in unwanted}
         environment["RESIZED_CONFIG"] = "/dev/null"
-        command = [program, "--socket", self.socket, "--devices", "cpu"]
+        command = [program, "--socket", self.socket, "--devices", "cpu", *self.flags]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=log)
         until("the daemon answers", self.answers)

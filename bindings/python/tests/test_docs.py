@@ -1,5 +1,6 @@
 """What the documentation shows, run; and the example, where there is an OpenCV."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -13,15 +14,34 @@ ROOT = pathlib.Path(__file__).parents[3]
 PAGES = ["docs/python.md", "README.md"]
 
 
+def snippets(page):
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_snippets_run(page, daemon, monkeypatch):
     monkeypatch.setenv("RESIZED_ENDPOINT", daemon.endpoint)
-    snippets = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
-    assert snippets
+    assert snippets(page)
     names = {}
-    for snippet in snippets:
+    for snippet in snippets(page):
         exec(compile(snippet, page, "exec"), names)
     assert names["small"].shape == (360, 640, 3)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_three_lines_are_enough_where_no_daemon_runs(page, tmp_path):
+    if os.path.exists("/run/resized/resized.sock"):
+        pytest.skip("a daemon of the machine's may run here")
+    first = snippets(page)[0]
+    assert len(first.splitlines()) == 3
+    # In an interpreter of its own, that has nothing but what is installed, and ends as it should.
+    environment = {key: value for key, value in os.environ.items() if key != "RESIZED_ENDPOINT"}
+    environment["XDG_RUNTIME_DIR"] = str(tmp_path)
+    program = first + "print(small.shape, small.dtype, client.endpoint)"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr, run.stdout) == (0, "", "(360, 640, 3) uint8 None\n")
 
 
 def test_the_example_copies_the_first_frame_only(daemon, tmp_path, monkeypatch):

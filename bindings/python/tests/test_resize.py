@@ -1,12 +1,14 @@
 """client.resize: which arrays it takes, what comes of them, and whose memory that is."""
 
 import gc
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 import resized
-from conftest import exact, near, noise, until
+from conftest import Daemon, exact, near, noise, until
 
 
 @pytest.mark.parametrize("shape, format", [
@@ -92,24 +94,38 @@ def test_tensors(client, dtype, within, layout):
     assert np.abs(tensor - wanted).max() < 1.01 * max(scale) + within
 
 
-def test_tensors_are_given_to_others_without_a_copy(client):
-    tensor = client.resize(noise(54, 96, 3), (40, 22), dtype="float32")
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_tensors_are_given_to_others_without_a_copy(client, dtype):
+    frame = noise(54, 96, 3)
+    # The first of a kind is numpy's own, the second lies in its slot.
+    client.resize(frame, (40, 22), dtype=dtype)
+    tensor = client.resize(frame, (40, 22), dtype=dtype)
+    assert isinstance(tensor.base.obj, resized.View)
     assert tensor.flags.writeable and tensor.flags.c_contiguous and tensor.flags.aligned
     shared = np.from_dlpack(tensor)
-    assert np.shares_memory(shared, tensor)
+    assert shared.ctypes.data == tensor.ctypes.data and shared.ctypes.data % 4096 == 0
     wanted = tensor.copy()
     del tensor
     gc.collect()
+    # Whoever took it keeps it.
     for seed in range(6):
-        client.resize(noise(54, 96, 3, seed=seed), (40, 22), dtype="float32")
-    assert (shared == wanted).all()
+        client.resize(noise(54, 96, 3, seed=seed), (40, 22), dtype=dtype)
+    assert shared.dtype == wanted.dtype and (shared == wanted).all()
 
 
-def test_torch_takes_tensors_where_they_lie(client):
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_torch_takes_tensors_where_they_lie(client, dtype):
     torch = pytest.importorskip("torch")
-    tensor = client.resize(noise(54, 96, 3), (40, 22), dtype="float32")
-    assert torch.from_numpy(tensor).data_ptr() == tensor.ctypes.data
-    assert torch.from_dlpack(tensor).data_ptr() == tensor.ctypes.data
+    stream = client.stream("rgb", (96, 54), (40, 22), dtype=dtype, slots=1)
+    frame = stream.resize(noise(54, 96, 3))
+    address, wanted = frame.array.ctypes.data, frame.array.copy()
+    for take in (torch.from_numpy, torch.from_dlpack):
+        tensor = take(frame.array)
+        assert tensor.data_ptr() == address and (tensor.numpy() == wanted).all()
+        with pytest.raises(BufferError):
+            frame.release()
+        del tensor
+    frame.release()
 
 
 def test_arrays_are_taken_however_they_lie_in_memory(client):
@@ -131,6 +147,15 @@ def test_arrays_are_taken_however_they_lie_in_memory(client):
     assert (client.resize(Picture(), (40, 22)) == wanted).all()
     frame.flags.writeable = False
     assert (client.resize(frame, (40, 22)) == wanted).all()
+
+
+def test_sizes_and_crops_are_any_sequence(client):
+    frame = noise(54, 96, 3)
+    wanted = client.resize(frame, (40, 22), crop=(10, 5, 40, 40)).copy()
+    for kind in (list, np.array, lambda it: tuple(map(np.int64, it))):
+        assert (client.resize(frame, kind((40, 22)), crop=kind((10, 5, 40, 40))) == wanted).all()
+        stream = client.stream("rgb", kind((96, 54)), kind((40, 22)))
+        assert (stream.source_size, stream.size) == ((96, 54), (40, 22))
 
 
 def test_copies_are_counted(client):
@@ -172,6 +197,30 @@ def test_few_streams_are_kept_open(daemon):
     del client
     other = resized.Client(daemon.endpoint)
     until("the streams are closed", lambda: other.stats()["streams"] == 0)
+
+
+def test_no_picture_is_refused_for_what_is_kept_for_others(tmp_path):
+    with Daemon(tmp_path, "--user-streams", "3") as daemon:
+        client = resized.Client(daemon.endpoint)
+        for side in [*range(10, 20), *range(10, 20)]:
+            frame = noise(54, 96, 3, seed=side)
+            for _ in range(2):
+                assert near(client.resize(frame, (side, side)), exact(frame, (side, side)))
+        assert 1 <= client.stats()["streams"] <= 3
+        # Nor is a stream, but those are not closed for a picture.
+        streams = [client.stream("gray", (side, side), (9, 9)) for side in range(10, 13)]
+        with pytest.raises(resized.Refused, match="streams"):
+            client.resize(frame, (20, 20))
+        assert len(streams) == client.stats()["streams"] == 3
+
+
+def test_a_kind_goes_on_with_the_slots_that_are_granted(tmp_path):
+    with Daemon(tmp_path, "--user-slots", "3") as daemon:
+        client, frame = resized.Client(daemon.endpoint), noise(54, 96, 3)
+        for _ in range(4):
+            assert near(client.resize(frame, (40, 22)), exact(frame, (40, 22)))
+        # More was asked for once, not for every frame.
+        assert (client.stats()["streams"], client.stats()["refused"]) == (1, 1)
 
 
 def test_threads_share_a_client(client):
@@ -223,6 +272,16 @@ def test_framing(client):
     (TypeError, lambda it: it.resize(noise(54, 96, dtype=np.uint16).astype(">u2"), (4, 4), "p010")),
     (TypeError, lambda it: it.resize([[1, 2], [3, 4]], (4, 4))),
     (OverflowError, lambda it: it.resize(noise(54, 96, 3), (-4, 4))),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4, 4))),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), crop=(1, 2, 3))),
+    (TypeError, lambda it: it.resize(noise(54, 96, 3), 4)),
+    (TypeError, lambda it: it.resize(noise(54, 96, 3), (4.5, 4))),
+    (ValueError, lambda it: it.resize(np.uint8(7), (4, 4))),
+    (ValueError, lambda it: it.resize(None, (4, 4))),
+    (resized.Refused, lambda it: it.resize(noise(0, 96, 3), (4, 4))),
+    (resized.Refused, lambda it: it.resize(noise(54, 0), (4, 4))),
+    # Larger than memory may be, if it were copied to have its rows together.
+    (resized.Refused, lambda it: it.resize(np.broadcast_to(np.uint8(0), (20000, 20000)), (4, 4))),
     (resized.Refused, lambda it: it.resize(noise(54, 96, 3), (0, 4))),
     (resized.Refused, lambda it: it.resize(noise(54, 96, 3), (99999, 4))),
     (resized.Refused, lambda it: it.resize(noise(54, 96, 3), (4, 4), crop=(90, 0, 20, 20))),
@@ -265,3 +324,33 @@ def test_where_none_runs_one_is_embedded(tmp_path, monkeypatch):
     if client.endpoint is None:
         other = resized.Client("embedded")
         assert client.stats()["sessions"] == other.stats()["sessions"] >= 2
+
+
+def test_one_daemon_is_embedded_whoever_is_first():
+    program = """
+import resized, threading
+begin, clients = threading.Barrier(4), []
+def connect():
+    begin.wait()
+    clients.append(resized.Client("embedded"))
+threads = [threading.Thread(target=connect) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print([client.stats()["sessions"] for client in clients])
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[4, 4, 4, 4]", run
+
+
+def test_other_interpreters_of_a_process_are_refused():
+    interpreters = pytest.importorskip("_xxsubinterpreters")
+    other = interpreters.create()
+    try:
+        with pytest.raises(interpreters.RunFailedError, match="another interpreter"):
+            interpreters.run_string(other, "import resized")
+    finally:
+        interpreters.destroy(other)
+    # The same may import it again.
+    again = "import sys, resized; del sys.modules['resized']; import resized; print(resized.Client('embedded'))"
+    run = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "<resized.Client embedded>"

@@ -12,6 +12,22 @@ import resized
 from conftest import exact, near, noise
 
 
+def traced(walk, times):
+    """What is left allocated by so many walks, and the most that was at once, by tracemalloc: numpy tells it of its
+    arrays' memory."""
+    tracemalloc.start()
+    try:
+        walk()
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(times):
+            walk()
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return after - before, peak - before
+
+
 def test_nothing_is_copied_or_allocated_in_a_loop_over_slots(daemon):
     client = resized.Client(daemon.endpoint)
     stream = client.stream("rgb", (640, 360), (320, 180))
@@ -28,21 +44,23 @@ def test_nothing_is_copied_or_allocated_in_a_loop_over_slots(daemon):
             return int(resized_frame.array[7, 11, 1])
 
     assert abs(walk() - wanted[7, 11, 1]) <= 1.01
-    tracemalloc.start()
-    try:
-        walk()
-        tracemalloc.reset_peak()
-        before, _ = tracemalloc.get_traced_memory()
-        for _ in range(100):
-            walk()
-        after, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    # numpy tells tracemalloc of its arrays' memory. A row of these frames has 1920 bytes.
-    assert after - before < 4096 and peak - before < 64 * 1024, (before, after, peak)
+    left, most = traced(walk, 100)
+    # A row of these frames has 1920 bytes, a result 172,800.
+    assert left < 4096 and most < 64 * 1024, (left, most)
+    # In this process, and in the daemon.
     assert client.copied_bytes == 0
     stats = client.stats()
     assert stats["copied_bytes"] == 0 and stats["devices"][0]["frames"] == 102
+
+    # A copy would have been seen: by the trace, by the receipt, by the client.
+    def copying():
+        with stream.submit(frame).result() as resized_frame:
+            assert resized_frame.receipt.copied_bytes == frame.nbytes
+            return resized_frame.array.copy()
+
+    _, most = traced(copying, 1)
+    assert most > wanted.size
+    assert client.copied_bytes == 2 * frame.nbytes
 
 
 def test_slots_are_written_and_frames_read_where_they_lie(client):

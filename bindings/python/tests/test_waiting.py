@@ -5,11 +5,13 @@ import asyncio
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 import resized
-from conftest import exact, near, noise, until
+from conftest import DEADLINE, exact, near, noise, until
 
 FRAME = noise(54, 96, 3)
 
@@ -159,6 +161,63 @@ def test_a_coroutine_that_waits_does_not_stop_the_loop(daemon, stream):
     assert right(asyncio.run(main()).array)
 
 
+def test_a_coroutine_that_is_cancelled_gives_its_frame_up(daemon, stream):
+    daemon.signal(signal.SIGSTOP)
+    pending = stream.submit(FRAME)
+
+    async def main():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(pending, 0.05)
+
+    asyncio.run(main())
+    # Though the daemon does not answer: no thread waits for it any more.
+    until("it was given up", pending.done)
+    with pytest.raises(ValueError, match="cancelled"):
+        pending.result()
+    daemon.signal(signal.SIGCONT)
+    held = [stream.loan() for _ in range(4)]
+    assert len(held) == stream.slots
+
+
+def test_cancelled_coroutines_take_no_slots(daemon):
+    client = resized.Client(daemon.endpoint)
+    stream = client.stream("rgb", (96, 54), (48, 27), slots=2)
+
+    async def main():
+        held = [stream.loan(), stream.loan()]
+        # More than there are threads.
+        for _ in range(40):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(stream.resize_async(FRAME), 0.001)
+        while held:
+            held.pop().release()
+        return await stream.resize_async(FRAME)
+
+    assert right(asyncio.run(main()).array)
+    assert client.stats()["devices"][0]["frames"] == 1
+
+
+def test_an_interpreter_ends_whatever_it_leaves(daemon):
+    program = """
+import asyncio, os, signal, sys, threading, numpy, resized
+client = resized.Client(sys.argv[1])
+stream = client.stream("gray", (96, 54), (48, 27))
+frame = numpy.zeros((54, 96), numpy.uint8)
+kept, loaned = stream.resize(frame).array, stream.loan()
+os.kill(int(sys.argv[2]), signal.SIGSTOP)
+# Two that will never be done: a thread's, and one whose coroutine has gone.
+threading.Thread(target=stream.submit(frame).result, daemon=True).start()
+pending = stream.submit(frame)
+try:
+    asyncio.run(asyncio.wait_for(pending, 0.01))
+except asyncio.TimeoutError:
+    print("over")
+"""
+    command = [sys.executable, "-W", "error", "-c", program, daemon.endpoint, str(daemon.process.pid)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE / 2)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "over\n", "")
+
+
 def test_coroutines_get_errors(daemon):
     client = resized.Client(daemon.endpoint, reconnect=0)
     stream = client.stream("rgb", (96, 54), (48, 27))
@@ -222,23 +281,35 @@ def forked(body):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_makes_its_own(client):
     stream = client.stream("rgb", (96, 54), (48, 27))
-    array = stream.resize(FRAME).array
-    slot, pending = stream.loan(), stream.submit(FRAME)
+    frame = stream.resize(FRAME)
+    array = frame.array
+    slot, pending, ready = stream.loan(), stream.submit(FRAME), stream.submit(FRAME)
+    until("it is done", ready.done)
 
     def child():
-        nonlocal stream, client, slot, pending
-        for use in (lambda: client.resize(FRAME, (9, 9)), lambda: stream.loan(), pending.result, slot.submit):
+        nonlocal stream, client, slot, pending, ready
+
+        async def later():
+            await stream.resize_async(FRAME)
+
+        uses = [
+            lambda: client.resize(FRAME, (9, 9)), stream.loan, pending.result, pending.done, ready.result,
+            slot.submit, slot.release, frame.release, lambda: asyncio.run(later()),
+        ]
+        # However often.
+        for use in 2 * uses:
             with pytest.raises(RuntimeError, match="fork"):
                 use()
         # Memory that is shared stays so; what goes here does not go there.
-        assert right(array)
+        assert right(array) and right(frame.array) and slot.array.shape == FRAME.shape
+        assert frame.receipt.device and frame.placement.destination == (0, 0, 48, 27)
         endpoint = client.endpoint
-        del stream, client, slot, pending
+        del stream, client, slot, pending, ready, uses, use
         gc.collect()
         assert right(resized.Client(endpoint or "embedded").resize(FRAME, (48, 27)))
 
     assert forked(child) == 0
-    assert right(pending.result().array)
+    assert right(pending.result().array) and right(ready.result().array)
     slot.array[...] = FRAME
     assert right(slot.submit().result().array)
     assert right(client.resize(FRAME, (48, 27)))

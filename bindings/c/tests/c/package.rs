@@ -63,12 +63,15 @@ fn the_libraries_have_what_the_header_declares_and_nothing_else() {
 }
 
 #[test]
-fn the_shared_library_is_found_by_its_name() {
+fn the_shared_library_is_found_by_its_name_and_stays() {
     let library = Toolbox::shared().installed("lib/libresized.so");
     assert_eq!(fs::read_link(&library).unwrap(), Path::new("libresized.so.0"));
     let dynamic = good(Command::new("readelf").args(["-dW"]).arg(library));
     let soname = dynamic.lines().find(|line| line.contains("(SONAME)")).unwrap();
     assert!(soname.contains("[libresized.so.0]"), "{soname}");
+    // Its threads run on when a plugin that linked it is closed.
+    let flags = dynamic.lines().find(|line| line.contains("(FLAGS_1)")).unwrap();
+    assert!(flags.contains("NODELETE"), "{flags}");
 }
 
 #[test]

@@ -148,6 +148,36 @@ static void frames_are_resized_in_one_call(resized_client *client) {
     }
 }
 
+/* A slot's own memory is a buffer like any other. */
+static void a_slot_may_be_copied_onto_itself(resized_client *client) {
+    resized_stream_spec spec = check_spec(RESIZED_FORMAT_GRAY8, 64, 16, 64, 16);
+    resized_stream *stream;
+    resized_slot *slot;
+    resized_plane plane;
+    resized_view view;
+    uint8_t wanted[64 * 16];
+    GOOD(resized_stream_open(client, &spec, &stream));
+    GOOD(resized_stream_loan(stream, -1, &slot));
+    GOOD(resized_slot_plane(slot, 0, &plane));
+    CHECK(plane.len == sizeof wanted);
+    check_pattern(wanted, sizeof wanted, 5);
+    memcpy(plane.data, wanted, sizeof wanted);
+    GOOD(resized_slot_write(slot, plane.data, plane.len));
+    CHECK(memcmp(plane.data, wanted, sizeof wanted) == 0);
+    GOOD(resized_slot_submit(slot));
+    GOOD(resized_slot_wait(slot, -1));
+    GOOD(resized_slot_view(slot, 0, &view));
+    GOOD(resized_slot_read(slot, (uint8_t *)view.data, view.len));
+    CHECK(memcmp(view.data, wanted, sizeof wanted) == 0);
+    /* And onto another's. */
+    resized_slot *other;
+    GOOD(resized_stream_loan(stream, -1, &other));
+    GOOD(resized_slot_write(other, view.data, view.len));
+    GOOD(resized_slot_release(other));
+    GOOD(resized_slot_release(slot));
+    GOOD(resized_stream_close(stream));
+}
+
 static int resize_many(void *client) {
     resized_stream_spec spec = check_spec(RESIZED_FORMAT_GRAY8, 64, 16, 64, 16);
     spec.slots = 2; /* of four threads that want one */
@@ -186,6 +216,7 @@ int main(int argc, char **argv) {
     several_frames_are_in_flight(client);
     a_letterboxed_tensor_says_where_its_picture_is(client);
     frames_are_resized_in_one_call(client);
+    a_slot_may_be_copied_onto_itself(client);
     threads_share_a_client(client);
     GOOD(resized_disconnect(client));
     return 0;
