@@ -12,6 +12,8 @@
 # make wheel           the Python package, in target/wheels; make test-wheel, in an environment of its own
 # make test-python     its tests, with Debian's Python: a part of make test
 # make bench-python    it beside OpenCV and Pillow
+# make gstreamer       the GStreamer plugin; make install-gstreamer, as root, below prefix=/usr/local
+# make test-gstreamer  its tests, with Debian's GStreamer: a part of make test
 # make bench-remote    what it costs to be on another machine
 # make install         the service, below prefix=/usr/local; uninstall takes it away again. DESTDIR=... for packages
 # make deb             the same as two Debian packages: that of resize-videos takes FFmpeg's libraries
@@ -41,6 +43,7 @@ export PATH := $(PATH):$(abspath $(NATS))
 # No members of the workspace: their own Cargo.toml say why.
 PEERS   := --manifest-path daemon/benches/peers/Cargo.toml
 FUZZING := --manifest-path daemon/fuzz/Cargo.toml
+PLUGIN  := --manifest-path bindings/gstreamer/Cargo.toml
 
 # gcc, cmake, nasm: libjpeg-turbo, built by its crate. libclang: the bindings to FFmpeg.
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
@@ -49,12 +52,15 @@ PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
 # A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer; a browser; who looks on at programs
 # in C; what the guides' commands need beside.
 TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind curl openssl
+# The plugin's; its tests put it beside GStreamer's own elements.
+GSTREAMER := pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
+STREAMING := gstreamer1.0-tools gstreamer1.0-plugins-base
 
 SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: installed-wheel demo demo-cluster test test-python test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders clean pages install install-library uninstall deb
+.PHONY: installed-wheel demo demo-cluster test test-python test-gstreamer gstreamer install-gstreamer test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders clean pages install install-library uninstall deb
 
 # But for the Python package, which few need: make wheel.
 build: deps
@@ -91,6 +97,7 @@ test: test-deps deny
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked
 	$(MAKE) --no-print-directory test-python
+	$(MAKE) --no-print-directory test-gstreamer
 
 # With Debian's packages alone: nothing is fetched from Python's. A module is a library by another name.
 PYTHON        ?= $(or $(wildcard /usr/bin/python3),python3)
@@ -102,6 +109,16 @@ test-python: deps
 	cp $(TARGET)/debug/libresized_python.so $(PYTHON_MODULE)/resized.abi3.so
 	RESIZED_PROGRAM=$(abspath $(TARGET))/debug/resized PYTHONPATH=$(abspath $(PYTHON_MODULE)) PYTHONDONTWRITEBYTECODE=1 \
 	    $(PYTHON) -m pytest -p no:cacheprovider -rs bindings/python/tests
+
+test-gstreamer: deps
+	@examples/install-packages.sh $(GSTREAMER) $(STREAMING)
+	$(CARGO) fmt $(PLUGIN) --check
+	$(CARGO) clippy $(PLUGIN) --target-dir $(TARGET) --all-targets --locked -- -D warnings
+	$(CARGO) test $(PLUGIN) --target-dir $(TARGET) --locked
+
+gstreamer: deps
+	@examples/install-packages.sh $(GSTREAMER)
+	$(CARGO) build --release $(PLUGIN) --target-dir $(TARGET) --locked
 
 # As it is installed, with what its users have beside it, from PyPI.
 VENV   := $(TARGET)/python/venv
@@ -182,6 +199,7 @@ endif
 DENY := $(shell command -v cargo-deny || echo $(TARGET)/tools/bin/cargo-deny)
 deny: $(DENY)
 	$(DENY) --locked check bans licenses sources
+	$(DENY) $(PLUGIN) --locked check bans licenses sources
 
 # Unoptimized: they run for a second, and build in a third of the time.
 $(TARGET)/tools/bin/cargo-deny: TOOL := cargo-deny --version 0.20.2
@@ -282,10 +300,18 @@ install: install-library
 	install -d -m 700 "$(SETTINGS)/bridge"
 	@echo "Next: ldconfig; systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload; systemctl enable --now resized.socket"
 
+# GStreamer looks for plugins below its own prefix alone: elsewhere set GST_PLUGIN_PATH.
+GSTREAMER_PLUGINS ?= $(shell pkg-config --define-variable=prefix=$(prefix) --variable=pluginsdir gstreamer-1.0 2>/dev/null)
+install-gstreamer:
+	@test -f "$(TARGET)/release/libgstresized.so" || { echo "first: make gstreamer" >&2; exit 1; }
+	@test -n "$(GSTREAMER_PLUGINS)" || { echo "where? GSTREAMER_PLUGINS=folder" >&2; exit 1; }
+	$(call put,755:$(TARGET)/release/libgstresized.so:$(GSTREAMER_PLUGINS)/libgstresized.so)
+
 # Settings stay.
 uninstall:
 	rm -f $(foreach file,$(INSTALLED) $(INSTALLED_LIBRARY),"$(DESTDIR)$(lastword $(subst :, ,$(file)))") \
-	    "$(DESTDIR)$(prefix)/lib/libresized.so" "$(DESTDIR)$(PC)"
+	    "$(DESTDIR)$(prefix)/lib/libresized.so" "$(DESTDIR)$(PC)" \
+	    $(if $(GSTREAMER_PLUGINS),"$(DESTDIR)$(GSTREAMER_PLUGINS)/libgstresized.so")
 
 DEB := $(shell command -v cargo-deb || echo $(TARGET)/tools/bin/cargo-deb)
 # Who builds a package answers for it: make deb MAINTAINER="Name <address>"; see also debchange(1), git-config(1).
