@@ -54,7 +54,9 @@ fn the_guide_to_other_machines() {
 /// Other pages have nothing for a shell here.
 #[test]
 fn every_page_is_run() {
-    let run = ["README.md", "docs/administrator.md", "docs/remote.md"];
+    let run = ["README.md", "docs/administrator.md", "docs/remote.md", "docs/gstreamer.md"];
+    let plugins = Path::new(ROOT).join("bindings/gstreamer/tests/element/launch.rs");
+    assert!(fs::read_to_string(plugins).unwrap().contains("/docs/gstreamer.md\""));
     for page in Page::all().into_iter().filter(|page| !run.contains(&page.name.as_str())) {
         assert_eq!(page.commands(), [""; 0], "{} has commands that no test runs", page.name);
     }
