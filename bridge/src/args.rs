@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 use resized_client::Endpoint;
 use thiserror::Error;
 
@@ -69,7 +70,8 @@ pub struct Args {
     pub pictures: Option<u32>,
 
     /// Connections at the same time
-    #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_CONNECTIONS", default_value_t = 256)]
+    #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_CONNECTIONS", default_value_t = 256,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub connections: usize,
 
     /// MiB for the rings of one connection, and for the JPEGs in them
@@ -77,7 +79,8 @@ pub struct Args {
         long,
         value_name = "MIB",
         env = "RESIZED_BRIDGE_CONNECTION_MEMORY",
-        default_value_t = 512
+        default_value_t = 512,
+        value_parser = clap::value_parser!(u64).range(1..=1 << 24)
     )]
     pub connection_memory: u64,
 
@@ -167,6 +170,16 @@ mod tests {
             assert_eq!(check("--certificate c --key k"), Err(Unsafe::Open(at)));
             assert_eq!(check("--certificate c --key k --token t"), Ok(()));
             assert_eq!(check("--certificate c --key k --client-ca a"), Ok(()));
+        }
+    }
+
+    #[test]
+    fn numbers_that_no_bridge_could_hold_are_refused() {
+        for option in ["--connections", "--connection-memory"] {
+            for number in ["0", "17592186044416", "18446744073709551615"] {
+                let parsed = Args::try_parse_from(["resized-bridge", option, number]);
+                assert!(parsed.is_err(), "{option} {number}");
+            }
         }
     }
 

@@ -4,13 +4,12 @@
 //! one of another extent than expected is all that is ever read of its image; no JPEG takes more scans than
 //! honest ones have, or a small one could keep a core busy for minutes.
 
-use resized_jpeg::planes;
+use resized_jpeg::{Encoder, Pixels, image, packed};
 use resized_protocol::coding::{Jpeg, Subsampling};
 use resized_protocol::frame::{Extent, FrameLayout, PixelFormat, Plane, ROW_ALIGN};
 use thiserror::Error;
 use turbojpeg::{
-    Colorspace, Compressor, DecompressHeader, Decompressor, Image, OutputBuf, ScalingFactor,
-    Subsamp, YuvImage, yuv_pixels_len,
+    Colorspace, DecompressHeader, Decompressor, ScalingFactor, Subsamp, YuvImage, yuv_pixels_len,
 };
 
 use crate::lanes::Tools;
@@ -32,17 +31,22 @@ pub(crate) enum Unreadable {
     Kind(Colorspace, Subsamp, bool),
 }
 
+/// Why no JPEG is written.
+#[derive(Debug, Error)]
+pub(crate) enum Unwritable {
+    #[error(transparent)]
+    Jpeg(#[from] turbojpeg::Error),
+    #[error("{0:?} is no format of JPEGs")]
+    Format(PixelFormat),
+}
+
 /// What reads and writes JPEGs, one after the other, and keeps its buffers for the next. Not what decodes: TurboJPEG's
 /// decoders keep the tables of the JPEG before, which may be another client's, and do not get over an error in its header.
 #[derive(Debug, Default)]
 pub(crate) struct Codec {
-    compressor: Option<Compressor>,
+    encoder: Option<Encoder>,
     /// Planes as a JPEG has them, before they are halved.
     planes: Vec<u8>,
-    /// Luma whose sides were made even.
-    even: Vec<u8>,
-    /// Room for a coded frame.
-    room: Vec<u8>,
 }
 
 /// Longest buffer that is kept: planes of some ten megapixels.
@@ -50,11 +54,10 @@ const KEPT: usize = 16 << 20;
 
 impl Tools for Codec {
     fn put_away(&mut self) {
-        for buffer in [&mut self.planes, &mut self.even, &mut self.room] {
-            if buffer.capacity() > KEPT {
-                *buffer = Vec::new();
-            }
+        if self.planes.capacity() > KEPT {
+            self.planes = Vec::new();
         }
+        self.encoder.iter_mut().for_each(|encoder| encoder.trim(KEPT as u64));
     }
 }
 
@@ -83,12 +86,11 @@ impl Codec {
         }
         decompressor.set_scaling_factor(ScalingFactor::new(1, reduction as usize))?;
         let planes = layout.planes();
-        let packed = |format| (planes[0], format);
-        let (plane, packed) = match format {
+        let target = match format {
             PixelFormat::I420 => match (colorspace, subsamp) {
                 (Colorspace::Gray, _) => {
                     frame[planes[1].offset..layout.rows_len()].fill(NEUTRAL);
-                    packed(turbojpeg::PixelFormat::GRAY)
+                    turbojpeg::PixelFormat::GRAY
                 }
                 (
                     Colorspace::YCbCr,
@@ -100,9 +102,9 @@ impl Codec {
                 }
                 _ => return Err(kind),
             },
-            format => packed(pixel_format(format).ok_or(kind)?),
+            format => packed(format).ok_or(kind)?,
         };
-        Ok(decompressor.decompress(jpeg, image(frame, &plane, packed))?)
+        Ok(decompressor.decompress(jpeg, image(frame, &planes[0], target))?)
     }
 
     /// Encodes a frame of that format and layout, into a coded frame whose JPEG is no longer than `longest`.
@@ -113,38 +115,21 @@ impl Codec {
         layout: &FrameLayout,
         jpeg: Jpeg,
         longest: usize,
-    ) -> turbojpeg::Result<Vec<u8>> {
-        let compressor = match &mut self.compressor {
-            Some(compressor) => compressor,
-            none => none.insert(Compressor::new()?),
+    ) -> Result<Vec<u8>, Unwritable> {
+        let chroma = match jpeg.subsampling {
+            Subsampling::Neither => Subsamp::None,
+            Subsampling::Horizontal => Subsamp::Sub2x1,
+            Subsampling::Both => Subsamp::Sub2x2,
         };
-        compressor.set_quality(jpeg.quality.into())?;
-        let mut output = OutputBuf::borrowed(at_least(&mut self.room, longest));
-        match pixel_format(format) {
-            Some(packed) => {
-                let plane = layout.planes()[0];
-                compressor.set_subsamp(match (format, jpeg.subsampling) {
-                    (PixelFormat::Gray8, _) => Subsamp::Gray,
-                    (_, Subsampling::Neither) => Subsamp::None,
-                    (_, Subsampling::Horizontal) => Subsamp::Sub2x1,
-                    (_, Subsampling::Both) => Subsamp::Sub2x2,
-                })?;
-                compressor.compress(image(frame, &plane, packed), &mut output)?;
-            }
-            None => {
-                let image = planes(layout, frame, &mut self.even);
-                compressor.compress_yuv_planes(&image, &mut output)?;
-            }
-        }
-        let len = u32::try_from(output.len()).expect("no frame is that long").to_le_bytes();
-        Ok([&len[..], &output[..]].concat())
+        let pixels = Pixels::of(format, layout, frame, chroma).ok_or(Unwritable::Format(format))?;
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            none => none.insert(Encoder::new()?),
+        };
+        let jpeg = encoder.encode(&pixels, jpeg.quality.into(), Some(longest))?;
+        let len = u32::try_from(jpeg.len()).expect("no frame is that long").to_le_bytes();
+        Ok([&len[..], jpeg].concat())
     }
-}
-
-/// A plane as libjpeg-turbo takes it.
-fn image<T>(pixels: T, plane: &Plane, format: turbojpeg::PixelFormat) -> Image<T> {
-    let (width, height) = (plane.extent.width as usize, plane.rows());
-    Image { pixels, width, pitch: plane.stride, height, format }
 }
 
 /// So many bytes of a buffer, whatever lies in them.
@@ -213,22 +198,11 @@ fn halve(
     }
 }
 
-/// The format of a frame with one plane.
-const fn pixel_format(format: PixelFormat) -> Option<turbojpeg::PixelFormat> {
-    Some(match format {
-        PixelFormat::Gray8 => turbojpeg::PixelFormat::GRAY,
-        PixelFormat::Rgb24 => turbojpeg::PixelFormat::RGB,
-        PixelFormat::Bgr24 => turbojpeg::PixelFormat::BGR,
-        PixelFormat::Rgba => turbojpeg::PixelFormat::RGBA,
-        PixelFormat::Bgra => turbojpeg::PixelFormat::BGRA,
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use turbojpeg::{Compressor, Image};
 
     use super::*;
 

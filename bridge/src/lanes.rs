@@ -3,15 +3,18 @@
 //! Knows neither streams nor pictures nor clients. Lanes pull, as the daemon's do: one that is done begins the next work at once,
 //! and nobody has to be woken in between. Invariants: works begin in the order in which they came, and those that are at
 //! work take no more memory than their lanes are good for, or else there is only one; what nobody waits for any
-//! more is not begun.
+//! more is not begun, and gone at once with all that it holds.
 
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::{self, available_parallelism};
 
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
 
 /// Of memory, for each lane. What takes more takes the turns of several.
 pub(crate) const LANE_BYTES: u64 = 64 << 20;
@@ -35,17 +38,44 @@ struct Shared<T> {
 }
 
 struct Queue<T> {
+    /// In the order of their numbers.
     waiting: VecDeque<Work<T>>,
+    /// The next work's.
+    number: u64,
     /// Lanes whose turns are taken.
     taken: u32,
     over: bool,
 }
 
 struct Work<T> {
+    number: u64,
     /// How many lanes' turns it takes.
     share: u32,
-    /// Does it, unless nobody waits for it any more.
     run: Box<dyn FnOnce(&mut T) + Send>,
+}
+
+/// What will come of a work; nothing, if it panics. Who drops it takes the work back, unless it has begun.
+pub(crate) struct Turn<T, D> {
+    done: oneshot::Receiver<D>,
+    number: u64,
+    shared: Arc<Shared<T>>,
+}
+
+impl<T, D> Future for Turn<T, D> {
+    type Output = Result<D, RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.done).poll(context)
+    }
+}
+
+impl<T, D> Drop for Turn<T, D> {
+    fn drop(&mut self) {
+        // Who has heard what came of it has nothing to take back.
+        if !self.done.is_terminated() {
+            self.shared.take_back(self.number);
+        }
+    }
 }
 
 /// One for each core.
@@ -62,7 +92,8 @@ impl<T> Clone for Lanes<T> {
 impl<T: Tools> Lanes<T> {
     /// Starts so many threads.
     pub(crate) fn start(name: &str, count: u32) -> io::Result<Self> {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), taken: 0, over: false });
+        let waiting = VecDeque::new();
+        let queue = Mutex::new(Queue { waiting, number: 0, taken: 0, over: false });
         let shared = Arc::new(Shared { queue, changed: Condvar::new(), count });
         // Before the threads: those there are end where one can't be started.
         let lanes = Self(Arc::new(Ending(Arc::clone(&shared))));
@@ -79,23 +110,24 @@ impl<T: Tools> Lanes<T> {
         bytes.div_ceil(LANE_BYTES).clamp(1, self.0.0.count.into()) as u32
     }
 
-    /// Has work done when it is its turn, with so many bytes beside what it was given. Who gives up waiting for it takes it
-    /// back, unless it has begun; who gets nothing hears that it panicked.
+    /// Has work done when it is its turn, with so many bytes beside what it was given.
     pub(crate) fn run<D: Send + 'static>(
         &self,
         bytes: u64,
         work: impl FnOnce(&mut T) -> D + Send + 'static,
-    ) -> oneshot::Receiver<D> {
+    ) -> Turn<T, D> {
         let (sender, done) = oneshot::channel();
         let run = Box::new(move |tools: &mut T| {
-            if !sender.is_closed() {
-                let _ = sender.send(work(tools));
-            }
+            let _ = sender.send(work(tools));
         });
         let Ending(shared) = &*self.0;
-        shared.lock().waiting.push_back(Work { share: self.share(bytes), run });
+        let mut queue = shared.lock();
+        let number = queue.number;
+        queue.number += 1;
+        queue.waiting.push_back(Work { number, share: self.share(bytes), run });
+        drop(queue);
         shared.changed.notify_one();
-        done
+        Turn { done, number, shared: Arc::clone(shared) }
     }
 }
 
@@ -110,7 +142,7 @@ impl<T: Tools> Shared<T> {
     /// A lane's life.
     fn work(&self) {
         let mut tools = T::default();
-        while let Some(Work { share, run }) = self.pull() {
+        while let Some(Work { share, run, .. }) = self.pull() {
             if catch_unwind(AssertUnwindSafe(|| run(&mut tools))).is_err() {
                 // What state they are in, nobody knows.
                 tools = T::default();
@@ -141,6 +173,20 @@ impl<T> Shared<T> {
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The work of that number is not to be begun any more.
+    fn take_back(&self, number: u64) {
+        let mut queue = self.lock();
+        let Ok(place) = queue.waiting.binary_search_by_key(&number, |work| work.number) else {
+            return;
+        };
+        let work = queue.waiting.remove(place);
+        drop(queue);
+        // What was behind it may fit.
+        self.changed.notify_all();
+        // What it holds may be large, and takes its time.
+        drop(work);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
@@ -201,10 +247,29 @@ mod tests {
         assert!(lanes.run(0, |_| panic!("meant to")).await.is_err());
         let (release, released) = mpsc::channel::<()>();
         let first = lanes.run(0, move |_| released.recv().is_ok());
-        drop(lanes.run(0, |_| unreachable!("nobody waits")));
+        let held = Arc::new(());
+        let holds = Arc::clone(&held);
+        let nobody_waits = lanes.run(0, move |_| unreachable!("{holds:?}"));
+        let second = lanes.run(0, |_| 2);
+        drop(nobody_waits);
+        // Before the lane has come to it.
+        assert_eq!(Arc::strong_count(&held), 1);
+        release.send(()).unwrap();
+        assert!(first.await.unwrap() && second.await.unwrap() == 2);
+        // Tools are kept from one work to the next, but not beyond a panic: since then three were put away.
+        assert_eq!(lanes.run(0, |tools| *tools).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_large_work_that_is_taken_back_lets_those_behind_it_begin() {
+        let lanes = Lanes::<u32>::start("lane", 2).unwrap();
+        let (release, released) = mpsc::channel::<()>();
+        let first = lanes.run(0, move |_| released.recv().is_ok());
+        let large = lanes.run(2 * LANE_BYTES, |_| unreachable!("the first is at work"));
+        let small = lanes.run(0, |_| 7);
+        drop(large);
+        assert_eq!(small.await.unwrap(), 7);
         release.send(()).unwrap();
         assert!(first.await.unwrap());
-        // Tools are kept from one work to the next, but not beyond a panic: since then three were done.
-        assert_eq!(lanes.run(0, |tools| *tools).await.unwrap(), 3);
     }
 }

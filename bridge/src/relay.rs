@@ -305,8 +305,7 @@ async fn read_frame(
         if len as usize > coded.longest_in() {
             return Err(Violation::CodedLen { stream, len }.into());
         }
-        let mut jpeg = vec![0; len as usize];
-        client.fill(&mut jpeg).await.map_err(End::Client)?;
+        let jpeg = client.bytes(len as usize).await.map_err(End::Client)?;
         // It is received as long as anything is.
         let _ = to_decode.send(Arrived { submitted, coded, jpeg, lease });
         return Ok(());

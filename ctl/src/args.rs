@@ -1,11 +1,11 @@
 //! Owns the command line.
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, RangedI64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat};
 use resized_pictures::{Format, Mode, Size};
@@ -41,8 +41,9 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     /// Streams that limits are compared with, each of a client of its own
-    #[arg(long, value_name = "N", default_value = "16")]
-    pub(crate) streams: NonZeroU64,
+    #[arg(long, value_name = "N", default_value = "16",
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) streams: u64,
 
     /// Size of their frames
     #[arg(long, value_name = "WxH", default_value = "1920x1080", value_parser = extent)]
@@ -195,8 +196,7 @@ pub(crate) struct Resize {
     pub(crate) filter: Filter,
 
     /// Quality of JPEG results; PNG and WebP lose nothing
-    #[arg(long, value_name = "Q", default_value = "85",
-          value_parser = clap::value_parser!(i32).range(1..=100))]
+    #[arg(long, value_name = "Q", default_value = "85", value_parser = quality())]
     pub(crate) quality: i32,
 
     /// Format of the results [default: what the ending of OUT says, else the picture's own]
@@ -246,8 +246,7 @@ pub(crate) struct Video {
     pub(crate) filter: Filter,
 
     /// JPEG quality
-    #[arg(long, value_name = "Q", default_value = "85",
-          value_parser = clap::value_parser!(i32).range(1..=100))]
+    #[arg(long, value_name = "Q", default_value = "85", value_parser = quality())]
     pub(crate) quality: i32,
 
     /// Write the figures to FILE
@@ -266,6 +265,11 @@ pub(crate) struct Video {
 /// Reads the name of a filter.
 fn filters() -> impl TypedValueParser<Value = Filter> {
     PossibleValuesParser::new(Filter::ALL.map(Filter::name)).try_map(|name| name.parse())
+}
+
+/// Reads a JPEG's quality.
+fn quality() -> RangedI64ValueParser<i32> {
+    clap::value_parser!(i32).range(1..=100)
 }
 
 /// Reads the name of a mode.
@@ -292,7 +296,7 @@ fn extent(text: &str) -> Result<Extent> {
     }
 }
 
-fn slots() -> clap::builder::RangedI64ValueParser<u32> {
+fn slots() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS))
 }
 

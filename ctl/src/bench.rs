@@ -11,16 +11,17 @@
 mod load;
 
 use std::process::ExitCode;
-use std::sync::Barrier;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use hdrhistogram::Histogram;
-use resized_client::{Endpoint, FrameSpec, StreamSpec};
+use resized_client::{Client, Endpoint, FrameSpec, Stream, StreamSpec};
 use serde::Serialize;
 
 use crate::args::Bench;
 use crate::daemon::Daemon;
+use crate::say;
 use load::{Plan, Tally};
 
 /// Runs the load, and reports unless the load itself was too slow.
@@ -29,35 +30,12 @@ pub(crate) fn run(asked: &Bench, endpoint: Option<&Endpoint>) -> Result<ExitCode
     let mut spec = StreamSpec::new(FrameSpec::new(asked.format.into(), asked.from), asked.size);
     spec.filter = asked.filter;
     spec.slots = asked.in_flight;
-    let clients = asked.clients.get();
     let plan = Plan {
         spec,
         seconds: asked.seconds,
-        period: asked.rate.map(|rate| std::time::Duration::from_secs_f64(clients as f64 / rate)),
+        period: asked.rate.map(|rate| Duration::from_secs_f64(asked.clients.get() as f64 / rate)),
     };
-    let start = Barrier::new(clients);
-    let tallies = thread::scope(|scope| -> Result<Vec<Tally>> {
-        let loads: Vec<_> = (0..clients)
-            .map(|number| {
-                let (daemon, plan, start) = (&daemon, &plan, &start);
-                scope.spawn(move || {
-                    let stream =
-                        daemon.connect().and_then(|client| Ok((client.open(&plan.spec)?, client)));
-                    let stream = stream.and_then(|stream| {
-                        load::fill(&stream.0, plan.spec.slots)?;
-                        Ok(stream)
-                    });
-                    // Also if there is none: the others wait.
-                    start.wait();
-                    let (stream, client) = stream?;
-                    plan.run(&stream, &client.devices(), number as f64 / clients as f64)
-                })
-            })
-            .collect();
-        let over =
-            loads.into_iter().map(|load| load.join().map_err(|_| anyhow!("a client panicked"))?);
-        over.collect()
-    })?;
+    let tallies = measure(&daemon, &plan, asked.clients.get())?;
     let report = Report::new(asked, &daemon, &tallies)?;
     if report.figures.frames == 0 {
         bail!("no figures: no frame was done in the time that is measured; ask for more seconds");
@@ -65,12 +43,36 @@ pub(crate) fn run(asked: &Bench, endpoint: Option<&Endpoint>) -> Result<ExitCode
     if let Some(fault) = tallies.iter().find_map(|tally| tally.fault(&report.latency)) {
         bail!("no figures: {fault}");
     }
-    if asked.json {
-        println!("{}", serde_json::to_string(&report.figures)?);
-    } else {
-        print!("{}", report.figures.text());
-    }
+    say(match asked.json {
+        true => serde_json::to_string(&report.figures)?,
+        false => report.figures.text(),
+    });
     Ok(ExitCode::SUCCESS)
+}
+
+/// What so many clients see, which begin when all of them have their streams.
+fn measure(daemon: &Daemon, plan: &Plan, clients: usize) -> Result<Vec<Tally>> {
+    let client = |_| {
+        let client = daemon.connect()?;
+        let stream = client.open(&plan.spec)?;
+        load::fill(&stream, plan.spec.slots)?;
+        Ok((client, stream))
+    };
+    let streams = (0..clients).map(client).collect::<Result<Vec<_>>>()?;
+    thread::scope(|scope| {
+        let begin = |number| {
+            let (client, stream): &(Client, Stream) = &streams[number];
+            let phase = number as f64 / clients as f64;
+            let run = move || plan.run(stream, &client.devices(), phase);
+            thread::Builder::new().spawn_scoped(scope, run).context("can't start a thread")
+        };
+        // Where one can't be started the others end by themselves.
+        let loads = (0..clients).map(begin).collect::<Result<Vec<_>>>()?;
+        let tally = |load: ScopedJoinHandle<'_, Result<Tally>>| {
+            load.join().map_err(|_| anyhow!("a client panicked"))?
+        };
+        loads.into_iter().map(tally).collect()
+    })
 }
 
 /// What was measured, and what of it is told.
@@ -159,7 +161,7 @@ impl Figures {
         let behind = match self.asked_per_second {
             Some(asked) if *frames_per_second < 0.99 * asked => {
                 format!(
-                    "the daemon can't keep up with {asked} frames a second: times grow with the run's length\n"
+                    "\nthe daemon can't keep up with {asked} frames a second: times grow with the run's length"
                 )
             }
             _ => String::new(),
@@ -167,7 +169,7 @@ impl Figures {
         format!(
             "daemon      {daemon}\nload        {load}\nframes      {frames} in {seconds:.2} s\nrate        \
              {frames_per_second:.1} frames a second\nlatency     p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} \
-             us, longest {max:.0} us\nresized by  {}\n{behind}",
+             us, longest {max:.0} us\nresized by  {}{behind}",
             devices.join(", ")
         )
     }

@@ -17,6 +17,7 @@ use resized_client::{Client, Endpoint, FrameSpec, StreamSpec};
 
 use crate::args::Doctor;
 use crate::daemon::Daemon;
+use crate::say;
 
 /// What was looked at, and what was found.
 pub(crate) struct Finding {
@@ -72,9 +73,9 @@ pub(crate) fn run(asked: &Doctor, endpoint: Option<&Endpoint>) -> Result<ExitCod
     findings.extend(devices(reached.as_ref().map(|reached| &reached.client)));
     findings.push(frame(reached.as_ref().map(|reached| &reached.client), &spec));
     let pid = reached.as_ref().and_then(|reached| reached.pid);
-    findings.extend(limits::examine(&spec, asked.streams.get(), pid));
+    findings.extend(limits::examine(&spec, asked.streams, pid));
     for finding in &findings {
-        println!("{finding}");
+        say(finding);
     }
     let bad = findings.iter().any(|finding| finding.level == Level::Bad);
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })

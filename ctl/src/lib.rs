@@ -1,16 +1,19 @@
 //! The command line of `resized`, as a library: what its binary runs, and what its manual pages are made of.
 //!
-//! [`args`](Arguments) says what may be asked, `daemon` finds who answers, and each command is a file of its own
-//! that knows nothing of the others.
+//! [`args`](Arguments) says what may be asked, `daemon` finds who answers, `signal` says when to end, and each command is
+//! a file of its own that knows nothing of the others.
 
 mod args;
 mod bench;
 mod daemon;
 mod doctor;
 mod resize;
+mod signal;
 mod video;
 mod watch;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 pub use args::Arguments;
@@ -31,11 +34,41 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// An error and its causes, but for those that the error before has quoted already.
 pub fn one_line(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
+    shown(&error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
         match (line.is_empty(), line.ends_with(&cause)) {
             (true, _) => cause,
             (false, true) => line,
             (false, false) => format!("{line}: {cause}"),
         }
-    })
+    }))
+}
+
+/// Text on one line of a terminal, and without power over it: names of files may hold anything.
+fn shown(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line
+}
+
+/// Prints it. A reader that has gone away is no reason to fail.
+fn say(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_one_line_of_text() {
+        let error = anyhow::anyhow!("no\x1b[2Jsuch\nfile").context("a\u{9b}b: é");
+        assert_eq!(one_line(&error), "a\\u{9b}b: é: no\\u{1b}[2Jsuch\\nfile");
+        let quoted = anyhow::anyhow!("why").context("what: why");
+        assert_eq!(one_line(&quoted), "what: why");
+    }
 }

@@ -8,8 +8,8 @@ mod file;
 mod output;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,10 @@ use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use resized_client::Endpoint;
 use resized_pictures::{Limits, Settings, Wish};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use crate::args::Resize;
 use crate::daemon::Daemon;
+use crate::signal::Signal;
 use error::FileError;
 use file::Files;
 use output::Outputs;
@@ -54,7 +53,7 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
         next: AtomicUsize::new(0),
         failed: AtomicUsize::new(0),
         ended: Mutex::new(None),
-        signal: signals()?,
+        signal: Signal::listen()?,
         bar: bar(asked),
     };
     let begun = Instant::now();
@@ -79,8 +78,8 @@ struct Batch<'a> {
     failed: AtomicUsize,
     /// Why nothing new is begun, if so.
     ended: Mutex<Option<anyhow::Error>>,
-    /// The signal that came, or zero: nothing new is begun then either.
-    signal: Arc<AtomicUsize>,
+    /// Nothing new is begun after one either, and those at work are finished, so that nothing half written stays.
+    signal: Signal,
     bar: ProgressBar,
 }
 
@@ -93,7 +92,7 @@ impl Batch<'_> {
             Err(error) => return self.end(error),
         };
         while let Some((number, from)) = self.next() {
-            match files.resize(from, self.outputs.path(number)) {
+            match files.resize(from, self.outputs, number) {
                 Ok(()) => {}
                 Err(error) if error.is_final() => return self.end(error.into()),
                 Err(error) => self.report(from, &error),
@@ -103,8 +102,7 @@ impl Batch<'_> {
     }
 
     fn next(&self) -> Option<(usize, &std::path::Path)> {
-        let signalled = self.signal.load(Ordering::Relaxed) != 0;
-        if signalled || self.ended.lock().is_ok_and(|ended| ended.is_some()) {
+        if self.signal.came() || self.ended.lock().is_ok_and(|ended| ended.is_some()) {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +111,8 @@ impl Batch<'_> {
 
     fn report(&self, from: &std::path::Path, error: &FileError) {
         self.failed.fetch_add(1, Ordering::Relaxed);
-        self.bar.suspend(|| eprintln!("resizectl: {}: {error}", from.display()));
+        let line = crate::shown(&format!("{}: {error}", from.display()));
+        self.bar.suspend(|| eprintln!("resizectl: {line}"));
     }
 
     /// Begins nothing new. Only the first reason is kept: the others follow from it.
@@ -139,26 +138,9 @@ impl Batch<'_> {
                 "{resized} of {all} pictures resized{failed}, {seconds:.2} s, {rate:.1} a second"
             );
         }
-        let signal = self.signal.load(Ordering::Relaxed);
-        if let Some(signal) = u8::try_from(signal).ok().filter(|&signal| signal != 0) {
-            return Ok(ExitCode::from(128 + signal));
-        }
-        Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        let done = if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        Ok(self.signal.code().unwrap_or(done))
     }
-}
-
-/// At the first signal the pictures at work are finished, so that nothing half written stays; a second one ends the
-/// process on the spot.
-fn signals() -> Result<Arc<AtomicUsize>> {
-    let (first, second) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order, so that the first signal finds `second` unset.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&second))
-            .and_then(|_| flag::register(signal, Arc::clone(&second)))
-            .and_then(|_| flag::register_usize(signal, Arc::clone(&first), signal as usize))
-            .context("can't listen for signals")?;
-    }
-    Ok(first)
 }
 
 /// Shown on a terminal only.

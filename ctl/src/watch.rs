@@ -6,7 +6,7 @@ mod figures;
 mod screen;
 mod table;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::thread;
 
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use resized_client::{Client, Endpoint, Reconnect};
 
 use crate::args::{Status, Top};
+use crate::say;
 use figures::{Figures, Look};
 pub(crate) use table::bytes;
 
@@ -34,8 +35,8 @@ pub(crate) fn top(asked: &Top, endpoint: Option<&Endpoint>) -> Result<ExitCode> 
     } else {
         let terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
         ensure!(terminal, "top needs a terminal: --once prints its figures anywhere");
-        screen::show(&client, &endpoint, asked.interval)
-            .with_context(|| format!("the daemon at {endpoint}"))?;
+        return screen::show(&client, &endpoint, asked.interval)
+            .with_context(|| format!("the daemon at {endpoint}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -53,7 +54,6 @@ fn print(endpoint: &Endpoint, figures: &Figures, json: bool) -> Result<()> {
     } else {
         format!("{endpoint}   {}", table::text(figures))
     };
-    // A reader that has gone away is no reason to fail.
-    let _ = writeln!(io::stdout(), "{text}");
+    say(text);
     Ok(())
 }

@@ -1,17 +1,121 @@
-//! Owns the way from the planes of a frame to a JPEG: they are compressed from where they lie.
+//! Owns the way from a frame to a JPEG: its pixels are compressed from where they lie.
 //!
 //! Knows no slots and no files.
 
-use resized_protocol::frame::FrameLayout;
-use turbojpeg::{Subsamp, YuvPlanesImage};
+use resized_protocol::frame::{FrameLayout, PixelFormat, Plane};
+use turbojpeg::{
+    Compressor, Image, OutputBuf, Result, Subsamp, YuvPlanesImage, compressed_buf_len,
+};
+
+/// Compresses one image after the other, and keeps its buffers for the next.
+#[derive(Debug)]
+pub struct Encoder {
+    compressor: Compressor,
+    jpeg: Vec<u8>,
+    /// Luma that can't be compressed as it lies.
+    even: Vec<u8>,
+}
+
+/// What is to be compressed.
+#[derive(Clone, Copy, Debug)]
+pub enum Pixels<'a> {
+    /// A frame of I420, and how it is laid out.
+    I420(&'a FrameLayout, &'a [u8]),
+    /// One plane, of gray or of colours, whose chroma is to be subsampled so.
+    Plane(Image<&'a [u8]>, Subsamp),
+}
+
+impl<'a> Pixels<'a> {
+    /// A frame of that format and layout; none if its format is one that no JPEG is made of. Chroma that is not
+    /// subsampled yet will be so.
+    pub fn of(
+        format: PixelFormat,
+        layout: &'a FrameLayout,
+        frame: &'a [u8],
+        chroma: Subsamp,
+    ) -> Option<Self> {
+        if format == PixelFormat::I420 {
+            return Some(Self::I420(layout, frame));
+        }
+        let plane = &layout.planes()[0];
+        Some(Self::Plane(image(&frame[plane.offset..], plane, packed(format)?), chroma))
+    }
+}
+
+impl Encoder {
+    /// One without buffers yet.
+    pub fn new() -> Result<Self> {
+        Ok(Self { compressor: Compressor::new()?, jpeg: Vec::new(), even: Vec::new() })
+    }
+
+    /// The JPEG, of a quality from 1 to 100 as libjpeg counts it. Fails if it would be longer than `longest` bytes;
+    /// without that, it may be as long as it takes.
+    pub fn encode(
+        &mut self,
+        pixels: &Pixels<'_>,
+        quality: i32,
+        longest: Option<usize>,
+    ) -> Result<&[u8]> {
+        let Self { compressor, jpeg, even } = self;
+        let (width, height, subsamp) = match pixels {
+            Pixels::I420(layout, _) => {
+                let luma = &layout.planes()[0];
+                (luma.row_bytes(), luma.rows(), Subsamp::Sub2x2)
+            }
+            Pixels::Plane(image, chroma) => {
+                let gray = image.format == turbojpeg::PixelFormat::GRAY;
+                (image.width, image.height, if gray { Subsamp::Gray } else { *chroma })
+            }
+        };
+        let longest = longest.map_or_else(|| compressed_buf_len(width, height, subsamp), Ok)?;
+        if jpeg.len() < longest {
+            jpeg.resize(longest, 0);
+        }
+        compressor.set_quality(quality)?;
+        compressor.set_subsamp(subsamp)?;
+        let mut output = OutputBuf::borrowed(&mut jpeg[..longest]);
+        match pixels {
+            Pixels::I420(layout, frame) => {
+                compressor.compress_yuv_planes(&planes(layout, frame, even), &mut output)?;
+            }
+            Pixels::Plane(image, _) => compressor.compress(*image, &mut output)?,
+        }
+        let len = output.len();
+        drop(output);
+        Ok(&jpeg[..len])
+    }
+
+    /// Gives buffers of more than so many bytes back.
+    pub fn trim(&mut self, bytes: u64) {
+        for buffer in [&mut self.jpeg, &mut self.even] {
+            if buffer.capacity() as u64 > bytes {
+                *buffer = Vec::new();
+            }
+        }
+    }
+}
+
+/// A plane as libjpeg-turbo takes it.
+pub fn image<T>(pixels: T, plane: &Plane, format: turbojpeg::PixelFormat) -> Image<T> {
+    let (width, height) = (plane.extent.width as usize, plane.rows());
+    Image { pixels, width, pitch: plane.stride, height, format }
+}
+
+/// What libjpeg-turbo calls a format of one plane; none if it has no name for it.
+pub const fn packed(format: PixelFormat) -> Option<turbojpeg::PixelFormat> {
+    Some(match format {
+        PixelFormat::Gray8 => turbojpeg::PixelFormat::GRAY,
+        PixelFormat::Rgb24 => turbojpeg::PixelFormat::RGB,
+        PixelFormat::Bgr24 => turbojpeg::PixelFormat::BGR,
+        PixelFormat::Rgba => turbojpeg::PixelFormat::RGBA,
+        PixelFormat::Bgra => turbojpeg::PixelFormat::BGRA,
+        _ => return None,
+    })
+}
 
 /// The planes of an I420 frame, to be compressed as they lie. `even` is for luma with an odd side: libjpeg-turbo
 /// reads whole blocks of 2 x 2 pixels, so its last column and row are repeated there.
-///
-/// # Panics
-///
-/// If the layout is not that of I420, or the frame shorter than it.
-pub fn planes<'a>(
+fn planes<'a>(
     layout: &FrameLayout,
     frame: &'a [u8],
     even: &'a mut Vec<u8>,
@@ -46,9 +150,42 @@ pub fn planes<'a>(
 
 #[cfg(test)]
 mod tests {
-    use resized_protocol::frame::{Extent, PixelFormat};
+    use resized_protocol::frame::Extent;
 
     use super::*;
+
+    #[test]
+    fn an_encoder_makes_of_an_image_what_a_new_one_makes() {
+        let mut used = Encoder::new().unwrap();
+        for format in [PixelFormat::I420, PixelFormat::Bgra, PixelFormat::Gray8] {
+            for (side, chroma) in [(33, Subsamp::None), (70, Subsamp::Sub2x1), (1, Subsamp::Gray)] {
+                let layout = FrameLayout::new(format, Extent::new(side, side)).unwrap();
+                let frame: Vec<u8> = (0..layout.len()).map(|n| (n * n / 97) as u8).collect();
+                let pixels = Pixels::of(format, &layout, &frame, chroma).unwrap();
+                let made = |encoder: &mut Encoder| {
+                    let short = encoder.encode(&pixels, 90, Some(100)).map(<[u8]>::len);
+                    assert!(short.is_err(), "{format:?} {side}");
+                    let whole = encoder.encode(&pixels, 90, None).unwrap().to_vec();
+                    let limited = encoder.encode(&pixels, 90, Some(whole.len() + 1000)).unwrap();
+                    assert!(limited == whole, "{format:?} {side}");
+                    whole
+                };
+                let jpeg = made(&mut used);
+                assert!(jpeg == made(&mut Encoder::new().unwrap()), "{format:?} {side}");
+                let header = turbojpeg::read_header(&jpeg).unwrap();
+                assert_eq!((header.width, header.height), (side as usize, side as usize));
+                let subsamp = match format {
+                    PixelFormat::I420 => Subsamp::Sub2x2,
+                    PixelFormat::Gray8 => Subsamp::Gray,
+                    _ => chroma,
+                };
+                assert_eq!(header.subsamp, subsamp, "{format:?} {side}");
+                used.trim(if side == 70 { 0 } else { u64::MAX });
+            }
+        }
+        let layout = FrameLayout::new(PixelFormat::Nv12, Extent::new(2, 2)).unwrap();
+        assert!(Pixels::of(PixelFormat::Nv12, &layout, &[0; 999], Subsamp::None).is_none());
+    }
 
     #[test]
     fn even_frames_are_not_copied_and_odd_ones_end_as_they_did() {

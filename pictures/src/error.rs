@@ -23,6 +23,9 @@ pub enum PictureError {
     /// The PNG or WebP can't be decoded, or none made of the result.
     #[error("{0}")]
     Image(#[from] image::ImageError),
+    /// The WebP is not what it says, which costs more to find out by decoding it.
+    #[error("its chunks or its frame are not as large as it says")]
+    Dishonest,
     /// The JPEG's colours are inks.
     #[error("its colours are CMYK, for print: only pictures for screens are resized")]
     Inks,

@@ -1,14 +1,12 @@
-//! Owns JPEG files: their decoding into slots, at a fraction of their size where that is enough, and the writing
-//! of resized frames.
+//! Owns JPEG files: their decoding into slots, at a fraction of their size where that is enough, and what is written
+//! of them beside pixels.
 //!
 //! 4:2:0, what nearly all cameras and cutters write, goes as planes: it is never made RGB.
 
 use image::metadata::Orientation;
-use resized_client::{Extent, Frame, FrameSpec, PixelFormat, ROW_ALIGN, Slot};
-use resized_jpeg::planes;
+use resized_client::{Extent, FrameSpec, PixelFormat, ROW_ALIGN, Slot};
 use turbojpeg::{
-    Colorspace, Compressor, DecompressHeader, Decompressor, Image, OutputBuf, ScalingFactor,
-    Subsamp, YuvImage, compressed_buf_len,
+    Colorspace, DecompressHeader, Decompressor, Image, ScalingFactor, Subsamp, YuvImage,
 };
 
 use crate::error::PictureError;
@@ -176,88 +174,6 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
-/// The compressor of one thread, and its buffers.
-pub(crate) struct Encoder {
-    compressor: Compressor,
-    jpeg: Vec<u8>,
-    /// Luma that can't be compressed from its slot as it is.
-    even: Vec<u8>,
-}
-
-/// Pixels to be compressed.
-pub(crate) enum Pixels<'a> {
-    /// `Gray8` or `I420`, as it was resized.
-    Frame(&'a Frame),
-    /// `Gray8` or `Rgb24`, tightly packed.
-    Packed(PixelFormat, Extent, &'a [u8]),
-}
-
-impl Encoder {
-    pub(crate) fn new() -> Result<Self, PictureError> {
-        Ok(Self { compressor: Compressor::new()?, jpeg: Vec::new(), even: Vec::new() })
-    }
-
-    /// Gives buffers of more than so many bytes back.
-    pub(crate) fn trim(&mut self, bytes: u64) {
-        for buffer in [&mut self.jpeg, &mut self.even] {
-            if buffer.capacity() as u64 > bytes {
-                *buffer = Vec::new();
-            }
-        }
-    }
-
-    /// The file, without a colour profile.
-    pub(crate) fn encode(
-        &mut self,
-        quality: i32,
-        pixels: &Pixels<'_>,
-    ) -> Result<&[u8], PictureError> {
-        let (format, extent) = match pixels {
-            Pixels::Frame(frame) => {
-                let planes = frame.layout().planes();
-                (
-                    if planes.len() == 1 { PixelFormat::Gray8 } else { PixelFormat::I420 },
-                    planes[0].extent,
-                )
-            }
-            Pixels::Packed(format, extent, _) => (*format, *extent),
-        };
-        let subsamp = if format == PixelFormat::Gray8 { Subsamp::Gray } else { Subsamp::Sub2x2 };
-        let (width, height) = (extent.width as usize, extent.height as usize);
-        let longest = compressed_buf_len(width, height, subsamp)?;
-        if self.jpeg.len() < longest {
-            self.jpeg.resize(longest, 0);
-        }
-        self.compressor.set_quality(quality)?;
-        self.compressor.set_subsamp(subsamp)?;
-        let mut output = OutputBuf::borrowed(&mut self.jpeg);
-        match pixels {
-            Pixels::Frame(frame) if format == PixelFormat::I420 => {
-                let image = planes(frame.layout(), frame.output(), &mut self.even);
-                self.compressor.compress_yuv_planes(&image, &mut output)?;
-            }
-            Pixels::Frame(frame) => {
-                let (pixels, pitch) = (frame.plane(0), frame.layout().planes()[0].stride);
-                let format = turbojpeg::PixelFormat::GRAY;
-                self.compressor
-                    .compress(Image { pixels, width, pitch, height, format }, &mut output)?;
-            }
-            Pixels::Packed(_, _, pixels) => {
-                let (format, bytes) = match format {
-                    PixelFormat::Gray8 => (turbojpeg::PixelFormat::GRAY, 1),
-                    _ => (turbojpeg::PixelFormat::RGB, 3),
-                };
-                let pitch = width * bytes;
-                self.compressor
-                    .compress(Image { pixels, width, pitch, height, format }, &mut output)?;
-            }
-        }
-        let len = output.len();
-        drop(output);
-        Ok(&self.jpeg[..len])
-    }
-}
-
 /// The file with a colour profile behind its first segment, which must stay the first.
 pub(crate) fn with_profile(jpeg: &[u8], profile: &[u8]) -> Vec<u8> {
     let first = jpeg.get(4..6).map_or(0, |len| usize::from(u16::from_be_bytes([len[0], len[1]])));
@@ -280,6 +196,8 @@ pub(crate) fn with_profile(jpeg: &[u8], profile: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use turbojpeg::Compressor;
+
     use super::*;
 
     fn jpeg(progressive: bool) -> Vec<u8> {

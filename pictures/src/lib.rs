@@ -14,8 +14,8 @@
 //! # }
 //! ```
 //!
-//! The walk of a picture is [`picture`](Desk)'s: `geometry` says which part of it becomes what, `jpeg` and
-//! `raster` know the formats, `wish` the words for what may be asked. Knows neither files nor networks, and
+//! The walk of a picture is [`picture`](Desk)'s: `geometry` says which part of it becomes what, `jpeg`,
+//! `raster` and `webp` know the formats, `wish` the words for what may be asked. Knows neither files nor networks, and
 //! prints nothing.
 
 mod error;
@@ -23,6 +23,7 @@ mod geometry;
 mod jpeg;
 mod picture;
 mod raster;
+mod webp;
 mod wish;
 
 pub use error::PictureError;

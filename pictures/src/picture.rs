@@ -9,10 +9,12 @@ use image::metadata::Orientation;
 use resized_client::{
     Alpha, Client, Crop, Extent, Filter, Frame, FrameSpec, PixelFormat, Slot, Stream, StreamSpec,
 };
+use resized_jpeg::{Encoder, Pixels};
+use turbojpeg::{Image, Subsamp};
 
 use crate::error::PictureError;
 use crate::geometry::{Plan, Wish};
-use crate::jpeg::{self, Jpeg, Pixels};
+use crate::jpeg::{self, Jpeg};
 use crate::raster::{self, Raster};
 use crate::wish::Format;
 
@@ -66,7 +68,7 @@ pub struct Desk {
     limits: Limits,
     /// The one used last is the last.
     streams: Vec<(StreamSpec, Stream)>,
-    encoder: jpeg::Encoder,
+    encoder: Encoder,
 }
 
 impl std::fmt::Debug for Desk {
@@ -112,7 +114,7 @@ impl Planned<'_> {
 impl Desk {
     /// A desk that has its pictures resized by that client's daemon.
     pub fn new(client: Client, limits: Limits) -> Result<Self, PictureError> {
-        Ok(Self { client, limits, streams: Vec::new(), encoder: jpeg::Encoder::new()? })
+        Ok(Self { client, limits, streams: Vec::new(), encoder: Encoder::new()? })
     }
 
     /// Resizes a picture.
@@ -297,25 +299,35 @@ impl Made<'_> {
 
     fn jpeg<'e>(
         &self,
-        encoder: &'e mut jpeg::Encoder,
+        encoder: &'e mut Encoder,
         quality: i32,
     ) -> Result<Cow<'e, [u8]>, PictureError> {
-        let as_it_is = matches!(self.spec.format, PixelFormat::Gray8 | PixelFormat::I420)
+        let (format, layout, frame) = (self.spec.format, self.frame.layout(), self.frame.output());
+        let as_it_is = matches!(format, PixelFormat::Gray8 | PixelFormat::I420)
             && self.orientation == Orientation::NoTransforms;
-        let jpeg = if as_it_is {
-            encoder.encode(quality, &Pixels::Frame(self.frame))?
-        } else {
-            let image = raster::on_paper(self.upright());
-            let format = match image {
-                DynamicImage::ImageLuma8(_) => PixelFormat::Gray8,
-                _ => PixelFormat::Rgb24,
-            };
-            let extent = Extent::new(image.width(), image.height());
-            encoder.encode(quality, &Pixels::Packed(format, extent, image.as_bytes()))?
+        let jpeg = match Pixels::of(format, layout, frame, CHROMA) {
+            Some(pixels) if as_it_is => encoder.encode(&pixels, quality, None)?,
+            _ => {
+                let image = raster::on_paper(self.upright());
+                encoder.encode(&Pixels::Plane(packed(&image), CHROMA), quality, None)?
+            }
         };
         Ok(match &self.profile {
             Some(profile) => jpeg::with_profile(jpeg, profile).into(),
             None => jpeg.into(),
         })
     }
+}
+
+/// Of a JPEG that is made: what nearly all cameras and cutters write.
+const CHROMA: Subsamp = Subsamp::Sub2x2;
+
+/// A picture of gray or of colours, as it is compressed.
+fn packed(image: &DynamicImage) -> Image<&[u8]> {
+    let (format, channels) = match image {
+        DynamicImage::ImageLuma8(_) => (turbojpeg::PixelFormat::GRAY, 1),
+        _ => (turbojpeg::PixelFormat::RGB, 3),
+    };
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    Image { pixels: image.as_bytes(), width, pitch: channels * width, height, format }
 }

@@ -12,6 +12,7 @@ use image::{
 use resized_client::{Extent, Frame, PixelFormat, Slot};
 
 use crate::error::PictureError;
+use crate::webp;
 
 /// Bytes for each pixel that decoding may take: sixteen bits of four channels, what eight are made of, and the
 /// decoder's own.
@@ -35,7 +36,12 @@ impl<'a> Raster<'a> {
 
     /// Reads the header of a WebP.
     pub(crate) fn webp(file: &'a [u8]) -> Result<Self, PictureError> {
-        Self::new(Box::new(WebPDecoder::new(Cursor::new(file))?))
+        let decoder = WebPDecoder::new(Cursor::new(file))?;
+        let (width, height) = decoder.dimensions();
+        if !webp::is_honest(file, Extent::new(width, height)) {
+            return Err(PictureError::Dishonest);
+        }
+        Self::new(Box::new(decoder))
     }
 
     fn new(mut decoder: Box<dyn ImageDecoder + 'a>) -> Result<Self, PictureError> {
@@ -60,9 +66,10 @@ impl<'a> Raster<'a> {
         }
     }
 
-    /// Most memory that decoding takes: pixels as they are stored, what they are made of, and as bytes.
+    /// Most memory that decoding takes: pixels as they are stored, and what they are made of or become. Most has an
+    /// animated WebP, a canvas, a frame, and the frame's planes.
     pub(crate) fn decoder_bytes(&self) -> u64 {
-        self.decoder.total_bytes().saturating_add(8 * self.extent().pixels())
+        self.decoder.total_bytes().saturating_add(10 * self.extent().pixels())
     }
 
     /// Decodes it into a slot of a stream of its format and extent.

@@ -91,12 +91,11 @@ impl Inbox {
         Ok((read, full))
     }
 
-    /// Takes what has arrived behind the messages and is none: as much as there is, and as `into` holds.
-    pub fn take(&mut self, into: &mut [u8]) -> usize {
-        let len = into.len().min(self.arrived.len());
-        into[..len].copy_from_slice(&self.bytes[self.arrived.clone()][..len]);
-        self.arrived.start += len;
-        len
+    /// Takes what has arrived behind the messages and is none: as much as there is, but no more than `most` bytes.
+    pub fn take(&mut self, most: usize) -> &[u8] {
+        let start = self.arrived.start;
+        self.arrived.start += most.min(self.arrived.len());
+        &self.bytes[start..self.arrived.start]
     }
 
     /// Whether nothing has arrived that is not decoded: no part of a message either.

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Decoded, End, Shared, Submitted, lock, stopped};
 use crate::jpeg::Codec;
+use crate::lanes::Turn;
 use crate::replies::Opening;
 
 pub(super) async fn back(
@@ -80,7 +81,7 @@ async fn pass_on(
     mut message: Message,
     descriptor: Option<OwnedFd>,
     client: &mut Sender<impl AsyncWrite + Unpin>,
-    encoding: &mut FuturesUnordered<oneshot::Receiver<Encoded>>,
+    encoding: &mut FuturesUnordered<Turn<Codec, Encoded>>,
 ) -> Result<(), End> {
     match &mut message {
         Message::Reply(reply) => note_reply(shared, reply, descriptor)?,

@@ -376,8 +376,10 @@ fn frames_come_whole_behind_their_completions() {
                 panic!("{message:?}")
             };
             let mut frame = vec![0; output.rows_len()];
-            let there = peer.inbox.take(&mut frame);
-            peer.socket.read_exact(&mut frame[there..]).unwrap();
+            let there = peer.inbox.take(frame.len());
+            let rest = there.len();
+            frame[..rest].copy_from_slice(there);
+            peer.socket.read_exact(&mut frame[rest..]).unwrap();
             let plane = output.planes()[0];
             for row in frame.chunks(plane.stride) {
                 let (pixels, padding) = row.split_at(plane.row_bytes());

@@ -237,7 +237,9 @@ fn open(
                 if ready >= clock.end {
                     // The daemon is behind: what was due and could not be submitted took as long at the least.
                     while due < clock.end {
-                        unsent.saturating_record((clock.end - due).as_nanos() as u64);
+                        if due >= clock.counted {
+                            unsent.saturating_record((clock.end - due).as_nanos() as u64);
+                        }
                         due += period;
                     }
                     break;
@@ -279,7 +281,56 @@ fn take_all(flight: Receiver<(Instant, Pending)>, clock: Clock) -> Result<Taken>
 
 #[cfg(test)]
 mod tests {
+    use resized_client::{Client, Extent, Filter, FrameSpec, PixelFormat};
+
     use super::*;
+
+    /// What a client sees of a daemon on the cores, and how many frames that has done, for as long as it takes.
+    fn measured(from: u32, to: u32, seconds: f64, period: Option<Duration>) -> (Tally, u64) {
+        let options = resized::Options { devices: resized::Devices::Cpu, ..Default::default() };
+        let server = resized::Server::embedded_with(options).unwrap();
+        let client = Client::from_socket(server.connect().unwrap()).unwrap();
+        let source = FrameSpec::new(PixelFormat::I420, Extent::new(from, from));
+        let mut spec = StreamSpec::new(source, Extent::new(to, to));
+        spec.filter = Filter::Lanczos3;
+        let plan = Plan { spec, seconds: Duration::from_secs_f64(seconds), period };
+        let stream = client.open(&spec).unwrap();
+        fill(&stream, spec.slots).unwrap();
+        let tally = plan.run(&stream, &client.devices(), 0.5).unwrap();
+        (tally, client.stats().unwrap().devices[0].frames)
+    }
+
+    fn by_devices(tally: &Tally) -> u64 {
+        tally.devices.iter().map(|(_, frames)| frames).sum()
+    }
+
+    #[test]
+    fn a_closed_loop_counts_frames_that_were_done() {
+        let (tally, frames) = measured(64, 32, 0.2, None);
+        assert!(tally.unsent == 0 && by_devices(&tally) == tally.latency.len());
+        // Not those that were in flight before anything was counted.
+        assert!(frames >= 4 && tally.latency.len() <= frames, "{frames}");
+    }
+
+    #[test]
+    fn an_open_loop_counts_frames_that_were_due() {
+        let (tally, frames) = measured(64, 32, 0.5, Some(Duration::from_millis(10)));
+        // Of those in the middle of each period, in half a second.
+        assert_eq!(tally.latency.len(), 50);
+        assert_eq!(by_devices(&tally) + tally.unsent, 50);
+        assert!(frames <= 55, "{frames}");
+    }
+
+    #[test]
+    fn a_daemon_that_is_behind_is_charged_for_all_that_was_due() {
+        // Milliseconds of work each.
+        let (tally, frames) = measured(1200, 1000, 0.2, Some(Duration::from_micros(20)));
+        assert_eq!(tally.latency.len(), 10_000);
+        assert!(tally.unsent > 9000 && frames < 1000, "{} {frames}", tally.unsent);
+        // Half of them were due in the first half.
+        let median = Duration::from_nanos(tally.latency.value_at_quantile(0.5));
+        assert!(median > Duration::from_millis(75), "{median:?}");
+    }
 
     fn tally(idle: &[f64], late_us: u64, latency_us: u64) -> (Tally, Histogram<u64>) {
         let times = |us: u64| {

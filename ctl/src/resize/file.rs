@@ -8,7 +8,7 @@ use resized_client::Client;
 use resized_pictures::{Desk, Limits, PictureError, Settings};
 
 use super::error::FileError;
-use super::output;
+use super::output::Outputs;
 
 /// Longest file that is read.
 const MAX_FILE: u64 = 1 << 30;
@@ -29,10 +29,15 @@ impl Files {
         Ok(Self { desk: Desk::new(client, limits)?, settings, file: Vec::new() })
     }
 
-    /// Resizes the picture at `from` to the file `to`.
-    pub(crate) fn resize(&mut self, from: &Path, to: &Path) -> Result<(), FileError> {
+    /// Resizes the picture at `from`, which has that number among the outputs.
+    pub(crate) fn resize(
+        &mut self,
+        from: &Path,
+        outputs: &Outputs,
+        number: usize,
+    ) -> Result<(), FileError> {
         read(from, &mut self.file)?;
-        output::write(to, &self.desk.resize(&self.file, &self.settings)?.bytes)
+        outputs.write(number, &self.desk.resize(&self.file, &self.settings)?.bytes)
     }
 }
 

@@ -4,10 +4,13 @@
 //! to be read.
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use resized_pictures::Format;
@@ -20,56 +23,39 @@ pub(crate) struct Outputs {
     paths: Vec<PathBuf>,
     /// What the user wants them to be; `None` for what the picture was.
     format: Option<Format>,
+    /// Whether the user has named the one result as it is.
+    exact: bool,
 }
 
 impl Outputs {
     /// The results of `inputs`, in order, named as `output` says, and the folder for them if it is missing.
     pub(crate) fn plan(inputs: &[PathBuf], output: &Path, format: Option<Format>) -> Result<Self> {
-        let text = output.to_string_lossy();
-        let pattern = ["{name}", "{n}"].iter().any(|part| text.contains(part));
-        let folder = !pattern && (output.is_dir() || text.ends_with('/'));
+        let text = output.as_os_str().as_bytes();
+        let pattern = pieces(text).any(|piece| !matches!(piece, Piece::Text(_)));
+        let folder = !pattern && (output.is_dir() || text.ends_with(b"/"));
+        ensure!(
+            folder || pattern || inputs.len() == 1,
+            "{} is one file, and there are {} pictures: write {0}/ for a folder, or a pattern with {{name}}",
+            output.display(),
+            inputs.len()
+        );
+        let asked = format.or_else(|| of_ending(output).filter(|_| !folder));
+        let name = |(input, number): (&PathBuf, usize)| match folder {
+            true => Ok(output.join(in_folder(input, asked)?)),
+            false => filled(output, input, number),
+        };
+        let paths = inputs.iter().zip(1..).map(name).collect::<Result<Vec<_>>>()?;
+        check(inputs, &paths)?;
         if folder {
             fs::create_dir_all(output)
                 .with_context(|| format!("can't make the folder {}", output.display()))?;
-        } else {
-            ensure!(
-                pattern || inputs.len() == 1,
-                "{} is one file, and there are {} pictures: write {0}/ for a folder, or a pattern with {{name}}",
-                output.display(),
-                inputs.len()
-            );
         }
-        let ending = |path: &Path| of_ending(&path.extension()?.to_string_lossy());
-        let format = format.or_else(|| ending(output).filter(|_| !folder));
-        let paths: Vec<PathBuf> = inputs
-            .iter()
-            .zip(1_usize..)
-            .map(|(input, number)| {
-                let name = input
-                    .file_stem()
-                    .context("it has no name")
-                    .with_context(|| input.display().to_string())?;
-                let name = name.to_string_lossy();
-                Ok(if folder {
-                    let own =
-                        || input.extension().map(|ending| ending.to_string_lossy().into_owned());
-                    let same = format.is_none() || format == ending(input);
-                    let named = own()
-                        .filter(|_| same)
-                        .or(format.map(|format| usual_ending(format).to_owned()));
-                    output.join(named.map_or(name.to_string(), |ending| format!("{name}.{ending}")))
-                } else {
-                    text.replace("{name}", &name).replace("{n}", &number.to_string()).into()
-                })
-            })
-            .collect::<Result<_>>()?;
-        check(inputs, &paths)?;
-        Ok(Self { paths, format })
+        Ok(Self { paths, format: asked, exact: !(folder || pattern) })
     }
 
-    /// The result of a picture.
-    pub(crate) fn path(&self, number: usize) -> &Path {
-        &self.paths[number]
+    /// Writes the result of a picture.
+    pub(crate) fn write(&self, number: usize, bytes: &[u8]) -> Result<(), FileError> {
+        write(&self.paths[number], bytes, self.exact)
     }
 
     /// Its format, if the user has said.
@@ -78,9 +64,71 @@ impl Outputs {
     }
 }
 
+/// The name of a picture's result in a folder: its own, with another ending if it becomes another format.
+fn in_folder(input: &Path, format: Option<Format>) -> Result<OsString> {
+    let mut name = stem(input)?.to_owned();
+    let ending = match format {
+        Some(format) if of_ending(input) != Some(format) => Some(usual_ending(format).as_ref()),
+        _ => input.extension(),
+    };
+    if let Some(ending) = ending {
+        name.push(".");
+        name.push(ending);
+    }
+    Ok(name)
+}
+
+/// The name of a picture's result after a pattern.
+fn filled(pattern: &Path, input: &Path, number: usize) -> Result<PathBuf> {
+    let mut path = OsString::new();
+    for piece in pieces(pattern.as_os_str().as_bytes()) {
+        match piece {
+            Piece::Text(text) => path.push(OsStr::from_bytes(text)),
+            // One of dots would be a folder's.
+            Piece::Name => path.push(match stem(input)? {
+                dots if dots == "." || dots == ".." => input.file_name().unwrap_or(dots),
+                stem => stem,
+            }),
+            Piece::Number => path.push(number.to_string()),
+        }
+    }
+    Ok(path.into())
+}
+
+fn stem(input: &Path) -> Result<&OsStr> {
+    let stem = input.file_stem().context("it has no name");
+    stem.with_context(|| input.display().to_string())
+}
+
+/// A piece of a pattern.
+enum Piece<'a> {
+    Text(&'a [u8]),
+    /// The picture's name, without its ending.
+    Name,
+    /// Its number.
+    Number,
+}
+
+/// Names need not be text; those filled in are not looked at again.
+fn pieces(mut pattern: &[u8]) -> impl Iterator<Item = Piece<'_>> {
+    std::iter::from_fn(move || {
+        let (piece, rest) = if let Some(rest) = pattern.strip_prefix(b"{name}") {
+            (Piece::Name, rest)
+        } else if let Some(rest) = pattern.strip_prefix(b"{n}") {
+            (Piece::Number, rest)
+        } else {
+            let more = pattern.iter().skip(1).take_while(|&&byte| byte != b'{').count();
+            let (text, rest) = pattern.split_at_checked(1 + more)?;
+            (Piece::Text(text), rest)
+        };
+        pattern = rest;
+        Some(piece)
+    })
+}
+
 /// The format that the ending of a name stands for.
-fn of_ending(ending: &str) -> Option<Format> {
-    match ending.to_ascii_lowercase().as_str() {
+fn of_ending(path: &Path) -> Option<Format> {
+    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "jpg" | "jpeg" | "jpe" => Some(Format::Jpeg),
         "png" => Some(Format::Png),
         "webp" => Some(Format::Webp),
@@ -122,17 +170,20 @@ fn check(inputs: &[PathBuf], paths: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Writes a result: aside first, so that nobody ever sees half of it, unless there is something in its place
-/// that is no file, such as a pipe.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let special = fs::metadata(path).is_ok_and(|there| !there.is_file());
+/// Results whose writing has begun.
+static BEGUN: AtomicU64 = AtomicU64::new(0);
+
+/// Writes a result: aside first, so that nobody ever sees half of it. Only what the user has named as it is may be
+/// something other than a file, such as a pipe, and is written to; elsewhere it may be somebody's trap.
+fn write(path: &Path, bytes: &[u8], exact: bool) -> Result<(), FileError> {
+    let special = exact && fs::metadata(path).is_ok_and(|there| !there.is_file());
     let written = if special {
         File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes))
     } else {
-        // The process's own, so that two that write the same result do not meet in it; and made anew, so that nobody's
-        // link is followed.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let aside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        // Nobody else's, so that no two that write the same result meet in it; and made anew, so that nobody's link is
+        // followed.
+        let (process, number) = (std::process::id(), BEGUN.fetch_add(1, Ordering::Relaxed));
+        let aside = path.with_file_name(format!(".resizectl-{process}-{number}.part"));
         File::create_new(&aside).and_then(|mut file| {
             file.write_all(bytes)
                 .and_then(|()| fs::rename(&aside, path))
@@ -176,6 +227,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_picture_is_called_has_no_meaning() {
+        let one = |input: &str, pattern: &str| planned(&[input], pattern, None).unwrap().remove(0);
+        assert_eq!(one("{n}{name}.png", "a/{name}{n}.jpg"), "a/{n}{name}1.jpg");
+        // Their stems are the folder's and the one above it.
+        assert_eq!(one("...png", "a/{name}/{n}.jpg"), "a/...png/1.jpg");
+        assert_eq!(one("..png", "{name}{n}{.jpg"), "..png1{.jpg");
+        let not_text = |name: &[u8]| PathBuf::from(OsStr::from_bytes(name));
+        let inputs = [not_text(b"\xff.png"), not_text(b"\xfe.png")];
+        let paths = |output: &[u8]| {
+            Outputs::plan(&inputs, &not_text(output), Some(Format::Jpeg)).unwrap().paths
+        };
+        let expected = [&b"\xfd\xff.jpg"[..], b"\xfd\xfe.jpg"].map(not_text);
+        assert_eq!(paths(b"\xfd{name}.jpg"), expected);
+        let dir = tempfile::tempdir().unwrap();
+        let expected = [&b"\xff.jpg"[..], b"\xfe.jpg"].map(|name| dir.path().join(not_text(name)));
+        assert_eq!(paths(dir.path().as_os_str().as_bytes()), expected);
+        let alone = Outputs::plan(&inputs[..1], &not_text(b"\xfc.jpg"), None).unwrap();
+        assert_eq!(alone.paths, [not_text(b"\xfc.jpg")]);
+    }
+
+    #[test]
     fn results_that_would_take_each_others_place_are_refused() {
         let refused =
             |inputs: &[&str], output: &str| planned(inputs, output, None).unwrap_err().to_string();
@@ -186,6 +258,9 @@ mod tests {
             "a/x.jpg and b/x.jpg would both become x-small.jpg: use a pattern with {n}"
         );
         let dir = tempfile::tempdir().unwrap();
+        let into = dir.path().join("new/");
+        assert!(refused(&["a/x.jpg", "b/x.jpg"], into.to_str().unwrap()).contains("both become"));
+        assert!(!into.exists());
         let (picture, link) = (dir.path().join("x.jpg"), dir.path().join("y.jpg"));
         fs::write(&picture, "").unwrap();
         symlink(&picture, &link).unwrap();
@@ -202,14 +277,25 @@ mod tests {
         let victim = dir.path().join("victim");
         fs::write(&victim, "precious").unwrap();
         symlink(&victim, &path).unwrap();
-        write(&path, b"jpeg").unwrap();
+        write(&path, b"jpeg", true).unwrap();
         assert_eq!(
             (fs::read(&path).unwrap(), fs::read(&victim).unwrap()),
             (b"jpeg".to_vec(), b"precious".to_vec())
         );
-        let full = write(Path::new("/dev/full"), b"jpeg").unwrap_err().to_string();
+        // As long as a name may be.
+        let long = dir.path().join(format!("{}.jpg", "x".repeat(251)));
+        write(&long, b"jpeg", true).unwrap();
+        assert_eq!(fs::read(&long).unwrap(), b"jpeg");
+        fs::remove_file(&long).unwrap();
+        // Planted where a folder's results go.
+        let trap = dir.path().join("trap.jpg");
+        symlink("/dev/full", &trap).unwrap();
+        write(&trap, b"jpeg", false).unwrap();
+        assert_eq!(fs::read(&trap).unwrap(), b"jpeg");
+        fs::remove_file(&trap).unwrap();
+        let full = write(Path::new("/dev/full"), b"jpeg", true).unwrap_err().to_string();
         assert_eq!(full, "can't write /dev/full: No space left on device (os error 28)");
-        let error = write(&dir.path().join("no/x.jpg"), b"jpeg").unwrap_err().to_string();
+        let error = write(&dir.path().join("no/x.jpg"), b"jpeg", true).unwrap_err().to_string();
         assert!(error.ends_with("no/x.jpg: No such file or directory (os error 2)"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }

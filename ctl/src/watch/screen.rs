@@ -1,6 +1,8 @@
-//! Owns the terminal while `resizectl top` shows figures there; it is as it was afterwards, whatever happens.
+//! Owns the terminal while `resizectl top` shows figures there; afterwards it is as it was, also after an error or a
+//! signal.
 
 use std::io;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -14,12 +16,17 @@ use resized_client::{Client, Endpoint};
 
 use super::figures::{Figures, Look};
 use super::table;
+use crate::signal::Signal;
 
 /// Rows that a page goes up or down.
 const PAGE: usize = 10;
 
+/// Longest that a signal is waited out.
+const STEP: Duration = Duration::from_millis(100);
+
 /// Shows figures until the user has seen enough.
-pub(crate) fn show(client: &Client, endpoint: &Endpoint, interval: Duration) -> Result<()> {
+pub(crate) fn show(client: &Client, endpoint: &Endpoint, interval: Duration) -> Result<ExitCode> {
+    let signal = Signal::listen()?;
     let mut before = Look::at(client)?;
     let mut figures = Figures::new(None, &before);
     let mut terminal = ratatui::try_init().context("can't take the terminal")?;
@@ -28,8 +35,8 @@ pub(crate) fn show(client: &Client, endpoint: &Endpoint, interval: Duration) -> 
         let mut next = Instant::now() + interval;
         loop {
             terminal.draw(|frame| draw(frame, endpoint, &figures, &mut top))?;
-            match wait(next)? {
-                Some(Wish::Leave) => return Ok(()),
+            match wait(next, &signal)? {
+                Some(Wish::Leave) => return Ok(signal.code().unwrap_or(ExitCode::SUCCESS)),
                 Some(Wish::Up(rows)) => top = top.saturating_sub(rows),
                 Some(Wish::Down(rows)) => top += rows,
                 None => {
@@ -52,11 +59,17 @@ enum Wish {
 }
 
 /// What the user wants, if anything by then.
-fn wait(until: Instant) -> io::Result<Option<Wish>> {
+fn wait(until: Instant, signal: &Signal) -> io::Result<Option<Wish>> {
     loop {
+        if signal.came() {
+            return Ok(Some(Wish::Leave));
+        }
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() || !event::poll(left)? {
+        if left.is_zero() {
             return Ok(None);
+        }
+        if !event::poll(left.min(STEP))? {
+            continue;
         }
         let Event::Key(key) = event::read()? else { return Ok(Some(Wish::Up(0))) };
         if key.kind == KeyEventKind::Release {

@@ -5,15 +5,19 @@ use serde_json::Value;
 
 use crate::shop::{Service, Shop};
 
-/// The figures, or why there are none.
-fn bench(shop: &Shop, line: &str) -> Result<Value, String> {
+/// The figures; none where they might be the load's own, and then that is all that is said.
+fn bench(shop: &Shop, line: &str) -> Option<Value> {
     let output = shop.run(line);
     if output.status.success() {
-        return Ok(serde_json::from_slice(&output.stdout).unwrap());
+        return Some(serde_json::from_slice(&output.stdout).unwrap());
     }
+    assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("resizectl: no figures: "), "{said}");
-    Err(said)
+    let why = said.strip_prefix("resizectl: no figures: ").expect(&said);
+    let known =
+        ["the load was the bottleneck, ", "the load was late itself, ", "no frame was done "];
+    assert!(known.iter().any(|known| why.starts_with(known)), "{said}");
+    None
 }
 
 #[test]
@@ -23,12 +27,15 @@ fn a_closed_loop_counts_what_the_daemon_did() {
         "bench --seconds 1 --clients 2 --in-flight 3 --from 320x240 --size 64x48 --json --connect {}",
         service.endpoint()
     );
-    let Ok(figures) = bench(&shop, &line) else { return };
+    let figures = bench(&shop, &line);
+    let stats = service.client().stats().unwrap();
+    // With figures or without: two clients had three frames in flight at once, and have left.
+    assert!(stats.devices[0].frames >= 6 && stats.streams == 0, "{stats:?}");
+    let Some(figures) = figures else { return };
     let frames = figures["frames"].as_u64().unwrap();
     assert!(frames > 0 && figures["devices"]["cpu"] == frames, "{figures}");
-    // More, by what was not counted while it warmed up.
-    let stats = service.client().stats().unwrap();
-    assert!(stats.devices[0].frames > frames && stats.streams == 0, "{stats:?}");
+    // And those that were not counted while it warmed up.
+    assert!(stats.devices[0].frames >= frames, "{stats:?}");
     let rate = frames as f64 / figures["seconds"].as_f64().unwrap();
     assert!((figures["frames_per_second"].as_f64().unwrap() / rate - 1.0).abs() < 1e-9);
     let times =
@@ -42,26 +49,36 @@ fn a_closed_loop_counts_what_the_daemon_did() {
 }
 
 #[test]
-fn an_open_loop_has_as_many_frames_as_were_due() {
-    let shop = Shop::new();
-    let line = "bench --rate 50 --seconds 1 --clients 2 --from 320x240 --size 64x48 --json";
-    let Ok(figures) = bench(&shop, line) else { return };
+fn an_open_loop_has_no_more_frames_than_were_due() {
+    let (shop, service) = (Shop::new(), Service::start());
+    let line = format!(
+        "bench --rate 50 --seconds 1 --clients 2 --from 320x240 --size 64x48 --json --connect {}",
+        service.endpoint()
+    );
+    let figures = bench(&shop, &line);
+    let stats = service.client().stats().unwrap();
+    // With what was not counted, 1.1 seconds; figures or not.
+    assert!(stats.devices[0].frames <= 56 && stats.streams == 0, "{stats:?}");
+    let Some(figures) = figures else { return };
     let frames = figures["frames"].as_u64().unwrap();
     let unsent = figures["unsent"].as_u64().unwrap();
     assert!((48..=52).contains(&(frames + unsent)), "{figures}");
-    assert_eq!(figures["daemon"], "inside this process");
+    assert_eq!(figures["daemon"], service.endpoint());
     assert_eq!(figures["asked_per_second"], 50.0);
 }
 
 #[test]
-fn a_daemon_that_can_not_keep_up_is_charged_for_all_that_waits() {
+fn without_a_daemon_one_in_the_process_is_measured() {
     let shop = Shop::new();
-    // A second of work, or much of it, for a frame; two are due in a millisecond.
-    let line = "bench --rate 2000 --seconds 0.5 --from 4000x4000 --size 3000x3000 --filter lanczos3 --json";
-    let Ok(figures) = bench(&shop, line) else { return };
-    let median = figures["latency_us"]["p50"].as_f64().unwrap();
-    // Nearly all are never begun, and half of those were due in the first half of the run.
-    assert!(median > 200_000.0 && figures["unsent"].as_u64().unwrap() > 500, "{figures}");
+    // What counts as figures, and what is said where there are none, is the same as with one.
+    if let Some(figures) =
+        bench(&shop, "bench --rate 20 --seconds 0.5 --from 64x64 -s 32x32 --json")
+    {
+        assert_eq!(figures["daemon"], "inside this process");
+    }
+    let text = shop.run("bench --seconds 0.2 --from 640x480 -s 320x240").stdout;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.is_empty() || text.contains("\nresized by  cpu "), "{text}");
 }
 
 #[test]

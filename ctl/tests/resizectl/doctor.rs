@@ -73,6 +73,9 @@ fn what_is_bad_is_named_with_what_to_do() {
     assert!(finding(&told, "BAD   memory").contains("enough for"), "{told}");
     assert!(finding(&told, "BAD   quota").contains("user-connections"), "{told}");
     assert!(finding(&told, "BAD   mappings").contains("vm.max_map_count"), "{told}");
+    // So many that no limit can be computed are none to ask about.
+    let output = shop.run("doctor --streams 18446744073709551615");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]
@@ -109,4 +112,17 @@ fn a_user_who_is_not_let_in_is_told_so() {
     fs::set_permissions(service.socket(), fs::Permissions::from_mode(0o660)).unwrap();
     let told = ask();
     assert!(finding(&told, "BAD   socket").contains("usermod -aG "), "{told}");
+}
+
+#[test]
+fn a_reader_that_has_gone_away_is_no_reason_to_fail() {
+    let (shop, service) = (Shop::new(), Service::start());
+    for line in ["doctor --streams 1", "status", "top --once --interval 0.1"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = shop.command();
+        command.args(line.split_whitespace()).args(["--connect", &service.endpoint()]);
+        let output = command.stdout(writer).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
+    }
 }

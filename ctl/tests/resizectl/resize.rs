@@ -51,6 +51,77 @@ fn every_format_becomes_every_format() {
 }
 
 #[test]
+fn webps_of_every_kind_are_read() {
+    let shop = Shop::new();
+    let scene = scenery(160, 120);
+    scene.save(shop.path("colours.png")).unwrap();
+    let clear = RgbaImage::from_fn(160, 120, |x, y| {
+        let image::Rgb([r, g, b]) = *scene.get_pixel(x, y);
+        Rgba([r, g, b, if x < 80 { 255 } else { 128 }])
+    });
+    clear.save(shop.path("clear.png")).unwrap();
+    // Of an animation the first picture.
+    let made = |options: &str, name: &str| {
+        let mut command = std::process::Command::new("ffmpeg");
+        command.args(["-v", "error", "-nostdin"]).args(options.split(' ')).args(["-quality", "95"]);
+        let status = command.arg(shop.path(name)).current_dir(shop.path(".")).status();
+        assert!(status.expect("the ffmpeg tool is needed").success(), "{name}");
+        fs::read(shop.path(name)).unwrap()
+    };
+    let moving = "-loop 1 -i colours.png -vf negate=enable='gt(n,0)' -frames:v 3 -c:v libwebp_anim";
+    let lossy = made("-i colours.png -c:v libwebp", "lossy.webp");
+    let clear = made("-i clear.png -c:v libwebp -pix_fmt yuva420p", "clear.webp");
+    let moving = made(moving, "moving.webp");
+    for (file, kind) in [(&lossy, b"VP8 "), (&clear, b"ALPH"), (&moving, b"ANMF")] {
+        assert!(file.windows(4).any(|bytes| bytes == kind));
+    }
+    shop.good("resize lossy.webp clear.webp moving.webp -s 64x -o {name}-out.png");
+    let expected = expected(&scene.into(), 64, 48);
+    for name in ["lossy", "moving"] {
+        let off = difference(&shop.picture(&format!("{name}-out.png")), &expected);
+        assert!(off < 4.0, "{name}: {off}");
+    }
+    let opacity = |x| shop.picture("clear-out.png").to_rgba8().get_pixel(x, 20).0[3];
+    // Of which it lost a little.
+    assert!(opacity(10) == 255 && opacity(50).abs_diff(128) < 4, "{}", opacity(50));
+}
+
+#[test]
+fn a_webp_that_lies_is_named_and_the_others_go_on() {
+    let shop = Shop::new();
+    scenery(64, 64).save(shop.path("good.webp")).unwrap();
+    let chunk = |name: &[u8], len: u32, body: &[u8]| [name, &len.to_le_bytes(), body].concat();
+    // A canvas of 64x64, and a profile, of which the header says that there is one.
+    let canvas = chunk(b"VP8X", 10, &[0x20, 0, 0, 0, 63, 0, 0, 63, 0, 0]);
+    let frame = [0x10, 0, 0, 0x9D, 1, 0x2A, 0xFF, 0x3F, 0xFF, 0x3F, 0, 0];
+    for (name, rest) in [
+        ("frame.webp", chunk(b"VP8 ", 12, &frame)),
+        ("profile.webp", [chunk(b"VP8L", 2, b"/\0"), chunk(b"ICCP", u32::MAX - 1, b"")].concat()),
+    ] {
+        let body = [b"WEBP", &canvas[..], &rest].concat();
+        shop.file(name, &chunk(b"RIFF", body.len() as u32, &body));
+    }
+    let said = shop.bad("resize frame.webp profile.webp good.webp -s 32x -o out/");
+    for name in ["frame", "profile"] {
+        let why =
+            format!("resizectl: {name}.webp: its chunks or its frame are not as large as it says");
+        assert!(said.contains(&why), "{said}");
+    }
+    assert_eq!(shop.picture("out/good.webp").width(), 32);
+}
+
+#[test]
+fn what_a_file_is_called_does_nothing_to_a_terminal() {
+    let shop = Shop::new();
+    let name = "red\u{1b}[31m\nresizectl: good.jpg: deleted.jpg";
+    shop.file(name, b"no picture");
+    let output = shop.command().args(["resize", name, "-s", "9x", "-o", "out/"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = "resizectl: red\\u{1b}[31m\\nresizectl: good.jpg: deleted.jpg: it is no JPEG";
+    assert!(said.starts_with(expected) && said.lines().count() == 2, "{said}");
+}
+
+#[test]
 fn what_the_decoder_shrinks_looks_the_same() {
     let shop = Shop::new();
     for (name, subsamp) in [("a.jpg", Subsamp::Sub2x2), ("b.jpg", Subsamp::None)] {

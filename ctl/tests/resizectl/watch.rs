@@ -1,6 +1,9 @@
 //! `resizectl status` and `top`.
 
+use std::fs;
+use std::io::Read;
 use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -110,4 +113,35 @@ fn top_says_that_it_needs_a_terminal() {
     let (shop, service) = (Shop::new(), Service::start());
     let said = shop.bad(&format!("top --connect {}", service.endpoint()));
     assert!(said.contains("--once"), "{said}");
+}
+
+#[test]
+fn top_gives_the_terminal_back_when_it_is_told_to_end() {
+    const TAKES: &[u8] = b"\x1b[?1049h";
+    const GIVES_BACK: &[u8] = b"\x1b[?1049l";
+    let (shop, service) = (Shop::new(), Service::start());
+    // A terminal of its own, whose name does not matter.
+    let mut command = Command::new("script");
+    let program = env!("CARGO_BIN_EXE_resizectl");
+    let line = format!("echo $$ > pid; exec {program} top --connect {}", service.endpoint());
+    command.args(["-qec", &line, "/dev/null"]).current_dir(shop.path("."));
+    command.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut run = command.spawn().expect("the tool script is needed to have a terminal");
+    let (mut seen, mut told) = (Vec::new(), false);
+    let mut screen = run.stdout.take().unwrap();
+    let mut more = [0; 4096];
+    loop {
+        let read = screen.read(&mut more).unwrap();
+        if read == 0 {
+            break;
+        }
+        seen.extend_from_slice(&more[..read]);
+        if !told && seen.windows(TAKES.len()).any(|bytes| bytes == TAKES) {
+            told = true;
+            let pid = fs::read_to_string(shop.path("pid")).unwrap();
+            assert!(Command::new("kill").arg(pid.trim()).status().unwrap().success());
+        }
+    }
+    assert!(told && seen.windows(GIVES_BACK.len()).any(|bytes| bytes == GIVES_BACK));
+    assert_eq!(run.wait().unwrap().code(), Some(128 + 15));
 }

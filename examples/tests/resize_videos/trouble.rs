@@ -40,6 +40,19 @@ fn a_video_that_is_missing_or_none_is_named_and_nothing_is_made() {
 }
 
 #[test]
+fn what_a_video_is_called_does_nothing_to_a_terminal() {
+    let bench = Bench::new();
+    let name = "red\u{1b}[31m\nresize-videos.mkv";
+    assert_fails(&bench.run(&[Path::new(name)], ""), &["red\\u{1b}[31m\\nresize-videos.mkv"]);
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    fs::rename(&clip, bench.path(name)).unwrap();
+    let output = bench.run(&[&bench.path(name)], "");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && !table.contains('\u{1b}'), "{table}");
+    assert!(table.contains("  red\\u{1b}[31m\\nresize-videos.mkv\n"), "{table}");
+}
+
+#[test]
 fn a_folder_that_can_not_be_written_is_named() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
@@ -58,14 +71,15 @@ fn a_folder_that_can_not_be_written_is_named() {
     assert!(!bench.path("out/vid-instance1").exists());
     assert_fails(&bench.run(&[&clip], "--report nowhere/report.html"), &["nowhere/report.html"]);
     assert_fails(&bench.run(&[&clip], "--report out"), &["out", "it is a folder"]);
-    assert_fails(&bench.run(&[&clip], "--json one --report one"), &["one can't be both"]);
-    assert!(!bench.path("out/vid-instance1").exists());
-    // So is one that is there. Where its part file would be is a folder: root can't write that either.
-    fs::write(bench.path("figures.json"), "old").unwrap();
-    fs::create_dir(bench.path("figures.json.part")).unwrap();
-    assert_fails(&bench.run(&[&clip], "--json figures.json"), &["figures.json"]);
-    assert_eq!(fs::read(bench.path("figures.json")).unwrap(), b"old");
-    assert!(!bench.path("out/vid-instance1").exists());
+    assert_fails(&bench.run(&[&clip], "--json one --report ./one"), &["one can't be both"]);
+    // So is one that is there. Root can't write that either.
+    assert_fails(&bench.run(&[&clip], "--json /proc/version"), &["can't write /proc/version"]);
+    let video = fs::read(&clip).unwrap();
+    for option in ["--json", "--report"] {
+        let output = bench.run(&[&clip], &format!("{option} clip.mkv"));
+        assert_fails(&output, &["clip.mkv would take the place of the video "]);
+    }
+    assert!(fs::read(&clip).unwrap() == video && !bench.path("out/vid-instance1").exists());
 }
 
 #[test]

@@ -86,8 +86,9 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
 
     /// Reads what follows the last message, to the last byte.
     pub async fn fill(&mut self, mut into: &mut [u8]) -> io::Result<()> {
-        let there = self.inbox.take(into);
-        into = &mut into[there..];
+        let there = self.inbox.take(into.len());
+        into[..there.len()].copy_from_slice(there);
+        into = &mut into[there.len()..];
         let all = in_all(self.patience, into.len());
         let rest = async {
             while !into.is_empty() {
@@ -98,6 +99,24 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
                 into = &mut into[read..];
             }
             Ok(())
+        };
+        in_time(all, rest).await
+    }
+
+    /// As [`fill`](Self::fill), so many bytes into memory that nothing was written to before.
+    pub async fn bytes(&mut self, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len);
+        bytes.extend_from_slice(self.inbox.take(len));
+        let left = len - bytes.len();
+        let all = in_all(self.patience, left);
+        let rest = async {
+            let mut reader = (&mut self.reader).take(left as u64);
+            while bytes.len() < len {
+                if in_time(self.patience, reader.read_buf(&mut bytes)).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Ok(bytes)
         };
         in_time(all, rest).await
     }

@@ -101,7 +101,7 @@ impl Folder {
 }
 
 /// Makes a new file in the place of one that an earlier run may have left.
-pub(crate) fn create_anew(path: &Path) -> io::Result<File> {
+fn create_anew(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => File::create_new(path),

@@ -6,9 +6,9 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use crossbeam_channel::Receiver;
 use crossbeam_utils::sync::WaitGroup;
-use resized_client::Frame;
-use resized_jpeg::planes;
-use turbojpeg::{Compressor, Image, OutputBuf, PixelFormat, Subsamp, compressed_buf_len};
+use resized_client::{Frame, PixelFormat};
+use resized_jpeg::{Encoder, Pixels};
+use turbojpeg::Subsamp;
 
 use crate::folder::Folder;
 use crate::notes::{Pace, Times};
@@ -60,7 +60,7 @@ impl Target {
 
 /// Writes frames until there are no more. After a failure it only lets go of them.
 pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
-    let mut encoder = match Encoder::new(quality) {
+    let mut encoder = match Encoder::new().context("can't make a JPEG compressor") {
         Ok(encoder) => Some(encoder),
         Err(error) => {
             stop.fail(error);
@@ -69,7 +69,11 @@ pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
     };
     for Work { frame, number, decoded, target, written } in work {
         if let Some(encoder) = encoder.as_mut().filter(|_| !stop.has_failed()) {
-            let done = encoder.encode(&frame).and_then(|jpeg| target.folder.write(number, jpeg));
+            let jpeg = pixels(&frame).and_then(|pixels| {
+                let jpeg = encoder.encode(&pixels, quality, None);
+                jpeg.context("can't compress a frame to JPEG")
+            });
+            let done = jpeg.and_then(|jpeg| target.folder.write(number, jpeg));
             match done {
                 Ok(()) => target.advance(decoded),
                 Err(error) => stop.fail(error),
@@ -79,51 +83,10 @@ pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
     }
 }
 
-/// A JPEG compressor and the buffers that it uses for each frame.
-struct Encoder {
-    compressor: Compressor,
-    jpeg: Vec<u8>,
-    /// Luma that can't be compressed from its slot as it is.
-    even: Vec<u8>,
-}
-
-impl Encoder {
-    fn new(quality: i32) -> Result<Self> {
-        let mut compressor = Compressor::new().context("can't make a JPEG compressor")?;
-        compressor.set_quality(quality).context("can't set the JPEG quality")?;
-        Ok(Self { compressor, jpeg: Vec::new(), even: Vec::new() })
-    }
-
-    fn encode(&mut self, frame: &Frame) -> Result<&[u8]> {
-        let gray = frame.layout().planes().len() == 1;
-        let subsamp = if gray { Subsamp::Gray } else { Subsamp::Sub2x2 };
-        let extent = frame.layout().planes()[0].extent;
-        let longest = compressed_buf_len(extent.width as usize, extent.height as usize, subsamp)?;
-        if self.jpeg.len() < longest {
-            self.jpeg.resize(longest, 0);
-        }
-        let mut output = OutputBuf::borrowed(&mut self.jpeg);
-        if gray {
-            self.compressor.set_subsamp(subsamp)?;
-            self.compressor.compress(gray_image(frame), &mut output)
-        } else {
-            let image = planes(frame.layout(), frame.output(), &mut self.even);
-            self.compressor.compress_yuv_planes(&image, &mut output)
-        }
-        .context("can't compress a frame to JPEG")?;
-        let len = output.len();
-        drop(output);
-        Ok(&self.jpeg[..len])
-    }
-}
-
-fn gray_image(frame: &Frame) -> Image<&[u8]> {
-    let plane = frame.layout().planes()[0];
-    Image {
-        pixels: frame.plane(0),
-        width: plane.extent.width as usize,
-        pitch: plane.stride,
-        height: plane.extent.height as usize,
-        format: PixelFormat::GRAY,
-    }
+/// Of one plane it is gray; the daemon gives nothing else here.
+fn pixels(frame: &Frame) -> Result<Pixels<'_>> {
+    let layout = frame.layout();
+    let format = if layout.planes().len() == 1 { PixelFormat::Gray8 } else { PixelFormat::I420 };
+    let pixels = Pixels::of(format, layout, frame.output(), Subsamp::Sub2x2);
+    pixels.context("no JPEG is made of frames of this format")
 }

@@ -31,7 +31,7 @@ use crate::daemon::Daemon;
 use crate::decode::File;
 use crate::folder::Folder;
 use crate::page::Page;
-use crate::progress::Progress;
+use crate::progress::{Progress, shown};
 use crate::report::Report;
 use crate::stop::Stop;
 
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("resize-videos: {}", one_line(&error));
+            eprintln!("resize-videos: {}", shown(&one_line(&error)));
             ExitCode::FAILURE
         }
     }
@@ -68,10 +68,11 @@ fn run(args: &Args) -> Result<ExitCode> {
         fits.with_context(|| file.path().display().to_string())?;
     }
     if let (Some(json), Some(page)) = (&args.json, &args.report) {
-        ensure!(json != page, "{} can't be both the figures and the report", page.display());
+        let same = report::is_same(json, page);
+        ensure!(!same, "{} can't be both the figures and the report", page.display());
     }
     for path in args.json.iter().chain(&args.report) {
-        report::check_writable(path)?;
+        report::check_writable(path, &args.videos)?;
     }
     let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
     let folders = Folder::prepare(&args.output, &args.videos, instances)?;

@@ -2,7 +2,7 @@
 //!
 //! Touches no file, but that a folder which is there is none to be taken for a pattern.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -93,11 +93,17 @@ impl fmt::Display for Output {
 fn fill(pieces: &[Piece], instance: usize, video: &Path) -> String {
     let filled = pieces.iter().map(|piece| match piece {
         Piece::Letter(letter) => letter.to_string(),
-        Piece::Video => video.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        Piece::Video => name(video).to_string_lossy().into_owned(),
         Piece::Instance => instance.to_string(),
         Piece::Frame(_) => String::new(), // in no list of pieces that is filled
     });
     filled.collect()
+}
+
+/// A video's name without its ending; but one of dots would be a folder's.
+fn name(video: &Path) -> &OsStr {
+    let stem = video.file_stem().unwrap_or_default();
+    if stem == "." || stem == ".." { video.file_name().unwrap_or_default() } else { stem }
 }
 
 impl Pattern {
@@ -232,6 +238,10 @@ mod tests {
             place("/{n}/{name}/50%%-%03d-{n}.jpg"),
             ("/3/clip.7/".into(), names("50%-", 3, "-3.jpg"))
         );
+        // Its stem is the folder above.
+        let pattern = Output::parse("out/{name}/%d.jpg".into()).unwrap();
+        let (folder, _) = pattern.place(1, Path::new("in/...mp4"));
+        assert_eq!(folder, Path::new("out/...mp4/"));
         let (_, names) = place("x/é{name%04d}.jpg");
         assert_eq!(
             (names.of(7), names.of(12_345)),

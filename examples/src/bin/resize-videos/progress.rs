@@ -159,6 +159,18 @@ pub(crate) fn rate(frames: u64, time: Duration) -> f64 {
     }
 }
 
+/// Text on one line of a terminal, and without power over it: names of files may hold anything.
+pub(crate) fn shown(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line
+}
+
 /// As `println!`, but a reader that has gone away is no reason to die.
 fn print(lines: &str) {
     let mut stdout = std::io::stdout().lock();

@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::io::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::daemon::Look;
-use crate::folder::create_anew;
 use crate::instance::Outcome;
 use crate::notes::Times;
 use crate::page::Share;
-use crate::progress::rate;
+use crate::progress::{rate, shown};
 
 /// All figures of a run. Its serialization is the `--json` file.
 #[derive(Serialize)]
@@ -74,7 +73,7 @@ impl Report {
         );
         for row in &self.instances {
             let Row { instance, frames, skipped, started_s, seconds, fps, .. } = row;
-            let (name, Milliseconds { p50, p99, .. }) = (row.name(), &row.latency_ms);
+            let (name, Milliseconds { p50, p99, .. }) = (shown(row.name()), &row.latency_ms);
             // Writing to a string can't fail.
             let _ = write!(
                 table,
@@ -171,24 +170,40 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
         fs::write(path, text)
     } else {
         let aside = aside(path);
-        create_anew(&aside)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .and_then(|()| fs::rename(&aside, path))
-            .inspect_err(|_| drop(fs::remove_file(&aside)))
+        File::create_new(&aside).and_then(|mut file| {
+            file.write_all(text.as_bytes())
+                .and_then(|()| fs::rename(&aside, path))
+                .inspect_err(|_| drop(fs::remove_file(&aside)))
+        })
     }
     .with_context(|| format!("can't write {}", path.display()))
 }
 
-/// Fails early if a file could not be written at the end.
-pub(crate) fn check_writable(path: &Path) -> Result<()> {
+/// Fails early if a file could not be written at the end, or would take the place of a video.
+pub(crate) fn check_writable(path: &Path, videos: &[PathBuf]) -> Result<()> {
     ensure!(!path.is_dir(), "can't write {}: it is a folder", path.display());
-    if !is_special(path) {
-        let aside = aside(path);
-        create_anew(&aside)
-            .and_then(|_| fs::remove_file(&aside))
-            .with_context(|| format!("can't write {}", path.display()))?;
+    if is_special(path) {
+        return Ok(());
     }
-    Ok(())
+    if let Some(video) = videos.iter().find(|video| is_same(path, video)) {
+        bail!("{} would take the place of the video {}", path.display(), video.display());
+    }
+    let aside = aside(path);
+    File::create_new(&aside)
+        .and_then(|_| fs::remove_file(&aside))
+        .with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Whether both are one file, which need not be there.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        path.canonicalize().or_else(|_| {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new(".")).canonicalize()?;
+            Ok::<_, io::Error>(folder.join(path.file_name().unwrap_or_default()))
+        })
+    };
+    one == other || place(one).is_ok_and(|one| place(other).is_ok_and(|other| one == other))
 }
 
 /// Whether there is something that can't be replaced by a file, such as a pipe.
@@ -196,8 +211,48 @@ fn is_special(path: &Path) -> bool {
     path.exists() && !path.is_file()
 }
 
+/// Nobody else's.
 fn aside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
+    path.with_file_name(format!(".resize-videos-{}.part", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn files_are_the_same_by_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["there", "missing"] {
+            assert!(is_same(&path(name), &path(&format!("./{name}"))));
+            assert!(!is_same(&path(name), &path("other")));
+            assert!(!is_same(&path(name), &path(&format!("nowhere/{name}"))));
+            fs::write(path("there"), "").unwrap();
+        }
+        symlink(path("there"), path("link")).unwrap();
+        assert!(is_same(&path("link"), &path("there")));
+        assert!(is_same(Path::new("a"), Path::new("./a")) && !is_same(Path::new("a"), &path("a")));
+    }
+
+    #[test]
+    fn nothing_is_lost_to_a_file_in_the_making() {
+        let dir = tempfile::tempdir().unwrap();
+        let (page, precious) = (dir.path().join("page"), dir.path().join("page.part"));
+        fs::write(&precious, "precious").unwrap();
+        check_writable(&page, &[]).unwrap();
+        write(&page, "one").unwrap();
+        write(&page, "two").unwrap();
+        assert_eq!(fs::read_to_string(&page).unwrap(), "two");
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        // A folder: what was written aside for it goes again.
+        let taken = dir.path().join("taken");
+        fs::create_dir(&taken).unwrap();
+        assert!(check_writable(&taken, &[]).is_err() && write(&taken, "").is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+        let full = write(Path::new("/dev/full"), "text").unwrap_err();
+        assert!(format!("{full:#}").contains("/dev/full: No space left"), "{full:#}");
+    }
 }
