@@ -47,8 +47,8 @@ FUZZING := --manifest-path daemon/fuzz/Cargo.toml
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
             libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg
 # A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer; a browser; who looks on at programs
-# in C.
-TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind
+# in C; networks of hosts.
+TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind iproute2
 
 SHELL := /bin/bash
 
