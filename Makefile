@@ -50,8 +50,8 @@ PLUGIN  := --manifest-path bindings/gstreamer/Cargo.toml
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
             libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg
 # A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer; a browser; who looks on at programs
-# in C; what the guides' commands need beside.
-TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind curl openssl
+# in C; networks of hosts; what the guides' commands need beside.
+TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind iproute2 curl openssl
 # The plugin's; its tests put it beside GStreamer's own elements.
 GSTREAMER := pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 STREAMING := gstreamer1.0-tools gstreamer1.0-plugins-base

@@ -89,7 +89,8 @@ pub struct Args {
           value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub megapixels: u64,
 
-    /// Seconds that a client may take for the next piece of a frame that it sends or is sent
+    /// Seconds that a client may take for the next piece of a frame that it sends or is sent, and after which one whose
+    /// machine does not answer any more is gone
     #[arg(long, value_name = "SECONDS", env = "RESIZED_BRIDGE_PATIENCE", default_value = "30",
           value_parser = seconds)]
     pub patience: Duration,

@@ -180,7 +180,7 @@ impl Door {
     }
 
     async fn greet(&self, socket: TcpStream) -> io::Result<Stream> {
-        prepare(&socket)?;
+        prepare(&socket, self.limits.patience)?;
         match &self.tls {
             Some(tls) => Ok(Box::new(tls.accept(socket).await?)),
             None => Ok(Box::new(socket)),

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use async_nats::connection::State;
@@ -27,6 +28,10 @@ use crate::relay::stopped;
 /// Requests that wait to be looked at, which takes no time worth speaking of: what is more is lost, and who asked
 /// asks again.
 const WAITING: usize = 256;
+
+/// Between two questions whether the server is still there. One that misses two answers has gone without a word, as machines
+/// without power do.
+const PING: Duration = Duration::from_secs(5);
 
 /// Of which one bridge takes each picture.
 const PICTURE_GROUP: &str = "pictures";
@@ -55,6 +60,7 @@ impl Member {
         let mut options = ConnectOptions::new()
             .name("resized-bridge")
             .retry_on_initial_connect()
+            .ping_interval(PING)
             .subscription_capacity(WAITING);
         if let Some(path) = &args.nats_credentials {
             let read = options.credentials_file(path).await;

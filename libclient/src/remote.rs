@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
+use nix::sys::socket::sockopt::{KeepAlive, TcpKeepIdle, TcpKeepInterval, TcpUserTimeout};
 use resized_protocol::VERSION;
 use resized_protocol::remote::Call;
 use tokio::net::TcpStream;
@@ -30,6 +30,7 @@ use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
 use crate::endpoint::{Remote, Scheme};
+use crate::link::PATIENCE as SILENCE;
 pub use credentials::{Credentials, CredentialsError};
 use wire::{Sender, Stream};
 
@@ -79,7 +80,7 @@ async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<Strea
         }
     };
     let socket = TcpStream::connect(&remote.address).await?;
-    prepare(&socket)?;
+    prepare(&socket, SILENCE)?;
     let mut stream: Stream = if remote.scheme == Scheme::Tls {
         let name = remote.host().to_owned().try_into().map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, "not a name that a certificate may be for")
@@ -94,12 +95,20 @@ async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<Strea
     Ok(stream)
 }
 
-/// Sends what there is at once, and has the system find out when the other end is gone.
-pub fn prepare(socket: &TcpStream) -> io::Result<()> {
+/// Between two questions of the system's whether the other end is still there, when nothing else is said.
+const PROBES: Duration = Duration::from_secs(2);
+
+/// Sends what there is at once, and has the system find out when the other end's is gone without a word, as machines
+/// without power and cut links are: it has not acknowledged, for so long, what was sent, or has taken nothing more, or has
+/// not answered while nothing was sent.
+pub fn prepare(socket: &TcpStream, silence: Duration) -> io::Result<()> {
+    let millis = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
     socket.set_nodelay(true)?;
+    setsockopt(socket, TcpUserTimeout, &millis)?;
     setsockopt(socket, KeepAlive, &true)?;
-    setsockopt(socket, TcpKeepIdle, &10)?;
-    setsockopt(socket, TcpKeepInterval, &5)?;
-    setsockopt(socket, TcpKeepCount, &4)?;
+    // The first after a while; the last when the time is over, however many those are.
+    let probes = PROBES.as_secs() as u32;
+    setsockopt(socket, TcpKeepIdle, &(millis / 2000).clamp(1, 5 * probes))?;
+    setsockopt(socket, TcpKeepInterval, &probes.min(1.max(millis / 4000)))?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Several bridges, each with a daemon of its own, that have joined a NATS service: clients go where there is
 //! room, and on elsewhere when that is lost.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -13,43 +13,48 @@ use crate::support::{Authority, Bridge, Local, bounded, connect, resized, spec, 
 /// A nats-server, for one test.
 pub(crate) struct Broker {
     process: Child,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Broker {
     pub(crate) fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut broker = Self { process: Self::spawn(port), port };
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self::start_at(address)
+    }
+
+    pub(crate) fn start_at(address: SocketAddr) -> Self {
+        let mut broker = Self { process: Self::spawn(address), address };
         broker.await_answer();
         broker
     }
 
-    fn spawn(port: u16) -> Child {
+    fn spawn(address: SocketAddr) -> Child {
         let mut command = Command::new("nats-server");
-        command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        command.args(["--addr", &host, "--port", &port]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().expect("nats-server, which make test-deps brings")
     }
 
     fn await_answer(&mut self) {
-        until("NATS answers", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        until("NATS answers", || TcpStream::connect(self.address).is_ok());
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    fn start_again(&mut self) {
-        self.process = Self::spawn(self.port);
+    pub(crate) fn start_again(&mut self) {
+        self.process = Self::spawn(self.address);
         self.await_answer();
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}", self.address)
     }
 
-    fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         format!("{}/stream", self.url()).parse().unwrap()
     }
 
@@ -84,7 +89,7 @@ impl Node {
         Self { local, bridge }
     }
 
-    fn sessions(&self) -> u32 {
+    pub(crate) fn sessions(&self) -> u32 {
         // Without the one that asks.
         self.local.client().stats().unwrap().sessions - 1
     }

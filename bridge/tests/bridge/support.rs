@@ -225,8 +225,13 @@ impl Authority {
 
     /// Paths of a certificate for localhost and of its key.
     pub(crate) fn sign(&self, name: &str, expired: bool) -> (PathBuf, PathBuf) {
+        self.sign_for("localhost", name, expired)
+    }
+
+    /// The same for another host.
+    pub(crate) fn sign_for(&self, host: &str, name: &str, expired: bool) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         if expired {
             params.not_before = date_time_ymd(2001, 1, 1);
             params.not_after = date_time_ymd(2002, 1, 1);
