@@ -45,6 +45,7 @@ impl Scratch {
         for block in &page.blocks {
             if let Some(name) = block.file() {
                 let path = dir.path().join(here.said(name));
+                assert!(path.starts_with(dir.path()), "{}: {name} is somebody's", page.name);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, here.said(&block.text)).unwrap();
             }
@@ -80,7 +81,7 @@ impl Here {
         let [near, bridge, other, nats] =
             free.map(|socket| socket.local_addr().unwrap().port().to_string());
         Self([
-            ("/etc/resized/", format!("{}/etc/resized/", dir.display())),
+            ("/etc/", format!("{}/etc/", dir.display())),
             ("/run/resized-daemon/", format!("{}/", dir.display())),
             ("camera-hub.example", "localhost".to_owned()),
             ("7787", near),
