@@ -42,7 +42,7 @@ NATS   := $(TARGET)/tools/nats/usr/sbin
 export PATH := $(PATH):$(abspath $(NATS))
 # No members of the workspace: their own Cargo.toml say why.
 PEERS   := --manifest-path daemon/benches/peers/Cargo.toml
-FUZZING := --manifest-path daemon/fuzz/Cargo.toml
+FUZZING := daemon/fuzz bridge/fuzz
 PLUGIN  := --manifest-path bindings/gstreamer/Cargo.toml
 
 # gcc, cmake, nasm: libjpeg-turbo, built by its crate. libclang: the bindings to FFmpeg.
@@ -92,8 +92,9 @@ test: test-deps deny
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) fmt $(PEERS) --check
 	$(CARGO) clippy $(PEERS) --target-dir $(TARGET) --locked -- -D warnings
-	$(CARGO) fmt $(FUZZING) --check
-	$(CARGO) clippy $(FUZZING) --target-dir $(TARGET) --locked -- -D warnings
+	@set -ex; for dir in $(FUZZING); do \
+		$(CARGO) fmt --manifest-path $$dir/Cargo.toml --check; \
+		$(CARGO) clippy --manifest-path $$dir/Cargo.toml --target-dir $(TARGET) --locked -- -D warnings; done
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked
 	$(MAKE) --no-print-directory test-python
@@ -159,17 +160,21 @@ sanitize: test-deps
 	    --target-dir $(TARGET)/sanitize --config profile.dev.package.resized.opt-level=2 \
 	    --config profile.dev.package.resized-protocol.opt-level=2 --locked -p resized --lib --test kernels
 
-# Under AddressSanitizer too. What is found lies in target/fuzz/artifacts. Names of targets: FUZZED=session
+# Under AddressSanitizer too. What is found lies in target/fuzz/artifacts. Some of the targets: FUZZED=daemon/session. No
+# limit of theirs lets a peer have so much allocated at once as FUZZ_MALLOC, in MiB.
 FUZZ   ?= 600
-FUZZED ?= codec session
+FUZZED ?= daemon/codec daemon/session bridge/wire bridge/frames bridge/pictures
 FUZZER := $(shell command -v cargo-fuzz || echo $(TARGET)/tools/bin/cargo-fuzz)
+FUZZ_MALLOC := 64
 fuzz: deps $(FUZZER)
-	$(CARGO) run $(FUZZING) --target-dir $(TARGET)/fuzz --locked --bin seeds
+	@set -e; for dir in $(FUZZING); do \
+		$(CARGO) run --manifest-path $$dir/Cargo.toml --target-dir $(TARGET) --locked --bin seeds; done
 	@set -e; for target in $(FUZZED); do \
+		dir=$${target%/*}/fuzz name=$${target#*/}; \
 		mkdir -p $(TARGET)/fuzz/{corpus,artifacts}/$$target; \
-		RUSTC_BOOTSTRAP=1 $(FUZZER) run --fuzz-dir daemon/fuzz --target-dir $(TARGET)/fuzz $$target \
-		    $(TARGET)/fuzz/corpus/$$target daemon/fuzz/seeds/$$target \
-		    -- -max_total_time=$(FUZZ) -timeout=60 -rss_limit_mb=4096 -print_final_stats=1 \
+		RUSTC_BOOTSTRAP=1 $(FUZZER) run --fuzz-dir $$dir --target-dir $(TARGET)/fuzz $$name \
+		    $(TARGET)/fuzz/corpus/$$target $$dir/seeds/$$name \
+		    -- -max_total_time=$(FUZZ) -timeout=60 -rss_limit_mb=4096 -malloc_limit_mb=$(FUZZ_MALLOC) -print_final_stats=1 \
 		    -artifact_prefix=$(abspath $(TARGET))/fuzz/artifacts/$$target/; done
 
 # Cross-compiled by Debian's newer compiler, whose standard library there is for both architectures; where
