@@ -23,14 +23,14 @@ const SESSION_FILE: &str = "resized/resized.toml";
 #[derive(Debug, Error)]
 pub(crate) enum ConfigError {
     /// The file can't be read.
-    #[error("{path}: {source}", path = .path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {error}", path = .path.display())]
+    Read { path: PathBuf, error: std::io::Error },
     /// The file says something that is not understood; where, is part of the error.
-    #[error("{path}: {source}", path = .path.display())]
-    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("{path}: {error}", path = .path.display())]
+    Parse { path: PathBuf, error: Box<toml::de::Error> },
     /// What should be logged can't be told.
-    #[error("'{setting}' is no filter for the log: {source}")]
-    Log { setting: String, source: tracing_subscriber::filter::ParseError },
+    #[error("'{setting}' is no filter for the log: {error}")]
+    Log { setting: String, error: tracing_subscriber::filter::ParseError },
 }
 
 /// A daemon that resizes video frames and images in shared memory for every process of this machine.
@@ -139,7 +139,7 @@ impl Arguments {
         let file = path.as_deref().map_or_else(|| Ok(Settings::default()), Settings::read);
         match file {
             // One that is there and can't be read is an error: it may say what matters.
-            Err(ConfigError::Read { source, .. }) if !must_be && is_absent(&source) => {
+            Err(ConfigError::Read { error, .. }) if !must_be && is_absent(&error) => {
                 Ok((self.settings.clone(), None))
             }
             file => Ok((self.settings.clone().or(file?), path)),
@@ -163,11 +163,9 @@ fn default_file() -> Option<PathBuf> {
 impl Settings {
     fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })
+            .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        toml::from_str(&text)
+            .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) })
     }
 
     /// These, and the others where these say nothing.

@@ -20,7 +20,7 @@ pub(crate) type SetFilter = Box<dyn Fn(EnvFilter) -> Result<()> + Send>;
 /// What a setting says is logged.
 pub(crate) fn filter(setting: &str) -> Result<EnvFilter, ConfigError> {
     EnvFilter::try_new(setting)
-        .map_err(|source| ConfigError::Log { setting: setting.to_owned(), source })
+        .map_err(|error| ConfigError::Log { setting: setting.to_owned(), error })
 }
 
 /// Begins to log.

@@ -81,14 +81,14 @@ pub struct Options {
 pub enum ServerError {
     /// A thread, the reactor or the catching of signals could not be set up.
     #[error("can't set the daemon up: {0}")]
-    SetUp(#[source] io::Error),
+    SetUp(io::Error),
     /// The socket could not be made.
-    #[error("can't listen at {path}: {source}")]
+    #[error("can't listen at {path}: {error}")]
     Listen {
         /// The socket's path.
         path: String,
         /// The system's error.
-        source: io::Error,
+        error: io::Error,
     },
     /// Another daemon answers at the socket, or is about to.
     #[error("another daemon already has the socket {0}")]

@@ -82,7 +82,7 @@ impl Exporter {
             ExporterAddress::Unix(path) => Listener::bind(path, peers).map(Self::Unix),
             ExporterAddress::Loopback(socket) => TcpListener::bind(socket)
                 .map(Self::Loopback)
-                .map_err(|source| ServerError::Listen { path: address.to_string(), source }),
+                .map_err(|error| ServerError::Listen { path: address.to_string(), error }),
         }
     }
 

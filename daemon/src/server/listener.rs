@@ -46,7 +46,7 @@ impl Listener {
     /// Makes a socket at `path`, and its folder if need be, open to those who may connect. A file
     /// that a dead daemon left there is replaced.
     pub fn bind(path: &Path, peers: Peers) -> Result<Self, ServerError> {
-        let failed = |source| ServerError::Listen { path: path.display().to_string(), source };
+        let failed = |error| ServerError::Listen { path: path.display().to_string(), error };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
@@ -94,7 +94,7 @@ impl Lock {
         let mut path = socket.as_os_str().to_owned();
         path.push(".lock");
         let path = PathBuf::from(path);
-        let failed = |source| ServerError::Listen { path: path.display().to_string(), source };
+        let failed = |error| ServerError::Listen { path: path.display().to_string(), error };
         // Nobody else's: whoever could open it could lock it too.
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);

@@ -121,12 +121,14 @@ fn victims(daemon: &Daemon, count: usize) -> Vec<Process> {
     let start = |seed| {
         let test = "clients::a_client_that_is_killed";
         let mut command = clients::client_process(test, &daemon.endpoint(), seed);
-        let mut victim = Process(command.stdout(Stdio::piped()).spawn().unwrap());
+        Process(command.stdout(Stdio::piped()).spawn().unwrap())
+    };
+    let mut victims: Vec<_> = (0..count).map(start).collect();
+    for victim in &mut victims {
         let mut said = BufReader::new(victim.0.stdout.take().unwrap()).lines();
         assert!(said.any(|line| line.unwrap().contains(IN_FLIGHT)), "the victim ended early");
-        victim
-    };
-    (0..count).map(start).collect()
+    }
+    victims
 }
 
 fn kill_all(_: &Daemon, victims: Vec<Process>) {

@@ -35,22 +35,22 @@ pub struct Credentials {
 #[derive(Debug, Error)]
 pub enum CredentialsError {
     /// The file can't be read.
-    #[error("can't read {path}: {source}")]
+    #[error("can't read {path}: {error}")]
     Unreadable {
         /// Its path.
         path: PathBuf,
         /// The system's error.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file holds nothing that is needed.
-    #[error("{path} holds no {what}: {source}")]
+    #[error("{path} holds no {what}: {error}")]
     Pem {
         /// Its path.
         path: PathBuf,
         /// What it should hold.
         what: &'static str,
         /// What is wrong with it.
-        source: pem::Error,
+        error: pem::Error,
     },
     /// The token file is empty.
     #[error("{0} holds no token")]
@@ -111,7 +111,7 @@ impl Credentials {
 /// The token in a file's first line.
 pub fn read_token(path: &Path) -> Result<String, CredentialsError> {
     let text = fs::read_to_string(path)
-        .map_err(|source| CredentialsError::Unreadable { path: path.to_owned(), source })?;
+        .map_err(|error| CredentialsError::Unreadable { path: path.to_owned(), error })?;
     match text.lines().next().map(str::trim) {
         Some(token) if !token.is_empty() => Ok(token.to_owned()),
         _ => Err(CredentialsError::NoToken(path.to_owned())),
@@ -121,7 +121,7 @@ pub fn read_token(path: &Path) -> Result<String, CredentialsError> {
 /// The certificates in a file (PEM).
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
     let what = "certificate";
-    let broken = |source| CredentialsError::Pem { path: path.to_owned(), what, source };
+    let broken = |error| CredentialsError::Pem { path: path.to_owned(), what, error };
     let found = CertificateDer::pem_file_iter(path).map_err(broken)?;
     let found = found.collect::<Result<Vec<_>, _>>().map_err(broken)?;
     if found.is_empty() { Err(broken(pem::Error::NoItemsFound)) } else { Ok(found) }
@@ -130,9 +130,9 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Credent
 /// The first private key in a file (PEM).
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CredentialsError> {
     let what = "private key";
-    PrivateKeyDer::from_pem_file(path).map_err(|source| CredentialsError::Pem {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| CredentialsError::Pem {
         path: path.to_owned(),
         what,
-        source,
+        error,
     })
 }
