@@ -70,7 +70,7 @@ fuzz_target!(|input: &[u8]| {
     }
     assert!(resize(stream, honest).unwrap() == *made, "another frame than before");
     scene.await_rest();
-    scene.honest_frame(choice);
+    scene.honest.frame(choice);
 });
 
 /// The frame as it came.

@@ -8,7 +8,9 @@ use std::thread;
 
 use resized_client::{Client, Credentials, Endpoint, Error, PixelFormat};
 
-use crate::support::{Authority, Bridge, Local, bounded, connect, resized, spec, text, until};
+use crate::support::{
+    Authority, Bridge, Local, bounded, connect, everybody_gets_on, resized, spec, text, until,
+};
 
 /// A nats-server, for one test.
 pub(crate) struct Broker {
@@ -120,20 +122,12 @@ fn a_node_that_is_killed_costs_no_frame() {
                     }
                 });
             }
-            let everybody_gets_on = || {
-                let before = rounds.each_ref().map(|rounds| rounds.load(Ordering::Relaxed));
-                until("everybody gets on", || {
-                    let on =
-                        |(now, before): (&AtomicU32, u32)| now.load(Ordering::Relaxed) > before + 3;
-                    rounds.iter().zip(before).all(on)
-                });
-            };
-            everybody_gets_on();
+            everybody_gets_on(&rounds);
             // Whichever has most.
             let busiest = (0..3).max_by_key(|&node| nodes[node].sessions()).unwrap();
             assert!(nodes[busiest].sessions() > 0);
             nodes[busiest].bridge.kill();
-            everybody_gets_on();
+            everybody_gets_on(&rounds);
             // The rest is shared by those that are left.
             let left = |(node, _): &(usize, &Node)| *node != busiest;
             let sessions = nodes.iter().enumerate().filter(left).map(|(_, node)| node.sessions());

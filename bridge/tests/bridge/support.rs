@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -46,6 +47,13 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(begun.elapsed() < DEADLINE / 2, "never: {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Waits until each of those who count what they have done has done some more.
+pub(crate) fn everybody_gets_on(rounds: &[AtomicU32]) {
+    let now = || rounds.iter().map(|rounds| rounds.load(Ordering::Relaxed));
+    let before: Vec<_> = now().collect();
+    until("everybody gets on", || now().zip(&before).all(|(now, before)| now > before + 3));
 }
 
 /// A daemon in this process, at a socket.

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use crate::cluster::{Broker, Node};
 use crate::network::{Host, Network, with_network};
 use crate::support::{
-    Authority, Bridge, Local, bounded, connect, noise, resized, spec, text, until,
+    Authority, Bridge, Local, bounded, connect, everybody_gets_on, noise, resized, spec, text,
+    until,
 };
 
 const NATS: u16 = 4222;
@@ -118,19 +119,11 @@ fn nodes_and_brokers_that_vanish(network: &mut Network) {
             };
             scope.spawn(move || here.run(until_over));
         }
-        let everybody_gets_on = || {
-            let before = rounds.each_ref().map(|rounds| rounds.load(Ordering::Relaxed));
-            until("everybody gets on", || {
-                let on =
-                    |(now, before): (&AtomicU32, u32)| now.load(Ordering::Relaxed) > before + 3;
-                rounds.iter().zip(before).all(on)
-            });
-        };
-        everybody_gets_on();
+        everybody_gets_on(&rounds);
         assert!(nodes.iter().all(|node| node.sessions() > 0), "clients at both nodes");
 
         network.cut(&hosts[0]);
-        everybody_gets_on();
+        everybody_gets_on(&rounds);
         // Those who said nothing meanwhile notice it too, by then or as they go on.
         here.run(|| idle.iter().for_each(|stream| round(stream, &expected)));
         assert_eq!(nodes[1].sessions() as usize, BUSY + IDLE);
@@ -142,15 +135,15 @@ fn nodes_and_brokers_that_vanish(network: &mut Network) {
         });
 
         network.cut(&for_nats);
-        everybody_gets_on();
+        everybody_gets_on(&rounds);
         here.run(|| connect(&endpoint, &trusting)).unwrap_err();
         // What is there when the link is back knows of nobody.
         broker.kill();
         for_nats.run(|| broker.start_again());
-        everybody_gets_on();
+        everybody_gets_on(&rounds);
         network.mend(&for_nats);
         both_are_found("the bridges have found the broker again");
-        everybody_gets_on();
+        everybody_gets_on(&rounds);
         over.store(true, Ordering::Relaxed);
     });
 }

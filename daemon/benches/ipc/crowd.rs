@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use resized_client::Client;
+use resized_protocol::message::MAX_SLOTS;
 
 use crate::clients::{Flood, IN_FLIGHT};
 use crate::daemon::Daemon;
@@ -17,8 +18,8 @@ use crate::median;
 const CROWD: usize = 256;
 const TWO: usize = 2;
 
-/// Clients with as many slots as the crowd has, [`MAX_SLOTS`](resized_protocol::message::MAX_SLOTS) each.
-const WIDE: usize = CROWD * IN_FLIGHT as usize / 256;
+/// Clients with as many slots as the crowd has.
+const WIDE: usize = CROWD * IN_FLIGHT as usize / MAX_SLOTS as usize;
 
 /// Frames that each has, of the crowd, at the least while they are counted: a few more or less say little then.
 const COUNTED: usize = 60;

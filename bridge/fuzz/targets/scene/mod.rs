@@ -1,4 +1,7 @@
-//! A daemon with a bridge in this process, for all inputs, and an honest client who comes through the bridge.
+//! A daemon with a bridge in this process, for all inputs, and an honest client of theirs.
+
+#[path = "../../../../daemon/fuzz/targets/peers/honest.rs"]
+mod honest;
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -7,10 +10,11 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
+use honest::Honest;
 use nix::sys::signal::{SigSet, Signal};
 use resized::{Daemon, Devices, Limits, Listener, Options, Peers};
 use resized_bridge::{Args, serve};
-use resized_client::{Client, Endpoint, Extent, FrameSpec, PixelFormat, Stream, StreamSpec};
+use resized_client::{Client, Endpoint};
 use tempfile::TempDir;
 
 /// Longer than anything within the limits takes, sanitizers included.
@@ -23,7 +27,8 @@ pub(crate) struct Scene {
     /// Where the bridge listens.
     pub(crate) bridge: SocketAddr,
     near: Client,
-    stream: Stream,
+    /// Comes through the bridge.
+    pub(crate) honest: Honest,
     rest: Rest,
     _dir: TempDir,
 }
@@ -55,11 +60,9 @@ impl Scene {
         });
         let bridge = addresses.recv().unwrap();
         let far = format!("tcp://{bridge}").parse().unwrap();
-        let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(64, 64));
-        let spec = StreamSpec::new(source, Extent::new(32, 32));
-        let stream = Client::connect(&far).unwrap().open(&spec).unwrap();
+        let honest = Honest::new(&Client::connect(&far).unwrap());
         let near = Client::connect(&near).unwrap();
-        let mut scene = Self { bridge, near, stream, rest: Rest::default(), _dir: dir };
+        let mut scene = Self { bridge, near, honest, rest: Rest::default(), _dir: dir };
         scene.settle();
         scene
     }
@@ -72,17 +75,6 @@ impl Scene {
     fn now(&self) -> Rest {
         let stats = self.near.stats().unwrap();
         (stats.sessions, stats.streams, stats.region_bytes)
-    }
-
-    /// A frame of one shade stays that.
-    pub(crate) fn honest_frame(&self, shade: u8) {
-        let mut slot = self.stream.loan().unwrap();
-        slot.plane_mut(0).fill(shade);
-        let frame = slot.submit().unwrap().wait().unwrap();
-        let plane = frame.layout().planes()[0];
-        for row in frame.plane(0).chunks(plane.stride) {
-            assert!(row[..plane.row_bytes()].iter().all(|&pixel| pixel == shade));
-        }
     }
 
     /// Waits until nothing else is left.

@@ -1,0 +1,23 @@
+//! A client that does nothing wrong, and must notice nothing of those that do.
+
+use resized_client::{Client, Extent, FrameSpec, PixelFormat, Stream, StreamSpec};
+
+pub(crate) struct Honest(Stream);
+
+impl Honest {
+    pub(crate) fn new(client: &Client) -> Self {
+        let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(64, 64));
+        Self(client.open(&StreamSpec::new(source, Extent::new(32, 32))).unwrap())
+    }
+
+    /// A frame of one shade stays that.
+    pub(crate) fn frame(&self, shade: u8) {
+        let mut slot = self.0.loan().unwrap();
+        slot.plane_mut(0).fill(shade);
+        let frame = slot.submit().unwrap().wait().unwrap();
+        let plane = frame.layout().planes()[0];
+        for row in frame.plane(0).chunks(plane.stride) {
+            assert!(row[..plane.row_bytes()].iter().all(|&pixel| pixel == shade));
+        }
+    }
+}
