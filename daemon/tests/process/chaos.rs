@@ -35,7 +35,7 @@ use crate::support::{DEADLINE, Daemon, Process, bounded_by, command, spawn, unti
 use crate::wire::{Wire, bytes, hello};
 
 /// The whole suite, not the short form of it.
-fn whole() -> bool {
+pub(crate) fn whole() -> bool {
     std::env::var_os("RESIZED_CHAOS").is_some()
 }
 
@@ -118,17 +118,21 @@ fn row<S: 'static>(
 
 /// So many processes with frames in flight.
 fn victims(daemon: &Daemon, count: usize) -> Vec<Process> {
+    processes(daemon, "clients::a_client_that_is_killed", count)
+}
+
+/// So many that run the client of that name, with frames in flight.
+fn processes(daemon: &Daemon, test: &str, count: usize) -> Vec<Process> {
     let start = |seed| {
-        let test = "clients::a_client_that_is_killed";
         let mut command = clients::client_process(test, &daemon.endpoint(), seed);
         Process(command.stdout(Stdio::piped()).spawn().unwrap())
     };
-    let mut victims: Vec<_> = (0..count).map(start).collect();
-    for victim in &mut victims {
-        let mut said = BufReader::new(victim.0.stdout.take().unwrap()).lines();
-        assert!(said.any(|line| line.unwrap().contains(IN_FLIGHT)), "the victim ended early");
+    let mut clients: Vec<_> = (0..count).map(start).collect();
+    for client in &mut clients {
+        let mut said = BufReader::new(client.0.stdout.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap().contains(IN_FLIGHT)), "a client ended early");
     }
-    victims
+    clients
 }
 
 fn kill_all(_: &Daemon, victims: Vec<Process>) {
@@ -486,10 +490,10 @@ fn frames_that_look_small_and_are_not() {
     row(&[], |_| (), strange);
 }
 
-/// Frames a second of so many processes that have as many in flight as they can, and how even their shares
+/// Frames a second of so many processes that keep all slots of a stream in flight, and how even their shares
 /// are: (sum x)^2 / (n sum x^2), Jain, Chiu and Hawe 1984.
 fn throughput(daemon: &Daemon, watcher: &Client, count: usize) -> (f64, f64) {
-    let processes = victims(daemon, count);
+    let processes = processes(daemon, "clients::a_client_that_floods", count);
     let frames = || -> Vec<_> {
         let clients = watcher.clients().unwrap().into_iter();
         clients.filter(|client| client.frames > 0).map(|client| client.frames).collect()

@@ -3,14 +3,16 @@
 //! The processes are this test binary again, told by a variable to run one test as a client of a daemon
 //! that is there already. Run without it, as any test is, that test makes its own daemon.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sys::signal::Signal;
 use resized::Server;
-use resized_client::{Client, Endpoint, StreamSpec};
+use resized_client::{Client, Endpoint, Pending, StreamSpec};
 
+use crate::chaos::whole;
 use crate::oracle::{self, Checked, workout};
 use crate::support::{Daemon, Process, bounded, until};
 
@@ -90,6 +92,41 @@ fn overload(client: &Client, rounds: usize) {
         other.loan().unwrap().submit().unwrap().wait().unwrap();
         pendings.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
     }
+}
+
+/// Keeps all slots of a stream in flight until so many frames are done.
+fn flood(client: &Client, spec: &StreamSpec, frames: usize) {
+    let stream = client.open(spec).unwrap();
+    let mut pendings = VecDeque::new();
+    for frame in 0..frames {
+        if frame == spec.slots as usize {
+            println!("{IN_FLIGHT}");
+        }
+        let slot = loop {
+            match stream.try_loan().unwrap() {
+                Some(slot) => break slot,
+                None => drop(pendings.pop_front().map(|oldest: Pending| oldest.wait().unwrap())),
+            }
+        };
+        pendings.push_back(slot.submit().unwrap());
+    }
+}
+
+#[test]
+fn a_client_that_floods() {
+    let small = StreamSpec { slots: 6, ..oracle::big() };
+    bounded(move || match told() {
+        Some((client, _)) if whole() => {
+            flood(&client, &StreamSpec { slots: 6, ..oracle::film() }, usize::MAX);
+        }
+        Some((client, _)) => flood(&client, &small, usize::MAX),
+        None => {
+            let server = Server::embedded().unwrap();
+            let client = Client::from_socket(server.connect().unwrap()).unwrap();
+            flood(&client, &small, 20);
+            assert_eq!(client.stats().unwrap().devices[0].frames, 20);
+        }
+    });
 }
 
 #[test]

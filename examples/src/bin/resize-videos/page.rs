@@ -261,8 +261,8 @@ impl Page<'_> {
             curves,
         };
         Ok(format!(
-            "{}<table>\n<tr><th>instance</th><th>p50 ms</th><th>p90 ms</th><th>p99 ms</th><th>max ms</th></tr>\n\
-             {rows}</table>\n",
+            "{}<div class=\"wide\"><table>\n<tr><th>instance</th><th>p50 ms</th><th>p90 ms</th><th>p99 ms</th><th>max ms</th></tr>\n\
+             {rows}</table></div>\n",
             plot.html()
         ))
     }
