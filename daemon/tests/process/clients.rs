@@ -110,6 +110,7 @@ fn flood(client: &Client, spec: &StreamSpec, frames: usize) {
         };
         pendings.push_back(slot.submit().unwrap());
     }
+    pendings.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
 }
 
 #[test]
