@@ -31,6 +31,9 @@ const SEALS: SealFlag =
 /// Bytes of a huge page, of x86-64 and of aarch64 with pages of 4 KiB. Where they are of another size, there are none.
 const HUGE: usize = 2 << 20;
 
+/// Of <linux/mman.h>; `libc` has it with glibc only.
+const MADV_COLLAPSE: libc::c_int = 25;
+
 /// Why a region can't be made or mapped.
 #[derive(Debug, Error)]
 pub enum RegionError {
@@ -201,7 +204,7 @@ impl Region {
         }
         if whole > 0 {
             // SAFETY: the range lies within our own mapping, and its bytes stay what they are.
-            unsafe { libc::madvise(self.start.as_ptr().cast(), whole, libc::MADV_COLLAPSE) };
+            unsafe { libc::madvise(self.start.as_ptr().cast(), whole, MADV_COLLAPSE) };
         }
     }
 
