@@ -5,6 +5,7 @@
 //! figure stands beside its yardstick, taken in turns with it, and ratios are medians over the turns.
 //! Prints a table and writes `target/bench/remote.json`.
 
+mod bridges;
 mod cluster;
 mod jpegs;
 mod nodes;
@@ -66,11 +67,12 @@ impl Place<'_> {
 /// Prints its figures, and returns them as JSON.
 type Row = (&'static str, fn(&Place<'_>) -> String);
 
-const ROWS: [Row; 5] = [
+const ROWS: [Row; 6] = [
     ("throughput", |place| throughput(&place.bridge())),
     ("jpegs", |place| jpegs::jpegs(&place.bridge())),
     ("latency", |place| latency(&place.near, &place.bridge())),
     ("memory", |place| memory(&place.bridge())),
+    ("bridges", |place| bridges::bridges(place.folder)),
     ("lost node", |place| cluster::lost_node(place.folder)),
 ];
 

@@ -1,5 +1,6 @@
 //! A NATS server, and nodes that have joined a service there.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -20,19 +21,35 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) struct Broker {
     process: Child,
     address: SocketAddr,
+    /// Where it tells of itself, by HTTP.
+    monitor: SocketAddr,
+}
+
+/// What a server has taken in, and given out, since it started.
+pub(crate) struct Passed {
+    pub(crate) messages: [u64; 2],
+    /// Bytes, without subjects and the like.
+    pub(crate) payload: [u64; 2],
 }
 
 impl Broker {
     pub(crate) fn start() -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Both at once, or they could be the same.
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [address, monitor] = free.map(|listener| listener.local_addr().unwrap());
         let mut command = Command::new("nats-server");
         command.args(["--addr", "127.0.0.1", "--port", &address.port().to_string()]);
+        command.args(["--http_port", &monitor.port().to_string()]);
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let process = process.expect("nats-server, which make bench-remote brings");
         while TcpStream::connect(address).is_err() {
             thread::sleep(Duration::from_millis(5));
         }
-        Self { process, address }
+        Self { process, address, monitor }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn url(&self) -> String {
@@ -42,6 +59,32 @@ impl Broker {
     /// Of whichever node has room.
     pub(crate) fn endpoint(&self) -> Endpoint {
         format!("{}/stream", self.url()).parse().unwrap()
+    }
+
+    /// What it says itself.
+    pub(crate) fn passed(&self) -> Passed {
+        let mut socket = TcpStream::connect(self.monitor).unwrap();
+        socket.write_all(b"GET /varz HTTP/1.0\r\n\r\n").unwrap();
+        let mut said = String::new();
+        socket.read_to_string(&mut said).unwrap();
+        let number = |name: &str| -> u64 {
+            let (_, rest) = said.split_once(&format!("\"{name}\":")).unwrap();
+            rest.split([',', '\n', '}']).next().unwrap().trim().parse().unwrap()
+        };
+        Passed {
+            messages: ["in_msgs", "out_msgs"].map(number),
+            payload: ["in_bytes", "out_bytes"].map(number),
+        }
+    }
+
+    /// Time that its threads have had of the cores.
+    pub(crate) fn busy(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        let times = tasks.map(|task| {
+            let times = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+            times.split_whitespace().next().unwrap().parse().map(Duration::from_nanos).unwrap()
+        });
+        times.sum()
     }
 }
 
