@@ -6,7 +6,7 @@ use std::time::Instant;
 use resized::device::cpu::Cpu;
 use resized::device::{Band, Device, Scratch};
 use resized_client::{
-    Client, Coding, Extent, FrameSpec, Jpeg, PixelFormat, StreamSpec, Subsampling,
+    Client, Coding, Extent, FrameSpec, Jpeg, PixelFormat, Stream, StreamSpec, Subsampling,
 };
 use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
 use turbojpeg::{
@@ -17,32 +17,54 @@ use super::{CONNECTIONS, FRAMES, IN_FLIGHT, Process, film, in_turns, resize};
 
 const QUALITY: u8 = 85;
 
-/// Frames a second of several connections whose frames are JPEGs both ways, beside the same work without
-/// a daemon, by a thread for each core.
-pub(crate) fn jpegs(bridge: &Process) -> String {
-    let jpeg = photo();
+/// Streams of as many connections, whose frames are JPEGs both ways.
+pub(crate) struct CodedStreams(Vec<Stream>);
+
+impl CodedStreams {
+    pub(crate) fn open(bridge: &Process) -> Self {
+        let open = |_| Client::connect(&bridge.endpoint()).unwrap().open(&spec()).unwrap();
+        Self((0..CONNECTIONS).map(open).collect())
+    }
+
+    /// What becomes of one JPEG.
+    pub(crate) fn made(&self, jpeg: &[u8]) -> Vec<u8> {
+        let mut slot = self.0[0].loan().unwrap();
+        slot.write_jpeg(jpeg).unwrap();
+        slot.submit().unwrap().wait().unwrap().jpeg().to_vec()
+    }
+
+    /// Each connection's frames of a turn.
+    pub(crate) fn resize(&self, jpeg: &[u8]) {
+        thread::scope(|scope| {
+            self.0.iter().for_each(|stream| drop(scope.spawn(|| resize(stream, jpeg))));
+        });
+    }
+}
+
+fn spec() -> StreamSpec {
     let mut spec = film(IN_FLIGHT);
     spec.source = FrameSpec::jpeg(PixelFormat::I420, spec.source.extent);
     spec.destination = FrameSpec::jpeg(PixelFormat::I420, spec.destination.extent);
     let out = Jpeg { quality: QUALITY, subsampling: Subsampling::Both };
     spec.coding = Coding { jpeg_in: true, jpeg_out: Some(out) };
-    let streams: Vec<_> = (0..CONNECTIONS)
-        .map(|_| Client::connect(&bridge.endpoint()).unwrap().open(&spec).unwrap())
-        .collect();
+    spec
+}
+
+pub(crate) fn per_second(frames: usize, turn: impl FnOnce()) -> f64 {
+    let begun = Instant::now();
+    turn();
+    frames as f64 / begun.elapsed().as_secs_f64()
+}
+
+/// Frames a second of several connections whose frames are JPEGs both ways, beside the same work without
+/// a daemon, by a thread for each core.
+pub(crate) fn jpegs(bridge: &Process) -> String {
+    let (jpeg, spec, streams) = (photo(), spec(), CodedStreams::open(bridge));
     let cores = thread::available_parallelism().unwrap().get();
-    let result = {
-        let mut slot = streams[0].loan().unwrap();
-        slot.write_jpeg(&jpeg).unwrap();
-        slot.submit().unwrap().wait().unwrap().jpeg().to_vec()
-    };
-    let per_second = |frames: usize, turn: &dyn Fn()| {
-        let begun = Instant::now();
-        turn();
-        frames as f64 / begun.elapsed().as_secs_f64()
-    };
+    let result = streams.made(&jpeg);
     let all = FRAMES * CONNECTIONS;
     let bare = || {
-        per_second(all / cores * cores, &|| {
+        per_second(all / cores * cores, || {
             thread::scope(|scope| {
                 (0..cores).for_each(|_| {
                     drop(scope.spawn(|| in_process(&jpeg, &spec, all / cores, &result)));
@@ -50,13 +72,7 @@ pub(crate) fn jpegs(bridge: &Process) -> String {
             });
         })
     };
-    let ours = || {
-        per_second(all, &|| {
-            thread::scope(|scope| {
-                streams.iter().for_each(|stream| drop(scope.spawn(|| resize(stream, &jpeg))));
-            });
-        })
-    };
+    let ours = || per_second(all, || streams.resize(&jpeg));
     let (ours, bare, ratio) = in_turns(ours, bare);
     let (there, back) = (jpeg.len(), result.len());
     println!(
@@ -70,7 +86,7 @@ pub(crate) fn jpegs(bridge: &Process) -> String {
 }
 
 /// A JPEG of a film's extent with as much in it as a photograph has.
-fn photo() -> Vec<u8> {
+pub(crate) fn photo() -> Vec<u8> {
     let Extent { width, height } = film(1).source.extent;
     let mut state = 1_u32;
     let mut pixels = Vec::new();
