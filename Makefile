@@ -25,7 +25,7 @@
 # make bench CLIPS="a.mp4 b.mp4"
 # make bench-kernels PEERS_PYTHON=venv/bin/python   (one that has numpy, cv2, PIL; others are left out)
 # make bench-kernels WORKS=F32                      (those with that in their names: here the tensors)
-# make bench-ipc ROWS=tax                           (likewise)
+# make bench-ipc ROWS=tax                           (likewise; and make bench-remote ROWS=jpegs)
 VIDEO ?=
 N     ?= 2
 M     ?= 1
@@ -227,7 +227,7 @@ bench-ipc:
 	$(CARGO) bench --locked -p resized --bench ipc -- "$(ROWS)"
 
 bench-remote: test-deps
-	$(CARGO) bench --locked -p resized-bridge --bench remote
+	$(CARGO) bench --locked -p resized-bridge --bench remote -- "$(ROWS)"
 
 bench-stills: deps
 	@examples/install-packages.sh libvips-tools imagemagick
