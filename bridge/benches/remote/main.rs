@@ -9,6 +9,7 @@ mod bridges;
 mod cluster;
 mod jpegs;
 mod nodes;
+mod sharp;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -67,9 +68,10 @@ impl Place<'_> {
 /// Prints its figures, and returns them as JSON.
 type Row = (&'static str, fn(&Place<'_>) -> String);
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 7] = [
     ("throughput", |place| throughput(&place.bridge())),
     ("jpegs", |place| jpegs::jpegs(&place.bridge())),
+    ("jpegs beside sharp", |place| sharp::beside_sharp(&place.bridge())),
     ("latency", |place| latency(&place.near, &place.bridge())),
     ("memory", |place| memory(&place.bridge())),
     ("bridges", |place| bridges::bridges(place.folder)),
