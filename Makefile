@@ -25,7 +25,8 @@
 # make bench CLIPS="a.mp4 b.mp4"
 # make bench-kernels PEERS_PYTHON=venv/bin/python   (one that has numpy, cv2, PIL; others are left out)
 # make bench-kernels WORKS=F32                      (those with that in their names: here the tensors)
-# make bench-ipc ROWS=tax                           (likewise)
+# make bench-ipc ROWS=tax                           (likewise; and make bench-remote ROWS=jpegs)
+# make bench-remote SHARP=folder                    (one where npm installed sharp, which node runs; else left out)
 VIDEO ?=
 N     ?= 2
 M     ?= 1
@@ -34,6 +35,7 @@ OUT   ?= /tmp
 CLIPS ?=
 WORKS ?=
 ROWS  ?=
+SHARP ?=
 
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -227,7 +229,7 @@ bench-ipc:
 	$(CARGO) bench --locked -p resized --bench ipc -- "$(ROWS)"
 
 bench-remote: test-deps
-	$(CARGO) bench --locked -p resized-bridge --bench remote
+	SHARP="$(abspath $(SHARP))" $(CARGO) bench --locked -p resized-bridge --bench remote -- "$(ROWS)"
 
 bench-stills: deps
 	@examples/install-packages.sh libvips-tools imagemagick

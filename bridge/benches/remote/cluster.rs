@@ -1,9 +1,7 @@
 //! A service of three nodes, of which one is killed while streams and single pictures keep all of them busy: what who uses it
 //! notices of that.
 
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -18,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 use turbojpeg::Image;
 
-use super::{Process, this};
+use super::nodes::{Broker, Node, joined};
 
 const NODES: usize = 3;
 const PICTURES: usize = 10_000;
@@ -32,39 +30,6 @@ const PAUSE: Duration = Duration::from_millis(5);
 const SIZE: &str = "64x48";
 /// Pictures and frames that differ.
 const KINDS: usize = 16;
-
-/// Killed when it is dropped, and never asked to stop.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A daemon and its bridge, which are killed when this is dropped.
-struct Node {
-    near: Endpoint,
-    _bridge: Process,
-    _daemon: Process,
-}
-
-impl Node {
-    fn start(folder: &Path, number: usize, nats: &str) -> Self {
-        let socket = folder.join(format!("{number}.sock"));
-        let daemon = Process::start(this().arg("daemon").arg(&socket).stderr(Stdio::piped()));
-        let near = format!("unix:{}", socket.display());
-        let mut bridge = Command::new(env!("CARGO_BIN_EXE_resized-bridge"));
-        bridge.args(["--listen", "127.0.0.1:0", "--daemon", &near, "--nats", nats]);
-        let bridge = Process::start(bridge.stderr(Stdio::piped()));
-        Self { near: near.parse().unwrap(), _bridge: bridge, _daemon: daemon }
-    }
-
-    fn sessions(&self) -> u32 {
-        Client::connect(&self.near).unwrap().stats().unwrap().sessions
-    }
-}
 
 /// What is to be made, and what that is.
 struct Work {
@@ -87,22 +52,14 @@ struct Tally {
 
 /// The row: every result is compared, and a wrong one is the end of it.
 pub(crate) fn lost_node(folder: &Path) -> String {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut server = Command::new("nats-server");
-    server.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
-    let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let _server = Killed(server.expect("nats-server, which make bench-remote brings"));
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        thread::sleep(PAUSE);
-    }
-    let url = format!("nats://127.0.0.1:{port}");
-    let mut nodes: Vec<_> = (0..NODES).map(|n| Node::start(folder, n, &url)).collect();
+    let broker = Broker::start();
+    let mut nodes: Vec<_> = (0..NODES).map(|n| Node::start(folder, n, &broker)).collect();
     let runtime = Runtime::new().unwrap();
-    let nats = runtime.block_on(async_nats::connect(&url)).unwrap();
-    runtime.block_on(joined(&nats));
+    let nats = runtime.block_on(async_nats::connect(broker.url())).unwrap();
+    runtime.block_on(joined(&nats, NODES));
     let (work, tally) = (Arc::new(Work::new(&nodes[0].near)), Arc::new(Tally::default()));
     let (frames, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let endpoint: Endpoint = format!("{url}/stream").parse().unwrap();
+    let endpoint = broker.endpoint();
     let begun = Instant::now();
     let (pauses, waits) = thread::scope(|scope| {
         let stream = || resize_until(&endpoint, &work, &over, &frames);
@@ -137,23 +94,6 @@ pub(crate) fn lost_node(folder: &Path) -> String {
     format!(
         r#"{{"figure":"lost_node","pictures":{done},"frames":{frames},"seconds":{seconds:.2},"again":{again},"extra":{extra},"stream_pause_s":{stream:.3},"picture_wait_s":{picture:.3}}}"#
     )
-}
-
-/// Waits until all nodes are there.
-async fn joined(nats: &Nats) {
-    loop {
-        let inbox = nats.new_inbox();
-        let mut pongs = nats.subscribe(inbox.clone()).await.unwrap();
-        nats.publish_with_reply("$SRV.PING.resized", inbox, "".into()).await.unwrap();
-        let all = async {
-            for _ in 0..NODES {
-                while pongs.next().await.unwrap().status == Some(StatusCode::NO_RESPONDERS) {}
-            }
-        };
-        if timeout(20 * PAUSE, all).await.is_ok() {
-            return;
-        }
-    }
 }
 
 fn spec() -> StreamSpec {
