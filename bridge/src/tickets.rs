@@ -1,46 +1,55 @@
 //! Owns the tokens that were offered to clients: each lets one in, once, and soon.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_rustls::rustls::crypto::ring::default_provider;
 
-/// For which a ticket is good.
+/// For which a ticket is good, at the most.
 const GOOD_FOR: Duration = Duration::from_secs(30);
 
-/// Most that are good at the same time.
+/// Most that are good at the same time. Clients come within a fraction of a second, if they come.
 const MOST: usize = 10_000;
 
 /// Tickets that are good.
 #[derive(Debug, Default)]
-pub(crate) struct Tickets {
-    issued: Mutex<HashMap<String, Instant>>,
+pub(crate) struct Tickets(Mutex<Issued>);
+
+#[derive(Debug, Default)]
+struct Issued {
+    ends: HashMap<Arc<str>, Instant>,
+    /// Those and some that were taken, the oldest first.
+    order: VecDeque<Arc<str>>,
 }
 
 impl Tickets {
-    /// A new one. None while there are too many, or no randomness.
+    /// A new one, in the place of the oldest where there are too many: whoever asks without end must not leave others
+    /// without. None without randomness.
     pub(crate) fn issue(&self) -> Option<String> {
-        let now = Instant::now();
-        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        if issued.len() >= MOST {
-            issued.retain(|_, &mut end| end > now);
-        }
-        if issued.len() >= MOST {
-            return None;
-        }
         let mut random = [0; 24];
         default_provider().secure_random.fill(&mut random).ok()?;
         let ticket: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        issued.insert(ticket.clone(), now + GOOD_FOR);
+        let mut issued = self.issued();
+        while issued.order.len() >= MOST
+            && let Some(oldest) = issued.order.pop_front()
+        {
+            issued.ends.remove(&oldest);
+        }
+        let shared: Arc<str> = ticket.as_str().into();
+        issued.order.push_back(Arc::clone(&shared));
+        issued.ends.insert(shared, Instant::now() + GOOD_FOR);
         Some(ticket)
     }
 
     /// Whether it is good; it is not any more. Looked up by its hash, which nobody outside can compute, so
     /// that the time that takes tells nothing of others.
     pub(crate) fn take(&self, ticket: &str) -> bool {
-        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        issued.remove(ticket).is_some_and(|end| end > Instant::now())
+        self.issued().ends.remove(ticket).is_some_and(|end| end > Instant::now())
+    }
+
+    fn issued(&self) -> MutexGuard<'_, Issued> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,9 +69,15 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_end_to_them() {
+    fn the_oldest_goes_where_there_are_too_many() {
         let tickets = Tickets::default();
-        assert!((0..MOST).all(|_| tickets.issue().is_some()));
-        assert!(tickets.issue().is_none());
+        let [oldest, second] = [tickets.issue().unwrap(), tickets.issue().unwrap()];
+        assert!((2..MOST).all(|_| tickets.issue().is_some()));
+        let newest = tickets.issue().unwrap();
+        assert!(!tickets.take(&oldest));
+        assert!(tickets.take(&second));
+        assert!(tickets.take(&newest));
+        let issued = tickets.issued();
+        assert_eq!([issued.ends.len(), issued.order.len()], [MOST - 2, MOST]);
     }
 }

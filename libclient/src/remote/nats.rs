@@ -1,9 +1,10 @@
-//! Owns the finding of a bridge by a NATS service: asks all who have joined it, and takes the one with the
+//! Owns the finding of a bridge by a NATS service: asks all who have joined it, and takes one of those with the
 //! most room.
 //!
 //! Only that goes by NATS: frames go to the bridge directly. Who loses its bridge asks again, and those
 //! that are gone do not answer.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::Duration;
 
@@ -38,22 +39,31 @@ pub(super) async fn find(server: &str, credentials: &Credentials) -> io::Result<
     let mut answers = client.subscribe(inbox.clone()).await.map_err(io::Error::other)?;
     let asked = client.publish_with_reply(STREAM_SUBJECT, inbox, "".into()).await;
     asked.map_err(io::Error::other)?;
-    let mut best: Option<(Remote, Offer)> = None;
+    let mut offers = Vec::new();
     let mut until = Instant::now() + PATIENCE;
     for _ in 0..MOST {
         let Ok(Some(answer)) = timeout_at(until, answers.next()).await else { break };
         // Without one: the server says that nobody listens.
-        let Some((remote, offer)) = offer(&answer.payload) else { continue };
-        if best.is_none() {
+        let Some(offer) = offer(&answer.payload) else { continue };
+        if offers.is_empty() {
             until = Instant::now() + MORE;
         }
-        if best.as_ref().is_none_or(|(_, best)| best.free < offer.free) {
-            best = Some((remote, offer));
-        }
+        offers.push(offer);
     }
     let _ = timeout(MORE, client.drain()).await;
     let nobody = || io::Error::new(io::ErrorKind::NotFound, "no bridge of the service has room");
-    best.map(|(remote, offer)| (remote, offer.token)).ok_or_else(nobody)
+    // Its keys are random.
+    let random = RandomState::new().hash_one(());
+    choice(offers, random).map(|(remote, offer)| (remote, offer.token)).ok_or_else(nobody)
+}
+
+/// Any of those with seven eighths of the most room, or more: all who come at once are told the same, as after the loss of a
+/// bridge, and must not all go to one.
+fn choice(mut offers: Vec<(Remote, Offer)>, random: u64) -> Option<(Remote, Offer)> {
+    let most = offers.iter().map(|(_, offer)| u64::from(offer.free)).max()?;
+    offers.retain(|(_, offer)| u64::from(offer.free) * 8 >= most * 7);
+    let chosen = random % offers.len() as u64;
+    Some(offers.swap_remove(chosen as usize))
 }
 
 /// What an answer offers, if it is an offer of a bridge that this client can talk to.
@@ -84,6 +94,26 @@ fn offer(bytes: &[u8]) -> Option<(Remote, Offer)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_is_chosen_of_those_with_much_room() {
+        let offer = |free| {
+            let Ok(Endpoint::Remote(remote)) = format!("tcp://127.0.0.1:{free}").parse() else {
+                unreachable!()
+            };
+            (remote, Offer { version: VERSION, endpoint: String::new(), token: "t".into(), free })
+        };
+        let chosen = |free: &[u32], random| {
+            choice(free.iter().map(|&free| offer(free)).collect(), random).map(|(_, o)| o.free)
+        };
+        let mut seen: Vec<_> =
+            (0..6).map(|random| chosen(&[80, 69, 72, 70, 1, 75], random)).collect();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen, [70, 72, 75, 80].map(Some));
+        assert_eq!(chosen(&[1, u32::MAX], 7), Some(u32::MAX));
+        assert_eq!(chosen(&[], 7), None);
+    }
 
     #[test]
     fn only_offers_that_can_be_taken_are_offers() {
