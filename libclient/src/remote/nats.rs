@@ -98,9 +98,7 @@ mod tests {
     #[test]
     fn any_is_chosen_of_those_with_much_room() {
         let offer = |free| {
-            let Ok(Endpoint::Remote(remote)) = format!("tcp://127.0.0.1:{free}").parse() else {
-                unreachable!()
-            };
+            let Ok(Endpoint::Remote(remote)) = "tcp://a:1".parse() else { unreachable!() };
             (remote, Offer { version: VERSION, endpoint: String::new(), token: "t".into(), free })
         };
         let chosen = |free: &[u32], random| {
