@@ -25,8 +25,8 @@ pub enum Endpoint {
     /// `unix:PATH`: a Unix stream socket.
     Unix(PathBuf),
     /// `tcp://HOST:PORT` or `tls://HOST:PORT`: a bridge to a daemon on another machine. Frames are
-    /// copied there and back. With the feature `nats` also `nats://HOST:PORT/stream`: the bridge with the
-    /// most room of those that have joined the NATS service there.
+    /// copied there and back. With the feature `nats` also `nats://HOST:PORT/stream`: one of the bridges with the
+    /// most room that have joined the NATS service there.
     #[cfg(feature = "remote")]
     Remote(Remote),
 }
