@@ -179,7 +179,7 @@ pub(crate) struct Resize {
     pub(crate) size: Size,
 
     /// A folder; a file, for a single picture; or a pattern for files, in which {name} is the name of the
-    /// picture without its ending, and {n} its number
+    /// picture without its ending, and an n in such braces its number
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
 
@@ -236,8 +236,8 @@ pub(crate) struct Video {
     pub(crate) size: Size,
 
     /// A pattern for the names of the pictures, such as out/%05d.jpg, in which %05d is the number of the frame,
-    /// {name} the video's name without its ending, and {n} the video's number; or a folder, for the pattern
-    /// {name}-%05d.jpg in it. What has such a name is replaced
+    /// {name} the video's name without its ending, and an n in such braces the video's number; or a folder, for the
+    /// pattern {name}-%05d.jpg in it. What has such a name is replaced
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
 

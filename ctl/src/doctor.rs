@@ -71,8 +71,13 @@ pub(crate) fn run(asked: &Doctor, endpoint: Option<&Endpoint>) -> Result<ExitCod
     spec.slots = asked.slots;
     let (mut findings, reached) = socket::examine(endpoint);
     findings.extend(devices(reached.as_ref().map(|reached| &reached.client)));
-    findings.push(frame(reached.as_ref().map(|reached| &reached.client), &spec));
     let pid = reached.as_ref().and_then(|reached| reached.pid);
+    let way = if reached.is_some() && pid.is_none() {
+        "copied there and back"
+    } else {
+        "in shared memory"
+    };
+    findings.push(frame(reached.as_ref().map(|reached| &reached.client), &spec, way));
     findings.extend(limits::examine(&spec, asked.streams, pid));
     for finding in &findings {
         say(finding);
@@ -95,7 +100,7 @@ fn devices(client: Option<&Client>) -> Vec<Finding> {
     }
     for device in resized::explain(&Devices::Auto, program.as_deref()) {
         findings.push(if device.used {
-            Finding::good("devices", format!("a daemon of this user's would use {device}"))
+            Finding::good("devices", format!("a daemon of this user's on this machine would use {device}"))
         } else {
             let advice = "GPUs need a driver for Vulkan 1.3; 'resized --explain' as the service's user says what it sees";
             Finding::note("devices", device.to_string(), advice)
@@ -128,8 +133,8 @@ fn program() -> Option<PathBuf> {
 }
 
 /// A frame there and back, which takes all there is: descriptors passed, sealed memory, devices.
-fn frame(client: Option<&Client>, spec: &StreamSpec) -> Finding {
-    let way = || -> Result<String> {
+fn frame(client: Option<&Client>, spec: &StreamSpec, way: &str) -> Finding {
+    let found = || -> Result<String> {
         match client {
             Some(client) => resize(client, spec, "the daemon"),
             None => {
@@ -138,8 +143,8 @@ fn frame(client: Option<&Client>, spec: &StreamSpec) -> Finding {
             }
         }
     };
-    match way() {
-        Ok(found) => Finding::good("a frame", found),
+    match found() {
+        Ok(found) => Finding::good("a frame", format!("{found}, {way}")),
         Err(error) => {
             let advice = "see the daemon's log: journalctl -u resized";
             Finding::bad("a frame", crate::one_line(&error), advice)
@@ -153,5 +158,5 @@ fn resize(client: &Client, spec: &StreamSpec, who: &str) -> Result<String> {
     let begun = Instant::now();
     frame.wait()?;
     let (took, from, to) = (begun.elapsed(), spec.source.extent, spec.destination.extent);
-    Ok(format!("{who} made {to} of {from} in {:.1} ms, in shared memory", took.as_secs_f64() * 1e3))
+    Ok(format!("{who} made {to} of {from} in {:.1} ms", took.as_secs_f64() * 1e3))
 }

@@ -71,11 +71,18 @@ impl Remote {
     }
 }
 
+/// What an endpoint looks like.
+const WANTED: &str = if cfg!(feature = "nats") {
+    "unix:/path/to/socket, tcp://host:port, tls://host:port or nats://host:port/stream"
+} else {
+    "unix:/path/to/socket, tcp://host:port or tls://host:port"
+};
+
 /// Why there is no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EndpointError {
     /// The text is no endpoint.
-    #[error("'{0}' is no endpoint: write unix:/path/to/socket, tcp://host:port or tls://host:port")]
+    #[error("'{0}' is no endpoint: write {WANTED}")]
     Malformed(String),
     /// `$RESIZED_ENDPOINT` is no endpoint.
     #[error("${VARIABLE}: {0}")]
@@ -105,7 +112,7 @@ impl Endpoint {
     /// The endpoint in `$RESIZED_ENDPOINT`; without one, the first socket that answers of
     /// `$XDG_RUNTIME_DIR/resized/resized.sock` and `/run/resized/resized.sock`.
     pub fn discover() -> Result<Self, EndpointError> {
-        if let Some(value) = std::env::var_os(VARIABLE) {
+        if let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
             let parsed = value.to_string_lossy().parse();
             return parsed.map_err(|error| EndpointError::Variable(Box::new(error)));
         }

@@ -23,7 +23,7 @@ const BRIDGES: [usize; 4] = [1, 2, 4, 256];
 const CLIENTS: usize = 40;
 /// Whose frames are counted.
 const STREAMS: usize = 8;
-/// Fewer than a bridge has tokens for half a minute: no answer is left out for want of one.
+/// Whose cost is measured.
 const QUESTIONS: usize = 1_000;
 /// Questions on their way at the same time: fewer than may wait at a bridge.
 const AT_ONCE: usize = 50;

@@ -3,7 +3,7 @@
 //! Invariants of [`Outputs`]: no two results have the same name, and none is the name of a picture that is yet
 //! to be read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Write;
@@ -28,7 +28,7 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// The results of `inputs`, in order, named as `output` says, and the folder for them if it is missing.
+    /// The results of `inputs`, in order, named as `output` says, and the folders for them where they are missing.
     pub(crate) fn plan(inputs: &[PathBuf], output: &Path, format: Option<Format>) -> Result<Self> {
         let text = output.as_os_str().as_bytes();
         let pattern = pieces(text).any(|piece| !matches!(piece, Piece::Text(_)));
@@ -40,15 +40,26 @@ impl Outputs {
             inputs.len()
         );
         let asked = format.or_else(|| of_ending(output).filter(|_| !folder));
+        let says_nothing = folder || asked.is_some() || output.extension().is_none();
+        ensure!(
+            says_nothing,
+            "{} ends in none of .jpg, .png and .webp: say what it is to be by --format",
+            output.display()
+        );
         let name = |(input, number): (&PathBuf, usize)| match folder {
             true => Ok(output.join(in_folder(input, asked)?)),
             false => filled(output, input, number),
         };
         let paths = inputs.iter().zip(1..).map(name).collect::<Result<Vec<_>>>()?;
         check(inputs, &paths)?;
-        if folder {
-            fs::create_dir_all(output)
-                .with_context(|| format!("can't make the folder {}", output.display()))?;
+        let folders: BTreeSet<_> = match folder {
+            true => [output].into(),
+            false if pattern => paths.iter().filter_map(|path| path.parent()).collect(),
+            false => BTreeSet::new(),
+        };
+        for folder in folders {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("can't make the folder {}", folder.display()))?;
         }
         Ok(Self { paths, format: asked, exact: !(folder || pattern) })
     }

@@ -4,10 +4,11 @@
 //! until the `Region` is dropped; all its pages are allocated before anyone sees it, so touching them
 //! can't fail; no reference to its bytes is ever formed here, since a peer may write them.
 //!
-//! Pages are huge where the system has them (Linux 6.1 and later, whatever is set for shared memory): 26 MiB take 2 ms
-//! to make then instead of 8, nothing instead of 12 to be touched first by either end, and are copied a quarter faster.
+//! Pages are huge where the system has them: Linux 6.1 and later, whatever `shmem_enabled` says but `deny`. Then 26 MiB are
+//! made in 2 ms instead of 8, first touched by either end in next to no time instead of 12 ms, and copied a quarter faster.
 #![allow(unsafe_code)]
 
+use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
@@ -20,7 +21,7 @@ use nix::sys::mman::{
     MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap, shm_open,
 };
 use nix::sys::stat::{Mode, fstat};
-use nix::unistd::ftruncate;
+use nix::unistd::{SysconfVar, ftruncate, sysconf};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 use thiserror::Error;
 
@@ -28,7 +29,8 @@ use thiserror::Error;
 const SEALS: SealFlag =
     SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
 
-/// Bytes of a huge page, of x86-64 and of aarch64 with pages of 4 KiB. Where they are of another size, there are none.
+/// Bytes of a huge page, of x86-64 and of aarch64 with pages of 4 KiB. Where they are of another size, there are none but
+/// by chance.
 const HUGE: usize = 2 << 20;
 
 /// Of <linux/mman.h>; `libc` has it with glibc only.
@@ -125,10 +127,12 @@ impl Region {
         let descriptor =
             memfd_create(c"resized-ring", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
                 .map_err(system("memfd_create"))?;
-        ftruncate(&descriptor, file_len(len)?).map_err(system("ftruncate"))?;
+        let file_len = i64::try_from(len.get())
+            .map_err(|_| RegionError::System { call: "ftruncate", errno: Errno::EFBIG })?;
+        ftruncate(&descriptor, file_len).map_err(system("ftruncate"))?;
         let region = Self::map(&descriptor, len)?;
-        region.take_huge_pages(&descriptor);
-        allocate(&descriptor, len)?;
+        region.take_huge_pages(&descriptor, file_len);
+        allocate(&descriptor, 0, file_len)?;
         fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SEALS)).map_err(system("fcntl(F_ADD_SEALS)"))?;
         Ok((region, descriptor))
     }
@@ -156,7 +160,9 @@ impl Region {
         // The crate only sets the length: allocate the pages too.
         let descriptor = shm_open(name.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(system("shm_open"))?;
-        allocate(&descriptor, len)?;
+        let file_len = i64::try_from(len.get())
+            .map_err(|_| RegionError::System { call: "fallocate", errno: Errno::EFBIG })?;
+        allocate(&descriptor, 0, file_len)?;
         Ok(NamedRegion { region: Self::attach(segment, len)?, name })
     }
 
@@ -176,32 +182,36 @@ impl Region {
     }
 
     fn map(descriptor: impl AsFd, len: NonZeroUsize) -> Result<Self, RegionError> {
-        // SAFETY: a new mapping at an address of the kernel's choice, which the hint does not change, disturbs
-        // nothing of ours.
-        let start = unsafe {
-            mmap(
-                huge_aligned(len),
-                len,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_SHARED,
-                descriptor,
-                0,
-            )
-        }
-        .map_err(system("mmap"))?;
+        let map = |at: Option<NonZeroUsize>, flags: MapFlags| {
+            // SAFETY: a new mapping, at an address of the kernel's choice or in place of what the caller has reserved.
+            unsafe {
+                let all = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+                mmap(at, len, all, MapFlags::MAP_SHARED | flags, descriptor.as_fd(), 0)
+            }
+        };
+        let start = match Reserved::new(len) {
+            Some(reserved) => {
+                let start = map(Some(reserved.aligned()), MapFlags::MAP_FIXED);
+                reserved.keep(if start.is_ok() { len.get() } else { 0 });
+                start
+            }
+            None => map(None, MapFlags::empty()),
+        };
+        let start = start.map_err(system("mmap"))?;
         Ok(Self { start: start.cast(), len, named: None })
     }
 
-    /// Has the kernel put huge pages where whole ones fit. Of a file without any page it makes none, of one that has the
-    /// first page of each it does, and clears the rest. What it can't have made is left to [`allocate`].
-    fn take_huge_pages(&self, descriptor: impl AsFd) {
-        let whole = self.len.get() / HUGE * HUGE;
-        let firsts = (0..whole).step_by(HUGE).filter_map(|at| i64::try_from(at).ok());
+    /// Has the kernel put huge pages where whole ones fit. It makes none of a stretch of a file that has no page at all,
+    /// so each gets its first; the rest is cleared. What can't be had is left to [`allocate`]. Nobody else has the
+    /// descriptor yet, and so sees pages change.
+    fn take_huge_pages(&self, descriptor: impl AsFd, file_len: i64) {
+        let firsts = (0..=file_len - HUGE as i64).step_by(HUGE);
         for first in firsts {
-            if fallocate(descriptor.as_fd(), FallocateFlags::empty(), first, 1).is_err() {
+            if allocate(descriptor.as_fd(), first, 1).is_err() {
                 return;
             }
         }
+        let whole = self.len.get() / HUGE * HUGE;
         if whole > 0 {
             // SAFETY: the range lies within our own mapping, and its bytes stay what they are.
             unsafe { libc::madvise(self.start.as_ptr().cast(), whole, MADV_COLLAPSE) };
@@ -230,29 +240,49 @@ impl Region {
     }
 }
 
-/// An address at which a mapping of `len` bytes has huge pages, if it is large enough for one. Somebody else may take it
-/// first, which is why it can only be a hint.
-fn huge_aligned(len: NonZeroUsize) -> Option<NonZeroUsize> {
-    let room = len.checked_add(HUGE).filter(|_| len.get() >= HUGE)?;
-    // SAFETY: a new mapping at an address of the kernel's choice, which nobody else knows of, is unmapped again.
-    let start = unsafe {
-        let start = mmap_anonymous(None, room, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE).ok()?;
-        munmap(start, room.get()).ok()?;
-        start
-    };
-    NonZeroUsize::new(start.addr().get().next_multiple_of(HUGE))
+/// Addresses with nothing behind them, within which a mapping can begin where a huge page does.
+struct Reserved {
+    start: NonNull<c_void>,
+    len: NonZeroUsize,
 }
 
-fn file_len(len: NonZeroUsize) -> Result<i64, RegionError> {
-    i64::try_from(len.get())
-        .map_err(|_| RegionError::System { call: "ftruncate", errno: Errno::EFBIG })
+impl Reserved {
+    /// For a mapping of `len` bytes; none if that is less than a huge page, or the addresses are not to be had.
+    fn new(len: NonZeroUsize) -> Option<Self> {
+        let len = len.checked_add(HUGE - 1).filter(|_| len.get() >= HUGE)?;
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing of ours.
+        let start =
+            unsafe { mmap_anonymous(None, len, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE) };
+        Some(Self { start: start.ok()?, len })
+    }
+
+    /// The first address in it where a huge page begins.
+    fn aligned(&self) -> NonZeroUsize {
+        let start = self.start.addr();
+        NonZeroUsize::new(start.get().next_multiple_of(HUGE)).unwrap_or(start)
+    }
+
+    /// Gives back all but so many bytes from the aligned address on, which are somebody else's now.
+    fn keep(self, len: usize) {
+        let (start, end) = (self.start.addr().get(), self.start.addr().get() + self.len.get());
+        let kept = self.aligned().get();
+        // In whole pages, as the kernel has them.
+        let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map_or(HUGE, |page| page as usize);
+        let pages = |bytes: usize| bytes.next_multiple_of(page);
+        for (from, to) in [(start, kept), (kept + pages(len), pages(end))] {
+            if to > from {
+                // SAFETY: within what was reserved, and not within what is kept.
+                let given_back = unsafe { munmap(self.start.byte_add(from - start), to - from) };
+                debug_assert_eq!(given_back, Ok(()));
+            }
+        }
+    }
 }
 
-/// Gives the file its length and all its pages.
-fn allocate(descriptor: impl AsFd, len: NonZeroUsize) -> Result<(), RegionError> {
-    let len = file_len(len)?;
+/// Allocates the file's pages from an offset on.
+fn allocate(descriptor: impl AsFd, from: i64, len: i64) -> Result<(), RegionError> {
     loop {
-        match fallocate(descriptor.as_fd(), FallocateFlags::empty(), 0, len) {
+        match fallocate(descriptor.as_fd(), FallocateFlags::empty(), from, len) {
             Err(Errno::EINTR) => continue,
             outcome => return outcome.map_err(system("fallocate")),
         }
@@ -303,6 +333,45 @@ mod tests {
             let theirs = Region::open(&descriptor, len(bytes)).unwrap();
             write_and_read_back(&ours, &theirs, 0);
             write_and_read_back(&ours, &theirs, bytes - 1);
+        }
+    }
+
+    #[test]
+    fn large_regions_begin_where_a_huge_page_does_whoever_else_maps() {
+        let both = || {
+            let (ours, descriptor) = Region::create(len(3 * HUGE + 5000)).unwrap();
+            let theirs = Region::open(&descriptor, len(3 * HUGE + 5000)).unwrap();
+            for region in [&ours, &theirs] {
+                assert!(region.start().addr().get().is_multiple_of(HUGE));
+            }
+            write_and_read_back(&ours, &theirs, 3 * HUGE + 4999);
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..20).for_each(|_| both()));
+            }
+        });
+    }
+
+    #[test]
+    fn pages_are_huge_where_the_system_has_them() {
+        let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+        let (region, _descriptor) = Region::create(len(4 * HUGE)).unwrap();
+        // SAFETY: within the mapping, of which nobody else knows.
+        unsafe { region.start().write(1) };
+        let start = format!("{:x}-", region.start().addr());
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mapping = maps.lines().skip_while(|line| !line.starts_with(&start));
+        let huge: u64 = mapping
+            .filter_map(|line| line.strip_prefix("ShmemPmdMapped:"))
+            .next()
+            .map_or(0, |kib| kib.trim().trim_end_matches(" kB").parse().unwrap());
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut release = release.split('.').map_while(|number| number.parse::<u32>().ok());
+        let release = (release.next().unwrap_or(0), release.next().unwrap_or(0));
+        match setting {
+            Ok(setting) if !setting.contains("[deny]") && release >= (6, 1) => assert!(huge > 0),
+            setting => eprintln!("SKIPPED: no huge pages on Linux {release:?}: {setting:?}"),
         }
     }
 

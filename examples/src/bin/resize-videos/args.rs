@@ -39,7 +39,7 @@ pub(crate) struct Args {
 
     /// Folder in which the instances' folders are made; or a pattern for the names of the pictures, such as
     /// out/{name}-%05d.jpg, in which %05d is the number of the frame, {name} the video's name without its
-    /// ending, and {n} the number of the instance
+    /// ending, and an n in such braces the number of the instance
     #[arg(short, long, value_name = "OUT", default_value = "/tmp",
           value_parser = OsStringValueParser::new().try_map(Output::parse))]
     pub(crate) output: Output,
