@@ -19,7 +19,7 @@ pub(crate) struct Tickets(Mutex<Issued>);
 #[derive(Debug, Default)]
 struct Issued {
     ends: HashMap<Arc<str>, Instant>,
-    /// Those and some that were taken, the oldest first.
+    /// Those and some that were taken, or are too old, the oldest first.
     order: VecDeque<Arc<str>>,
 }
 

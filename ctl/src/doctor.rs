@@ -72,11 +72,8 @@ pub(crate) fn run(asked: &Doctor, endpoint: Option<&Endpoint>) -> Result<ExitCod
     let (mut findings, reached) = socket::examine(endpoint);
     findings.extend(devices(reached.as_ref().map(|reached| &reached.client)));
     let pid = reached.as_ref().and_then(|reached| reached.pid);
-    let way = if reached.is_some() && pid.is_none() {
-        "copied there and back"
-    } else {
-        "in shared memory"
-    };
+    let near = reached.as_ref().is_none_or(|reached| reached.near);
+    let way = if near { "in shared memory" } else { "copied there and back" };
     findings.push(frame(reached.as_ref().map(|reached| &reached.client), &spec, way));
     findings.extend(limits::examine(&spec, asked.streams, pid));
     for finding in &findings {

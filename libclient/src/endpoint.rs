@@ -109,7 +109,7 @@ impl fmt::Display for Paths<'_> {
 }
 
 impl Endpoint {
-    /// The endpoint in `$RESIZED_ENDPOINT`; without one, the first socket that answers of
+    /// The endpoint in `$RESIZED_ENDPOINT`; where that is unset or empty, the first socket that answers of
     /// `$XDG_RUNTIME_DIR/resized/resized.sock` and `/run/resized/resized.sock`.
     pub fn discover() -> Result<Self, EndpointError> {
         if let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {

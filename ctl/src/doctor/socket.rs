@@ -21,6 +21,8 @@ const START: &str =
 /// A daemon that answered.
 pub(super) struct Reached {
     pub(super) client: Client,
+    /// Whether frames lie in memory that it has too.
+    pub(super) near: bool,
     /// Its process, if that is one of this machine's that can be told.
     pub(super) pid: Option<i32>,
 }
@@ -55,7 +57,8 @@ pub(super) fn examine(endpoint: Option<&Endpoint>) -> (Vec<Finding>, Option<Reac
     match Client::connect_with(&endpoint, Reconnect::NEVER) {
         Ok(client) => {
             findings.push(Finding::good("daemon", format!("answers at {endpoint}")));
-            (findings, Some(Reached { client, pid }))
+            let near = matches!(endpoint, Endpoint::Unix(_));
+            (findings, Some(Reached { client, near, pid }))
         }
         Err(error) => {
             let advice = match &endpoint {

@@ -40,9 +40,9 @@ impl Outputs {
             inputs.len()
         );
         let asked = format.or_else(|| of_ending(output).filter(|_| !folder));
-        let says_nothing = folder || asked.is_some() || output.extension().is_none();
+        // Who names a GIF wants one.
         ensure!(
-            says_nothing,
+            folder || asked.is_some() || output.extension().is_none(),
             "{} ends in none of .jpg, .png and .webp: say what it is to be by --format",
             output.display()
         );
@@ -239,7 +239,12 @@ mod tests {
 
     #[test]
     fn what_a_picture_is_called_has_no_meaning() {
-        let one = |input: &str, pattern: &str| planned(&[input], pattern, None).unwrap().remove(0);
+        let dir = tempfile::tempdir().unwrap();
+        let folder = format!("{}/", dir.path().display());
+        let one = |input: &str, pattern: &str| {
+            let made = planned(&[input], &format!("{folder}{pattern}"), None).unwrap().remove(0);
+            made.strip_prefix(&folder).unwrap().to_owned()
+        };
         assert_eq!(one("{n}{name}.png", "a/{name}{n}.jpg"), "a/{n}{name}1.jpg");
         // Their stems are the folder's and the one above it.
         assert_eq!(one("...png", "a/{name}/{n}.jpg"), "a/...png/1.jpg");
@@ -256,6 +261,26 @@ mod tests {
         assert_eq!(paths(dir.path().as_os_str().as_bytes()), expected);
         let alone = Outputs::plan(&inputs[..1], &not_text(b"\xfc.jpg"), None).unwrap();
         assert_eq!(alone.paths, [not_text(b"\xfc.jpg")]);
+    }
+
+    #[test]
+    fn folders_of_patterns_are_made_and_those_of_one_file_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let within = |name: &str| dir.path().join(name).display().to_string();
+        planned(&["a.jpg", "b.jpg"], &within("{name}/{n}.webp"), None).unwrap();
+        assert!(dir.path().join("a").is_dir() && dir.path().join("b").is_dir());
+        planned(&["a.jpg"], &within("c/d.jpg"), None).unwrap();
+        assert!(!dir.path().join("c").exists());
+    }
+
+    #[test]
+    fn a_name_whose_ending_says_nothing_takes_a_format() {
+        for output in ["a.gif", "{name}.tiff"] {
+            let error = planned(&["x.jpg"], output, None).unwrap_err().to_string();
+            assert!(error.contains(output) && error.contains("--format"), "{error}");
+            planned(&["x.jpg"], output, Some(Format::Png)).unwrap();
+        }
+        assert_eq!(planned(&["x.jpg"], "y", None).unwrap(), ["y"]);
     }
 
     #[test]
