@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Frames as numpy arrays beside OpenCV and Pillow, in one process: make bench-python.
 
-Calls are made in turn with each other, so that what else the machine does meets all of them: each for a tenth of a second, as for
-the frames of a video; or, where that is said, each once, when it finds the others' pictures in the caches and the
-daemon's cores asleep. What is shown is the median of each, and of the ratios of each turn. The daemon is $RESIZED_PROGRAM as a process, then one inside this.
+Calls are made in turn with each other, so that what else the machine does meets all of them: each for a tenth of a
+second, as for the frames of a video; or, where that is said, each once, so that it finds the others' pictures in the
+caches and the daemon's cores asleep. What is shown is the median of each, and of the ratios of each turn. The daemon is
+$RESIZED_PROGRAM as a process, then one inside this.
 """
 
 import asyncio

@@ -15,7 +15,7 @@ use resized_protocol::remote::STREAM_SUBJECT;
 use tokio::runtime::Runtime;
 
 use super::nodes::{Broker, Node, joined};
-use super::{FRAMES, IN_FLIGHT, TURNS, film, median, resize};
+use super::{FRAMES, IN_FLIGHT, TURNS, film, median, per_second, resize};
 
 /// The last of them to see that what grows, grows in proportion.
 const BRIDGES: [usize; 4] = [1, 2, 4, 256];
@@ -66,7 +66,7 @@ pub(crate) fn bridges(folder: &Path) -> String {
     });
     let before = services.each_ref().map(|service| service.broker.passed().messages);
     // The first brings pages and caches.
-    let turns = (0..=TURNS).map(|_| streams.each_ref().map(|streams| per_second(streams)));
+    let turns = (0..=TURNS).map(|_| streams.each_ref().map(|streams| of_all(streams)));
     let turns: Vec<_> = turns.skip(1).collect();
     let passed: Vec<u64> = services
         .iter()
@@ -95,12 +95,12 @@ fn small() -> StreamSpec {
     StreamSpec::new(source, Extent::new(160, 90))
 }
 
-fn per_second(streams: &[Stream]) -> f64 {
-    let begun = Instant::now();
-    thread::scope(|scope| {
-        streams.iter().for_each(|stream| drop(scope.spawn(|| resize(stream, &[]))));
-    });
-    (FRAMES * streams.len()) as f64 / begun.elapsed().as_secs_f64()
+fn of_all(streams: &[Stream]) -> f64 {
+    per_second(FRAMES * streams.len(), || {
+        thread::scope(|scope| {
+            streams.iter().for_each(|stream| drop(scope.spawn(|| resize(stream, &[]))));
+        });
+    })
 }
 
 impl Service {

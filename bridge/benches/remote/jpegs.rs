@@ -1,19 +1,17 @@
 //! Frames that are JPEGs both ways.
 
 use std::thread;
-use std::time::Instant;
 
-use resized::device::cpu::Cpu;
-use resized::device::{Band, Device, Scratch};
 use resized_client::{
     Client, Coding, Extent, FrameSpec, Jpeg, PixelFormat, Stream, StreamSpec, Subsampling,
 };
-use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
 use turbojpeg::{
     Compressor, Decompressor, Image, ScalingFactor, Subsamp, YuvImage, YuvPlanesImage,
 };
 
-use super::{CONNECTIONS, FRAMES, IN_FLIGHT, Process, film, in_turns, resize};
+use super::{
+    CONNECTIONS, FRAMES, IN_FLIGHT, InProcess, Process, film, in_turns, per_second, resize,
+};
 
 const QUALITY: u8 = 85;
 
@@ -48,12 +46,6 @@ fn spec() -> StreamSpec {
     let out = Jpeg { quality: QUALITY, subsampling: Subsampling::Both };
     spec.coding = Coding { jpeg_in: true, jpeg_out: Some(out) };
     spec
-}
-
-pub(crate) fn per_second(frames: usize, turn: impl FnOnce()) -> f64 {
-    let begun = Instant::now();
-    turn();
-    frames as f64 / begun.elapsed().as_secs_f64()
 }
 
 /// Frames a second of several connections whose frames are JPEGs both ways, beside the same work without
@@ -114,12 +106,7 @@ fn in_process(jpeg: &[u8], spec: &StreamSpec, frames: usize, expected: &[u8]) {
     let Extent { width, height } = spec.source.extent;
     let mut spec = StreamSpec { coding: Coding::RAW, slots: 1, ..*spec };
     spec.source.extent = Extent::new(width / 2, height / 2);
-    let ring = std::sync::Arc::new(RingLayout::new(&spec).unwrap());
-    let (region, descriptor) = Region::create(ring.len()).unwrap();
-    let mapping = Region::open(descriptor, ring.len()).unwrap();
-    let mut lease = leases(mapping, &ring).unwrap().remove(0);
-    let resizer = Cpu::new(1).open(&spec, &ring).unwrap();
-    let mut scratch = Scratch::default();
+    let mut bare = InProcess::new(&spec);
     let mut decompressor = Decompressor::new().unwrap();
     decompressor.set_scaling_factor(ScalingFactor::ONE_HALF).unwrap();
     let mut compressor = Compressor::new().unwrap();
@@ -127,13 +114,12 @@ fn in_process(jpeg: &[u8], spec: &StreamSpec, frames: usize, expected: &[u8]) {
     let mut made = Vec::new();
     for _ in 0..frames {
         let (width, height) = (width as usize / 2, height as usize / 2);
-        let (pixels, subsamp) = (lease.input_mut(), Subsamp::Sub2x2);
+        let (pixels, subsamp) = (bare.lease.input_mut(), Subsamp::Sub2x2);
         let image = YuvImage { pixels, width, align: 64, height, subsamp };
         decompressor.decompress_to_yuv(jpeg, image).unwrap();
-        let slot = SlotMemory::new(&region, &ring, 0).unwrap();
-        resizer.resize(slot, Band::WHOLE, &mut scratch).unwrap();
-        let layout = ring.output();
-        let plane = |index: usize| &lease.output()[layout.planes()[index].offset..];
+        bare.resize();
+        let layout = bare.ring.output();
+        let plane = |index: usize| &bare.lease.output()[layout.planes()[index].offset..];
         let image = YuvPlanesImage {
             y_plane: plane(0),
             u_plane: plane(1),

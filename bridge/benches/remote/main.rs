@@ -15,11 +15,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use resized::device::cpu::Cpu;
-use resized::device::{Band, Device, Scratch};
+use resized::device::{Band, Device, Resizer, Scratch};
 use resized::{Daemon, Devices, Listener, Options, Peers};
 use resized_client::{
     Client, Endpoint, Extent, Filter, FrameSpec, Pending, PixelFormat, Stream, StreamSpec,
@@ -28,7 +29,7 @@ use resized_protocol::VERSION;
 use resized_protocol::codec::{Inbox, encode};
 use resized_protocol::message::{Features, Message, Reply, Request};
 use resized_protocol::remote::Call;
-use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
+use resized_protocol::shm::{Lease, Region, RingLayout, SlotMemory, leases};
 
 const TURNS: usize = 15;
 const CONNECTIONS: usize = 4;
@@ -167,20 +168,15 @@ fn throughput(bridge: &Process) -> String {
         .collect();
     let sockets: Vec<_> =
         (0..CONNECTIONS).map(|_| TcpStream::connect(bare.address.unwrap()).unwrap()).collect();
-    let per_second = |turn: &dyn Fn()| {
-        let begun = Instant::now();
-        turn();
-        (FRAMES * CONNECTIONS) as f64 / begun.elapsed().as_secs_f64()
-    };
     let bare = || {
-        per_second(&|| {
+        per_second(FRAMES * CONNECTIONS, || {
             thread::scope(|scope| {
                 sockets.iter().for_each(|socket| drop(scope.spawn(|| exchange(socket))));
             });
         })
     };
     let ours = || {
-        per_second(&|| {
+        per_second(FRAMES * CONNECTIONS, || {
             thread::scope(|scope| {
                 streams.iter().for_each(|stream| drop(scope.spawn(|| resize(stream, &[]))));
             });
@@ -244,21 +240,46 @@ fn yardstick() {
     for socket in listener.incoming() {
         thread::spawn(move || {
             let mut socket = socket.unwrap();
-            let spec = film(1);
-            let ring = std::sync::Arc::new(RingLayout::new(&spec).unwrap());
-            let (region, descriptor) = Region::create(ring.len()).unwrap();
-            let mapping = Region::open(descriptor, ring.len()).unwrap();
-            let mut lease = leases(mapping, &ring).unwrap().remove(0);
-            let resizer = Cpu::new(1).open(&spec, &ring).unwrap();
-            let mut scratch = Scratch::default();
-            let (input, output) = (ring.input().rows_len(), ring.output().rows_len());
-            while socket.read_exact(&mut lease.input_mut()[..input]).is_ok() {
-                let slot = SlotMemory::new(&region, &ring, 0).unwrap();
-                resizer.resize(slot, Band::WHOLE, &mut scratch).unwrap();
-                socket.write_all(&lease.output()[..output]).unwrap();
+            let mut bare = InProcess::new(&film(1));
+            let (input, output) = (bare.ring.input().rows_len(), bare.ring.output().rows_len());
+            while socket.read_exact(&mut bare.lease.input_mut()[..input]).is_ok() {
+                bare.resize();
+                socket.write_all(&bare.lease.output()[..output]).unwrap();
             }
         });
     }
+}
+
+/// A slot and the kernels, with nobody between them.
+struct InProcess {
+    ring: Arc<RingLayout>,
+    lease: Lease,
+    region: Region,
+    resizer: Box<dyn Resizer>,
+    scratch: Scratch,
+}
+
+impl InProcess {
+    fn new(spec: &StreamSpec) -> Self {
+        let ring = Arc::new(RingLayout::new(spec).unwrap());
+        let (region, descriptor) = Region::create(ring.len()).unwrap();
+        let mapping = Region::open(descriptor, ring.len()).unwrap();
+        let lease = leases(mapping, &ring).unwrap().remove(0);
+        let resizer = Cpu::new(1).open(spec, &ring).unwrap();
+        Self { ring, lease, region, resizer, scratch: Scratch::default() }
+    }
+
+    fn resize(&mut self) {
+        let slot = SlotMemory::new(&self.region, &self.ring, 0).unwrap();
+        self.resizer.resize(slot, Band::WHOLE, &mut self.scratch).unwrap();
+    }
+}
+
+/// Frames a second of a turn that has so many.
+fn per_second(frames: usize, turn: impl FnOnce()) -> f64 {
+    let begun = Instant::now();
+    turn();
+    frames as f64 / begun.elapsed().as_secs_f64()
 }
 
 /// One small image at a time, through the bridge and on the local socket.

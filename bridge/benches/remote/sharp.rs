@@ -11,8 +11,8 @@ use std::thread;
 
 use turbojpeg::Subsamp;
 
-use super::jpegs::{CodedStreams, per_second, photo};
-use super::{CONNECTIONS, FRAMES, Process, film, in_turns};
+use super::jpegs::{CodedStreams, photo};
+use super::{CONNECTIONS, FRAMES, Process, film, in_turns, per_second};
 
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/remote/sharp.js");
 
