@@ -127,8 +127,7 @@ impl Region {
         let descriptor =
             memfd_create(c"resized-ring", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
                 .map_err(system("memfd_create"))?;
-        let file_len = i64::try_from(len.get())
-            .map_err(|_| RegionError::System { call: "ftruncate", errno: Errno::EFBIG })?;
+        let file_len = file_len(len)?;
         ftruncate(&descriptor, file_len).map_err(system("ftruncate"))?;
         let region = Self::map(&descriptor, len)?;
         region.take_huge_pages(&descriptor, file_len);
@@ -160,9 +159,7 @@ impl Region {
         // The crate only sets the length: allocate the pages too.
         let descriptor = shm_open(name.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(system("shm_open"))?;
-        let file_len = i64::try_from(len.get())
-            .map_err(|_| RegionError::System { call: "fallocate", errno: Errno::EFBIG })?;
-        allocate(&descriptor, 0, file_len)?;
+        allocate(&descriptor, 0, file_len(len)?)?;
         Ok(NamedRegion { region: Self::attach(segment, len)?, name })
     }
 
@@ -277,6 +274,11 @@ impl Reserved {
             }
         }
     }
+}
+
+/// Beyond what a file can have, it is refused as the kernel would refuse it.
+fn file_len(len: NonZeroUsize) -> Result<i64, RegionError> {
+    i64::try_from(len.get()).map_err(|_| system("ftruncate")(Errno::EFBIG))
 }
 
 /// Allocates the file's pages from an offset on.
