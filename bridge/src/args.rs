@@ -96,7 +96,12 @@ pub struct Args {
     pub patience: Duration,
 
     /// What is logged: error, warn, info, debug, or directives of tracing's EnvFilter
-    #[arg(long, value_name = "FILTER", env = "RESIZED_LOG", default_value = "info")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "RESIZED_LOG",
+        default_value = "info,async_nats=warn"
+    )]
     pub log: String,
 }
 

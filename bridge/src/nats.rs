@@ -4,15 +4,17 @@
 //! Knows nothing of frames and pictures. A server that goes away is looked for again by the client library; open
 //! streams notice nothing of it.
 
+use std::future::{Ready, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use async_nats::connection::State;
 use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Request, Service, ServiceExt};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Event};
 use futures_util::StreamExt;
 use resized_protocol::VERSION;
 use resized_protocol::codec;
@@ -61,7 +63,8 @@ impl Member {
             .name("resized-bridge")
             .retry_on_initial_connect()
             .ping_interval(PING)
-            .subscription_capacity(WAITING);
+            .subscription_capacity(WAITING)
+            .event_callback(log());
         if let Some(path) = &args.nats_credentials {
             let read = options.credentials_file(path).await;
             options = read.with_context(|| path.display().to_string())?;
@@ -134,6 +137,31 @@ impl Member {
         }
         let _ = client.drain().await;
         Ok(())
+    }
+}
+
+/// Logs what becomes of the connection: that it can't be made once, however often it is tried.
+fn log() -> impl Fn(Event) -> Ready<()> + Send + Sync {
+    let is_known = AtomicBool::new(false);
+    move |event| {
+        match event {
+            Event::Connected => {
+                is_known.store(false, Relaxed);
+                tracing::info!("NATS: joined the service");
+            }
+            Event::Disconnected => {
+                is_known.store(true, Relaxed);
+                tracing::warn!("NATS: the server is lost; trying until one answers");
+            }
+            Event::ClientError(error) => {
+                if !is_known.swap(true, Relaxed) {
+                    tracing::warn!(%error, "NATS: no server answers; trying until one does");
+                }
+            }
+            Event::Draining | Event::Closed => {}
+            other => tracing::warn!("NATS: {other}"),
+        }
+        ready(())
     }
 }
 

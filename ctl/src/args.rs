@@ -86,7 +86,7 @@ pub(crate) struct Bench {
     pub(crate) filter: Filter,
 
     /// Clients, each with a connection and a stream
-    #[arg(short, long, value_name = "N", default_value = "1")]
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = one_or_more)]
     pub(crate) clients: NonZeroUsize,
 
     /// Frames that each may have in flight
@@ -208,7 +208,7 @@ pub(crate) struct Resize {
     pub(crate) only_shrink: bool,
 
     /// Pictures at work at once [default: one for each core]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = one_or_more)]
     pub(crate) jobs: Option<NonZeroUsize>,
 
     /// Refuse pictures with more millions of pixels, before they are decoded
@@ -298,6 +298,10 @@ fn extent(text: &str) -> Result<Extent> {
 
 fn slots() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS))
+}
+
+fn one_or_more(text: &str) -> Result<NonZeroUsize> {
+    text.parse().context("write how many, 1 or more")
 }
 
 fn rate(text: &str) -> Result<f64> {

@@ -120,8 +120,12 @@ impl Report {
         let us = |part| latency.value_at_quantile(part) as f64 / 1e3;
         let unsent = tallies.iter().map(|tally| tally.unsent).sum();
         let frames = latency.len() - unsent;
-        let clients = asked.clients;
-        let (from, size, in_flight) = (asked.from, asked.size, asked.in_flight);
+        let some = |count: usize, what: &str| {
+            format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+        };
+        let clients = some(asked.clients.get(), "client");
+        let in_flight = some(asked.in_flight as usize, "frame");
+        let (from, size) = (asked.from, asked.size);
         let way = match asked.rate {
             Some(rate) => format!("open loop, {rate} frames a second"),
             None => "closed loop".to_owned(),
@@ -131,9 +135,7 @@ impl Report {
                 Daemon::Running(endpoint) => endpoint.to_string(),
                 Daemon::Embedded(_) => "inside this process".to_owned(),
             },
-            load: format!(
-                "{way}; {clients} clients, {in_flight} frames in flight each; {from} to {size}"
-            ),
+            load: format!("{way}; {clients}, {in_flight} in flight each; {from} to {size}"),
             frames,
             unsent,
             seconds,

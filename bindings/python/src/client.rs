@@ -14,14 +14,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
 use resized::{Server, ServerError};
-use resized_client::{
-    DeviceStats, Endpoint, EndpointError, Error, Extent, Reconnect, Refusal, StreamSpec,
-};
+use resized_client::{DeviceStats, Endpoint, EndpointError, Error, Reconnect, Refusal, StreamSpec};
 
 use crate::error::{not_embedded, nowhere, raised};
 use crate::frame::{Share, seen};
 use crate::memory::Array;
-use crate::options::{Options, format};
+use crate::options::{Options, extent, format};
 use crate::ours::Ours;
 use crate::pending::Limit;
 use crate::picture::Picture;
@@ -230,13 +228,13 @@ impl Client {
         &self,
         py: Python<'py>,
         array: &Bound<'py, PyAny>,
-        size: [u32; 2],
+        size: &Bound<'py, PyAny>,
         format: Option<&Bound<'py, PyAny>>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let format = format.map(self::format).transpose()?;
         let array = Array::of(array, format)?;
-        let size = Extent::new(size[0], size[1]);
+        let size = extent("size", size)?;
         let spec = Options::of(options)?.spec(array.picture(), size, KEPT_SLOTS)?;
         let result = Picture { format: spec.destination.format, extent: size };
         // Before anything is done for what can't be given.
@@ -268,13 +266,13 @@ impl Client {
         &self,
         py: Python<'_>,
         source_format: &Bound<'_, PyAny>,
-        source_size: [u32; 2],
-        size: [u32; 2],
+        source_size: &Bound<'_, PyAny>,
+        size: &Bound<'_, PyAny>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Stream> {
-        let extent = Extent::new(source_size[0], source_size[1]);
-        let source = Picture { format: format(source_format)?, extent };
-        let size = Extent::new(size[0], size[1]);
+        let source_extent = extent("source_size", source_size)?;
+        let source = Picture { format: format(source_format)?, extent: source_extent };
+        let size = extent("size", size)?;
         let spec = Options::of(options)?.spec(source, size, StreamSpec::SLOTS)?;
         self.open(py, spec)?.map(Stream).map_err(raised)
     }

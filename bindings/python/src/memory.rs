@@ -361,7 +361,7 @@ fn check_numbers(buffer: &PyUntypedBuffer, format: PixelFormat) -> PyResult<()> 
         return Ok(());
     }
     Err(PyTypeError::new_err(format!(
-        "a {} array is of {}, not of '{}'",
+        "arrays of {} frames hold {}, not '{}'",
         crate::picture::name(format),
         element(format).0,
         letters.to_string_lossy(),

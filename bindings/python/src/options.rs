@@ -38,6 +38,9 @@ const LAYOUTS: [(&str, Arrangement); 2] =
     [("chw", Arrangement::Planar), ("hwc", Arrangement::Interleaved)];
 const ORDERS: [(&str, ChannelOrder); 2] = [("rgb", ChannelOrder::Rgb), ("bgr", ChannelOrder::Bgr)];
 
+/// What `mean` and `scale` are.
+const THREE: &str = "three numbers, one for each channel";
+
 /// A frame's colour, as far as it was said.
 #[derive(Default)]
 struct Colour {
@@ -97,8 +100,8 @@ impl Options {
             "dtype" => self.element = number(value)?,
             "layout" => self.layout = Some(word(key, value, &LAYOUTS)?),
             "order" => self.order = Some(word(key, value, &ORDERS)?),
-            "mean" => self.mean = Some(value.extract()?),
-            "scale" => self.scale = Some(value.extract()?),
+            "mean" => self.mean = Some(said(key, value, THREE)?),
+            "scale" => self.scale = Some(said(key, value, THREE)?),
             "range" => self.source.range = Some(word(key, value, &RANGES)?),
             "matrix" => self.source.matrix = Some(word(key, value, &MATRICES)?),
             "siting" => self.source.siting = Some(word(key, value, &SITINGS)?),
@@ -110,13 +113,13 @@ impl Options {
             }
             "mode" => self.framing = Some(word(key, value, &MODES)?),
             "align" => self.align = Some(word(key, value, &ALIGNS)?),
-            "pad" => self.pad = Some(value.extract()?),
+            "pad" => self.pad = Some(said(key, value, "three numbers from 0 to 255")?),
             "crop" => self.crop = Some(crop(value)?),
             "alpha" => self.alpha = Some(word(key, value, &ALPHAS)?),
-            "slots" => self.slots = Some(value.extract()?),
-            "weight" => self.weight = Some(value.extract()?),
+            "slots" => self.slots = Some(said(key, value, "a number of slots")?),
+            "weight" => self.weight = Some(said(key, value, "a whole number")?),
             "deadline" => {
-                let seconds = value.extract()?;
+                let seconds = said(key, value, "a number of seconds")?;
                 let duration = Duration::try_from_secs_f64(seconds);
                 self.deadline = Some(duration.map_err(|error| {
                     PyValueError::new_err(format!("deadline={seconds}: {error}"))
@@ -197,12 +200,37 @@ impl Options {
 
 /// What a word means.
 fn word<T: Copy>(key: &str, value: &Bound<'_, PyAny>, words: &[(&str, T)]) -> PyResult<T> {
-    let value = value.cast::<PyString>()?.to_cow()?;
-    let found = words.iter().find(|(word, _)| *word == value);
+    let text = value.cast::<PyString>().ok();
+    let text = text.map(|text| text.to_cow()).transpose()?;
+    let found = words.iter().find(|(word, _)| text.as_deref() == Some(word));
     found.map(|(_, meaning)| *meaning).ok_or_else(|| {
         let words = words.iter().map(|(word, _)| format!("'{word}'")).collect::<Vec<_>>();
-        PyValueError::new_err(format!("{key}='{value}': it is one of {}", words.join(", ")))
+        unfit(key, value, &format!("one of {}", words.join(", ")), text.is_none())
     })
+}
+
+/// Numbers, and what they should be if they are not.
+fn said<'a, 'py, T: FromPyObject<'a, 'py>>(
+    key: &str,
+    value: &'a Bound<'py, PyAny>,
+    wanted: &str,
+) -> PyResult<T> {
+    value.extract().map_err(|error: T::Error| {
+        let error: PyErr = error.into();
+        unfit(key, value, wanted, error.is_instance_of::<PyTypeError>(value.py()))
+    })
+}
+
+fn unfit(key: &str, value: &Bound<'_, PyAny>, wanted: &str, is_type: bool) -> PyErr {
+    let shown = value.repr().map_or_else(|_| "...".into(), |shown| shown.to_string());
+    let message = format!("{key}={shown:.80}: wanted is {wanted}");
+    if is_type { PyTypeError::new_err(message) } else { PyValueError::new_err(message) }
+}
+
+/// A size by its width and height.
+pub(crate) fn extent(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Extent> {
+    let [width, height] = said(key, value, "(width, height), in pixels")?;
+    Ok(Extent::new(width, height))
 }
 
 /// A format by its name.
@@ -221,6 +249,6 @@ fn number(value: &Bound<'_, PyAny>) -> PyResult<Option<Element>> {
 }
 
 fn crop(value: &Bound<'_, PyAny>) -> PyResult<Crop> {
-    let [left, top, width, height] = value.extract()?;
+    let [left, top, width, height] = said("crop", value, "(left, top, width, height), in pixels")?;
     Ok(Crop { left, top, width, height })
 }

@@ -271,7 +271,7 @@ def test_framing(client):
     (TypeError, lambda it: it.resize(noise(54, 96, 3).astype(float), (4, 4))),
     (TypeError, lambda it: it.resize(noise(54, 96, dtype=np.uint16).astype(">u2"), (4, 4), "p010")),
     (TypeError, lambda it: it.resize([[1, 2], [3, 4]], (4, 4))),
-    (OverflowError, lambda it: it.resize(noise(54, 96, 3), (-4, 4))),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (-4, 4))),
     (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4, 4))),
     (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), crop=(1, 2, 3))),
     (TypeError, lambda it: it.resize(noise(54, 96, 3), 4)),
@@ -293,6 +293,22 @@ def test_what_can_not_be_done_is_said(client, error, call):
         call(client)
     assert str(raised.value)
     assert near(client.resize(noise(54, 96, 3), (9, 9)), exact(noise(54, 96, 3), (9, 9)))
+
+
+@pytest.mark.parametrize("words, call", [
+    ("size='640x360': wanted is (width, height)", lambda it, a: it.resize(a, "640x360")),
+    ("source_size=96: wanted is (width, height)", lambda it, a: it.stream("rgb", 96, (4, 4))),
+    ("pad=(300, 0, 0): wanted is three numbers from 0 to 255",
+     lambda it, a: it.resize(a, (4, 4), mode="fit", pad=(300, 0, 0))),
+    ("mean=1: wanted is three numbers", lambda it, a: it.resize(a, (4, 4), dtype="int8", mean=1)),
+    ("filter=3: wanted is one of", lambda it, a: it.resize(a, (4, 4), filter=3)),
+    ("crop=(1, 2): wanted is (left, top, width, height)", lambda it, a: it.resize(a, (4, 4), crop=(1, 2))),
+    ("arrays of rgb frames hold uint8, not 'd'", lambda it, a: it.resize(a.astype(float), (4, 4))),
+])
+def test_errors_name_what_is_wrong(client, words, call):
+    with pytest.raises((TypeError, ValueError)) as raised:
+        call(client, noise(54, 96, 3))
+    assert words in str(raised.value)
 
 
 def test_who_is_not_there_is_said(tmp_path, monkeypatch):

@@ -51,7 +51,14 @@ impl Listener {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
         let lock = Lock::take(path)?;
-        if is_socket(path) {
+        if let Ok(there) = std::fs::symlink_metadata(path) {
+            if !there.file_type().is_socket() {
+                let error = io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "a file that is no socket is there",
+                );
+                return Err(failed(error));
+            }
             match net::UnixStream::connect(path) {
                 Ok(_) => return Err(ServerError::Taken(path.display().to_string())),
                 // Nobody listens. Any other error may come from somebody who lives.
@@ -130,10 +137,6 @@ impl Drop for Made {
             tracing::warn!(%error, path = %self.path.display(), "the file stays behind");
         }
     }
-}
-
-fn is_socket(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

@@ -17,6 +17,7 @@ use resized_protocol::message::Goodbye;
 
 use crate::oracle::{self, Checked};
 use crate::support::{Daemon, Process, bounded, command, spawn, until};
+use crate::wire::Wire;
 
 fn said_goodbye(error: &Error) -> bool {
     matches!(error, Error::Goodbye(Goodbye::Stopping))
@@ -215,10 +216,12 @@ fn of_daemons_that_start_at_once_over_a_dead_ones_socket_one_serves() {
                 daemons.len() < 2
             });
             let mut daemon = daemons.pop().unwrap();
-            // Who listens there is the one that lives.
-            until("it answers", || UnixStream::connect(&socket).is_ok());
-            let peer = getsockopt(&UnixStream::connect(&socket).unwrap(), PeerCredentials).unwrap();
+            // Who listens there is the one that lives. Before it serves a signal ends it at once.
+            until("it listens", || UnixStream::connect(&socket).is_ok());
+            let served = Wire::welcomed(&socket);
+            let peer = getsockopt(&served.socket, PeerCredentials).unwrap();
             assert_eq!(peer.pid(), daemon.0.id() as i32);
+            drop(served);
             daemon.signal(Signal::SIGTERM);
             assert_eq!(daemon.wait().code(), Some(0));
             let left = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name());
@@ -243,6 +246,7 @@ fn what_is_no_dead_daemons_socket_is_left_alone() {
         std::fs::write(path(file.path()), "precious").unwrap();
         let said = refused_start(file.path());
         assert!(said.contains(&path(file.path()).display().to_string()), "{said}");
+        assert!(said.contains("is no socket"), "{said}");
         assert_eq!(std::fs::read_to_string(path(file.path())).unwrap(), "precious");
 
         // Somebody's socket, alive, that does not take our kind of connection.

@@ -26,11 +26,12 @@ pub(crate) struct Args {
     pub(crate) videos: Vec<PathBuf>,
 
     /// Copies to run at once, each a client of its own [default: 2, or one for each video]
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", allow_hyphen_values = true, value_parser = copies)]
     instances: Option<NonZeroUsize>,
 
     /// Seconds from the start of one instance to the start of the next; fractions are allowed
-    #[arg(short = 'm', long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    #[arg(short = 'm', long, value_name = "SECONDS", default_value = "1", allow_hyphen_values = true,
+          value_parser = seconds)]
     pub(crate) interval: Duration,
 
     /// Size of the pictures; 640x or x360 keeps the aspect ratio in which the video is shown
@@ -161,9 +162,13 @@ impl FromStr for Size {
     }
 }
 
+fn copies(text: &str) -> Result<NonZeroUsize> {
+    text.parse().context("write how many copies, 1 or more")
+}
+
 fn seconds(text: &str) -> Result<Duration> {
-    let seconds: f64 = text.parse().context("not a number of seconds")?;
-    Duration::try_from_secs_f64(seconds).context("not a length of time")
+    let seconds: f64 = text.parse().context("write a number of seconds, like 0.5")?;
+    Duration::try_from_secs_f64(seconds).context("write how many seconds, 0 or more")
 }
 
 #[cfg(test)]
@@ -229,6 +234,22 @@ mod tests {
         assert_eq!(seconds("0.25").unwrap(), Duration::from_millis(250));
         for text in ["-1", "nan", "inf", "1e30", "soon"] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_to_write() {
+        for (line, words) in [
+            ("-n 0", "'0' for '--instances <N>': write how many copies, 1 or more"),
+            ("-n -2", "'-2' for '--instances <N>': write how many copies, 1 or more"),
+            ("-m -1", "'-1' for '--interval <SECONDS>': write how many seconds, 0 or more"),
+            ("-m soon", "'soon' for '--interval <SECONDS>': write a number of seconds"),
+        ] {
+            let line = format!("resize-videos clip {line}");
+            let Err(error) = Args::try_parse_from(line.split_whitespace()) else {
+                panic!("{line}")
+            };
+            assert!(error.to_string().contains(words), "{error}");
         }
     }
 
