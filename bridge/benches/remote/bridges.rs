@@ -28,6 +28,9 @@ const QUESTIONS: usize = 1_000;
 /// Questions on their way at the same time: fewer than may wait at a bridge.
 const AT_ONCE: usize = 50;
 
+/// For what takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// As long as those of NATS's own clients.
 const INBOX: &str = "_INBOX.0000000000000000000000";
 
@@ -132,7 +135,9 @@ impl Service {
         let bridges = self.nodes.len();
         drop(self.stream(&small()));
         let left = || {
+            let begun = Instant::now();
             while self.spread() != [0, 0] {
+                assert!(begun.elapsed() < PATIENCE, "clients that left are still counted");
                 thread::sleep(Duration::from_millis(5));
             }
         };
@@ -208,6 +213,7 @@ impl Asker {
     fn connect(broker: &Broker) -> Self {
         let mut socket = TcpStream::connect(broker.address()).unwrap();
         socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let hello = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n";
         write!(socket, "{hello}SUB {INBOX} 1\r\n").unwrap();
         Self(BufReader::new(socket))

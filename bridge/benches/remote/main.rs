@@ -80,6 +80,8 @@ const ROWS: [Row; 7] = [
 ];
 
 fn bench(wanted: &str) {
+    let names = ROWS.map(|(name, _)| name);
+    assert!(names.iter().any(|name| name.contains(wanted)), "no row is {wanted}, but {names:?}");
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("resized.sock");
     let _daemon = Process::start(this().arg("daemon").arg(&socket).stderr(Stdio::piped()));
@@ -104,7 +106,8 @@ struct Process {
 
 impl Process {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.env("NO_COLOR", "1").spawn().unwrap();
+        let child = command.env("NO_COLOR", "1").spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut address = None;
         for line in lines.by_ref() {

@@ -51,6 +51,8 @@ const ROWS: [Row; 9] = [
 ];
 
 fn bench(wanted: &str) {
+    let names = ROWS.map(|(name, _)| name);
+    assert!(names.iter().any(|name| name.contains(wanted)), "no row is {wanted}, but {names:?}");
     let dir = tempfile::tempdir().unwrap();
     let cores = thread::available_parallelism().unwrap().get();
     let rows: Vec<_> = ROWS
