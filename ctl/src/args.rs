@@ -17,6 +17,10 @@ use resized_protocol::message::MAX_SLOTS;
 pub struct Arguments {
     /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one, tcp://HOST:PORT
     /// or tls://HOST:PORT [default: $RESIZED_ENDPOINT, else the running service's]
+    ///
+    /// What a bridge wants to see, and whom to trust, is in files that the environment names: RESIZED_TOKEN_FILE its
+    /// token, RESIZED_CA the authorities that may have signed its certificate, RESIZED_CERTIFICATE and RESIZED_KEY a
+    /// certificate of one's own
     #[arg(long, value_name = "ENDPOINT", global = true)]
     pub(crate) connect: Option<Endpoint>,
 

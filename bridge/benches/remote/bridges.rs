@@ -10,12 +10,12 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use resized_client::{Client, Extent, FrameSpec, PixelFormat, Stream, StreamSpec};
+use resized_client::{Client, Stream, StreamSpec};
 use resized_protocol::remote::STREAM_SUBJECT;
 use tokio::runtime::Runtime;
 
 use super::nodes::{Broker, Node, joined};
-use super::{FRAMES, IN_FLIGHT, TURNS, film, median, per_second, resize};
+use super::{FRAMES, IN_FLIGHT, TURNS, film, median, per_second, resize, small};
 
 /// The last of them to see that what grows, grows in proportion.
 const BRIDGES: [usize; 4] = [1, 2, 4, 256];
@@ -91,11 +91,6 @@ pub(crate) fn bridges(folder: &Path) -> String {
         r#"{{"figure":"bridges","asked":[{}],"fps":{frames:.1?},"level":{level:.4},"messages_meanwhile":{passed:?}}}"#,
         asked.join(",")
     )
-}
-
-fn small() -> StreamSpec {
-    let source = FrameSpec::new(PixelFormat::I420, Extent::new(320, 180));
-    StreamSpec::new(source, Extent::new(160, 90))
 }
 
 fn of_all(streams: &[Stream]) -> f64 {

@@ -43,7 +43,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some("daemon") => daemon(Path::new(&arguments[2])),
-        Some("yardstick") => yardstick(),
+        Some("yardstick") => yardstick(&film(1)),
+        Some("small yardstick") => yardstick(&small()),
         // cargo itself adds --bench.
         Some(wanted) if !wanted.starts_with('-') => bench(wanted),
         _ => bench(""),
@@ -156,6 +157,11 @@ fn film(slots: usize) -> StreamSpec {
     StreamSpec { slots: slots as u32, filter: Filter::Bicubic, ..spec }
 }
 
+fn small() -> StreamSpec {
+    let source = FrameSpec::new(PixelFormat::I420, Extent::new(320, 180));
+    StreamSpec { slots: 1, ..StreamSpec::new(source, Extent::new(160, 90)) }
+}
+
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -237,13 +243,15 @@ fn exchange(socket: &TcpStream) {
 }
 
 /// The other side: reads a frame, resizes it, writes it; a thread for each connection.
-fn yardstick() {
+fn yardstick(spec: &StreamSpec) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     eprintln!("address={}", listener.local_addr().unwrap());
     for socket in listener.incoming() {
+        let spec = *spec;
         thread::spawn(move || {
             let mut socket = socket.unwrap();
-            let mut bare = InProcess::new(&film(1));
+            socket.set_nodelay(true).unwrap();
+            let mut bare = InProcess::new(&spec);
             let (input, output) = (bare.ring.input().rows_len(), bare.ring.output().rows_len());
             while socket.read_exact(&mut bare.lease.input_mut()[..input]).is_ok() {
                 bare.resize();
@@ -285,27 +293,43 @@ fn per_second(frames: usize, turn: impl FnOnce()) -> f64 {
     frames as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// One small image at a time, through the bridge and on the local socket.
+/// One small image at a time, through the bridge, on the local socket, and over a bare socket with the kernels at its end.
 fn latency(near: &Endpoint, bridge: &Process) -> String {
-    let source = FrameSpec::new(PixelFormat::I420, Extent::new(320, 180));
-    let spec = StreamSpec { slots: 1, ..StreamSpec::new(source, Extent::new(160, 90)) };
+    let spec = small();
     let [near, far] = [near, &bridge.endpoint()]
         .map(|endpoint| Client::connect(endpoint).unwrap().open(&spec).unwrap());
-    let p50 = |stream: &Stream| {
+    let yardstick = Process::start(this().arg("small yardstick").stderr(Stdio::piped()));
+    let mut bare = TcpStream::connect(yardstick.address.unwrap()).unwrap();
+    bare.set_nodelay(true).unwrap();
+    let ring = RingLayout::new(&spec).unwrap();
+    let input = vec![0; ring.input().rows_len()];
+    let mut output = vec![0; ring.output().rows_len()];
+    let p50 = |round: &mut dyn FnMut()| {
         median((0..ROUNDS).map(|_| {
             let begun = Instant::now();
-            drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
+            round();
             begun.elapsed().as_secs_f64() * 1e6
         }))
     };
-    let turns: Vec<_> = (0..TURNS).map(|_| (p50(&near), p50(&far))).collect();
-    let near = median(turns.iter().map(|turn| turn.0));
-    let far = median(turns.iter().map(|turn| turn.1));
-    let more = median(turns.iter().map(|(near, far)| far - near));
+    let through = |stream: &Stream| drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
+    let turns = (0..TURNS).map(|_| {
+        let (near, far) = (p50(&mut || through(&near)), p50(&mut || through(&far)));
+        let bare = p50(&mut || {
+            bare.write_all(&input).unwrap();
+            bare.read_exact(&mut output).unwrap();
+        });
+        [near, far, bare]
+    });
+    let turns: Vec<_> = turns.collect();
+    let [near, far, bare] = [0, 1, 2].map(|which| median(turns.iter().map(|turn| turn[which])));
+    let more = median(turns.iter().map(|[near, far, _]| far - near));
     println!(
-        "one 320x180 image at a time: p50 {far:.1} us by TCP, {near:.1} us near: {more:.1} us more (goal 60)"
+        "one 320x180 image at a time: p50 {far:.1} us by TCP, {near:.1} us near: {more:.1} us more (goal 60); a bare socket \
+         and the kernel {bare:.1} us"
     );
-    format!(r#"{{"figure":"latency","far_us":{far:.2},"near_us":{near:.2},"more_us":{more:.2}}}"#)
+    format!(
+        r#"{{"figure":"latency","far_us":{far:.2},"near_us":{near:.2},"more_us":{more:.2},"bare_us":{bare:.2}}}"#
+    )
 }
 
 /// Memory of a bridge with clients that submit and do not read.

@@ -55,8 +55,12 @@ pub(crate) struct Args {
     pub(crate) quality: i32,
 
     /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one, tcp://HOST:PORT
-    /// or tls://HOST:PORT [default: $RESIZED_ENDPOINT, else the running service's, else a daemon inside
+    /// or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream [default: $RESIZED_ENDPOINT, else the running service's, else a daemon inside
     /// this process]
+    ///
+    /// What a bridge wants to see, and whom to trust, is in files that the environment names: RESIZED_TOKEN_FILE its
+    /// token, RESIZED_CA the authorities that may have signed its certificate, RESIZED_CERTIFICATE and RESIZED_KEY a
+    /// certificate of one's own, RESIZED_NATS_CREDENTIALS those for a NATS service
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) connect: Option<Endpoint>,
 
