@@ -6,8 +6,7 @@
 
 use std::future::{Ready, ready};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -140,22 +139,39 @@ impl Member {
     }
 }
 
-/// Logs what becomes of the connection: that it can't be made once, however often it is tried.
+/// Why the connection can't be made, as it was said last.
+#[derive(Default)]
+struct Trouble(Mutex<String>);
+
+impl Trouble {
+    /// Whether that was not just said.
+    fn is_new(&self, error: String) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *said != error;
+        *said = error;
+        is_new
+    }
+
+    fn is_over(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Logs what becomes of the connection: why it can't be made once, however often it is tried.
 fn log() -> impl Fn(Event) -> Ready<()> + Send + Sync {
-    let is_known = AtomicBool::new(false);
+    let trouble = Trouble::default();
     move |event| {
         match event {
             Event::Connected => {
-                is_known.store(false, Relaxed);
+                trouble.is_over();
                 tracing::info!("NATS: joined the service");
             }
             Event::Disconnected => {
-                is_known.store(true, Relaxed);
-                tracing::warn!("NATS: the server is lost; trying until one answers");
+                tracing::warn!("NATS: the server is lost; trying until one answers")
             }
             Event::ClientError(error) => {
-                if !is_known.swap(true, Relaxed) {
-                    tracing::warn!(%error, "NATS: no server answers; trying until one does");
+                if trouble.is_new(error.to_string()) {
+                    tracing::warn!(%error, "NATS: can't join the service; trying until it can");
                 }
             }
             Event::Draining | Event::Closed => {}
@@ -233,5 +249,19 @@ impl Door {
         let free = u32::try_from(self.room()).unwrap_or(u32::MAX);
         let token = if free == 0 { None } else { self.tickets.issue() }?;
         Some(Offer { version: VERSION, endpoint: endpoint.to_owned(), token, free })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_said_once_until_it_is_another_or_over() {
+        let trouble = Trouble::default();
+        let said = ["refused", "refused", "no rights", "no rights"];
+        assert_eq!(said.map(|why| trouble.is_new(why.into())), [true, false, true, false]);
+        trouble.is_over();
+        assert!(trouble.is_new("no rights".into()));
     }
 }

@@ -16,11 +16,11 @@ use resized_protocol::message::MAX_SLOTS;
 #[command(name = "resizectl", version, about)]
 pub struct Arguments {
     /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one, tcp://HOST:PORT
-    /// or tls://HOST:PORT [default: $RESIZED_ENDPOINT, else the running service's]
+    /// or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream [default: $RESIZED_ENDPOINT, else the running service's]
     ///
     /// What a bridge wants to see, and whom to trust, is in files that the environment names: RESIZED_TOKEN_FILE its
     /// token, RESIZED_CA the authorities that may have signed its certificate, RESIZED_CERTIFICATE and RESIZED_KEY a
-    /// certificate of one's own
+    /// certificate of one's own, RESIZED_NATS_CREDENTIALS those for a NATS service
     #[arg(long, value_name = "ENDPOINT", global = true)]
     pub(crate) connect: Option<Endpoint>,
 
@@ -90,7 +90,8 @@ pub(crate) struct Bench {
     pub(crate) filter: Filter,
 
     /// Clients, each with a connection and a stream
-    #[arg(short, long, value_name = "N", default_value = "1", value_parser = one_or_more)]
+    #[arg(short, long, value_name = "N", default_value = "1", allow_negative_numbers = true,
+          value_parser = one_or_more)]
     pub(crate) clients: NonZeroUsize,
 
     /// Frames that each may have in flight
@@ -212,7 +213,7 @@ pub(crate) struct Resize {
     pub(crate) only_shrink: bool,
 
     /// Pictures at work at once [default: one for each core]
-    #[arg(short, long, value_name = "N", value_parser = one_or_more)]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = one_or_more)]
     pub(crate) jobs: Option<NonZeroUsize>,
 
     /// Refuse pictures with more millions of pixels, before they are decoded
@@ -349,6 +350,19 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn there_is_one_of_them_at_least() {
+        for (line, words) in [
+            ("bench -c 0", "'0' for '--clients <N>': write how many, 1 or more"),
+            ("bench -c -1", "'-1' for '--clients <N>': write how many, 1 or more"),
+            ("resize a.jpg -s 4x4 -o b -j some", "'some' for '--jobs <N>': write how many"),
+        ] {
+            let line = format!("resizectl {line}");
+            let error = Arguments::try_parse_from(line.split_whitespace()).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
 
     #[test]

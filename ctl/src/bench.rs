@@ -50,6 +50,10 @@ pub(crate) fn run(asked: &Bench, endpoint: Option<&Endpoint>) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// What so many clients see, which begin when all of them have their streams.
 fn measure(daemon: &Daemon, plan: &Plan, clients: usize) -> Result<Vec<Tally>> {
     let client = |_| {
@@ -120,11 +124,8 @@ impl Report {
         let us = |part| latency.value_at_quantile(part) as f64 / 1e3;
         let unsent = tallies.iter().map(|tally| tally.unsent).sum();
         let frames = latency.len() - unsent;
-        let some = |count: usize, what: &str| {
-            format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-        };
-        let clients = some(asked.clients.get(), "client");
-        let in_flight = some(asked.in_flight as usize, "frame");
+        let clients = counted(asked.clients.get(), "client");
+        let in_flight = counted(asked.in_flight as usize, "frame");
         let (from, size) = (asked.from, asked.size);
         let way = match asked.rate {
             Some(rate) => format!("open loop, {rate} frames a second"),
@@ -174,5 +175,15 @@ impl Figures {
              us, longest {max:.0} us\nresized by  {}{behind}",
             devices.join(", ")
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "frame")), ["0 frames", "1 frame", "2 frames"]);
     }
 }

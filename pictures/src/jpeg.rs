@@ -1,7 +1,7 @@
 //! Owns JPEG files: their decoding into slots, at a fraction of their size where that is enough, and what is written
 //! of them beside pixels.
 //!
-//! 4:2:0, what nearly all cameras and cutters write, goes as planes: it is never made RGB.
+//! 4:2:0, what nearly all cameras and cutters write, goes as planes: here it is never made RGB.
 
 use image::metadata::Orientation;
 use resized_client::{Extent, FrameSpec, PixelFormat, ROW_ALIGN, Slot};

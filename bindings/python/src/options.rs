@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
@@ -116,8 +116,8 @@ impl Options {
             "pad" => self.pad = Some(said(key, value, "three numbers from 0 to 255")?),
             "crop" => self.crop = Some(crop(value)?),
             "alpha" => self.alpha = Some(word(key, value, &ALPHAS)?),
-            "slots" => self.slots = Some(said(key, value, "a number of slots")?),
-            "weight" => self.weight = Some(said(key, value, "a whole number")?),
+            "slots" => self.slots = Some(said(key, value, "a number of slots, 1 or more")?),
+            "weight" => self.weight = Some(said(key, value, "a whole number, 1 or more")?),
             "deadline" => {
                 let seconds = said(key, value, "a number of seconds")?;
                 let duration = Duration::try_from_secs_f64(seconds);
@@ -216,8 +216,14 @@ fn said<'a, 'py, T: FromPyObject<'a, 'py>>(
     wanted: &str,
 ) -> PyResult<T> {
     value.extract().map_err(|error: T::Error| {
-        let error: PyErr = error.into();
-        unfit(key, value, wanted, error.is_instance_of::<PyTypeError>(value.py()))
+        let (error, py): (PyErr, _) = (error.into(), value.py());
+        let is_type = error.is_instance_of::<PyTypeError>(py);
+        let is_value = error.is_instance_of::<PyValueError>(py);
+        match is_type || is_value || error.is_instance_of::<PyOverflowError>(py) {
+            true => unfit(key, value, wanted, is_type),
+            // What came out of the value's own code.
+            false => error,
+        }
     })
 }
 

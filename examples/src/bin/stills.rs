@@ -3,7 +3,7 @@
 //!     stills WIDTH HEIGHT FOLDER IN.jpg...
 //!
 //! Each picture fills the size; what is too much of it is cut off. One is decoded while those before it are
-//! resized. (resizectl resize does this with a thread for each core, and never makes RGB of what cameras write.)
+//! resized. (resizectl resize does this with a thread for each core, and makes no RGB of what cameras write.)
 
 use std::collections::VecDeque;
 use std::fs;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use resized_client::{Endpoint, Extent, Filter, MAX_SIDE};
@@ -26,11 +26,11 @@ pub(crate) struct Args {
     pub(crate) videos: Vec<PathBuf>,
 
     /// Copies to run at once, each a client of its own [default: 2, or one for each video]
-    #[arg(short = 'n', long, value_name = "N", allow_hyphen_values = true, value_parser = copies)]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = copies)]
     instances: Option<NonZeroUsize>,
 
     /// Seconds from the start of one instance to the start of the next; fractions are allowed
-    #[arg(short = 'm', long, value_name = "SECONDS", default_value = "1", allow_hyphen_values = true,
+    #[arg(short = 'm', long, value_name = "SECONDS", default_value = "1", allow_negative_numbers = true,
           value_parser = seconds)]
     pub(crate) interval: Duration,
 
@@ -172,7 +172,7 @@ fn copies(text: &str) -> Result<NonZeroUsize> {
 
 fn seconds(text: &str) -> Result<Duration> {
     let seconds: f64 = text.parse().context("write a number of seconds, like 0.5")?;
-    Duration::try_from_secs_f64(seconds).context("write how many seconds, 0 or more")
+    Duration::try_from_secs_f64(seconds).map_err(|error| anyhow!("not a length of time: {error}"))
 }
 
 #[cfg(test)]
@@ -246,7 +246,9 @@ mod tests {
         for (line, words) in [
             ("-n 0", "'0' for '--instances <N>': write how many copies, 1 or more"),
             ("-n -2", "'-2' for '--instances <N>': write how many copies, 1 or more"),
-            ("-m -1", "'-1' for '--interval <SECONDS>': write how many seconds, 0 or more"),
+            ("-m -1", "'-1' for '--interval <SECONDS>': not a length of time: "),
+            ("-m 1e30", "'1e30' for '--interval <SECONDS>': not a length of time: "),
+            ("-n -s 640x360", "a value is required for '--instances <N>'"),
             ("-m soon", "'soon' for '--interval <SECONDS>': write a number of seconds"),
         ] {
             let line = format!("resize-videos clip {line}");
