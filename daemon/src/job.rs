@@ -21,13 +21,10 @@ use resized_protocol::placement::Crop;
 use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMemory};
 
 use crate::device::{self, Allowance, Band, Device, DeviceError, Resizer, Scratch};
-use crate::metrics::{ClientMetrics, Counted, StreamMetrics};
+use crate::metrics::{ClientId, ClientMetrics, Counted, StreamMetrics};
 use crate::quota::{Account, Charge};
 use cost::{Rate, tables};
 use pace::Pace;
-
-/// Identifies a client; never used again in the life of a daemon.
-pub(crate) type ClientId = u64;
 
 /// Whose stream it is, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -13,7 +13,8 @@ use std::time::Duration;
 use resized_protocol::message::{Completion, Status};
 use resized_protocol::stats::{ClientStats, DeviceStats, Histogram, PAGE, StreamStats};
 
-use crate::job::ClientId;
+/// Identifies a client; never used again in the life of a daemon.
+pub(crate) type ClientId = u64;
 
 /// Figures of the whole daemon.
 #[derive(Debug, Default)]

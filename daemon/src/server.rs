@@ -29,8 +29,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::job::ClientId;
-use crate::metrics::Metrics;
+use crate::metrics::{ClientId, Metrics};
 use crate::quota::{Accounts, Limits, default_ring_bytes};
 use crate::scheduler::{Lanes, Scheduler};
 use crate::session::{Rights, Session, Shared};

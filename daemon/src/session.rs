@@ -32,8 +32,8 @@ use tokio::sync::watch::Receiver;
 use tokio::task::{JoinError, spawn_blocking, yield_now};
 use tokio::time::{sleep_until, timeout};
 
-use crate::job::{ClientId, Invitation, Job, Stream, StreamId};
-use crate::metrics::{ClientMetrics, Counted, Metrics};
+use crate::job::{Invitation, Job, Stream, StreamId};
+use crate::metrics::{ClientId, ClientMetrics, Counted, Metrics};
 use crate::quota::{Accounts, Charge, Turn};
 use crate::scheduler::Scheduler;
 use outbox::{NoRoom, Outbox};

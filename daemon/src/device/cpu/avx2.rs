@@ -10,9 +10,8 @@ use std::ops::Range;
 
 use self::horizontal_first::Gathers;
 use super::interleave;
-use super::kernel::{Kernel, LINE, PATTERN, ROWS};
+use super::kernel::{Kernel, LINE, PATTERN, ROWS, RowTaps};
 use super::mix::{self, Mix};
-use super::rolling::RowTaps;
 use super::words::{self, Samples};
 use crate::filter::Taps;
 

@@ -14,9 +14,8 @@ use std::ops::Range;
 use self::words_first::Words;
 use super::avx2::{Avx2, Blocks};
 use super::gather::{self, Gather, Tables};
-use super::kernel::{Kernel, PATTERN, ROWS, WIDE_LINE};
+use super::kernel::{Kernel, PATTERN, ROWS, RowTaps, WIDE_LINE};
 use super::mix::{self, Mix};
-use super::rolling::RowTaps;
 use super::words::{self, Samples};
 use crate::filter::Taps;
 

@@ -7,9 +7,8 @@
 
 use std::ops::Range;
 
-use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
+use super::kernel::{Kernel, LINE, ROWS, RowTaps, WIDE_LINE};
 use super::mix::Mix;
-use super::rolling::RowTaps;
 use super::words::Samples;
 use crate::device::plan::{Across, AcrossDown, ChannelPlan, Passes, Resized, Target, Work};
 use crate::device::{Band, Scratch};

@@ -1,4 +1,5 @@
-//! Owns the seam between the walk of a band and the instructions that do its work: [`Kernel`].
+//! Owns the seam between the walk of a band and the instructions that do its work: [`Kernel`], and what makes
+//! an output row, [`RowTaps`].
 //!
 //! A kernel knows lines and taps only. Every implementation gives the bits that
 //! [`scalar`](super::scalar) gives. Invariant of the memory it is handed: where it may run over the end
@@ -11,7 +12,6 @@ use std::ops::Range;
 
 use super::interleave;
 use super::mix::{self, Mix};
-use super::rolling::RowTaps;
 use super::words::{self, Samples};
 pub(super) use crate::device::plan::PATTERN;
 use crate::filter::Taps;
@@ -25,6 +25,46 @@ pub(super) const WIDE_LINE: usize = 64;
 
 /// Source rows that share one load of the horizontal tables.
 pub(super) const ROWS: usize = 4;
+
+/// The part of one line, or of the sum of two, in an output row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::device) struct LineTap<const LINES: usize> {
+    /// Words from the first line to these.
+    pub(super) offsets: [u32; LINES],
+    /// Their weight.
+    pub(super) weight: i16,
+    /// The same once more, so that vectors repeat 32 bits, which costs them nothing.
+    again: i16,
+}
+
+impl<const LINES: usize> LineTap<LINES> {
+    pub(super) const fn new(offsets: [u32; LINES], weight: i16) -> Self {
+        Self { offsets, weight, again: weight }
+    }
+
+    /// The weight twice.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "vectors of x86-64 want it")
+    )]
+    #[inline(always)]
+    pub(super) const fn weights(&self) -> i32 {
+        (self.weight as u16 as i32) | ((self.again as i32) << 16)
+    }
+}
+
+/// What makes one output row. There is at least one pair or single.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::device) struct RowTaps<'rolling> {
+    /// No source row before this one is needed, now or later.
+    pub(super) first: usize,
+    /// One behind the last source row that was needed so far.
+    pub(super) end: usize,
+    /// Lines of the same weight, to be added before they are weighed.
+    pub(super) pairs: &'rolling [LineTap<2>],
+    /// All others.
+    pub(super) singles: &'rolling [LineTap<1>],
+}
 
 /// The passes in either order, and the change between interleaved and planar lines.
 pub(in crate::device) trait Kernel: Send + Sync + 'static {

@@ -12,8 +12,7 @@ use std::arch::is_aarch64_feature_detected;
 use std::ops::Range;
 
 use self::horizontal_first::Gathers;
-use super::kernel::{Kernel, LINE, PATTERN, ROWS};
-use super::rolling::RowTaps;
+use super::kernel::{Kernel, LINE, PATTERN, ROWS, RowTaps};
 use crate::filter::Taps;
 
 /// Windows whose sums make a register.

@@ -6,49 +6,9 @@
 //! output row to the next; no line that an output row or a later one needs is overwritten before, though
 //! up to [`ROWS`] lines are made at once; taps that weigh nothing are left out, and the others used once.
 
-use super::kernel::{ROWS, WIDE_LINE};
+use super::kernel::{LineTap, ROWS, RowTaps, WIDE_LINE};
 use crate::device::plan::Folded;
 use crate::filter::Taps;
-
-/// The part of one line, or of the sum of two, in an output row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::device) struct LineTap<const LINES: usize> {
-    /// Words from the first line to these.
-    pub(super) offsets: [u32; LINES],
-    /// Their weight.
-    pub(super) weight: i16,
-    /// The same once more, so that vectors repeat 32 bits, which costs them nothing.
-    again: i16,
-}
-
-impl<const LINES: usize> LineTap<LINES> {
-    const fn new(offsets: [u32; LINES], weight: i16) -> Self {
-        Self { offsets, weight, again: weight }
-    }
-
-    /// The weight twice.
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(dead_code, reason = "vectors of x86-64 want it")
-    )]
-    #[inline(always)]
-    pub(super) const fn weights(&self) -> i32 {
-        (self.weight as u16 as i32) | ((self.again as i32) << 16)
-    }
-}
-
-/// What makes one output row. There is at least one pair or single.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::device) struct RowTaps<'rolling> {
-    /// No source row before this one is needed, now or later.
-    pub(super) first: usize,
-    /// One behind the last source row that was needed so far.
-    pub(super) end: usize,
-    /// Lines of the same weight, to be added before they are weighed.
-    pub(super) pairs: &'rolling [LineTap<2>],
-    /// All others.
-    pub(super) singles: &'rolling [LineTap<1>],
-}
 
 /// The lines of one plane.
 pub(super) struct Rolling {

@@ -4,8 +4,7 @@
 
 use std::ops::Range;
 
-use super::kernel::{Kernel, PATTERN, ROWS};
-use super::rolling::RowTaps;
+use super::kernel::{Kernel, PATTERN, ROWS, RowTaps};
 use crate::filter::Taps;
 
 /// The kernel for any machine.

@@ -11,7 +11,7 @@ use resized_protocol::message::StreamSpec;
 use resized_protocol::placement::Placement;
 use resized_protocol::shm::RingLayout;
 
-use super::shader::{Shader, Variant};
+use super::shader::{NUMBERS, Shader, Variant};
 use crate::device::plan::{
     self, Across, AcrossDown, Arrange, ChannelPlan, Folded, Mix, Number, PATTERN, Passes, Resized,
     Row, Samples, Target, WORD_BITS, Work,
@@ -88,7 +88,7 @@ pub(super) struct Numbers {
 
 impl Numbers {
     /// In the order of the shaders.
-    pub(super) const fn as_array(&self) -> [u32; 28] {
+    pub(super) const fn as_array(&self) -> [u32; NUMBERS] {
         [
             self.from,
             self.from_pitch,

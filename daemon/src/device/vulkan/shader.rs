@@ -18,7 +18,8 @@ use vulkano::shader::{
 };
 use vulkano::{Validated, VulkanError};
 
-use super::program::Numbers;
+/// The numbers that a dispatch is given, each of 32 bits: those of `Numbers` in `shaders/common.glsl`.
+pub(super) const NUMBERS: usize = 28;
 
 /// A shader, named after the functions of the oracle that it does the work of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +76,7 @@ impl Pipelines {
         let numbers = PushConstantRange {
             stages: ShaderStages::COMPUTE,
             offset: 0,
-            size: size_of_val(&Numbers::default().as_array()) as u32,
+            size: (NUMBERS * size_of::<u32>()) as u32,
         };
         let layout = PipelineLayoutCreateInfo {
             set_layouts: vec![set],

@@ -13,8 +13,7 @@ use std::ops::Range;
 use self::pairs::Pairs;
 use self::quads::Quads;
 use crate::device::cpu::gather::Gather;
-use crate::device::cpu::kernel::{PATTERN, ROWS};
-use crate::device::cpu::rolling::RowTaps;
+use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps};
 use crate::filter::Taps;
 
 /// Thirty-two bytes as they lie in a register.

@@ -10,8 +10,7 @@ use std::arch::aarch64::*;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::device::cpu::kernel::{PATTERN, ROWS, WIDE_LINE};
-use crate::device::cpu::rolling::RowTaps;
+use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps, WIDE_LINE};
 use crate::filter::Taps;
 
 /// Outputs that are worked on at once.
