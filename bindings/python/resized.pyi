@@ -68,8 +68,8 @@ class Client:
     """A connection to a daemon. Threads may share it. Not for a process forked later: make one there."""
 
     def __init__(self, endpoint: str | None = None, *, reconnect: float = 30.0) -> None:
-        """Connects to `endpoint`: "unix:PATH", "tcp://HOST:PORT", "tls://HOST:PORT", or "embedded" for a daemon in this
-        process. Without one, to $RESIZED_ENDPOINT, the user's or the machine's daemon, else an embedded one.
+        """Connects to `endpoint`: "unix:PATH", "tcp://HOST:PORT", "tls://HOST:PORT", "nats://HOST:PORT/stream", or "embedded" for
+        a daemon in this process. Without one, to $RESIZED_ENDPOINT, the user's or the machine's daemon, else an embedded one.
 
         A daemon that goes away is looked for as many seconds as `reconnect` says, and no frame is lost. An embedded
         one does not go away.

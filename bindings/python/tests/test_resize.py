@@ -311,6 +311,15 @@ def test_errors_name_what_is_wrong(client, words, call):
     assert words in str(raised.value)
 
 
+def test_an_error_of_the_values_own_stays_what_it_is(client):
+    class Broken:
+        def __index__(self):
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        client.resize(noise(54, 96, 3), (Broken(), 4))
+
+
 def test_who_is_not_there_is_said(tmp_path, monkeypatch):
     with pytest.raises(resized.ConnectError, match="nowhere"):
         resized.Client(f"unix:{tmp_path}/nowhere")
