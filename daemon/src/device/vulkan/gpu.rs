@@ -1,9 +1,10 @@
-//! Owns a GPU that is open for work: the logical device, its queue, its memory, its pipelines.
+//! Owns a GPU that is open for work: the logical device, its queues and lanes, its memory, its pipelines.
 //!
 //! Knows no streams. Invariant: lives as long as anything that was made with it.
 
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use vulkano::buffer::{AllocateBufferError, Buffer, BufferCreateInfo, BufferUsage, Subbuffer};
@@ -22,8 +23,8 @@ use vulkano::sync::Sharing;
 use vulkano::{Validated, VulkanError};
 
 use super::shader::Pipelines;
-use super::submit::Submitter;
-use super::{Settings, fault};
+use super::submit::{Submitter, Timeline};
+use super::{LANES, Settings, fault, lock};
 use crate::device::Fault;
 
 /// After this a frame is taken for lost: far longer than the largest takes on the slowest driver.
@@ -39,10 +40,12 @@ const BOTH_WAYS: BufferUsage =
 /// A GPU that is open.
 pub(super) struct Gpu {
     pub(super) device: Arc<Device>,
-    /// Where shaders run.
-    pub(super) computing: Submitter,
-    /// The copy engine's queue, where it has one of its own: copies go on beside shaders.
-    pub(super) copying: Option<Submitter>,
+    pub(super) lanes: Vec<Lane>,
+    /// Those that no frame is in.
+    free: Mutex<Vec<usize>>,
+    /// Wakes who waits for one.
+    freed: Condvar,
+    patience: Duration,
     pub(super) pipelines: Pipelines,
     pub(super) commands: Arc<StandardCommandBufferAllocator>,
     pub(super) sets: Arc<StandardDescriptorSetAllocator>,
@@ -51,6 +54,42 @@ pub(super) struct Gpu {
     pub(super) imports: Arc<AtomicU32>,
     /// Frames that did not end in time, and have not ended yet.
     overdue: AtomicUsize,
+}
+
+/// What brings one frame at a time through a GPU. Lanes have queues of their own as far as there are enough.
+pub(super) struct Lane {
+    pub(super) timeline: Timeline,
+    /// Where shaders run.
+    pub(super) computing: Arc<Submitter>,
+    /// A queue of a copy engine, where those are apart: copies go on beside shaders.
+    pub(super) copying: Option<Arc<Submitter>>,
+}
+
+/// A lane that a frame is in.
+pub(super) struct Taken {
+    gpu: Arc<Gpu>,
+    number: usize,
+}
+
+impl Taken {
+    pub(super) const fn number(&self) -> usize {
+        self.number
+    }
+}
+
+impl Deref for Taken {
+    type Target = Lane;
+
+    fn deref(&self) -> &Lane {
+        &self.gpu.lanes[self.number]
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        lock(&self.gpu.free).push(self.number);
+        self.gpu.freed.notify_one();
+    }
 }
 
 impl Gpu {
@@ -70,8 +109,11 @@ impl Gpu {
     ) -> Result<Arc<Self>, Validated<VulkanError>> {
         let family = queue_family(physical).ok_or(VulkanError::InitializationFailed)?;
         let families = [Some(family), copying_family(physical)].into_iter().flatten();
-        let queue =
-            |queue_family_index| QueueCreateInfo { queue_family_index, ..Default::default() };
+        let queue = |queue_family_index: u32| {
+            let there = physical.queue_family_properties()[queue_family_index as usize].queue_count;
+            let queues = vec![0.5; LANES.min(there as usize)];
+            QueueCreateInfo { queue_family_index, queues, ..Default::default() }
+        };
         let supported = physical.supported_extensions();
         let info = DeviceCreateInfo {
             queue_create_infos: families.map(queue).collect(),
@@ -82,17 +124,30 @@ impl Gpu {
             enabled_features: features(),
             ..Default::default()
         };
-        let (device, mut queues) = Device::new(Arc::clone(physical), info)?;
-        let queue = queues.next().ok_or(VulkanError::InitializationFailed)?;
-        let copying = queues.next().or_else(|| settings.copies_apart.then(|| Arc::clone(&queue)));
+        let (device, queues) = Device::new(Arc::clone(physical), info)?;
+        let patience = settings.patience.unwrap_or(PATIENCE);
+        let submitters = queues.map(|queue| Arc::new(Submitter::new(queue)));
+        let (computing, copying): (Vec<_>, Vec<_>) =
+            submitters.partition(|submitter| submitter.family() == family);
+        let of = |submitters: &[Arc<Submitter>], lane: usize| {
+            submitters.get(lane % submitters.len().max(1)).cloned()
+        };
+        let lane = |lane: usize| -> Result<Lane, Validated<VulkanError>> {
+            let computing = of(&computing, lane).ok_or(VulkanError::InitializationFailed)?;
+            let apart = || settings.copies_apart.then(|| Arc::clone(&computing));
+            let copying = of(&copying, lane).or_else(apart);
+            Ok(Lane { timeline: Timeline::new(&device, patience)?, computing, copying })
+        };
+        let lanes = (0..LANES).map(lane).collect::<Result<_, _>>()?;
         let blocks = vec![BLOCK; physical.memory_properties().memory_types.len()];
         let memory =
             GenericMemoryAllocatorCreateInfo { block_sizes: &blocks, ..Default::default() };
-        let patience = settings.patience.unwrap_or(PATIENCE);
         let owned = || Arc::clone(&device);
         Ok(Arc::new(Self {
-            computing: Submitter::new(&device, queue, patience)?,
-            copying: copying.map(|queue| Submitter::new(&device, queue, patience)).transpose()?,
+            lanes,
+            free: Mutex::new((0..LANES).collect()),
+            freed: Condvar::new(),
+            patience,
             pipelines: Pipelines::new(&device)?,
             commands: Arc::new(StandardCommandBufferAllocator::new(owned(), Default::default())),
             sets: Arc::new(StandardDescriptorSetAllocator::new(owned(), Default::default())),
@@ -101,6 +156,21 @@ impl Gpu {
             overdue: AtomicUsize::new(0),
             device,
         }))
+    }
+
+    /// A lane for a frame. There is one for each of those who come from the scheduler; others may have to wait.
+    pub(super) fn take_lane(self: &Arc<Self>) -> Result<Taken, Fault> {
+        let free = lock(&self.free);
+        let waited = self.freed.wait_timeout_while(free, self.patience, |free| free.is_empty());
+        let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let number = free.pop().ok_or(Fault::TimedOut)?;
+        Ok(Taken { gpu: Arc::clone(self), number })
+    }
+
+    /// Lanes that no frame is in.
+    #[cfg(test)]
+    pub(super) fn free_lanes(&self) -> usize {
+        lock(&self.free).len()
     }
 
     /// Memory of the device's own, of `elements` of 32 bits, at least one. Where that is spent, the system's,
@@ -127,14 +197,13 @@ impl Gpu {
 
     /// For both queues, if they are of different families: nothing is handed over then.
     pub(super) fn shared(&self, info: BufferCreateInfo) -> BufferCreateInfo {
-        let computing = self.computing.family();
-        match self.copying.as_ref().map(Submitter::family) {
-            Some(copying) if copying != computing => {
-                let families = [computing, copying].into_iter().collect();
-                BufferCreateInfo { sharing: Sharing::Concurrent(families), ..info }
-            }
-            _ => info,
+        if let Some(Lane { computing, copying: Some(copying), .. }) = self.lanes.first()
+            && copying.family() != computing.family()
+        {
+            let families = [computing.family(), copying.family()].into_iter().collect();
+            return BufferCreateInfo { sharing: Sharing::Concurrent(families), ..info };
         }
+        info
     }
 
     fn buffer(

@@ -40,8 +40,9 @@ impl Vulkan {
 }
 
 /// Bytes a second from one buffer to the other.
-fn rate(gpu: &Gpu, from: &Subbuffer<[u32]>, to: &Subbuffer<[u32]>) -> Result<f64, Fault> {
-    let queue = gpu.copying.as_ref().unwrap_or(&gpu.computing);
+fn rate(gpu: &Arc<Gpu>, from: &Subbuffer<[u32]>, to: &Subbuffer<[u32]>) -> Result<f64, Fault> {
+    let lane = gpu.take_lane()?;
+    let queue = lane.copying.as_ref().unwrap_or(&lane.computing);
     let record = || -> Result<CommandBuffer, Validated<VulkanError>> {
         let usage = CommandBufferUsage::MultipleSubmit;
         let info = CommandBufferBeginInfo { usage, ..Default::default() };
@@ -59,8 +60,8 @@ fn rate(gpu: &Gpu, from: &Subbuffer<[u32]>, to: &Subbuffer<[u32]>) -> Result<f64
     for _ in 0..TURNS {
         let begun = Instant::now();
         // SAFETY: the copy before it has ended.
-        let value = unsafe { queue.submit(&commands, None)? };
-        queue.wait(value).inspect_err(|_| queue.settle(value))?;
+        let value = unsafe { queue.submit(&commands, &lane.timeline, None)? };
+        lane.timeline.wait(value).inspect_err(|_| lane.timeline.settle(value))?;
         fastest = fastest.min(begun.elapsed().as_secs_f64());
     }
     Ok(BYTES as f64 / fastest)

@@ -1,8 +1,8 @@
 //! Owns what a GPU keeps for a stream: buffers, and the command buffers of its slots, recorded once and
 //! submitted again for every frame.
 //!
-//! Knows the slots' memory and a program; no formats. As many frames are under way at once as there are
-//! flights, each with lines of its own. Invariants: a flight's commands are submitted again only after they
+//! Knows the slots' memory and a program; no formats. A frame takes a lane of the GPU, and the flight of that
+//! lane, which has lines of its own. Invariants: a flight's commands are submitted again only after they
 //! ended; nothing is allocated for a frame once each slot has been through each flight; what a frame uses
 //! lives until it is over, however late ([`UnderWay`]); memory that others may have used
 //! before is zeroed where a client sees it.
@@ -21,7 +21,7 @@ use vulkano::pipeline::{ComputePipeline, PipelineBindPoint};
 use vulkano::sync::{AccessFlags, DependencyInfo, MemoryBarrier, PipelineStages};
 use vulkano::{Validated, ValidationError, VulkanError};
 
-use super::gpu::Gpu;
+use super::gpu::{Gpu, Lane, Taken};
 use super::import::Import;
 use super::program::Program;
 use super::submit::Submitter;
@@ -30,9 +30,8 @@ use crate::device::{Charge, Fault};
 
 /// What a GPU keeps for a stream. Fields go in their order: commands before buffers, all before the ring.
 pub(super) struct Prepared {
+    /// One for each lane of the GPU.
     flights: Vec<Mutex<Flight>>,
-    /// Those in which no frame is.
-    free: Mutex<Vec<usize>>,
     stages: Vec<Vec<Step>>,
     tables: Subbuffer<[u32]>,
     transfer: Transfer,
@@ -87,15 +86,9 @@ impl From<Fault> for Failure {
 /// of it may be used or freed, nor its slot be anybody else's.
 pub(super) struct UnderWay {
     prepared: Arc<Prepared>,
-    flight: usize,
-    last: Last,
-}
-
-/// What of a frame was submitted last.
-#[derive(Clone, Copy)]
-enum Last {
-    Copies(u64),
-    Commands(u64),
+    lane: Taken,
+    /// That of the lane's timeline when it is over.
+    value: u64,
 }
 
 /// An input and an output frame.
@@ -116,7 +109,6 @@ impl Prepared {
         transfer: Transfer,
         charge: Option<Charge>,
     ) -> Result<Self, Fault> {
-        let flights = LANES;
         let step = |dispatch: &super::program::Dispatch| {
             let pipeline = gpu.pipelines.get(dispatch.variant);
             let pipeline = pipeline.map_err(|error| of_stream(&error))?;
@@ -127,8 +119,11 @@ impl Prepared {
         let stages = stages.map(|stage| stage.iter().map(step).collect());
         let flight = || Flight::new(gpu, program, ring, transfer);
         Ok(Self {
-            flights: (0..flights).map(|_| flight().map(Mutex::new)).collect::<Result<_, _>>()?,
-            free: Mutex::new((0..flights).collect()),
+            flights: gpu
+                .lanes
+                .iter()
+                .map(|_| flight().map(Mutex::new))
+                .collect::<Result<_, _>>()?,
             stages: stages.collect::<Result<_, _>>()?,
             tables: gpu.table(&program.tables)?,
             transfer,
@@ -155,34 +150,24 @@ impl Prepared {
         self.transfer
     }
 
-    /// Frames that could be under way besides those that are.
-    #[cfg(test)]
-    pub(super) fn free(&self) -> usize {
-        lock(&self.free).len()
-    }
-
     pub(super) const fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
 
     /// Resizes a slot's frame; returns when its output is there.
     pub(super) fn resize(self: &Arc<Self>, slot: SlotMemory<'_>) -> Result<(), Failure> {
-        let flight = lock(&self.free).pop().ok_or(Fault::Memory)?;
-        let flown = self.fly(&mut lock(&self.flights[flight]), slot);
-        let outcome = match flown {
-            Err(Flown::Late(last)) => {
+        let lane = self.gpu.take_lane()?;
+        let flown = self.fly(&lane, &mut lock(&self.flights[lane.number()]), slot);
+        flown.map_err(|flown| match flown {
+            Flown::Failed(fault) => fault.into(),
+            Flown::Late(value) => {
                 self.gpu.begin_to_wait();
-                let prepared = Arc::clone(self);
-                return Err(Failure::UnderWay(UnderWay { prepared, flight, last }));
+                Failure::UnderWay(UnderWay { prepared: Arc::clone(self), lane, value })
             }
-            Err(Flown::Failed(fault)) => Err(fault.into()),
-            Ok(()) => Ok(()),
-        };
-        lock(&self.free).push(flight);
-        outcome
+        })
     }
 
-    fn fly(&self, flight: &mut Flight, slot: SlotMemory<'_>) -> Result<(), Flown> {
+    fn fly(&self, lane: &Lane, flight: &mut Flight, slot: SlotMemory<'_>) -> Result<(), Flown> {
         if let Some(host) = &flight.host {
             // SAFETY: the slot's input is readable as its layout says, which is ours; no frame is under way
             // in this flight.
@@ -190,47 +175,19 @@ impl Prepared {
         }
         let number = if flight.host.is_some() { 0 } else { slot.slot() as usize };
         if flight.recorded.get(number).is_none_or(Option::is_none) {
-            let recorded = self.record(flight, slot).map_err(|error| of_stream(&error))?;
+            let recorded = self.record(lane, flight, slot).map_err(|error| of_stream(&error))?;
             flight.recorded.resize_with(flight.recorded.len().max(number + 1), || None);
             flight.recorded[number] = Some(recorded);
         }
-        let Some(Some(Recorded { copies, commands, .. })) = flight.recorded.get(number) else {
+        let Some(Some(recorded)) = flight.recorded.get(number) else {
             return Err(Fault::Driver.into());
         };
-        self.run(copies.as_ref(), commands)?;
+        run(lane, recorded)?;
         if let Some(host) = &flight.host {
             // SAFETY: the slot's output is writable as its layout says; the frame is over.
             unsafe { copy_out(&host.output, slot.output(), self.ring.output().rows_len())? };
         }
         Ok(())
-    }
-
-    /// Submits what was recorded for a frame and waits for its end.
-    fn run(&self, copies: Option<&CommandBuffer>, commands: &CommandBuffer) -> Result<(), Flown> {
-        let Gpu { computing, copying, .. } = &*self.gpu;
-        let after = match (copying, copies) {
-            (Some(copying), Some(copies)) => {
-                // SAFETY: the flight was free, so its commands have ended; they are waited for below or, where
-                // that takes too long, by `UnderWay`.
-                let value = unsafe { copying.submit(copies, None)? };
-                Some((copying, value))
-            }
-            _ => None,
-        };
-        // SAFETY: as above.
-        let submitted = unsafe { computing.submit(commands, after) };
-        let (waited, last) = match (submitted, after) {
-            (Ok(value), _) => (computing.wait(value), Last::Commands(value)),
-            // The copy alone is under way.
-            (Err(fault), Some((copying, value))) => {
-                (copying.wait(value).and(Err(fault)), Last::Copies(value))
-            }
-            (Err(fault), None) => return Err(fault.into()),
-        };
-        waited.map_err(|fault| match fault {
-            Fault::TimedOut => Flown::Late(last),
-            fault => fault.into(),
-        })
     }
 
     /// Where the frames of a slot lie in the ring.
@@ -251,6 +208,7 @@ impl Prepared {
     /// Records what becomes of a slot's frame in a flight.
     fn record(
         &self,
+        lane: &Lane,
         flight: &Flight,
         slot: SlotMemory<'_>,
     ) -> Result<Recorded, Validated<VulkanError>> {
@@ -272,14 +230,14 @@ impl Prepared {
         ];
         // SAFETY: the set is new; the buffers live as long as the stream, which keeps the set.
         unsafe { set.update(&writes, &[])? };
-        let mut commands = self.begin(&gpu.computing)?;
+        let mut commands = self.begin(&lane.computing)?;
         let compute = (PipelineStages::COMPUTE_SHADER, AccessFlags::SHADER_WRITE);
         let reads = AccessFlags::SHADER_READ | AccessFlags::SHADER_WRITE;
         let computed = (PipelineStages::COMPUTE_SHADER, reads);
         let mut copies = None;
         if flight.input.is_some() {
             let len = self.ring.input().rows_len();
-            if let Some(copying) = &gpu.copying {
+            if let Some(copying) = &lane.copying {
                 let mut apart = self.begin(copying)?;
                 copy(&mut apart, &outside.input, input, len)?;
                 // SAFETY: as below. The semaphore between the two is barrier enough.
@@ -330,11 +288,37 @@ impl Prepared {
     }
 }
 
+/// Submits what was recorded for a frame and waits for its end.
+fn run(lane: &Lane, recorded: &Recorded) -> Result<(), Flown> {
+    let Lane { timeline, computing, copying } = lane;
+    let copied = match (copying, &recorded.copies) {
+        (Some(copying), Some(copies)) => {
+            // SAFETY: the lane was free, so that what was recorded for its flight has ended, and nobody else uses its
+            // timeline; it is waited for below or, where that takes too long, by `UnderWay`.
+            Some(unsafe { copying.submit(copies, timeline, None)? })
+        }
+        _ => None,
+    };
+    // SAFETY: as above.
+    let submitted = unsafe { computing.submit(&recorded.commands, timeline, copied) };
+    let (value, outcome) = match (submitted, copied) {
+        (Ok(value), _) => (value, Ok(())),
+        // The copy alone is under way.
+        (Err(fault), Some(value)) => (value, Err(fault)),
+        (Err(fault), None) => return Err(fault.into()),
+    };
+    let waited = timeline.wait(value).and(outcome);
+    waited.map_err(|fault| match fault {
+        Fault::TimedOut => Flown::Late(value),
+        fault => fault.into(),
+    })
+}
+
 /// Why a flight brought no result.
 enum Flown {
     Failed(Fault),
-    /// What it waits for did not end in time.
-    Late(Last),
+    /// The lane's timeline did not reach this in time.
+    Late(u64),
 }
 
 impl From<Fault> for Flown {
@@ -345,13 +329,8 @@ impl From<Fault> for Flown {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let gpu = &self.prepared.gpu;
-        match (self.last, &gpu.copying) {
-            (Last::Copies(value), Some(copying)) => copying.settle(value),
-            (Last::Copies(value) | Last::Commands(value), _) => gpu.computing.settle(value),
-        }
-        gpu.end_waiting();
-        lock(&self.prepared.free).push(self.flight);
+        self.lane.timeline.settle(self.value);
+        self.prepared.gpu.end_waiting();
     }
 }
 

@@ -1,13 +1,15 @@
-//! Owns a GPU's queue: command buffers go in, and whoever put one in waits for its end.
+//! Owns a GPU's queues: command buffers go in, and whoever put one in waits for its end, on a timeline of its own.
 //!
-//! Knows no streams. Lanes that submit at the same time are served by one call: each notes its command
+//! Knows no streams. Lanes that submit to a queue at the same time are served by one call: each notes its command
 //! buffer, and whoever then holds the queue submits all that are noted. A command buffer may begin only after
-//! one of another queue, by a semaphore: nobody waits between the two. Invariants: the values of the timeline
-//! rise in the order in which command buffers are submitted; a value is given to who waits only for commands that
+//! one of another queue, by the same timeline: nobody waits between the two. Nobody shares a timeline either: drivers
+//! may have whoever waits for one keep others from it. Invariants: the values of a timeline
+//! rise in the order in which its command buffers are submitted; a value is given to who waits only for commands that
 //! the queue took; they are under way until it was reached or the device is lost, whatever else the driver says;
 //! nothing is allocated for a frame.
 
 use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,30 +32,37 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How long it is waited at once for commands that are overdue.
 const OVERDUE: Duration = Duration::from_secs(1);
 
-/// The queue of a device.
+/// A queue of a device.
 pub(super) struct Submitter {
     queue: Arc<Queue>,
-    timeline: Semaphore,
-    /// After this a frame is taken for lost.
-    patience: Duration,
     noted: Mutex<Noted>,
     batch: Mutex<Batch>,
+}
+
+/// Tells one lane how far its command buffers have come.
+pub(super) struct Timeline {
+    semaphore: Semaphore,
+    /// The last value that a command buffer was to bring it to.
+    last: AtomicU64,
+    /// After this a frame is taken for lost.
+    patience: Duration,
 }
 
 /// A command buffer to be submitted.
 #[derive(Clone, Copy)]
 struct Entry {
     commands: vk::CommandBuffer,
+    timeline: vk::Semaphore,
+    /// What the timeline must be before it begins.
+    after: Option<u64>,
     /// What the timeline is to be when it is done.
     value: u64,
-    /// A semaphore and what it must be before it begins.
-    after: Option<(vk::Semaphore, u64)>,
 }
 
 #[derive(Default)]
 struct Noted {
-    /// The last value given to one.
-    value: u64,
+    /// How many have been noted.
+    count: u64,
     waiting: Vec<Entry>,
 }
 
@@ -61,52 +70,41 @@ struct Noted {
 #[derive(Default)]
 struct Batch {
     entries: Vec<Entry>,
-    /// The last value that the queue took.
+    /// How many of those that were noted the queue took.
     taken: u64,
     /// It has refused one: it takes no more, so that what it took is told by a single number.
     refused: bool,
 }
 
 impl Submitter {
-    pub(super) fn new(
-        device: &Arc<Device>,
-        queue: Arc<Queue>,
-        patience: Duration,
-    ) -> Result<Self, Validated<VulkanError>> {
-        let timeline =
-            SemaphoreCreateInfo { semaphore_type: SemaphoreType::Timeline, ..Default::default() };
-        Ok(Self {
-            queue,
-            timeline: Semaphore::new(Arc::clone(device), timeline)?,
-            patience,
-            noted: Mutex::default(),
-            batch: Mutex::default(),
-        })
+    pub(super) fn new(queue: Arc<Queue>) -> Self {
+        Self { queue, noted: Mutex::default(), batch: Mutex::default() }
     }
 
     pub(super) fn family(&self) -> u32 {
         self.queue.queue_family_index()
     }
 
-    /// Submits a command buffer, to begin after a value of another queue's timeline; gives the value of this
-    /// one that says that it is done. An error: it was not submitted.
+    /// Submits a command buffer, to begin after a value of its timeline, if one is given; gives the value that says
+    /// that it is done. An error: it was not submitted.
     ///
     /// # Safety
     ///
-    /// Until it was [waited](Self::wait) for the command buffer must not be submitted again, and it and all
-    /// that it uses must live.
+    /// Until it was [waited](Timeline::wait) for the command buffer must not be submitted again, and it and all
+    /// that it uses must live. Nobody else may use the timeline meanwhile.
     pub(super) unsafe fn submit(
         &self,
         commands: &CommandBuffer,
-        after: Option<(&Self, u64)>,
+        timeline: &Timeline,
+        after: Option<u64>,
     ) -> Result<u64, Fault> {
-        let value = {
+        let value = timeline.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let place = {
             let mut noted = lock(&self.noted);
-            noted.value += 1;
-            let value = noted.value;
-            let after = after.map(|(other, value)| (other.timeline.handle(), value));
-            noted.waiting.push(Entry { commands: commands.handle(), value, after });
-            value
+            noted.count += 1;
+            let (commands, timeline) = (commands.handle(), timeline.semaphore.handle());
+            noted.waiting.push(Entry { commands, timeline, after, value });
+            noted.count
         };
         let taken = self.queue.with(|_held| {
             let mut batch = lock(&self.batch);
@@ -125,14 +123,14 @@ impl Submitter {
                 // One that is lost may be at them all the same, until it says so to who waits (Vulkan 1.3,
                 // 5.2.3); any other error leaves everything as it was.
                 if matches!(submitted, Ok(()) | Err(VulkanError::DeviceLost)) {
-                    *taken = some.last().map_or(*taken, |entry| entry.value);
+                    *taken += some.len() as u64;
                 }
             }
             entries.clear();
             *taken
         });
         // By now the queue has taken or refused it, for us or for who held it before.
-        if value <= taken { Ok(value) } else { Err(Fault::Lost) }
+        if place <= taken { Ok(value) } else { Err(Fault::Lost) }
     }
 
     /// # Safety
@@ -149,10 +147,8 @@ impl Submitter {
         };
         for (i, entry) in batch.iter().enumerate() {
             commands[i] = commands[i].command_buffer(entry.commands);
-            signals[i] = semaphore(self.timeline.handle(), entry.value);
-            if let Some((after, value)) = entry.after {
-                waits[i] = semaphore(after, value);
-            }
+            signals[i] = semaphore(entry.timeline, entry.value);
+            waits[i] = semaphore(entry.timeline, entry.after.unwrap_or_default());
         }
         for (i, (submit, entry)) in submits.iter_mut().zip(batch).enumerate() {
             let waits = if entry.after.is_some() { slice::from_ref(&waits[i]) } else { &[] };
@@ -174,6 +170,18 @@ impl Submitter {
     #[cfg(test)]
     pub(super) fn refuse(&self) {
         lock(&self.batch).refused = true;
+    }
+}
+
+impl Timeline {
+    pub(super) fn new(
+        device: &Arc<Device>,
+        patience: Duration,
+    ) -> Result<Self, Validated<VulkanError>> {
+        let info =
+            SemaphoreCreateInfo { semaphore_type: SemaphoreType::Timeline, ..Default::default() };
+        let semaphore = Semaphore::new(Arc::clone(device), info)?;
+        Ok(Self { semaphore, last: AtomicU64::new(0), patience })
     }
 
     /// Waits until the commands of that value are over, as long as patience lasts. [`Fault::TimedOut`]: they
@@ -199,7 +207,7 @@ impl Submitter {
     /// How the commands of that value ended; `None`: not within that time, as far as one knows.
     fn outcome(&self, value: u64, within: Duration) -> Option<Result<(), Fault>> {
         let wait = SemaphoreWaitInfo { value, ..Default::default() };
-        match self.timeline.wait(wait, Some(within)) {
+        match self.semaphore.wait(wait, Some(within)) {
             Ok(()) => Some(Ok(())),
             // It uses nothing any more (Vulkan 1.3, 5.2.3).
             Err(Validated::Error(VulkanError::DeviceLost)) => Some(Err(Fault::Lost)),

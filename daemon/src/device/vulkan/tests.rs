@@ -182,14 +182,14 @@ fn a_queue_that_takes_no_more_leaves_nothing_under_way() {
             None,
         );
         let prepared = Arc::new(prepared.unwrap());
-        gpu.computing.refuse();
+        gpu.lanes.iter().for_each(|lane| lane.computing.refuse());
         // With a queue of their own the copies are taken, and the shaders not.
         for _ in 0..2 * LANES {
             let slot = SlotMemory::new(&region, &ring, 1).unwrap();
             let begun = Instant::now();
             assert!(matches!(prepared.resize(slot), Err(Failure::Over(Fault::Lost))));
             assert!(begun.elapsed() < Duration::from_secs(10), "it waited for what never comes");
-            assert_eq!(prepared.free(), LANES);
+            assert_eq!(gpu.free_lanes(), LANES);
         }
         drop(prepared);
         let slot = SlotMemory::new(&region, &ring, 1).unwrap();
