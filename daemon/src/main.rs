@@ -5,13 +5,16 @@ mod log;
 mod systemd;
 
 use std::convert::Infallible;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::dup2_stdout;
 use resized::device::vulkan::probe;
 use resized::{Controls, Daemon, Listener, Options};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,8 +29,10 @@ const BAD_SETTINGS: u8 = 78;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(question) = &arguments.probe_vulkan {
-        print!("{}", probe::answer(question));
-        return ExitCode::SUCCESS;
+        return match answer(question) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
     }
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,6 +44,13 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Answers a question about GPUs, and nothing else: what drivers and their layers print goes nowhere.
+fn answer(question: &str) -> io::Result<()> {
+    let asked = io::stdout().as_fd().try_clone_to_owned()?;
+    dup2_stdout(OpenOptions::new().write(true).open("/dev/null")?)?;
+    File::from(asked).write_all(probe::answer(question).as_bytes())
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -104,8 +104,8 @@ struct Queue {
 struct DeviceLanes {
     /// Lanes that sleep and were not called.
     idle: usize,
-    /// Those of them that left what waited to others.
-    abstaining: usize,
+    /// They would leave what waits to others, as things were when somebody last looked.
+    leaves: bool,
     /// Lanes that wait for the device to come back into service.
     out: usize,
     /// Lanes that were called and have not yet woken.
@@ -202,7 +202,8 @@ impl Scheduler {
         }
         let mut queue = self.lock();
         let wanted = jobs.len();
-        let order = jobs.peek().map(|job| self.order(&queue, job));
+        let waiting = queue.waiting() + wanted;
+        let order = jobs.peek().map(|job| self.order(&queue, job, waiting));
         queue.fair.push(stream, jobs);
         if let Some(order) = order {
             self.call_in(&mut queue, order, wanted);
@@ -260,7 +261,6 @@ impl Scheduler {
         let lanes = &mut queue.lanes[device];
         let called = wanted.min(lanes.idle);
         lanes.idle -= called;
-        lanes.abstaining = lanes.abstaining.min(lanes.idle);
         lanes.called += called;
         (0..called).for_each(|_| self.wake[device].notify_one());
         called
@@ -298,6 +298,7 @@ impl Scheduler {
             }
             if let Some(job) = self.next(&mut queue, device) {
                 queue.overdue = false;
+                queue.lanes[device].leaves = false;
                 return Some(self.begin(&mut queue, job, device));
             }
             if queue.stopping {
@@ -305,8 +306,8 @@ impl Scheduler {
             }
             let abstains = queue.waiting() > 0;
             queue.lanes[device].idle += 1;
-            queue.lanes[device].abstaining += usize::from(abstains);
             if abstains {
+                queue.lanes[device].leaves = true;
                 self.call_fastest(&mut queue, device);
             } else if std::mem::take(&mut queue.resting) {
                 self.hungry.notify_one();
@@ -417,8 +418,7 @@ impl Started {
 impl Queue {
     /// Whether every lane has work, none of it has taken long so far, and as much again waits.
     fn is_sated(&self) -> bool {
-        // Those that left it to others would do so again.
-        let idle = self.lanes.iter().any(|lanes| lanes.idle > lanes.abstaining);
+        let idle = self.lanes.iter().any(|lanes| lanes.idle > 0 && !lanes.leaves);
         !idle && !self.overdue && !self.stopping && self.waiting() >= self.lane_count
     }
 

@@ -17,12 +17,15 @@ impl Scheduler {
     /// The next job that a lane of this device takes.
     pub(super) fn next(&self, queue: &mut Queue, device: usize) -> Option<Job> {
         // What waits and who is in service does not change while jobs are looked at.
-        let in_service = |other: usize| queue.lanes[other].service.is_in();
-        let serving: u64 = (0..self.devices.len())
-            .filter(|&other| in_service(other))
-            .fold(0, |all, other| all | 1 << (other % 64));
-        let waiting = queue.waiting();
+        let (serving, waiting) = (self.serving(queue), queue.waiting());
         queue.next(&|job| self.takes(job, device, serving, waiting))
+    }
+
+    /// A bit for each device that is in service.
+    fn serving(&self, queue: &Queue) -> u64 {
+        let in_service = |&other: &usize| queue.lanes[other].service.is_in();
+        let serving = (0..self.devices.len()).filter(in_service);
+        serving.fold(0, |all, other| all | 1 << (other % 64))
     }
 
     /// Whether a lane of this device takes the job, the first of its stream's, while as many wait.
@@ -49,12 +52,16 @@ impl Scheduler {
         rate == 0.0 || own.as_secs_f64() <= waiting as f64 / rate + fastest.as_secs_f64()
     }
 
-    /// The devices that can do the job, the one that would be done with it first, as things are, first.
-    /// The reserve is the last.
-    pub(super) fn order(&self, queue: &Queue, job: &Job) -> Order {
-        let mut order = Order::default();
+    /// The devices that would take the job, it being one of so many that wait, the one that would be done with it
+    /// first, as things are, first. The reserve is the last.
+    pub(super) fn order(&self, queue: &Queue, job: &Job, waiting: usize) -> Order {
+        let (mut order, serving) = (Order::default(), self.serving(queue));
         for device in (0..self.devices.len()).filter(|&device| job.fits(device)) {
             let lanes = &queue.lanes[device];
+            if !self.takes(job, device, serving, waiting) {
+                order.leaving |= 1 << (device % 64);
+                continue;
+            }
             let bands = job.worth(device).clamp(1, lanes.idle.max(1) as u32);
             let takes = match job.pace(device) {
                 _ if self.reserve == Some(device) || !lanes.service.is_in() => Duration::MAX,
@@ -65,8 +72,12 @@ impl Scheduler {
         order
     }
 
-    /// Calls idle lanes for as many frames, those of the first device first.
+    /// Calls idle lanes for as many frames, those of the first device first. Lanes that would leave them to others
+    /// sleep on.
     pub(super) fn call_in(&self, queue: &mut Queue, order: Order, mut wanted: usize) {
+        for (device, lanes) in queue.lanes.iter_mut().enumerate() {
+            lanes.leaves = order.leaving >> (device % 64) & 1 == 1;
+        }
         for &(device, _) in &order.devices[..order.len] {
             wanted -= self.call(queue, device, wanted);
         }
@@ -75,7 +86,7 @@ impl Scheduler {
     /// A lane of this device leaves what waits to others: sees to it that one of the fastest is awake.
     pub(super) fn call_fastest(&self, queue: &mut Queue, device: usize) {
         let Some(job) = queue.first() else { return };
-        let order = self.order(queue, job);
+        let order = self.order(queue, job, queue.waiting());
         let others = order.devices[..order.len].iter().map(|&(other, _)| other);
         if let Some(other) = others.into_iter().find(|&other| other != device) {
             self.call(queue, other, 1);
@@ -89,13 +100,15 @@ const MOST: usize = 16;
 /// Devices, and how soon they would be done.
 #[derive(Clone, Copy)]
 pub(super) struct Order {
+    /// A bit for each of those that would leave the frame to others.
+    leaving: u64,
     devices: [(usize, Duration); MOST],
     len: usize,
 }
 
 impl Default for Order {
     fn default() -> Self {
-        Self { devices: [(0, Duration::ZERO); MOST], len: 0 }
+        Self { leaving: 0, devices: [(0, Duration::ZERO); MOST], len: 0 }
     }
 }
 

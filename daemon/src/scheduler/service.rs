@@ -143,7 +143,7 @@ impl Scheduler {
                 self.work(Task { frame, band: Band::WHOLE }, scratch);
             }
             Some(_) => {
-                let order = self.order(&queue, &job);
+                let order = self.order(&queue, &job, queue.waiting() + 1);
                 queue.again.push_back(job);
                 self.call_in(&mut queue, order, 1);
             }

@@ -204,13 +204,18 @@ fn a_gpu_that_fails_says_so_and_comes_back() {
     assert_valid();
 }
 
+/// Larger than any GPU does in no time.
+fn large() -> StreamSpec {
+    spec(PixelFormat::I420, Filter::Lanczos3, (1920, 1080), (960, 540))
+}
+
 /// A GPU that nobody waits for, and a frame of it that is late.
 fn impatient(transfer: Transfer, copies_apart: bool) -> Option<Vulkan> {
     let settings = Settings {
         validation: true,
         transfer: Some(transfer),
         copies_apart,
-        patience: Some(std::time::Duration::from_nanos(1)),
+        patience: Some(std::time::Duration::ZERO),
         ..Settings::default()
     };
     let found = survey(&Wanted::All, &settings, None);
@@ -236,7 +241,7 @@ fn what_an_unanswered_frame_uses_is_kept_until_it_is_over() {
     for transfer in [Transfer::Direct, Transfer::Copied, Transfer::Staged] {
         let Some(gpu) = impatient(transfer, transfer == Transfer::Copied) else { return };
         for _ in 0..3 {
-            let ring = Ring::new(spec(PixelFormat::I420, Filter::Lanczos3, (640, 360), (320, 180)));
+            let ring = Ring::new(large());
             let mut resizer = gpu.open(&ring.spec, &ring.layout).unwrap();
             resizer.attach(&ring.daemon).unwrap();
             let slot = SlotMemory::new(&ring.daemon, &ring.layout, 1).unwrap();
@@ -251,7 +256,7 @@ fn what_an_unanswered_frame_uses_is_kept_until_it_is_over() {
 /// What the client may do with a slot that it got back: nobody writes it any more.
 #[test]
 fn a_slot_is_let_go_of_when_a_late_frame_is_over() {
-    let spec = spec(PixelFormat::I420, Filter::Lanczos3, (640, 360), (320, 180));
+    let spec = large();
     let oracle = Ring::new(spec).resized(Level::Scalar, 1, noise(7));
     for copies_apart in [false, true] {
         let transfer = if copies_apart { Transfer::Copied } else { Transfer::Direct };

@@ -171,11 +171,14 @@ fn a_thousand_streams_leave_nothing_on_a_gpu() {
 fn what_is_used_and_what_is_not_is_explained() {
     let auto = explained("auto");
     assert!(auto.starts_with("cpu: used: "), "{auto}");
-    if gpu() == Some("vulkan:llvmpipe") {
+    let gpu = gpu();
+    if gpu == Some("vulkan:llvmpipe") {
         let line = auto.lines().find(|line| line.starts_with("llvmpipe")).unwrap();
         assert!(line.contains("not used"), "{line}");
     }
-    assert!(explained("vulkan:no such GPU").contains("it was not asked for"));
+    if gpu.is_some() {
+        assert!(explained("vulkan:no such GPU").contains("it was not asked for"));
+    }
     // A machine without any: no error, but for who insists.
     let mut auto = Command::new(env!("CARGO_BIN_EXE_resized"));
     auto.arg("--explain").env("VK_ICD_FILENAMES", "/nowhere").env("VK_DRIVER_FILES", "/nowhere");
