@@ -43,8 +43,8 @@ use super::{Allowance, Band, Device, DeviceError, Fault, Resizer, Scratch, plan}
 pub use rates::CopyRates;
 pub use survey::{Found, Unused, Wanted, is_validating, survey, validation_messages};
 
-/// Environment variable that says how frames reach a GPU: `direct`, `copied` or `staged`. Anything else
-/// leaves it to the device.
+/// Environment variable that says how frames reach a GPU: `direct`, `copied`, `both-ways` or `staged`. Anything
+/// else leaves it to the device.
 pub const TRANSFER_VARIABLE: &str = "RESIZED_VULKAN_TRANSFER";
 
 /// Environment variable that turns the validation layer on, if it is there, synchronization included: its
@@ -54,8 +54,9 @@ pub const VALIDATION_VARIABLE: &str = "RESIZED_VULKAN_VALIDATION";
 /// Environment variable for tests: every so many frames a GPU reports that it was lost.
 pub const FAULT_VARIABLE: &str = "RESIZED_VULKAN_FAULT";
 
-/// Frames under way at once on a GPU: one is brought, one computed, one taken back.
-const LANES: usize = 3;
+/// Frames under way at once on a GPU: one is brought, one computed, one taken back, and one is with the lane that
+/// says that it is done.
+const LANES: usize = 4;
 
 /// Frames in a row by which each way to bring them is measured before one is kept, after as many that record
 /// commands and fill caches.
@@ -79,6 +80,9 @@ pub enum Transfer {
     /// The ring is imported. The copy engine brings a frame to the GPU's own memory, each byte once; shaders
     /// write the result into the ring, each byte once too.
     Copied,
+    /// As [`Copied`](Self::Copied), but shaders write the result to the GPU's own memory, and the copy engine brings
+    /// it back.
+    BothWays,
     /// The ring can't be imported: a core copies frames to memory that both reach, and results back.
     Staged,
 }
@@ -106,6 +110,7 @@ impl Settings {
         let transfer = match std::env::var(TRANSFER_VARIABLE).as_deref() {
             Ok("direct") => Some(Transfer::Direct),
             Ok("copied") => Some(Transfer::Copied),
+            Ok("both-ways") => Some(Transfer::BothWays),
             Ok("staged") => Some(Transfer::Staged),
             _ => None,
         };
@@ -180,6 +185,9 @@ impl Vulkan {
         match (&shared.staged, shared.settings.transfer) {
             (Some(reason), _) => format!("frames are staged: {reason}"),
             (None, Some(Transfer::Copied)) => "frames are copied to its own memory".into(),
+            (None, Some(Transfer::BothWays)) => {
+                "frames are copied to its own memory, and results back".into()
+            }
             (None, None) if shared.is_discrete() => {
                 "frames are used where they lie or copied, as is faster".into()
             }
@@ -366,8 +374,8 @@ impl VulkanResizer {
 
     fn prepare(&self, gpu: &Arc<Gpu>) -> Result<Vec<Way>, Fault> {
         let import = match (&self.region, self.shared.settings.transfer) {
-            (Some(region), None | Some(Transfer::Direct | Transfer::Copied))
-                if self.shared.staged.is_none() =>
+            (Some(region), wanted)
+                if wanted != Some(Transfer::Staged) && self.shared.staged.is_none() =>
             {
                 let import = Import::new(gpu, region).inspect_err(|error| {
                     tracing::debug!(%error, "a ring is not imported: its frames are staged");
@@ -381,8 +389,11 @@ impl VulkanResizer {
             _ if import.is_none() => &[Transfer::Staged],
             Some(Transfer::Direct) => &[Transfer::Direct],
             Some(Transfer::Copied) => &[Transfer::Copied],
+            Some(Transfer::BothWays) => &[Transfer::BothWays],
             Some(Transfer::Staged) => &[Transfer::Staged],
-            None if self.shared.is_discrete() => &[Transfer::Direct, Transfer::Copied],
+            None if self.shared.is_discrete() => {
+                &[Transfer::Direct, Transfer::Copied, Transfer::BothWays]
+            }
             None => &[Transfer::Direct],
         };
         let way = |&transfer: &Transfer| {
@@ -447,6 +458,7 @@ impl VulkanResizer {
         match transfer {
             Transfer::Direct => 0,
             Transfer::Copied => input as u64,
+            Transfer::BothWays => (input + output) as u64,
             // By a core, and by the copy engine.
             Transfer::Staged => (2 * input + output) as u64,
         }

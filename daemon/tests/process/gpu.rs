@@ -72,7 +72,7 @@ fn rounds(client: &Client, streams: usize, frames: usize) {
 fn a_gpu_serves_clients_whichever_way_frames_reach_it() {
     bounded(|| {
         let Some(devices) = gpu() else { return };
-        for transfer in ["direct", "copied", "staged"] {
+        for transfer in ["direct", "copied", "both-ways", "staged"] {
             let daemon = start(devices, &[("RESIZED_VULKAN_TRANSFER", transfer)]);
             let client = daemon.client();
             rounds(&client, 7, 6);

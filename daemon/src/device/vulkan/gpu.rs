@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use vulkano::buffer::{AllocateBufferError, Buffer, BufferCreateInfo, BufferUsage, Subbuffer};
 use vulkano::command_buffer::allocator::StandardCommandBufferAllocator;
+use vulkano::command_buffer::{
+    CommandBufferBeginInfo, CommandBufferLevel, CommandBufferUsage, RecordingCommandBuffer,
+};
 use vulkano::descriptor_set::allocator::StandardDescriptorSetAllocator;
 use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType};
 use vulkano::device::{
@@ -34,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BLOCK: u64 = 32 << 20;
 
 /// Shaders use it, and it is copied from and to.
-const BOTH_WAYS: BufferUsage =
+pub(super) const BOTH_WAYS: BufferUsage =
     BufferUsage::STORAGE_BUFFER.union(BufferUsage::TRANSFER_SRC).union(BufferUsage::TRANSFER_DST);
 
 /// A GPU that is open.
@@ -63,6 +66,9 @@ pub(super) struct Lane {
     pub(super) computing: Arc<Submitter>,
     /// A queue of a copy engine, where those are apart: copies go on beside shaders.
     pub(super) copying: Option<Arc<Submitter>>,
+    /// Where there are several: one that brings frames and one that takes results back, so that neither waits for
+    /// the other.
+    pub(super) there_and_back: Option<[Arc<Submitter>; 2]>,
 }
 
 /// A lane that a frame is in.
@@ -135,8 +141,13 @@ impl Gpu {
         let lane = |lane: usize| -> Result<Lane, Validated<VulkanError>> {
             let computing = of(&computing, lane).ok_or(VulkanError::InitializationFailed)?;
             let apart = || settings.copies_apart.then(|| Arc::clone(&computing));
+            let there_and_back = match &copying[..] {
+                [there, .., back] => Some([there, back].map(Arc::clone)),
+                _ => apart().map(|apart| [Arc::clone(&apart), apart]),
+            };
             let copying = of(&copying, lane).or_else(apart);
-            Ok(Lane { timeline: Timeline::new(&device, patience)?, computing, copying })
+            let timeline = Timeline::new(&device, patience)?;
+            Ok(Lane { timeline, computing, copying, there_and_back })
         };
         let lanes = (0..LANES).map(lane).collect::<Result<_, _>>()?;
         let blocks = vec![BLOCK; physical.memory_properties().memory_types.len()];
@@ -181,6 +192,32 @@ impl Gpu {
             ..MemoryTypeFilter::default()
         };
         self.buffer(elements, BOTH_WAYS, kind)
+    }
+
+    /// The same, of zeros: what lies between the rows of an output goes to the client as it is, and others may have
+    /// used the memory before.
+    pub(super) fn cleared_buffer(&self, elements: u64) -> Result<Subbuffer<[u32]>, Fault> {
+        let buffer = self.device_buffer(elements)?;
+        let clear = || -> Result<(), Validated<VulkanError>> {
+            let lane = self.lanes.first().ok_or(VulkanError::InitializationFailed)?;
+            let usage = CommandBufferUsage::OneTimeSubmit;
+            let info = CommandBufferBeginInfo { usage, ..Default::default() };
+            let level = CommandBufferLevel::Primary;
+            let pool = Arc::clone(&self.commands) as _;
+            let family = lane.computing.family();
+            let mut commands = RecordingCommandBuffer::new(pool, family, level, info)?;
+            // SAFETY: nobody else knows of the buffer, which lives until the commands are over.
+            let commands = unsafe {
+                commands.fill_buffer(&buffer, 0)?;
+                commands.end()?
+            };
+            let timeline = Timeline::new(&self.device, self.patience)?;
+            // SAFETY: new, all of it, and it is waited for.
+            let submitted = unsafe { lane.computing.submit(&commands, &timeline, None) };
+            submitted.map(|value| timeline.settle(value)).map_err(|_| VulkanError::DeviceLost)?;
+            Ok(())
+        };
+        clear().map_err(|error| fault(&error)).map(|()| buffer)
     }
 
     /// Memory that both reach, of the system's, cached.

@@ -16,7 +16,7 @@ use vulkano::device::Device;
 use vulkano::memory::{ExternalMemoryHandleType, ExternalMemoryHandleTypes, MemoryPropertyFlags};
 use vulkano::{Validated, VulkanError, VulkanObject};
 
-use super::gpu::Gpu;
+use super::gpu::{BOTH_WAYS, Gpu};
 use super::plain;
 
 /// Why a mapping can't be imported. Never an error to a client: frames are copied then.
@@ -97,7 +97,7 @@ impl Import {
         if len > most {
             return Err(ImportError::TooLong { len, most });
         }
-        let usage = BufferUsage::STORAGE_BUFFER | BufferUsage::TRANSFER_SRC;
+        let usage = BOTH_WAYS;
         if !takes_pointers(device, usage) {
             return Err(ImportError::Buffer);
         }

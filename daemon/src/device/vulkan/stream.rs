@@ -56,14 +56,17 @@ struct Flight {
     lines: Subbuffer<[u32]>,
     /// An input frame in the device's memory, where the shaders do not read the ring.
     input: Option<Subbuffer<[u8]>>,
+    /// An output frame there, where the shaders do not write into the ring.
+    output: Option<Subbuffer<[u8]>>,
     /// Frames in memory that both reach, where the ring can't be imported.
     host: Option<Frames>,
 }
 
 struct Recorded {
-    /// The copy of the input frame, where it goes to another queue.
-    copies: Option<CommandBuffer>,
+    /// The copies of the input frame and of the output frame, where they go to other queues.
+    there: Option<CommandBuffer>,
     commands: CommandBuffer,
+    back: Option<CommandBuffer>,
     /// What the commands refer to.
     _set: RawDescriptorSet,
 }
@@ -141,6 +144,7 @@ impl Prepared {
         let frames = match transfer {
             Transfer::Direct => 0,
             Transfer::Copied => input,
+            Transfer::BothWays => input + output,
             Transfer::Staged => 2 * input + output,
         };
         LANES as u64 * (4 * program.lines + frames) + 2 * 4 * program.tables.len() as u64
@@ -182,7 +186,7 @@ impl Prepared {
         let Some(Some(recorded)) = flight.recorded.get(number) else {
             return Err(Fault::Driver.into());
         };
-        run(lane, recorded)?;
+        run(lane, queues(lane, flight), recorded)?;
         if let Some(host) = &flight.host {
             // SAFETY: the slot's output is writable as its layout says; the frame is over.
             unsafe { copy_out(&host.output, slot.output(), self.ring.output().rows_len())? };
@@ -218,6 +222,7 @@ impl Prepared {
             None => self.in_ring(slot.slot()).ok_or_else(missing)?,
         };
         let input = flight.input.as_ref().unwrap_or(&outside.input);
+        let output = flight.output.as_ref().unwrap_or(&outside.output);
         let gpu = &*self.gpu;
         let layout = gpu.pipelines.layout();
         let set = layout.set_layouts().first().ok_or_else(missing)?;
@@ -226,7 +231,7 @@ impl Prepared {
             WriteDescriptorSet::buffer(0, input.clone()),
             WriteDescriptorSet::buffer(1, self.tables.clone()),
             WriteDescriptorSet::buffer(2, flight.lines.clone()),
-            WriteDescriptorSet::buffer(3, outside.output.clone()),
+            WriteDescriptorSet::buffer(3, output.clone()),
         ];
         // SAFETY: the set is new; the buffers live as long as the stream, which keeps the set.
         unsafe { set.update(&writes, &[])? };
@@ -234,17 +239,19 @@ impl Prepared {
         let compute = (PipelineStages::COMPUTE_SHADER, AccessFlags::SHADER_WRITE);
         let reads = AccessFlags::SHADER_READ | AccessFlags::SHADER_WRITE;
         let computed = (PipelineStages::COMPUTE_SHADER, reads);
-        let mut copies = None;
+        let copied = (PipelineStages::ALL_TRANSFER, AccessFlags::TRANSFER_WRITE);
+        let read = (PipelineStages::HOST, AccessFlags::HOST_READ);
+        let [to_there, to_back] = queues(lane, flight);
+        let mut there = None;
         if flight.input.is_some() {
             let len = self.ring.input().rows_len();
-            if let Some(copying) = &lane.copying {
-                let mut apart = self.begin(copying)?;
+            if let Some(queue) = to_there {
+                let mut apart = self.begin(queue)?;
                 copy(&mut apart, &outside.input, input, len)?;
                 // SAFETY: as below. The semaphore between the two is barrier enough.
-                copies = Some(unsafe { apart.end()? });
+                there = Some(unsafe { apart.end()? });
             } else {
                 copy(&mut commands, &outside.input, input, len)?;
-                let copied = (PipelineStages::ALL_TRANSFER, AccessFlags::TRANSFER_WRITE);
                 barrier(&mut commands, copied, computed)?;
             }
         }
@@ -265,10 +272,27 @@ impl Prepared {
                 }
             }
         }
-        barrier(&mut commands, compute, (PipelineStages::HOST, AccessFlags::HOST_READ))?;
+        let mut back = None;
+        if flight.output.is_some() {
+            let len = self.ring.output().rows_len();
+            if let Some(queue) = to_back {
+                let mut apart = self.begin(queue)?;
+                copy(&mut apart, output, &outside.output, len)?;
+                barrier(&mut apart, copied, read)?;
+                // SAFETY: as below.
+                back = Some(unsafe { apart.end()? });
+            } else {
+                let copies = (PipelineStages::ALL_TRANSFER, AccessFlags::TRANSFER_READ);
+                barrier(&mut commands, compute, copies)?;
+                copy(&mut commands, output, &outside.output, len)?;
+                barrier(&mut commands, copied, read)?;
+            }
+        } else {
+            barrier(&mut commands, compute, read)?;
+        }
         // SAFETY: all that was recorded is within the limits of the device, or was refused above.
         let commands = unsafe { commands.end()? };
-        Ok(Recorded { copies, commands, _set: set })
+        Ok(Recorded { there, commands, back, _set: set })
     }
 
     fn begin(
@@ -288,29 +312,43 @@ impl Prepared {
     }
 }
 
+/// The queues to which a flight's copies go, there and back, where they do not go to that of the shaders.
+fn queues<'a>(lane: &'a Lane, flight: &Flight) -> [Option<&'a Submitter>; 2] {
+    match (&flight.output, &lane.there_and_back, &lane.copying) {
+        (Some(_), Some([there, back]), _) => [Some(there), Some(back)],
+        (_, _, there) => [there.as_deref(), None],
+    }
+}
+
 /// Submits what was recorded for a frame and waits for its end.
-fn run(lane: &Lane, recorded: &Recorded) -> Result<(), Flown> {
-    let Lane { timeline, computing, copying } = lane;
-    let copied = match (copying, &recorded.copies) {
-        (Some(copying), Some(copies)) => {
-            // SAFETY: the lane was free, so that what was recorded for its flight has ended, and nobody else uses its
-            // timeline; it is waited for below or, where that takes too long, by `UnderWay`.
-            Some(unsafe { copying.submit(copies, timeline, None)? })
+fn run(
+    lane: &Lane,
+    [there, back]: [Option<&Submitter>; 2],
+    recorded: &Recorded,
+) -> Result<(), Flown> {
+    let timeline = &lane.timeline;
+    let steps = [
+        there.zip(recorded.there.as_ref()),
+        Some((&*lane.computing, &recorded.commands)),
+        back.zip(recorded.back.as_ref()),
+    ];
+    let (mut last, mut outcome) = (None, Ok(()));
+    for (queue, commands) in steps.into_iter().flatten() {
+        // SAFETY: the lane was free, so that what was recorded for its flight has ended, and nobody else uses its
+        // timeline; what was submitted is waited for below or, where that takes too long, by `UnderWay`.
+        match unsafe { queue.submit(commands, timeline, last) } {
+            Ok(value) => last = Some(value),
+            Err(fault) => {
+                outcome = Err(fault);
+                break;
+            }
         }
-        _ => None,
-    };
-    // SAFETY: as above.
-    let submitted = unsafe { computing.submit(&recorded.commands, timeline, copied) };
-    let (value, outcome) = match (submitted, copied) {
-        (Ok(value), _) => (value, Ok(())),
-        // The copy alone is under way.
-        (Err(fault), Some(value)) => (value, Err(fault)),
-        (Err(fault), None) => return Err(fault.into()),
-    };
-    let waited = timeline.wait(value).and(outcome);
-    waited.map_err(|fault| match fault {
-        Fault::TimedOut => Flown::Late(value),
-        fault => fault.into(),
+    }
+    // What was submitted before one was refused is under way.
+    let waited = last.map_or(Ok(()), |value| timeline.wait(value));
+    waited.and(outcome).map_err(|fault| match (fault, last) {
+        (Fault::TimedOut, Some(value)) => Flown::Late(value),
+        (fault, _) => fault.into(),
     })
 }
 
@@ -353,8 +391,10 @@ impl Flight {
         let host = (transfer == Transfer::Staged).then(host).transpose()?;
         let copied = || gpu.device_buffer(input).map(|buffer| buffer.into_bytes());
         let input = (transfer != Transfer::Direct).then(copied).transpose()?;
+        let cleared = || gpu.cleared_buffer(output).map(|buffer| buffer.into_bytes());
+        let output = (transfer == Transfer::BothWays).then(cleared).transpose()?;
         let lines = gpu.device_buffer(program.lines)?;
-        Ok(Self { recorded: Vec::new(), lines, input, host })
+        Ok(Self { recorded: Vec::new(), lines, input, output, host })
     }
 }
 

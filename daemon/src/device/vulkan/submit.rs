@@ -190,11 +190,11 @@ impl Timeline {
         let until = Instant::now() + self.patience;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if let Some(outcome) = self.outcome(value, left) {
-                return outcome;
-            }
             if left.is_zero() {
                 return Err(Fault::TimedOut);
+            }
+            if let Some(outcome) = self.outcome(value, left) {
+                return outcome;
             }
         }
     }

@@ -78,7 +78,7 @@ fn resized(resizer: &dyn Resizer, ring: &RingLayout, region: &Region) -> Vec<u8>
 
 #[test]
 fn a_thousand_streams_leave_nothing_on_a_gpu() {
-    let transfers = [Transfer::Direct, Transfer::Copied, Transfer::Staged];
+    let transfers = [Transfer::Direct, Transfer::Copied, Transfer::BothWays, Transfer::Staged];
     for transfer in transfers {
         let copies_apart = transfer == Transfer::Copied;
         let settings = Settings { transfer: Some(transfer), copies_apart, ..Settings::default() };
