@@ -223,7 +223,7 @@ bench: build
 	$(CARGO) bench --locked -p resized-examples --bench whole_job -- $(abspath $(CLIPS))
 
 bench-gpu: build test-deps
-	$(CARGO) bench --locked -p resized --bench gpu
+	$(CARGO) bench --locked -p resized --bench gpu -- "$(WORKS)"
 
 bench-ipc:
 	$(CARGO) bench --locked -p resized --bench ipc -- "$(ROWS)"

@@ -1,6 +1,6 @@
 //! What a GPU does through the daemon: `make bench-gpu`.
 //!
-//! Every row is a daemon of its own and as many clients, each a connection with frames in flight. Beside the
+//! Named works only, by a part of their names: `make bench-gpu WORKS=4K`. Every row is a daemon of its own and as many clients, each a connection with frames in flight. Beside the
 //! frames a second stands the part of the bus that they take: bytes that must cross it, over what the copy engine
 //! was measured to bring in that direction, of each GPU that took part. How frames reached the GPU is what the daemon
 //! says that it copied, whatever was asked for. Prints a table, then each goal and whether it is met, and writes
@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use resized::device::vulkan::{CopyRates, Settings, Wanted, survey};
 use resized_client::{
-    Align, Arrangement, ChannelOrder, Client, Element, Endpoint, Extent, FrameLayout, FrameSpec,
-    Framing, PixelFormat, StreamSpec, Tensor,
+    Align, Arrangement, ChannelOrder, Client, DeviceStats, Element, Endpoint, Extent, FrameLayout,
+    FrameSpec, Framing, PixelFormat, StreamSpec, Tensor,
 };
 
 /// What a row is measured for, once all is warm.
@@ -31,6 +31,9 @@ const CLIENTS: [usize; 3] = [1, 4, 16];
 const FEW: [usize; 2] = [1, 4];
 /// Frames that each client keeps in flight.
 const IN_FLIGHT: u32 = 6;
+
+/// The ways that frames may reach a GPU.
+const TRANSFERS: [&str; 4] = ["direct", "copied", "both-ways", "staged"];
 
 /// A way to run the daemon.
 struct Mode {
@@ -50,6 +53,8 @@ struct Row {
     share: f64,
     /// How frames reached it.
     reached: &'static str,
+    /// What a frame takes a lane of the cores and one of a GPU, in microseconds.
+    takes: [f64; 2],
     /// GPUs that took part, and frames at which one failed.
     gpus: usize,
     failed: u64,
@@ -83,14 +88,14 @@ fn main() {
     println!("{machine}");
     println!("copies: {:.1} GB/s up, {:.1} GB/s down", rates.up / 1e9, rates.down / 1e9);
     let gpu_alone = |transfer| Mode { name: transfer, devices: format!("vulkan:{name}"), transfer };
-    let mut modes: Vec<_> = ["direct", "copied", "staged"].into_iter().map(gpu_alone).collect();
+    let mut modes: Vec<_> = TRANSFERS.into_iter().map(gpu_alone).collect();
     modes.push(Mode { name: "cpu", devices: "cpu".into(), transfer: "" });
     if is_real {
         modes.push(Mode { name: "cpu + gpu", devices: "auto".into(), transfer: "" });
     }
     println!(
-        "{:<28} {:<10} {:>8} {:>10} {:>6} {:>6} {:>6}  reached",
-        "", "", "clients", "frames/s", "up", "down", "gpu"
+        "{:<28} {:<10} {:>8} {:>10} {:>6} {:>6} {:>6} {:>7} {:>7}  reached",
+        "", "", "clients", "frames/s", "up", "down", "gpu", "cpu us", "gpu us"
     );
     let clients: &[usize] = if is_real { &CLIENTS } else { &FEW };
     let mut rows = Vec::new();
@@ -99,7 +104,7 @@ fn main() {
             for mode in &modes {
                 let row = measure(work, &spec, clients, mode, rates);
                 println!(
-                    "{:<28} {:<10} {:>8} {:>10.1} {:>5.0}% {:>5.0}% {:>5.0}%  {}{}",
+                    "{:<28} {:<10} {:>8} {:>10.1} {:>5.0}% {:>5.0}% {:>5.0}% {:>7.0} {:>7.0}  {}{}",
                     row.work,
                     row.mode,
                     row.clients,
@@ -107,6 +112,8 @@ fn main() {
                     100.0 * row.bus[0],
                     100.0 * row.bus[1],
                     100.0 * row.share,
+                    row.takes[0],
+                    row.takes[1],
                     row.reached,
                     if row.failed > 0 { format!(", {} FAILED", row.failed) } else { String::new() },
                 );
@@ -114,12 +121,12 @@ fn main() {
             }
         }
     }
-    let latencies = latencies(&modes[..3]);
+    let latencies = latencies(&modes[..TRANSFERS.len()]);
     println!("one 1080p frame at a time, in turns, p50:");
     for (mode, latency) in modes.iter().zip(&latencies) {
         println!("  {:<8} {:>8.0} us", mode.name, latency.as_secs_f64() * 1e6);
     }
-    let [direct, _, staged] = latencies[..] else { return };
+    let [direct, .., staged] = latencies[..] else { return };
     let part = staged.as_secs_f64() / direct.as_secs_f64();
     println!("  staging takes {part:.3} times as long as using frames where they lie");
     if is_real {
@@ -137,7 +144,7 @@ fn judge(rows: &[Row], clients: &[usize], latencies: &[Duration]) {
             let of = |mode: &'static str| {
                 rows.iter().find(move |r| (r.work, r.mode, r.clients) == (work, mode, clients))
             };
-            let alone = ["direct", "copied", "staged"].into_iter().filter_map(of);
+            let alone = TRANSFERS.into_iter().filter_map(of);
             let best = alone.max_by(|a, b| a.frames_per_second.total_cmp(&b.frames_per_second));
             let Some(best) = best else { continue };
             let bus = best.bus[0].max(best.bus[1]);
@@ -172,7 +179,14 @@ fn machine() -> String {
     format!("{cpu}, {cores} cores, Linux {}", read("/proc/sys/kernel/osrelease").trim())
 }
 
+/// Those that were asked for by a part of their names, or all.
 fn works() -> Vec<(&'static str, StreamSpec)> {
+    let asked = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
+    let is_asked = |name: &str| asked.as_ref().is_none_or(|part| name.contains(&**part));
+    all_works().into_iter().filter(|(name, _)| is_asked(name)).collect()
+}
+
+fn all_works() -> Vec<(&'static str, StreamSpec)> {
     let i420 = |from: (u32, u32), to: (u32, u32)| {
         let source = FrameSpec::new(PixelFormat::I420, Extent::new(from.0, from.1));
         StreamSpec { slots: IN_FLIGHT, ..StreamSpec::new(source, Extent::new(to.0, to.1)) }
@@ -281,14 +295,21 @@ fn measure(
         0 => "",
         _ if near(0.0) => "direct",
         _ if near(input) => "copied",
+        _ if near(input + output) => "both ways",
         _ if near(2.0 * input + output) => "staged",
         // The one while it was on trial, then the other.
         _ if copied < input / 2.0 => "mostly direct",
         _ => "mostly copied",
     };
     let failed = gpus.iter().map(|device| device.failed).sum();
+    let takes = |devices: &[&DeviceStats]| {
+        let sum =
+            |of: fn(&DeviceStats) -> u64| devices.iter().map(|device| of(device)).sum::<u64>();
+        sum(|device| device.busy_ns) as f64 / 1e3 / sum(|device| device.frames).max(1) as f64
+    };
+    let takes = [takes(&stats.devices.iter().take(1).collect::<Vec<_>>()), takes(&gpus)];
     let (mode, gpus) = (mode.name, gpus.len());
-    Row { work, mode, clients, frames_per_second, bus, share, reached, gpus, failed }
+    Row { work, mode, clients, frames_per_second, bus, share, reached, takes, gpus, failed }
 }
 
 /// The median of one 1080p frame at a time, for each mode, in turns.
@@ -296,7 +317,7 @@ fn latencies(modes: &[Mode]) -> Vec<Duration> {
     let daemons: Vec<_> = modes.iter().map(Daemon::start).collect();
     let clients = daemons.iter().map(|daemon| Client::connect(&daemon.endpoint).unwrap());
     let clients: Vec<_> = clients.collect();
-    let spec = works()[0].1;
+    let spec = all_works()[0].1;
     let streams: Vec<_> = clients.iter().map(|client| client.open(&spec).unwrap()).collect();
     let mut times = vec![Vec::new(); modes.len()];
     for turn in 0..80 {
@@ -324,28 +345,27 @@ fn write_record(
 ) -> PathBuf {
     let mut record = String::new();
     let CopyRates { up, down } = rates;
-    let us = |i: usize| latencies[i].as_secs_f64() * 1e6;
-    let (direct, copied, staged) = (us(0), us(1), us(2));
+    let latency = |(name, latency): (&str, &Duration)| {
+        format!("{name:?}: {:.0}", latency.as_secs_f64() * 1e6)
+    };
+    let latencies: Vec<_> = TRANSFERS.into_iter().zip(latencies).map(latency).collect();
     writeln!(record, "{{\"machine\": {machine:?}, \"gpu\": {name:?}, \"driver\": {driver:?},")
         .unwrap();
     writeln!(record, " \"note\": {note:?},").unwrap();
     writeln!(record, " \"up_bytes_per_second\": {up:.0}, \"down_bytes_per_second\": {down:.0},")
         .unwrap();
-    writeln!(
-        record,
-        " \"latency_1080p_p50_us\": {{\"direct\": {direct:.0}, \"copied\": {copied:.0}, \
-         \"staged\": {staged:.0}}}, \"rows\": ["
-    )
-    .unwrap();
+    writeln!(record, " \"latency_1080p_p50_us\": {{{}}}, \"rows\": [", latencies.join(", "))
+        .unwrap();
     for (i, row) in rows.iter().enumerate() {
         let Row { work, mode, clients, frames_per_second, bus: [up, down], share, .. } = row;
-        let Row { reached, gpus, failed, .. } = row;
+        let Row { reached, takes: [cpu, gpu], gpus, failed, .. } = row;
         let comma = if i + 1 < rows.len() { "," } else { "" };
         writeln!(
             record,
             "  {{\"work\": {work:?}, \"mode\": {mode:?}, \"clients\": {clients}, \
              \"frames_per_second\": {frames_per_second:.1}, \"bus_up\": {up:.3}, \
              \"bus_down\": {down:.3}, \"gpu_share\": {share:.3}, \"reached\": {reached:?}, \
+             \"cpu_frame_us\": {cpu:.0}, \"gpu_frame_us\": {gpu:.0}, \
              \"gpus\": {gpus}, \"failed\": {failed}}}{comma}"
         )
         .unwrap();
