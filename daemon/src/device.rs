@@ -203,6 +203,7 @@ impl Band {
 #[derive(Debug, Default)]
 pub struct Scratch {
     words: Vec<i16>,
+    prepared: bool,
 }
 
 impl Scratch {
@@ -217,6 +218,16 @@ impl Scratch {
         }
         let skip = self.words.as_ptr().align_offset(Self::ALIGN);
         &mut self.words[skip..skip + len]
+    }
+
+    /// The device had to prepare what later frames use: what this one took says nothing of those.
+    pub const fn note_preparation(&mut self) {
+        self.prepared = true;
+    }
+
+    /// Whether it had to since this was asked last.
+    pub const fn take_preparation(&mut self) -> bool {
+        std::mem::replace(&mut self.prepared, false)
     }
 }
 

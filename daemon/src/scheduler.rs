@@ -131,6 +131,8 @@ struct Started {
     /// Nanoseconds that lanes have been at it.
     worked: AtomicU64,
     failed: AtomicBool,
+    /// The device had to prepare something first.
+    prepared: AtomicBool,
     /// Why, where it is the device's fault.
     fault: OnceLock<Fault>,
 }
@@ -346,7 +348,7 @@ impl Scheduler {
     fn resize(&self, frame: &Started, band: Band, scratch: &mut Scratch) {
         let begun = Instant::now();
         let device = &*self.devices[frame.device];
-        let resize = || frame.job.resize(device, frame.device, band, scratch);
+        let resize = || frame.job.resize(device, frame.device, band, &mut *scratch);
         let outcome = catch_unwind(AssertUnwindSafe(resize));
         match &outcome {
             Ok(Ok(())) => {}
@@ -360,6 +362,9 @@ impl Scheduler {
         }
         if !matches!(outcome, Ok(Ok(()))) {
             frame.failed.store(true, Ordering::Relaxed);
+        }
+        if scratch.take_preparation() {
+            frame.prepared.store(true, Ordering::Relaxed);
         }
         let worked = begun.elapsed();
         frame.worked.fetch_add(nanoseconds(worked), Ordering::Relaxed);
@@ -386,8 +391,10 @@ impl Scheduler {
         match status {
             Status::Failed => self.failed(frame, completion, scratch),
             Status::Done => {
-                let worked = Duration::from_nanos(frame.worked.load(Ordering::Relaxed));
-                job.note_pace(*device, worked);
+                if !frame.prepared.load(Ordering::Relaxed) {
+                    let worked = frame.worked.load(Ordering::Relaxed);
+                    job.note_pace(*device, Duration::from_nanos(worked));
+                }
                 self.complete(job, completion);
             }
             Status::Cancelled | Status::Late | Status::Unreadable => self.complete(job, completion),
@@ -410,6 +417,7 @@ impl Started {
             taken,
             worked: AtomicU64::new(0),
             failed: AtomicBool::new(false),
+            prepared: AtomicBool::new(false),
             fault: OnceLock::new(),
         }
     }

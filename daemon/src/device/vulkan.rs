@@ -58,8 +58,8 @@ pub const FAULT_VARIABLE: &str = "RESIZED_VULKAN_FAULT";
 /// says that it is done.
 const LANES: usize = 4;
 
-/// Frames in a row by which each way to bring them is measured before one is kept, after as many that record
-/// commands and fill caches.
+/// Frames in a row by which each way to bring them is measured before one is kept, after as many that fill caches.
+/// Those for which commands are recorded do not count.
 const TRIAL: usize = 24;
 
 /// A frame that is used where it lies must take less than this part of one that is copied: with more frames under way
@@ -464,17 +464,18 @@ impl VulkanResizer {
         }
     }
 
-    fn try_resize(&self, slot: SlotMemory<'_>) -> Result<(), Fault> {
+    /// Gives whether commands had to be recorded first.
+    fn try_resize(&self, slot: SlotMemory<'_>) -> Result<bool, Fault> {
         let gpu = self.shared.gpu()?;
-        let begun = Instant::now();
         let outcome = self.shared.injected().map_err(Failure::Over).and_then(|()| {
             let (prepared, on_trial) = self.way(&gpu)?;
-            prepared.resize(slot)?;
+            let begun = Instant::now();
+            let recorded = prepared.resize(slot)?;
             self.copied.store(self.copies(prepared.transfer()), Ordering::Relaxed);
-            if on_trial {
+            if on_trial && !recorded {
                 self.note(&prepared, begun.elapsed().as_nanos() as u64);
             }
-            Ok(())
+            Ok(recorded)
         });
         outcome.map_err(|failure| {
             let fault = match failure {
@@ -527,7 +528,12 @@ impl Resizer for VulkanResizer {
     }
 
     /// The whole frame with its first band.
-    fn resize(&self, slot: SlotMemory<'_>, band: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+    fn resize(
+        &self,
+        slot: SlotMemory<'_>,
+        band: Band,
+        scratch: &mut Scratch,
+    ) -> Result<(), DeviceError> {
         let start = slot.input().wrapping_sub(self.ring.input_offset(slot.slot()));
         let elsewhere = |region: &Arc<Region>| region.start().as_ptr().cast_const() != start;
         if *slot.layout() != self.ring || self.region.as_ref().is_some_and(elsewhere) {
@@ -536,7 +542,10 @@ impl Resizer for VulkanResizer {
         if !band.is_first() {
             return Ok(());
         }
-        self.try_resize(slot).map_err(|fault| self.shared.failed(fault))
+        if self.try_resize(slot).map_err(|fault| self.shared.failed(fault))? {
+            scratch.note_preparation();
+        }
+        Ok(())
     }
 }
 

@@ -158,8 +158,8 @@ impl Prepared {
         &self.gpu
     }
 
-    /// Resizes a slot's frame; returns when its output is there.
-    pub(super) fn resize(self: &Arc<Self>, slot: SlotMemory<'_>) -> Result<(), Failure> {
+    /// Resizes a slot's frame; returns when its output is there, and whether commands had to be recorded first.
+    pub(super) fn resize(self: &Arc<Self>, slot: SlotMemory<'_>) -> Result<bool, Failure> {
         let lane = self.gpu.take_lane()?;
         let flown = self.fly(&lane, &mut lock(&self.flights[lane.number()]), slot);
         flown.map_err(|flown| match flown {
@@ -171,14 +171,15 @@ impl Prepared {
         })
     }
 
-    fn fly(&self, lane: &Lane, flight: &mut Flight, slot: SlotMemory<'_>) -> Result<(), Flown> {
+    fn fly(&self, lane: &Lane, flight: &mut Flight, slot: SlotMemory<'_>) -> Result<bool, Flown> {
         if let Some(host) = &flight.host {
             // SAFETY: the slot's input is readable as its layout says, which is ours; no frame is under way
             // in this flight.
             unsafe { copy_in(slot.input(), &host.input, self.ring.input().rows_len())? };
         }
         let number = if flight.host.is_some() { 0 } else { slot.slot() as usize };
-        if flight.recorded.get(number).is_none_or(Option::is_none) {
+        let is_new = flight.recorded.get(number).is_none_or(Option::is_none);
+        if is_new {
             let recorded = self.record(lane, flight, slot).map_err(|error| of_stream(&error))?;
             flight.recorded.resize_with(flight.recorded.len().max(number + 1), || None);
             flight.recorded[number] = Some(recorded);
@@ -191,7 +192,7 @@ impl Prepared {
             // SAFETY: the slot's output is writable as its layout says; the frame is over.
             unsafe { copy_out(&host.output, slot.output(), self.ring.output().rows_len())? };
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Where the frames of a slot lie in the ring.
