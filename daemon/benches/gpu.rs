@@ -2,7 +2,8 @@
 //!
 //! Named works only, by a part of their names: `make bench-gpu WORKS=4K`. Every row is a daemon of its own and as many clients, each a connection with frames in flight. Beside the
 //! frames a second stands the part of the bus that they take: bytes that must cross it, over what the copy engine
-//! was measured to bring in that direction, of each GPU that took part. How frames reached the GPU is what the daemon
+//! was measured to bring in that direction alone, of each GPU that took part; and frames over what copy engines
+//! brought there and back at once, with nothing resized between. How frames reached the GPU is what the daemon
 //! says that it copied, whatever was asked for. Prints a table, then each goal and whether it is met, and writes
 //! `target/bench/gpu.json`: a record to be committed, with the machine's name. A CPU that poses as a GPU is measured
 //! too, and the record then says that nothing was measured on a GPU.
@@ -47,8 +48,8 @@ struct Row {
     mode: &'static str,
     clients: usize,
     frames_per_second: f64,
-    /// Parts of what the bus allows, to the GPU and back.
-    bus: [f64; 2],
+    /// Parts of what the bus allows: to the GPU alone, back alone, and both at once.
+    bus: [f64; 3],
     /// Frames that the GPU did, of all.
     share: f64,
     /// How frames reached it.
@@ -78,7 +79,13 @@ fn main() {
         println!("There is no GPU with a Vulkan driver: nothing to measure.");
         return;
     };
-    let rates = gpu.copy_rates().expect("copies");
+    let CopyRates { up, down } = gpu.copy_rates().expect("copies");
+    let yardstick = |(_, spec): &(&str, StreamSpec)| {
+        let [input, output] = crossing(spec);
+        let frames = gpu.frame_rate(input as u64, output as u64).expect("copies");
+        [up / input, down / output, frames]
+    };
+    let yardsticks: Vec<_> = works().iter().map(yardstick).collect();
     let driver = gpu.driver();
     drop(gpu);
     let note =
@@ -86,7 +93,10 @@ fn main() {
     let machine = machine();
     println!("{name}, {driver}{}{note}", if is_real { "" } else { "\n" });
     println!("{machine}");
-    println!("copies: {:.1} GB/s up, {:.1} GB/s down", rates.up / 1e9, rates.down / 1e9);
+    println!("copies: {:.1} GB/s up, {:.1} GB/s down", up / 1e9, down / 1e9);
+    for ((work, _), [_, _, frames]) in works().iter().zip(&yardsticks) {
+        println!("copies of {work}, there and back at once: {frames:.0} frames/s");
+    }
     let gpu_alone = |transfer| Mode { name: transfer, devices: format!("vulkan:{name}"), transfer };
     let mut modes: Vec<_> = TRANSFERS.into_iter().map(gpu_alone).collect();
     modes.push(Mode { name: "cpu", devices: "cpu".into(), transfer: "" });
@@ -94,23 +104,24 @@ fn main() {
         modes.push(Mode { name: "cpu + gpu", devices: "auto".into(), transfer: "" });
     }
     println!(
-        "{:<28} {:<10} {:>8} {:>10} {:>6} {:>6} {:>6} {:>7} {:>7}  reached",
-        "", "", "clients", "frames/s", "up", "down", "gpu", "cpu us", "gpu us"
+        "{:<28} {:<10} {:>8} {:>10} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7}  reached",
+        "", "", "clients", "frames/s", "up", "down", "both", "gpu", "cpu us", "gpu us"
     );
     let clients: &[usize] = if is_real { &CLIENTS } else { &FEW };
     let mut rows = Vec::new();
-    for (work, spec) in works() {
+    for ((work, spec), yardstick) in works().into_iter().zip(yardsticks) {
         for &clients in clients {
             for mode in &modes {
-                let row = measure(work, &spec, clients, mode, rates);
+                let row = measure(work, &spec, clients, mode, yardstick);
                 println!(
-                    "{:<28} {:<10} {:>8} {:>10.1} {:>5.0}% {:>5.0}% {:>5.0}% {:>7.0} {:>7.0}  {}{}",
+                    "{:<28} {:<10} {:>8} {:>10.1} {:>5.0}% {:>5.0}% {:>5.0}% {:>5.0}% {:>7.0} {:>7.0}  {}{}",
                     row.work,
                     row.mode,
                     row.clients,
                     row.frames_per_second,
                     100.0 * row.bus[0],
                     100.0 * row.bus[1],
+                    100.0 * row.bus[2],
                     100.0 * row.share,
                     row.takes[0],
                     row.takes[1],
@@ -132,7 +143,7 @@ fn main() {
     if is_real {
         judge(&rows, clients, &latencies);
     }
-    let path = write_record(&[&machine, &name, &driver, note], rates, &latencies, &rows);
+    let path = write_record(&[&machine, &name, &driver, note], [up, down], &latencies, &rows);
     println!("written to {}; to be committed in daemon/benches/records", path.display());
 }
 
@@ -147,13 +158,11 @@ fn judge(rows: &[Row], clients: &[usize], latencies: &[Duration]) {
             let alone = TRANSFERS.into_iter().filter_map(of);
             let best = alone.max_by(|a, b| a.frames_per_second.total_cmp(&b.frames_per_second));
             let Some(best) = best else { continue };
-            let bus = best.bus[0].max(best.bus[1]);
-            print!(
-                "{work}, {clients} clients: {:.0}% of the bus ({}), ",
-                100.0 * bus,
-                best.reached
-            );
-            print!("goal {:.0}%: {}", 100.0 * BUS_GOAL, verdict(bus >= BUS_GOAL));
+            let [up, down, both] = best.bus;
+            let one = up.max(down);
+            print!("{work}, {clients} clients, {}: {:.0}% of what ", best.reached, 100.0 * one);
+            print!("one direction of the bus allows, {:.0}% of both at once, ", 100.0 * both);
+            print!("goal {:.0}%: {}", 100.0 * BUS_GOAL, verdict(one.max(both) >= BUS_GOAL));
             if let (Some(both), Some(cpu)) = (of("cpu + gpu"), of("cpu")) {
                 let sum = cpu.frames_per_second + best.frames_per_second;
                 let part = both.frames_per_second / sum;
@@ -203,6 +212,14 @@ fn all_works() -> Vec<(&'static str, StreamSpec)> {
         ("4K to 1080p", i420((3840, 2160), (1920, 1080))),
         ("1080p to 640x640 F32 tensor", tensor),
     ]
+}
+
+/// Bytes of a frame that must get to a GPU, and of its result that must get back.
+fn crossing(spec: &StreamSpec) -> [f64; 2] {
+    let bytes = |frame: &FrameSpec| {
+        FrameLayout::new(frame.format, frame.extent).unwrap().packed_len() as f64
+    };
+    [bytes(&spec.source), bytes(&spec.destination)]
 }
 
 /// A daemon as a process of its own.
@@ -267,7 +284,7 @@ fn measure(
     spec: &StreamSpec,
     clients: usize,
     mode: &Mode,
-    rates: CopyRates,
+    yardstick: [f64; 3],
 ) -> Row {
     let daemon = Daemon::start(mode);
     let start = Barrier::new(clients);
@@ -282,13 +299,9 @@ fn measure(
     let gpus: Vec<_> = stats.devices.iter().skip(1).filter(|device| device.frames > 0).collect();
     let on_gpu: u64 = gpus.iter().map(|device| device.frames).sum();
     let share = on_gpu as f64 / all as f64;
-    let bytes = |frame: &FrameSpec| {
-        FrameLayout::new(frame.format, frame.extent).unwrap().packed_len() as f64
-    };
-    let (input, output) = (bytes(&spec.source), bytes(&spec.destination));
+    let [input, output] = crossing(spec);
     let each = gpus.len().max(1) as f64;
-    let bus = [input / rates.up, output / rates.down];
-    let bus = bus.map(|seconds| seconds * frames_per_second * share / each);
+    let bus = yardstick.map(|most| frames_per_second * share / each / most);
     let copied = gpus.iter().map(|device| device.copied_bytes).sum::<u64>() as f64 / on_gpu as f64;
     let near = |wanted: f64| (copied - wanted).abs() < 0.01 * input;
     let reached = match on_gpu {
@@ -339,12 +352,11 @@ fn latencies(modes: &[Mode]) -> Vec<Duration> {
 
 fn write_record(
     [machine, name, driver, note]: &[&str; 4],
-    rates: CopyRates,
+    [up, down]: [f64; 2],
     latencies: &[Duration],
     rows: &[Row],
 ) -> PathBuf {
     let mut record = String::new();
-    let CopyRates { up, down } = rates;
     let latency = |(name, latency): (&str, &Duration)| {
         format!("{name:?}: {:.0}", latency.as_secs_f64() * 1e6)
     };
@@ -357,14 +369,14 @@ fn write_record(
     writeln!(record, " \"latency_1080p_p50_us\": {{{}}}, \"rows\": [", latencies.join(", "))
         .unwrap();
     for (i, row) in rows.iter().enumerate() {
-        let Row { work, mode, clients, frames_per_second, bus: [up, down], share, .. } = row;
+        let Row { work, mode, clients, frames_per_second, bus: [up, down, both], share, .. } = row;
         let Row { reached, takes: [cpu, gpu], gpus, failed, .. } = row;
         let comma = if i + 1 < rows.len() { "," } else { "" };
         writeln!(
             record,
             "  {{\"work\": {work:?}, \"mode\": {mode:?}, \"clients\": {clients}, \
              \"frames_per_second\": {frames_per_second:.1}, \"bus_up\": {up:.3}, \
-             \"bus_down\": {down:.3}, \"gpu_share\": {share:.3}, \"reached\": {reached:?}, \
+             \"bus_down\": {down:.3}, \"bus_both\": {both:.3}, \"gpu_share\": {share:.3}, \"reached\": {reached:?}, \
              \"cpu_frame_us\": {cpu:.0}, \"gpu_frame_us\": {gpu:.0}, \
              \"gpus\": {gpus}, \"failed\": {failed}}}{comma}"
         )
