@@ -1,6 +1,7 @@
 //! Owns which device a frame is for: which lanes are called for it, and when a lane leaves it to others.
 //!
-//! Knows what frames of a stream take each device, as measured; nothing is predicted beyond that. A lane
+//! Knows what frames of a stream take each device, as measured, and that idle lanes share a frame; nothing is
+//! predicted beyond that. A lane
 //! takes a frame if it will be done with it no later than the others were with all that waits. So all
 //! devices are busy as long as enough waits, and the last frames of a burst are the faster ones'. Small
 //! frames stay on the cores by the same rule: a GPU takes longer over them.
@@ -16,56 +17,60 @@ use crate::job::Job;
 impl Scheduler {
     /// The next job that a lane of this device takes.
     pub(super) fn next(&self, queue: &mut Queue, device: usize) -> Option<Job> {
-        // What waits and who is in service does not change while jobs are looked at.
-        let (serving, waiting) = (self.serving(queue), queue.waiting());
-        queue.next(&|job| self.takes(job, device, serving, waiting))
+        // It does not change while jobs are looked at. The lane that asks is idle too, though it is not counted.
+        let mut view = self.view(queue, queue.waiting());
+        if let Some(idle) = view.idle.get_mut(device) {
+            *idle += 1;
+        }
+        queue.next(&|job| self.takes(job, device, &view))
     }
 
-    /// A bit for each device that is in service.
-    fn serving(&self, queue: &Queue) -> u64 {
-        let in_service = |&other: &usize| queue.lanes[other].service.is_in();
-        let serving = (0..self.devices.len()).filter(in_service);
-        serving.fold(0, |all, other| all | 1 << (other % 64))
+    /// How things are, while so many wait.
+    fn view(&self, queue: &Queue, waiting: usize) -> View {
+        let mut view = View { serving: 0, idle: [0; MOST], waiting };
+        for (device, lanes) in queue.lanes.iter().enumerate().take(MOST) {
+            view.serving |= u64::from(lanes.service.is_in()) << device;
+            view.idle[device] = lanes.idle;
+        }
+        view
     }
 
-    /// Whether a lane of this device takes the job, the first of its stream's, while as many wait.
-    fn takes(&self, job: &Job, device: usize, serving: u64, waiting: usize) -> bool {
+    /// Whether a lane of this device takes the job, the first of its stream's.
+    fn takes(&self, job: &Job, device: usize, view: &View) -> bool {
         if !job.fits(device) || self.devices.len() == 1 {
             return job.fits(device);
         }
         let others = (0..self.devices.len())
-            .filter(|&other| other != device && serving >> (other % 64) & 1 == 1)
+            .filter(|&other| other != device && view.is_serving(other))
             .filter(|&other| job.fits(other));
         if self.reserve == Some(device) {
             return others.count() == 0;
         }
         // To learn it.
-        let Some(own) = job.pace(device) else { return true };
+        let Some(own) = view.one(job, device) else { return true };
         let (mut rate, mut fastest) = (0.0, Duration::MAX);
         for other in others.filter(|&other| self.reserve != Some(other)) {
-            if let Some(pace) = job.pace(other) {
+            if let (Some(pace), Some(one)) = (job.pace(other), view.one(job, other)) {
                 rate += self.devices[other].lanes() as f64 / pace.as_secs_f64();
-                fastest = fastest.min(pace);
+                fastest = fastest.min(one);
             }
         }
         // The others clear the queue, and are done with what they are at.
-        rate == 0.0 || own.as_secs_f64() <= waiting as f64 / rate + fastest.as_secs_f64()
+        rate == 0.0 || own.as_secs_f64() <= view.waiting as f64 / rate + fastest.as_secs_f64()
     }
 
     /// The devices that would take the job, it being one of so many that wait, the one that would be done with it
     /// first, as things are, first. The reserve is the last.
     pub(super) fn order(&self, queue: &Queue, job: &Job, waiting: usize) -> Order {
-        let (mut order, serving) = (Order::default(), self.serving(queue));
+        let (mut order, view) = (Order::default(), self.view(queue, waiting));
         for device in (0..self.devices.len()).filter(|&device| job.fits(device)) {
-            let lanes = &queue.lanes[device];
-            if !self.takes(job, device, serving, waiting) {
+            if !self.takes(job, device, &view) {
                 order.leaving |= 1 << (device % 64);
                 continue;
             }
-            let bands = job.worth(device).clamp(1, lanes.idle.max(1) as u32);
-            let takes = match job.pace(device) {
-                _ if self.reserve == Some(device) || !lanes.service.is_in() => Duration::MAX,
-                pace => pace.unwrap_or_default() / bands,
+            let takes = match view.one(job, device) {
+                _ if self.reserve == Some(device) || !view.is_serving(device) => Duration::MAX,
+                one => one.unwrap_or_default(),
             };
             order.insert(device, takes);
         }
@@ -96,6 +101,29 @@ impl Scheduler {
 
 /// Most devices that are looked at for a frame.
 const MOST: usize = 16;
+
+/// How things are when somebody asks whose a frame is.
+struct View {
+    /// A bit for each device that is in service.
+    serving: u64,
+    /// Idle lanes of each.
+    idle: [usize; MOST],
+    /// Frames that wait.
+    waiting: usize,
+}
+
+impl View {
+    const fn is_serving(&self, device: usize) -> bool {
+        device < MOST && self.serving >> device & 1 == 1
+    }
+
+    /// What the device would take for one of the frames, cut for its idle lanes; `None`: nobody knows.
+    fn one(&self, job: &Job, device: usize) -> Option<Duration> {
+        let idle = self.idle.get(device).map_or(0, |idle| idle / self.waiting.max(1));
+        let bands = job.worth(device).min(idle as u32).max(1);
+        job.pace(device).map(|pace| pace / bands)
+    }
+}
 
 /// Devices, and how soon they would be done.
 #[derive(Clone, Copy)]

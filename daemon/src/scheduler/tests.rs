@@ -347,11 +347,13 @@ fn a_rest_ends_while_frames_take_long_and_none_begins() {
     assert_eq!(intake.0.load(Ordering::SeqCst), 0);
 }
 
-/// A device that takes so long over each band.
+/// A device that takes so long over a frame.
 #[derive(Clone)]
 struct Timed {
     name: &'static str,
     takes: Duration,
+    /// Into how many bands a frame may be cut.
+    worth: u32,
     /// How often it fails before it works.
     failures: Arc<AtomicUsize>,
     fault: Fault,
@@ -361,7 +363,7 @@ struct Timed {
 
 impl Timed {
     fn new(name: &'static str, takes: Duration) -> Self {
-        Self { name, takes, failures: Arc::default(), fault: Fault::Lost, only: None }
+        Self { name, takes, worth: 1, failures: Arc::default(), fault: Fault::Lost, only: None }
     }
 }
 
@@ -386,11 +388,11 @@ impl Device for Timed {
 
 impl Resizer for Timed {
     fn worth(&self) -> u32 {
-        1
+        self.worth
     }
 
-    fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
-        thread::sleep(self.takes);
+    fn resize(&self, _: SlotMemory<'_>, band: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+        thread::sleep(self.takes * band.rows(64).len() as u32 / 64);
         let left = |failures: usize| failures.checked_sub(1);
         match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
             Ok(_) => Err(DeviceError::Failed { device: self.name.into(), fault: self.fault }),
@@ -440,6 +442,17 @@ fn a_slow_device_takes_what_would_wait_longer_for_a_fast_one_and_no_last_frames(
     assert_eq!(several.burst(1), [0, 1]);
     let [slow, fast] = several.burst(200);
     assert!(slow > 0 && fast > 10 * slow, "{slow} {fast}");
+}
+
+/// Cut for two, it is done sooner than by the device that takes less over a whole one.
+#[test]
+fn idle_lanes_that_share_a_frame_do_not_leave_it_to_a_device_that_takes_longer_than_all_of_them() {
+    let (whole, other) = (Duration::from_millis(70), Duration::from_millis(40));
+    let cores = Timed { worth: 2, ..Timed::new("cores", whole) };
+    let several = Several::new(&[cores, Timed::new("other", other)], None, Filter::Area);
+    several.burst(12);
+    let by_cores: usize = (0..10).map(|_| several.burst(1)[0]).sum();
+    assert!(by_cores > 5, "{by_cores}");
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub(super) struct Gpu {
     overdue: AtomicUsize,
 }
 
-/// What brings one frame at a time through a GPU. Lanes have queues of their own as far as there are enough.
+/// What brings one frame at a time through a GPU.
 pub(super) struct Lane {
     pub(super) timeline: Timeline,
     /// Where shaders run.
@@ -117,7 +117,9 @@ impl Gpu {
         let families = [Some(family), copying_family(physical)].into_iter().flatten();
         let queue = |queue_family_index: u32| {
             let there = physical.queue_family_properties()[queue_family_index as usize].queue_count;
-            let queues = vec![0.5; LANES.min(there as usize)];
+            // A second queue for shaders made nothing faster, and costs lanes more than being served by one call.
+            let most = if queue_family_index == family { 1 } else { LANES };
+            let queues = vec![0.5; most.min(there as usize)];
             QueueCreateInfo { queue_family_index, queues, ..Default::default() }
         };
         let supported = physical.supported_extensions();
