@@ -104,7 +104,8 @@ struct Queue {
 struct DeviceLanes {
     /// Lanes that sleep and were not called.
     idle: usize,
-    /// They would leave what waits to others, as things were when somebody last looked.
+    /// They would leave what waits to others, as things were when one of them last looked or a job was last pushed:
+    /// that job's, where streams differ.
     leaves: bool,
     /// Lanes that wait for the device to come back into service.
     out: usize,

@@ -137,7 +137,7 @@ struct Shared {
     /// Why no ring is imported.
     staged: Option<String>,
     state: Mutex<State>,
-    /// The faster way to bring frames of a geometry, where both have been measured.
+    /// The fastest way to bring frames of a geometry, where all have been measured.
     measured: Mutex<HashMap<Geometry, Transfer>>,
     frames: AtomicU64,
 }
@@ -189,7 +189,8 @@ impl Vulkan {
                 "frames are copied to its own memory, and results back".into()
             }
             (None, None) if shared.is_discrete() => {
-                "frames are used where they lie or copied, as is faster".into()
+                "frames are used where they lie, or copied there, or there and back, as is fastest"
+                    .into()
             }
             (None, _) => "frames are used where they lie".into(),
         }
@@ -337,10 +338,12 @@ struct VulkanResizer {
     copied: AtomicU64,
 }
 
-/// The ways by which a stream's frames may reach its GPU: several only until the faster one is known.
+/// The ways by which a stream's frames may reach its GPU: several only until the fastest one is known.
 #[derive(Default)]
 struct Ways {
     prepared: Vec<Way>,
+    /// There was room for all of them.
+    whole: bool,
     frames: usize,
 }
 
@@ -364,7 +367,7 @@ impl VulkanResizer {
         if ways.prepared.first().is_none_or(|way| !Arc::ptr_eq(way.prepared.gpu(), gpu)) {
             // First: there may be no room for both.
             ways.prepared.clear();
-            *ways = Ways { prepared: self.prepare(gpu)?, frames: 0 };
+            *ways = self.prepare(gpu)?;
         }
         let (count, turn) = (ways.prepared.len(), ways.frames / TRIAL);
         ways.frames += 1;
@@ -372,7 +375,7 @@ impl VulkanResizer {
         Ok((Arc::clone(&way.prepared), count > 1 && turn >= count))
     }
 
-    fn prepare(&self, gpu: &Arc<Gpu>) -> Result<Vec<Way>, Fault> {
+    fn prepare(&self, gpu: &Arc<Gpu>) -> Result<Ways, Fault> {
         let import = match (&self.region, self.shared.settings.transfer) {
             (Some(region), wanted)
                 if wanted != Some(Transfer::Staged) && self.shared.staged.is_none() =>
@@ -396,7 +399,7 @@ impl VulkanResizer {
             }
             None => &[Transfer::Direct],
         };
-        let way = |&transfer: &Transfer| {
+        let way = |transfer: Transfer| {
             let import = import.clone().filter(|_| transfer != Transfer::Staged);
             let (program, ring) = (&self.program, &self.ring);
             let bytes = Prepared::bytes(program, ring, transfer);
@@ -405,14 +408,24 @@ impl VulkanResizer {
             let prepared = Prepared::new(gpu, program, ring, import, transfer, charge)?;
             Ok(Way { prepared: Arc::new(prepared), took: Vec::with_capacity(TRIAL) })
         };
-        let (first, others) = transfers.split_first().ok_or(Fault::Driver)?;
-        let mut ways = vec![way(first)?];
-        // One will do.
-        ways.extend(others.iter().filter_map(|transfer| way(transfer).ok()));
-        Ok(ways)
+        let mut prepared = Vec::new();
+        for &transfer in transfers {
+            match way(transfer) {
+                Ok(way) => prepared.push(way),
+                // Where there is no room for all, some will do.
+                Err(fault) if fault.is_of_stream() && !prepared.is_empty() => {}
+                // Nothing takes less than this.
+                Err(Fault::Memory) if known.is_some() && transfer != Transfer::Direct => {
+                    prepared.push(way(Transfer::Direct)?);
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        let whole = prepared.len() == transfers.len();
+        Ok(Ways { prepared, whole, frames: 0 })
     }
 
-    /// Notes what a frame of a trial took, and keeps the faster way once each has had its trial. While as many
+    /// Notes what a frame of a trial took, and keeps the fastest way once each has had its trial. While as many
     /// frames are under way, half the time for each is twice as many: so the median says what there is to gain
     /// whether the client waits for each frame or has many in flight.
     fn note(&self, prepared: &Arc<Prepared>, took: u64) {
@@ -438,18 +451,21 @@ impl VulkanResizer {
             None => way.took[TRIAL / 2] * DIRECT_GAIN.0,
         });
         let slower = ways.prepared.split_off(1);
-        let kept = ways.prepared[0].prepared.transfer();
+        let (kept, whole) = (ways.prepared[0].prepared.transfer(), ways.whole);
         drop(ways);
         tracing::info!(device = self.shared.name, ?kept, geometry = ?self.geometry, "measured");
+        // A frame that is still on a slower way keeps it until then.
+        drop(slower);
+        // The best of some is not the best of all.
+        if !whole {
+            return;
+        }
         let mut measured = lock(&self.shared.measured);
         // Clients choose geometries: those of old ones are measured again if they come again.
         if measured.len() >= MOST_MEASURED {
             measured.clear();
         }
         measured.insert(self.geometry, kept);
-        drop(measured);
-        // A frame that is still on the slower way keeps it until then.
-        drop(slower);
     }
 
     /// Bytes of a frame that are copied.
@@ -504,7 +520,7 @@ impl Resizer for VulkanResizer {
         // none of its. One that is out of service prepares when it is back.
         let Ok(gpu) = self.shared.gpu() else { return Ok(()) };
         match self.prepare(&gpu) {
-            Ok(prepared) => *lock(&self.ways) = Ways { prepared, frames: 0 },
+            Ok(ways) => *lock(&self.ways) = ways,
             Err(fault) if fault.is_of_stream() => return Err(self.shared.failed(fault)),
             Err(_) => self.shared.retire(&gpu),
         }
@@ -512,11 +528,16 @@ impl Resizer for VulkanResizer {
     }
 
     fn settle(&self, slot: u32) {
-        let (overdue, others): (Vec<_>, Vec<_>) =
-            lock(&self.overdue).drain(..).partition(|&(of, _)| of == slot);
-        lock(&self.overdue).extend(others);
-        // Waits for them.
-        drop(overdue);
+        let of_slot = {
+            let mut overdue = lock(&self.overdue);
+            let all = std::mem::take(&mut *overdue);
+            let (of_slot, others): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|&(of, _)| of == slot);
+            *overdue = others;
+            of_slot
+        };
+        // Waits for them, while other slots' may be settled too.
+        drop(of_slot);
     }
 
     fn copied_bytes(&self) -> u64 {

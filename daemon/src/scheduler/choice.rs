@@ -1,10 +1,9 @@
 //! Owns which device a frame is for: which lanes are called for it, and when a lane leaves it to others.
 //!
 //! Knows what frames of a stream take each device, as measured, and that idle lanes share a frame; nothing is
-//! predicted beyond that. A lane
-//! takes a frame if it will be done with it no later than the others were with all that waits. So all
-//! devices are busy as long as enough waits, and the last frames of a burst are the faster ones'. Small
-//! frames stay on the cores by the same rule: a GPU takes longer over them.
+//! predicted beyond that. A lane takes a frame if it will be done with it no later than the others were with all
+//! that waits. So all devices are busy as long as enough waits, and the last frames of a burst are the faster
+//! ones'. Small frames stay on the cores by the same rule: a GPU takes longer over them.
 //!
 //! Invariants: of the devices that can do a frame the fastest never leaves it to others; one that is out of
 //! service is no reason to leave a frame.
@@ -17,6 +16,10 @@ use crate::job::Job;
 impl Scheduler {
     /// The next job that a lane of this device takes.
     pub(super) fn next(&self, queue: &mut Queue, device: usize) -> Option<Job> {
+        if queue.stopping {
+            // The others may have ended.
+            return queue.next(&|job| job.fits(device));
+        }
         // It does not change while jobs are looked at. The lane that asks is idle too, though it is not counted.
         let mut view = self.view(queue, queue.waiting());
         if let Some(idle) = view.idle.get_mut(device) {
@@ -63,7 +66,8 @@ impl Scheduler {
     /// first, as things are, first. The reserve is the last.
     pub(super) fn order(&self, queue: &Queue, job: &Job, waiting: usize) -> Order {
         let (mut order, view) = (Order::default(), self.view(queue, waiting));
-        for device in (0..self.devices.len()).filter(|&device| job.fits(device)) {
+        for device in 0..self.devices.len() {
+            // None takes what does not fit it.
             if !self.takes(job, device, &view) {
                 order.leaving |= 1 << (device % 64);
                 continue;

@@ -9,9 +9,6 @@ use std::time::Duration;
 
 use vulkano::buffer::{AllocateBufferError, Buffer, BufferCreateInfo, BufferUsage, Subbuffer};
 use vulkano::command_buffer::allocator::StandardCommandBufferAllocator;
-use vulkano::command_buffer::{
-    CommandBufferBeginInfo, CommandBufferLevel, CommandBufferUsage, RecordingCommandBuffer,
-};
 use vulkano::descriptor_set::allocator::StandardDescriptorSetAllocator;
 use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType};
 use vulkano::device::{
@@ -142,10 +139,10 @@ impl Gpu {
         };
         let lane = |lane: usize| -> Result<Lane, Validated<VulkanError>> {
             let computing = of(&computing, lane).ok_or(VulkanError::InitializationFailed)?;
-            let apart = || settings.copies_apart.then(|| Arc::clone(&computing));
+            let apart = || settings.copies_apart.then(|| Arc::new(computing.another()));
             let there_and_back = match &copying[..] {
                 [there, .., back] => Some([there, back].map(Arc::clone)),
-                _ => apart().map(|apart| [Arc::clone(&apart), apart]),
+                _ => apart().zip(apart()).map(|(there, back)| [there, back]),
             };
             let copying = of(&copying, lane).or_else(apart);
             let timeline = Timeline::new(&device, patience)?;
@@ -194,32 +191,6 @@ impl Gpu {
             ..MemoryTypeFilter::default()
         };
         self.buffer(elements, BOTH_WAYS, kind)
-    }
-
-    /// The same, of zeros: what lies between the rows of an output goes to the client as it is, and others may have
-    /// used the memory before.
-    pub(super) fn cleared_buffer(&self, elements: u64) -> Result<Subbuffer<[u32]>, Fault> {
-        let buffer = self.device_buffer(elements)?;
-        let clear = || -> Result<(), Validated<VulkanError>> {
-            let lane = self.lanes.first().ok_or(VulkanError::InitializationFailed)?;
-            let usage = CommandBufferUsage::OneTimeSubmit;
-            let info = CommandBufferBeginInfo { usage, ..Default::default() };
-            let level = CommandBufferLevel::Primary;
-            let pool = Arc::clone(&self.commands) as _;
-            let family = lane.computing.family();
-            let mut commands = RecordingCommandBuffer::new(pool, family, level, info)?;
-            // SAFETY: nobody else knows of the buffer, which lives until the commands are over.
-            let commands = unsafe {
-                commands.fill_buffer(&buffer, 0)?;
-                commands.end()?
-            };
-            let timeline = Timeline::new(&self.device, self.patience)?;
-            // SAFETY: new, all of it, and it is waited for.
-            let submitted = unsafe { lane.computing.submit(&commands, &timeline, None) };
-            submitted.map(|value| timeline.settle(value)).map_err(|_| VulkanError::DeviceLost)?;
-            Ok(())
-        };
-        clear().map_err(|error| fault(&error)).map(|()| buffer)
     }
 
     /// Memory that both reach, of the system's, cached.

@@ -57,7 +57,7 @@ struct Flight {
     /// An input frame in the device's memory, where the shaders do not read the ring.
     input: Option<Subbuffer<[u8]>>,
     /// An output frame there, where the shaders do not write into the ring.
-    output: Option<Subbuffer<[u8]>>,
+    output: Option<Subbuffer<[u32]>>,
     /// Frames in memory that both reach, where the ring can't be imported.
     host: Option<Frames>,
 }
@@ -223,7 +223,10 @@ impl Prepared {
             None => self.in_ring(slot.slot()).ok_or_else(missing)?,
         };
         let input = flight.input.as_ref().unwrap_or(&outside.input);
-        let output = flight.output.as_ref().unwrap_or(&outside.output);
+        let cleared =
+            flight.output.as_ref().filter(|_| flight.recorded.iter().all(Option::is_none));
+        let own = flight.output.clone().map(Subbuffer::into_bytes);
+        let output = own.as_ref().unwrap_or(&outside.output);
         let gpu = &*self.gpu;
         let layout = gpu.pipelines.layout();
         let set = layout.set_layouts().first().ok_or_else(missing)?;
@@ -255,6 +258,13 @@ impl Prepared {
                 copy(&mut commands, &outside.input, input, len)?;
                 barrier(&mut commands, copied, computed)?;
             }
+        }
+        if let Some(output) = cleared {
+            // What lies between the rows of an output goes to the client as it is, and others may have used the
+            // memory before. These commands are the first of the flight's that are submitted.
+            // SAFETY: as above.
+            unsafe { commands.fill_buffer(output, 0)? };
+            barrier(&mut commands, copied, computed)?;
         }
         // SAFETY: what is bound and pushed lives and was made for one another; shaders stay within their
         // buffers, as `Program` promises; stages are parted by barriers.
@@ -392,8 +402,8 @@ impl Flight {
         let host = (transfer == Transfer::Staged).then(host).transpose()?;
         let copied = || gpu.device_buffer(input).map(|buffer| buffer.into_bytes());
         let input = (transfer != Transfer::Direct).then(copied).transpose()?;
-        let cleared = || gpu.cleared_buffer(output).map(|buffer| buffer.into_bytes());
-        let output = (transfer == Transfer::BothWays).then(cleared).transpose()?;
+        let own = || gpu.device_buffer(output);
+        let output = (transfer == Transfer::BothWays).then(own).transpose()?;
         let lines = gpu.device_buffer(program.lines)?;
         Ok(Self { recorded: Vec::new(), lines, input, output, host })
     }
@@ -411,7 +421,7 @@ fn barrier(
         MemoryBarrier { src_stages, src_access, dst_stages, dst_access, ..Default::default() };
     let info =
         DependencyInfo { memory_barriers: [all].into_iter().collect(), ..Default::default() };
-    // SAFETY: stages and accesses are those of a queue that computes.
+    // SAFETY: shaders' stages are recorded for queues that compute, and the others there are on every queue.
     unsafe { commands.pipeline_barrier(&info)? };
     Ok(())
 }

@@ -81,6 +81,11 @@ impl Submitter {
         Self { queue, noted: Mutex::default(), batch: Mutex::default() }
     }
 
+    /// The same queue, but what is refused here is not refused there.
+    pub(super) fn another(&self) -> Self {
+        Self::new(Arc::clone(&self.queue))
+    }
+
     pub(super) fn family(&self) -> u32 {
         self.queue.queue_family_index()
     }
