@@ -363,18 +363,35 @@ fn random_bytes_and_mutated_traffic() {
     row(&["--allow-named-segments"], sane, attack);
 }
 
+/// A client that opens a stream and submits all it has, with the stream's ring.
+fn opener(socket: &Path) -> (Wire, OwnedFd) {
+    let wire = Wire::welcomed(socket);
+    let open = Request::Open { stream: 0, spec: oracle::big(), named: false };
+    (&wire.socket).write_all(&bytes(&open)).unwrap();
+    let (_, ring) = receive(&wire.socket, &mut [0; 4096], MsgFlags::empty()).unwrap();
+    let submit = Request::Submit { stream: 0, slots: vec![0, 1, 2, 3] };
+    (&wire.socket).write_all(&bytes(&submit)).unwrap();
+    (wire, ring.unwrap())
+}
+
 #[test]
 fn regions_can_neither_be_cut_nor_unsealed() {
-    let attack = |daemon: &Daemon, ()| {
+    // The neighbour is measured beside one that does the same and leaves the region as it is.
+    let honest = |daemon: &Daemon| {
+        let (over, socket) = (Arc::<AtomicBool>::default(), daemon.socket());
+        let until = over.clone();
+        let open = move || {
+            while !until.load(Ordering::Relaxed) {
+                drop(opener(&socket));
+            }
+        };
+        (over, thread::spawn(open))
+    };
+    let attack = |daemon: &Daemon, (over, honest): (Arc<AtomicBool>, JoinHandle<()>)| {
+        over.store(true, Ordering::Relaxed);
+        honest.join().unwrap();
         for _ in 0..length(20, 500) {
-            let wire = Wire::welcomed(&daemon.socket());
-            (&wire.socket)
-                .write_all(&bytes(&Request::Open { stream: 0, spec: oracle::big(), named: false }))
-                .unwrap();
-            let (_, ring) = receive(&wire.socket, &mut [0; 4096], MsgFlags::empty()).unwrap();
-            let ring: OwnedFd = ring.unwrap();
-            let submit = Request::Submit { stream: 0, slots: vec![0, 1, 2, 3] };
-            (&wire.socket).write_all(&bytes(&submit)).unwrap();
+            let (_wire, ring) = opener(&daemon.socket());
             for len in [0, 4096, 1 << 30] {
                 assert_eq!(ftruncate(&ring, len), Err(Errno::EPERM));
             }
@@ -386,7 +403,7 @@ fn regions_can_neither_be_cut_nor_unsealed() {
             fallocate(&ring, FallocateFlags::empty(), 1 << 30, 4096).unwrap_err();
         }
     };
-    row(&[], |_| (), attack);
+    row(&[], honest, attack);
 }
 
 #[test]
