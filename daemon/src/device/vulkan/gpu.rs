@@ -41,6 +41,9 @@ pub(super) const BOTH_WAYS: BufferUsage =
 pub(super) struct Gpu {
     pub(super) device: Arc<Device>,
     pub(super) lanes: Vec<Lane>,
+    /// One for each of them. After the queues, which are waited for as they go: a driver may touch a timeline for some
+    /// time after it has said how far it is.
+    timelines: Vec<Timeline>,
     /// Those that no frame is in.
     free: Mutex<Vec<usize>>,
     /// Wakes who waits for one.
@@ -58,7 +61,6 @@ pub(super) struct Gpu {
 
 /// What brings one frame at a time through a GPU.
 pub(super) struct Lane {
-    pub(super) timeline: Timeline,
     /// Where shaders run.
     pub(super) computing: Arc<Submitter>,
     /// A queue of a copy engine, where those are apart: copies go on beside shaders.
@@ -77,6 +79,10 @@ pub(super) struct Taken {
 impl Taken {
     pub(super) const fn number(&self) -> usize {
         self.number
+    }
+
+    pub(super) fn timeline(&self) -> &Timeline {
+        &self.gpu.timelines[self.number]
     }
 }
 
@@ -145,16 +151,18 @@ impl Gpu {
                 _ => apart().zip(apart()).map(|(there, back)| [there, back]),
             };
             let copying = of(&copying, lane).or_else(apart);
-            let timeline = Timeline::new(&device, patience)?;
-            Ok(Lane { timeline, computing, copying, there_and_back })
+            Ok(Lane { computing, copying, there_and_back })
         };
         let lanes = (0..LANES).map(lane).collect::<Result<_, _>>()?;
+        let timelines = (0..LANES).map(|_| Timeline::new(&device, patience));
+        let timelines = timelines.collect::<Result<_, _>>()?;
         let blocks = vec![BLOCK; physical.memory_properties().memory_types.len()];
         let memory =
             GenericMemoryAllocatorCreateInfo { block_sizes: &blocks, ..Default::default() };
         let owned = || Arc::clone(&device);
         Ok(Arc::new(Self {
             lanes,
+            timelines,
             free: Mutex::new((0..LANES).collect()),
             freed: Condvar::new(),
             patience,

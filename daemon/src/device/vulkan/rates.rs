@@ -61,7 +61,7 @@ impl Vulkan {
                     let ends = if direction == 0 { [host, device] } else { [device, host] };
                     let queue = queues[direction];
                     let commands = record(&gpu, queue, &ends).map_err(|error| fault(&error))?;
-                    copies.push((queue, commands, &lane.timeline, ends));
+                    copies.push((queue, commands, lane.timeline(), ends));
                 }
             }
             let mut fastest = f64::INFINITY;

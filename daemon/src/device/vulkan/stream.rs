@@ -171,7 +171,7 @@ impl Prepared {
         })
     }
 
-    fn fly(&self, lane: &Lane, flight: &mut Flight, slot: SlotMemory<'_>) -> Result<bool, Flown> {
+    fn fly(&self, lane: &Taken, flight: &mut Flight, slot: SlotMemory<'_>) -> Result<bool, Flown> {
         if let Some(host) = &flight.host {
             // SAFETY: the slot's input is readable as its layout says, which is ours; no frame is under way
             // in this flight.
@@ -333,11 +333,11 @@ fn queues<'a>(lane: &'a Lane, flight: &Flight) -> [Option<&'a Submitter>; 2] {
 
 /// Submits what was recorded for a frame and waits for its end.
 fn run(
-    lane: &Lane,
+    lane: &Taken,
     [there, back]: [Option<&Submitter>; 2],
     recorded: &Recorded,
 ) -> Result<(), Flown> {
-    let timeline = &lane.timeline;
+    let timeline = lane.timeline();
     let steps = [
         there.zip(recorded.there.as_ref()),
         Some((&*lane.computing, &recorded.commands)),
@@ -378,7 +378,7 @@ impl From<Fault> for Flown {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.lane.timeline.settle(self.value);
+        self.lane.timeline().settle(self.value);
         self.prepared.gpu.end_waiting();
     }
 }
