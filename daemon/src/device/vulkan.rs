@@ -408,14 +408,15 @@ impl VulkanResizer {
             let prepared = Prepared::new(gpu, program, ring, import, transfer, charge)?;
             Ok(Way { prepared: Arc::new(prepared), took: Vec::with_capacity(TRIAL) })
         };
+        let was_learnt = import.is_some() && self.shared.settings.transfer.is_none();
         let mut prepared = Vec::new();
         for &transfer in transfers {
             match way(transfer) {
                 Ok(way) => prepared.push(way),
                 // Where there is no room for all, some will do.
                 Err(fault) if fault.is_of_stream() && !prepared.is_empty() => {}
-                // Nothing takes less than this.
-                Err(Fault::Memory) if known.is_some() && transfer != Transfer::Direct => {
+                // What was the fastest has no room; nothing takes less than this.
+                Err(Fault::Memory) if was_learnt && transfer != Transfer::Direct => {
                     prepared.push(way(Transfer::Direct)?);
                 }
                 Err(fault) => return Err(fault),

@@ -157,6 +157,32 @@ fn beyond_the_drivers_limit_rings_are_staged() {
     assert!(found == resized(&*cores, &ring, &region));
 }
 
+/// Where the ring is imported. Where it is not there is nothing smaller than staging.
+#[test]
+fn a_stream_with_no_room_for_the_fastest_way_has_the_one_that_takes_least() {
+    let Some(vulkan) = open(&Settings::default()) else { return };
+    if vulkan.shared.staged.is_some() {
+        eprintln!("SKIPPED: it imports nothing");
+        return;
+    }
+    let (spec, ring, region) = ring(0);
+    let placement = spec.placement().unwrap();
+    let program = Program::new(&spec, &placement, &ring).unwrap();
+    let geometry = (spec.source, spec.destination, spec.filter, spec.source.extent);
+    lock(&vulkan.shared.measured).insert(geometry, Transfer::BothWays);
+    let attach = || {
+        let mut resizer = vulkan.open(&spec, &ring).unwrap();
+        resizer.allow(Purse::new(Prepared::bytes(&program, &ring, Transfer::Direct)));
+        resizer.attach(&region).map(|()| resizer)
+    };
+    let found = resized(&*attach().unwrap(), &ring, &region);
+    let cores = Cpu::with_level(1, Level::Scalar).unwrap().open(&spec, &ring).unwrap();
+    assert!(found == resized(&*cores, &ring, &region));
+    vulkan.shared.gpu().unwrap().imports.store(u32::MAX / 2, Ordering::Relaxed);
+    assert_eq!(attach().err(), Some(vulkan.shared.failed(Fault::Memory)));
+    assert_eq!(validation_messages(), [""; 0]);
+}
+
 /// Whichever of a frame's queues takes no more: what the others took is over before its memory is anybody else's, and
 /// what none took is not waited for.
 #[test]
