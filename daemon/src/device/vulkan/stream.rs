@@ -227,22 +227,8 @@ impl Prepared {
             flight.output.as_ref().filter(|_| flight.recorded.iter().all(Option::is_none));
         let own = flight.output.clone().map(Subbuffer::into_bytes);
         let output = own.as_ref().unwrap_or(&outside.output);
-        let gpu = &*self.gpu;
-        let layout = gpu.pipelines.layout();
-        let set = layout.set_layouts().first().ok_or_else(missing)?;
-        let set = RawDescriptorSet::new(Arc::clone(&gpu.sets) as _, set, 0)?;
-        let writes = [
-            WriteDescriptorSet::buffer(0, input.clone()),
-            WriteDescriptorSet::buffer(1, self.tables.clone()),
-            WriteDescriptorSet::buffer(2, flight.lines.clone()),
-            WriteDescriptorSet::buffer(3, output.clone()),
-        ];
-        // SAFETY: the set is new; the buffers live as long as the stream, which keeps the set.
-        unsafe { set.update(&writes, &[])? };
+        let set = self.set(input, &flight.lines, output)?;
         let mut commands = self.begin(&lane.computing)?;
-        let compute = (PipelineStages::COMPUTE_SHADER, AccessFlags::SHADER_WRITE);
-        let reads = AccessFlags::SHADER_READ | AccessFlags::SHADER_WRITE;
-        let computed = (PipelineStages::COMPUTE_SHADER, reads);
         let copied = (PipelineStages::ALL_TRANSFER, AccessFlags::TRANSFER_WRITE);
         let read = (PipelineStages::HOST, AccessFlags::HOST_READ);
         let [to_there, to_back] = queues(lane, flight);
@@ -256,7 +242,7 @@ impl Prepared {
                 there = Some(unsafe { apart.end()? });
             } else {
                 copy(&mut commands, &outside.input, input, len)?;
-                barrier(&mut commands, copied, computed)?;
+                barrier(&mut commands, copied, SHADERS)?;
             }
         }
         if let Some(output) = cleared {
@@ -264,25 +250,9 @@ impl Prepared {
             // memory before. These commands are the first of the flight's that are submitted.
             // SAFETY: as above.
             unsafe { commands.fill_buffer(output, 0)? };
-            barrier(&mut commands, copied, computed)?;
+            barrier(&mut commands, copied, SHADERS)?;
         }
-        // SAFETY: what is bound and pushed lives and was made for one another; shaders stay within their
-        // buffers, as `Program` promises; stages are parted by barriers.
-        unsafe {
-            let sets = [&set];
-            let point = PipelineBindPoint::Compute;
-            commands.bind_descriptor_sets(point, layout, 0, &sets, &[])?;
-            for (i, stage) in self.stages.iter().enumerate() {
-                if i > 0 {
-                    barrier(&mut commands, compute, computed)?;
-                }
-                for step in stage {
-                    commands.bind_pipeline_compute(&step.pipeline)?;
-                    commands.push_constants(layout, 0, &step.numbers)?;
-                    commands.dispatch(step.groups)?;
-                }
-            }
-        }
+        self.dispatch(&mut commands, &set)?;
         let mut back = None;
         if flight.output.is_some() {
             let len = self.ring.output().rows_len();
@@ -294,16 +264,63 @@ impl Prepared {
                 back = Some(unsafe { apart.end()? });
             } else {
                 let copies = (PipelineStages::ALL_TRANSFER, AccessFlags::TRANSFER_READ);
-                barrier(&mut commands, compute, copies)?;
+                barrier(&mut commands, WRITTEN, copies)?;
                 copy(&mut commands, output, &outside.output, len)?;
                 barrier(&mut commands, copied, read)?;
             }
         } else {
-            barrier(&mut commands, compute, read)?;
+            barrier(&mut commands, WRITTEN, read)?;
         }
         // SAFETY: all that was recorded is within the limits of the device, or was refused above.
         let commands = unsafe { commands.end()? };
         Ok(Recorded { there, commands, back, _set: set })
+    }
+
+    /// What shaders read and write.
+    fn set(
+        &self,
+        input: &Subbuffer<[u8]>,
+        lines: &Subbuffer<[u32]>,
+        output: &Subbuffer<[u8]>,
+    ) -> Result<RawDescriptorSet, Validated<VulkanError>> {
+        let gpu = &*self.gpu;
+        let layout = gpu.pipelines.layout().set_layouts().first();
+        let layout = layout.ok_or(VulkanError::InitializationFailed)?;
+        let set = RawDescriptorSet::new(Arc::clone(&gpu.sets) as _, layout, 0)?;
+        let writes = [
+            WriteDescriptorSet::buffer(0, input.clone()),
+            WriteDescriptorSet::buffer(1, self.tables.clone()),
+            WriteDescriptorSet::buffer(2, lines.clone()),
+            WriteDescriptorSet::buffer(3, output.clone()),
+        ];
+        // SAFETY: the set is new; the buffers live as long as the stream, which keeps the set.
+        unsafe { set.update(&writes, &[])? };
+        Ok(set)
+    }
+
+    /// The shaders of all stages.
+    fn dispatch(
+        &self,
+        commands: &mut RecordingCommandBuffer,
+        set: &RawDescriptorSet,
+    ) -> Result<(), Validated<VulkanError>> {
+        let layout = self.gpu.pipelines.layout();
+        // SAFETY: what is bound and pushed lives and was made for one another; shaders stay within their
+        // buffers, as `Program` promises; stages are parted by barriers.
+        unsafe {
+            commands.bind_descriptor_sets(PipelineBindPoint::Compute, layout, 0, &[set], &[])?;
+            for (i, stage) in self.stages.iter().enumerate() {
+                if i > 0 {
+                    barrier(commands, WRITTEN, SHADERS)?;
+                }
+                for step in stage {
+                    commands.bind_pipeline_compute(&step.pipeline)?;
+                    commands.push_constants(layout, 0, &step.numbers)?;
+                    commands.dispatch(step.groups)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn begin(
@@ -411,6 +428,11 @@ impl Flight {
 
 /// Stages and accesses.
 type Scope = (PipelineStages, AccessFlags);
+
+/// What shaders wrote, and all that shaders do.
+const WRITTEN: Scope = (PipelineStages::COMPUTE_SHADER, AccessFlags::SHADER_WRITE);
+const SHADERS: Scope =
+    (PipelineStages::COMPUTE_SHADER, AccessFlags::SHADER_READ.union(AccessFlags::SHADER_WRITE));
 
 fn barrier(
     commands: &mut RecordingCommandBuffer,
