@@ -62,6 +62,20 @@ struct Row {
     failed: u64,
 }
 
+impl Row {
+    fn print(&self) {
+        let [up, down, both] = self.bus.map(|part| 100.0 * part);
+        let (share, [cpu, gpu]) = (100.0 * self.share, self.takes);
+        print!("{:<28} {:<10} {:>8} ", self.work, self.mode, self.clients);
+        print!("{:>10.1} {up:>5.0}% {down:>5.0}% {both:>5.0}% ", self.frames_per_second);
+        print!("{share:>5.0}% {cpu:>7.0} {gpu:>7.0}  {}", self.reached);
+        println!(
+            "{}",
+            if self.failed > 0 { format!(", {} FAILED", self.failed) } else { String::new() }
+        );
+    }
+}
+
 /// What a GPU beyond a bus is to reach.
 const BUS_GOAL: f64 = 0.8;
 const SUM_GOAL: f64 = 0.95;
@@ -120,21 +134,7 @@ fn main() {
         for &clients in clients {
             for mode in &modes {
                 let row = measure(work, &spec, clients, mode, yardstick);
-                println!(
-                    "{:<28} {:<10} {:>8} {:>10.1} {:>5.0}% {:>5.0}% {:>5.0}% {:>5.0}% {:>7.0} {:>7.0}  {}{}",
-                    row.work,
-                    row.mode,
-                    row.clients,
-                    row.frames_per_second,
-                    100.0 * row.bus[0],
-                    100.0 * row.bus[1],
-                    100.0 * row.bus[2],
-                    100.0 * row.share,
-                    row.takes[0],
-                    row.takes[1],
-                    row.reached,
-                    if row.failed > 0 { format!(", {} FAILED", row.failed) } else { String::new() },
-                );
+                row.print();
                 rows.push(row);
             }
         }
