@@ -79,9 +79,14 @@ fn a_socket_that_the_manager_listens_on_is_taken_over_and_left() {
             return;
         }
         let mut daemon = spawn(&mut activate, dir.path());
-        until("the socket is there", || socket.exists());
         let endpoint = Endpoint::Unix(socket.clone());
-        let client = Client::connect_with(&endpoint, Reconnect::NEVER).unwrap();
+        let mut client = None;
+        // Its file is there before anyone listens.
+        until("the manager listens", || {
+            client = Client::connect_with(&endpoint, Reconnect::NEVER).ok();
+            client.is_some()
+        });
+        let client = client.unwrap();
         manager.hears("READY=1");
         workout(&client, 1, 2);
         daemon.signal(Signal::SIGTERM);
