@@ -75,6 +75,11 @@ pub trait Device: Send + Sync {
     /// Frames or bands it works on at once.
     fn lanes(&self) -> usize;
 
+    /// The core of this machine that each lane is to be bound to; empty: they run anywhere.
+    fn cores(&self) -> &[usize] {
+        &[]
+    }
+
     /// Prepares a stream: computes once whatever its frames share.
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError>;
 
@@ -102,6 +107,10 @@ impl<D: Device + ?Sized> Device for &D {
 
     fn lanes(&self) -> usize {
         (**self).lanes()
+    }
+
+    fn cores(&self) -> &[usize] {
+        (**self).cores()
     }
 
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {

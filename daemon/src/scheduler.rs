@@ -17,6 +17,7 @@
 
 mod choice;
 mod fair;
+mod idle;
 mod service;
 
 use std::collections::VecDeque;
@@ -33,6 +34,7 @@ use crate::device::{Band, Device, DeviceError, Fault, Scratch};
 use crate::job::{Job, Pressure, StreamId};
 use crate::metrics::{DeviceMetrics, nanoseconds};
 use fair::Fair;
+use idle::Idle;
 use service::Service;
 
 /// How long the intake may wait while enough jobs do: lanes look after it between two frames.
@@ -62,8 +64,8 @@ pub(crate) struct Scheduler {
     reserve: Option<usize>,
     metrics: Vec<DeviceMetrics>,
     queue: Mutex<Queue>,
-    /// Wakes idle lanes, for each device.
-    wake: Vec<Condvar>,
+    /// Wakes idle lanes, each of each device.
+    wake: Vec<Box<[Condvar]>>,
     /// Wakes the thread of the intake.
     hungry: Condvar,
     /// For frames that are resized by the thread that submits them.
@@ -100,17 +102,13 @@ struct Queue {
     stopping: bool,
 }
 
-#[derive(Default)]
 struct DeviceLanes {
-    /// Lanes that sleep and were not called.
-    idle: usize,
+    idle: Idle,
     /// They would leave what waits to others, as things were when one of them last looked or a job was last pushed:
     /// that job's, where streams differ.
     leaves: bool,
     /// Lanes that wait for the device to come back into service.
     out: usize,
-    /// Lanes that were called and have not yet woken.
-    called: usize,
     /// Bands of frames that a lane of this device has begun.
     bands: VecDeque<Task>,
     service: Service,
@@ -142,13 +140,16 @@ impl Scheduler {
     /// `reserve` is the number of the device, if any, that takes only what no other can.
     pub(crate) fn new(devices: Vec<Box<dyn Device>>, reserve: Option<usize>) -> Arc<Self> {
         let queue = Queue {
-            lanes: devices.iter().map(|_| DeviceLanes::default()).collect(),
+            lanes: devices.iter().map(|device| DeviceLanes::new(&**device)).collect(),
             lane_count: devices.iter().map(|device| device.lanes()).sum(),
             ..Queue::default()
         };
         Arc::new(Self {
             metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
-            wake: devices.iter().map(|_| Condvar::new()).collect(),
+            wake: devices
+                .iter()
+                .map(|device| (0..device.lanes()).map(|_| Condvar::new()).collect())
+                .collect(),
             hungry: Condvar::new(),
             queue: Mutex::new(queue),
             scratch: Mutex::default(),
@@ -261,18 +262,24 @@ impl Scheduler {
 
     /// Wakes up to `wanted` idle lanes of a device; returns how many.
     fn call(&self, queue: &mut Queue, device: usize, wanted: usize) -> usize {
-        let lanes = &mut queue.lanes[device];
-        let called = wanted.min(lanes.idle);
-        lanes.idle -= called;
-        lanes.called += called;
-        (0..called).for_each(|_| self.wake[device].notify_one());
-        called
+        let lanes = std::iter::from_fn(|| queue.lanes[device].idle.call());
+        lanes.take(wanted).map(|lane| self.wake[device][lane].notify_one()).count()
+    }
+
+    /// Has all lanes of a device that wait for anything look again.
+    fn wake_all(&self, device: usize) {
+        self.wake[device].iter().for_each(Condvar::notify_one);
     }
 
     fn run_lane(&self, device: usize, lane: usize, intake: &dyn Intake) {
+        if let Some(&core) = self.devices[device].cores().get(lane)
+            && let Err(error) = idle::bind(core)
+        {
+            tracing::warn!(core, %error, "a lane is not bound to its core");
+        }
         let mut scratch = Scratch::default();
         let due = &self.due[device][lane];
-        while let Some(task) = self.pull(device, intake) {
+        while let Some(task) = self.pull(device, lane, intake) {
             let takes = PATIENCE.saturating_add(DOUBTS * task.frame.job.takes());
             due.store(nanoseconds(self.begun.elapsed().saturating_add(takes)), Ordering::Relaxed);
             self.work(task, &mut scratch);
@@ -282,7 +289,7 @@ impl Scheduler {
     }
 
     /// The next task for a lane of this device; sleeps until there is one. `None`: stop.
-    fn pull(&self, device: usize, intake: &dyn Intake) -> Option<Task> {
+    fn pull(&self, device: usize, lane: usize, intake: &dyn Intake) -> Option<Task> {
         let mut queue = self.lock();
         loop {
             if let Some(task) = queue.lanes[device].bands.pop_front() {
@@ -296,7 +303,7 @@ impl Scheduler {
                 queue = self.lock();
             }
             if let Some(wait) = queue.lanes[device].service.wait(queue.stopping) {
-                queue = self.out_of_service(queue, device, wait);
+                queue = self.out_of_service(queue, device, lane, wait);
                 continue;
             }
             if let Some(job) = self.next(&mut queue, device) {
@@ -308,23 +315,23 @@ impl Scheduler {
                 return None;
             }
             let abstains = queue.waiting() > 0;
-            queue.lanes[device].idle += 1;
+            queue.lanes[device].idle.sleep(lane);
             if abstains {
                 queue.lanes[device].leaves = true;
                 self.call_fastest(&mut queue, device);
             } else if std::mem::take(&mut queue.resting) {
                 self.hungry.notify_one();
             }
-            while queue.lanes[device].called == 0 {
-                queue = self.wake[device].wait(queue).unwrap_or_else(PoisonError::into_inner);
+            while !queue.lanes[device].idle.wake(lane) {
+                let woken = self.wake[device][lane].wait(queue);
+                queue = woken.unwrap_or_else(PoisonError::into_inner);
             }
-            queue.lanes[device].called -= 1;
         }
     }
 
     /// Begins a frame: cuts it into bands if lanes would be idle otherwise, and returns the first.
     fn begin(&self, queue: &mut Queue, job: Job, device: usize) -> Task {
-        let idle_for_each = queue.lanes[device].idle / (queue.waiting() + 1);
+        let idle_for_each = queue.lanes[device].idle.len() / (queue.waiting() + 1);
         let count = job.worth(device).min(idle_for_each as u32 + 1).max(1);
         let frame = Arc::new(Started::new(job, device));
         if count > 1 {
@@ -424,10 +431,22 @@ impl Started {
     }
 }
 
+impl DeviceLanes {
+    fn new(device: &dyn Device) -> Self {
+        Self {
+            idle: Idle::new(device.lanes(), device.cores()),
+            leaves: false,
+            out: 0,
+            bands: VecDeque::new(),
+            service: Service::default(),
+        }
+    }
+}
+
 impl Queue {
     /// Whether every lane has work, none of it has taken long so far, and as much again waits.
     fn is_sated(&self) -> bool {
-        let idle = self.lanes.iter().any(|lanes| lanes.idle > 0 && !lanes.leaves);
+        let idle = self.lanes.iter().any(|lanes| lanes.idle.len() > 0 && !lanes.leaves);
         !idle && !self.overdue && !self.stopping && self.waiting() >= self.lane_count
     }
 
@@ -495,10 +514,9 @@ impl Drop for Lanes {
         let mut queue = scheduler.lock();
         queue.stopping = true;
         for device in 0..scheduler.devices.len() {
-            let idle = queue.lanes[device].idle;
-            scheduler.call(&mut queue, device, idle);
+            scheduler.call(&mut queue, device, usize::MAX);
             // Those of a device that is out of service.
-            scheduler.wake[device].notify_all();
+            scheduler.wake_all(device);
         }
         drop(queue);
         for thread in self.threads.drain(..) {

@@ -49,6 +49,8 @@ mod scalar;
 mod tests;
 mod words;
 
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 use resized_protocol::message::StreamSpec;
 use resized_protocol::placement::Placement;
 use resized_protocol::shm::{RingLayout, SlotMemory};
@@ -110,6 +112,8 @@ impl Level {
 #[derive(Debug)]
 pub struct Cpu {
     lanes: usize,
+    /// Those that this process may use, if there is a lane for each.
+    cores: Vec<usize>,
     kernel: AnyKernel,
 }
 
@@ -150,12 +154,21 @@ impl Cpu {
         let allowed = Level::ALL.iter().position(|level| level.name() == cap);
         let levels = &Level::ALL[..=allowed.unwrap_or(Level::ALL.len() - 1)];
         let kernel = levels.iter().rev().find_map(|&level| AnyKernel::new(level));
-        Self { lanes, kernel: kernel.unwrap_or(AnyKernel::Scalar(scalar::Scalar)) }
+        Self::of(lanes, kernel.unwrap_or(AnyKernel::Scalar(scalar::Scalar)))
     }
 
     /// A device at that level, or `None` where this CPU lacks it.
     pub fn with_level(lanes: usize, level: Level) -> Option<Self> {
-        AnyKernel::new(level).map(|kernel| Self { lanes, kernel })
+        AnyKernel::new(level).map(|kernel| Self::of(lanes, kernel))
+    }
+
+    fn of(lanes: usize, kernel: AnyKernel) -> Self {
+        let mut cores = allowed();
+        // With fewer lanes than cores which of them are free is for the system to say.
+        if cores.len() != lanes {
+            cores.clear();
+        }
+        Self { lanes, cores, kernel }
     }
 
     /// The level at which it works.
@@ -172,6 +185,13 @@ impl Cpu {
     }
 }
 
+/// The cores that this process may use; none where there are more than can be asked for.
+fn allowed() -> Vec<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0));
+    let is_allowed = |core: &usize| allowed.is_ok_and(|set| set.is_set(*core) == Ok(true));
+    (0..CpuSet::count()).filter(is_allowed).collect()
+}
+
 impl Device for Cpu {
     fn name(&self) -> &str {
         NAME
@@ -179,6 +199,10 @@ impl Device for Cpu {
 
     fn lanes(&self) -> usize {
         self.lanes
+    }
+
+    fn cores(&self) -> &[usize] {
+        &self.cores
     }
 
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {

@@ -33,7 +33,7 @@ impl Scheduler {
         let mut view = View { serving: 0, idle: [0; MOST], waiting };
         for (device, lanes) in queue.lanes.iter().enumerate().take(MOST) {
             view.serving |= u64::from(lanes.service.is_in()) << device;
-            view.idle[device] = lanes.idle;
+            view.idle[device] = lanes.idle.len();
         }
         view
     }

@@ -80,12 +80,13 @@ impl Scheduler {
         &'a self,
         mut queue: MutexGuard<'a, Queue>,
         device: usize,
+        lane: usize,
         wait: Duration,
     ) -> MutexGuard<'a, Queue> {
         if !wait.is_zero() {
             // It counts as no idle lane: nobody calls it for a frame.
             queue.lanes[device].out += 1;
-            let woken = self.wake[device].wait_timeout(queue, wait);
+            let woken = self.wake[device][lane].wait_timeout(queue, wait);
             let mut queue = woken.unwrap_or_else(PoisonError::into_inner).0;
             queue.lanes[device].out -= 1;
             return queue;
@@ -106,7 +107,7 @@ impl Scheduler {
         let mut queue = self.lock();
         queue.lanes[device].service.revived(came_back, Instant::now());
         // The lanes that wait look again.
-        self.wake[device].notify_all();
+        self.wake_all(device);
         queue
     }
 
@@ -120,8 +121,7 @@ impl Scheduler {
             let mut queue = self.lock();
             queue.lanes[device].service.fail(Instant::now());
             // Its lanes wait for its return, none of them as idle; all that waits may now be for others.
-            let idle = queue.lanes[device].idle;
-            self.call(&mut queue, device, idle);
+            self.call(&mut queue, device, usize::MAX);
             self.call_all(&mut queue);
         }
         if fault == Some(Fault::TimedOut) {

@@ -137,7 +137,7 @@ fn idle_lanes(fake: &Fake) -> Lanes {
 fn lanes_of(fake: &Fake, intake: &Arc<impl Intake + 'static>) -> Lanes {
     let scheduler = Scheduler::new(vec![Box::new(fake.clone())], None);
     let lanes = Lanes::start(&scheduler, intake).unwrap();
-    while scheduler.lock().lanes[0].idle < 3 {
+    while scheduler.lock().lanes[0].idle.len() < 3 {
         thread::yield_now();
     }
     lanes

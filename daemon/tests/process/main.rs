@@ -5,6 +5,7 @@
 
 mod chaos;
 mod clients;
+mod cores;
 mod embedded;
 mod figures;
 mod frames;
