@@ -15,7 +15,6 @@ use nix::sys::socket::MsgFlags;
 use resized_protocol::codec;
 use resized_protocol::coding::{self, PREFIX};
 use resized_protocol::fdpass;
-use resized_protocol::frame::FrameLayout;
 use resized_protocol::message::{Backing, Completion, Message, Reply, Request, Status, StreamSpec};
 use resized_protocol::remote::Call;
 use resized_protocol::shm::{Lease, Region, RingLayout, leases};
@@ -80,12 +79,20 @@ async fn there(
             }
             _ => (0, Vec::new()),
         };
-        bridge.send(&Call::Request(request), &[]).await?;
-        for slot in slots {
+        let take = |slot| {
             let lease = shared.rings.borrow_mut().take_free(stream, slot);
             // The client that is part of this process has its slots in order.
-            let lease = lease.map_err(io::Error::other)?;
-            bridge.send_more(written(lease.input(), lease.layout().input())).await?;
+            lease.map_err(io::Error::other)
+        };
+        let mut slots = slots.into_iter();
+        // The first frame goes with the message, so that the bridge wakes once for both.
+        let first = slots.next().map(take).transpose()?;
+        let pixels = first.as_ref().map_or(&[][..], input);
+        bridge.send(&Call::Request(request), pixels).await?;
+        first.into_iter().for_each(|lease| shared.rings.borrow_mut().submit(stream, lease));
+        for slot in slots {
+            let lease = take(slot)?;
+            bridge.send_more(input(&lease)).await?;
             shared.rings.borrow_mut().submit(stream, lease);
         }
     }
@@ -128,8 +135,9 @@ async fn back(
 }
 
 /// What travels of an input frame.
-fn written<'a>(frame: &'a [u8], layout: &FrameLayout) -> &'a [u8] {
-    let frame = &frame[..layout.rows_len()];
+fn input(lease: &Lease) -> &[u8] {
+    let layout = lease.layout().input();
+    let frame = &lease.input()[..layout.rows_len()];
     match layout.is_coded() {
         // What has no length can't be read either: the bridge will say so.
         true => coding::whole(frame).unwrap_or(&[0; PREFIX]),
