@@ -10,6 +10,7 @@ pub mod device;
 pub mod filter;
 pub mod server;
 
+mod cores;
 mod job;
 mod memory;
 mod metrics;

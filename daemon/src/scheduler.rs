@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use resized_protocol::message::{Completion, Status};
 use resized_protocol::stats::DeviceStats;
 
+use crate::cores::Cores;
 use crate::device::{Band, Device, DeviceError, Fault, Scratch};
 use crate::job::{Job, Pressure, StreamId};
 use crate::metrics::{DeviceMetrics, nanoseconds};
@@ -64,7 +65,7 @@ pub(crate) struct Scheduler {
     reserve: Option<usize>,
     metrics: Vec<DeviceMetrics>,
     queue: Mutex<Queue>,
-    /// Wakes idle lanes, each of each device.
+    /// Wakes lanes that sleep: one for each lane of each device.
     wake: Vec<Box<[Condvar]>>,
     /// Wakes the thread of the intake.
     hungry: Condvar,
@@ -266,14 +267,15 @@ impl Scheduler {
         lanes.take(wanted).map(|lane| self.wake[device][lane].notify_one()).count()
     }
 
-    /// Has all lanes of a device that wait for anything look again.
+    /// Has the lanes of a device that is out of service look at it again.
     fn wake_all(&self, device: usize) {
         self.wake[device].iter().for_each(Condvar::notify_one);
     }
 
     fn run_lane(&self, device: usize, lane: usize, intake: &dyn Intake) {
-        if let Some(&core) = self.devices[device].cores().get(lane)
-            && let Err(error) = idle::bind(core)
+        let core = self.devices[device].cores().get(lane);
+        if let Some((core, only)) = core.and_then(|&core| Some((core, Cores::only(core)?)))
+            && let Err(error) = only.bind()
         {
             tracing::warn!(core, %error, "a lane is not bound to its core");
         }
@@ -322,7 +324,7 @@ impl Scheduler {
             } else if std::mem::take(&mut queue.resting) {
                 self.hungry.notify_one();
             }
-            while !queue.lanes[device].idle.wake(lane) {
+            while !queue.lanes[device].idle.take_call(lane) {
                 let woken = self.wake[device][lane].wait(queue);
                 queue = woken.unwrap_or_else(PoisonError::into_inner);
             }

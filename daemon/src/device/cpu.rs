@@ -49,8 +49,6 @@ mod scalar;
 mod tests;
 mod words;
 
-use nix::sched::{CpuSet, sched_getaffinity};
-use nix::unistd::Pid;
 use resized_protocol::message::StreamSpec;
 use resized_protocol::placement::Placement;
 use resized_protocol::shm::{RingLayout, SlotMemory};
@@ -59,6 +57,7 @@ use self::band::Frames;
 use self::kernel::Kernel;
 use super::plan::{self, Work};
 use super::{Band, Device, DeviceError, Resizer, Scratch};
+use crate::cores::Cores;
 
 const NAME: &str = "cpu";
 
@@ -72,6 +71,11 @@ const PIXELS_PER_BAND: u64 = 1 << 17;
 
 /// Source and destination pixels below which no lane is worth waking at all.
 const PIXELS_AT_ONCE: u64 = 1 << 13;
+
+/// Most cores that lanes are bound to. Linux looks for an idle core among those that share a cache only while they are less
+/// busy than a share that grows with their number: 60 % for two, 74 % for four, 80 % for eight (`select_idle_cpu` in
+/// fair.c). Many have it choose well, and it knows which of them are siblings, or slow.
+const FEW_CORES: usize = 4;
 
 /// Which instructions the kernels use. All levels give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +116,7 @@ impl Level {
 #[derive(Debug)]
 pub struct Cpu {
     lanes: usize,
-    /// Those that this process may use, if there is a lane for each.
+    /// Those that the thread that made this may use, if they are few and there is a lane for each.
     cores: Vec<usize>,
     kernel: AnyKernel,
 }
@@ -163,9 +167,9 @@ impl Cpu {
     }
 
     fn of(lanes: usize, kernel: AnyKernel) -> Self {
-        let mut cores = allowed();
-        // With fewer lanes than cores which of them are free is for the system to say.
-        if cores.len() != lanes {
+        let mut cores: Vec<_> = Cores::given().iter().flat_map(Cores::numbers).collect();
+        // Where there are fewer lanes than cores, which of these are free is for the system to say.
+        if cores.len() != lanes || cores.len() > FEW_CORES {
             cores.clear();
         }
         Self { lanes, cores, kernel }
@@ -183,13 +187,6 @@ impl Cpu {
             AnyKernel::Neon(_) => Level::Neon,
         }
     }
-}
-
-/// The cores that this process may use; none where there are more than can be asked for.
-fn allowed() -> Vec<usize> {
-    let allowed = sched_getaffinity(Pid::from_raw(0));
-    let is_allowed = |core: &usize| allowed.is_ok_and(|set| set.is_set(*core) == Ok(true));
-    (0..CpuSet::count()).filter(is_allowed).collect()
 }
 
 impl Device for Cpu {

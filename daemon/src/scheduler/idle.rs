@@ -3,12 +3,11 @@
 //! Knows numbers of lanes and of cores, neither frames nor devices. Invariant: a lane that was called is
 //! called again only once it has woken.
 //!
-//! Lanes that are as many as there are cores are bound to one each. Left to itself, Linux looks for an idle core only
-//! while those that share a cache are not too busy: two for three fifths of the time, as when one client has
-//! one frame resized after the other. Then it wakes the second lane of a frame behind the first, and the other core idles.
+//! The lanes of few cores are bound to one each. Left to itself, Linux does not look for an idle core where two share a cache
+//! and are busy for more than three fifths of the time, as when one client has one frame resized after another: it wakes the
+//! second lane of each frame on the core of the first, and the other core idles.
 
-use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
-use nix::unistd::Pid;
+use crate::cores;
 
 /// The idle lanes of a device.
 #[derive(Debug)]
@@ -41,36 +40,28 @@ impl Idle {
     }
 
     /// Whether the lane was called; if so it is awake.
-    pub(super) fn wake(&mut self, lane: usize) -> bool {
+    pub(super) fn take_call(&mut self, lane: usize) -> bool {
         std::mem::take(&mut self.called[lane])
     }
 
-    /// Calls one: the caller's own core's, which will be free when the caller sleeps, and is warm; or else the
-    /// one that fell asleep last.
+    /// Calls one: that of the caller's own core, which is awake, and free when the caller sleeps; or else the one that
+    /// fell asleep last.
     pub(super) fn call(&mut self) -> Option<usize> {
-        let here = if self.cores.is_empty() { None } else { sched_getcpu().ok() };
+        let last = self.asleep.len().checked_sub(1)?;
+        let here = if self.cores.is_empty() { None } else { cores::here() };
         let is_here = |lane: &usize| here.is_some() && self.cores.get(*lane).copied() == here;
-        let index = self.asleep.iter().position(is_here).or(self.asleep.len().checked_sub(1))?;
-        let lane = self.asleep.remove(index);
+        let lane = self.asleep.remove(self.asleep.iter().position(is_here).unwrap_or(last));
         self.called[lane] = true;
         Some(lane)
     }
-}
-
-/// Binds the calling thread to a core.
-pub(super) fn bind(core: usize) -> nix::Result<()> {
-    let mut only = CpuSet::new();
-    only.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &only)
 }
 
 #[cfg(test)]
 mod tests {
     use std::thread;
 
-    use nix::sched::sched_getaffinity;
-
     use super::*;
+    use crate::cores::Cores;
 
     #[test]
     fn who_fell_asleep_last_is_called_first_and_once() {
@@ -83,24 +74,19 @@ mod tests {
             [idle.call(), idle.call(), idle.call(), idle.call()],
             [Some(1), Some(0), Some(2), None]
         );
-        let woken = [0, 1, 2, 3].map(|lane| (idle.wake(lane), idle.wake(lane)));
+        let woken = [0, 1, 2, 3].map(|lane| (idle.take_call(lane), idle.take_call(lane)));
         assert_eq!(woken, [(true, false); 4]);
     }
 
     #[test]
     fn the_callers_own_core_is_called_first() {
-        thread::spawn(|| {
-            let core = sched_getcpu().unwrap();
-            bind(core).unwrap();
-            let bound = sched_getaffinity(Pid::from_raw(0)).unwrap();
-            let cores = (0..CpuSet::count()).filter(|&core| bound.is_set(core).unwrap());
-            assert_eq!(cores.collect::<Vec<_>>(), [core]);
+        let bound = thread::spawn(|| {
+            let core = cores::here().unwrap();
+            Cores::only(core).unwrap().bind().unwrap();
             let mut idle = Idle::new(3, &[core + 1, core, core + 2]);
             [1, 0, 2].into_iter().for_each(|lane| idle.sleep(lane));
-            assert_eq!([idle.call(), idle.call(), idle.call()], [Some(1), Some(2), Some(0)]);
-        })
-        .join()
-        .unwrap();
-        assert!(bind(CpuSet::count()).is_err());
+            [idle.call(), idle.call(), idle.call()]
+        });
+        assert_eq!(bound.join().unwrap(), [Some(1), Some(2), Some(0)]);
     }
 }

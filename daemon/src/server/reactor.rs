@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
+use crate::cores::Cores;
 use crate::quota::THREADS;
 use crate::scheduler::{Intake, Scheduler};
 
@@ -36,9 +37,18 @@ impl Reactor {
                 }
             }
         };
+        // Where lanes are bound to cores, one that drives the runtime starts threads on its own.
+        let are_bound = scheduler.devices().iter().any(|device| !device.cores().is_empty());
+        let given = Cores::given().filter(|_| are_bound);
+        let started = move || {
+            if let Some(Err(error)) = given.map(|given| given.bind()) {
+                tracing::warn!(%error, "a thread may stay on the core of a lane");
+            }
+        };
         let runtime = Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(THREADS)
+            .on_thread_start(started)
             .on_thread_park(before_sleep)
             .build()?;
         Ok(Self { runtime: Mutex::new(runtime), scheduler: Arc::clone(scheduler), sated })
@@ -98,10 +108,14 @@ impl Intake for Reactor {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::thread;
 
     use tokio::net::UnixStream;
+    use tokio::task::spawn_blocking;
 
     use super::*;
+    use crate::device::Device;
+    use crate::device::cpu::Cpu;
 
     #[test]
     fn a_turn_reads_what_has_arrived() {
@@ -131,5 +145,28 @@ mod tests {
         let panics = std::panic::AssertUnwindSafe(|| reactor.run(async { panic!("meant to") }));
         assert!(std::panic::catch_unwind(panics).is_err());
         assert_eq!(reactor.run(async { 8 }), 8);
+    }
+
+    #[test]
+    fn threads_that_a_bound_lane_starts_are_not_bound() {
+        let given = Cores::given().unwrap();
+        let few = given.numbers().count();
+        let cpu = Cpu::new(few);
+        let is_bound = !cpu.cores().is_empty();
+        let reactor = Reactor::new(&Scheduler::new(vec![Box::new(cpu)], None)).unwrap();
+        let lane = thread::spawn(move || {
+            let core = given.numbers().last().unwrap();
+            Cores::only(core).unwrap().bind().unwrap();
+            let blocking = || Cores::given().unwrap().numbers().collect::<Vec<_>>();
+            let task = reactor.lock().spawn(async move { spawn_blocking(blocking).await });
+            while !task.is_finished() {
+                reactor.turn();
+            }
+            reactor.lock().block_on(task).unwrap().unwrap()
+        });
+        // More than a few are not bound, nor what they start released.
+        if is_bound {
+            assert!(given.numbers().eq(lane.join().unwrap()));
+        }
     }
 }

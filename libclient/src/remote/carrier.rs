@@ -89,7 +89,9 @@ async fn there(
         let first = slots.next().map(take).transpose()?;
         let pixels = first.as_ref().map_or(&[][..], input);
         bridge.send(&Call::Request(request), pixels).await?;
-        first.into_iter().for_each(|lease| shared.rings.borrow_mut().submit(stream, lease));
+        if let Some(lease) = first {
+            shared.rings.borrow_mut().submit(stream, lease);
+        }
         for slot in slots {
             let lease = take(slot)?;
             bridge.send_more(input(&lease)).await?;
