@@ -55,9 +55,10 @@ fn each_of_a_few_cores_has_a_lane_that_stays_there() {
             of_lanes == expected
         });
         workout(&daemon.client(), 1, 2);
-        let others = threads(&daemon).into_iter().filter(|(name, _)| !name.starts_with("cpu-"));
-        for (name, cores) in others {
-            assert_eq!(cores, given, "{name}");
-        }
+        // One that a lane has just started may not have got there yet.
+        until("all others may run anywhere", || {
+            let is_other = |(name, _): &(String, _)| !name.starts_with("cpu-");
+            threads(&daemon).into_iter().filter(is_other).all(|(_, cores)| cores == given)
+        });
     });
 }
