@@ -15,11 +15,11 @@ impl Cores {
         sched_getaffinity(this_thread()).ok().map(Self)
     }
 
-    /// One alone. `None`: its number is higher than can be asked for.
-    pub(crate) fn only(core: usize) -> Option<Self> {
+    /// One alone. An error: its number is higher than can be asked for.
+    pub(crate) fn only(core: usize) -> nix::Result<Self> {
         let mut only = CpuSet::new();
-        only.set(core).ok()?;
-        Some(Self(only))
+        only.set(core)?;
+        Ok(Self(only))
     }
 
     /// Their numbers, in order.
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_core_that_cannot_be_is_refused() {
-        assert!(Cores::only(CpuSet::count()).is_none());
+        assert!(Cores::only(CpuSet::count()).is_err());
         assert!(Cores::only(CpuSet::count() - 1).unwrap().bind().is_err());
     }
 }

@@ -273,9 +273,8 @@ impl Scheduler {
     }
 
     fn run_lane(&self, device: usize, lane: usize, intake: &dyn Intake) {
-        let core = self.devices[device].cores().get(lane);
-        if let Some((core, only)) = core.and_then(|&core| Some((core, Cores::only(core)?)))
-            && let Err(error) = only.bind()
+        if let Some(&core) = self.devices[device].cores().get(lane)
+            && let Err(error) = Cores::only(core).and_then(|only| only.bind())
         {
             tracing::warn!(core, %error, "a lane is not bound to its core");
         }

@@ -1,5 +1,5 @@
 //! What kernels may touch: frames lie between pages that can't be touched, so a load or a store outside ends
-//! the test. Slots lie in one mapping, where nobody would notice.
+//! the test. Slots lie in one mapping, where nobody would notice. And which cores lanes are bound to.
 
 use std::num::NonZero;
 use std::ptr::NonNull;
@@ -128,5 +128,15 @@ fn nothing_beyond_a_frame_is_touched() {
             spec.alpha = if n.is_multiple_of(11) { Alpha::Weighs } else { Alpha::Apart };
             resize_fenced(&spec, &memory);
         }
+    }
+}
+
+#[test]
+fn lanes_are_bound_where_there_is_one_for_each_of_a_few_cores() {
+    let given: Vec<_> = Cores::given().unwrap().numbers().collect();
+    let bound = |lanes| Cpu::with_level(lanes, Level::Scalar).unwrap().cores;
+    assert_eq!(bound(given.len()), if given.len() <= FEW_CORES { given.clone() } else { vec![] });
+    for lanes in [given.len() - 1, given.len() + 1] {
+        assert!(bound(lanes).is_empty());
     }
 }
