@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::dup2_stdout;
-use resized::device::vulkan::probe;
+use resized::device::vulkan::trial;
 use resized::{Controls, Daemon, Listener, Options};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
@@ -52,7 +52,7 @@ fn answer(question: &str) -> io::Result<()> {
     if let Ok(nowhere) = OpenOptions::new().write(true).open("/dev/null") {
         dup2_stdout(nowhere)?;
     }
-    File::from(asked).write_all(probe::answer(question).as_bytes())
+    File::from(asked).write_all(trial::answer(question).as_bytes())
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -83,6 +83,7 @@ mod client;
 mod connection;
 mod endpoint;
 mod error;
+mod handle;
 mod link;
 mod pending;
 mod reconnect;

@@ -11,7 +11,8 @@ use resized_protocol::shm::Lease;
 
 use crate::Error;
 use crate::connection::{State, Wait};
-use crate::stream::Handle;
+use crate::handle::Handle;
+use crate::slots::Loan;
 
 /// A submitted frame. Dropping it cancels: the frame is not resized if it still waits for a device,
 /// and its slot becomes free.
@@ -25,8 +26,24 @@ pub struct Pending {
 }
 
 impl Pending {
-    pub(crate) fn new(handle: Arc<Handle>, slot: u32, crop: Option<Crop>) -> Self {
+    const fn new(handle: Arc<Handle>, slot: u32, crop: Option<Crop>) -> Self {
         Self { handle, slot, crop, over: false }
+    }
+
+    /// Gives slots of a stream to the daemon, in that order.
+    pub(crate) fn submit(handle: &Arc<Handle>, loans: Vec<Loan>) -> Result<Vec<Self>, Error> {
+        if loans.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pending = |loan: &Loan| Self::new(Arc::clone(handle), loan.lease.slot(), loan.crop);
+        let pendings = loans.iter().map(pending).collect();
+        let (era, request) = {
+            // Before the request: a completion may arrive before `tell` returns.
+            let mut state = handle.connection.state();
+            (state.era(), state.slots(handle.stream)?.submit(loans))
+        };
+        handle.connection.tell(era, &request)?;
+        Ok(pendings)
     }
 
     /// Waits until the frame is resized. Called on pendings in the order of their submission it gives

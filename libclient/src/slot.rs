@@ -7,7 +7,8 @@ use resized_protocol::frame::FrameLayout;
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{Lease, Region};
 
-use crate::stream::Handle;
+use crate::handle::Handle;
+use crate::slots::Loan;
 use crate::{Error, Pending};
 
 /// A loaned slot of a stream. Its memory is shared with the daemon, which touches it only after
@@ -17,14 +18,6 @@ pub struct Slot {
     handle: Arc<Handle>,
     /// `None` only while `submit` and `drop` take it away.
     loan: Option<Loan>,
-}
-
-/// What is submitted of a slot.
-#[derive(Debug)]
-pub(crate) struct Loan {
-    pub(crate) lease: Lease,
-    /// In place of the stream's.
-    pub(crate) crop: Option<Crop>,
 }
 
 impl Slot {
@@ -127,7 +120,7 @@ impl Slot {
     /// Gives the slot to the daemon, which resizes the frame as soon as a device is free.
     pub fn submit(self) -> Result<Pending, Error> {
         let handle = Arc::clone(&self.handle);
-        let mut pendings = handle.submit(vec![self.into_loan()])?;
+        let mut pendings = Pending::submit(&handle, vec![self.into_loan()])?;
         pendings.pop().ok_or(Error::Unexpected("a submit without slots"))
     }
 }
@@ -157,16 +150,5 @@ impl Drop for Hold {
             slots.release(self.slot);
         }
         self.handle.connection.wake(state);
-    }
-}
-
-impl Handle {
-    /// Makes a slot free and wakes who waits for one.
-    pub(crate) fn free(&self, lease: Lease) {
-        let mut state = self.connection.state();
-        if let Ok(slots) = state.slots(self.stream) {
-            slots.free(lease);
-        }
-        self.connection.wake(state);
     }
 }

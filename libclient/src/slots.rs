@@ -11,7 +11,6 @@ use resized_protocol::placement::Crop;
 use resized_protocol::shm::Lease;
 
 use crate::Error;
-use crate::slot::Loan;
 
 /// Slots of one stream.
 #[derive(Debug)]
@@ -23,6 +22,14 @@ pub(crate) struct Slots {
     holds: Vec<u32>,
     /// Frames submitted so far.
     submitted: u64,
+}
+
+/// What is submitted of a slot.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    pub(crate) lease: Lease,
+    /// In place of the stream's.
+    pub(crate) crop: Option<Crop>,
 }
 
 #[derive(Debug)]

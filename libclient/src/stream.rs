@@ -1,14 +1,12 @@
-//! Owns an open stream: loans its slots, and closes it when the last who holds a part of it is gone.
+//! Owns an open stream as the caller has it: loans its slots, and submits several at once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use resized_protocol::message::{Refusal, StreamSpec};
-use resized_protocol::placement::{Crop, Placement};
-use resized_protocol::shm::Lease;
+use resized_protocol::message::StreamSpec;
 
-use crate::connection::{Connection, State, Wait};
-use crate::slot::Loan;
+use crate::connection::{Connection, State};
+use crate::handle::Handle;
 use crate::{Error, Pending, Slot};
 
 /// A stream of frames of one spec. Clones share it. It closes when the last clone, slot, hold, pending
@@ -18,23 +16,9 @@ pub struct Stream {
     handle: Arc<Handle>,
 }
 
-/// What a stream's slots, pendings and frames share.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    pub(crate) connection: Arc<Connection>,
-    pub(crate) stream: u32,
-    pub(crate) spec: StreamSpec,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.connection.close(self.stream);
-    }
-}
-
 impl Stream {
     pub(crate) fn new(connection: Arc<Connection>, stream: u32, spec: &StreamSpec) -> Self {
-        Self { handle: Arc::new(Handle { connection, stream, spec: *spec }) }
+        Self { handle: Arc::new(Handle::new(connection, stream, *spec)) }
     }
 
     /// Takes a free slot, waiting until there is one. Slots become free when a [`Frame`](crate::Frame)
@@ -73,41 +57,6 @@ impl Stream {
             assert!(slot.is_of(&self.handle), "a slot of another stream");
             slot.into_loan()
         });
-        self.handle.submit(loans.collect())
-    }
-}
-
-impl Handle {
-    fn look_for_lease(&self, state: &mut State) -> Wait<Result<Lease, Error>> {
-        match state.slots(self.stream) {
-            Err(error) => Wait::Over(Err(error)),
-            Ok(slots) => match slots.loan() {
-                Some(lease) => Wait::Over(Ok(lease)),
-                None if slots.any_abandoned() => Wait::Message,
-                None => Wait::Thread,
-            },
-        }
-    }
-
-    /// Gives the slots to the daemon.
-    pub(crate) fn submit(self: &Arc<Self>, loans: Vec<Loan>) -> Result<Vec<Pending>, Error> {
-        if loans.is_empty() {
-            return Ok(Vec::new());
-        }
-        let pending = |loan: &Loan| Pending::new(Arc::clone(self), loan.lease.slot(), loan.crop);
-        let pendings = loans.iter().map(pending).collect();
-        let (era, request) = {
-            // Before the request: a completion may arrive before `tell` returns.
-            let mut state = self.connection.state();
-            (state.era(), state.slots(self.stream)?.submit(loans))
-        };
-        self.connection.tell(era, &request)?;
-        Ok(pendings)
-    }
-
-    /// Where the picture of a frame with that crop, or else the stream's, lies.
-    pub(crate) fn placement(&self, crop: Option<Crop>) -> Result<Placement, Error> {
-        let spec = StreamSpec { crop: crop.or(self.spec.crop), ..self.spec };
-        Ok(spec.placement().map_err(Refusal::from)?)
+        Pending::submit(&self.handle, loans.collect())
     }
 }

@@ -1,8 +1,8 @@
 //! Owns the devices made of GPUs: which of them there are and why each is used or not, and what is prepared
 //! for a stream on one.
 //!
-//! Knows specs and slots. From the outside in: `survey` finds the GPUs, `probe` tries one in a process of its
-//! own, `gpu` opens it; `program` says which shaders do the work of a stream's plan, `stream` keeps the
+//! Knows specs and slots. From the outside in: `survey` finds the GPUs, `probe` has each tried in a process of its
+//! own, whose part is `trial`, `gpu` opens it; `program` says which shaders do the work of a stream's plan, `stream` keeps the
 //! buffers and commands for it, `import` makes the ring one of them, `submit` hands commands to the GPU.
 //! vulkano and ash are known here alone.
 //!
@@ -21,6 +21,7 @@ mod shader;
 mod stream;
 mod submit;
 mod survey;
+pub mod trial;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;

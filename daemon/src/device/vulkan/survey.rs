@@ -42,6 +42,26 @@ pub enum Wanted {
     Named(String),
 }
 
+impl Wanted {
+    /// How another process is asked for them.
+    fn question(&self) -> String {
+        match self {
+            Self::All => "list".to_owned(),
+            Self::Real => "list-real".to_owned(),
+            Self::Named(part) => format!("list:{part}"),
+        }
+    }
+
+    /// What a question asks for.
+    pub(super) fn asked(question: &str) -> Option<Self> {
+        match question {
+            "list" => Some(Self::All),
+            "list-real" => Some(Self::Real),
+            _ => question.strip_prefix("list:").map(|part| Self::Named(part.to_owned())),
+        }
+    }
+}
+
 /// A physical device, and what became of it.
 #[derive(Debug)]
 pub struct Found {
@@ -100,7 +120,7 @@ pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> V
         };
         return look(wanted, settings.validation).into_iter().map(open).collect();
     };
-    let reports = match probe::list(program, wanted) {
+    let reports = match probe::list(program, &wanted.question()) {
         Ok(reports) => reports,
         Err(error) => {
             let outcome = Err(Unused::Probe(error));
@@ -109,7 +129,7 @@ pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> V
     };
     let tried = reports.into_iter().map(|(name, unused)| {
         let tried = || probe::attempt(program, &name).map_err(Unused::Probe);
-        let outcome = unused.map_or_else(tried, Err);
+        let outcome = unused.map_or_else(tried, |reason| Err(Unused::Reported(reason)));
         (name, outcome)
     });
     let tried: Vec<_> = tried.collect();
