@@ -8,10 +8,15 @@ use std::time::Duration;
 
 use resized_client::{Client, Endpoint, EndpointError, Reconnect};
 
-use crate::handles::{CLIENTS, ClientHandle};
+use crate::handles::Table;
+use crate::kept::Kept;
 use crate::memory::{self, Out};
-use crate::resize::Kept;
 use crate::status::{Failure, Status, call};
+
+/// A connection to a daemon.
+pub struct ClientHandle(());
+
+pub(crate) static CLIENTS: Table<ClientHandle, Connected> = Table::new("client");
 
 /// What a client's handle stands for.
 pub(crate) struct Connected {

@@ -1,5 +1,5 @@
 //! Owns what C holds instead of objects: numbers in pointers' clothing, and the tables that they
-//! are looked up in.
+//! are looked up in. Which tables there are is for those to say whose objects are in them.
 //!
 //! Nothing is ever read at a handle's address. Numbers are given out once in a process's life, over
 //! all tables, so a handle that was released, or is of another kind, is found in no table. A lookup
@@ -11,23 +11,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::client::Connected;
-use crate::slot::Cell;
 use crate::status::Failure;
-use resized_client::Stream;
-
-/// A connection to a daemon.
-pub struct ClientHandle(());
-
-/// A stream of frames that are all resized alike.
-pub struct StreamHandle(());
-
-/// A slot of a stream: a source frame, and what becomes of it.
-pub struct SlotHandle(());
-
-pub(crate) static CLIENTS: Table<ClientHandle, Connected> = Table::new("client");
-pub(crate) static STREAMS: Table<StreamHandle, Stream> = Table::new("stream");
-pub(crate) static SLOTS: Table<SlotHandle, Cell> = Table::new("slot");
 
 /// The number of the next handle. Zero is NULL.
 static NEXT: AtomicUsize = AtomicUsize::new(1);
@@ -40,7 +24,7 @@ pub(crate) struct Table<H, T> {
 }
 
 impl<H, T> Table<H, T> {
-    const fn new(kind: &'static str) -> Self {
+    pub(crate) const fn new(kind: &'static str) -> Self {
         let open = RwLock::new(BTreeMap::new());
         Self { kind, open, handle: std::marker::PhantomData }
     }

@@ -4,9 +4,10 @@
 //! A frame walks through these files in this order: [`spec`](resized_stream_spec_init) says what a
 //! stream resizes, [`client`](resized_connect) finds the daemon, [`stream`](resized_stream_open)
 //! loans a [`slot`](resized_slot_plane), which is written, submitted, waited for, read and
-//! released. [`resize`](resized_resize) does all of that in one call, with a copy in and a copy
-//! out. What they share: `abi`, the types of the header; `status`, how a call ends; `handles`, what
-//! C holds instead of objects; `memory`, the only place that touches memory of the caller's.
+//! released (`cell` says when which). [`resize`](resized_resize) does all of that in one call, on a
+//! stream that is `kept`, with a `copy` in and a `copy` out. What they share: `abi`, the types of
+//! the header; `status`, how a call ends; `handles`, what C holds instead of objects; `memory`, the
+//! only place that touches memory of the caller's.
 //!
 //! Knows nothing of how frames are resized or travel: that is `resized-client`'s.
 //!
@@ -22,8 +23,11 @@
 #![allow(clippy::missing_safety_doc)]
 
 mod abi;
+mod cell;
 mod client;
+mod copy;
 mod handles;
+mod kept;
 mod memory;
 mod resize;
 mod slot;
@@ -35,15 +39,16 @@ pub use abi::{
     Align, Alpha, Arrangement, ChannelOrder, Crop, Element, Filter, Format, FrameSpec, Framing,
     Matrix, Placement, Plane, Range, Receipt, Rectangle, Siting, StreamSpec, Subsampling, View,
 };
-pub use client::{resized_connect, resized_connect_with, resized_device_name, resized_disconnect};
-pub use handles::{ClientHandle, SlotHandle, StreamHandle};
+pub use client::{
+    ClientHandle, resized_connect, resized_connect_with, resized_device_name, resized_disconnect,
+};
 pub use resize::{resized_resize, resized_resize_packed};
 pub use slot::{
-    resized_placement_to_source, resized_slot_crop, resized_slot_jpeg, resized_slot_placement,
-    resized_slot_plane, resized_slot_read, resized_slot_receipt, resized_slot_release,
-    resized_slot_submit, resized_slot_view, resized_slot_wait, resized_slot_write,
-    resized_slot_write_jpeg,
+    SlotHandle, resized_placement_to_source, resized_slot_crop, resized_slot_jpeg,
+    resized_slot_placement, resized_slot_plane, resized_slot_read, resized_slot_receipt,
+    resized_slot_release, resized_slot_submit, resized_slot_view, resized_slot_wait,
+    resized_slot_write, resized_slot_write_jpeg,
 };
 pub use spec::{resized_stream_spec_init, resized_stream_spec_lengths};
 pub use status::{Status, resized_last_error, resized_status_name, resized_version};
-pub use stream::{resized_stream_close, resized_stream_loan, resized_stream_open};
+pub use stream::{StreamHandle, resized_stream_close, resized_stream_loan, resized_stream_open};

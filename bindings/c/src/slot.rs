@@ -1,150 +1,23 @@
-//! Owns a slot's life in C, and the functions about slots: loaned, submitted, resized, released.
+//! Owns the functions about slots.
 //!
-//! Invariants: a slot is in one stage, and a call that may block takes it out of its stage, so that
-//! no other thread can use or release it meanwhile; no lock is held while a call blocks; addresses
-//! that were given out stay mapped until the slot is submitted (source) or released (result), and
-//! no slice of them is kept between calls.
+//! Invariants: addresses that were given out stay mapped until the slot is submitted (source) or
+//! released (result), and no slice of them is kept between calls.
 #![allow(unsafe_code)]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use resized_client::{Frame, FrameLayout, Pending, Placement, Slot};
+use resized_client::{FrameLayout, Placement};
 
 use crate::abi::{self, Crop, Plane, Receipt, View};
-use crate::handles::{SLOTS, SlotHandle};
+use crate::cell::Cell;
+use crate::copy::{drain, fill, packed};
+use crate::handles::Table;
 use crate::memory::{self, Out};
-use crate::resize::{drain, fill, packed};
+use crate::spec;
 use crate::status::{Ended, Failure, Status, call};
-use crate::stream::timeout;
 
-/// What a slot's handle stands for.
-pub(crate) struct Cell(Mutex<Stage>);
+/// A slot of a stream: a source frame, and what becomes of it.
+pub struct SlotHandle(());
 
-enum Stage {
-    Loaned(Slot),
-    Submitted(Pending),
-    Resized(Frame),
-    /// A thread is submitting it or waiting for it.
-    InUse,
-    /// It failed: all that is left to do is to release it.
-    Over,
-}
-
-impl Stage {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Loaned(_) => "loaned",
-            Self::Submitted(_) => "submitted",
-            Self::Resized(_) => "resized",
-            Self::InUse => "in another thread's call",
-            Self::Over => "over, its frame failed",
-        }
-    }
-
-    const fn is_not(&self, wanted: &'static str) -> Failure {
-        Failure::State { wanted, found: self.name() }
-    }
-}
-
-/// A stage that was taken out, and puts another in its place at the end, however that comes about.
-struct Taken<'a> {
-    cell: &'a Cell,
-    next: Stage,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        *self.cell.stage() = std::mem::replace(&mut self.next, Stage::Over);
-    }
-}
-
-impl Cell {
-    pub(crate) const fn new(slot: Slot) -> Self {
-        Self(Mutex::new(Stage::Loaned(slot)))
-    }
-
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn while_loaned<T>(
-        &self,
-        body: impl FnOnce(&mut Slot) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        match &mut *self.stage() {
-            Stage::Loaned(slot) => body(slot),
-            other => Err(other.is_not("loaned")),
-        }
-    }
-
-    fn once_resized<T>(
-        &self,
-        body: impl FnOnce(&Frame) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        match &*self.stage() {
-            Stage::Resized(frame) => body(frame),
-            other => Err(other.is_not("resized")),
-        }
-    }
-
-    fn submit(&self) -> Result<(), Failure> {
-        let (slot, mut taken) = {
-            let mut stage = self.stage();
-            match std::mem::replace(&mut *stage, Stage::InUse) {
-                Stage::Loaned(slot) => (slot, Taken { cell: self, next: Stage::Over }),
-                other => {
-                    let failure = other.is_not("loaned");
-                    *stage = other;
-                    return Err(failure);
-                }
-            }
-        };
-        taken.next = Stage::Submitted(slot.submit()?);
-        Ok(())
-    }
-
-    /// Whether it is resized in time.
-    fn wait(&self, timeout_ms: i32) -> Result<bool, Failure> {
-        let (pending, mut taken) = {
-            let mut stage = self.stage();
-            match std::mem::replace(&mut *stage, Stage::InUse) {
-                Stage::Submitted(pending) => (pending, Taken { cell: self, next: Stage::Over }),
-                other => {
-                    let resized = match &other {
-                        Stage::Resized(_) => Ok(true),
-                        other => Err(other.is_not("submitted")),
-                    };
-                    *stage = other;
-                    return resized;
-                }
-            }
-        };
-        let waited = match timeout(timeout_ms) {
-            None => Ok(pending.wait()?),
-            Some(timeout) => pending.wait_timeout(timeout)?,
-        };
-        let in_time = waited.is_ok();
-        taken.next = waited.map_or_else(Stage::Submitted, Stage::Resized);
-        Ok(in_time)
-    }
-
-    /// Ends the slot, unless a thread is at it.
-    fn release(handle: *mut SlotHandle) -> Result<(), Failure> {
-        let cell = SLOTS.find(handle)?;
-        let last = {
-            let mut stage = cell.stage();
-            if matches!(*stage, Stage::InUse) {
-                return Err(stage.is_not("at rest"));
-            }
-            // Two threads that release it at once: one finds it closed.
-            SLOTS.close(handle)?;
-            std::mem::replace(&mut *stage, Stage::Over)
-        };
-        // Without the lock: to cancel a frame is to send a message.
-        drop(last);
-        Ok(())
-    }
-}
+pub(crate) static SLOTS: Table<SlotHandle, Cell> = Table::new("slot");
 
 fn plane(layout: &FrameLayout, index: u32) -> Result<resized_client::Plane, Failure> {
     let (planes, index) = (layout.planes(), index as usize);
@@ -235,7 +108,7 @@ pub unsafe extern "C" fn resized_slot_submit(slot: *mut SlotHandle) -> Status {
 /// is the frame's, or the connection's: all that is left to do is to release it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn resized_slot_wait(slot: *mut SlotHandle, timeout_ms: i32) -> Status {
-    call(|| SLOTS.find(slot)?.wait(timeout_ms).map(Ended::InTime))
+    call(|| SLOTS.find(slot)?.wait(spec::timeout(timeout_ms)).map(Ended::InTime))
 }
 
 /// Where a plane of a resized slot's result lies. Good until the slot is released.
@@ -362,5 +235,6 @@ pub unsafe extern "C" fn resized_slot_receipt(slot: *mut SlotHandle, out: *mut R
 /// and it is not released.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn resized_slot_release(slot: *mut SlotHandle) -> Status {
-    call(|| Cell::release(slot))
+    // Two threads that release it at once: one finds it closed.
+    call(|| SLOTS.find(slot)?.release(|| SLOTS.close(slot).map(drop)))
 }

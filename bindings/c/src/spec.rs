@@ -300,5 +300,10 @@ pub unsafe extern "C" fn resized_stream_spec_lengths(
     })
 }
 
+/// So many milliseconds. `None`: for ever.
+pub(crate) fn timeout(ms: i32) -> Option<Duration> {
+    u64::try_from(ms).ok().map(Duration::from_millis)
+}
+
 #[cfg(test)]
 mod tests;

@@ -2,14 +2,22 @@
 #![allow(unsafe_code)]
 
 use std::ptr;
-use std::time::Duration;
+
+use resized_client::Stream;
 
 use crate::abi::StreamSpec;
-use crate::handles::{CLIENTS, ClientHandle, SLOTS, STREAMS, SlotHandle, StreamHandle};
+use crate::cell::Cell;
+use crate::client::{CLIENTS, ClientHandle};
+use crate::handles::Table;
 use crate::memory::Out;
-use crate::slot::Cell;
+use crate::slot::{SLOTS, SlotHandle};
 use crate::spec;
 use crate::status::{Ended, Status, call};
+
+/// A stream of frames that are all resized alike.
+pub struct StreamHandle(());
+
+static STREAMS: Table<StreamHandle, Stream> = Table::new("stream");
 
 /// Opens a stream: the daemon makes memory for its slots, which is mapped into this process. The
 /// stream outlives the client's handle.
@@ -54,7 +62,7 @@ pub unsafe extern "C" fn resized_stream_loan(
         let out = unsafe { Out::new(slot, "slot") }?;
         out.put(ptr::null_mut());
         let stream = STREAMS.find(stream)?;
-        let slot = match timeout(timeout_ms) {
+        let slot = match spec::timeout(timeout_ms) {
             None => Some(stream.loan()?),
             Some(timeout) => stream.loan_timeout(timeout)?,
         };
@@ -62,9 +70,4 @@ pub unsafe extern "C" fn resized_stream_loan(
         slot.into_iter().for_each(|slot| out.put(SLOTS.open(Cell::new(slot))));
         Ok(Ended::InTime(loaned))
     })
-}
-
-/// So many milliseconds. `None`: for ever.
-pub(crate) fn timeout(ms: i32) -> Option<Duration> {
-    u64::try_from(ms).ok().map(Duration::from_millis)
 }
