@@ -9,7 +9,7 @@ use resized_client::{Extent, Placement as Placed};
 
 use crate::held::Held;
 use crate::memory::{self, Leased, Lent};
-use crate::stream::Opened;
+use crate::opened::Opened;
 
 /// A frame with what must live as long as it does.
 pub(crate) struct Resized {

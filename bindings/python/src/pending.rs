@@ -1,27 +1,21 @@
 //! Owns a submitted frame as Python has it: waited for by a thread, or by a coroutine.
 //!
-//! Waiting goes on without the interpreter's lock, and looks ten times a second whether the interpreter was
-//! interrupted, or what is waited for was given up. A coroutine's wait is that of a thread of the client's own
-//! pool: there is no descriptor yet that an event loop could wait for. A coroutine that is cancelled gives its
-//! frame up: nobody could have it any more, and a thread would wait for nobody.
+//! A coroutine's wait is that of a thread of the client's own pool: there is no descriptor yet that an event loop could
+//! wait for. A coroutine that is cancelled gives its frame up: nobody could have it any more, and a thread would wait for
+//! nobody.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use pyo3::exceptions::{PyTimeoutError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
-use crate::client::For;
+use crate::connection::For;
 use crate::error::raised;
 use crate::frame::Frame;
+use crate::opened::Opened;
 use crate::ours::Ours;
-use crate::stream::Opened;
-
-/// Between two looks at whether the interpreter was interrupted.
-const SLICE: Duration = Duration::from_millis(100);
+use crate::waiting::{GivenUp, Limit, running_loop, wait, when_cancelled};
 
 /// A submitted frame.
 #[pyclass(frozen, module = "resized")]
@@ -54,10 +48,6 @@ impl State {
         Ok(std::mem::replace(self, meanwhile))
     }
 }
-
-/// What waiting for a while comes to.
-pub(crate) type Waited =
-    Result<Result<resized_client::Frame, resized_client::Pending>, resized_client::Error>;
 
 impl Pending {
     pub(crate) fn new(
@@ -169,112 +159,5 @@ impl Pending {
             future
         };
         future.call_method0("__await__")
-    }
-}
-
-/// The event loop of this thread.
-pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    RUNNING.import(py, "asyncio", "get_running_loop")?.call0()
-}
-
-/// Has something done if a coroutine's wait is cancelled: the thread that waits in its stead does not notice.
-pub(crate) fn when_cancelled(
-    future: &Bound<'_, PyAny>,
-    then: impl Fn(Python<'_>) + Send + Sync + 'static,
-) -> PyResult<()> {
-    let done = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-        if arguments.get_item(0)?.call_method0("cancelled")?.is_truthy()? {
-            then(arguments.py());
-        }
-        PyResult::Ok(())
-    };
-    let done = PyCFunction::new_closure(future.py(), None, None, done)?;
-    future.call_method1("add_done_callback", (done,)).map(drop)
-}
-
-/// Whether nobody wants any more what a thread waits for.
-#[derive(Clone, Default)]
-pub(crate) struct GivenUp(Arc<AtomicBool>);
-
-impl GivenUp {
-    pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_so(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What ends a wait before there is what is waited for; and an interrupt does.
-#[derive(Default)]
-pub(crate) struct Limit {
-    /// `None`: no time.
-    deadline: Option<Instant>,
-    /// `None`: it is not given up.
-    given_up: Option<GivenUp>,
-}
-
-impl Limit {
-    /// So many seconds.
-    pub(crate) fn of(timeout: Option<f64>) -> PyResult<Self> {
-        let Some(seconds) = timeout else { return Ok(Self::default()) };
-        let timeout = Duration::try_from_secs_f64(seconds)
-            .map_err(|error| PyValueError::new_err(format!("timeout={seconds}: {error}")))?;
-        Ok(Self { deadline: Instant::now().checked_add(timeout), given_up: None })
-    }
-
-    /// And unless it is given up.
-    pub(crate) fn unless(self, given_up: &GivenUp) -> Self {
-        Self { given_up: Some(given_up.clone()), ..self }
-    }
-
-    /// How long to wait before looking up.
-    pub(crate) fn slice(&self) -> Duration {
-        let left = |end: Instant| end.saturating_duration_since(Instant::now());
-        self.deadline.map_or(SLICE, |end| left(end).min(SLICE))
-    }
-
-    /// Whether there is a reason not to go on waiting.
-    pub(crate) fn look_up(&self, py: Python<'_>) -> PyResult<()> {
-        py.check_signals()?;
-        self.check_wanted()?;
-        match self.deadline {
-            Some(end) if Instant::now() >= end => Err(PyTimeoutError::new_err("not done in time")),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether anybody wants it.
-    pub(crate) fn check_wanted(&self) -> PyResult<()> {
-        match &self.given_up {
-            Some(given_up) if given_up.is_so() => {
-                Err(PyValueError::new_err("this frame was cancelled"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Waits for a frame, however that begins. If that ends before, the pending comes back.
-pub(crate) fn wait(
-    py: Python<'_>,
-    limit: &Limit,
-    begin: impl FnOnce(Duration) -> Waited + Send,
-) -> Result<resized_client::Frame, (PyErr, Option<resized_client::Pending>)> {
-    let first = limit.slice();
-    let mut waited = py.detach(|| begin(first));
-    loop {
-        let pending = match waited {
-            Ok(Ok(frame)) => return Ok(frame),
-            Ok(Err(pending)) => pending,
-            Err(error) => return Err((raised(error), None)),
-        };
-        if let Err(error) = limit.look_up(py) {
-            return Err((error, Some(pending)));
-        }
-        let next = limit.slice();
-        waited = py.detach(|| pending.wait_timeout(next));
     }
 }

@@ -9,8 +9,8 @@ use resized_client::Crop;
 use crate::error::raised;
 use crate::held::Held;
 use crate::memory::{Array, Leased};
+use crate::opened::Opened;
 use crate::pending::Pending;
-use crate::stream::Opened;
 
 /// A slot with what must live as long as it does.
 pub(crate) struct Loaned {

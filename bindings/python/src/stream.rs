@@ -6,98 +6,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use resized_client::{Extent, StreamSpec};
 
-use crate::client::{Connected, For};
+use crate::connection::For;
 use crate::error::raised;
 use crate::frame::{Frame, Placement};
-use crate::memory::Array;
-use crate::ours::Ours;
-use crate::pending::{GivenUp, Limit, Pending, running_loop, wait, when_cancelled};
-use crate::picture::{Picture, name};
+use crate::opened::Opened;
+use crate::pending::Pending;
+use crate::picture::name;
 use crate::slot::Slot;
-
-/// A stream, and the connection that it is of.
-pub(crate) struct Opened {
-    // Declared, and so dropped, before its connection.
-    stream: Ours<resized_client::Stream>,
-    pub(crate) spec: StreamSpec,
-    pub(crate) connection: Arc<Connected>,
-}
-
-impl Opened {
-    /// Opens one; with the client's own error, for who may know what to do about it.
-    pub(crate) fn asked_for(
-        py: Python<'_>,
-        connection: &Arc<Connected>,
-        spec: StreamSpec,
-    ) -> PyResult<Result<Arc<Self>, resized_client::Error>> {
-        let client = connection.client.get()?;
-        let opened = |stream| {
-            let (stream, connection) = (Ours::new(stream), Arc::clone(connection));
-            Arc::new(Self { stream, spec, connection })
-        };
-        Ok(py.detach(|| client.open(&spec)).map(opened))
-    }
-
-    /// The frames that it takes.
-    pub(crate) const fn taken(&self) -> Picture {
-        Picture { format: self.spec.source.format, extent: self.spec.source.extent }
-    }
-
-    /// The frames that it makes.
-    pub(crate) const fn made(&self) -> Picture {
-        Picture { format: self.spec.destination.format, extent: self.spec.destination.extent }
-    }
-
-    fn loan(&self, py: Python<'_>, limit: &Limit) -> PyResult<resized_client::Slot> {
-        let stream = self.stream.get()?;
-        loop {
-            let slice = limit.slice();
-            let loaned = py.detach(|| stream.loan_timeout(slice)).map_err(raised)?;
-            if let Some(slot) = loaned {
-                return Ok(slot);
-            }
-            limit.look_up(py)?;
-        }
-    }
-
-    /// Resizes a frame that is copied. Returns how many bytes that were, too.
-    pub(crate) fn resize(
-        &self,
-        py: Python<'_>,
-        array: &Array,
-        limit: &Limit,
-    ) -> PyResult<(resized_client::Frame, usize)> {
-        let mut slot = self.loan(py, limit)?;
-        // While it waited for the slot.
-        limit.check_wanted()?;
-        let mut copied = 0;
-        let frame = wait(py, limit, |slice| {
-            copied = array.write_to(&mut slot);
-            slot.submit()?.wait_timeout(slice)
-        });
-        self.connection.count(copied);
-        Ok((frame.map_err(|(error, _)| error)?, copied))
-    }
-
-    /// Resizes what is in an array that is one of its frames.
-    fn frame_of(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        array: &Bound<'_, PyAny>,
-        limit: &Limit,
-    ) -> PyResult<Frame> {
-        let array = self.array(array)?;
-        let (frame, copied) = self.resize(py, &array, limit)?;
-        Frame::new(frame, self, copied)
-    }
-
-    /// An array that is one of its frames.
-    fn array(&self, array: &Bound<'_, PyAny>) -> PyResult<Array> {
-        let array = Array::of(array, Some(self.spec.source.format))?;
-        self.taken().check(array.picture())?;
-        Ok(array)
-    }
-}
+use crate::waiting::{GivenUp, Limit, running_loop, when_cancelled};
 
 /// Frames of one format and size that become frames of another. Closed when it, its slots, pendings and frames
 /// are gone.
@@ -131,8 +47,8 @@ impl Stream {
     }
 
     /// Copies a frame into a free slot, submits it and waits.
-    fn resize(&self, py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<Frame> {
-        self.0.frame_of(py, array, &Limit::default())
+    fn resize(&self, array: &Bound<'_, PyAny>) -> PyResult<Frame> {
+        resized(&self.0, array, &Limit::default())
     }
 
     /// As `resize`, for coroutines: copies and waits in another thread, as long as the coroutine does.
@@ -148,8 +64,7 @@ impl Stream {
         let limit = Limit::default().unless(&given_up);
         let (opened, array) = (Arc::clone(&self.0), array.unbind());
         let resize = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-            let py = arguments.py();
-            opened.frame_of(py, array.bind(py), &limit)
+            resized(&opened, array.bind(arguments.py()), &limit)
         };
         let resize = PyCFunction::new_closure(py, None, None, resize)?;
         let future = running_loop(py)?.call_method1("run_in_executor", (pool, resize))?;
@@ -197,6 +112,12 @@ impl Stream {
         let (from, to) = (name(source.format), name(destination.format));
         format!("<resized.Stream {} {from} to {} {to}>", source.extent, destination.extent)
     }
+}
+
+/// Resizes what is in an array that is one of a stream's frames.
+fn resized(opened: &Arc<Opened>, array: &Bound<'_, PyAny>, limit: &Limit) -> PyResult<Frame> {
+    let (frame, copied) = opened.resize(array.py(), &opened.array(array)?, limit)?;
+    Frame::new(frame, opened, copied)
 }
 
 const fn size(extent: Extent) -> (u32, u32) {

@@ -1,0 +1,122 @@
+//! Owns the connection to a daemon, which all that came of a client share.
+//!
+//! The daemon is the one that Rust's clients find, or one in this process where none runs: one for all of its
+//! clients, as long as there are any.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use resized::{Server, ServerError};
+use resized_client::{Endpoint, EndpointError, Reconnect};
+
+use crate::error::{not_embedded, nowhere, raised};
+use crate::ours::Ours;
+
+/// What is given for an endpoint to have the daemon in this process.
+pub(crate) const EMBEDDED: &str = "embedded";
+
+/// Threads of each kind that coroutines may have waiting.
+const WAITERS: u32 = 32;
+
+/// What threads wait for in a coroutine's stead.
+#[derive(Clone, Copy)]
+pub(crate) enum For {
+    /// The daemon alone, which goes on whatever others wait for.
+    Frames,
+    /// Others, too, to be done with a slot: these must not be kept from it by there being no thread to wait for
+    /// their frames.
+    Slots,
+}
+
+/// A connection, shared by all that came of it.
+pub(crate) struct Connected {
+    // Declared, and so dropped, before the daemon that it is to.
+    pub(crate) client: Ours<resized_client::Client>,
+    /// Where it is; `None`: in this process.
+    pub(crate) endpoint: Option<Endpoint>,
+    _server: Option<Ours<Arc<Server>>>,
+    copied: AtomicU64,
+    pools: [PyOnceLock<Py<PyAny>>; 2],
+}
+
+impl Connected {
+    /// Connects to the daemon at `endpoint`: the one that runs if it is not given, else one in this process. One that goes
+    /// away is looked for so many seconds.
+    pub(crate) fn at(py: Python<'_>, endpoint: Option<&str>, reconnect: f64) -> PyResult<Self> {
+        let within = Duration::try_from_secs_f64(reconnect)
+            .map_err(|error| PyValueError::new_err(format!("reconnect={reconnect}: {error}")))?;
+        let reconnect = match within {
+            Duration::ZERO => Reconnect::NEVER,
+            within => Reconnect { within, ..Reconnect::default() },
+        };
+        let found = match endpoint {
+            None => match py.detach(Endpoint::discover) {
+                Ok(endpoint) => Some(endpoint),
+                Err(EndpointError::NotFound(_)) => None,
+                Err(error) => return Err(nowhere(&error)),
+            },
+            Some(EMBEDDED) => None,
+            Some(text) => Some(text.parse().map_err(|error| nowhere(&error))?),
+        };
+        let (client, server) = match &found {
+            Some(endpoint) => {
+                let connect = || resized_client::Client::connect_with(endpoint, reconnect);
+                (py.detach(connect).map_err(raised)?, None)
+            }
+            None => {
+                let server = embedded()?;
+                let socket = server.connect().map_err(ServerError::SetUp);
+                let socket = socket.map_err(|error| not_embedded(&error))?;
+                let connect = || resized_client::Client::from_socket(socket);
+                (py.detach(connect).map_err(raised)?, Some(Ours::new(server)))
+            }
+        };
+        Ok(Self {
+            client: Ours::new(client),
+            endpoint: found,
+            _server: server,
+            copied: AtomicU64::new(0),
+            pools: [const { PyOnceLock::new() }; 2],
+        })
+    }
+
+    /// Bytes of pixels that were copied.
+    pub(crate) fn copied(&self) -> u64 {
+        self.copied.load(Ordering::Relaxed)
+    }
+
+    /// Notes bytes of pixels that were copied.
+    pub(crate) fn count(&self, copied: usize) {
+        self.copied.fetch_add(copied as u64, Ordering::Relaxed);
+    }
+
+    /// Threads that wait for coroutines.
+    pub(crate) fn pool<'py>(&self, py: Python<'py>, what: For) -> PyResult<Bound<'py, PyAny>> {
+        let make = || {
+            let executor = py.import("concurrent.futures")?.getattr("ThreadPoolExecutor")?;
+            PyResult::Ok(executor.call1((WAITERS, "resized"))?.unbind())
+        };
+        Ok(self.pools[what as usize].get_or_try_init(py, make)?.bind(py).clone())
+    }
+}
+
+/// This process's daemon. Not shared with the one that it was forked from: threads are not inherited.
+fn embedded() -> PyResult<Arc<Server>> {
+    static SHARED: Mutex<Option<(u32, Weak<Server>)>> = Mutex::new(None);
+    // Held with the interpreter's lock, which a fork needs: no child finds it locked.
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let process = std::process::id();
+    if let Some((made, server)) = &*shared
+        && *made == process
+        && let Some(server) = server.upgrade()
+    {
+        return Ok(server);
+    }
+    let server = Arc::new(Server::embedded().map_err(|error| not_embedded(&error))?);
+    *shared = Some((process, Arc::downgrade(&server)));
+    Ok(server)
+}

@@ -1,0 +1,125 @@
+//! Owns the streams that a client keeps for resizing in one call.
+//!
+//! Invariant: no picture is refused for what is kept for others.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+use resized_client::{Error, Refusal, StreamSpec};
+
+use crate::connection::Connected;
+use crate::error::raised;
+use crate::opened::Opened;
+
+/// Streams that `resize` keeps open: of so many kinds of calls, the last.
+const KEPT: usize = 8;
+
+/// Slots of each, from its second frame on.
+pub(crate) const KEPT_SLOTS: u32 = 4;
+
+/// A stream that `resize` keeps.
+pub(crate) struct KeptStream {
+    pub(crate) opened: Arc<Opened>,
+    /// Its results that are seen.
+    pub(crate) seen: Arc<AtomicU32>,
+    /// The daemon did not grant it more slots.
+    all_there_are: AtomicBool,
+}
+
+/// The streams that a client keeps. The last used last.
+#[derive(Default)]
+pub(crate) struct Kept(Mutex<Vec<Arc<KeptStream>>>);
+
+impl Kept {
+    /// The kept stream of that spec, opened if there is none: at first with one slot, since many pictures are
+    /// the only ones of their size.
+    pub(crate) fn stream(
+        &self,
+        py: Python<'_>,
+        connected: &Arc<Connected>,
+        spec: StreamSpec,
+    ) -> PyResult<Arc<KeptStream>> {
+        let opened = match self.find(&spec) {
+            Some(kept) if kept.has(spec.slots) => return Ok(kept),
+            Some(kept) => match Opened::asked_for(py, connected, spec)? {
+                Err(error) if is_want(&error) => {
+                    kept.all_there_are.store(true, Ordering::Relaxed);
+                    return Ok(kept);
+                }
+                asked => asked,
+            },
+            None => self.open(py, connected, StreamSpec { slots: spec.slots.min(1), ..spec })?,
+        };
+        let opened = opened.map_err(raised)?;
+        let kept = Arc::new(KeptStream {
+            opened,
+            seen: Arc::default(),
+            all_there_are: AtomicBool::default(),
+        });
+        // Dropped without the lock: a stream that closes has something to say.
+        let dropped = {
+            let mut all = self.lock();
+            // Another thread may have opened one meanwhile: that goes too.
+            let (mut dropped, others): (Vec<_>, Vec<_>) =
+                all.drain(..).partition(|kept| is_of(kept, &spec));
+            *all = others;
+            dropped.extend((all.len() == KEPT).then(|| all.remove(0)));
+            all.push(Arc::clone(&kept));
+            dropped
+        };
+        py.detach(|| drop(dropped));
+        Ok(kept)
+    }
+
+    /// Opens a stream, for which those that are kept make room.
+    pub(crate) fn open(
+        &self,
+        py: Python<'_>,
+        connected: &Arc<Connected>,
+        spec: StreamSpec,
+    ) -> PyResult<Result<Arc<Opened>, Error>> {
+        match Opened::asked_for(py, connected, spec)? {
+            Err(error) if is_want(&error) && self.let_go(py) => {
+                Opened::asked_for(py, connected, spec)
+            }
+            asked => Ok(asked),
+        }
+    }
+
+    /// Closes all that are kept and that no other thread uses and no result is of. False: there were none.
+    fn let_go(&self, py: Python<'_>) -> bool {
+        let all = std::mem::take(&mut *self.lock());
+        let any = !all.is_empty();
+        py.detach(|| drop(all));
+        any
+    }
+
+    fn find(&self, spec: &StreamSpec) -> Option<Arc<KeptStream>> {
+        let mut all = self.lock();
+        let index = all.iter().rposition(|kept| is_of(kept, spec))?;
+        all[index..].rotate_left(1);
+        all.last().cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<KeptStream>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KeptStream {
+    /// Whether it has as many slots, or as many as it can.
+    fn has(&self, slots: u32) -> bool {
+        self.opened.spec.slots >= slots || self.all_there_are.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether there would be a stream if others were closed.
+const fn is_want(error: &Error) -> bool {
+    matches!(error, Error::Refused(Refusal::Quota { .. } | Refusal::System { .. }))
+}
+
+/// Whether it does what the spec says, with however many slots.
+fn is_of(kept: &KeptStream, spec: &StreamSpec) -> bool {
+    StreamSpec { slots: spec.slots, ..kept.opened.spec } == *spec
+}

@@ -1,0 +1,85 @@
+//! Owns an open stream as all that came of it share it: its slots, pendings, frames and whoever resizes in one call.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use resized_client::StreamSpec;
+
+use crate::connection::Connected;
+use crate::error::raised;
+use crate::memory::Array;
+use crate::ours::Ours;
+use crate::picture::Picture;
+use crate::waiting::{Limit, wait};
+
+/// A stream, and the connection that it is of.
+pub(crate) struct Opened {
+    // Declared, and so dropped, before its connection.
+    pub(crate) stream: Ours<resized_client::Stream>,
+    pub(crate) spec: StreamSpec,
+    pub(crate) connection: Arc<Connected>,
+}
+
+impl Opened {
+    /// Opens one; with the client's own error, for who may know what to do about it.
+    pub(crate) fn asked_for(
+        py: Python<'_>,
+        connection: &Arc<Connected>,
+        spec: StreamSpec,
+    ) -> PyResult<Result<Arc<Self>, resized_client::Error>> {
+        let client = connection.client.get()?;
+        let opened = |stream| {
+            let (stream, connection) = (Ours::new(stream), Arc::clone(connection));
+            Arc::new(Self { stream, spec, connection })
+        };
+        Ok(py.detach(|| client.open(&spec)).map(opened))
+    }
+
+    /// The frames that it takes.
+    pub(crate) const fn taken(&self) -> Picture {
+        Picture { format: self.spec.source.format, extent: self.spec.source.extent }
+    }
+
+    /// The frames that it makes.
+    pub(crate) const fn made(&self) -> Picture {
+        Picture { format: self.spec.destination.format, extent: self.spec.destination.extent }
+    }
+
+    pub(crate) fn loan(&self, py: Python<'_>, limit: &Limit) -> PyResult<resized_client::Slot> {
+        let stream = self.stream.get()?;
+        loop {
+            let slice = limit.slice();
+            let loaned = py.detach(|| stream.loan_timeout(slice)).map_err(raised)?;
+            if let Some(slot) = loaned {
+                return Ok(slot);
+            }
+            limit.look_up(py)?;
+        }
+    }
+
+    /// Resizes a frame that is copied. Returns how many bytes that were, too.
+    pub(crate) fn resize(
+        &self,
+        py: Python<'_>,
+        array: &Array,
+        limit: &Limit,
+    ) -> PyResult<(resized_client::Frame, usize)> {
+        let mut slot = self.loan(py, limit)?;
+        // While it waited for the slot.
+        limit.check_wanted()?;
+        let mut copied = 0;
+        let frame = wait(py, limit, |slice| {
+            copied = array.write_to(&mut slot);
+            slot.submit()?.wait_timeout(slice)
+        });
+        self.connection.count(copied);
+        Ok((frame.map_err(|(error, _)| error)?, copied))
+    }
+
+    /// An array that is one of its frames.
+    pub(crate) fn array(&self, array: &Bound<'_, PyAny>) -> PyResult<Array> {
+        let array = Array::of(array, Some(self.spec.source.format))?;
+        self.taken().check(array.picture())?;
+        Ok(array)
+    }
+}
