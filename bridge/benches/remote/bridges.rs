@@ -1,5 +1,5 @@
 //! One to 256 bridges behind a NATS server: what it takes to ask for a place, how clients spread, and whether frames pass
-//! the server. It is what DESIGN.md's arithmetic of a thousand nodes starts from.
+//! the server. It is what the arithmetic of a thousand nodes starts from (docs/design/other-machines.md).
 //!
 //! Each bridge has a daemon of its own, as nodes have, but all share this machine's cores: frames can't become more with them,
 //! and are to stay as many.
