@@ -455,8 +455,8 @@ impl Queue {
     fn pressure(&self, user: u32) -> Pressure {
         if !self.is_sated() {
             Pressure::None
-        } else if self.fair.is_crowded(user) {
-            Pressure::Crowded
+        } else if self.fair.is_in_company(user) {
+            Pressure::InCompany
         } else {
             Pressure::Sated
         }

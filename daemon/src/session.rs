@@ -1,30 +1,24 @@
-//! Owns one client's conversation: checks what it asks, makes jobs of the slots it submits, answers.
+//! Owns one client's conversation: reads what it asks, has it answered ([`requests`]), and lets go of everything at the end.
 //!
-//! Knows the queue, never a device's work. Invariants: everything a client says is checked here, once,
-//! before anything is done about it; what a client holds is released when its session ends, whatever
+//! Knows the queue, never a device's work. Invariants: what a client holds is released when its session ends, whatever
 //! ends it; a client that does not read its answers is not read from, and stalls nobody else; a connection has
 //! one descriptor on its way at the most, even after its session, so that all together have fewer than Linux
 //! allows the daemon.
 
 mod outbox;
+mod requests;
 mod watched;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::io::{self, Read};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use resized_protocol::VERSION;
 use resized_protocol::codec::Inbox;
-use resized_protocol::message::{
-    Features, Goodbye, MAX_NAME, Message, Refusal, Reply, Request, StreamSpec, Violation,
-};
-use resized_protocol::placement::Crop;
+use resized_protocol::message::{Features, Goodbye, Message, Violation};
 use resized_protocol::stats::Stats;
 use thiserror::Error;
 use tokio::io::Interest;
@@ -32,11 +26,11 @@ use tokio::sync::watch::Receiver;
 use tokio::task::{JoinError, spawn_blocking, yield_now};
 use tokio::time::{sleep_until, timeout};
 
-use crate::job::{Invitation, Job, Stream, StreamId};
+use crate::job::{Job, Stream};
 use crate::metrics::{ClientId, ClientMetrics, Counted, Metrics};
 use crate::quota::{Accounts, Charge, Turn};
 use crate::scheduler::Scheduler;
-use outbox::{NoRoom, Outbox};
+use outbox::Outbox;
 use watched::{Watched, watch};
 
 /// Bytes of requests that a stopping session still reads: more than a socket holds that nobody has
@@ -377,225 +371,6 @@ impl Session {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    async fn answer(&mut self, request: Request) -> Result<(), End> {
-        if let Request::Hello { version, features, name } = request {
-            return self.hello(version, features, &name);
-        }
-        let features = self.features.ok_or(Violation::NoHello)?;
-        match request {
-            Request::Hello { .. } => Ok(()),
-            Request::Open { stream, spec, named } => self.open(stream, spec, named, features).await,
-            Request::Submit { stream, slots } => {
-                self.submit(stream, slots.into_iter().map(|slot| (slot, None)))
-            }
-            Request::SubmitCropped { stream, slots } => {
-                self.submit(stream, slots.into_iter().map(|at| (at.slot, Some(at.crop))))
-            }
-            Request::Cancel { stream, slot } => self.cancel(stream, slot),
-            Request::Close { stream } => self.close(stream).await,
-            Request::Stats => {
-                self.reply(Reply::Stats(self.shared.stats()));
-                Ok(())
-            }
-            Request::Clients { from } => {
-                let clients = self.shared.metrics.clients(from, |uid| self.may_see(uid));
-                self.reply(Reply::Clients(clients));
-                Ok(())
-            }
-            Request::Streams { client, from } => {
-                let streams = self.shared.metrics.streams(client, from, |uid| self.may_see(uid));
-                self.reply(Reply::Streams(streams));
-                Ok(())
-            }
-        }
-    }
-
-    fn hello(&mut self, version: u16, features: Features, name: &str) -> Result<(), End> {
-        if self.features.is_some() {
-            return Err(Violation::SecondHello.into());
-        }
-        let refusal = if version != VERSION {
-            Some(Refusal::Version { daemon: VERSION, client: version })
-        } else if !self.rights.welcome {
-            Some(Refusal::User { uid: self.uid() })
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            tracing::warn!(client = self.client, %refusal, "refused");
-            self.reply(Reply::Refused(refusal));
-            return Err(End::Refused);
-        }
-        let offered = match self.rights.named_segments {
-            true => Features::NAMED_SEGMENTS,
-            false => Features::default(),
-        };
-        let features = features.intersection(offered);
-        self.features = Some(features);
-        let name: String =
-            name.chars().filter(|letter| !letter.is_control()).take(MAX_NAME).collect();
-        tracing::debug!(client = self.client, uid = self.uid(), name, "hello");
-        self.metrics.set_name(name);
-        let devices = self.shared.scheduler.devices().iter();
-        let devices = devices.map(|device| device.name().to_owned()).collect();
-        self.reply(Reply::Welcome { version: VERSION, features, devices });
-        Ok(())
-    }
-
-    async fn open(
-        &mut self,
-        number: u32,
-        spec: StreamSpec,
-        named: bool,
-        features: Features,
-    ) -> Result<(), End> {
-        if number < self.next_stream {
-            return Err(Violation::StreamNumber(number).into());
-        }
-        // The last number there is can't be followed by another: it is as good as refused by that.
-        self.next_stream = number.saturating_add(1);
-        let reply = match self.try_open(number, spec, named, features).await {
-            Err(refusal) => {
-                tracing::info!(client = self.client, uid = self.uid(), %refusal, "stream refused");
-                self.shared.metrics.refused.add(1);
-                Reply::Refused(refusal)
-            }
-            Ok((stream, Invitation { backing, descriptor })) => {
-                let ring = stream.ring().clone();
-                let opened = Message::Reply(Reply::Opened { stream: number, ring, backing });
-                let passing = descriptor.is_some();
-                match self.pass(&opened, descriptor).await {
-                    Ok(sent) => {
-                        self.passing |= passing;
-                        self.withheld = !sent;
-                        self.streams.insert(number, Arc::new(stream));
-                        return Ok(());
-                    }
-                    Err(errno) => {
-                        tracing::warn!(client = self.client, %errno, "a ring can't be passed");
-                        let _ = self.aside(|| drop(stream)).await;
-                        Reply::Refused(Refusal::System { errno: errno as i32 })
-                    }
-                }
-            }
-        };
-        self.reply(reply);
-        Ok(())
-    }
-
-    /// Sends a message and a descriptor beside it, as soon as the system has room for one more on its way;
-    /// whether it is. What else there is of the daemon's user may take that room, for a moment.
-    async fn pass(&self, message: &Message, descriptor: Option<OwnedFd>) -> Result<bool, Errno> {
-        let mut outcome = self.outbox.post_beside(message, descriptor);
-        let sent = |session: &Self| {
-            if let Err(NoRoom { descriptor, .. }) = &mut outcome {
-                outcome = session.outbox.post_beside(message, descriptor.take());
-            }
-            outcome.is_ok()
-        };
-        self.await_that(sent, PATIENCE).await;
-        outcome.map_err(|no_room| no_room.errno)
-    }
-
-    async fn try_open(
-        &self,
-        number: u32,
-        spec: StreamSpec,
-        named: bool,
-        features: Features,
-    ) -> Result<(Stream, Invitation), Refusal> {
-        if self.stopping {
-            return Err(Refusal::Stopping);
-        }
-        if named && !features.contains(Features::NAMED_SEGMENTS) {
-            return Err(Refusal::NamedSegments);
-        }
-        if !spec.coding.is_raw() {
-            return Err(Refusal::Coded);
-        }
-        let may_pass = |session: &Self| !session.passing || session.outbox.is_read();
-        if !named && !self.await_that(may_pass, PATIENCE).await {
-            return Err(match *self.stop.borrow() {
-                true => Refusal::Stopping,
-                false => Refusal::System { errno: Errno::ETOOMANYREFS as i32 },
-            });
-        }
-        let shared = Arc::clone(&self.shared);
-        let account = Arc::clone(self.place.account());
-        let metrics = Arc::clone(&self.metrics);
-        let id = StreamId { user: account.uid(), client: self.client, number };
-        // Zeroing pages takes milliseconds.
-        let open = move || {
-            let counted = shared.metrics.streams.count();
-            let devices = shared.scheduler.devices();
-            Stream::open(id, &spec, named, devices, &account, &metrics, counted)
-        };
-        let mut stop = self.stop.clone();
-        let turn = tokio::select! {
-            turn = self.meanwhile(self.place.account().turn()) => turn,
-            _ = stop.wait_for(|&stop| stop) => return Err(Refusal::Stopping),
-        };
-        self.meanwhile(in_turn(turn, open)).await.map_err(|error| {
-            tracing::error!(%error, ?spec, "a device panicked over a stream");
-            Refusal::Device
-        })?
-    }
-
-    fn submit(
-        &mut self,
-        number: u32,
-        slots: impl ExactSizeIterator<Item = (u32, Option<Crop>)> + Clone,
-    ) -> Result<(), End> {
-        let stream = self.streams.get(&number).ok_or(Violation::UnknownStream(number))?;
-        if slots.len() == 0 {
-            return Err(Violation::EmptySubmit.into());
-        }
-        for (slot, crop) in slots.clone() {
-            if crop.is_some_and(|crop| !stream.can_crop(crop)) {
-                return Err(Violation::Crop { stream: number, slot }.into());
-            }
-            match stream.take(slot) {
-                None => return Err(Violation::UnknownSlot { stream: number, slot }.into()),
-                Some(false) => return Err(Violation::SlotBusy { stream: number, slot }.into()),
-                Some(true) => {}
-            }
-        }
-        self.outbox.expect(slots.len());
-        let submitted = Instant::now();
-        let job = |(slot, crop)| {
-            let sink = Arc::clone(&self.outbox);
-            Job::new(Arc::clone(stream), slot, crop, submitted, sink)
-        };
-        self.shared.scheduler.push(stream.id(), slots.map(job));
-        Ok(())
-    }
-
-    fn cancel(&mut self, stream: u32, slot: u32) -> Result<(), End> {
-        self.streams.get(&stream).ok_or(Violation::UnknownStream(stream))?.cancel(slot);
-        Ok(())
-    }
-
-    async fn close(&mut self, number: u32) -> Result<(), End> {
-        let stream = self.streams.remove(&number).ok_or(Violation::UnknownStream(number))?;
-        let withdrawn = self.shared.scheduler.withdraw(stream.id());
-        self.outbox.forget(withdrawn.len(), stream.closed());
-        // Freeing pages takes as long as zeroing them did. Waited for, so that they can be had again.
-        if let Err(error) = self.aside(|| drop((stream, withdrawn))).await {
-            tracing::error!(%error, "a device panicked over the end of a stream");
-        }
-        self.reply(Reply::Closed { stream: number });
-        Ok(())
-    }
-
-    /// Whether this client is shown the figures of that user's.
-    fn may_see(&self, uid: u32) -> bool {
-        self.rights.sees_all || uid == self.uid()
-    }
-
-    fn reply(&self, reply: Reply) {
-        self.outbox.post(&Message::Reply(reply));
     }
 }
 

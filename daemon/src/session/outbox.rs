@@ -364,7 +364,7 @@ impl Sink for Outbox {
             let more_to_come = match pressure {
                 Pressure::None => false,
                 Pressure::Sated => waiting.held_count < waiting.in_flight,
-                Pressure::Crowded => waiting.in_flight > 0,
+                Pressure::InCompany => waiting.in_flight > 0,
             };
             let hold =
                 more_to_come && waiting.held_count < BATCH && completion.worked_ns < SHORT_NS;
@@ -426,11 +426,11 @@ mod tests {
     }
 
     #[test]
-    fn in_a_crowd_all_of_a_clients_go_together() {
+    fn in_company_all_of_a_clients_go_together() {
         let (outbox, client) = outbox();
         outbox.expect(3);
         for (slot, expected) in (0..).zip([&[][..], &[], &[0, 1, 2]]) {
-            outbox.completed(done(slot, 1), Pressure::Crowded, &OPEN);
+            outbox.completed(done(slot, 1), Pressure::InCompany, &OPEN);
             assert_eq!(arrived(&client), expected, "slot {slot}");
         }
     }

@@ -1,9 +1,10 @@
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver as Gate, Sender as Opener, channel};
 
+use resized_protocol::VERSION;
 use resized_protocol::codec::encode;
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
-use resized_protocol::message::Filter;
+use resized_protocol::message::{Filter, Refusal, Reply, Request, StreamSpec};
 use resized_protocol::shm::{RingLayout, SlotMemory};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream as Peer;

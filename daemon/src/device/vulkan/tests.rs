@@ -1,12 +1,16 @@
 //! What only the inside of the device shows: what it holds of a GPU, and of what it is allowed.
 
 use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+use resized_protocol::message::Filter;
+use resized_protocol::shm::SlotMemory;
 
+use super::stream::{Failure, Prepared};
 use super::*;
-use crate::device::Charge;
 use crate::device::cpu::{Cpu, Level};
+use crate::device::{Allowance, Band, Charge, Scratch};
 
 /// Counts what is taken, up to a limit.
 struct Purse {

@@ -1,0 +1,68 @@
+//! Owns how GPUs are used, as the environment and tests say.
+
+use std::time::Duration;
+
+use crate::device::Fault;
+
+/// Environment variable that says how frames reach a GPU: `direct`, `copied`, `both-ways` or `staged`. Anything
+/// else leaves it to the device.
+pub const TRANSFER_VARIABLE: &str = "RESIZED_VULKAN_TRANSFER";
+
+/// Environment variable that turns the validation layer on, if it is there, synchronization included: its
+/// messages go to the log.
+pub const VALIDATION_VARIABLE: &str = "RESIZED_VULKAN_VALIDATION";
+
+/// Environment variable for tests: every so many frames a GPU reports that it was lost.
+pub const FAULT_VARIABLE: &str = "RESIZED_VULKAN_FAULT";
+
+/// How frames reach a GPU, and results the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transfer {
+    /// Shaders read and write the ring itself.
+    Direct,
+    /// The ring is imported. The copy engine brings a frame to the GPU's own memory, each byte once; shaders
+    /// write the result into the ring, each byte once too.
+    Copied,
+    /// As [`Copied`](Self::Copied), but shaders write the result to the GPU's own memory, and the copy engine brings
+    /// it back.
+    BothWays,
+    /// The ring can't be imported: a core copies frames to memory that both reach, and results back.
+    Staged,
+}
+
+/// How GPUs are used, beside which.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How frames reach them; measured, where that may differ, if not given.
+    pub transfer: Option<Transfer>,
+    /// Have the validation layer look on.
+    pub validation: bool,
+    /// For tests: submit copies apart from shaders, as where the copy engine has a queue of its own.
+    pub copies_apart: bool,
+    /// For tests: how long a frame may take before it is taken for lost.
+    pub patience: Option<Duration>,
+    /// For tests: measure the ways that frames may reach it, as on a GPU beyond a bus.
+    pub measure: bool,
+    /// For tests: after so many frames it reports this, and again after as many more.
+    pub fault_every: Option<(Fault, u64)>,
+}
+
+impl Settings {
+    /// As the environment says.
+    pub fn from_environment() -> Self {
+        let transfer = match std::env::var(TRANSFER_VARIABLE).as_deref() {
+            Ok("direct") => Some(Transfer::Direct),
+            Ok("copied") => Some(Transfer::Copied),
+            Ok("both-ways") => Some(Transfer::BothWays),
+            Ok("staged") => Some(Transfer::Staged),
+            _ => None,
+        };
+        let fault = std::env::var(FAULT_VARIABLE).ok().and_then(|every| every.parse().ok());
+        Self {
+            transfer,
+            validation: std::env::var_os(VALIDATION_VARIABLE).is_some_and(|value| value != "0"),
+            fault_every: fault.filter(|&every| every > 0).map(|every| (Fault::Lost, every)),
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Owns a stream on the daemon's side: its memory, the state of its slots, and the devices made ready for it.
+//!
+//! Knows devices only to have them prepare the stream. Invariant: the memory of a stream that is over goes back to the system
+//! with its charge, even if the client keeps its mapping, but not before the devices let go of it.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use resized_protocol::frame::PixelFormat;
+use resized_protocol::message::{Backing, MAX_WEIGHT, Refusal, Resource, StreamSpec};
+use resized_protocol::placement::Crop;
+use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMemory};
+
+use super::cost::{Rate, tables};
+use super::pace::Pace;
+use crate::device::{self, Allowance, Device, DeviceError, Resizer};
+use crate::metrics::{ClientId, ClientMetrics, Counted, StreamMetrics};
+use crate::quota::{Account, Charge};
+
+/// Whose stream it is, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct StreamId {
+    pub(crate) user: u32,
+    pub(crate) client: ClientId,
+    /// The client's own number for it.
+    pub(crate) number: u32,
+}
+
+/// An open stream.
+pub(crate) struct Stream {
+    id: StreamId,
+    spec: StreamSpec,
+    ring: RingLayout,
+    region: Arc<Region>,
+    slots: Box<[AtomicU8]>,
+    /// The client may read results when this is gone: do not take the pages from under it.
+    kept: AtomicBool,
+    /// The client was told so: nothing is said of its frames any more.
+    closed: AtomicBool,
+    /// In the order of the scheduler's devices; none for those that can't take the stream.
+    ready: Vec<Option<Ready>>,
+    /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
+    cropped: Mutex<Option<Prepared>>,
+    rate: Rate,
+    metrics: Arc<StreamMetrics>,
+    _charges: [Charge; 3],
+    _counted: Counted,
+}
+
+/// A device made ready for a stream.
+pub(super) struct Ready {
+    pub(super) resizer: Box<dyn Resizer>,
+    pub(super) pace: Pace,
+    /// Takes frames with crops of their own.
+    pub(super) crops: bool,
+    /// Its memory has no room for the stream.
+    pub(super) given_up: AtomicBool,
+}
+
+/// A crop, the device, and what it prepared for it.
+type Prepared = (Crop, usize, Arc<dyn Resizer>);
+
+/// What a slot's state may be: the client's, in flight, or in flight and no longer wanted.
+const FREE: u8 = 0;
+const IN_FLIGHT: u8 = 1;
+const CANCELLED: u8 = 2;
+
+/// How the client of a new stream maps its region.
+pub(crate) struct Invitation {
+    pub(crate) backing: Backing,
+    pub(crate) descriptor: Option<OwnedFd>,
+}
+
+impl Stream {
+    /// Charges, allocates and prepares a stream. Takes as long as zeroing its pages does.
+    pub(crate) fn open(
+        id: StreamId,
+        spec: &StreamSpec,
+        named: bool,
+        devices: &[Box<dyn Device>],
+        account: &Arc<Account>,
+        client: &Arc<ClientMetrics>,
+        counted: Counted,
+    ) -> Result<(Self, Invitation), Refusal> {
+        if let format @ PixelFormat::Tensor(_) = spec.source.format {
+            return Err(Refusal::Format(format));
+        }
+        if !spec.normalisation.is_finite() {
+            return Err(Refusal::Normalisation);
+        }
+        if spec.weight == 0 || spec.weight > MAX_WEIGHT {
+            return Err(Refusal::Weight { asked: spec.weight });
+        }
+        let ring = RingLayout::new(spec)?;
+        spec.placement()?;
+        let mut charges = [
+            account.charge(Resource::Streams, 1)?,
+            account.charge(Resource::Slots, spec.slots.into())?,
+            // Tables twice: for the stream, and for the last crop that a frame brought.
+            account.charge(
+                Resource::RingBytes,
+                (ring.len().get() as u64).saturating_add(2 * tables(spec)),
+            )?,
+        ];
+        let (region, invitation) = allocate(&ring, named).map_err(|error| {
+            tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
+            Refusal::System { errno: error.errno().unwrap_or(0) }
+        })?;
+        charges[2].allocated();
+        let region = Arc::new(region);
+        let open = |index: usize, device: &dyn Device| {
+            let mut resizer = device.open(spec, &ring)?;
+            resizer.allow(Arc::new(OfDevice { account: Arc::clone(account), index }));
+            resizer.attach(&region)?;
+            let given_up = AtomicBool::new(false);
+            Ok(Ready { resizer, pace: Pace::new(), crops: device.crops(), given_up })
+        };
+        let ready = devices.iter().enumerate().map(|(index, device)| {
+            open(index, &**device)
+                .map_err(|error: DeviceError| tracing::info!(%error, ?spec, "a device passes"))
+                .ok()
+        });
+        let ready: Vec<_> = ready.collect();
+        if ready.iter().all(Option::is_none) {
+            tracing::warn!(?spec, "no device can resize a stream");
+            return Err(Refusal::Device);
+        }
+        let metrics = client.open(id.number, ring.slots(), ring.len().get() as u64);
+        let stream = Self {
+            id,
+            metrics,
+            spec: *spec,
+            slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
+            kept: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            ring,
+            region,
+            ready,
+            cropped: Mutex::default(),
+            rate: Rate::new(spec),
+            _charges: charges,
+            _counted: counted,
+        };
+        Ok((stream, invitation))
+    }
+
+    pub(crate) const fn id(&self) -> StreamId {
+        self.id
+    }
+
+    pub(super) const fn spec(&self) -> &StreamSpec {
+        &self.spec
+    }
+
+    pub(crate) const fn ring(&self) -> &RingLayout {
+        &self.ring
+    }
+
+    pub(super) const fn rate(&self) -> &Rate {
+        &self.rate
+    }
+
+    pub(super) fn metrics(&self) -> &StreamMetrics {
+        &self.metrics
+    }
+
+    /// The device of that number, unless it can't take the stream.
+    pub(super) fn ready(&self, index: usize) -> Option<&Ready> {
+        self.ready.get(index)?.as_ref()
+    }
+
+    /// The frames of a slot.
+    pub(super) fn memory(&self, slot: u32) -> Option<SlotMemory<'_>> {
+        SlotMemory::new(&self.region, &self.ring, slot)
+    }
+
+    /// Set as the stream is closed, by who tells the client.
+    pub(crate) const fn closed(&self) -> &AtomicBool {
+        &self.closed
+    }
+
+    /// Whether frames may be submitted with this crop.
+    pub(crate) fn can_crop(&self, crop: Crop) -> bool {
+        StreamSpec { crop: Some(crop), ..self.spec }.placement().is_ok()
+    }
+
+    /// What a device resizes frames of that crop by. Takes some 0.2 ms for full HD unless the last one had
+    /// it too.
+    pub(super) fn prepare(
+        &self,
+        crop: Crop,
+        device: &dyn Device,
+        index: usize,
+    ) -> Result<Arc<dyn Resizer>, DeviceError> {
+        let known = || self.cropped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((other, of, resizer)) = &*known()
+            && (*other, *of) == (crop, index)
+        {
+            return Ok(Arc::clone(resizer));
+        }
+        let spec = StreamSpec { crop: Some(crop), ..self.spec };
+        let resizer: Arc<dyn Resizer> = device.open(&spec, &self.ring)?.into();
+        *known() = Some((crop, index, Arc::clone(&resizer)));
+        Ok(resizer)
+    }
+
+    /// Notes that a slot is in flight. `None`: there is no such slot; `Some(false)`: it already was.
+    pub(crate) fn take(&self, slot: u32) -> Option<bool> {
+        let slot = self.slots.get(slot as usize)?;
+        Some(slot.compare_exchange(FREE, IN_FLIGHT, Ordering::Acquire, Ordering::Relaxed).is_ok())
+    }
+
+    /// Notes that a slot, if it is in flight, is no longer wanted.
+    pub(crate) fn cancel(&self, slot: u32) {
+        if let Some(slot) = self.slots.get(slot as usize) {
+            // Otherwise it was done before the client's word came.
+            let _ =
+                slot.compare_exchange(IN_FLIGHT, CANCELLED, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a slot is in flight and no longer wanted.
+    pub(super) fn is_cancelled(&self, slot: u32) -> bool {
+        let slot = self.slots.get(slot as usize);
+        slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == CANCELLED)
+    }
+
+    pub(super) fn give_back(&self, slot: u32) {
+        if let Some(slot) = self.slots.get(slot as usize) {
+            slot.store(FREE, Ordering::Release);
+        }
+    }
+
+    /// Leaves the frames as they are when the stream is over.
+    pub(crate) fn keep_frames(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.metrics.client().close(self.id.number);
+        // First: a GPU may have pinned the pages.
+        self.ready.clear();
+        if !self.kept.load(Ordering::Relaxed) {
+            self.region.discard();
+        }
+    }
+}
+
+/// What the stream of a user may take of the memory of the device of that number.
+struct OfDevice {
+    account: Arc<Account>,
+    index: usize,
+}
+
+impl Allowance for OfDevice {
+    fn take(&self, bytes: u64) -> Option<device::Charge> {
+        Some(Box::new(self.account.charge_device(self.index, bytes)?))
+    }
+}
+
+fn allocate(ring: &RingLayout, named: bool) -> Result<(Region, Invitation), RegionError> {
+    if named {
+        let NamedRegion { region, name } = Region::create_named(ring.len())?;
+        Ok((region, Invitation { backing: Backing::Named(name), descriptor: None }))
+    } else {
+        let (region, descriptor) = Region::create(ring.len())?;
+        let descriptor = Some(descriptor);
+        Ok((region, Invitation { backing: Backing::Descriptor, descriptor }))
+    }
+}
