@@ -36,6 +36,7 @@ mod avx2;
 mod avx512;
 mod band;
 #[cfg(target_arch = "x86_64")]
+mod fetch;
 mod gather;
 mod held;
 mod interleave;

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use self::words_first::Words;
 use super::avx2::{Avx2, Blocks};
+use super::fetch::fetch;
 use super::gather::{self, Gather, Tables};
 use super::kernel::{Kernel, PATTERN, ROWS, RowTaps, WIDE_LINE};
 use super::mix::{self, Mix};
@@ -72,8 +73,8 @@ pub(super) struct Gathers {
     count: usize,
     /// [`NARROW`], [`WIDE`] or [`OWN`].
     window: usize,
-    /// Two blocks span more than one cache line of the source.
-    far: bool,
+    /// Bytes of the source from two blocks to the next two.
+    step: usize,
     /// For each block the place of its table in `tables`, then the start of each gather's window.
     places: Vec<u32>,
     tables: Vec<Vector>,
@@ -91,7 +92,7 @@ impl Gathers {
             1 => WIDE,
             _ => OWN,
         };
-        let far = blocks.len() > 2 && blocks[2][0].base > blocks[0][0].base + 64;
+        let step = blocks.get(2).map_or(0, |third| third[0].base.saturating_sub(blocks[0][0].base));
         let mut places = Vec::with_capacity(blocks.len() * (1 + count));
         let mut tables = Tables::new();
         for block in blocks {
@@ -99,7 +100,7 @@ impl Gathers {
             places.extend(block.iter().map(|gather| gather.base as u32));
         }
         let tables = tables.into_vectors();
-        Self { count, window, far, places, tables }
+        Self { count, window, step, places, tables }
     }
 }
 
@@ -266,6 +267,8 @@ unsafe fn across<const COUNT: usize, const WINDOW: usize>(
     let places = &gathers.places[pairs.start * 2 * per_block..pairs.end * 2 * per_block];
     for (pair, places) in places.chunks_exact(2 * per_block).enumerate() {
         let (front, back) = places.split_at(per_block);
+        rows.iter()
+            .for_each(|row| fetch(row.wrapping_add(front[1] as usize + ahead), gathers.step));
         // SAFETY: the caller's contract; both are blocks of `gathers`.
         let (front, back) = unsafe {
             (
@@ -273,12 +276,7 @@ unsafe fn across<const COUNT: usize, const WINDOW: usize>(
                 sums::<COUNT, WINDOW>(rows, gathers, back, constants),
             )
         };
-        let ahead = places[1] as usize + ahead;
         for r in 0..ROWS {
-            _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead).cast());
-            if gathers.far {
-                _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead + 64).cast());
-            }
             let (front, back) = (_mm512_srai_epi32::<7>(front[r]), _mm512_srai_epi32::<7>(back[r]));
             // SAFETY: lines are writable for the blocks, rounded up to pairs, and aligned.
             unsafe {

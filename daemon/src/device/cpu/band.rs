@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::fetch::{fetch, pieces};
 use super::kernel::{Kernel, LINE, ROWS, RowTaps, WIDE_LINE};
 use super::mix::Mix;
 use super::words::Samples;
@@ -87,6 +88,11 @@ impl Target {
         // SAFETY: the caller's contract.
         unsafe { frames.output.add(self.plane.offset + row + self.bytes.start) }
     }
+
+    /// Asks for the row of the picture after the next: caches read what is written first.
+    fn fetch(&self, row: *const u8, len: usize) {
+        fetch(row.wrapping_add(2 * self.plane.stride), len);
+    }
 }
 
 /// Resizes rows of the picture in one plane.
@@ -116,6 +122,7 @@ unsafe fn resize<K: Kernel>(
                 unsafe {
                     let from = source.add((row + index) * resized.source.stride + sample);
                     let to = target.row(frames, index);
+                    fetch(from.wrapping_add(ROWS * resized.source.stride), resized.samples);
                     to.copy_from_nonoverlapping(from, resized.samples);
                 }
             }
@@ -169,6 +176,7 @@ impl Out<'_> {
     unsafe fn write(&mut self, row: usize, samples: Range<usize>, write: impl FnOnce(*mut u8)) {
         // SAFETY: the caller's contract.
         let place = unsafe { self.target.row(self.frames, row).add(samples.start) };
+        self.target.fetch(place, samples.len());
         match &mut self.aside {
             None => {
                 write(place);
@@ -252,7 +260,12 @@ impl<'a, K: Kernel> Lines<'a, K> {
                     }
                     Across::Widen(sample) => {
                         let rows = rows.map(|row| row.add(sample + outputs.start));
-                        kernel.widen(rows, outputs.len(), lines);
+                        for piece in pieces(outputs.len()) {
+                            let rows = rows.map(|row| row.add(piece.start));
+                            rows.iter().for_each(|row| fetch(row.wrapping_add(ahead), piece.len()));
+                            let lines = lines.map(|line| line.add(piece.start));
+                            kernel.widen(rows, piece.len(), lines);
+                        }
                     }
                     Across::Words(windows) => {
                         kernel.across_words(self.words(kernel, rows), windows, lines);
@@ -277,6 +290,7 @@ impl<'a, K: Kernel> Lines<'a, K> {
             // SAFETY: the caller's contract; rows are aligned to 64 bytes, and a sample has no more.
             unsafe {
                 let row = row.add(columns.start * source.sample_bytes);
+                fetch(row.wrapping_add(ROWS * self.stride), words.len() * source.sample_bytes);
                 kernel.words(row, *kind, words.len(), words.as_mut_ptr());
             }
         }
@@ -306,8 +320,15 @@ unsafe fn down_across<K: Kernel>(
     unsafe {
         let first = source.add(window.start * resized.source.stride + columns.start);
         let columns_of_row = &mut row[columns.start..];
-        let stride = resized.source.stride;
-        kernel.vertical(first, stride, window.weights, columns_of_row, columns.len());
+        let (stride, weights) = (resized.source.stride, window.weights);
+        // What the next row reads that this one does not.
+        let next = vertical.window((index + 1).min(vertical.destination() - 1));
+        let new = weights.len()..(next.start + next.weights.len()).saturating_sub(window.start);
+        for piece in pieces(columns.len()) {
+            let (first, words) = (first.add(piece.start), &mut columns_of_row[piece.start..]);
+            new.clone().for_each(|row| fetch(first.wrapping_add(row * stride), piece.len()));
+            kernel.vertical(first, stride, weights, words, piece.len());
+        }
     }
     match channels {
         [ChannelPlan { windows, constant }] => {
@@ -521,6 +542,7 @@ unsafe fn mix_planes<'a, K: Kernel>(
         for (place, target) in places.iter_mut().zip(targets) {
             // SAFETY: the caller's contract.
             *place = unsafe { target.row(frames, row) };
+            target.fetch(*place, target.bytes.len());
         }
         // SAFETY: a line for each input, a place for each target, both for a row of the picture.
         unsafe { kernel.mix(mix, &lines[..inputs.len()], &places[..targets.len()], width) };

@@ -12,6 +12,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::{Vector, vectors};
+use crate::device::cpu::fetch::fetch;
 use crate::device::cpu::gather::{self, Gather, Pick, Tables};
 use crate::device::cpu::kernel::{PATTERN, ROWS};
 use crate::filter::Taps;
@@ -197,7 +198,8 @@ unsafe fn steps<const COUNT: usize, const ONE: bool>(
         };
         let ahead = starts[0][0] as usize + ahead;
         for r in 0..ROWS {
-            _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead).cast());
+            // A step has fewer bytes than a line of the caches.
+            fetch(rows[r].wrapping_add(ahead), 1);
             // SAFETY: lines are writable for the steps, which are fewer words than their multiple of
             // 64, and aligned.
             unsafe { _mm256_store_si256(lines[r].add(STEP * step).cast(), words[r]) };

@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::{Vector, vectors};
+use crate::device::cpu::fetch::fetch;
 use crate::device::cpu::gather::{self, Tables};
 use crate::device::cpu::kernel::{PATTERN, ROWS};
 use crate::filter::Taps;
@@ -28,6 +29,8 @@ pub(super) struct Quads {
     count: usize,
     /// Gathers with windows of their own, the first ones: the rest use the last of these.
     windows: usize,
+    /// Bytes of the source from one step to the next.
+    step: usize,
     /// For each step the place of its table in `tables`, then for both registers the start of each
     /// gather's two windows.
     places: Vec<u32>,
@@ -40,6 +43,8 @@ impl Quads {
         let (count, windows) = (gathers.count, gathers.windows());
         let blocks: Vec<_> = gathers.blocks().collect();
         let (steps, _) = blocks.as_chunks::<{ STEP / BLOCK }>();
+        let step =
+            steps.get(1).map_or(0, |second| second[0][0].base.saturating_sub(steps[0][0][0].base));
         let mut places = Vec::with_capacity(steps.len() * (1 + 4 * count));
         let mut tables = Tables::new();
         for [a, b, c, d] in steps {
@@ -47,7 +52,7 @@ impl Quads {
             places.push(tables.place(gathers().flat_map(vectors)));
             places.extend(gathers().flat_map(|(low, high)| [low.base as u32, high.base as u32]));
         }
-        Self { count, windows, places, tables: tables.into_vectors() }
+        Self { count, windows, step, places, tables: tables.into_vectors() }
     }
 
     /// Vector instructions for 16 outputs of a row, without loads, if it were for these taps; roughly.
@@ -100,6 +105,7 @@ unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(
     let places = &quads.places[steps.start * (1 + 2 * half)..steps.end * (1 + 2 * half)];
     for (step, places) in places.chunks_exact(1 + 2 * half).enumerate() {
         let (front, back) = places[1..].split_at(half);
+        rows.iter().for_each(|row| fetch(row.wrapping_add(front[0] as usize + ahead), quads.step));
         // SAFETY: the place of a step's table, which has `6 * count` vectors.
         let (first, second) = unsafe {
             let table = quads.tables.as_ptr().add(places[0] as usize);
@@ -112,9 +118,7 @@ unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(
                 words::<COUNT, WINDOWS>(rows, second, back, constants),
             )
         };
-        let ahead = places[1] as usize + ahead;
         for r in 0..ROWS {
-            _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(ahead).cast());
             // SAFETY: lines are writable for the steps, which are fewer words than their multiple of
             // 64, and aligned.
             unsafe {

@@ -1,0 +1,34 @@
+//! Owns having memory brought to a core before it is read or written.
+//!
+//! Knows no frames. Rings are larger than caches, so a frame lies in memory as often as not, and its rows are more streams
+//! than the CPU's own prefetchers follow. Lines are asked for in the second cache: the first waits for
+//! few of them at a time, and a frame from memory took half as long again. And they are asked for a few at a time, between
+//! pieces of work, which many at once would hold up.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+/// Bytes that caches and memory exchange.
+const LINE: usize = 64;
+
+/// Samples of a piece of a row.
+const PIECE: usize = 512;
+
+/// Asks for `len` bytes. They may lie anywhere: nothing is read. Where an architecture has no stable intrinsic for
+/// it, nothing is asked.
+#[inline(always)]
+pub(super) fn fetch(start: *const u8, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for offset in (0..len).step_by(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: every x86-64 CPU has it, and it takes any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(offset).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, len, LINE);
+}
+
+/// The pieces of a row of so many samples, each but the last a multiple of whatever vectors hold.
+pub(super) fn pieces(samples: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..samples).step_by(PIECE).map(move |start| start..(start + PIECE).min(samples))
+}
