@@ -1,8 +1,9 @@
 //! Milliseconds a frame takes one core, at every level that this CPU has: `cargo bench -p resized
 //! --bench levels`.
 //!
-//! Levels take turns within a row, so that a noisy machine is noisy for all of them; figures are medians
-//! over the turns, and the last column says how far the best level is from copying the source once. A second
+//! Each work has two rows: a frame that lies in the caches, the same again and again; and one of so many that they do not
+//! fit there, as those of many clients do not. Levels take turns within a row, so that a noisy machine is noisy for all of
+//! them; figures are medians over the turns, and the last column says how far the best level is from copying the source once. A second
 //! table has what it takes to prepare a crop, as is done for each frame that comes with another one.
 //! Prints both and writes `target/bench/levels.json`. An argument is part of the works' names that are wanted.
 
@@ -12,12 +13,15 @@ use std::time::Instant;
 use resized::device::cpu::{Cpu, Level};
 use resized::device::{Band, Device, Resizer, Scratch};
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
-use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::message::{Filter, MAX_SLOTS, StreamSpec};
 use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
 
 const TURNS: usize = 41;
+
+/// Bytes of frames that no cache holds.
+const BEYOND_CACHES: usize = 256 << 20;
 
 fn main() {
     let works = [
@@ -32,7 +36,7 @@ fn main() {
         (PixelFormat::Rgba, (1920, 1080), (640, 360)),
     ];
     let levels: String = Level::ALL.iter().map(|level| format!(" {:>8}", level.name())).collect();
-    println!("{:<42} {:<9}{levels}  x copying the source", "work", "filter");
+    println!("{:<42} {:<9} {:<6}{levels}  x copying the source", "work", "filter", "from");
     let mut rows = Vec::new();
     for (format, from, to) in works {
         for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3] {
@@ -104,20 +108,29 @@ fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
     if !is_wanted(&name(spec)) {
         return;
     }
+    let frame = RingLayout::new(spec).expect("a ring").len().get();
+    let many = u32::try_from(BEYOND_CACHES / frame).unwrap_or(MAX_SLOTS).min(MAX_SLOTS);
+    for (from, slots) in [("caches", 1), ("memory", many)] {
+        row_from(from, &StreamSpec { slots, ..*spec }, rows);
+    }
+}
+
+fn row_from(from: &str, spec: &StreamSpec, rows: &mut Vec<String>) {
     let ring = RingLayout::new(spec).expect("a ring");
     let (region, descriptor) = Region::create(ring.len()).expect("a region");
-    // The client's side of it, to fill the frame with noise and to copy it.
+    // The client's side of it, to fill the frames with noise and to copy them.
     let client = Region::open(descriptor, ring.len()).expect("the same region");
-    let mut lease = leases(client, &ring.clone().into()).expect("leases").remove(0);
+    let mut leases = leases(client, &ring.clone().into()).expect("leases");
     let mut noise = 0x2545_f491_u32;
-    lease.input_mut().iter_mut().for_each(|byte| {
+    leases.iter_mut().flat_map(|lease| lease.input_mut()).for_each(|byte| {
         noise ^= noise << 13;
         noise ^= noise >> 17;
         noise ^= noise << 5;
         *byte = noise as u8;
     });
-    let mut copy = vec![0; lease.input().len()];
-    let slot = SlotMemory::new(&region, &ring, 0).expect("slot 0");
+    let mut copy = vec![0; ring.input().len()];
+    let mut slots = (0..spec.slots).cycle();
+    let mut next = || slots.next().expect("there is one at least");
     let mut scratch = Scratch::default();
     let resizer = |cpu: Cpu| cpu.open(spec, &ring).expect("a stream");
     let resizers: Vec<Option<Box<dyn Resizer>>> =
@@ -126,10 +139,12 @@ fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
     for turn in 0..=TURNS {
         for (resizer, times) in resizers.iter().zip(&mut times) {
             let Some(resizer) = resizer else { continue };
+            let slot = SlotMemory::new(&region, &ring, next()).expect("a slot of the ring");
             let begun = Instant::now();
             resizer.resize(slot, Band::WHOLE, &mut scratch).expect("a frame");
             times.push(begun.elapsed().as_secs_f64() * 1e3);
         }
+        let lease = &leases[next() as usize];
         let begun = Instant::now();
         copy.copy_from_slice(lease.input());
         times[Level::ALL.len()].push(begun.elapsed().as_secs_f64() * 1e3);
@@ -145,12 +160,12 @@ fn row(spec: &StreamSpec, rows: &mut Vec<String>) {
     let figures: String =
         medians[..Level::ALL.len()].iter().map(|ms| format!(" {}", shown(ms))).collect();
     let filter = format!("{:?}", spec.filter);
-    println!("{work:<42} {filter:<9}{figures}  {:.1}", best / copying);
+    println!("{work:<42} {filter:<9} {from:<6}{figures}  {:.1}", best / copying);
     for (level, ms) in Level::ALL.iter().zip(&medians) {
         if let Some(ms) = ms {
             let level = level.name();
             rows.push(format!(
-                r#"{{"work":"{work}","filter":"{:?}","level":"{level}","ours_ms":{ms:.4},"copy_ms":{copying:.4}}}"#,
+                r#"{{"work":"{work}","filter":"{:?}","from":"{from}","level":"{level}","ours_ms":{ms:.4},"copy_ms":{copying:.4}}}"#,
                 spec.filter
             ));
         }
