@@ -35,8 +35,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod band;
-#[cfg(target_arch = "x86_64")]
 mod fetch;
+#[cfg(target_arch = "x86_64")]
 mod gather;
 mod held;
 mod interleave;
