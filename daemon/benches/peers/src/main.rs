@@ -2,8 +2,7 @@
 //!
 //! Owns the table: which work is done by whom, what is aimed at, and what is printed. In a row we and
 //! one peer take turns, each from and into memory of its own, so that a noisy machine is noisy for
-//! both; the ratio is the median of the turns' ratios. Then they take turns with frames that no cache holds: before each
-//! turn other memory is written, more than caches hold. Set-up is done before. A peer whose result is
+//! both; the ratio is the median of the turns' ratios. Set-up is done before. A peer whose result is
 //! further from ours than [`Peer::tolerance`] is measuring something else: that ends the run.
 //!
 //! An argument is part of the works' names that are wanted, `F32` or `-> Rgb24`; without one all are.
@@ -25,10 +24,9 @@ use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation
 
 use crate::ours::Ours;
 use crate::peer::{Interpolation, Peer, Way};
-use crate::turn::{Contender, Difference, Elsewhere};
+use crate::turn::{Contender, Difference};
 
 const TURNS: usize = 101;
-const TURNS_FROM_MEMORY: usize = 41;
 
 const UHD: Extent = Extent::new(3840, 2160);
 const FULL_HD: Extent = Extent::new(1920, 1080);
@@ -41,11 +39,10 @@ fn main() {
     let best = Level::ALL.iter().copied().rfind(there).unwrap_or(Level::Scalar);
     heading(best);
     let wanted = std::env::args().nth(1).unwrap_or_default();
-    let mut elsewhere = Elsewhere::new();
     let rows: Vec<Row> = table(best)
         .into_iter()
         .filter(|(work, ..)| name(work).contains(&wanted))
-        .filter_map(|(work, level, peer)| Row::measure(work, level, peer, &mut elsewhere))
+        .filter_map(|(work, level, peer)| Row::measure(work, level, peer))
         .collect();
     let json: Vec<String> = rows.iter().map(Row::json).collect();
     let folder = target().join("bench");
@@ -173,36 +170,14 @@ struct Row {
     work: StreamSpec,
     level: Level,
     peer: Peer,
-    usual: Turns,
-    from_memory: Turns,
-}
-
-/// What came of turns: medians.
-struct Turns {
     ours_ms: f64,
     peer_ms: f64,
     ratio: f64,
 }
 
-impl Turns {
-    fn of(turns: impl Iterator<Item = (f64, f64)>) -> Self {
-        let turns: Vec<_> = turns.collect();
-        Self {
-            ours_ms: median(turns.iter().map(|turn| turn.0)),
-            peer_ms: median(turns.iter().map(|turn| turn.1)),
-            ratio: median(turns.iter().map(|(ours, theirs)| theirs / ours)),
-        }
-    }
-}
-
 impl Row {
     /// Takes the turns and prints the row; `None` where there is no such peer.
-    fn measure(
-        work: StreamSpec,
-        level: Level,
-        peer: Peer,
-        elsewhere: &mut Elsewhere,
-    ) -> Option<Self> {
+    fn measure(work: StreamSpec, level: Level, peer: Peer) -> Option<Self> {
         let mut ours = Ours::open(&work, level).expect("a level that this CPU has");
         let mut theirs = match peer.open(&work) {
             Ok(theirs) => theirs,
@@ -217,60 +192,48 @@ impl Row {
         let made = ours.made().zip(theirs.made());
         let difference = made.map(|(ours, theirs)| Difference::between(&ours, &theirs));
         check(&work, peer, difference);
-        let usual = Turns::of((0..TURNS).map(|_| (ours.turn(), theirs.turn())));
-        let from_memory = Turns::of((0..TURNS_FROM_MEMORY).map(|_| {
-            let mut after = |contender: &mut dyn Contender| {
-                elsewhere.visit();
-                contender.turn()
-            };
-            (after(&mut ours), after(&mut *theirs))
-        }));
-        let row = Self { work, level, peer, usual, from_memory };
+        let turns: Vec<(f64, f64)> = (0..TURNS).map(|_| (ours.turn(), theirs.turn())).collect();
+        let row = Self {
+            work,
+            level,
+            peer,
+            ours_ms: median(turns.iter().map(|turn| turn.0)),
+            peer_ms: median(turns.iter().map(|turn| turn.1)),
+            ratio: median(turns.iter().map(|(ours, theirs)| theirs / ours)),
+        };
         row.print(difference);
         Some(row)
     }
 
     fn print(&self, difference: Option<Difference>) {
         let goal = goal(&self.work, self.level, self.peer).map_or("-".into(), |goal| {
-            format!("{goal:.1} {}", if self.usual.ratio >= goal { "met" } else { "missed" })
+            format!("{goal:.1} {}", if self.ratio >= goal { "met" } else { "missed" })
         });
-        let Self { usual, from_memory, .. } = self;
         let note = match self.peer {
-            Peer::Floor => format!(
-                "ours takes {:.1} times as long, from memory {:.1}",
-                1.0 / usual.ratio,
-                1.0 / from_memory.ratio
-            ),
+            Peer::Floor => format!("ours takes {:.1} times as long", 1.0 / self.ratio),
             peer => peer.note(&self.work),
         };
         println!(
-            "{} {:<26} {:>8.3} {:>8.3} {:>6.2}  {goal:<10} {:>8.3} {:>8.3} {:>6.2}  {}  {note}",
+            "{} {:<26} {:>8.3} {:>8.3} {:>6.2}  {goal:<10} {}  {note}",
             title(&self.work, self.level),
             self.peer.name(),
-            usual.ours_ms,
-            usual.peer_ms,
-            usual.ratio,
-            from_memory.ours_ms,
-            from_memory.peer_ms,
-            from_memory.ratio,
+            self.ours_ms,
+            self.peer_ms,
+            self.ratio,
             difference.map_or("    -     -".into(), |it| it.to_string()),
         );
     }
 
     fn json(&self) -> String {
-        let Self { work, level, peer, usual, from_memory } = self;
         format!(
-            r#"{{"work":"{}","filter":"{:?}","level":"{}","peer":"{}","ours_ms":{:.4},"peer_ms":{:.4},"ratio":{:.3},"ours_memory_ms":{:.4},"peer_memory_ms":{:.4},"memory_ratio":{:.3}}}"#,
-            name(work),
-            work.filter,
-            level.name(),
-            peer.name(),
-            usual.ours_ms,
-            usual.peer_ms,
-            usual.ratio,
-            from_memory.ours_ms,
-            from_memory.peer_ms,
-            from_memory.ratio
+            r#"{{"work":"{}","filter":"{:?}","level":"{}","ours_ms":{:.4},"peer":"{}","peer_ms":{:.4},"ratio":{:.3}}}"#,
+            name(&self.work),
+            self.work.filter,
+            self.level.name(),
+            self.ours_ms,
+            self.peer.name(),
+            self.peer_ms,
+            self.ratio
         )
     }
 }
@@ -295,23 +258,10 @@ fn heading(best: Level) {
     println!(
         "sample, or do not antialias. A tensor's samples: those that its numbers are made of."
     );
-    println!("memory: the same with frames that are in no cache.");
     println!("floor: copying half the bytes of both frames, which moves as many as they have.\n");
     println!(
-        "{:<33} {:<8} {:<6} {:<26} {:>8} {:>8} {:>6}  {:<10} {:>8} {:>8} {:>6}  {:>5} {:>5}",
-        "work",
-        "filter",
-        "ours",
-        "peer",
-        "ours ms",
-        "peer ms",
-        "ratio",
-        "goal",
-        "memory",
-        "peer's",
-        "ratio",
-        "mean",
-        "max"
+        "{:<33} {:<8} {:<6} {:<26} {:>8} {:>8} {:>6}  {:<10} {:>5} {:>5}",
+        "work", "filter", "ours", "peer", "ours ms", "peer ms", "ratio", "goal", "mean", "max"
     );
 }
 

@@ -20,24 +20,6 @@ pub(crate) fn timed(work: impl FnOnce()) -> f64 {
     begun.elapsed().as_secs_f64() * 1e3
 }
 
-/// What empties the caches, as other clients' frames do.
-pub(crate) struct Elsewhere(Vec<u64>);
-
-impl Elsewhere {
-    /// More than caches hold.
-    const BYTES: usize = 128 << 20;
-
-    pub(crate) fn new() -> Self {
-        Self(vec![1; Self::BYTES / size_of::<u64>()])
-    }
-
-    /// Leaves nothing of what was used before in the caches.
-    pub(crate) fn visit(&mut self) {
-        self.0.iter_mut().for_each(|word| *word = word.wrapping_mul(3));
-        std::hint::black_box(&self.0);
-    }
-}
-
 /// How far two results are from each other, in steps of a sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Difference {
