@@ -70,7 +70,7 @@ pub struct Options {
     /// What each user may have.
     pub limits: Limits,
     /// The daemon's own program, to try GPUs with in a process of their own; see
-    /// [`probe`](crate::device::vulkan::probe). A program that embeds a daemon is none, and leaves
+    /// [`trial`](crate::device::vulkan::trial). A program that embeds a daemon is none, and leaves
     /// this out: [`Devices::Auto`] leaves GPUs out then, and [`Devices::Vulkan`] uses them untried.
     pub program: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Owns a submitted frame until it is done, and the resized frame until it is dropped.
+//! Owns the submitting of slots, a submitted frame until it is done, and the resized frame until it is dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

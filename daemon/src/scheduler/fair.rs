@@ -17,11 +17,12 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 use crate::job::{Job, StreamId};
+use crate::metrics::ClientId;
 
 /// Pixels of a turn: about half a 1080p frame.
 const QUANTUM: i64 = 1 << 20;
 
-/// Among so many who take turns there is enough to do while one of them has nothing in flight.
+/// Among so many clients there is enough to do while one of them has nothing in flight.
 const COMPANY: usize = 4;
 
 /// So many who take turns are a crowd, whose turns may go on for a quantum more; each as many more for another,
@@ -41,12 +42,12 @@ impl Fair {
         self.users.waiting()
     }
 
-    /// Whether one of this user's clients may be told of its frames when all are done: others have enough waiting
-    /// meanwhile, be they other users' or of this one's other streams.
+    /// Whether one of this user's clients may be told of its frames when all are done, as several take turns: other users,
+    /// or clients of this one.
     pub(super) fn is_in_company(&self, user: u32) -> bool {
-        let streams = self.users.entries.get(&user).map(|user| &user.line);
-        let at_most = streams.map_or(0, |streams| streams.turns.len()).max(self.users.turns.len());
-        at_most >= COMPANY
+        let streams = self.users.entries.get(&user).map(|user| &user.line.turns);
+        self.users.turns.len() >= COMPANY
+            || streams.is_some_and(|streams| are_company(streams.iter().map(|id| id.client)))
     }
 
     /// Adds jobs of one stream.
@@ -80,6 +81,19 @@ impl Fair {
         }
         jobs
     }
+}
+
+/// Whether so many are different.
+fn are_company(clients: impl Iterator<Item = ClientId>) -> bool {
+    let mut seen = [None; COMPANY];
+    for client in clients {
+        let place = seen.iter_mut().find(|seen| seen.is_none_or(|seen| seen == client));
+        place.into_iter().for_each(|place| *place = Some(client));
+        if seen[COMPANY - 1].is_some() {
+            return true;
+        }
+    }
+    false
 }
 
 /// What takes turns: jobs in a row, or those who have such.

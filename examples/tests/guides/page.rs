@@ -60,7 +60,7 @@ impl Page {
     pub(crate) fn all() -> Vec<Self> {
         let entries = fs::read_dir(Path::new(ROOT).join("docs")).unwrap();
         let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
-        // Not the pages of the design, which tell nobody to do anything.
+        // Not the pages of the design, which have no commands of their own.
         let guides = entries.map(Result::unwrap).filter(|entry| entry.path().is_file());
         let names = guides.map(|entry| format!("docs/{}", name(entry)));
         names.chain(["README.md".to_owned()]).map(|name| Self::read(&name)).collect()

@@ -73,7 +73,7 @@ pub(super) struct Gathers {
     count: usize,
     /// [`NARROW`], [`WIDE`] or [`OWN`].
     window: usize,
-    /// Bytes of the source from two blocks to the next two.
+    /// Bytes of the source from two blocks to the next two, at the most.
     step: usize,
     /// For each block the place of its table in `tables`, then the start of each gather's window.
     places: Vec<u32>,
@@ -92,7 +92,7 @@ impl Gathers {
             1 => WIDE,
             _ => OWN,
         };
-        let step = blocks.get(2).map_or(0, |third| third[0].base.saturating_sub(blocks[0][0].base));
+        let step = gather::furthest_step(blocks.iter().step_by(2).map(|block| block[0].base));
         let mut places = Vec::with_capacity(blocks.len() * (1 + count));
         let mut tables = Tables::new();
         for block in blocks {

@@ -89,7 +89,7 @@ impl Target {
         unsafe { frames.output.add(self.plane.offset + row + self.bytes.start) }
     }
 
-    /// Asks for the row of the picture after the next: caches read what is written first.
+    /// Asks for the row of the picture after the next: a line of the caches is read before it is written to.
     fn fetch(&self, row: *const u8, len: usize) {
         fetch(row.wrapping_add(2 * self.plane.stride), len);
     }

@@ -2,11 +2,13 @@
 //!
 //! Knows no frames. Rings are larger than caches, so a frame lies in memory as often as not, and its rows are more streams
 //! than the CPU's own prefetchers follow. Lines are asked for in the second cache: the first waits for
-//! few of them at a time, and a frame from memory took half as long again. And they are asked for a few at a time, between
-//! pieces of work, which many at once would hold up.
+//! few of them at a time, and a frame from memory took half as long again. And where many are to come they are asked for a few at a
+//! time, between pieces of work, which all at once would hold up. Invariant: it is a hint, and no result depends on it.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
+
+use super::kernel::WIDE_LINE;
 
 /// Bytes that caches and memory exchange.
 const LINE: usize = 64;
@@ -14,8 +16,10 @@ const LINE: usize = 64;
 /// Samples of a piece of a row.
 const PIECE: usize = 512;
 
-/// Asks for `len` bytes. They may lie anywhere: nothing is read. Where an architecture has no stable intrinsic for
-/// it, nothing is asked.
+const _: () = assert!(PIECE.is_multiple_of(WIDE_LINE));
+
+/// Asks for `len` bytes, from the line of `start` on. They may lie anywhere: nothing is read. Where an architecture has no
+/// stable intrinsic for it, nothing is asked.
 #[inline(always)]
 pub(super) fn fetch(start: *const u8, len: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -28,7 +32,7 @@ pub(super) fn fetch(start: *const u8, len: usize) {
     let _ = (start, len, LINE);
 }
 
-/// The pieces of a row of so many samples, each but the last a multiple of whatever vectors hold.
+/// The pieces of a row of so many samples. Each starts at a multiple of whatever vectors hold.
 pub(super) fn pieces(samples: usize) -> impl Iterator<Item = Range<usize>> {
     (0..samples).step_by(PIECE).map(move |start| start..(start + PIECE).min(samples))
 }

@@ -42,6 +42,12 @@ impl Pick {
     }
 }
 
+/// The most samples from one of these windows to the next, one at least: by how much kernels get on in the source.
+pub(super) fn furthest_step(bases: impl Iterator<Item = usize> + Clone) -> usize {
+    let steps = bases.clone().zip(bases.skip(1)).map(|(one, next)| next.saturating_sub(one));
+    steps.max().unwrap_or(0).max(1)
+}
+
 /// The gathers of all blocks, the same number for each.
 pub(super) struct Gathers<const TAPS: usize, const OUTPUTS: usize> {
     /// Gathers of a block.

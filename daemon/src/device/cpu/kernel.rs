@@ -140,7 +140,8 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     );
 
     /// Horizontal pass, if it comes first and nothing changes in its direction: makes a line of words
-    /// out of `len` samples of each row, as [`Self::across`] does.
+    /// out of `len` samples of each row, as [`Self::across`] does; or a part of one, that starts at a multiple of
+    /// [`WIDE_LINE`].
     ///
     /// # Safety
     ///

@@ -1,6 +1,7 @@
 //! Owns the search for GPUs: each physical device that Vulkan names, opened, or the reason why it is not used.
 //!
-//! Knows no streams. Invariant: nothing that is missing or broken is an error: it is a reason.
+//! Knows no streams. Invariants: nothing that is missing or broken is an error: it is a reason; with a program to ask, nothing of
+//! Vulkan runs in this process before a GPU has passed in another.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -250,6 +250,9 @@ fn who_is_one_of_four_is_in_company() {
         while next(&mut fair).is_some() {}
         assert!(!fair.is_in_company(0));
     }
+    // Not of its own streams.
+    assert!(!are_company([1, 1, 2, 1, 3, 3, 2].into_iter()));
+    assert!(are_company([1, 1, 2, 1, 3, 3, 2, 4].into_iter()));
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(super) struct Pairs {
     count: usize,
     /// All gathers of a step are from the same windows.
     one_window: bool,
+    /// Bytes of the source from one step to the next, at the most.
+    step: usize,
     /// For each step the place of its table in `tables`, then the start of each gather's two windows.
     places: Vec<u32>,
     tables: Vec<Vector>,
@@ -57,6 +59,7 @@ impl Pairs {
         }
         let blocks: Vec<_> = gathers.blocks().collect();
         let (steps, _) = blocks.as_chunks::<{ STEP / BLOCK }>();
+        let step = gather::furthest_step(steps.iter().map(|[front, _]| front[0].base));
         let mut places = Vec::with_capacity(steps.len() * (1 + 2 * count));
         let mut tables = Tables::new();
         for [front, back] in steps {
@@ -67,7 +70,7 @@ impl Pairs {
             places.push(place | in_place);
             places.extend(gathers().flat_map(|(f, b)| [f.base as u32, b.base as u32]));
         }
-        Some(Self { count, one_window, places, tables: tables.into_vectors() })
+        Some(Self { count, one_window, step, places, tables: tables.into_vectors() })
     }
 
     /// Vector instructions for 16 outputs of a row, without loads, if it were for these taps; roughly.
@@ -188,6 +191,8 @@ unsafe fn steps<const COUNT: usize, const ONE: bool>(
     let places = &pairs.places[steps.start * per_step..steps.end * per_step];
     for (step, places) in places.chunks_exact(per_step).enumerate() {
         let (starts, _) = places[1..].as_chunks::<2>();
+        rows.iter()
+            .for_each(|row| fetch(row.wrapping_add(starts[0][0] as usize + ahead), pairs.step));
         // SAFETY: the place of a step's table, which has `3 + 3 * count` vectors; the caller's contract.
         let words = unsafe {
             let table = pairs.tables.as_ptr().add((places[0] & !IN_PLACE) as usize);
@@ -196,10 +201,7 @@ unsafe fn steps<const COUNT: usize, const ONE: bool>(
                 _ => words::<COUNT, ONE, true>(rows, table, starts, constants),
             }
         };
-        let ahead = starts[0][0] as usize + ahead;
         for r in 0..ROWS {
-            // A step has fewer bytes than a line of the caches.
-            fetch(rows[r].wrapping_add(ahead), 1);
             // SAFETY: lines are writable for the steps, which are fewer words than their multiple of
             // 64, and aligned.
             unsafe { _mm256_store_si256(lines[r].add(STEP * step).cast(), words[r]) };

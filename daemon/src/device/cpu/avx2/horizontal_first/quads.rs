@@ -29,7 +29,7 @@ pub(super) struct Quads {
     count: usize,
     /// Gathers with windows of their own, the first ones: the rest use the last of these.
     windows: usize,
-    /// Bytes of the source from one step to the next.
+    /// Bytes of the source from one step to the next, at the most.
     step: usize,
     /// For each step the place of its table in `tables`, then for both registers the start of each
     /// gather's two windows.
@@ -43,8 +43,7 @@ impl Quads {
         let (count, windows) = (gathers.count, gathers.windows());
         let blocks: Vec<_> = gathers.blocks().collect();
         let (steps, _) = blocks.as_chunks::<{ STEP / BLOCK }>();
-        let step =
-            steps.get(1).map_or(0, |second| second[0][0].base.saturating_sub(steps[0][0][0].base));
+        let step = gather::furthest_step(steps.iter().map(|[first, ..]| first[0].base));
         let mut places = Vec::with_capacity(steps.len() * (1 + 4 * count));
         let mut tables = Tables::new();
         for [a, b, c, d] in steps {
