@@ -131,6 +131,23 @@ fn nothing_beyond_a_frame_is_touched() {
     }
 }
 
+/// Nor beyond those whose rows are worked on in pieces, in either order of the passes and where a direction does not change.
+#[test]
+fn nothing_beyond_a_frame_of_long_rows_is_touched() {
+    let memory = (Fenced::new(1 << 20), Fenced::new(1 << 20));
+    for format in PixelFormat::EIGHT_BIT.into_iter().chain(PixelFormat::TEN_BIT) {
+        for (from, to) in [
+            ((513, 40), (513, 11)),
+            ((1100, 60), (70, 4)),
+            ((1100, 9), (700, 5)),
+            ((1100, 40), (1100, 40)),
+        ] {
+            let source = FrameSpec::new(format, Extent::new(from.0, from.1));
+            resize_fenced(&StreamSpec::new(source, Extent::new(to.0, to.1)), &memory);
+        }
+    }
+}
+
 #[test]
 fn lanes_are_bound_where_there_is_one_for_each_of_a_few_cores() {
     let given: Vec<_> = Cores::given().unwrap().numbers().collect();
