@@ -47,7 +47,8 @@ impl Fair {
     pub(super) fn is_in_company(&self, user: u32) -> bool {
         let streams = self.users.entries.get(&user).map(|user| &user.line.turns);
         self.users.turns.len() >= COMPANY
-            || streams.is_some_and(|streams| are_company(streams.iter().map(|id| id.client)))
+            // Of the first ones: this is asked for each frame, and a client may have any number of streams.
+            || streams.is_some_and(|ids| are_company(ids.iter().take(CROWD).map(|id| id.client)))
     }
 
     /// Adds jobs of one stream.
