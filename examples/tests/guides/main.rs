@@ -84,6 +84,25 @@ fn every_snippet_is_somebodys() {
     }
 }
 
+/// Those within the repository, of the design's pages too.
+#[test]
+fn every_link_leads_somewhere() {
+    let root = Path::new(ROOT);
+    let folder = |name: &str| {
+        let entries = fs::read_dir(root.join(name)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file())
+    };
+    let pages = [root.join("README.md"), root.join("DESIGN.md")];
+    for page in pages.into_iter().chain(folder("docs")).chain(folder("docs/design")) {
+        let text = fs::read_to_string(&page).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
+            let there = page.parent().unwrap().join(link).exists();
+            assert!(there, "{}: {link} is not there", page.display());
+        }
+    }
+}
+
 #[test]
 fn what_is_not_run_is_there_and_what_is_made_can_be() {
     let pages = Page::all();
