@@ -31,7 +31,7 @@ const SEALS: SealFlag =
 
 /// Bytes of a huge page, of x86-64 and of aarch64 with pages of 4 KiB. Where they are of another size, there are none but
 /// by chance.
-const HUGE: usize = 2 << 20;
+pub(super) const HUGE: usize = 2 << 20;
 
 /// Of <linux/mman.h>; `libc` has it with glibc only.
 const MADV_COLLAPSE: libc::c_int = 25;

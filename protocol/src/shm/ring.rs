@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bincode::{Decode, Encode};
 use thiserror::Error;
 
+use super::region::HUGE;
 use super::{Region, RegionError};
 use crate::frame::{FrameError, FrameLayout, FrameSpec};
 use crate::message::{MAX_SLOTS, Refusal, StreamSpec};
@@ -76,6 +77,7 @@ impl RingLayout {
             output_offset.checked_add(pages(output.len())?).ok_or(RingError::Overflow)?;
         slot_len
             .checked_mul(spec.slots as usize)
+            .and_then(|len| len.checked_next_multiple_of(HUGE))
             .filter(|&len| isize::try_from(len).is_ok())
             .ok_or(RingError::Overflow)?;
         Ok(Self { input, output, output_offset, slot_len, slots: spec.slots })
@@ -96,10 +98,14 @@ impl RingLayout {
         self.slots
     }
 
-    /// Bytes of the whole region.
+    /// Bytes of the whole region: of its slots, up to where a huge page ends if that is an eighth more at the most. Else
+    /// the last slots would lie in ordinary pages, up to 511 of them.
     #[allow(clippy::len_without_is_empty)] // never empty
     pub fn len(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.slot_len * self.slots as usize).unwrap_or(NonZeroUsize::MIN)
+        let slots = self.slot_len * self.slots as usize;
+        let whole = slots.next_multiple_of(HUGE);
+        let len = if whole - slots <= slots / 8 { whole } else { slots };
+        NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// Bytes from the start of the region to the slot's input frame.
@@ -266,6 +272,26 @@ mod tests {
             }
         }
         assert!(layout.len().get() >= end);
+    }
+
+    #[test]
+    fn a_region_has_whole_huge_pages_where_that_is_little_more() {
+        // Two pages more than 1.125 MiB each.
+        let slots = |slots| {
+            let layout = spec(Extent::new(512, 512), Extent::new(256, 128), slots);
+            RingLayout::new(&layout).unwrap()
+        };
+        for (count, whole) in [(1, false), (3, false), (5, true), (8, true), (9, false)] {
+            let layout = slots(count);
+            let end = layout.input_offset(count);
+            let expected = if whole { end.next_multiple_of(HUGE) } else { end };
+            assert_eq!(
+                layout.len().get(),
+                expected,
+                "{count} slots of {} bytes",
+                end / count as usize
+            );
+        }
     }
 
     #[test]
