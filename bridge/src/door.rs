@@ -1,14 +1,16 @@
 //! Owns the way in: accepts connections, and lets in who shows what is asked for, in time.
 //!
 //! Knows nothing of what is said inside. Invariants: nothing is read into memory of a size that the peer
-//! chose; who is not let in is told why, as far as it speaks the protocol at all; no more are at the door
-//! and inside together than the limit says, and a few who are told so.
+//! chose; who is not let in is told why, as far as it speaks the protocol at all; no more are inside than the limit
+//! says. Who has shown nothing takes no place of those: at the door there are others, of which who has had one for the longest
+//! gives it up when all are taken and somebody comes.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -23,6 +25,7 @@ use subtle::ConstantTimeEq;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::RootCertStore;
@@ -42,8 +45,8 @@ const PROMPTNESS: Duration = Duration::from_secs(5);
 /// system would cut our last words off.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Connections beyond the limit that are told so at the same time.
-const TURNED_AWAY: usize = 16;
+/// Connections that have not shown yet what is asked for, or are being told that it was not that.
+const AT_THE_DOOR: usize = 256;
 
 /// Pause after a failed accept: out of descriptors, say. Trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -59,8 +62,35 @@ pub(crate) struct Door {
     lanes: Lanes<Codec>,
     connections: usize,
     inside: Arc<Semaphore>,
-    turned_away: Arc<Semaphore>,
+    waiting: Mutex<Waiting>,
     stop: watch::Receiver<bool>,
+}
+
+/// Those at the door, the first to come first.
+#[derive(Default)]
+struct Waiting {
+    line: VecDeque<(u64, AbortHandle)>,
+    /// Who have come so far.
+    came: u64,
+}
+
+impl Waiting {
+    /// One more: who came first of too many has to go.
+    fn enter(&mut self, number: u64, task: AbortHandle) {
+        self.line.push_back((number, task));
+        if self.line.len() > AT_THE_DOOR
+            && let Some((_, first)) = self.line.pop_front()
+        {
+            tracing::debug!("the first at the door makes room for another");
+            first.abort();
+        }
+    }
+
+    /// Whether it was still there.
+    fn leave(&mut self, number: u64) -> bool {
+        let place = self.line.binary_search_by_key(&number, |&(number, _)| number);
+        place.is_ok_and(|place| self.line.remove(place).is_some())
+    }
 }
 
 /// Why somebody is not let in.
@@ -89,7 +119,7 @@ impl Door {
             lanes: Lanes::start("jpeg", cores())?,
             connections: args.connections,
             inside: Arc::new(Semaphore::new(args.connections)),
-            turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
+            waiting: Mutex::default(),
             stop,
         })
     }
@@ -125,23 +155,23 @@ impl Door {
 
     fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         let door = Arc::clone(self);
-        if let Ok(place) = Arc::clone(&self.inside).try_acquire_owned() {
-            tokio::spawn(async move { door.receive(socket, peer, Some(place)).await });
-        } else if let Ok(place) = Arc::clone(&self.turned_away).try_acquire_owned() {
-            tokio::spawn(async move {
-                door.receive(socket, peer, None).await;
-                drop(place);
-            });
-        }
+        // Held until it is in the line: it may leave that at once.
+        let mut waiting = self.waiting();
+        let number = waiting.came;
+        waiting.came += 1;
+        let task = tokio::spawn(async move {
+            door.receive(socket, peer, number).await;
+            door.waiting().leave(number);
+        });
+        waiting.enter(number, task.abort_handle());
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One connection, from its first byte to its last.
-    async fn receive(
-        &self,
-        socket: TcpStream,
-        peer: SocketAddr,
-        place: Option<OwnedSemaphorePermit>,
-    ) {
+    async fn receive(&self, socket: TcpStream, peer: SocketAddr, number: u64) {
         let stream = timeout(PROMPTNESS, self.greet(socket)).await;
         let stream = match stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => stream,
@@ -153,30 +183,36 @@ impl Door {
         let (mut reader, writer) = tokio::io::split(stream);
         let mut client = Receiver::new(&mut reader, self.limits.patience);
         let mut to_client = Sender::new(writer, self.limits.patience);
-        let knocked = timeout(PROMPTNESS, self.knock(&mut client, place.is_some())).await;
-        match knocked.unwrap_or(Err(Unwelcome::Goodbye(Goodbye::Silence))) {
-            Ok(daemon) => {
+        let knocked = timeout(PROMPTNESS, self.knock(&mut client)).await;
+        let place = match knocked.unwrap_or(Err(Unwelcome::Goodbye(Goodbye::Silence))) {
+            Ok((place, daemon)) => {
+                if !self.waiting().leave(number) {
+                    return;
+                }
                 tracing::debug!(%peer, "let in");
                 let (name, stop) = (peer.to_string(), self.stop.clone());
                 let lanes = self.lanes.clone();
                 let end =
                     relay(client, &mut to_client, daemon, &name, self.limits, lanes, stop).await;
                 tracing::debug!(%peer, %end, "connection over");
+                Some(place)
             }
             Err(Unwelcome::Goodbye(goodbye)) => {
                 tracing::info!(%peer, why = %goodbye, "not let in");
                 let _ = to_client.send(&Message::Goodbye(goodbye), &[]).await;
+                None
             }
             Err(Unwelcome::Deaf(error)) => {
                 tracing::info!(%peer, %error, "no client");
                 return;
             }
-        }
+        };
         let _ = to_client.end().await;
         let mut ignored = [0; 4096];
         let farewell =
             async { while reader.read(&mut ignored).await.is_ok_and(|read| read > 0) {} };
         let _ = timeout(FAREWELL, farewell).await;
+        drop(place);
     }
 
     async fn greet(&self, socket: TcpStream) -> io::Result<Stream> {
@@ -187,12 +223,11 @@ impl Door {
         }
     }
 
-    /// Hears the knock and connects to the daemon for who knocked rightly.
+    /// Hears the knock; gives who knocked rightly a place inside, and connects to the daemon for it.
     async fn knock(
         &self,
         client: &mut Receiver<impl tokio::io::AsyncRead + Unpin>,
-        room: bool,
-    ) -> Result<UnixStream, Unwelcome> {
+    ) -> Result<(OwnedSemaphorePermit, UnixStream), Unwelcome> {
         let refused = |refusal| Unwelcome::Goodbye(Goodbye::Refused(refusal));
         let (version, token) = match client.next::<Call>().await {
             Ok(Some(Call::Knock { version, token })) => (version, token),
@@ -217,18 +252,18 @@ impl Door {
                 return Err(refused(Refusal::Token));
             }
         }
-        if !room {
-            return Err(refused(Refusal::Quota {
-                whose: Whose::Bridge,
-                what: Resource::Connections,
-                asked: 1,
-                left: 0,
-                limit: self.connections as u64,
-            }));
-        }
+        let full = Refusal::Quota {
+            whose: Whose::Bridge,
+            what: Resource::Connections,
+            asked: 1,
+            left: 0,
+            limit: self.connections as u64,
+        };
+        let place = Arc::clone(&self.inside).try_acquire_owned().map_err(|_| refused(full))?;
         let daemon = self.daemon.clone();
         let connected = tokio::task::spawn_blocking(|| connect(daemon)).await;
-        connected.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(|error| {
+        let connected = connected.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        connected.map(|daemon| (place, daemon)).map_err(|error| {
             tracing::error!(%error, "the daemon can't be reached");
             refused(Refusal::Unreachable)
         })

@@ -45,6 +45,7 @@ impl<'a> Jpeg<'a> {
             return Err(PictureError::Inks);
         }
         let Metadata { orientation, profile, whole } = metadata(file);
+        let whole = whole || header.is_progressive;
         Ok(Self { file, decompressor, header, orientation, profile, whole })
     }
 
@@ -104,13 +105,12 @@ impl<'a> Jpeg<'a> {
     }
 }
 
-/// What is only odd is no error: bytes before a marker that mean nothing, which some cameras write and all
-/// pixels are decoded in spite of.
+/// What is only odd is no error: bytes before the end that mean nothing, which some cameras write. The library tells
+/// the first of its complaints alone: behind one about the end there is none, behind another there may be.
 fn sound(outcome: turbojpeg::Result<()>) -> Result<(), PictureError> {
+    const BEFORE_END: &str = "extraneous bytes before marker 0xd9";
     match outcome {
-        Err(turbojpeg::Error::TurboJpegError(text)) if text.contains("extraneous bytes before") => {
-            Ok(())
-        }
+        Err(turbojpeg::Error::TurboJpegError(text)) if text.contains(BEFORE_END) => Ok(()),
         outcome => Ok(outcome?),
     }
 }
@@ -164,7 +164,8 @@ impl<'a> Iterator for Segments<'a> {
             self.0 = &self.0[1..];
         }
         let [0xFF, marker, rest @ ..] = self.0 else { return None };
-        if matches!(marker, 0xD8 | 0xD9) {
+        // What has no length, or is no marker: either would be read past differently by the decoder.
+        if matches!(marker, 0x00 | 0x01 | 0xD0..=0xD9) {
             return None;
         }
         let len = usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]));

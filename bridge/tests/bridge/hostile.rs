@@ -206,10 +206,28 @@ fn half_a_handshake() {
             // Nothing but an alert, if that.
             assert!(alert.is_empty() || alert[0] == 0x15, "{alert:?}");
         }
-        // Their places are free again.
+        // Neither has had the only place there is.
         let trusting =
             Credentials { authorities: Some(authority.certificate()), ..Credentials::default() };
         until("there is room", || connect(&bridge.secure(), &trusting).is_ok());
+    });
+}
+
+#[test]
+fn any_number_of_silent_ones_keep_nobody_out() {
+    bounded(|| {
+        let scene = Scene::new(&["--connections", "2"]);
+        let mut silent: Vec<_> = (0..400).map(|_| scene.bridge.socket()).collect();
+        let client = connect(&scene.bridge.endpoint(), &Credentials::default()).unwrap();
+        // Those who came first had to go; the last may still say something.
+        assert_eq!(silent[0].read(&mut [0]).unwrap_or(0), 0);
+        let last = silent.last_mut().unwrap();
+        last.write_all(&[0xff; 4]).unwrap();
+        let mut answer = Vec::new();
+        last.read_to_end(&mut answer).unwrap();
+        assert!(!answer.is_empty());
+        drop((silent, client));
+        scene.end();
     });
 }
 
