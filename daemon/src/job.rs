@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use resized_protocol::frame::Extent;
-use resized_protocol::message::{Completion, Status, StreamSpec};
+use resized_protocol::message::{Completion, Status};
 use resized_protocol::placement::Crop;
 
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
+use cost::Extents;
 use stream::Ready;
 pub(crate) use stream::{Invitation, Stream, StreamId};
 
@@ -41,8 +41,8 @@ pub(crate) enum Pressure {
 /// Pixels that are resized in about the time that preparing a crop takes.
 const PREPARATION: u64 = 1 << 21;
 
-/// Times the pixels of the larger end that there are between the passes, at the most.
-const MOST_BETWEEN: u64 = 4;
+/// Pixels that are resized in about the time that it takes to give a frame back as it is.
+pub(crate) const GIVEN_UP: u64 = 1 << 14;
 
 /// A crop in place of the stream's, and what the device that took the frame prepared for it.
 struct OwnCrop {
@@ -85,33 +85,20 @@ impl Job {
         self.slot
     }
 
-    /// Pixels seen of the source.
-    fn seen(&self) -> Extent {
-        let StreamSpec { source, crop, .. } = self.stream.spec();
-        let crop = self.crop.as_ref().map(|own| own.crop).or(*crop);
-        let rounded = |crop: Crop| Extent::new(crop.width.ceil() as u32, crop.height.ceil() as u32);
-        crop.map_or(source.extent, rounded)
+    /// What is resized of it.
+    fn extents(&self) -> Extents {
+        Extents::new(self.stream.spec(), self.crop.as_ref().map(|own| own.crop))
     }
 
     /// Pixels seen of the source, and those of the destination.
     pub(crate) fn pixels(&self) -> u64 {
-        self.seen().pixels() + self.stream.spec().destination.extent.pixels()
+        self.extents().pixels()
     }
 
-    /// Pixels between the two passes, whichever comes first. More than at both ends only where one
-    /// direction shrinks and the other grows; devices put that last which would make far more.
-    fn between(&self) -> u64 {
-        let (from, to) = (self.seen(), self.stream.spec().destination.extent);
-        let pixels = |width, height| Extent::new(width, height).pixels();
-        let between = pixels(from.width, to.height).max(pixels(to.width, from.height));
-        between.min(MOST_BETWEEN * from.pixels().max(to.pixels()))
-    }
-
-    /// All these pixels. A crop of its own has to be prepared for as well, unless the frame before had it;
+    /// All pixels that are worked on. A crop of its own has to be prepared for as well, unless the frame before had it;
     /// that is not known yet.
     fn work(&self) -> u64 {
-        let preparation = if self.crop.is_some() { PREPARATION } else { 0 };
-        self.pixels() + self.between() + preparation
+        self.extents().work() + if self.crop.is_some() { PREPARATION } else { 0 }
     }
 
     /// What it costs in the fair queue: its pixels, at what they were measured to cost.
@@ -124,10 +111,11 @@ impl Job {
         cost::takes(self.cost())
     }
 
-    /// What is charged when it is taken from the queue: nothing if it will not be resized.
+    /// What is charged when it is taken from the queue. Little if it will not be resized, but something: who submits
+    /// such frames without end is not to go on without end.
     pub(crate) fn charge(&self) -> u64 {
         match self.given_up(Instant::now) {
-            Some(_) => 0,
+            Some(_) => self.cost().min(GIVEN_UP),
             None => self.cost(),
         }
     }
@@ -196,7 +184,10 @@ impl Job {
     /// to be prepared, or there is more to do than its pixels say, which is nothing for the thread that
     /// reads messages.
     pub(crate) fn worth(&self, index: usize) -> u32 {
-        let lane = || u32::from(self.crop.is_some() || self.between() > self.pixels());
+        let lane = || {
+            let extents = self.extents();
+            u32::from(self.crop.is_some() || extents.between() > extents.pixels())
+        };
         match self.ready(index).map_or(1, |ready| ready.resizer.worth()) {
             0 => lane(),
             lanes => lanes,
@@ -208,9 +199,9 @@ impl Job {
         self.ready(index)?.pace.read()
     }
 
-    /// It took the device of that number so long, all its bands together.
+    /// It took the device of that number so long, all its bands together, with nothing to be prepared first.
     pub(crate) fn note_pace(&self, index: usize, worked: Duration) {
-        self.stream.rate().note(self.work(), worked);
+        self.stream.rate().note(self.extents().work(), worked);
         // A crop of its own says nothing about other frames.
         if let Some(ready) = self.ready(index).filter(|_| self.crop.is_none()) {
             ready.pace.note(worked);
@@ -238,8 +229,9 @@ impl Job {
                 ready.resizer.resize(memory, band, scratch)
             }
             Some(OwnCrop { crop, prepared }) => {
-                let prepare = || self.stream.prepare(*crop, device, index);
-                prepared.get_or_init(prepare).clone()?.resize(memory, band, scratch)
+                let prepare = || self.stream.prepare(*crop, device, index, &mut *scratch);
+                let resizer = prepared.get_or_init(prepare).clone()?;
+                resizer.resize(memory, band, scratch)
             }
         }
     }

@@ -108,8 +108,6 @@ struct DeviceLanes {
     /// They would leave what waits to others, as things were when one of them last looked or a job was last pushed:
     /// that job's, where streams differ.
     leaves: bool,
-    /// Lanes that wait for the device to come back into service.
-    out: usize,
     /// Bands of frames that a lane of this device has begun.
     bands: VecDeque<Task>,
     service: Service,
@@ -194,7 +192,7 @@ impl Scheduler {
         if let Some(device) = device.filter(|_| self.waiting() == 0) {
             let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
             let begun = Instant::now();
-            for job in jobs.by_ref() {
+            while let Some(job) = jobs.next_if(|job| self.immediate_device(job) == Some(device)) {
                 let frame = Arc::new(Started::new(job, device));
                 self.work(Task { frame, band: Band::WHOLE }, &mut scratch);
                 if begun.elapsed() > AT_ONCE {
@@ -437,7 +435,6 @@ impl DeviceLanes {
         Self {
             idle: Idle::new(device.lanes(), device.cores()),
             leaves: false,
-            out: 0,
             bands: VecDeque::new(),
             service: Service::default(),
         }

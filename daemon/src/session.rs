@@ -99,7 +99,7 @@ pub(crate) struct Session {
     due: Option<Instant>,
     streams: BTreeMap<u32, Arc<Stream>>,
     /// The least number that a new stream may have.
-    next_stream: u32,
+    next_stream: u64,
     /// A descriptor waits for the client to read: what else it asks for waits as well, or one client
     /// could have the daemon hold any number of them.
     withheld: bool,
@@ -263,7 +263,9 @@ impl Session {
         let mut more = false;
         loop {
             let mut begun = Instant::now();
+            // One read may hold a thousand requests, each answered with far more than it is itself.
             while !self.withheld
+                && !self.outbox.is_congested()
                 && let Some(request) = self.inbox.pop().map_err(Violation::Codec)?
             {
                 self.due = None;
@@ -329,6 +331,12 @@ impl Session {
     async fn last_requests(&mut self) -> End {
         let mut left = LAST_READS;
         loop {
+            if self.outbox.is_congested() {
+                if let Err(error) = self.outbox.send_waiting().await {
+                    return error.into();
+                }
+                continue;
+            }
             match self.inbox.pop().map_err(Violation::Codec) {
                 Ok(Some(request)) => {
                     if let Err(end) = self.answer(request).await {
@@ -336,11 +344,6 @@ impl Session {
                     }
                 }
                 Ok(None) if left == 0 => return End::Stopping,
-                Ok(None) if self.outbox.is_congested() => {
-                    if let Err(error) = self.outbox.send_waiting().await {
-                        return error.into();
-                    }
-                }
                 Ok(None) => match read(&mut self.inbox, self.socket.get_ref()) {
                     Ok((0, _)) => return End::HungUp,
                     Ok((len, _)) => left = left.saturating_sub(len),

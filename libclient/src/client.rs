@@ -8,7 +8,8 @@ use resized_protocol::message::{Reply, Request, StreamSpec};
 use resized_protocol::stats::{ClientStats, Stats, StreamStats};
 
 use crate::connection::{Answer, Connection};
-use crate::link::{self, Link, PATIENCE};
+use crate::endpoint::PATIENCE;
+use crate::link::{self, Link};
 use crate::reconnect::{Found, Home, Reconnect};
 #[cfg(feature = "remote")]
 use crate::remote::Credentials;

@@ -18,8 +18,7 @@ mod recovery;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Shutdown;
-use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,11 +26,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
+use resized_protocol::codec;
+use resized_protocol::fdpass::{self, Passed};
 use resized_protocol::message::{Completion, Refusal, Reply, Request};
-use resized_protocol::{codec, fdpass};
 
 use crate::Error;
-use crate::link::{Arrivals, Arrived, Link, PATIENCE, left};
+use crate::endpoint::PATIENCE;
+use crate::link::{Arrivals, Arrived, Link, left};
 use crate::reconnect::{Home, is_loss};
 use crate::slots::Slots;
 
@@ -93,7 +94,7 @@ pub(crate) struct State {
     devices: Arc<[String]>,
     streams: BTreeMap<u32, Slots>,
     /// Replies that arrived and were not yet fetched, by the number of the request.
-    replies: BTreeMap<u64, (Reply, Option<OwnedFd>)>,
+    replies: BTreeMap<u64, (Reply, Option<Passed>)>,
     /// Requests whose replies nobody will fetch.
     unwanted: Vec<u64>,
     answered: u64,
@@ -109,7 +110,7 @@ pub(crate) struct State {
 /// What a request was answered.
 pub(crate) struct Answer {
     pub(crate) reply: Reply,
-    pub(crate) descriptor: Option<OwnedFd>,
+    pub(crate) descriptor: Option<Passed>,
     pub(crate) era: u64,
 }
 
@@ -127,17 +128,12 @@ impl State {
         &self.devices
     }
 
-    /// What `poll` finds, or whether a message will bring it.
-    fn look<T>(
-        &mut self,
-        poll: impl FnOnce(&mut Self) -> Wait<T>,
-    ) -> Result<ControlFlow<T, bool>, Error> {
-        let message = match poll(self) {
-            Wait::Over(found) => return Ok(ControlFlow::Break(found)),
-            Wait::Message => true,
-            Wait::Thread => false,
-        };
-        self.broken.clone().map_or(Ok(ControlFlow::Continue(message)), Err)
+    /// What `poll` finds, or what will bring it, unless nothing will.
+    fn look<T>(&mut self, poll: impl FnOnce(&mut Self) -> Wait<T>) -> Result<Wait<T>, Error> {
+        match (poll(self), &self.broken) {
+            (Wait::Message | Wait::Thread | Wait::Either, Some(error)) => Err(error.clone()),
+            (found, _) => Ok(found),
+        }
     }
 
     fn note(&mut self, arrived: Arrived) -> Result<(), Error> {
@@ -172,7 +168,12 @@ pub(crate) enum Wait<T> {
     Message,
     /// Another thread of this process will bring it.
     Thread,
+    /// Whichever is the first. Who reads is not woken by another thread, and looks again after a moment.
+    Either,
 }
+
+/// How long a message is waited for where another thread may bring the same.
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// How long to wait for something to happen.
 #[derive(Clone, Copy, Debug)]
@@ -371,16 +372,18 @@ impl Connection {
     pub(crate) fn wait<T>(&self, mut poll: impl FnMut(&mut State) -> Wait<T>) -> Result<T, Error> {
         let mut state = self.state();
         loop {
-            let message = match state.look(&mut poll)? {
-                ControlFlow::Break(found) => return Ok(found),
-                ControlFlow::Continue(message) => message,
+            let (read, until) = match state.look(&mut poll)? {
+                Wait::Over(found) => return Ok(found),
+                Wait::Message => (true, Until::It),
+                Wait::Thread => (false, Until::It),
+                Wait::Either => (true, Until::Then(Instant::now() + GLANCE)),
             };
             if let Some((home, lost)) = self.to_recover(&mut state) {
                 drop(state);
                 self.recover(home, &lost);
                 state = self.state();
             } else {
-                state = self.advance(state, message, Until::It);
+                state = self.advance(state, read, until);
             }
         }
     }
@@ -395,18 +398,21 @@ impl Connection {
         let mut state = self.state();
         let mut over = false;
         loop {
-            let message = match state.look(&mut poll)? {
-                ControlFlow::Break(found) => return Ok(Some(found)),
-                ControlFlow::Continue(_) if over => return Ok(None),
-                ControlFlow::Continue(message) => message,
+            let now = Instant::now();
+            let (read, until) = match state.look(&mut poll)? {
+                Wait::Over(found) => return Ok(Some(found)),
+                _ if over => return Ok(None),
+                Wait::Message => (true, deadline),
+                Wait::Thread => (false, deadline),
+                Wait::Either => (true, deadline.min(now + GLANCE)),
             };
-            over = Instant::now() >= deadline;
+            over = now >= deadline;
             if let Some((_, lost)) = self.to_recover(&mut state) {
                 drop(state);
                 self.recover_aside(&lost);
                 state = self.state();
             } else {
-                state = self.advance(state, message, Until::Then(deadline));
+                state = self.advance(state, read, Until::Then(until));
             }
         }
     }

@@ -3,11 +3,16 @@
 //! Knows nothing of what is said there.
 
 use std::fmt;
-use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
+use nix::sys::time::{TimeVal, TimeValLike};
 use thiserror::Error;
 
 /// Names the endpoint for programs that are not told one.
@@ -18,6 +23,9 @@ const SYSTEM_SOCKET: &str = "/run/resized/resized.sock";
 
 /// The socket of a user's own service, below `$XDG_RUNTIME_DIR`.
 const USER_SOCKET: &str = "resized/resized.sock";
+
+/// After so long a daemon that does not answer is taken for dead.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Address of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,14 +132,22 @@ impl Endpoint {
     /// A socket file may outlive its daemon, so only a socket that somebody listens at counts, be it
     /// one that does not let us in: connecting to it will say so.
     fn first_answering(paths: Vec<PathBuf>) -> Result<Self, EndpointError> {
-        let nobody = |error: io::Error| {
-            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-        };
-        match paths.iter().find(|path| !UnixStream::connect(path).is_err_and(nobody)) {
+        let nobody = |errno| matches!(errno, Errno::ENOENT | Errno::ECONNREFUSED);
+        match paths.iter().find(|path| !dial(path, PATIENCE).is_err_and(nobody)) {
             Some(path) => Ok(Self::Unix(path.clone())),
             None => Err(EndpointError::NotFound(paths)),
         }
     }
+}
+
+/// Connects to the socket at `path`. Fails with `EAGAIN` where too many others have been waiting for that, for so long.
+pub(crate) fn dial(path: &Path, within: Duration) -> Result<UnixStream, Errno> {
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // It is waited for as long as for sending. Zero is no limit.
+    let within = i64::try_from(within.as_millis()).unwrap_or(i64::MAX).max(1);
+    setsockopt(&socket, SendTimeout, &TimeVal::milliseconds(within))?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket.into())
 }
 
 impl FromStr for Endpoint {

@@ -31,7 +31,7 @@ impl Handle {
             Err(error) => Wait::Over(Err(error)),
             Ok(slots) => match slots.loan() {
                 Some(lease) => Wait::Over(Ok(lease)),
-                None if slots.any_abandoned() => Wait::Message,
+                None if slots.any_abandoned() => Wait::Either,
                 None => Wait::Thread,
             },
         }

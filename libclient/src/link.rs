@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,22 +13,17 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::sockopt::SendTimeout;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, setsockopt, socket,
-};
-use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::socket::MsgFlags;
+use resized_protocol::VERSION;
 use resized_protocol::codec::{self, Inbox};
+use resized_protocol::fdpass::{self, Passed};
 use resized_protocol::message::{
     Backing, Completion, Features, Goodbye, Message, Reply, Request, StreamSpec,
 };
-use resized_protocol::shm::{self, Lease, Region, RingLayout};
-use resized_protocol::{VERSION, fdpass};
+use resized_protocol::shm::{self, Lease, Region, RegionError, RingLayout};
 
-use crate::{Endpoint, Error};
-
-/// After so long a daemon that does not answer is taken for dead.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+use crate::Error;
+use crate::endpoint::{self, Endpoint};
 
 /// A connection that is not shared yet.
 pub(crate) struct Link {
@@ -44,15 +39,8 @@ impl Link {
             endpoint: Endpoint::Unix(path.to_owned()),
             source: Arc::new(errno.into()),
         };
-        let kind = SockType::Stream;
-        let socket =
-            socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
-        // Connecting waits while too many others do: as long as sending would. Zero is no limit.
-        let left = i64::try_from(left(deadline).as_millis()).unwrap_or(i64::MAX).max(1);
-        setsockopt(&socket, SendTimeout, &TimeVal::milliseconds(left)).map_err(failed)?;
-        let address = UnixAddr::new(path).map_err(failed)?;
-        connect(socket.as_raw_fd(), &address).map_err(failed)?;
-        Ok(Self::over(socket.into(), deadline))
+        let socket = endpoint::dial(path, left(deadline)).map_err(failed)?;
+        Ok(Self::over(socket, deadline))
     }
 
     /// Takes a socket that is connected.
@@ -79,7 +67,7 @@ impl Link {
         leases(reply, descriptor, stream, spec)
     }
 
-    fn ask(&mut self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Error> {
+    fn ask(&mut self, request: &Request) -> Result<(Reply, Option<Passed>), Error> {
         let mut bytes = Vec::new();
         codec::encode(request, &mut bytes)?;
         let mut rest = bytes.as_slice();
@@ -126,7 +114,7 @@ pub(crate) fn left(deadline: Instant) -> Duration {
 /// The leases of a stream that was asked for, from the answer.
 pub(crate) fn leases(
     reply: Reply,
-    descriptor: Option<OwnedFd>,
+    descriptor: Option<Passed>,
     number: u32,
     spec: &StreamSpec,
 ) -> Result<Vec<Lease>, Error> {
@@ -140,7 +128,10 @@ pub(crate) fn leases(
         return Err(Error::Unexpected("a ring of another layout than its stream's"));
     }
     let region = match (backing, descriptor) {
-        (Backing::Descriptor, Some(descriptor)) => Region::open(descriptor, ring.len())?,
+        (Backing::Descriptor, Some(passed)) => {
+            let lost = |errno| RegionError::System { call: "recvmsg", errno };
+            Region::open(passed.map_err(lost)?, ring.len())?
+        }
         (Backing::Named(name), _) => Region::open_named(&name, ring.len())?,
         (Backing::Descriptor, None) => {
             return Err(Error::Unexpected("a stream without a descriptor"));
@@ -153,13 +144,14 @@ pub(crate) fn leases(
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals {
     inbox: Inbox,
-    descriptors: VecDeque<OwnedFd>,
+    /// With those that were lost in their places.
+    descriptors: VecDeque<Passed>,
 }
 
 /// A message that is not the last.
 #[derive(Debug)]
 pub(crate) enum Arrived {
-    Reply(Reply, Option<OwnedFd>),
+    Reply(Reply, Option<Passed>),
     Completed(Completion),
 }
 

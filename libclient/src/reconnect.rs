@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use resized_protocol::message::{Goodbye, Refusal, StreamSpec};
 use resized_protocol::shm::Lease;
 
-use crate::link::{Link, PATIENCE};
+use crate::endpoint::PATIENCE;
+use crate::link::{Link, left};
 #[cfg(feature = "remote")]
 use crate::remote::{self, Credentials};
 use crate::{Endpoint, Error};
@@ -25,7 +26,7 @@ pub struct Reconnect {
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
-    /// After so much time without a daemon, it is given up: everything that waits fails.
+    /// After so much time without a daemon, it is given up: everything that waits fails. [`Duration::MAX`]: never.
     pub within: Duration,
 }
 
@@ -90,21 +91,26 @@ impl Home {
         may_pass: impl Fn(&Error) -> bool,
     ) -> Result<Found, (u32, Error)> {
         let Reconnect { first, longest, within } = self.reconnect;
-        let end = Instant::now() + within;
+        // None: beyond what there is of time.
+        let end = Instant::now().checked_add(within);
         let mut pause = first;
         for tried in 1.. {
             let deadline = Instant::now() + PATIENCE;
             // The first attempt has its time whatever the bound.
-            let deadline = if tried == 1 { deadline } else { deadline.min(end) };
+            let deadline = match end {
+                Some(end) if tried > 1 => deadline.min(end),
+                _ => deadline,
+            };
             let error = match self.attempt(deadline, &streams()) {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
-            if !may_pass(&error) || Instant::now() + pause >= end {
+            let is_over = end.is_some_and(|end| left(end) <= pause);
+            if !may_pass(&error) || is_over {
                 return Err((tried, error));
             }
             sleep(pause);
-            pause = (2 * pause).min(longest);
+            pause = pause.saturating_mul(2).min(longest);
         }
         unreachable!("the bound comes before the numbers end")
     }
@@ -143,6 +149,8 @@ fn may_pass(error: &Error) -> bool {
                 | Refusal::Device
                 | Refusal::Unreachable
         ),
+        // Of ours: too many descriptors, say.
+        Error::Region(error) => error.errno().is_some(),
         error => is_loss(error),
     }
 }

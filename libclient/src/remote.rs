@@ -29,8 +29,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
+use crate::endpoint::PATIENCE as SILENCE;
 use crate::endpoint::{Remote, Scheme};
-use crate::link::PATIENCE as SILENCE;
 pub use credentials::{Credentials, CredentialsError};
 use wire::{Sender, Stream};
 

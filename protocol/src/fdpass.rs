@@ -11,6 +11,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
+use nix::errno::Errno;
 use nix::sys::socket::{
     self, ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg,
 };
@@ -34,11 +35,14 @@ pub fn send(
             }
         };
         match sent {
-            Err(nix::errno::Errno::EINTR) => continue,
+            Err(Errno::EINTR) => continue,
             sent => return Ok(sent?),
         }
     }
 }
+
+/// A descriptor that came beside bytes, or why it was lost: this process may have no more of them.
+pub type Passed = Result<OwnedFd, Errno>;
 
 /// Receives bytes and the descriptor sent beside them, if any. Waits for the first byte, unless the
 /// flags say otherwise. Zero bytes: the peer has closed the connection.
@@ -46,7 +50,7 @@ pub fn receive(
     socket: impl AsFd,
     bytes: &mut [u8],
     flags: MsgFlags,
-) -> io::Result<(usize, Option<OwnedFd>)> {
+) -> io::Result<(usize, Option<Passed>)> {
     let mut control = cmsg_space!(RawFd);
     let mut iov = [IoSliceMut::new(bytes)];
     loop {
@@ -57,15 +61,19 @@ pub fn receive(
             flags | MsgFlags::MSG_CMSG_CLOEXEC,
         );
         let received = match received {
-            Err(nix::errno::Errno::EINTR) => continue,
+            Err(Errno::EINTR) => continue,
             received => received?,
         };
+        // There is room for the only one that a daemon sends at a time: the kernel could not give it a number.
+        if received.flags.contains(MsgFlags::MSG_CTRUNC) {
+            return Ok((received.bytes, Some(Err(Errno::EMFILE))));
+        }
         let mut descriptor = None;
         for message in received.cmsgs()? {
             if let ControlMessageOwned::ScmRights(raws) = message {
                 for raw in raws {
                     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-                    descriptor = Some(unsafe { OwnedFd::from_raw_fd(raw) });
+                    descriptor = Some(Ok(unsafe { OwnedFd::from_raw_fd(raw) }));
                 }
             }
         }
@@ -112,7 +120,7 @@ mod tests {
         let mut bytes = [0; 2];
         let (read, descriptor) = receive(&theirs, &mut bytes, MsgFlags::empty()).unwrap();
         assert_eq!((read, &bytes), (2, b"ab"));
-        assert_eq!(inode(descriptor.unwrap()), inode(&file));
+        assert_eq!(inode(descriptor.unwrap().unwrap()), inode(&file));
         let (read, descriptor) = receive(&theirs, &mut bytes, MsgFlags::empty()).unwrap();
         assert_eq!(read, 1);
         assert!(descriptor.is_none());

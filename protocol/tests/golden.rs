@@ -66,7 +66,7 @@ fn spec() -> StreamSpec {
 
 #[test]
 fn the_version_these_vectors_belong_to() {
-    assert_eq!(VERSION, 5);
+    assert_eq!(VERSION, 6);
 }
 
 #[test]

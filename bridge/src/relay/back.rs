@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -11,9 +10,9 @@ use futures_util::stream::FuturesUnordered;
 use nix::sys::socket::MsgFlags;
 use resized_client::remote::wire::{Sender, WireError};
 use resized_protocol::codec::Inbox;
-use resized_protocol::fdpass;
+use resized_protocol::fdpass::{self, Passed};
 use resized_protocol::message::{Backing, Completion, Goodbye, Message, Reply, Status, Violation};
-use resized_protocol::shm::{Lease, Region, leases};
+use resized_protocol::shm::{Lease, Region, RegionError, leases};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -79,7 +78,7 @@ async fn farewell(client: &mut Sender<impl AsyncWrite + Unpin>, end: End) -> End
 async fn pass_on(
     shared: &Shared,
     mut message: Message,
-    descriptor: Option<OwnedFd>,
+    descriptor: Option<Passed>,
     client: &mut Sender<impl AsyncWrite + Unpin>,
     encoding: &mut FuturesUnordered<Turn<Codec, Encoded>>,
 ) -> Result<(), End> {
@@ -113,13 +112,16 @@ async fn pass_on(
 }
 
 /// Notes what the daemon has granted, and makes of it what the client is to hear.
-fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<OwnedFd>) -> Result<(), End> {
+fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) -> Result<(), End> {
     let Opening { bytes, coded } =
         shared.replies().answered().ok_or(unexpected("a reply to nothing"))?;
     match reply {
         Reply::Opened { stream, ring, .. } => {
             let descriptor = descriptor.ok_or(unexpected("a stream without a descriptor"))?;
-            let leases = Region::open(descriptor, ring.len())
+            let lost = |errno| RegionError::System { call: "recvmsg", errno };
+            let leases = descriptor
+                .map_err(lost)
+                .and_then(|descriptor| Region::open(descriptor, ring.len()))
                 .and_then(|region| leases(region, &Arc::new(ring.clone())))
                 .map_err(|error| End::Daemon(io::Error::other(error).into()))?;
             shared.rings().add(*stream, leases, bytes);
@@ -193,12 +195,12 @@ async fn say_late(
 struct Arrivals<'a> {
     socket: ReadHalf<'a>,
     inbox: Inbox,
-    descriptors: VecDeque<OwnedFd>,
+    descriptors: VecDeque<Passed>,
 }
 
 impl Arrivals<'_> {
     /// The next message. Given up in the middle nothing is lost.
-    async fn next(&mut self) -> Result<Option<(Message, Option<OwnedFd>)>, WireError> {
+    async fn next(&mut self) -> Result<Option<(Message, Option<Passed>)>, WireError> {
         loop {
             if let Some(message) = self.inbox.pop::<Message>()? {
                 let passed = matches!(

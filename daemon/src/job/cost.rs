@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use resized_protocol::frame::{Component, Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Alpha, Filter, StreamSpec};
+use resized_protocol::placement::Crop;
 
 use crate::metrics::nanoseconds;
 
@@ -17,28 +18,68 @@ use crate::metrics::nanoseconds;
 /// scales all that was measured alike.
 const PIXELS_PER_NS: u64 = 10;
 
-/// What a pixel costs is kept in parts of so many.
-const UNIT: u64 = 1 << 10;
+/// Times the pixels of the larger end that there are between the passes, at the most.
+const MOST_BETWEEN: u64 = 4;
 
-/// The part of an estimate that the next frame makes is one in so many, and no frame counts for more than so
-/// many times the estimate: a lane may have been kept from its core.
+/// What a pixel costs is kept in parts of so many, so small that frames of few pixels change it by no more than they should.
+const UNIT: u64 = 1 << 20;
+
+/// The part of an estimate that the next whole frame makes is one in so many, and no frame counts for more than so
+/// many times the estimate: a lane may have been kept from its core. One of fewer pixels makes as much less of a part: else
+/// whoever has small cheap ones between the large ones would pay for those what the small ones cost.
 const MEMORY: u64 = 4;
 
 /// Bytes that devices keep for each tap of both passes, and for each row and column, at the most.
 const TAP_BYTES: u64 = 6;
 const LINE_BYTES: u64 = 16;
 
+/// What is resized of a frame, and to what.
+pub(super) struct Extents {
+    seen: Extent,
+    made: Extent,
+}
+
+impl Extents {
+    /// Of a stream's frame that has a crop of its own, or the stream's.
+    pub(super) fn new(spec: &StreamSpec, own: Option<Crop>) -> Self {
+        let rounded = |crop: Crop| Extent::new(crop.width.ceil() as u32, crop.height.ceil() as u32);
+        let seen = own.or(spec.crop).map_or(spec.source.extent, rounded);
+        Self { seen, made: spec.destination.extent }
+    }
+
+    /// Pixels of both.
+    pub(super) const fn pixels(&self) -> u64 {
+        self.seen.pixels() + self.made.pixels()
+    }
+
+    /// Pixels between the two passes, whichever comes first. More than at both ends only where one
+    /// direction shrinks and the other grows; devices put that last which would make far more.
+    pub(super) fn between(&self) -> u64 {
+        let Self { seen, made } = self;
+        let pixels = |width, height| Extent::new(width, height).pixels();
+        let between = pixels(seen.width, made.height).max(pixels(made.width, seen.height));
+        between.min(MOST_BETWEEN * seen.pixels().max(made.pixels()))
+    }
+
+    /// All of them.
+    pub(super) fn work(&self) -> u64 {
+        self.pixels() + self.between()
+    }
+}
+
 /// What a pixel of a stream costs.
 pub(super) struct Rate {
     /// In parts of [`UNIT`].
     price: AtomicU64,
     measured: AtomicBool,
+    /// Pixels of a frame without a crop of its own.
+    whole: u64,
 }
 
 impl Rate {
     pub(super) fn new(spec: &StreamSpec) -> Self {
         let price = AtomicU64::new(effort(spec) * UNIT);
-        Self { price, measured: false.into() }
+        Self { price, measured: false.into(), whole: Extents::new(spec, None).work().max(1) }
     }
 
     /// A frame of so many pixels took lanes so long.
@@ -46,9 +87,15 @@ impl Rate {
         let parts = u128::from(nanoseconds(worked)) * u128::from(PIXELS_PER_NS * UNIT);
         let sample = u64::try_from(parts / u128::from(pixels.max(1))).unwrap_or(u64::MAX);
         let before = self.price.load(Ordering::Relaxed);
-        let price = match self.measured.swap(true, Ordering::Relaxed) {
-            true => before - before / MEMORY + sample.min(before.saturating_mul(MEMORY)) / MEMORY,
-            false => sample,
+        let is_first = pixels >= self.whole && !self.measured.swap(true, Ordering::Relaxed);
+        let price = if is_first {
+            sample
+        } else {
+            let sample = sample.min(before.saturating_mul(MEMORY));
+            let [kept, new] = [self.whole * (MEMORY - 1), pixels].map(u128::from);
+            let total = u128::from(before) * kept + u128::from(sample) * new;
+            let mixed = (total + (kept + new) / 2) / (kept + new);
+            u64::try_from(mixed).unwrap_or(u64::MAX)
         };
         // Lanes that note at the same time may lose one of two: the next frame makes up for it.
         self.price.store(price.clamp(1, u64::MAX / 2), Ordering::Relaxed);
@@ -148,19 +195,43 @@ mod tests {
 
     #[test]
     fn what_was_measured_counts() {
-        let rate = Rate::new(&spec(PixelFormat::I420));
-        rate.note(1000, Duration::from_nanos(500));
-        assert_eq!(rate.cost(1000), 500 * PIXELS_PER_NS);
-        assert_eq!(rate.cost(2000), 1000 * PIXELS_PER_NS);
+        let spec = spec(PixelFormat::I420);
+        let (rate, whole) = (Rate::new(&spec), Extents::new(&spec, None).work());
+        let is_about = |cost: u64, ns: u64| {
+            let ratio = cost as f64 / (ns * PIXELS_PER_NS) as f64;
+            assert!((0.99..1.01).contains(&ratio), "{ratio}");
+        };
+        rate.note(whole, Duration::from_micros(500));
+        is_about(rate.cost(whole), 500_000);
+        is_about(rate.cost(2 * whole), 1_000_000);
         // A lane that was kept from its core for a second costs little,
-        rate.note(1000, Duration::from_secs(1));
-        assert!(rate.cost(1000) < 1000 * PIXELS_PER_NS);
+        rate.note(whole, Duration::from_secs(1));
+        assert!(rate.cost(whole) < 1_000_000 * PIXELS_PER_NS);
         // but what takes longer all the time costs that.
-        (0..60).for_each(|_| rate.note(1000, Duration::from_micros(50)));
-        let cost = rate.cost(1000) as f64 / (50_000 * PIXELS_PER_NS) as f64;
-        assert!((0.99..1.01).contains(&cost), "{cost}");
+        (0..60).for_each(|_| rate.note(whole, Duration::from_millis(50)));
+        is_about(rate.cost(whole), 50_000_000);
         rate.note(1, Duration::MAX);
         rate.note(0, Duration::ZERO);
         assert!(rate.cost(u64::MAX) > 0 && rate.cost(0) > 0);
+    }
+
+    #[test]
+    fn small_frames_count_by_their_pixels() {
+        let spec = spec(PixelFormat::I420);
+        let (rate, whole) = (Rate::new(&spec), Extents::new(&spec, None).work());
+        let small = whole / 1000;
+        // Not even the first of all says what a whole one costs.
+        rate.note(small, Duration::from_nanos(1));
+        assert!(rate.cost(whole) > whole / 2);
+        let milliseconds = Duration::from_millis(2);
+        rate.note(whole, milliseconds);
+        for _ in 0..100 {
+            (0..3).for_each(|_| rate.note(small, Duration::from_nanos(1)));
+            assert!(rate.cost(whole) > nanoseconds(milliseconds) * PIXELS_PER_NS * 9 / 10);
+            rate.note(whole, milliseconds);
+        }
+        // Where there are no others they do.
+        (0..20_000).for_each(|_| rate.note(small, milliseconds / 500));
+        assert!(rate.cost(whole) > nanoseconds(milliseconds) * PIXELS_PER_NS * 3 / 2);
     }
 }

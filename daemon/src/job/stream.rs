@@ -14,7 +14,7 @@ use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMe
 
 use super::cost::{Rate, tables};
 use super::pace::Pace;
-use crate::device::{self, Allowance, Device, DeviceError, Resizer};
+use crate::device::{self, Allowance, Device, DeviceError, Resizer, Scratch};
 use crate::metrics::{ClientId, ClientMetrics, Counted, StreamMetrics};
 use crate::quota::{Account, Charge};
 
@@ -192,6 +192,7 @@ impl Stream {
         crop: Crop,
         device: &dyn Device,
         index: usize,
+        scratch: &mut Scratch,
     ) -> Result<Arc<dyn Resizer>, DeviceError> {
         let known = || self.cropped.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((other, of, resizer)) = &*known()
@@ -199,6 +200,7 @@ impl Stream {
         {
             return Ok(Arc::clone(resizer));
         }
+        scratch.note_preparation();
         let spec = StreamSpec { crop: Some(crop), ..self.spec };
         let resizer: Arc<dyn Resizer> = device.open(&spec, &self.ring)?.into();
         *known() = Some((crop, index, Arc::clone(&resizer)));

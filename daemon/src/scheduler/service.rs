@@ -85,11 +85,8 @@ impl Scheduler {
     ) -> MutexGuard<'a, Queue> {
         if !wait.is_zero() {
             // It counts as no idle lane: nobody calls it for a frame.
-            queue.lanes[device].out += 1;
             let woken = self.wake[device][lane].wait_timeout(queue, wait);
-            let mut queue = woken.unwrap_or_else(PoisonError::into_inner).0;
-            queue.lanes[device].out -= 1;
-            return queue;
+            return woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         if let Some(outage) = &mut queue.lanes[device].service.out {
             outage.reviving = true;

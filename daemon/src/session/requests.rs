@@ -91,11 +91,10 @@ impl Session {
         named: bool,
         features: Features,
     ) -> Result<(), End> {
-        if number < self.next_stream {
+        if u64::from(number) < self.next_stream {
             return Err(Violation::StreamNumber(number).into());
         }
-        // The last number there is can't be followed by another: it is as good as refused by that.
-        self.next_stream = number.saturating_add(1);
+        self.next_stream = u64::from(number) + 1;
         let reply = match self.try_open(number, spec, named, features).await {
             Err(refusal) => {
                 tracing::info!(client = self.client, uid = self.uid(), %refusal, "stream refused");

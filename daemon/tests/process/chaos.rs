@@ -371,7 +371,7 @@ fn opener(socket: &Path) -> (Wire, OwnedFd) {
     let (_, ring) = receive(&wire.socket, &mut [0; 4096], MsgFlags::empty()).unwrap();
     let submit = Request::Submit { stream: 0, slots: vec![0, 1, 2, 3] };
     (&wire.socket).write_all(&bytes(&submit)).unwrap();
-    (wire, ring.unwrap())
+    (wire, ring.unwrap().unwrap())
 }
 
 #[test]

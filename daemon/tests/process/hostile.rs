@@ -209,7 +209,7 @@ fn a_frame_rewritten_while_it_is_resized_harms_only_itself() {
         let mut reply = [0; 4096];
         let (_, descriptor) = fdpass::receive(&wire.socket, &mut reply, MsgFlags::empty()).unwrap();
         let ring = Arc::new(RingLayout::new(&spec).unwrap());
-        let region = Region::open(descriptor.unwrap(), ring.len()).unwrap();
+        let region = Region::open(descriptor.unwrap().unwrap(), ring.len()).unwrap();
         let mut lease = leases(region, &ring).unwrap().remove(0);
         let over = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&over);

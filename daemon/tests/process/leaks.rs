@@ -55,7 +55,7 @@ fn a_client_that_keeps_a_closed_streams_memory_keeps_no_pages() {
         keeper.say(&Request::Open { stream: 0, spec: oracle::big(), named: false });
         let mut bytes = [0; 4096];
         let (_, kept) = receive(&keeper.socket, &mut bytes, MsgFlags::empty()).unwrap();
-        let ring = File::from(kept.unwrap());
+        let ring = File::from(kept.unwrap().unwrap());
         assert!(ring.metadata().unwrap().blocks() > 0);
         keeper.say(&Request::Close { stream: 0 });
         assert!(matches!(keeper.hear(), Message::Reply(Reply::Closed { stream: 0 })));

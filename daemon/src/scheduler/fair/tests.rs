@@ -319,7 +319,7 @@ fn a_debt_is_paid_off_at_once_and_in_the_order_of_debts() {
 }
 
 #[test]
-fn frames_that_come_late_cost_their_stream_nothing() {
+fn frames_that_come_late_cost_their_stream_little() {
     let late = |spec: &mut StreamSpec| spec.deadline = Some(Duration::from_secs(1));
     let source = Source::with(0, 0, (3000, 3000), late);
     let mut fair = Fair::default();
@@ -328,7 +328,25 @@ fn frames_that_come_late_cost_their_stream_nothing() {
     source.push(&mut fair, 1);
     let charges: Vec<_> =
         std::iter::from_fn(|| fair.users.take(&|_| true)).map(|(_, cost)| cost).collect();
-    assert_eq!(charges, [0, 0, 0, source.cost as i64]);
+    let little = crate::job::GIVEN_UP as i64;
+    assert_eq!(charges, [little, little, little, source.cost as i64]);
+}
+
+#[test]
+fn who_has_late_frames_without_end_does_not_go_on_without_end() {
+    let late = |spec: &mut StreamSpec| spec.deadline = Some(Duration::from_secs(1));
+    let (greedy, other) = (Source::with(0, 0, (30, 30), late), Source::new(1, 1, (30, 30)));
+    let mut fair = Fair::default();
+    let before = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+    other.push(&mut fair, 3);
+    greedy.push_at(&mut fair, 3, before);
+    let others = (0..10_000).filter(|_| {
+        let number = number(&next(&mut fair).unwrap());
+        let (source, at) = if number == 0 { (&greedy, before) } else { (&other, Instant::now()) };
+        source.push_at(&mut fair, 1, at);
+        number == 1
+    });
+    assert!(others.count() > 1000);
 }
 
 #[test]
