@@ -2,9 +2,11 @@ use std::sync::atomic::AtomicUsize;
 
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::placement::Crop;
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use super::*;
+use crate::device::null::Null;
 use crate::device::{DeviceError, Resizer};
 use crate::job::{Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
@@ -624,4 +626,21 @@ fn the_reserve_takes_only_what_no_other_can() {
     assert!(reserve_did > 0);
     let several = Several::new(&[reserve, slow], Some(0), Filter::Bilinear);
     assert_eq!(several.burst(20), [20, 0]);
+}
+
+#[test]
+fn who_brings_jobs_does_the_small_ones_alone() {
+    let scheduler = Scheduler::new(vec![Box::new(Null)], None);
+    let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
+    let ledger = Arc::<Ledger>::default();
+    let cropped = |slot| {
+        let crop = Crop { left: 0.0, top: 0.0, width: 5.0, height: 5.0 };
+        let sink: Arc<dyn Sink> = Arc::<Ledger>::clone(&ledger);
+        Job::new(Arc::clone(&stream), slot, Some(crop), Instant::now(), sink)
+    };
+    // The third is small again, but not before the second.
+    let mut all = jobs(&stream, &ledger, 3);
+    all[1] = cropped(1);
+    scheduler.push(id(0), all.into_iter());
+    assert_eq!((ledger.await_completions(1).len(), scheduler.waiting()), (1, 2));
 }

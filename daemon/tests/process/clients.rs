@@ -8,9 +8,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use resized::Server;
-use resized_client::{Client, Endpoint, Pending, StreamSpec};
+use resized_client::{Client, Endpoint, Error, Pending, StreamSpec};
 
 use crate::chaos::whole;
 use crate::oracle::{self, Checked, workout};
@@ -76,6 +77,48 @@ fn client_processes_get_their_own_frames() {
         let slots: u32 = (0..28).map(|n| oracle::mixed(n).slots).sum();
         assert_eq!(stats.devices[0].frames, u64::from(3 * slots));
         assert_eq!(stats.devices[0].failed, 0);
+    });
+}
+
+/// Opens streams until it has no descriptor left. What it holds, and has in flight, is not touched by that.
+#[test]
+fn a_client_without_descriptors_loses_one_stream_alone() {
+    bounded(|| {
+        let Some((client, _)) = told() else {
+            let daemon = Daemon::start(&[]);
+            let test = "clients::a_client_without_descriptors_loses_one_stream_alone";
+            let client = client_process(test, &daemon.endpoint(), 0);
+            let mut few = Command::new("sh");
+            few.args(["-c", r#"ulimit -n 16; exec "$0" "$@""#]).arg(client.get_program());
+            few.args(client.get_args());
+            few.envs(client.get_envs().map(|(name, value)| (name, value.unwrap())));
+            let output = few.output().unwrap();
+            let text = [output.stdout, output.stderr]
+                .map(|text| String::from_utf8_lossy(&text).into_owned());
+            assert!(output.status.success(), "{}\n{}", text[0], text[1]);
+            assert!(text[0].contains("1 passed"), "{}", text[0]);
+            let log = daemon.log();
+            assert!(!log.contains("panicked"), "{log}");
+            return;
+        };
+        let checked = Checked::open(&client, StreamSpec { slots: 2, ..oracle::big() }, 2);
+        let held = checked.submit(0).unwrap().wait().unwrap();
+        let mut files = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            files.push(file);
+        }
+        let pending = checked.submit(1).unwrap();
+        for _ in 0..3 {
+            match client.open(&oracle::dot()) {
+                Err(Error::Region(error)) => assert_eq!(error.errno(), Some(Errno::EMFILE as i32)),
+                other => panic!("{other:?}"),
+            }
+        }
+        checked.check(1, &pending.wait().unwrap());
+        checked.check(0, &held);
+        drop((files, held));
+        checked.check(0, &checked.submit(0).unwrap().wait().unwrap());
+        workout(&client, 0, 1);
     });
 }
 

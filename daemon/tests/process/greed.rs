@@ -17,7 +17,7 @@ use resized_client::{Client, Endpoint, Reconnect, Refusal, StreamSpec};
 use resized_protocol::VERSION;
 use resized_protocol::codec::Inbox;
 use resized_protocol::fdpass::receive;
-use resized_protocol::message::{Goodbye, Message, Reply, Request, Status, Violation};
+use resized_protocol::message::{Features, Goodbye, Message, Reply, Request, Status, Violation};
 
 use crate::oracle::{self, Checked};
 use crate::quotas::NOBODY;
@@ -193,6 +193,41 @@ fn open_and_close(wire: &Wire, streams: u32) {
             break;
         }
     }
+}
+
+#[test]
+fn a_thousand_requests_in_one_read_are_answered_as_they_are_heard() {
+    bounded(|| {
+        let daemon = Daemon::start(&["--devices", "null"]);
+        let client = daemon.client();
+        // Streams make the answers long.
+        let streams: Vec<_> = (0..24).map(|_| client.open(&oracle::dot()).unwrap()).collect();
+        let mut asker = Wire::welcomed(&daemon.socket());
+        asker.say(&Request::Clients { from: 0 });
+        let Message::Reply(Reply::Clients(clients)) = asker.hear() else { panic!("no clients") };
+        let many = clients.iter().find(|client| client.streams == 24).unwrap().client;
+        let ask = bytes(&Request::Streams { client: many, from: 0 }).repeat(4_000);
+        let before = daemon.anonymous_kib();
+        let wires: Vec<_> = (0..4)
+            .map(|_| {
+                let mut wire = Wire::connect(&daemon.socket());
+                // Of a long message that comes in two pieces there is room for so many.
+                let (version, features) = (VERSION, Features::default());
+                let long = bytes(&Request::Hello { version, features, name: "x".repeat(16_000) });
+                let (half, rest) = long.split_at(8_000);
+                wire.raw(half);
+                thread::sleep(Duration::from_millis(50));
+                wire.raw(rest);
+                wire.socket.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+                let _ = (&wire.socket).write_all(&ask);
+                wire
+            })
+            .collect();
+        drop(streams[0].loan().unwrap().submit().unwrap().wait().unwrap());
+        let grown = daemon.anonymous_kib().saturating_sub(before);
+        assert!(grown < GROWTH, "{grown} KiB more");
+        drop(wires);
+    });
 }
 
 /// Everything that is still said, and how many descriptors come with it.

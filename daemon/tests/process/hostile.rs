@@ -67,6 +67,21 @@ impl Scene {
 }
 
 #[test]
+fn the_last_number_of_a_stream_is_used_once() {
+    bounded(|| {
+        let scene = Scene::new();
+        scene.provoke(Violation::StreamNumber(u32::MAX), |wire| {
+            *wire = Wire::welcomed(&scene.daemon.socket());
+            let open = Request::Open { stream: u32::MAX, spec: oracle::dot(), named: false };
+            wire.say(&open);
+            assert!(matches!(wire.hear(), Message::Reply(Reply::Opened { .. })));
+            wire.say(&open);
+        });
+        scene.end();
+    });
+}
+
+#[test]
 fn hellos_come_first_and_once() {
     bounded(|| {
         let scene = Scene::new();
