@@ -46,7 +46,7 @@ pub(crate) fn run(asked: &Bench, endpoint: Option<&Endpoint>) -> Result<ExitCode
     say(match asked.json {
         true => serde_json::to_string(&report.figures)?,
         false => report.figures.text(),
-    });
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn run(asked: &Doctor, endpoint: Option<&Endpoint>) -> Result<ExitCod
     findings.push(frame(reached.as_ref().map(|reached| &reached.client), &spec, way));
     findings.extend(limits::examine(&spec, asked.streams, pid));
     for finding in &findings {
-        say(finding);
+        say(finding)?;
     }
     let bad = findings.iter().any(|finding| finding.level == Level::Bad);
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })

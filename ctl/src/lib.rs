@@ -56,8 +56,13 @@ fn shown(text: &str) -> String {
 }
 
 /// Prints it. A reader that has gone away is no reason to fail.
-fn say(text: impl Display) {
-    let _ = writeln!(io::stdout(), "{text}");
+fn say(text: impl Display) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("can't write to standard output"))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -68,6 +68,12 @@ fn option(name: &str, value: &OsStr) -> OsString {
 fn pattern(output: &Path) -> Result<OsString> {
     let bytes = output.as_os_str().as_bytes();
     if output.is_dir() || bytes.ends_with(b"/") {
+        let is_pattern = |what: &[u8]| bytes.windows(what.len()).any(|part| part == what);
+        ensure!(
+            !is_pattern(b"{n}") && !is_pattern(b"{name}"),
+            "{} is a folder, and would be read as a pattern",
+            output.display()
+        );
         // A percent sign means itself when there are two.
         let folder: Vec<u8> = bytes
             .iter()

@@ -54,6 +54,5 @@ fn print(endpoint: &Endpoint, figures: &Figures, json: bool) -> Result<()> {
     } else {
         format!("{endpoint}   {}", table::text(figures))
     };
-    say(text);
-    Ok(())
+    say(text)
 }

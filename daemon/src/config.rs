@@ -28,6 +28,12 @@ pub(crate) enum ConfigError {
     /// The file says something that is not understood; where, is part of the error.
     #[error("{path}: {error}", path = .path.display())]
     Parse { path: PathBuf, error: Box<toml::de::Error> },
+    /// Nobody could do anything with such a daemon.
+    #[error("'{0}' is 0: nothing could be resized")]
+    Nothing(&'static str),
+    /// The socket's path is none.
+    #[error("'{}' is no path of a socket: write one such as /run/resized/resized.sock", .0.display())]
+    Socket(PathBuf),
     /// What should be logged can't be told.
     #[error("'{setting}' is no filter for the log: {error}")]
     Log { setting: String, error: tracing_subscriber::filter::ParseError },
@@ -137,13 +143,15 @@ impl Arguments {
             None => (default_file(), false),
         };
         let file = path.as_deref().map_or_else(|| Ok(Settings::default()), Settings::read);
-        match file {
+        let (settings, path) = match file {
             // One that is there and can't be read is an error: it may say what matters.
             Err(ConfigError::Read { error, .. }) if !must_be && is_absent(&error) => {
-                Ok((self.settings.clone(), None))
+                (self.settings.clone(), None)
             }
-            file => Ok((self.settings.clone().or(file?), path)),
-        }
+            file => (self.settings.clone().or(file?), path),
+        };
+        settings.check()?;
+        Ok((settings, path))
     }
 }
 
@@ -166,6 +174,28 @@ impl Settings {
             .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
         toml::from_str(&text)
             .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) })
+    }
+
+    /// Whether somebody could use the daemon that they make.
+    fn check(&self) -> Result<(), ConfigError> {
+        let counts = [
+            ("memory", self.memory),
+            ("user-memory", self.user_memory),
+            ("user-connections", self.user_connections),
+            ("user-streams", self.user_streams),
+            ("user-slots", self.user_slots),
+        ];
+        if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == Some(0)) {
+            return Err(ConfigError::Nothing(key));
+        }
+        // An address as clients write it, say.
+        let is_path = |path: &PathBuf| {
+            !path.as_os_str().is_empty() && !path.to_string_lossy().starts_with("unix:")
+        };
+        match self.socket.as_ref().filter(|path| !is_path(path)) {
+            Some(path) => Err(ConfigError::Socket(path.clone())),
+            None => Ok(()),
+        }
     }
 
     /// These, and the others where these say nothing.

@@ -3,10 +3,12 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -19,8 +21,12 @@ pub(crate) type SetFilter = Box<dyn Fn(EnvFilter) -> Result<()> + Send>;
 
 /// What a setting says is logged.
 pub(crate) fn filter(setting: &str) -> Result<EnvFilter, ConfigError> {
-    EnvFilter::try_new(setting)
-        .map_err(|error| ConfigError::Log { setting: setting.to_owned(), error })
+    let failed = |error| ConfigError::Log { setting: setting.to_owned(), error };
+    // One word that is no level would be the name of a part, of which there is none.
+    if !setting.is_empty() && setting.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        LevelFilter::from_str(setting).map_err(|error| failed(error.into()))?;
+    }
+    EnvFilter::try_new(setting).map_err(failed)
 }
 
 /// Begins to log.

@@ -75,10 +75,14 @@ fn run(arguments: &Arguments) -> Result<()> {
 
 fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Result<()> {
     let (options, drain) = (settings.options(), settings.drain());
-    let listener = match systemd::socket()? {
-        Some(socket) => Listener::adopt(socket),
-        None => Listener::bind(&settings.socket(), options.peers)?,
+    let (listener, at) = match systemd::socket()? {
+        Some(socket) => (Listener::adopt(socket), "a socket of the service manager's".to_owned()),
+        None => {
+            let path = settings.socket();
+            (Listener::bind(&path, options.peers)?, path.display().to_string())
+        }
     };
+    let memory_mib = options.memory.map(|bytes| bytes >> 20);
     raise_descriptor_limit();
     let mut daemon = Daemon::new(options.clone())?;
     if let Some(address) = settings.metrics() {
@@ -91,7 +95,7 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
         let hangups = signal(SignalKind::hangup())?;
         // Only now: whoever is told so may stop us at once.
         systemd::ready();
-        tracing::info!(?options, "ready");
+        tracing::info!(at, devices = ?options.devices, memory_mib, "ready");
         // Also while it stops.
         tokio::spawn(report_health(controls.clone()));
         tokio::select! {
@@ -127,11 +131,13 @@ async fn reload_on(
         let reload = || {
             let (settings, _) = arguments.load()?;
             set_filter(log::filter(settings.log())?)?;
-            controls.reload(settings.options());
-            Ok::<_, anyhow::Error>(settings)
+            let options = settings.options();
+            let limits = options.limits;
+            controls.reload(options);
+            Ok::<_, anyhow::Error>(limits)
         };
         match reload() {
-            Ok(settings) => tracing::info!(?settings, "settings read again"),
+            Ok(limits) => tracing::info!(?limits, "settings read again"),
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::error!(error, "the settings stay as they were");

@@ -97,8 +97,8 @@ pub enum EndpointError {
     Variable(Box<EndpointError>),
     /// No daemon answers in the usual places.
     #[error(
-        "no resized daemon answers at {}: start one with 'resized --socket PATH' and set \
-         {VARIABLE}=unix:PATH, or enable its service with 'systemctl enable --now resized.socket'",
+        "no resized daemon answers at {}: start one with 'resized', enable its service with \
+         'systemctl enable --now resized.socket', or set {VARIABLE} to where one is",
         Paths(.0)
     )]
     NotFound(Vec<PathBuf>),

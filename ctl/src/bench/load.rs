@@ -16,6 +16,9 @@ const WARM_UP: f64 = 0.1;
 /// A thread of the load that was idle for less than this part of the run may be what limited it.
 const LEAST_IDLE: f64 = 0.1;
 
+/// How long before a frame is due its thread is awake, if that is no more than a tenth of the time between two.
+const EARLY: Duration = Duration::from_micros(500);
+
 /// A load that was late itself by more than this part of what it measured, measured itself.
 const MOST_LATE: f64 = 0.2;
 
@@ -230,7 +233,11 @@ fn open(
             while due < clock.end {
                 let before = Instant::now();
                 if let Some(early) = due.checked_duration_since(before) {
-                    thread::sleep(early);
+                    // The system wakes who sleeps a fraction of a millisecond late, as much as a small frame takes.
+                    thread::sleep(early.saturating_sub(EARLY.min(period / 10)));
+                    while Instant::now() < due {
+                        std::hint::spin_loop();
+                    }
                     idle += early;
                 }
                 let ready = Instant::now();
@@ -262,6 +269,8 @@ fn open(
         sent?;
         taken.latency.add(&unsent)?;
         taken.unsent = unsent.len();
+        // The last frame may have been due, and come back, up to a period before the end.
+        taken.over = taken.over.max(clock.end);
         // Of the time for which it submitted.
         let busy = (clock.end.max(free) - begun).as_secs_f64();
         taken.idle.push(idle.as_secs_f64() / busy);

@@ -33,7 +33,7 @@ pub(super) fn examine(spec: &StreamSpec, streams: u64, daemon: Option<i32>) -> V
         bytes(need.bytes())
     );
     let mut findings = vec![Finding::good("streams", what)];
-    findings.push(need.memory(meminfo("MemAvailable:"), resized::default_ring_bytes()));
+    findings.push(need.memory(meminfo("MemAvailable:"), resized::default_ring_bytes() / 4 * 3));
     findings.extend(need.quotas(&Limits::default()));
     findings.push(need.descriptors(daemon.and_then(|pid| limit_of(pid, "Max open files"))));
     findings.push(need.mappings(number_in("/proc/sys/vm/max_map_count")));
@@ -69,7 +69,7 @@ impl Need {
             _ if need > most => Finding::bad(
                 "memory",
                 format!(
-                    "a daemon gives {} to rings unless told otherwise: enough for {}",
+                    "the service gives a user {} for rings unless told otherwise: enough for {}",
                     bytes(most),
                     fit(most)
                 ),
@@ -78,7 +78,7 @@ impl Need {
             available => Finding::good(
                 "memory",
                 format!(
-                    "{} available, of which a daemon gives at most {} to rings unless told otherwise",
+                    "{} available, of which the service gives a user at most {} for rings unless told otherwise",
                     available.map_or("unknown".to_owned(), bytes),
                     bytes(most)
                 ),
@@ -138,7 +138,7 @@ impl Need {
     }
 
     fn mappings(&self, most: Option<u64>) -> Finding {
-        // Two more than a hundred that any process has: a ring is one.
+        // A ring is one; a thousand are for all else.
         let need = self.streams + 1024;
         match most {
             Some(most) if need > most => Finding::bad(

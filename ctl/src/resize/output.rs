@@ -184,12 +184,21 @@ fn check(inputs: &[PathBuf], paths: &[PathBuf]) -> Result<()> {
 /// Results whose writing has begun.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
 
+/// Whether there is something that can't be replaced by a file: a pipe, say, or what is open already, such as
+/// /dev/stdout, which lead to files below /proc.
+fn is_special(path: &Path) -> bool {
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let leads = folder.into_iter().chain(fs::read_link(path));
+    fs::metadata(path).is_ok_and(|there| !there.is_file())
+        || leads.into_iter().any(|place| place.starts_with("/proc"))
+}
+
 /// Writes a result: aside first, so that nobody ever sees half of it. Only what the user has named as it is may be
 /// something other than a file, such as a pipe, and is written to; elsewhere it may be somebody's trap.
 fn write(path: &Path, bytes: &[u8], exact: bool) -> Result<(), FileError> {
-    let special = exact && fs::metadata(path).is_ok_and(|there| !there.is_file());
-    let written = if special {
-        File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes))
+    let written = if exact && is_special(path) {
+        // Where it is a file after all it may have been begun.
+        File::options().append(true).open(path).and_then(|mut file| file.write_all(bytes))
     } else {
         // Nobody else's, so that no two that write the same result meet in it; and made anew, so that nobody's link is
         // followed.
@@ -206,6 +215,7 @@ fn write(path: &Path, bytes: &[u8], exact: bool) -> Result<(), FileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -331,6 +341,18 @@ mod tests {
         fs::remove_file(&trap).unwrap();
         let full = write(Path::new("/dev/full"), b"jpeg", true).unwrap_err().to_string();
         assert_eq!(full, "can't write /dev/full: No space left on device (os error 28)");
+        // What is open already: said after what was said before, and the name stays.
+        let mut open = File::create_new(&victim.with_extension("open")).unwrap();
+        open.write_all(b"one ").unwrap();
+        let descriptor = format!("/proc/self/fd/{}", open.as_raw_fd());
+        let link = dir.path().join("link");
+        symlink(&descriptor, &link).unwrap();
+        write(&link, b"two ", true).unwrap();
+        write(Path::new(&descriptor), b"three", true).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(victim.with_extension("open")).unwrap(), b"one two three");
+        fs::remove_file(&link).unwrap();
+        fs::remove_file(victim.with_extension("open")).unwrap();
         let error = write(&dir.path().join("no/x.jpg"), b"jpeg", true).unwrap_err().to_string();
         assert!(error.ends_with("no/x.jpg: No such file or directory (os error 2)"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);

@@ -5,11 +5,11 @@
 //! Each picture fills the size; what is too much of it is cut off. One is decoded while those before it are
 //! resized. (resizectl resize does this with a thread for each core, and makes no RGB of what cameras write.)
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use resized_client::{
     Client, Endpoint, Extent, Frame, FrameSpec, Framing, Pending, PixelFormat, Stream, StreamSpec,
 };
@@ -26,6 +26,19 @@ fn main() -> Result<()> {
     let size = Extent::new(width.parse()?, height.parse()?);
     fs::create_dir_all(folder)?;
     let output = |input: &Path| Path::new(folder).join(input.file_name().unwrap_or_default());
+    let mut outputs = HashSet::new();
+    for input in inputs.iter().map(Path::new) {
+        let output = output(input);
+        let place = |path: &Path| path.canonicalize().ok();
+        ensure!(
+            place(&output).is_none_or(|there| inputs
+                .iter()
+                .all(|input| place(input.as_ref()) != Some(there.clone()))),
+            "{} would take the place of a picture that is read",
+            output.display()
+        );
+        ensure!(outputs.insert(output.clone()), "two pictures would become {}", output.display());
+    }
 
     let client = Client::connect(&Endpoint::discover()?)?;
     let (mut decoder, mut encoder) = (Decompressor::new()?, Compressor::new()?);

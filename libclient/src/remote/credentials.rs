@@ -72,7 +72,14 @@ impl Credentials {
             token: path("RESIZED_TOKEN_FILE"),
             authorities: path("RESIZED_CA"),
             nats: path("RESIZED_NATS_CREDENTIALS"),
-            identity: path("RESIZED_CERTIFICATE").zip(path("RESIZED_KEY")),
+            identity: match (path("RESIZED_CERTIFICATE"), path("RESIZED_KEY")) {
+                (None, None) => None,
+                // One alone is a mistake, which reading the other will tell.
+                (certificate, key) => Some((
+                    certificate.unwrap_or_else(|| "$RESIZED_CERTIFICATE".into()),
+                    key.unwrap_or_else(|| "$RESIZED_KEY".into()),
+                )),
+            },
         }
     }
 

@@ -1,10 +1,12 @@
 //! Owns the folders of the pictures, and their writing: a picture is there whole, or not at all.
 //!
 //! The names are easy to guess, and the folder may lie where others write too: no file is opened that
-//! was there before, so nobody's link is followed.
+//! was there before, so nobody's link is followed; and no folder is written to that is another user's, where all may make
+//! some, since that one could put something else in its place.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -42,9 +44,18 @@ impl Folder {
             .try_for_each(|Self { path, .. }| {
                 make(path, &mut made)?;
                 let probe = path.join(".resize-videos.part");
-                create_anew(&probe)
-                    .and_then(|_| fs::remove_file(&probe))
-                    .with_context(|| format!("can't write pictures to {}", path.display()))
+                let user = create_anew(&probe)
+                    .and_then(|file| file.metadata())
+                    .and_then(|file| fs::remove_file(&probe).map(|()| file.uid()))
+                    .with_context(|| format!("can't write pictures to {}", path.display()))?;
+                match of_another(path, user) {
+                    None => Ok(()),
+                    Some(other) => bail!(
+                        "can't write pictures to {}: {} is another user's, who could put something else there",
+                        path.display(),
+                        other.display()
+                    ),
+                }
             })
             .inspect_err(|_| made.iter().rev().for_each(|path| drop(fs::remove_dir(path))))?;
         folders.iter().try_for_each(Self::clear)?;
@@ -108,6 +119,18 @@ fn create_anew(path: &Path) -> io::Result<File> {
     }
 }
 
+/// The first of a folder and those above it that another user made where everybody may make some, as in /tmp, and may
+/// replace at any moment. Not one of root's, who could do so anyway.
+fn of_another(path: &Path, user: u32) -> Option<&Path> {
+    const STICKY: u32 = 0o1000;
+    let owner = |path: &Path| fs::symlink_metadata(path).map(|place| place.uid());
+    path.ancestors().find(|path| {
+        let above = path.parent().and_then(|above| fs::metadata(above).ok());
+        above.is_some_and(|above| above.mode() & STICKY != 0)
+            && owner(path).is_ok_and(|owner| owner != user && owner != 0)
+    })
+}
+
 /// Makes a folder and those above it, and notes which were missing.
 fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
@@ -151,7 +174,8 @@ fn check(folders: &[Folder], videos: &[PathBuf]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     use super::*;
 
@@ -180,6 +204,25 @@ mod tests {
         assert!(!path.join("Frame00002.jpg").is_symlink());
         assert_eq!(fs::read(path.join("Frame00002.jpg")).unwrap(), b"jpeg");
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn folders_of_others_where_all_may_make_some_are_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = dir.path().join("all");
+        let folder = all.join("out/vid-instance1");
+        fs::create_dir_all(&folder).unwrap();
+        let user = fs::metadata(&folder).unwrap().uid();
+        fs::set_permissions(&all, Permissions::from_mode(0o1777)).unwrap();
+        assert_eq!(of_another(&folder, user), None);
+        // Only root can give a folder away; for anybody else it is as if another asked.
+        let asking = match chown(all.join("out"), Some(65534), None) {
+            Ok(()) => user,
+            Err(_) => user + 1,
+        };
+        assert_eq!(of_another(&folder, asking), Some(&*all.join("out")));
+        fs::set_permissions(&all, Permissions::from_mode(0o700)).unwrap();
+        assert!(of_another(&folder, asking).is_none_or(|other| !other.starts_with(&all)));
     }
 
     #[test]

@@ -87,7 +87,9 @@ fn run(args: &Args) -> Result<ExitCode> {
     stop.check()?;
     let report = Report::new(&outcomes);
     progress.say(&report.table());
-    progress.say(&format!("the pictures are in {}", Folder::range(&args.output, instances)));
+    // Fewer than were asked for, if it was interrupted.
+    let began = outcomes.iter().map(|outcome| outcome.instance).max().unwrap_or(instances);
+    progress.say(&format!("the pictures are in {}", Folder::range(&args.output, began)));
     if let Some(path) = &args.json {
         report::write(path, &report.json()?)?;
     }

@@ -167,7 +167,8 @@ impl Milliseconds {
 /// Writes a file: aside first, unless it is no ordinary one.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     if is_special(path) {
-        fs::write(path, text)
+        // Where it is a file after all it may have been begun.
+        File::options().append(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()))
     } else {
         let aside = aside(path);
         File::create_new(&aside).and_then(|mut file| {
@@ -206,9 +207,12 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     one == other || place(one).is_ok_and(|one| place(other).is_ok_and(|other| one == other))
 }
 
-/// Whether there is something that can't be replaced by a file, such as a pipe.
+/// Whether there is something that can't be replaced by a file: a pipe, say, or what is open already, such as
+/// /dev/stdout, which lead to files below /proc.
 fn is_special(path: &Path) -> bool {
-    path.exists() && !path.is_file()
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let leads = folder.into_iter().chain(fs::read_link(path));
+    (path.exists() && !path.is_file()) || leads.into_iter().any(|place| place.starts_with("/proc"))
 }
 
 /// Nobody else's.
@@ -218,6 +222,7 @@ fn aside(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -252,6 +257,16 @@ mod tests {
         fs::create_dir(&taken).unwrap();
         assert!(check_writable(&taken, &[]).is_err() && write(&taken, "").is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+        // What is open already, under a name that stays.
+        let open = File::create(dir.path().join("page")).unwrap();
+        let link = dir.path().join("link");
+        symlink(format!("/proc/self/fd/{}", open.as_raw_fd()), &link).unwrap();
+        check_writable(&link, &[]).unwrap();
+        write(&link, "one ").unwrap();
+        write(&link, "two").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&page).unwrap(), "one two");
+        fs::remove_file(&link).unwrap();
         let full = write(Path::new("/dev/full"), "text").unwrap_err();
         assert!(format!("{full:#}").contains("/dev/full: No space left"), "{full:#}");
     }
