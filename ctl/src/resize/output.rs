@@ -185,12 +185,13 @@ fn check(inputs: &[PathBuf], paths: &[PathBuf]) -> Result<()> {
 static BEGUN: AtomicU64 = AtomicU64::new(0);
 
 /// Whether there is something that can't be replaced by a file: a pipe, say, or what is open already, such as
-/// /dev/stdout, which lead to files below /proc.
+/// /dev/stdout, which lead to names in /proc/self/fd.
 fn is_special(path: &Path) -> bool {
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-    let leads = folder.into_iter().chain(fs::read_link(path));
+    let linked = fs::read_link(path).ok().and_then(|to| Some(to.parent()?.to_owned()));
+    let mut folders = folder.into_iter().chain(linked);
     fs::metadata(path).is_ok_and(|there| !there.is_file())
-        || leads.into_iter().any(|place| place.starts_with("/proc"))
+        || folders.any(|folder| folder.starts_with("/proc") && folder.ends_with("fd"))
 }
 
 /// Writes a result: aside first, so that nobody ever sees half of it. Only what the user has named as it is may be
@@ -342,7 +343,7 @@ mod tests {
         let full = write(Path::new("/dev/full"), b"jpeg", true).unwrap_err().to_string();
         assert_eq!(full, "can't write /dev/full: No space left on device (os error 28)");
         // What is open already: said after what was said before, and the name stays.
-        let mut open = File::create_new(&victim.with_extension("open")).unwrap();
+        let mut open = File::create_new(victim.with_extension("open")).unwrap();
         open.write_all(b"one ").unwrap();
         let descriptor = format!("/proc/self/fd/{}", open.as_raw_fd());
         let link = dir.path().join("link");

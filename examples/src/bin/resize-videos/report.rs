@@ -184,7 +184,11 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
 pub(crate) fn check_writable(path: &Path, videos: &[PathBuf]) -> Result<()> {
     ensure!(!path.is_dir(), "can't write {}: it is a folder", path.display());
     if is_special(path) {
-        return Ok(());
+        // Opening a pipe would be seen at its other end.
+        let opened = path.is_file().then(|| File::options().append(true).open(path));
+        return opened
+            .map_or(Ok(()), |opened| opened.map(drop))
+            .with_context(|| format!("can't write {}", path.display()));
     }
     if let Some(video) = videos.iter().find(|video| is_same(path, video)) {
         bail!("{} would take the place of the video {}", path.display(), video.display());
@@ -208,11 +212,13 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// Whether there is something that can't be replaced by a file: a pipe, say, or what is open already, such as
-/// /dev/stdout, which lead to files below /proc.
+/// /dev/stdout, which lead to names in /proc/self/fd.
 fn is_special(path: &Path) -> bool {
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-    let leads = folder.into_iter().chain(fs::read_link(path));
-    (path.exists() && !path.is_file()) || leads.into_iter().any(|place| place.starts_with("/proc"))
+    let linked = fs::read_link(path).ok().and_then(|to| Some(to.parent()?.to_owned()));
+    let mut folders = folder.into_iter().chain(linked);
+    (path.exists() && !path.is_file())
+        || folders.any(|folder| folder.starts_with("/proc") && folder.ends_with("fd"))
 }
 
 /// Nobody else's.
