@@ -47,7 +47,7 @@ impl Pending {
     }
 
     /// Waits until the frame is resized. Called on pendings in the order of their submission it gives
-    /// results in that order; [`wait_any`] gives them in the order in which they are done.
+    /// results in that order; [`wait_any`] gives one that is done.
     pub fn wait(mut self) -> Result<Frame, Error> {
         let handle = Arc::clone(&self.handle);
         handle.connection.wait(|state| match self.take(state) {

@@ -74,7 +74,7 @@ impl Inbox {
     }
 
     /// Calls `read` with room for more bytes and keeps as many as it says were read. Also returns
-    /// whether they filled all the room: if not, a stream socket had no more.
+    /// whether they filled all the room: if not, a stream socket had no more, or a descriptor beside what follows.
     pub fn fill<E>(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> Result<usize, E>,

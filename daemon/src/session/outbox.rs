@@ -5,8 +5,8 @@
 //! message is lost the connection is cut, so that nobody waits for it; nothing follows the last message,
 //! and no completion the closing of its stream. While lanes have more than enough to do, completions may
 //! be held back for a moment to go together with the next, but never the last one of those in flight. What
-//! can wait is bounded: a completion for each slot in flight, and the answers to the requests that were
-//! read before the outbox was congested.
+//! can wait is bounded: a completion for each slot in flight, and answers up to where the outbox is congested, and
+//! one more.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -149,7 +149,7 @@ impl Outbox {
         let mut bytes = std::mem::take(&mut waiting.buffer);
         bytes.clear();
         if let Err(error) = codec::encode(message, &mut bytes) {
-            // Only a reply can be too long, and only if this daemon has hundreds of devices.
+            // Only a reply can be too long, and only if this daemon has more than some 35 devices.
             tracing::error!(%error, "a message can't be sent");
             self.cut(&mut waiting);
             return Ok(true);

@@ -2,7 +2,9 @@
 
 use std::sync::mpsc::sync_channel;
 use std::thread;
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use resized_client::StreamSpec;
 
 use crate::oracle::{self, Checked, workout};
@@ -53,6 +55,28 @@ fn a_producer_and_a_consumer_share_a_stream() {
                 });
             }
         }
+    });
+}
+
+#[test]
+fn who_waits_for_a_frame_that_was_given_up_gets_the_slot_that_another_thread_frees() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let stream = client.open(&StreamSpec { slots: 2, ..oracle::dot() }).unwrap();
+        let held = stream.loan().unwrap();
+        // The daemon says nothing of the other one until it is continued.
+        daemon.process.signal(Signal::SIGSTOP);
+        drop(stream.loan().unwrap().submit().unwrap());
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| drop(stream.loan().unwrap()));
+            thread::sleep(Duration::from_millis(100));
+            assert!(!waiting.is_finished());
+            drop(held);
+            until("there is a slot", || waiting.is_finished());
+        });
+        daemon.process.signal(Signal::SIGCONT);
+        let _both = [stream.loan().unwrap(), stream.loan().unwrap()];
     });
 }
 
