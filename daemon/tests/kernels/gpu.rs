@@ -2,6 +2,7 @@
 //!
 //! Every test has the validation layer look on, where there is one, synchronization included.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use resized::device::vulkan::{
@@ -87,7 +88,11 @@ pub(crate) fn is_alike(spec: &StreamSpec, oracle: &[u8], found: &[u8]) -> bool {
         .map_or(1.0, |placement| placement.source.width.ceil() * placement.source.height.ceil());
     let repeated = (to.extent.pixels() as f64 / seen).max(1.0);
     let most = (2 + oracle.len() / 50) as f64 * repeated;
-    close && oracle.len() == found.len() && (!whole || other as f64 <= most)
+    // And where a frame has few colours one that lies amid two steps, as yellow's Cb of full range does, may be all over it.
+    let amid: BTreeSet<u64> =
+        oracle.iter().zip(&found).filter(|(o, f)| o != f).map(|(o, _)| o.to_bits()).collect();
+    let few = other as f64 <= most || amid.len() <= 2;
+    close && oracle.len() == found.len() && (!whole || few)
 }
 
 #[track_caller]
@@ -137,6 +142,25 @@ fn gpus_keep_to_the_order_of_the_passes_at_any_size() {
             }
         }
     }
+}
+
+/// Its Cb is half a step above the least there is.
+#[test]
+fn yellow_is_within_a_step() {
+    let mut spec = spec(PixelFormat::Rgb24, Filter::Nearest, (33, 19), (10, 23));
+    (spec.source.range, spec.destination.range) = (Range::Full, Range::Full);
+    spec.destination.format = PixelFormat::I420;
+    let yellow = || [255, 255, 0].into_iter().cycle();
+    let colours = || {
+        let mut samples = yellow();
+        move || samples.next().unwrap_or_default()
+    };
+    let oracle = Ring::new(spec).resized(Level::Scalar, 1, colours());
+    for gpu in all() {
+        let found = Ring::new(spec).resized_on(gpu, 1, colours());
+        assert!(is_alike(&spec, &oracle, &found), "{}", gpu.transfer());
+    }
+    assert_valid();
 }
 
 /// Every slot in turn and all at once, from more threads than frames may be under way.
