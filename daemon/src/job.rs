@@ -48,6 +48,8 @@ pub(crate) const GIVEN_UP: u64 = 1 << 14;
 struct OwnCrop {
     crop: Crop,
     prepared: OnceLock<Result<Arc<dyn Resizer>, DeviceError>>,
+    /// The frame before did not have it.
+    anew: AtomicBool,
 }
 
 /// A submitted frame.
@@ -73,7 +75,7 @@ impl Job {
         sink: Arc<dyn Sink>,
     ) -> Self {
         let crop = crop.filter(|crop| stream.spec().crop != Some(*crop));
-        let crop = crop.map(|crop| OwnCrop { crop, prepared: OnceLock::new() });
+        let crop = crop.map(|crop| OwnCrop { crop, prepared: OnceLock::new(), anew: false.into() });
         Self { stream, slot, crop, submitted, sink, tried: 0, failures: 0 }
     }
 
@@ -199,9 +201,11 @@ impl Job {
         self.ready(index)?.pace.read()
     }
 
-    /// It took the device of that number so long, all its bands together, with nothing to be prepared first.
+    /// It took the device of that number so long, all its bands together.
     pub(crate) fn note_pace(&self, index: usize, worked: Duration) {
-        self.stream.rate().note(self.extents().work(), worked);
+        let anew = self.crop.as_ref().is_some_and(|own| own.anew.load(Ordering::Relaxed));
+        let preparation = if anew { PREPARATION } else { 0 };
+        self.stream.rate().note(self.extents().work() + preparation, worked);
         // A crop of its own says nothing about other frames.
         if let Some(ready) = self.ready(index).filter(|_| self.crop.is_none()) {
             ready.pace.note(worked);
@@ -228,10 +232,9 @@ impl Job {
                 let ready = self.ready(index).ok_or(DeviceError::Layout)?;
                 ready.resizer.resize(memory, band, scratch)
             }
-            Some(OwnCrop { crop, prepared }) => {
-                let prepare = || self.stream.prepare(*crop, device, index, &mut *scratch);
-                let resizer = prepared.get_or_init(prepare).clone()?;
-                resizer.resize(memory, band, scratch)
+            Some(OwnCrop { crop, prepared, anew }) => {
+                let prepare = || self.stream.prepare(*crop, device, index, anew);
+                prepared.get_or_init(prepare).clone()?.resize(memory, band, scratch)
             }
         }
     }

@@ -14,7 +14,7 @@ use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMe
 
 use super::cost::{Rate, tables};
 use super::pace::Pace;
-use crate::device::{self, Allowance, Device, DeviceError, Resizer, Scratch};
+use crate::device::{self, Allowance, Device, DeviceError, Resizer};
 use crate::metrics::{ClientId, ClientMetrics, Counted, StreamMetrics};
 use crate::quota::{Account, Charge};
 
@@ -185,14 +185,14 @@ impl Stream {
         StreamSpec { crop: Some(crop), ..self.spec }.placement().is_ok()
     }
 
-    /// What a device resizes frames of that crop by. Takes some 0.2 ms for full HD unless the last one had
+    /// What a device resizes frames of that crop by, and whether it was prepared `anew`. That takes some 0.2 ms for full HD unless the last one had
     /// it too.
     pub(super) fn prepare(
         &self,
         crop: Crop,
         device: &dyn Device,
         index: usize,
-        scratch: &mut Scratch,
+        anew: &AtomicBool,
     ) -> Result<Arc<dyn Resizer>, DeviceError> {
         let known = || self.cropped.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((other, of, resizer)) = &*known()
@@ -200,7 +200,7 @@ impl Stream {
         {
             return Ok(Arc::clone(resizer));
         }
-        scratch.note_preparation();
+        anew.store(true, Ordering::Relaxed);
         let spec = StreamSpec { crop: Some(crop), ..self.spec };
         let resizer: Arc<dyn Resizer> = device.open(&spec, &self.ring)?.into();
         *known() = Some((crop, index, Arc::clone(&resizer)));

@@ -184,6 +184,7 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
 pub(crate) fn check_writable(path: &Path, videos: &[PathBuf]) -> Result<()> {
     ensure!(!path.is_dir(), "can't write {}: it is a folder", path.display());
     if is_special(path) {
+        ensure!(path.exists(), "can't write {}: nothing is open there", path.display());
         // Opening a pipe would be seen at its other end.
         let opened = path.is_file().then(|| File::options().append(true).open(path));
         return opened
