@@ -183,12 +183,9 @@ impl Door {
         let (mut reader, writer) = tokio::io::split(stream);
         let mut client = Receiver::new(&mut reader, self.limits.patience);
         let mut to_client = Sender::new(writer, self.limits.patience);
-        let knocked = timeout(PROMPTNESS, self.knock(&mut client)).await;
+        let knocked = timeout(PROMPTNESS, self.knock(&mut client, number)).await;
         let place = match knocked.unwrap_or(Err(Unwelcome::Goodbye(Goodbye::Silence))) {
             Ok((place, daemon)) => {
-                if !self.waiting().leave(number) {
-                    return;
-                }
                 tracing::debug!(%peer, "let in");
                 let (name, stop) = (peer.to_string(), self.stop.clone());
                 let lanes = self.lanes.clone();
@@ -227,6 +224,7 @@ impl Door {
     async fn knock(
         &self,
         client: &mut Receiver<impl tokio::io::AsyncRead + Unpin>,
+        number: u64,
     ) -> Result<(OwnedSemaphorePermit, UnixStream), Unwelcome> {
         let refused = |refusal| Unwelcome::Goodbye(Goodbye::Refused(refusal));
         let (version, token) = match client.next::<Call>().await {
@@ -260,6 +258,10 @@ impl Door {
             limit: self.connections as u64,
         };
         let place = Arc::clone(&self.inside).try_acquire_owned().map_err(|_| refused(full))?;
+        // Before the daemon is waited for: from here on nobody at the door is in its way.
+        if !self.waiting().leave(number) {
+            return Err(Unwelcome::Deaf(io::ErrorKind::ConnectionAborted.into()));
+        }
         let daemon = self.daemon.clone();
         let connected = tokio::task::spawn_blocking(|| connect(daemon)).await;
         let connected = connected.unwrap_or_else(|panic| Err(io::Error::other(panic)));

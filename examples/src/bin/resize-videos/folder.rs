@@ -48,7 +48,10 @@ impl Folder {
                     .and_then(|file| file.metadata())
                     .and_then(|file| fs::remove_file(&probe).map(|()| file.uid()))
                     .with_context(|| format!("can't write pictures to {}", path.display()))?;
-                match of_another(path, user) {
+                // As it is written, and where its links lead.
+                let places = [std::path::absolute(path), path.canonicalize()];
+                let mut places = places.iter().flatten();
+                match places.find_map(|place| of_another(place, user)) {
                     None => Ok(()),
                     Some(other) => bail!(
                         "can't write pictures to {}: {} is another user's, who could put something else there",
