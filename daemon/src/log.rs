@@ -22,8 +22,9 @@ pub(crate) type SetFilter = Box<dyn Fn(EnvFilter) -> Result<()> + Send>;
 /// What a setting says is logged.
 pub(crate) fn filter(setting: &str) -> Result<EnvFilter, ConfigError> {
     let failed = |error| ConfigError::Log { setting: setting.to_owned(), error };
-    // One word that is no level would be the name of a part, of which there is none.
-    if !setting.is_empty() && setting.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    // One word that is no level would be the name of a program's part: of ours there is one.
+    let is_word = !setting.is_empty() && setting.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_word && setting != "resized" {
         LevelFilter::from_str(setting).map_err(|error| failed(error.into()))?;
     }
     EnvFilter::try_new(setting).map_err(failed)
