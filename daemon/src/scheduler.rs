@@ -17,13 +17,14 @@
 
 mod choice;
 mod fair;
+mod held;
 mod idle;
 mod service;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,7 @@ use crate::device::{Band, Device, DeviceError, Fault, Scratch};
 use crate::job::{Job, Pressure, StreamId};
 use crate::metrics::{DeviceMetrics, nanoseconds};
 use fair::Fair;
+use held::{Held, Shared};
 use idle::Idle;
 use service::Service;
 
@@ -64,11 +66,7 @@ pub(crate) struct Scheduler {
     /// A device that takes only what no other can.
     reserve: Option<usize>,
     metrics: Vec<DeviceMetrics>,
-    queue: Mutex<Queue>,
-    /// Wakes lanes that sleep: one for each lane of each device.
-    wake: Vec<Box<[Condvar]>>,
-    /// Wakes the thread of the intake.
-    hungry: Condvar,
+    queue: Shared,
     /// For frames that are resized by the thread that submits them.
     scratch: Mutex<Scratch>,
     /// When each lane of each device must be done with what it is at, in nanoseconds since `begun`.
@@ -145,12 +143,7 @@ impl Scheduler {
         };
         Arc::new(Self {
             metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
-            wake: devices
-                .iter()
-                .map(|device| (0..device.lanes()).map(|_| Condvar::new()).collect())
-                .collect(),
-            hungry: Condvar::new(),
-            queue: Mutex::new(queue),
+            queue: Shared::new(queue, &devices),
             scratch: Mutex::default(),
             due: devices
                 .iter()
@@ -181,7 +174,7 @@ impl Scheduler {
 
     /// Jobs that wait for a device.
     pub(crate) fn waiting(&self) -> usize {
-        self.lock().waiting()
+        self.queue.hold().waiting()
     }
 
     /// Queues jobs of one stream, in this order. Jobs too small for a lane are done before it returns,
@@ -203,7 +196,7 @@ impl Scheduler {
                 return;
             }
         }
-        let mut queue = self.lock();
+        let mut queue = self.queue.hold();
         let wanted = jobs.len();
         let waiting = queue.waiting() + wanted;
         let order = jobs.peek().map(|job| self.order(&queue, job, waiting));
@@ -223,14 +216,14 @@ impl Scheduler {
     /// Whether every lane has work and as much again waits: then the intake's thread may
     /// [`rest`](Self::rest).
     pub(crate) fn is_sated(&self) -> bool {
-        self.lock().is_sated()
+        self.queue.hold().is_sated()
     }
 
     /// Leaves the intake to the lanes: sleeps until one of them is idle, or all are at frames that take
     /// long. Until then each message would interrupt one of them, and could as well be read by it
     /// together with the next.
     pub(crate) fn rest(&self) {
-        let mut queue = self.lock();
+        let mut queue = self.queue.hold();
         queue.resting = queue.is_sated();
         queue.attended = Some(Instant::now());
         while queue.resting {
@@ -238,36 +231,20 @@ impl Scheduler {
             if left.is_zero() {
                 (queue.resting, queue.overdue) = (false, true);
             } else {
-                let woken = self.hungry.wait_timeout(queue, left);
-                queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+                queue = queue.await_intake_call(left);
             }
         }
     }
 
     /// Takes back the waiting jobs of a stream that is over.
     pub(crate) fn withdraw(&self, stream: StreamId) -> VecDeque<Job> {
-        let mut queue = self.lock();
+        let mut queue = self.queue.hold();
         let mut withdrawn = queue.fair.withdraw(stream);
         let (failed, kept) =
             queue.again.drain(..).partition::<VecDeque<_>, _>(|job| job.stream() == stream);
         queue.again = kept;
         withdrawn.extend(failed);
         withdrawn
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Wakes up to `wanted` idle lanes of a device; returns how many.
-    fn call(&self, queue: &mut Queue, device: usize, wanted: usize) -> usize {
-        let lanes = std::iter::from_fn(|| queue.lanes[device].idle.call());
-        lanes.take(wanted).map(|lane| self.wake[device][lane].notify_one()).count()
-    }
-
-    /// Has the lanes of a device that is out of service look at it again.
-    fn wake_all(&self, device: usize) {
-        self.wake[device].iter().for_each(Condvar::notify_one);
     }
 
     fn run_lane(&self, device: usize, lane: usize, intake: &dyn Intake) {
@@ -289,7 +266,7 @@ impl Scheduler {
 
     /// The next task for a lane of this device; sleeps until there is one. `None`: stop.
     fn pull(&self, device: usize, lane: usize, intake: &dyn Intake) -> Option<Task> {
-        let mut queue = self.lock();
+        let mut queue = self.queue.hold();
         loop {
             if let Some(task) = queue.lanes[device].bands.pop_front() {
                 return Some(task);
@@ -299,7 +276,7 @@ impl Scheduler {
                 queue.attended = Some(Instant::now());
                 drop(queue);
                 intake.turn();
-                queue = self.lock();
+                queue = self.queue.hold();
             }
             if let Some(wait) = queue.lanes[device].service.wait(queue.stopping) {
                 queue = self.out_of_service(queue, device, lane, wait);
@@ -318,25 +295,22 @@ impl Scheduler {
             if abstains {
                 queue.lanes[device].leaves = true;
                 self.call_fastest(&mut queue, device);
-            } else if std::mem::take(&mut queue.resting) {
-                self.hungry.notify_one();
+            } else {
+                queue.call_intake();
             }
-            while !queue.lanes[device].idle.take_call(lane) {
-                let woken = self.wake[device][lane].wait(queue);
-                queue = woken.unwrap_or_else(PoisonError::into_inner);
-            }
+            queue = queue.await_call(device, lane);
         }
     }
 
     /// Begins a frame: cuts it into bands if lanes would be idle otherwise, and returns the first.
-    fn begin(&self, queue: &mut Queue, job: Job, device: usize) -> Task {
+    fn begin(&self, queue: &mut Held<'_>, job: Job, device: usize) -> Task {
         let idle_for_each = queue.lanes[device].idle.len() / (queue.waiting() + 1);
         let count = job.worth(device).min(idle_for_each as u32 + 1).max(1);
         let frame = Arc::new(Started::new(job, device));
         if count > 1 {
             let task = |band| Task { frame: Arc::clone(&frame), band };
             queue.lanes[device].bands.extend(Band::cut(count).skip(1).map(task));
-            self.call(queue, device, count as usize - 1);
+            queue.call(device, count as usize - 1);
         }
         Task { band: Band::cut(count).next().unwrap_or(Band::WHOLE), frame }
     }
@@ -409,7 +383,7 @@ impl Scheduler {
     }
 
     fn complete(&self, job: &Job, completion: Completion) {
-        let pressure = self.lock().pressure(job.stream().user);
+        let pressure = self.queue.hold().pressure(job.stream().user);
         job.complete(completion, pressure);
     }
 }
@@ -509,12 +483,12 @@ impl Drop for Lanes {
     /// Lets the lanes finish what waits, and ends them.
     fn drop(&mut self) {
         let scheduler = &self.scheduler;
-        let mut queue = scheduler.lock();
+        let mut queue = scheduler.queue.hold();
         queue.stopping = true;
         for device in 0..scheduler.devices.len() {
-            scheduler.call(&mut queue, device, usize::MAX);
+            queue.call(device, usize::MAX);
             // Those of a device that is out of service.
-            scheduler.wake_all(device);
+            queue.wake_all(device);
         }
         drop(queue);
         for thread in self.threads.drain(..) {

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::{Queue, Scheduler};
+use super::{Held, Queue, Scheduler};
 use crate::job::Job;
 
 impl Scheduler {
@@ -83,22 +83,22 @@ impl Scheduler {
 
     /// Calls idle lanes for as many frames, those of the first device first. Lanes that would leave them to others
     /// sleep on.
-    pub(super) fn call_in(&self, queue: &mut Queue, order: Order, mut wanted: usize) {
+    pub(super) fn call_in(&self, queue: &mut Held<'_>, order: Order, mut wanted: usize) {
         for (device, lanes) in queue.lanes.iter_mut().enumerate() {
             lanes.leaves = order.leaving >> (device % 64) & 1 == 1;
         }
         for &(device, _) in &order.devices[..order.len] {
-            wanted -= self.call(queue, device, wanted);
+            wanted -= queue.call(device, wanted);
         }
     }
 
     /// A lane of this device leaves what waits to others: sees to it that one of the fastest is awake.
-    pub(super) fn call_fastest(&self, queue: &mut Queue, device: usize) {
+    pub(super) fn call_fastest(&self, queue: &mut Held<'_>, device: usize) {
         let Some(job) = queue.first() else { return };
         let order = self.order(queue, job, queue.waiting());
         let others = order.devices[..order.len].iter().map(|&(other, _)| other);
         if let Some(other) = others.into_iter().find(|&other| other != device) {
-            self.call(queue, other, 1);
+            queue.call(other, 1);
         }
     }
 }

@@ -7,12 +7,12 @@
 //! of its slot, however late.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use resized_protocol::message::Completion;
 
-use super::{Queue, Scheduler, Started, Task};
+use super::{Held, Scheduler, Started, Task};
 use crate::device::{Band, Fault, Scratch};
 
 /// How long a device is out of service for the first time, and at most.
@@ -78,15 +78,14 @@ impl Scheduler {
     /// A lane of a device that is out of service: waits, or tries to bring it back.
     pub(super) fn out_of_service<'a>(
         &'a self,
-        mut queue: MutexGuard<'a, Queue>,
+        mut queue: Held<'a>,
         device: usize,
         lane: usize,
         wait: Duration,
-    ) -> MutexGuard<'a, Queue> {
+    ) -> Held<'a> {
         if !wait.is_zero() {
             // It counts as no idle lane: nobody calls it for a frame.
-            let woken = self.wake[device][lane].wait_timeout(queue, wait);
-            return woken.unwrap_or_else(PoisonError::into_inner).0;
+            return queue.await_service(device, lane, wait);
         }
         if let Some(outage) = &mut queue.lanes[device].service.out {
             outage.reviving = true;
@@ -101,10 +100,10 @@ impl Scheduler {
             Ok(Err(error)) => tracing::warn!(%error, "still out of service"),
             Err(_) => tracing::error!(device = name, "panicked coming back"),
         }
-        let mut queue = self.lock();
+        let mut queue = self.queue.hold();
         queue.lanes[device].service.revived(came_back, Instant::now());
         // The lanes that wait look again.
-        self.wake_all(device);
+        queue.wake_all(device);
         queue
     }
 
@@ -115,10 +114,10 @@ impl Scheduler {
         let fault = fault.get().copied();
         if let Some(fault) = fault.filter(|fault| !fault.is_of_stream()) {
             tracing::error!(device = self.devices[device].name(), %fault, "out of service");
-            let mut queue = self.lock();
+            let mut queue = self.queue.hold();
             queue.lanes[device].service.fail(Instant::now());
             // Its lanes wait for its return, none of them as idle; all that waits may now be for others.
-            self.call(&mut queue, device, usize::MAX);
+            queue.call(device, usize::MAX);
             self.call_all(&mut queue);
         }
         if fault == Some(Fault::TimedOut) {
@@ -127,7 +126,7 @@ impl Scheduler {
         job.failed_on(device, fault.is_some_and(Fault::is_of_stream));
         let elsewhere = (0..self.devices.len()).find(|&other| job.fits(other));
         let left = elsewhere.or_else(|| job.try_again(device).then_some(device));
-        let mut queue = self.lock();
+        let mut queue = self.queue.hold();
         match left {
             None => {
                 drop(queue);
@@ -148,10 +147,10 @@ impl Scheduler {
     }
 
     /// Has every idle lane look at what waits, as far as there is something for each.
-    fn call_all(&self, queue: &mut Queue) {
+    fn call_all(&self, queue: &mut Held<'_>) {
         for device in 0..self.devices.len() {
             let waiting = queue.waiting();
-            self.call(queue, device, waiting);
+            queue.call(device, waiting);
         }
     }
 }

@@ -139,7 +139,7 @@ fn idle_lanes(fake: &Fake) -> Lanes {
 fn lanes_of(fake: &Fake, intake: &Arc<impl Intake + 'static>) -> Lanes {
     let scheduler = Scheduler::new(vec![Box::new(fake.clone())], None);
     let lanes = Lanes::start(&scheduler, intake).unwrap();
-    while scheduler.lock().lanes[0].idle.len() < 3 {
+    while scheduler.queue.hold().lanes[0].idle.len() < 3 {
         thread::yield_now();
     }
     lanes
@@ -281,13 +281,13 @@ fn lanes_look_after_the_intake_while_its_thread_rests() {
     assert!(lanes.scheduler.is_sated());
     // As `rest` would have it, but without an end of its own.
     {
-        let mut queue = lanes.scheduler.lock();
+        let mut queue = lanes.scheduler.queue.hold();
         (queue.resting, queue.attended) = (true, Some(Instant::now()));
     }
     fake.resizing.fetch_add(1, Ordering::SeqCst);
     ledger.await_completions(6);
     // A lane that finds nothing more to do ends the rest.
-    while lanes.scheduler.lock().resting {
+    while lanes.scheduler.queue.hold().resting {
         thread::yield_now();
     }
     assert!(intake.0.load(Ordering::SeqCst) > 0);
@@ -345,7 +345,7 @@ fn a_rest_ends_while_frames_take_long_and_none_begins() {
     assert!(!lanes.scheduler.is_sated());
     fake.resizing.fetch_add(1, Ordering::SeqCst);
     ledger.await_completions(6);
-    assert!(!lanes.scheduler.lock().overdue);
+    assert!(!lanes.scheduler.queue.hold().overdue);
     assert_eq!(intake.0.load(Ordering::SeqCst), 0);
 }
 
@@ -470,7 +470,7 @@ fn a_frame_that_a_device_fails_at_goes_elsewhere_and_the_device_is_left_alone() 
     let stats = several.lanes.scheduler.stats();
     assert!((1..=2).contains(&stats[0].failed), "{}", stats[0].failed);
     assert_eq!((stats[0].frames, stats[1].frames, stats[1].failed), (0, 50, 0));
-    assert!(!several.lanes.scheduler.lock().lanes[0].service.is_in());
+    assert!(!several.lanes.scheduler.queue.hold().lanes[0].service.is_in());
 }
 
 /// A device that does not answer for its first frame, and is at it until it is let go on.
@@ -550,7 +550,7 @@ fn a_slot_that_a_device_may_still_write_is_nobodys_until_it_is_done_with_it() {
     let completed = ledger.await_completions(pushed - 1);
     assert!(completed.iter().all(|done| done.status == Status::Done && done.slot != held));
     assert_eq!(completed.len(), pushed - 1);
-    assert!(!scheduler.lock().lanes[0].service.is_in());
+    assert!(!scheduler.queue.hold().lanes[0].service.is_in());
     // Who watches over the lanes sees it.
     let later = Instant::now() + Duration::from_secs(3600);
     assert_eq!(scheduler.stuck(later), Some(0));
@@ -573,7 +573,7 @@ fn a_device_that_has_no_room_for_a_stream_stays_in_service_for_others() {
         }
         let scheduler = &several.lanes.scheduler;
         assert!((1..=2).contains(&scheduler.stats()[0].failed));
-        assert!(scheduler.lock().lanes[0].service.is_in());
+        assert!(scheduler.queue.hold().lanes[0].service.is_in());
     }
 }
 
@@ -584,7 +584,7 @@ fn a_device_that_failed_is_tried_again() {
     let slow = Timed::new("slow", Duration::from_millis(20));
     let several = Several::new(&[once, slow], None, Filter::Area);
     several.burst(10);
-    while !several.lanes.scheduler.lock().lanes[0].service.is_in() {
+    while !several.lanes.scheduler.queue.hold().lanes[0].service.is_in() {
         several.burst(2);
     }
     assert!(several.burst(40)[0] > 0);
