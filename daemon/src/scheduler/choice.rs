@@ -1,9 +1,9 @@
 //! Owns which device a frame is for: which lanes are called for it, and when a lane leaves it to others.
 //!
 //! Knows what frames of a stream take each device, as measured, and that idle lanes share a frame; nothing is
-//! predicted beyond that. A lane takes a frame if it will be done with it no later than the others were with all
-//! that waits. So all devices are busy as long as enough waits, and the last frames of a burst are the faster
-//! ones'. Small frames stay on the cores by the same rule: a GPU takes longer over them.
+//! predicted beyond that. A lane takes a frame unless the others were done with all that waits in half the time that it takes
+//! for the one. So all devices are busy as long as enough waits, and the last frames of a burst are not a slow one's.
+//! Small frames stay on the cores by the same rule: a GPU takes several times as long over them.
 //!
 //! Invariants: of the devices that can do a frame the fastest never leaves it to others; one that is out of
 //! service is no reason to leave a frame.
@@ -12,6 +12,12 @@ use std::time::Duration;
 
 use super::{Held, Queue, Scheduler};
 use crate::job::Job;
+
+/// A frame is left to others who are done this many times as soon. Not to those who hardly are: a lane that leaves a frame
+/// sleeps and has to be called again, and clients bring the next frames while it does. Sixteen cores beside a GPU that took half
+/// as long over a 1080p frame resized 20,400 to 22,400 a second together when they left it whatever was sooner there, and 29,500
+/// to 36,700 when they left it none.
+const TIMES_AS_SOON: f64 = 2.0;
 
 impl Scheduler {
     /// The next job that a lane of this device takes.
@@ -59,7 +65,8 @@ impl Scheduler {
             }
         }
         // The others clear the queue, and are done with what they are at.
-        rate == 0.0 || own.as_secs_f64() <= view.waiting as f64 / rate + fastest.as_secs_f64()
+        let cleared = view.waiting as f64 / rate + fastest.as_secs_f64();
+        rate == 0.0 || own.as_secs_f64() <= TIMES_AS_SOON * cleared
     }
 
     /// The devices that would take the job, it being one of so many that wait, the one that would be done with it
