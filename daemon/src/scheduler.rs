@@ -248,6 +248,7 @@ impl Scheduler {
     }
 
     fn run_lane(&self, device: usize, lane: usize, intake: &dyn Intake) {
+        self.queue.enter(device, lane);
         if let Some(&core) = self.devices[device].cores().get(lane)
             && let Err(error) = Cores::only(core).and_then(|only| only.bind())
         {
@@ -279,7 +280,7 @@ impl Scheduler {
                 queue = self.queue.hold();
             }
             if let Some(wait) = queue.lanes[device].service.wait(queue.stopping) {
-                queue = self.out_of_service(queue, device, lane, wait);
+                queue = self.out_of_service(queue, device, wait);
                 continue;
             }
             if let Some(job) = self.next(&mut queue, device) {

@@ -80,12 +80,11 @@ impl Scheduler {
         &'a self,
         mut queue: Held<'a>,
         device: usize,
-        lane: usize,
         wait: Duration,
     ) -> Held<'a> {
         if !wait.is_zero() {
             // It counts as no idle lane: nobody calls it for a frame.
-            return queue.await_service(device, lane, wait);
+            return queue.await_service(wait);
         }
         if let Some(outage) = &mut queue.lanes[device].service.out {
             outage.reviving = true;
