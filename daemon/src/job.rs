@@ -196,9 +196,9 @@ impl Job {
         }
     }
 
-    /// What a frame of the stream takes a lane of the device of that number; `None`: nobody knows.
-    pub(crate) fn pace(&self, index: usize) -> Option<Duration> {
-        self.ready(index)?.pace.read()
+    /// What a frame of the stream takes a lane of the device of that number, as far as one knows now; `None`: nobody knows.
+    pub(crate) fn pace(&self, index: usize, now: Instant) -> Option<Duration> {
+        self.ready(index)?.pace.read(now)
     }
 
     /// It took the device of that number so long, all its bands together.

@@ -12,6 +12,7 @@ pub mod server;
 
 mod cores;
 mod job;
+mod lock;
 mod memory;
 mod metrics;
 mod quota;

@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use resized_protocol::message::{Completion, Status};
@@ -94,6 +94,8 @@ struct Queue {
     lane_count: usize,
     /// The thread of the intake rests: lanes look after it.
     resting: bool,
+    /// That thread.
+    intake: Option<Thread>,
     /// No lane did for so long that its thread stays awake until one takes a frame.
     overdue: bool,
     /// When one last did.
@@ -225,13 +227,13 @@ impl Scheduler {
     pub(crate) fn rest(&self) {
         let mut queue = self.queue.hold();
         queue.resting = queue.is_sated();
-        queue.attended = Some(Instant::now());
+        (queue.intake, queue.attended) = (Some(thread::current()), Some(Instant::now()));
         while queue.resting {
             let left = UNATTENDED.saturating_sub(queue.unattended());
             if left.is_zero() {
                 (queue.resting, queue.overdue) = (false, true);
             } else {
-                queue = queue.await_intake_call(left);
+                queue = queue.sleep(left);
             }
         }
     }
@@ -384,7 +386,10 @@ impl Scheduler {
     }
 
     fn complete(&self, job: &Job, completion: Completion) {
-        let pressure = self.queue.hold().pressure(job.stream().user);
+        let pressure = match self.queue.was_sated() {
+            true => self.queue.hold().pressure(job.stream().user),
+            false => Pressure::None,
+        };
         job.complete(completion, pressure);
     }
 }

@@ -40,11 +40,11 @@ impl Pace {
         self.measured_ns.store(nanoseconds(self.begun.elapsed()), Ordering::Relaxed);
     }
 
-    /// What a frame takes; `None`: nobody knows.
-    pub(super) fn read(&self) -> Option<Duration> {
+    /// What a frame takes, as far as one knows now; `None`: nobody knows.
+    pub(super) fn read(&self, now: Instant) -> Option<Duration> {
         let estimate = self.estimate_ns.load(Ordering::Relaxed);
         let measured = Duration::from_nanos(self.measured_ns.load(Ordering::Relaxed));
-        let age = self.begun.elapsed().saturating_sub(measured);
+        let age = now.saturating_duration_since(self.begun).saturating_sub(measured);
         let halvings = (age.as_nanos() / HALF_LIFE.as_nanos()).min(63) as u32;
         (estimate > 0).then(|| Duration::from_nanos((estimate >> halvings).max(1)))
     }
@@ -57,13 +57,14 @@ mod tests {
     #[test]
     fn an_estimate_follows_what_is_measured_and_fades() {
         let pace = Pace::new();
-        assert_eq!(pace.read(), None);
+        let now = Instant::now;
+        assert_eq!(pace.read(now()), None);
         pace.note(Duration::from_micros(400));
-        assert_eq!(pace.read(), Some(Duration::from_micros(400)));
+        assert_eq!(pace.read(now()), Some(Duration::from_micros(400)));
         (0..40).for_each(|_| pace.note(Duration::from_micros(800)));
-        assert!(pace.read().is_some_and(|read| read > Duration::from_micros(780)));
+        assert!(pace.read(now()).is_some_and(|read| read > Duration::from_micros(780)));
         let aged = Pace { begun: pace.begun - 2 * HALF_LIFE, ..pace };
         aged.measured_ns.store(0, Ordering::Relaxed);
-        assert!(aged.read().is_some_and(|read| read < Duration::from_micros(201)));
+        assert!(aged.read(now()).is_some_and(|read| read < Duration::from_micros(201)));
     }
 }

@@ -8,7 +8,7 @@
 //! Invariants: of the devices that can do a frame the fastest never leaves it to others; one that is out of
 //! service is no reason to leave a frame.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Held, Queue, Scheduler};
 use crate::job::Job;
@@ -22,8 +22,8 @@ const TIMES_AS_SOON: f64 = 2.0;
 impl Scheduler {
     /// The next job that a lane of this device takes.
     pub(super) fn next(&self, queue: &mut Queue, device: usize) -> Option<Job> {
-        if queue.stopping {
-            // The others may have ended.
+        // Those of others may have ended.
+        if queue.stopping || self.devices.len() == 1 {
             return queue.next(&|job| job.fits(device));
         }
         // It does not change while jobs are looked at. The lane that asks is idle too, though it is not counted.
@@ -36,7 +36,7 @@ impl Scheduler {
 
     /// How things are, while so many wait.
     fn view(&self, queue: &Queue, waiting: usize) -> View {
-        let mut view = View { serving: 0, idle: [0; MOST], waiting };
+        let mut view = View { serving: 0, idle: [0; MOST], waiting, now: Instant::now() };
         for (device, lanes) in queue.lanes.iter().enumerate().take(MOST) {
             view.serving |= u64::from(lanes.service.is_in()) << device;
             view.idle[device] = lanes.idle.len();
@@ -59,7 +59,7 @@ impl Scheduler {
         let Some(own) = view.one(job, device) else { return true };
         let (mut rate, mut fastest) = (0.0, Duration::MAX);
         for other in others.filter(|&other| self.reserve != Some(other)) {
-            if let (Some(pace), Some(one)) = (job.pace(other), view.one(job, other)) {
+            if let (Some(pace), Some(one)) = (job.pace(other, view.now), view.one(job, other)) {
                 rate += self.devices[other].lanes() as f64 / pace.as_secs_f64();
                 fastest = fastest.min(one);
             }
@@ -121,6 +121,7 @@ struct View {
     idle: [usize; MOST],
     /// Frames that wait.
     waiting: usize,
+    now: Instant,
 }
 
 impl View {
@@ -132,7 +133,7 @@ impl View {
     fn one(&self, job: &Job, device: usize) -> Option<Duration> {
         let idle = self.idle.get(device).map_or(0, |idle| idle / self.waiting.max(1));
         let bands = job.worth(device).min(idle as u32).max(1);
-        job.pace(device).map(|pace| pace / bands)
+        job.pace(device, self.now).map(|pace| pace / bands)
     }
 }
 

@@ -84,7 +84,7 @@ impl Scheduler {
     ) -> Held<'a> {
         if !wait.is_zero() {
             // It counts as no idle lane: nobody calls it for a frame.
-            return queue.await_service(wait);
+            return queue.sleep(wait);
         }
         if let Some(outage) = &mut queue.lanes[device].service.out {
             outage.reviving = true;

@@ -15,7 +15,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -28,6 +28,7 @@ use tokio::time::{sleep, sleep_until};
 
 use super::watched::watch;
 use crate::job::{Pressure, Sink};
+use crate::lock;
 
 /// Bytes waiting beyond which a client is not read from.
 const CONGESTED: usize = 64 * 1024;
@@ -288,7 +289,7 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock::take(&self.waiting)
     }
 
     fn send_now(&self) -> io::Result<Sent> {
