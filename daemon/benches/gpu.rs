@@ -1,7 +1,7 @@
 //! What a GPU does through the daemon: `make bench-gpu`.
 //!
 //! `make bench-gpu WORKS=4K` measures those that have this in their names. Every row is a daemon of its own and as
-//! many clients, each a connection with frames in flight. Beside the frames a second stands the part of the bus that
+//! many clients, each a connection with as many frames in flight as keep all lanes busy. Beside the frames a second stands the part of the bus that
 //! they take: bytes that must cross it, over what the copy engine was measured to bring in that direction alone, of
 //! each GPU that took part; and frames over what copy engines brought there and back at once, 64 MiB at a time,
 //! with nothing resized between (a daemon that keeps more under way may bring more). How frames reached the GPU is
@@ -23,6 +23,7 @@ use resized_client::{
     Align, Arrangement, ChannelOrder, Client, DeviceStats, Element, Endpoint, Extent, FrameLayout,
     FrameSpec, Framing, PixelFormat, StreamSpec, Tensor,
 };
+use resized_protocol::message::MAX_SLOTS;
 
 /// What a row is measured for, once all is warm.
 const DURATION: Duration = Duration::from_millis(1500);
@@ -31,8 +32,10 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const CLIENTS: [usize; 3] = [1, 4, 16];
 /// On a CPU that poses as a GPU more clients only take longer.
 const FEW: [usize; 2] = [1, 4];
-/// Frames that each client keeps in flight.
+/// Frames that each client keeps in flight, and those of all clients together for each core, at the least: with six
+/// alone one client leaves lanes of sixteen cores without a frame, whoever resizes.
 const IN_FLIGHT: u32 = 6;
+const FOR_EACH_CORE: u32 = 3;
 
 /// The ways that frames may reach a GPU.
 const TRANSFERS: [&str; 4] = ["direct", "copied", "both-ways", "staged"];
@@ -262,6 +265,12 @@ impl Drop for Daemon {
     }
 }
 
+/// What each of so many clients keeps in flight.
+fn in_flight(clients: usize) -> u32 {
+    let all = thread::available_parallelism().map_or(1, usize::from) as u32 * FOR_EACH_CORE;
+    all.div_ceil(clients as u32).clamp(IN_FLIGHT, MAX_SLOTS)
+}
+
 /// Keeps as many frames in flight as there are slots, until the time is over; gives how many ended in it.
 fn client(endpoint: &Endpoint, spec: &StreamSpec, start: &Barrier) -> u64 {
     let client = Client::connect(endpoint).unwrap();
@@ -269,7 +278,7 @@ fn client(endpoint: &Endpoint, spec: &StreamSpec, start: &Barrier) -> u64 {
     let mut pendings = VecDeque::new();
     // With as many in flight as may be, waits for the oldest; gives how many it waited for.
     let turn = |pendings: &mut VecDeque<resized_client::Pending>| {
-        let full = pendings.len() == IN_FLIGHT as usize;
+        let full = pendings.len() == spec.slots as usize;
         if full {
             pendings.pop_front().unwrap().wait().unwrap();
         }
@@ -298,6 +307,7 @@ fn measure(
     yardstick: [f64; 3],
 ) -> Row {
     let daemon = Daemon::start(mode);
+    let spec = &StreamSpec { slots: in_flight(clients), ..*spec };
     let start = Barrier::new(clients);
     let frames: u64 = thread::scope(|scope| {
         let run = || scope.spawn(|| client(&daemon.endpoint, spec, &start));
@@ -386,11 +396,12 @@ fn write_record(
         let comma = if i + 1 < rows.len() { "," } else { "" };
         writeln!(
             record,
-            "  {{\"work\": {work:?}, \"mode\": {mode:?}, \"clients\": {clients}, \
+            "  {{\"work\": {work:?}, \"mode\": {mode:?}, \"clients\": {clients}, \"in_flight\": {}, \
              \"frames_per_second\": {frames_per_second:.1}, \"bus_up\": {up:.3}, \
              \"bus_down\": {down:.3}, \"bus_both\": {both:.3}, \"gpu_share\": {share:.3}, \"reached\": {reached:?}, \
              \"cpu_frame_us\": {cpu:.0}, \"gpu_frame_us\": {gpu:.0}, \
-             \"gpus\": {gpus}, \"failed\": {failed}}}{comma}"
+             \"gpus\": {gpus}, \"failed\": {failed}}}{comma}",
+            in_flight(*clients)
         )
         .unwrap();
     }

@@ -10,7 +10,7 @@ use std::hint::spin_loop;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// How often it is looked, and the most pauses between two looks. A pause takes 20 to 45 ns.
-const LOOKS: u32 = 24;
+const LOOKS: u32 = 32;
 const PAUSES: u32 = 64;
 
 /// Takes a lock. What it guards is as it was left, also by who panicked.

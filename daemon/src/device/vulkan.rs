@@ -3,7 +3,8 @@
 //!
 //! Knows specs and slots. From the outside in: `survey` finds the GPUs, `probe` has each tried in a process of its
 //! own, whose part is `trial`, `gpu` opens it; `program` says which shaders do the work of a stream's plan, `resizer` which way its
-//! frames take to the GPU, `stream` keeps the buffers and commands for that way, `import` makes the ring one of them, `submit` hands commands to the GPU.
+//! frames take to the GPU, `stream` keeps the buffers and commands for that way, `import` makes the ring one of them, `submit` hands commands to the GPU, `turn` has a lane back
+//! on a core in time.
 //! vulkano and ash are known here alone.
 //!
 //! The shaders do what the oracle of the cores does, pass by pass, with the same tables (see
@@ -24,6 +25,7 @@ mod stream;
 mod submit;
 mod survey;
 pub mod trial;
+mod turn;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
