@@ -446,15 +446,15 @@ fn a_slow_device_takes_what_would_wait_longer_for_a_fast_one_and_no_last_frames(
     assert!(slow > 0 && fast > 10 * slow, "{slow} {fast}");
 }
 
-/// It would be done by the fast one in 80 ms: hardly sooner.
+/// Two lanes of 40 ms would be done with three frames in 100 ms: hardly sooner than one of 105 with one.
 #[test]
 fn a_frame_is_not_left_to_who_is_done_with_it_hardly_sooner() {
-    let [slow, fast] = [90, 40].map(Duration::from_millis);
+    let [slow, fast] = [105, 40].map(Duration::from_millis);
     let devices = [Timed::new("slow", slow), Timed::new("fast", fast)];
     let several = Several::new(&devices, None, Filter::Area);
     several.burst(12);
-    let by_slow: usize = (0..5).map(|_| several.burst(4)[0]).sum();
-    assert!(by_slow >= 5, "{by_slow}");
+    let by_slow: usize = (0..5).map(|_| several.burst(3)[0]).sum();
+    assert!(by_slow > 0, "{by_slow}");
 }
 
 /// Cut for two, it is done sooner than by the device that takes less over a whole one.
