@@ -1,7 +1,7 @@
 //! Owns the way in: accepts connections, and lets in who shows what is asked for, in time.
 //!
 //! Knows nothing of what is said inside. Invariants: nothing is read into memory of a size that the peer
-//! chose; who is not let in is told why, as far as it speaks the protocol at all; no more are inside than the limit
+//! chose; who is not let in is told why, as far as it speaks the protocol at all, unless it has to make room; no more are inside than the limit
 //! says. Who has shown nothing takes no place of those: at the door there are others, of which who has had one for the longest
 //! gives it up when all are taken and somebody comes.
 
@@ -47,6 +47,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Connections that have not shown yet what is asked for, or are being told that it was not that.
 const AT_THE_DOOR: usize = 256;
+
+/// How often a bridge that stops looks whether anybody is left at the door.
+const DOOR_GLANCE: Duration = Duration::from_millis(10);
 
 /// Pause after a failed accept: out of descriptors, say. Trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -147,10 +150,16 @@ impl Door {
         self.inside.available_permits()
     }
 
-    /// Waits until all who are inside have left.
+    /// Waits until all who are inside have left, and those at the door have been told what they are to be told.
     pub(crate) async fn empty(&self) {
         let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
         let _ = self.inside.acquire_many(all).await;
+        let nobody = async {
+            while !self.waiting().line.is_empty() {
+                sleep(DOOR_GLANCE).await;
+            }
+        };
+        let _ = timeout(FAREWELL, nobody).await;
     }
 
     fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {

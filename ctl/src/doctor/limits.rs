@@ -33,7 +33,7 @@ pub(super) fn examine(spec: &StreamSpec, streams: u64, daemon: Option<i32>) -> V
         bytes(need.bytes())
     );
     let mut findings = vec![Finding::good("streams", what)];
-    findings.push(need.memory(meminfo("MemAvailable:"), resized::default_ring_bytes() / 4 * 3));
+    findings.push(need.memory(meminfo("MemAvailable:"), resized::default_ring_bytes()));
     findings.extend(need.quotas(&Limits::default()));
     findings.push(need.descriptors(daemon.and_then(|pid| limit_of(pid, "Max open files"))));
     findings.push(need.mappings(number_in("/proc/sys/vm/max_map_count")));
@@ -53,8 +53,9 @@ impl Need {
         self.ring.saturating_mul(self.streams)
     }
 
-    fn memory(&self, available: Option<u64>, most: u64) -> Finding {
-        let need = self.bytes();
+    /// `all` is what the service gives all users together for rings.
+    fn memory(&self, available: Option<u64>, all: u64) -> Finding {
+        let (need, most) = (self.bytes(), all / 4 * 3);
         let fit = |memory: u64| memory / self.ring.max(1);
         match available {
             Some(available) if need > available => Finding::bad(
@@ -66,15 +67,17 @@ impl Need {
                 ),
                 "close what uses memory, or use fewer streams, slots or smaller frames",
             ),
-            _ if need > most => Finding::bad(
-                "memory",
-                format!(
-                    "the service gives a user {} for rings unless told otherwise: enough for {}",
+            _ if need > most => {
+                let found = format!(
+                    "a service for several users gives each {} for rings unless told otherwise: enough for {}",
                     bytes(most),
                     fit(most)
-                ),
-                "raise 'memory' and 'user-memory' in /etc/resized/resized.toml, and systemctl reload resized",
-            ),
+                );
+                let advice = "raise 'memory' and 'user-memory' in /etc/resized/resized.toml, and systemctl reload resized";
+                // A daemon for one user gives it all.
+                let level = if need > all { Finding::bad } else { Finding::note };
+                level("memory", found, advice)
+            }
             available => Finding::good(
                 "memory",
                 format!(
@@ -230,7 +233,10 @@ mod tests {
             "{scarce}"
         );
         let capped = need.memory(Some(u64::MAX), 50 << 30);
-        assert!(capped.level == Level::Bad && capped.found.contains("enough for 50"), "{capped}");
+        assert!(capped.level == Level::Bad && capped.found.contains("enough for 37"), "{capped}");
+        // One user alone gets it all.
+        let shared = need.memory(Some(u64::MAX), 120 << 30);
+        assert!(shared.level == Level::Note && shared.found.contains("enough for 90"), "{shared}");
         assert!(need.memory(Some(200 << 30), 200 << 30).level == Level::Good);
         assert!(need.descriptors(Some(231)).level == Level::Bad);
         assert!(need.descriptors(Some(232)).level != Level::Bad);

@@ -72,14 +72,15 @@ pub(super) struct Rate {
     /// In parts of [`UNIT`].
     price: AtomicU64,
     measured: AtomicBool,
-    /// Pixels of a frame without a crop of its own.
-    whole: u64,
+    /// Pixels of a frame without a crop of its own, or of the largest that was measured.
+    whole: AtomicU64,
 }
 
 impl Rate {
     pub(super) fn new(spec: &StreamSpec) -> Self {
         let price = AtomicU64::new(effort(spec) * UNIT);
-        Self { price, measured: false.into(), whole: Extents::new(spec, None).work().max(1) }
+        let whole = Extents::new(spec, None).work().max(1);
+        Self { price, measured: false.into(), whole: whole.into() }
     }
 
     /// A frame of so many pixels took lanes so long.
@@ -87,12 +88,13 @@ impl Rate {
         let parts = u128::from(nanoseconds(worked)) * u128::from(PIXELS_PER_NS * UNIT);
         let sample = u64::try_from(parts / u128::from(pixels.max(1))).unwrap_or(u64::MAX);
         let before = self.price.load(Ordering::Relaxed);
-        let is_first = pixels >= self.whole && !self.measured.swap(true, Ordering::Relaxed);
+        let whole = self.whole.fetch_max(pixels, Ordering::Relaxed).max(pixels);
+        let is_first = pixels >= whole && !self.measured.swap(true, Ordering::Relaxed);
         let price = if is_first {
             sample
         } else {
             let sample = sample.min(before.saturating_mul(MEMORY));
-            let [kept, new] = [self.whole * (MEMORY - 1), pixels].map(u128::from);
+            let [kept, new] = [whole * (MEMORY - 1), pixels].map(u128::from);
             let total = u128::from(before) * kept + u128::from(sample) * new;
             let mixed = (total + (kept + new) / 2) / (kept + new);
             u64::try_from(mixed).unwrap_or(u64::MAX)
@@ -229,6 +231,14 @@ mod tests {
             (0..3).for_each(|_| rate.note(small, Duration::from_nanos(1)));
             assert!(rate.cost(whole) > nanoseconds(milliseconds) * PIXELS_PER_NS * 9 / 10);
             rate.note(whole, milliseconds);
+        }
+        // Nor where the stream's own crop is as small, and the large ones have crops of their own.
+        let cropped = Rate { whole: small.into(), ..Rate::new(&spec) };
+        (0..2).for_each(|_| cropped.note(whole, milliseconds));
+        for _ in 0..100 {
+            (0..3).for_each(|_| cropped.note(small, Duration::from_nanos(1)));
+            assert!(cropped.cost(whole) > nanoseconds(milliseconds) * PIXELS_PER_NS * 9 / 10);
+            cropped.note(whole, milliseconds);
         }
         // Where there are no others they do.
         (0..20_000).for_each(|_| rate.note(small, milliseconds / 500));

@@ -26,14 +26,13 @@ fn main() -> Result<()> {
     let size = Extent::new(width.parse()?, height.parse()?);
     fs::create_dir_all(folder)?;
     let output = |input: &Path| Path::new(folder).join(input.file_name().unwrap_or_default());
+    let read: HashSet<_> =
+        inputs.iter().flat_map(|input| Path::new(input).canonicalize()).collect();
     let mut outputs = HashSet::new();
     for input in inputs.iter().map(Path::new) {
         let output = output(input);
-        let place = |path: &Path| path.canonicalize().ok();
         ensure!(
-            place(&output).is_none_or(|there| inputs
-                .iter()
-                .all(|input| place(input.as_ref()) != Some(there.clone()))),
+            output.canonicalize().is_ok_and(|there| !read.contains(&there)) || !output.exists(),
             "{} would take the place of a picture that is read",
             output.display()
         );
