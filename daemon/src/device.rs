@@ -80,6 +80,12 @@ pub trait Device: Send + Sync {
         &[]
     }
 
+    /// The calling thread becomes one of its lanes.
+    fn enter(&self) {}
+
+    /// The calling thread may have been started by a lane, and is none: it is not to go on as one.
+    fn leave(&self) {}
+
     /// Prepares a stream: computes once whatever its frames share.
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError>;
 
@@ -111,6 +117,14 @@ impl<D: Device + ?Sized> Device for &D {
 
     fn cores(&self) -> &[usize] {
         (**self).cores()
+    }
+
+    fn enter(&self) {
+        (**self).enter();
+    }
+
+    fn leave(&self) {
+        (**self).leave();
     }
 
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {

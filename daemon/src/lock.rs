@@ -1,21 +1,25 @@
 //! Owns how a lock is taken that all threads want and none keeps for long.
 //!
-//! Knows nothing of what it guards. To sleep until a lock is free and be woken takes tens of microseconds, where the machine is a
-//! virtual one fifty and more; a scheduler's queue is held for one or two, an outbox for ten. So who finds one held looks
-//! again for about as long as sleeping would take. With locks as they commonly are the lanes of sixteen cores and a GPU
-//! slept for the queue's nearly four times as often as for want of frames. Whoever holds it may have lost its core:
-//! then all sleep after that while.
+//! Knows nothing of what it guards. To sleep until a lock is free and be woken takes tens of microseconds, far longer than such a
+//! lock is held. So who finds one held looks again for about as long as sleeping would take. With locks as they commonly
+//! are the lanes of sixteen cores and a GPU slept for the queue's nearly four times as often as for want of frames. Whoever
+//! holds it may have lost its core: then all sleep after that while. Who sleeps has to take its chance among those who look, as with
+//! any lock that can be taken out of turn. Where there is one core nobody looks again: who holds the lock could not let it go.
 
 use std::hint::spin_loop;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::available_parallelism;
 
-/// How often it is looked, and the most pauses between two looks. A pause takes 20 to 45 ns.
-const LOOKS: u32 = 32;
+/// How often it is looked, and the most pauses between two looks.
+static LOOKS: LazyLock<u32> = LazyLock::new(|| match available_parallelism() {
+    Ok(cores) if cores.get() > 1 => 32,
+    _ => 1,
+});
 const PAUSES: u32 = 64;
 
 /// Takes a lock. What it guards is as it was left, also by who panicked.
 pub(crate) fn take<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    for look in 0..LOOKS {
+    for look in 0..*LOOKS {
         match mutex.try_lock() {
             Ok(guard) => return guard,
             Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),

@@ -7,7 +7,7 @@
 //! jobs rests, and lanes bring them between two frames.
 //!
 //! Devices of several kinds pull from the same queue. A lane leaves a frame to the others where those would
-//! be done with all that waits before it were done with this one (`choice`). A frame on which a device fails
+//! be done with all that waits in half the time that it takes for this one (`choice`). A frame on which a device fails
 //! goes back to the queue, for the others; a device that fails is out of service for a while (`service`).
 //!
 //! Invariants: a job pushed is completed or withdrawn exactly once; lanes end only when asked to and
@@ -251,6 +251,7 @@ impl Scheduler {
 
     fn run_lane(&self, device: usize, lane: usize, intake: &dyn Intake) {
         self.queue.enter(device, lane);
+        self.devices[device].enter();
         if let Some(&core) = self.devices[device].cores().get(lane)
             && let Err(error) = Cores::only(core).and_then(|only| only.bind())
         {

@@ -184,6 +184,14 @@ impl Device for Vulkan {
         LANES
     }
 
+    fn enter(&self) {
+        turn::take_short_ones();
+    }
+
+    fn leave(&self) {
+        turn::take_usual_ones();
+    }
+
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
         if RingLayout::new(spec).as_ref() != Ok(ring) {
             return Err(DeviceError::Layout);

@@ -1,6 +1,7 @@
 //! Owns the queue's lock, and how those sleep and wake who wait for what is in it.
 //!
-//! Knows no jobs. Who is called while somebody holds the queue is woken when nobody does, for the queue is what it wants first.
+//! Knows no jobs. Who is called while somebody holds the queue is woken when nobody does, for the queue is what it wants first;
+//! of very many at once the rest are woken before.
 //! Whether lanes have more than enough to do is written down whenever it is let go, for those who ask for no more than
 //! that. Invariants: who was called is woken; nobody sleeps who has still to wake others.
 
@@ -16,7 +17,7 @@ use crate::device::Device;
 use crate::lock;
 
 /// Calls that are kept until the queue is let go. Of more at once the rest are woken while it is held.
-const MOST: usize = 24;
+pub(super) const MOST: usize = 24;
 
 /// The queue, and who sleeps until there is something in it.
 pub(super) struct Shared {
@@ -82,9 +83,9 @@ impl<'a> Held<'a> {
     }
 
     /// Has the lanes of a device that is out of service look at it again.
-    pub(super) fn wake_all(&self, device: usize) {
-        let shared = self.calls.shared;
-        (0..shared.lanes[device].len()).for_each(|lane| shared.wake(device, lane));
+    pub(super) fn wake_all(&mut self, device: usize) {
+        let lanes = 0..self.calls.shared.lanes[device].len();
+        lanes.for_each(|lane| self.calls.add(device, lane));
     }
 
     /// Calls the thread of the intake, if it rests.

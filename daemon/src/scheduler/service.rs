@@ -156,7 +156,30 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
+    use super::super::{Intake, Lanes};
     use super::*;
+    use crate::device::null::Null;
+
+    struct Idle;
+
+    impl Intake for Idle {
+        fn turn(&self) {}
+    }
+
+    #[test]
+    fn lanes_that_wait_for_the_return_of_their_device_end_when_asked_to() {
+        let scheduler = Scheduler::new(vec![Box::new(Null)], None);
+        let lanes = Lanes::start(&scheduler, &Arc::new(Idle)).unwrap();
+        let out = Instant::now() + Duration::from_secs(1000);
+        scheduler.queue.hold().lanes[0].service.fail(out);
+        // Has it look, if it slept already.
+        scheduler.queue.hold().call(0, usize::MAX);
+        thread::sleep(Duration::from_millis(50));
+        drop(lanes);
+        assert!(Instant::now() < out, "it waited for the device");
+    }
 
     #[test]
     fn pauses_grow_until_a_device_proves_itself() {

@@ -457,6 +457,56 @@ fn a_frame_is_not_left_to_who_is_done_with_it_hardly_sooner() {
     assert!(by_slow > 0, "{by_slow}");
 }
 
+/// A device of more lanes than are called at once.
+struct Many;
+
+impl Device for Many {
+    fn name(&self) -> &str {
+        "many"
+    }
+
+    fn lanes(&self) -> usize {
+        2 * held::MOST
+    }
+
+    fn open(&self, _: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        unreachable!()
+    }
+}
+
+#[test]
+fn all_who_are_called_wake_however_many_they_are() {
+    let scheduler = Scheduler::new(vec![Box::new(Many)], None);
+    let _lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
+    let await_sleep = || {
+        while scheduler.queue.hold().lanes[0].idle.len() < Many.lanes() {
+            thread::yield_now();
+        }
+    };
+    await_sleep();
+    assert_eq!(scheduler.queue.hold().call(0, usize::MAX), Many.lanes());
+    // Only who has woken sleeps again.
+    await_sleep();
+}
+
+#[test]
+fn the_thread_that_rests_is_woken_when_it_is_called() {
+    let scheduler = Scheduler::new(Vec::new(), None);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut queue = scheduler.queue.hold();
+            (queue.resting, queue.intake) = (true, Some(thread::current()));
+            while queue.resting {
+                queue = queue.sleep(Duration::from_secs(3600));
+            }
+        });
+        while scheduler.queue.hold().intake.is_none() {
+            thread::yield_now();
+        }
+        scheduler.queue.hold().call_intake();
+    });
+}
+
 /// Cut for two, it is done sooner than by the device that takes less over a whole one.
 #[test]
 fn idle_lanes_that_share_a_frame_do_not_leave_it_to_a_device_that_takes_longer_than_all_of_them() {

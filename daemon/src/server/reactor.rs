@@ -40,7 +40,9 @@ impl Reactor {
         // Where lanes are bound to cores, one that drives the runtime starts threads on its own.
         let are_bound = scheduler.devices().iter().any(|device| !device.cores().is_empty());
         let given = Cores::given().filter(|_| are_bound);
+        let lanes_own = Arc::clone(scheduler);
         let started = move || {
+            lanes_own.devices().iter().for_each(|device| device.leave());
             if let Some(Err(error)) = given.map(|given| given.bind()) {
                 tracing::warn!(%error, "a thread may stay on the core of a lane");
             }

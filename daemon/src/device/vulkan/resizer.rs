@@ -17,7 +17,6 @@ use super::import::Import;
 use super::program::Program;
 use super::settings::Transfer;
 use super::stream::{Failure, Prepared, UnderWay};
-use super::turn::ask_for_short_turns;
 use super::{Shared, lock};
 use crate::device::{Allowance, Band, DeviceError, Fault, Resizer, Scratch};
 
@@ -295,7 +294,6 @@ impl Resizer for VulkanResizer {
         if !band.is_first() {
             return Ok(());
         }
-        ask_for_short_turns();
         if self.try_resize(slot).map_err(|fault| self.shared.failed(fault))? {
             scratch.note_preparation();
         }
