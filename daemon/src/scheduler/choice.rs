@@ -2,7 +2,7 @@
 //!
 //! Knows what frames of a stream take each device, as measured, and that idle lanes share a frame; nothing is
 //! predicted beyond that. A lane takes a frame unless the others were done with all that waits in half the time that it takes
-//! for the one. So all devices are busy as long as enough waits, and a burst ends no later than twice as late as it could.
+//! for the one. So all devices are busy as long as enough waits, and a burst ends about twice as late as it could at the worst.
 //! Small frames stay on the cores by the same rule: a GPU takes several times as long over them.
 //!
 //! Invariants: of the devices that can do a frame the fastest never leaves it to others; one that is out of
