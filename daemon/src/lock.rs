@@ -10,12 +10,12 @@ use std::hint::spin_loop;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::available_parallelism;
 
-/// How often it is looked, and the most pauses between two looks.
+/// How often it is looked. After each look there are twice as many pauses as before, up to two to the power of this.
 static LOOKS: LazyLock<u32> = LazyLock::new(|| match available_parallelism() {
     Ok(cores) if cores.get() > 1 => 32,
     _ => 1,
 });
-const PAUSES: u32 = 64;
+const MOST_DOUBLED: u32 = 6;
 
 /// Takes a lock. What it guards is as it was left, also by who panicked.
 pub(crate) fn take<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -25,8 +25,7 @@ pub(crate) fn take<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
             Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => {}
         }
-        let pauses = 1_u32.checked_shl(look).unwrap_or(PAUSES).min(PAUSES);
-        (0..pauses).for_each(|_| spin_loop());
+        (0..1 << look.min(MOST_DOUBLED)).for_each(|_| spin_loop());
     }
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -218,7 +218,7 @@ impl Scheduler {
     /// Whether every lane has work and as much again waits: then the intake's thread may
     /// [`rest`](Self::rest).
     pub(crate) fn is_sated(&self) -> bool {
-        self.queue.hold().is_sated()
+        self.queue.is_sated()
     }
 
     /// Leaves the intake to the lanes: sleeps until one of them is idle, or all are at frames that take
@@ -387,7 +387,7 @@ impl Scheduler {
     }
 
     fn complete(&self, job: &Job, completion: Completion) {
-        let pressure = match self.queue.was_sated() {
+        let pressure = match self.queue.is_sated() {
             true => self.queue.hold().pressure(job.stream().user),
             false => Pressure::None,
         };

@@ -1,9 +1,8 @@
 //! Owns the queue's lock, and how those sleep and wake who wait for what is in it.
 //!
 //! Knows no jobs. Who is called while somebody holds the queue is woken when nobody does, for the queue is what it wants first;
-//! of very many at once the rest are woken before.
-//! Whether lanes have more than enough to do is written down whenever it is let go, for those who ask for no more than
-//! that. Invariants: who was called is woken; nobody sleeps who has still to wake others.
+//! of very many at once the rest are woken before. Whether lanes have more than enough to do is written down whenever it is let
+//! go, for those who ask for no more than that. Invariants: who was called is woken; nobody sleeps who has still to wake others.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -24,7 +23,7 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     /// The threads of the lanes of each device.
     lanes: Vec<Box<[OnceLock<Thread>]>>,
-    /// [`Queue::is_sated`], as the queue was left.
+    /// What [`is_sated`](Self::is_sated) gives.
     sated: AtomicBool,
 }
 
@@ -62,8 +61,8 @@ impl Shared {
         Held { queue: lock::take(&self.queue), calls }
     }
 
-    /// Whether lanes had more than enough to do when the queue was last let go.
-    pub(super) fn was_sated(&self) -> bool {
+    /// [`Queue::is_sated`], as whoever held the queue last left it.
+    pub(super) fn is_sated(&self) -> bool {
         self.sated.load(Ordering::Relaxed)
     }
 
