@@ -507,4 +507,6 @@ impl Drop for Lanes {
 }
 
 #[cfg(test)]
+mod fakes;
+#[cfg(test)]
 mod tests;

@@ -164,3 +164,6 @@ impl Order {
         self.len += 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

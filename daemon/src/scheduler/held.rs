@@ -158,3 +158,66 @@ impl Drop for Calls<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use resized_protocol::message::StreamSpec;
+    use resized_protocol::shm::RingLayout;
+
+    use super::super::fakes::Nothing;
+    use super::super::{Lanes, Scheduler};
+    use super::*;
+    use crate::device::{Device, DeviceError, Resizer};
+
+    /// A device of more lanes than are called at once.
+    struct Many;
+
+    impl Device for Many {
+        fn name(&self) -> &str {
+            "many"
+        }
+
+        fn lanes(&self) -> usize {
+            2 * MOST
+        }
+
+        fn open(&self, _: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn all_who_are_called_wake_however_many_they_are() {
+        let scheduler = Scheduler::new(vec![Box::new(Many)], None);
+        let _lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
+        let await_sleep = || {
+            while scheduler.queue.hold().lanes[0].idle.len() < Many.lanes() {
+                thread::yield_now();
+            }
+        };
+        await_sleep();
+        assert_eq!(scheduler.queue.hold().call(0, usize::MAX), Many.lanes());
+        // Only who has woken sleeps again.
+        await_sleep();
+    }
+
+    #[test]
+    fn the_thread_that_rests_is_woken_when_it_is_called() {
+        let scheduler = Scheduler::new(Vec::new(), None);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut queue = scheduler.queue.hold();
+                (queue.resting, queue.intake) = (true, Some(thread::current()));
+                while queue.resting {
+                    queue = queue.sleep(Duration::from_secs(3600));
+                }
+            });
+            while scheduler.queue.hold().intake.is_none() {
+                thread::yield_now();
+            }
+            scheduler.queue.hold().call_intake();
+        });
+    }
+}

@@ -1,0 +1,265 @@
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use resized_protocol::message::{Filter, Status, StreamSpec};
+use resized_protocol::shm::{RingLayout, SlotMemory};
+
+use super::super::Lanes;
+use super::super::fakes::{
+    Fake, Ledger, Nothing, SMALL, Several, Timed, id, idle_lanes, jobs, stream, two,
+};
+use super::*;
+use crate::device::null::Null;
+use crate::device::{Device, DeviceError, Resizer};
+
+#[test]
+fn lanes_that_wait_for_the_return_of_their_device_end_when_asked_to() {
+    let scheduler = Scheduler::new(vec![Box::new(Null)], None);
+    let lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
+    let out = Instant::now() + Duration::from_secs(1000);
+    scheduler.queue.hold().lanes[0].service.fail(out);
+    // Has it look, if it slept already.
+    scheduler.queue.hold().call(0, usize::MAX);
+    thread::sleep(Duration::from_millis(50));
+    drop(lanes);
+    assert!(Instant::now() < out, "it waited for the device");
+}
+
+#[test]
+fn pauses_grow_until_a_device_proves_itself() {
+    let mut service = Service::default();
+    let mut now = Instant::now();
+    for pause in [1, 2, 4, 8] {
+        service.fail(now);
+        assert!(!service.is_in());
+        assert_eq!(service.pause, Duration::from_secs(pause));
+        now += service.pause;
+        service.revived(true, now);
+        assert!(service.is_in() && service.wait(false).is_none());
+    }
+    now += Duration::from_secs(100);
+    service.fail(now);
+    assert_eq!(service.pause, FIRST_PAUSE);
+    service.revived(false, now);
+    assert_eq!(service.pause, 2 * FIRST_PAUSE);
+    assert!(service.wait(false).is_some() && service.wait(true).is_none());
+    (0..20).for_each(|_| service.revived(false, now));
+    assert_eq!(service.pause, LONGEST_PAUSE);
+}
+
+#[test]
+fn a_frame_that_a_device_panics_on_twice_fails_and_nothing_else_does() {
+    let fake = Fake { panics: Arc::new(usize::MAX.into()), ..Fake::default() };
+    let lanes = idle_lanes(&fake);
+    let devices = lanes.scheduler.devices();
+    let bad = Arc::new(stream(devices, 0, Filter::Nearest, (100, 100)));
+    let good = Arc::new(stream(devices, 1, Filter::Area, (100, 100)));
+    let ledger = Arc::default();
+    for turn in 1..=5 {
+        lanes.scheduler.push(id(0), jobs(&bad, &ledger, 2).into_iter());
+        lanes.scheduler.push(id(1), jobs(&good, &ledger, 2).into_iter());
+        ledger.await_completions(4 * turn);
+    }
+    let scheduler = Arc::clone(&lanes.scheduler);
+    drop(lanes);
+    let completed = ledger.await_completions(20);
+    assert_eq!(completed.len(), 20);
+    for completion in completed {
+        let wanted = if completion.stream == 0 { Status::Failed } else { Status::Done };
+        assert_eq!(completion.status, wanted);
+    }
+    let stats = &scheduler.stats()[0];
+    assert_eq!((stats.frames, stats.failed), (10, 20));
+}
+
+#[test]
+fn a_frame_that_one_device_panics_on_is_done_by_the_other() {
+    let bad = Fake { panics: Arc::new(usize::MAX.into()), ..Fake::default() };
+    let lanes = two(&bad, &Fake::default());
+    let stream = Arc::new(stream(lanes.scheduler.devices(), 0, Filter::Nearest, (100, 100)));
+    let ledger = Arc::default();
+    for turn in 1..=25 {
+        lanes.scheduler.push(id(0), jobs(&stream, &ledger, 4).into_iter());
+        ledger.await_completions(4 * turn);
+    }
+    let scheduler = Arc::clone(&lanes.scheduler);
+    drop(lanes);
+    let completed = ledger.await_completions(100);
+    assert_eq!(completed.len(), 100);
+    assert!(completed.iter().all(|done| (done.status, done.device) == (Status::Done, 1)));
+    let stats = scheduler.stats();
+    assert_eq!((stats[0].frames, stats[1].frames, stats[1].failed), (0, 100, 0));
+    assert!(stats[0].failed > 0, "the first device had no frame");
+}
+
+#[test]
+fn a_device_alone_tries_again_itself() {
+    let fake = Fake { panics: Arc::new(1.into()), ..Fake::default() };
+    let lanes = idle_lanes(&fake);
+    let stream = Arc::new(stream(lanes.scheduler.devices(), 0, Filter::Nearest, (100, 100)));
+    let ledger = Arc::default();
+    lanes.scheduler.push(id(0), jobs(&stream, &ledger, 1).into_iter());
+    assert_eq!(ledger.await_completions(1)[0].status, Status::Done);
+}
+
+#[test]
+fn a_frame_that_fails_while_lanes_end_is_not_forgotten() {
+    let bad = Fake { panics: Arc::new(usize::MAX.into()), ..Fake::default() };
+    for _ in 0..20 {
+        let lanes = two(&bad, &bad);
+        let stream = Arc::new(stream(lanes.scheduler.devices(), 0, Filter::Nearest, (100, 100)));
+        let ledger = Arc::default();
+        lanes.scheduler.push(id(0), jobs(&stream, &ledger, 4).into_iter());
+        drop(lanes);
+        let completed = ledger.await_completions(4);
+        assert!(completed.iter().all(|done| done.status == Status::Failed));
+    }
+}
+
+#[test]
+fn a_frame_that_a_device_fails_at_goes_elsewhere_and_the_device_is_left_alone() {
+    let bad = Timed::new("bad", Duration::from_micros(100));
+    bad.failures.store(usize::MAX, Ordering::SeqCst);
+    let good = Timed::new("good", Duration::from_millis(1));
+    let several = Several::new(&[bad, good], None, Filter::Area);
+    for _ in 0..5 {
+        assert_eq!(several.burst(10), [0, 10]);
+    }
+    // Both lanes may have been at a frame when the first failed.
+    let stats = several.lanes.scheduler.stats();
+    assert!((1..=2).contains(&stats[0].failed), "{}", stats[0].failed);
+    assert_eq!((stats[0].frames, stats[1].frames, stats[1].failed), (0, 50, 0));
+    assert!(!several.lanes.scheduler.queue.hold().lanes[0].service.is_in());
+}
+
+#[derive(Clone, Default)]
+struct Hanging {
+    /// The slot of that frame, once there is one.
+    at: Arc<OnceLock<u32>>,
+    /// Somebody waits for it.
+    awaited: Arc<AtomicBool>,
+    goes_on: Arc<AtomicBool>,
+}
+
+impl Device for Hanging {
+    fn name(&self) -> &str {
+        "hanging"
+    }
+
+    fn lanes(&self) -> usize {
+        2
+    }
+
+    fn open(&self, _: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn revive(&self) -> Result<(), DeviceError> {
+        if self.goes_on.load(Ordering::SeqCst) { Ok(()) } else { Err(self.fault()) }
+    }
+}
+
+impl Hanging {
+    fn fault(&self) -> DeviceError {
+        DeviceError::Failed { device: self.name().to_owned(), fault: Fault::TimedOut }
+    }
+}
+
+impl Resizer for Hanging {
+    fn worth(&self) -> u32 {
+        1
+    }
+
+    fn resize(&self, slot: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+        if self.at.set(slot.slot()).is_ok() { Err(self.fault()) } else { Ok(()) }
+    }
+
+    fn settle(&self, slot: u32) {
+        assert_eq!(self.at.get(), Some(&slot));
+        self.awaited.store(true, Ordering::SeqCst);
+        while !self.goes_on.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_slot_that_a_device_may_still_write_is_nobodys_until_it_is_done_with_it() {
+    let hanging = Hanging::default();
+    let other = Timed::new("other", Duration::from_micros(100));
+    let devices: Vec<Box<dyn Device>> = vec![Box::new(hanging.clone()), Box::new(other)];
+    let scheduler = Scheduler::new(devices, None);
+    let lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
+    let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
+    let ledger = Arc::<Ledger>::default();
+    let mut pushed = 0;
+    while !hanging.awaited.load(Ordering::SeqCst) && pushed < 200 {
+        let job = jobs(&stream, &ledger, pushed + 1).split_off(pushed as usize);
+        scheduler.push(id(0), job.into_iter());
+        ledger.await_completions(pushed.saturating_sub(1) as usize);
+        pushed += 1;
+    }
+    let pushed = pushed as usize;
+    while !hanging.awaited.load(Ordering::SeqCst) {
+        thread::yield_now();
+    }
+    let held = *hanging.at.get().unwrap();
+    // All others are done.
+    let completed = ledger.await_completions(pushed - 1);
+    assert!(completed.iter().all(|done| done.status == Status::Done && done.slot != held));
+    assert_eq!(completed.len(), pushed - 1);
+    assert!(!scheduler.queue.hold().lanes[0].service.is_in());
+    // Who watches over the lanes sees it.
+    let later = Instant::now() + Duration::from_secs(3600);
+    assert_eq!(scheduler.stuck(later), Some(0));
+    hanging.goes_on.store(true, Ordering::SeqCst);
+    let last = ledger.await_completions(pushed)[pushed - 1];
+    assert_eq!((last.slot, last.status), (held, Status::Done));
+    drop(lanes);
+    assert_eq!(ledger.await_completions(pushed).len(), pushed);
+}
+
+#[test]
+fn a_device_that_has_no_room_for_a_stream_stays_in_service_for_others() {
+    for fault in [Fault::Memory, Fault::Refused] {
+        let full = Timed { fault, ..Timed::new("full", Duration::from_micros(100)) };
+        full.failures.store(usize::MAX, Ordering::SeqCst);
+        let other = Timed::new("other", Duration::from_millis(1));
+        let several = Several::new(&[full, other], None, Filter::Area);
+        for _ in 0..3 {
+            assert_eq!(several.burst(10), [0, 10]);
+        }
+        let scheduler = &several.lanes.scheduler;
+        assert!((1..=2).contains(&scheduler.stats()[0].failed));
+        assert!(scheduler.queue.hold().lanes[0].service.is_in());
+    }
+}
+
+#[test]
+fn a_device_that_failed_is_tried_again() {
+    let once = Timed::new("once", Duration::ZERO);
+    once.failures.store(1, Ordering::SeqCst);
+    let slow = Timed::new("slow", Duration::from_millis(20));
+    let several = Several::new(&[once, slow], None, Filter::Area);
+    several.burst(10);
+    while !several.lanes.scheduler.queue.hold().lanes[0].service.is_in() {
+        several.burst(2);
+    }
+    assert!(several.burst(40)[0] > 0);
+}
+
+#[test]
+fn a_frame_that_no_device_is_left_for_fails_alone() {
+    let bad = Timed::new("bad", Duration::ZERO);
+    // It tries once more, a second later.
+    bad.failures.store(2, Ordering::SeqCst);
+    let several = Several::new(&[bad], None, Filter::Area);
+    let scheduler = &several.lanes.scheduler;
+    scheduler.push(id(0), jobs(&several.stream, &several.ledger, 1).into_iter());
+    assert_eq!(several.ledger.await_completions(1)[0].status, Status::Failed);
+    scheduler.push(id(0), jobs(&several.stream, &several.ledger, 1).into_iter());
+    // Also if it is still out of service when the lanes end.
+    drop(several.lanes);
+    assert_eq!(several.ledger.await_completions(2)[1].status, Status::Done);
+}
