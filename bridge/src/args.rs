@@ -121,8 +121,13 @@ pub enum Unsafe {
     )]
     Open(SocketAddr),
     /// The daemon is named by the address of a bridge.
-    #[error("--daemon is a daemon's own socket: unix:PATH")]
+    #[error("--daemon (RESIZED_ENDPOINT) is a daemon's own socket: unix:PATH")]
     Chain,
+    /// Clients of the service would be sent where they can't connect.
+    #[error(
+        "--advertise is where clients connect to this bridge: tcp://HOST:PORT or tls://HOST:PORT"
+    )]
+    Nowhere,
 }
 
 impl Args {
@@ -130,6 +135,11 @@ impl Args {
     pub fn check(&self) -> Result<(), Unsafe> {
         if matches!(self.daemon, Some(Endpoint::Remote(_))) {
             return Err(Unsafe::Chain);
+        }
+        let advertised = self.advertise.as_ref().map(Endpoint::to_string);
+        let schemes = ["tcp://", "tls://"];
+        if advertised.is_some_and(|at| !schemes.iter().any(|scheme| at.starts_with(scheme))) {
+            return Err(Unsafe::Nowhere);
         }
         match self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
             Some(&address) if self.certificate.is_none() => Err(Unsafe::Plain(address)),
@@ -186,6 +196,16 @@ mod tests {
                 let parsed = Args::try_parse_from(["resized-bridge", option, number]);
                 assert!(parsed.is_err(), "{option} {number}");
             }
+        }
+    }
+
+    #[test]
+    fn clients_are_sent_where_they_can_connect() {
+        let check = |advertised| check(&format!("--nats nats://a --advertise {advertised}"));
+        assert_eq!(check("tcp://host:1"), Ok(()));
+        assert_eq!(check("tls://host:1"), Ok(()));
+        for advertised in ["unix:/run/socket", "nats://host:1/stream"] {
+            assert_eq!(check(advertised), Err(Unsafe::Nowhere), "{advertised}");
         }
     }
 

@@ -1,7 +1,12 @@
 //! Owns what a stream of JPEGs is to the daemon: a stream of planes, of frames that are reduced as they are
 //! decoded where it shrinks them a lot.
 //!
-//! Knows neither sockets nor how a JPEG is read.
+//! Knows neither sockets nor how a JPEG is read. Invariant: what a stream takes is counted until the last of its
+//! frames is gone, also of those that wait for their turn when it is closed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use resized_protocol::coding::{Coding, CodingError};
 use resized_protocol::frame::Extent;
@@ -27,18 +32,56 @@ pub(crate) struct Coded {
     /// The daemon's ring.
     inner: RingLayout,
     reduction: u32,
+    /// Nobody wants its frames any more.
+    over: AtomicBool,
+}
+
+/// The streams of JPEGs of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct CodedStreams {
+    open: BTreeMap<u32, Arc<Coded>>,
+    /// Those that are closed, while frames of theirs are on the way.
+    over: Vec<Weak<Coded>>,
+}
+
+impl CodedStreams {
+    pub(crate) fn add(&mut self, stream: u32, coded: Coded) {
+        self.open.insert(stream, Arc::new(coded));
+    }
+
+    pub(crate) fn get(&self, stream: u32) -> Option<Arc<Coded>> {
+        self.open.get(&stream).map(Arc::clone)
+    }
+
+    /// The stream is closed: of its frames none is decoded or encoded any more.
+    pub(crate) fn end(&mut self, stream: u32) {
+        if let Some(coded) = self.open.remove(&stream) {
+            coded.over.store(true, Ordering::Relaxed);
+            self.over.push(Arc::downgrade(&coded));
+        }
+    }
+
+    /// How many closed streams have frames on the way still, and what they take.
+    pub(crate) fn over(&mut self) -> (usize, u64) {
+        self.over.retain(|coded| coded.strong_count() > 0);
+        let bytes = self.over.iter().filter_map(Weak::upgrade).map(|coded| coded.bytes()).sum();
+        (self.over.len(), bytes)
+    }
 }
 
 impl Coded {
-    /// None if the stream is one of planes. No JPEG of more than `limit` pixels is decoded.
+    /// None if the stream is one of planes. No JPEG of more than `limit` pixels is read or written.
     pub(crate) fn new(spec: &StreamSpec, limit: u64) -> Result<Option<Self>, Refusal> {
         if spec.coding.is_raw() {
             return Ok(None);
         }
         spec.coding.check(&spec.source, &spec.destination)?;
-        let pixels = spec.source.extent.pixels();
-        if spec.coding.jpeg_in && pixels > limit {
-            return Err(CodingError::Large { pixels, limit }.into());
+        let (read, written) = (spec.coding.jpeg_in, spec.coding.jpeg_out.is_some());
+        for (coded, frame) in [(read, &spec.source), (written, &spec.destination)] {
+            let pixels = frame.extent.pixels();
+            if coded && pixels > limit {
+                return Err(CodingError::Large { pixels, limit }.into());
+            }
         }
         let reduction = if spec.coding.jpeg_in { reduction(spec) } else { 1 };
         let mut local = StreamSpec { coding: Coding::RAW, ..*spec };
@@ -50,7 +93,8 @@ impl Coded {
             local.crop = Some(reduced(spec.crop.unwrap_or(Crop::whole(whole)), reduction));
         }
         let (outer, inner) = (RingLayout::new(spec)?, RingLayout::new(&local)?);
-        Ok(Some(Self { spec: *spec, outer, local, inner, reduction }))
+        let over = AtomicBool::new(false);
+        Ok(Some(Self { spec: *spec, outer, local, inner, reduction, over }))
     }
 
     /// What the daemon is asked for.
@@ -84,6 +128,11 @@ impl Coded {
         self.spec.source.extent.pixels() * (3 * 2 + 3)
     }
 
+    /// Most that an encoder takes: the longest JPEG, and luma whose sides are made even.
+    pub(crate) const fn encoder_bytes(&self) -> u64 {
+        self.outer.output().longest_coded() as u64 + self.spec.destination.extent.pixels()
+    }
+
     /// Longest JPEG that may come.
     pub(crate) const fn longest_in(&self) -> usize {
         self.outer.input().longest_coded()
@@ -100,6 +149,9 @@ impl Coded {
         jpeg: &[u8],
         lease: &mut Lease,
     ) -> Result<(), Unreadable> {
+        if self.over.load(Ordering::Relaxed) {
+            return Err(Unreadable::Unwanted);
+        }
         let (source, layout) = (&self.spec.source, self.inner.input());
         codec.decode(
             jpeg,
@@ -111,8 +163,11 @@ impl Coded {
         )
     }
 
-    /// The coded frame; none if there is none so short.
+    /// The coded frame; none if there is none so short, or nobody wants it.
     pub(crate) fn encode(&self, codec: &mut Codec, lease: &Lease) -> Option<Vec<u8>> {
+        if self.over.load(Ordering::Relaxed) {
+            return None;
+        }
         let (layout, longest) = (self.inner.output(), self.outer.output().longest_coded());
         let coded = codec.encode(
             lease.output(),

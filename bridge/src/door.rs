@@ -38,7 +38,7 @@ use crate::lanes::{Lanes, cores};
 use crate::relay::{Limits, relay, stopped};
 use crate::tickets::Tickets;
 
-/// For the TLS handshake and the knock together.
+/// For the TLS handshake, and as long for the knock.
 const PROMPTNESS: Duration = Duration::from_secs(5);
 
 /// How long one who was sent away may take to hang up: what it has still sent is read meanwhile, or the
@@ -185,7 +185,11 @@ impl Door {
         let stream = match stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::info!(%peer, %error, "no connection");
+                // Those who look whether somebody listens come every second.
+                match has_left(&error) {
+                    true => tracing::debug!(%peer, %error, "no connection"),
+                    false => tracing::info!(%peer, %error, "no connection"),
+                }
                 return;
             }
         };
@@ -197,7 +201,7 @@ impl Door {
             Ok((place, daemon)) => {
                 tracing::debug!(%peer, "let in");
                 let (name, stop) = (peer.to_string(), self.stop.clone());
-                let lanes = self.lanes.clone();
+                let lanes = self.lanes.for_another();
                 let end =
                     relay(client, &mut to_client, daemon, &name, self.limits, lanes, stop).await;
                 tracing::debug!(%peer, %end, "connection over");
@@ -209,7 +213,7 @@ impl Door {
                 None
             }
             Err(Unwelcome::Deaf(error)) => {
-                tracing::info!(%peer, %error, "no client");
+                tracing::debug!(%peer, %error, "no client");
                 return;
             }
         };
@@ -259,6 +263,10 @@ impl Door {
                 return Err(refused(Refusal::Token));
             }
         }
+        // Nor is there a place then.
+        if *self.stop.borrow() {
+            return Err(Unwelcome::Goodbye(Goodbye::Stopping));
+        }
         let full = Refusal::Quota {
             whose: Whose::Bridge,
             what: Resource::Connections,
@@ -279,6 +287,12 @@ impl Door {
             refused(Refusal::Unreachable)
         })
     }
+}
+
+/// Whether it said nothing wrong, only nothing, or not enough in time.
+fn has_left(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | TimedOut | UnexpectedEof)
 }
 
 /// A connection of its own to the daemon. Waits for as long as too many others connect.

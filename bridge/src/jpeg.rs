@@ -15,7 +15,7 @@ use turbojpeg::{
 use crate::lanes::Tools;
 
 /// Most scans of a progressive JPEG. Usual are ten.
-const SCANS: u32 = 64;
+pub(crate) const SCANS: u32 = 64;
 
 /// What lies in both directions of colour without any.
 const NEUTRAL: u8 = 128;
@@ -29,6 +29,8 @@ pub(crate) enum Unreadable {
     Extent(usize, usize),
     #[error("its colours are {0:?}, {1:?}, lossless: {2}")]
     Kind(Colorspace, Subsamp, bool),
+    #[error("its stream was closed")]
+    Unwanted,
 }
 
 /// Why no JPEG is written.

@@ -1,11 +1,12 @@
 //! Owns how much encoding and decoding goes on at the same time, and the threads that do it.
 //!
-//! Knows neither streams nor pictures nor clients. Lanes pull, as the daemon's do: one that is done begins the next work at once,
-//! and nobody has to be woken in between. Invariants: works begin in the order in which they came, and those that are at
-//! work take no more memory than their lanes are good for, or else there is only one; what nobody waits for any
+//! Knows neither streams nor pictures, and of clients no more than that they take turns. Lanes pull, as the daemon's do:
+//! one that is done begins the next work at once, and nobody has to be woken in between. Invariants: of a client's works
+//! the first to come begins first, and of clients whose works wait each has one begun before any has another; those that
+//! are at work take no more memory than their lanes are good for, or else there is only one; what nobody waits for any
 //! more is not begun, and gone at once with all that it holds.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -25,8 +26,11 @@ pub(crate) trait Tools: Default + 'static {
     fn put_away(&mut self);
 }
 
-/// The threads, until the last who may give them work is gone.
-pub(crate) struct Lanes<T>(Arc<Ending<T>>);
+/// The threads, as one client has them, until the last who may give them work is gone.
+pub(crate) struct Lanes<T> {
+    threads: Arc<Ending<T>>,
+    client: u64,
+}
 
 struct Ending<T>(Arc<Shared<T>>);
 
@@ -38,10 +42,13 @@ struct Shared<T> {
 }
 
 struct Queue<T> {
-    /// In the order of their numbers.
-    waiting: VecDeque<Work<T>>,
+    /// By client, in the order of their numbers. No client is there without any.
+    waiting: BTreeMap<u64, VecDeque<Work<T>>>,
+    /// Those clients, in the order of their turns.
+    turns: VecDeque<u64>,
     /// The next work's.
     number: u64,
+    clients: u64,
     /// Lanes whose turns are taken.
     taken: u32,
     over: bool,
@@ -57,6 +64,7 @@ struct Work<T> {
 /// What will come of a work; nothing, if it panics. Who drops it takes the work back, unless it has begun.
 pub(crate) struct Turn<T, D> {
     done: oneshot::Receiver<D>,
+    client: u64,
     number: u64,
     shared: Arc<Shared<T>>,
 }
@@ -73,7 +81,7 @@ impl<T, D> Drop for Turn<T, D> {
     fn drop(&mut self) {
         // Who has heard what came of it has nothing to take back.
         if !self.done.is_terminated() {
-            self.shared.take_back(self.number);
+            self.shared.take_back(self.client, self.number);
         }
     }
 }
@@ -83,20 +91,50 @@ pub(crate) fn cores() -> u32 {
     available_parallelism().map_or(1, usize::from) as u32
 }
 
-impl<T> Clone for Lanes<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+impl<T> Queue<T> {
+    fn push(&mut self, client: u64, work: Work<T>) {
+        let works = self.waiting.entry(client).or_default();
+        if works.is_empty() {
+            self.turns.push_back(client);
+        }
+        works.push_back(work);
+    }
+
+    /// The first work of the client whose turn it is, if so many lanes are enough for it.
+    fn next(&mut self, left: u32) -> Option<Work<T>> {
+        let client = *self.turns.front()?;
+        let works = self.waiting.get_mut(&client)?;
+        works.front().filter(|first| first.share <= left)?;
+        let work = works.pop_front();
+        self.turns.pop_front();
+        if works.is_empty() {
+            self.waiting.remove(&client);
+        } else {
+            self.turns.push_back(client);
+        }
+        work
+    }
+
+    fn take_back(&mut self, client: u64, number: u64) -> Option<Work<T>> {
+        let works = self.waiting.get_mut(&client)?;
+        let place = works.binary_search_by_key(&number, |work| work.number).ok()?;
+        let work = works.remove(place);
+        if works.is_empty() {
+            self.waiting.remove(&client);
+            self.turns.retain(|&waits| waits != client);
+        }
+        work
     }
 }
 
 impl<T: Tools> Lanes<T> {
     /// Starts so many threads.
     pub(crate) fn start(name: &str, count: u32) -> io::Result<Self> {
-        let waiting = VecDeque::new();
-        let queue = Mutex::new(Queue { waiting, number: 0, taken: 0, over: false });
-        let shared = Arc::new(Shared { queue, changed: Condvar::new(), count });
+        let (waiting, turns) = (BTreeMap::new(), VecDeque::new());
+        let queue = Queue { waiting, turns, number: 0, clients: 1, taken: 0, over: false };
+        let shared = Arc::new(Shared { queue: queue.into(), changed: Condvar::new(), count });
         // Before the threads: those there are end where one can't be started.
-        let lanes = Self(Arc::new(Ending(Arc::clone(&shared))));
+        let lanes = Self { threads: Arc::new(Ending(Arc::clone(&shared))), client: 0 };
         for lane in 0..count {
             let shared = Arc::clone(&shared);
             let thread = thread::Builder::new().name(format!("{name}-{lane}"));
@@ -105,9 +143,16 @@ impl<T: Tools> Lanes<T> {
         Ok(lanes)
     }
 
+    /// The same threads, for another client.
+    pub(crate) fn for_another(&self) -> Self {
+        let mut queue = self.threads.0.lock();
+        queue.clients += 1;
+        Self { threads: Arc::clone(&self.threads), client: queue.clients - 1 }
+    }
+
     /// How many lanes' turns so many bytes take.
     pub(crate) fn share(&self, bytes: u64) -> u32 {
-        bytes.div_ceil(LANE_BYTES).clamp(1, self.0.0.count.into()) as u32
+        bytes.div_ceil(LANE_BYTES).clamp(1, self.threads.0.count.into()) as u32
     }
 
     /// Has work done when it is its turn, with so many bytes beside what it was given.
@@ -120,14 +165,14 @@ impl<T: Tools> Lanes<T> {
         let run = Box::new(move |tools: &mut T| {
             let _ = sender.send(work(tools));
         });
-        let Ending(shared) = &*self.0;
+        let Ending(shared) = &*self.threads;
         let mut queue = shared.lock();
-        let number = queue.number;
+        let (client, number) = (self.client, queue.number);
         queue.number += 1;
-        queue.waiting.push_back(Work { number, share: self.share(bytes), run });
+        queue.push(client, Work { number, share: self.share(bytes), run });
         drop(queue);
         shared.changed.notify_one();
-        Turn { done, number, shared: Arc::clone(shared) }
+        Turn { done, client, number, shared: Arc::clone(shared) }
     }
 }
 
@@ -163,8 +208,7 @@ impl<T> Shared<T> {
         let mut queue = self.lock();
         loop {
             let left = self.count - queue.taken;
-            let fits = queue.waiting.front().is_some_and(|first| first.share <= left);
-            if let Some(work) = fits.then(|| queue.waiting.pop_front()).flatten() {
+            if let Some(work) = queue.next(left) {
                 queue.taken += work.share;
                 return Some(work);
             }
@@ -176,12 +220,9 @@ impl<T> Shared<T> {
     }
 
     /// The work of that number is not to be begun any more.
-    fn take_back(&self, number: u64) {
+    fn take_back(&self, client: u64, number: u64) {
         let mut queue = self.lock();
-        let Ok(place) = queue.waiting.binary_search_by_key(&number, |work| work.number) else {
-            return;
-        };
-        let work = queue.waiting.remove(place);
+        let Some(work) = queue.take_back(client, number) else { return };
         drop(queue);
         // What was behind it may fit.
         self.changed.notify_all();
@@ -271,5 +312,31 @@ mod tests {
         assert_eq!(small.await.unwrap(), 7);
         release.send(()).unwrap();
         assert!(first.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_has_much_to_do_does_not_keep_the_others_waiting() {
+        let lanes = Lanes::<u32>::start("lane", 1).unwrap();
+        let (release, released) = mpsc::channel::<()>();
+        let (begin, begun) = mpsc::channel();
+        let first = lanes.run(0, move |_| begin.send(()).is_ok() && released.recv().is_ok());
+        begun.recv().unwrap();
+        let began = Arc::new(Mutex::new(Vec::new()));
+        let note = |lanes: &Lanes<u32>, name: &'static str| {
+            let began = Arc::clone(&began);
+            lanes.run(0, move |_| began.lock().unwrap().push(name))
+        };
+        let (modest, third) = (lanes.for_another(), lanes.for_another());
+        let mut works: Vec<_> = (0..4).map(|_| note(&lanes, "greedy")).collect();
+        let taken_back = note(&third, "third");
+        works.extend([note(&modest, "modest"), note(&modest, "modest")]);
+        drop(taken_back);
+        release.send(()).unwrap();
+        assert!(first.await.unwrap());
+        for work in works {
+            work.await.unwrap();
+        }
+        let began = began.lock().unwrap();
+        assert_eq!(*began, ["greedy", "modest", "greedy", "modest", "greedy", "greedy"]);
     }
 }

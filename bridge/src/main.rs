@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use resized_bridge::{Args, serve};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,8 +25,9 @@ fn run(args: &Args) -> Result<()> {
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {}", args.log))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     log.with_ansi(std::io::stderr().is_terminal()).init();
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let signalled = async {
@@ -35,6 +37,14 @@ fn run(args: &Args) -> Result<()> {
             }
             tracing::info!("stopping");
             notify(NotifyState::Stopping);
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                tracing::warn!("stopped at once by a second signal");
+                std::process::exit(1);
+            });
         };
         let tls = args.certificate.is_some();
         let ready = |addresses: &[_]| {
@@ -44,7 +54,19 @@ fn run(args: &Args) -> Result<()> {
             notify(NotifyState::Ready);
         };
         serve(args, ready, signalled).await
-    })
+    });
+    // Not waited for: names that are looked up, and a daemon that does not answer, may take minutes.
+    runtime.shutdown_background();
+    served
+}
+
+/// Two descriptors for each client, and those at the door.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
+    }
 }
 
 fn notify(state: NotifyState<'_>) {

@@ -21,14 +21,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::args::Args;
+use crate::jpeg::SCANS;
 use crate::lanes::{LANE_BYTES, Lanes, Tools, cores};
 use asked::{HeaderError, settings};
 
 /// Pictures that may wait for each that is at work: as many as are done in the time that a caller waits gladly.
 const WAITING: usize = 16;
-
-/// Scans of a progressive JPEG, as in streams.
-const SCANS: u32 = 64;
 
 /// For a turn, and for a daemon that is away to come back. A restart takes less, and callers who use a client's
 /// default give up after five seconds.

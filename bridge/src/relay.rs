@@ -9,7 +9,6 @@
 
 mod back;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -32,7 +31,7 @@ use tokio::net::unix::WriteHalf;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
 
-use crate::coded::Coded;
+use crate::coded::{Coded, CodedStreams};
 use crate::jpeg::{Codec, Unreadable};
 use crate::lanes::Lanes;
 use crate::replies::{Opening, Replies};
@@ -67,11 +66,14 @@ pub(crate) struct Limits {
     pub(crate) patience: Duration,
 }
 
+/// Closed streams of JPEGs whose frames are on the way still: with more, none is opened.
+const MOST_OVER: usize = 64;
+
 /// What both directions know. They are parts of one task, so nobody ever waits for a lock.
 struct Shared {
     rings: Mutex<Rings>,
-    /// Streams of JPEGs, among those that are open.
-    coded: Mutex<BTreeMap<u32, Arc<Coded>>>,
+    /// Those that are of JPEGs.
+    coded: Mutex<CodedStreams>,
     replies: Mutex<Replies>,
     /// A reply of the bridge's may have its turn.
     ours: Notify,
@@ -87,7 +89,11 @@ impl Shared {
     }
 
     fn coded(&self, stream: u32) -> Option<Arc<Coded>> {
-        lock(&self.coded).get(&stream).map(Arc::clone)
+        self.coded_streams().get(stream)
+    }
+
+    fn coded_streams(&self) -> MutexGuard<'_, CodedStreams> {
+        lock(&self.coded)
     }
 
     fn replies(&self) -> MutexGuard<'_, Replies> {
@@ -183,8 +189,7 @@ async fn there(
             request => request,
         };
         if let Request::Open { spec, .. } = &request {
-            // What was closed before is given back before.
-            while opening(shared, spec).is_err() && shared.rings().any_closing() {
+            while must_wait(shared, spec) {
                 shared.room.notified().await;
             }
         }
@@ -270,7 +275,7 @@ impl Arrived {
         let result = self.coded.decode(codec, &self.jpeg, &mut self.lease);
         let Self { mut submitted, coded, lease, .. } = self;
         submitted.crop = submitted.crop.map(|crop| coded.crop(crop));
-        Decoded { submitted, lease, result }
+        Decoded { submitted, lease, result, _coded: coded }
     }
 }
 
@@ -279,6 +284,8 @@ struct Decoded {
     submitted: Submitted,
     lease: Lease,
     result: Result<(), Unreadable>,
+    /// What it takes is counted as long as it is here.
+    _coded: Arc<Coded>,
 }
 
 async fn say(daemon: &mut Sender<WriteHalf<'_>>, request: Request) -> Result<(), End> {
@@ -339,14 +346,24 @@ async fn decode_all(
             let _ = unreadable.send(decoded);
             continue;
         }
-        let Decoded { submitted, lease, .. } = decoded;
         // Now, as the closing of a stream is noted before it is said.
         let mut daemon = daemon.lock().await;
+        let submitted = decoded.submitted;
         if shared.rings().is_open(submitted.stream) {
-            shared.rings().submit(submitted.stream, lease);
+            shared.rings().submit(submitted.stream, decoded.lease);
             say(&mut daemon, submitted.request()).await?;
+        } else {
+            drop(decoded);
+            shared.room.notify_one();
         }
     }
+}
+
+/// What was closed before is given back before a stream is opened, if there is no room beside it.
+fn must_wait(shared: &Shared, spec: &StreamSpec) -> bool {
+    let (over, _) = shared.coded_streams().over();
+    let full = over >= MOST_OVER || opening(shared, spec).is_err();
+    full && (over > 0 || shared.rings().any_closing())
 }
 
 /// What a stream that is within the client's limit takes. Specs that make no ring are for the daemon to
@@ -358,7 +375,8 @@ fn opening(shared: &Shared, spec: &StreamSpec) -> Result<Opening, Refusal> {
         None => RingLayout::new(spec).map_or(0, |ring| ring.len().get() as u64),
     };
     let limit = shared.limits.bytes;
-    let taken = shared.rings().bytes() + shared.replies().opening();
+    let (_, over) = shared.coded_streams().over();
+    let taken = shared.rings().bytes() + over + shared.replies().opening();
     let left = limit.saturating_sub(taken);
     if asked <= left {
         return Ok(Opening { bytes: asked, coded });

@@ -59,7 +59,7 @@ pub enum CodingError {
     /// The format has less chroma than the JPEG should have.
     #[error("I420 makes JPEGs whose chroma is halved in both directions")]
     Subsampling,
-    /// Source frames have more pixels than the bridge decodes.
+    /// Frames that are JPEGs have more pixels than the bridge reads or writes.
     #[error("JPEGs of {pixels} pixels: the bridge takes {limit}")]
     Large {
         /// As asked for.

@@ -17,7 +17,8 @@ use tokio::io::{AsyncWrite, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Decoded, End, Shared, Submitted, lock, stopped};
+use super::{Decoded, End, Shared, Submitted, stopped};
+use crate::coded::Coded;
 use crate::jpeg::Codec;
 use crate::lanes::Turn;
 use crate::replies::Opening;
@@ -92,11 +93,12 @@ async fn pass_on(
                 shared.rings().free(stream, lease);
             } else if let Some(coded) = shared.coded(stream).filter(|coded| coded.jpeg_out()) {
                 let completion = *completion;
+                let bytes = coded.encoder_bytes();
                 let encode = move |codec: &mut Codec| {
                     let jpeg = coded.encode(codec, &lease);
-                    Encoded { jpeg, completion, lease }
+                    Encoded { jpeg, completion, lease, _coded: coded }
                 };
-                encoding.push(shared.lanes.run(0, encode));
+                encoding.push(shared.lanes.run(bytes, encode));
                 return Ok(());
             } else {
                 let pixels = &lease.output()[..lease.layout().output().rows_len()];
@@ -127,12 +129,12 @@ fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) ->
             shared.rings().add(*stream, leases, bytes);
             if let Some(coded) = coded {
                 *ring = coded.ring().clone();
-                lock(&shared.coded).insert(*stream, Arc::from(coded));
+                shared.coded_streams().add(*stream, *coded);
             }
         }
         Reply::Closed { stream } => {
             shared.rings().remove(*stream);
-            lock(&shared.coded).remove(stream);
+            shared.coded_streams().end(*stream);
         }
         _ => {}
     }
@@ -148,11 +150,13 @@ struct Encoded {
     completion: Completion,
     lease: Lease,
     jpeg: Option<Vec<u8>>,
+    /// What it takes is counted as long as it is here.
+    _coded: Arc<Coded>,
 }
 
 async fn say_encoded(
     shared: &Shared,
-    Encoded { mut completion, lease, jpeg }: Encoded,
+    Encoded { mut completion, lease, jpeg, _coded }: Encoded,
     client: &mut Sender<impl AsyncWrite + Unpin>,
 ) -> Result<(), End> {
     if jpeg.is_none() {
@@ -163,7 +167,7 @@ async fn say_encoded(
 
 async fn say_unreadable(
     shared: &Shared,
-    Decoded { submitted, lease, result }: Decoded,
+    Decoded { submitted, lease, result, _coded }: Decoded,
     client: &mut Sender<impl AsyncWrite + Unpin>,
 ) -> Result<(), End> {
     let Submitted { stream, slot, .. } = submitted;

@@ -134,9 +134,18 @@ impl Bridge {
         self.process.wait().unwrap();
     }
 
+    pub(crate) fn tell_to_stop(&self) {
+        signal::kill(Pid::from_raw(self.id() as i32), Signal::SIGTERM).unwrap();
+    }
+
     /// Tells it to stop, and waits until it has.
     pub(crate) fn stop(&mut self) {
-        signal::kill(Pid::from_raw(self.id() as i32), Signal::SIGTERM).unwrap();
+        self.tell_to_stop();
+        self.has_stopped();
+    }
+
+    /// Waits until it has.
+    pub(crate) fn has_stopped(&mut self) {
         assert!(self.process.wait().unwrap().success(), "{}", self.log());
     }
 
