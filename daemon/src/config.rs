@@ -184,6 +184,7 @@ impl Settings {
             ("user-connections", self.user_connections),
             ("user-streams", self.user_streams),
             ("user-slots", self.user_slots),
+            ("drain", self.drain),
         ];
         if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == Some(0)) {
             return Err(ConfigError::Nothing(key));
@@ -214,6 +215,11 @@ impl Settings {
             metrics: self.metrics.or(other.metrics),
             log: self.log.or(other.log),
         }
+    }
+
+    /// These, with who may connect as it was decided: that does not change while a daemon runs.
+    pub(crate) fn for_peers(self, peers: Peers) -> Self {
+        Self { peers: Some(peers), ..self }
     }
 
     pub(crate) fn options(&self) -> Options {
@@ -300,6 +306,24 @@ mod tests {
         assert_eq!(options.peers, Peers::Anyone);
         assert_eq!(options.limits.ring_bytes, 7 * 1024 * 1024 / 4 * 3);
         assert_eq!(options.limits.streams, Limits::default().streams);
+        // All that follows from who may connect follows from who may now.
+        let memory = 7 * 1024 * 1024;
+        assert_eq!(merged.for_peers(Peers::Owner).options().limits.ring_bytes, memory);
+    }
+
+    #[test]
+    fn a_daemon_that_nobody_could_use_is_refused() {
+        for key in
+            ["memory", "user-memory", "user-connections", "user-streams", "user-slots", "drain"]
+        {
+            let error = parsed(&format!("{key} = 0")).unwrap().check().unwrap_err();
+            assert!(matches!(error, ConfigError::Nothing(named) if named == key), "{key}: {error}");
+        }
+        for socket in ["", "unix:/run/resized.sock"] {
+            let error = parsed(&format!("socket = \"{socket}\"")).unwrap().check().unwrap_err();
+            assert!(matches!(&error, ConfigError::Socket(path) if path == socket), "{error}");
+        }
+        assert!(parsed("drain = 1\nsocket = \"/run/resized.sock\"").unwrap().check().is_ok());
     }
 
     #[test]

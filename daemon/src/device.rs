@@ -144,10 +144,19 @@ impl<D: Device + ?Sized> Device for &D {
     }
 }
 
-/// What a stream may take of a device's memory.
+/// What a stream may take of a device's memory, and of the system's for it.
 pub trait Allowance: Send + Sync {
-    /// So many bytes, until what is given for them is dropped; `None`: they are not to be had.
-    fn take(&self, bytes: u64) -> Option<Charge>;
+    /// As much, until what is given for it is dropped; `None`: it is not to be had.
+    fn take(&self, memory: Memory) -> Option<Charge>;
+}
+
+/// Bytes that a device takes for a stream, beside its ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Of the device's own.
+    pub device: u64,
+    /// Of the system's, which rings are of too.
+    pub system: u64,
 }
 
 /// Memory that is taken, until this is dropped.

@@ -21,6 +21,6 @@ mod session;
 
 pub use quota::{Limits, default_ring_bytes};
 pub use server::{
-    Controls, Daemon, Devices, Explained, ExporterAddress, ExporterAddressError, Listener, Options,
-    Peers, Server, ServerError, UnknownDevices, explain,
+    Controls, Daemon, Devices, Explained, Exporter, ExporterAddress, ExporterAddressError,
+    Listener, Options, Peers, Server, ServerError, UnknownDevices, explain,
 };

@@ -16,7 +16,7 @@ use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::dup2_stdout;
 use resized::device::vulkan::trial;
-use resized::{Controls, Daemon, Listener, Options};
+use resized::{Controls, Daemon, Exporter, Listener, Options, Peers};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 
@@ -84,12 +84,14 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
     };
     let memory_mib = options.memory.map(|bytes| bytes >> 20);
     raise_descriptor_limit();
+    // Before GPUs are tried, as that takes long: where it can't be done there is no daemon.
+    let exporter =
+        settings.metrics().map(|address| Exporter::bind(address, options.peers)).transpose()?;
     let mut daemon = Daemon::new(options.clone())?;
-    if let Some(address) = settings.metrics() {
-        daemon.export_at(address)?;
+    if let Some(exporter) = exporter {
+        daemon.export_at(exporter);
     }
     let controls = daemon.controls();
-    let stop_within = settings.drain();
     daemon.run(listener, async move {
         let interrupted = interrupted(drain)?;
         let hangups = signal(SignalKind::hangup())?;
@@ -100,10 +102,10 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
         tokio::spawn(report_health(controls.clone()));
         tokio::select! {
             () = interrupted => {}
-            never = reload_on(hangups, arguments, &controls, set_filter) => match never {},
+            never = reload_on(hangups, arguments, options.peers, &controls, set_filter) => match never {},
         }
         tracing::info!("stopping: what was submitted is completed first");
-        systemd::stopping(stop_within);
+        systemd::stopping(drain);
         Ok(())
     })?;
     Ok(())
@@ -122,6 +124,7 @@ fn raise_descriptor_limit() {
 async fn reload_on(
     mut hangups: Signal,
     arguments: Arguments,
+    peers: Peers,
     controls: &Controls,
     set_filter: SetFilter,
 ) -> Infallible {
@@ -131,7 +134,7 @@ async fn reload_on(
         let reload = || {
             let (settings, _) = arguments.load()?;
             set_filter(log::filter(settings.log())?)?;
-            let options = settings.options();
+            let options = settings.for_peers(peers).options();
             let limits = options.limits;
             controls.reload(options);
             Ok::<_, anyhow::Error>(limits)
@@ -178,7 +181,10 @@ fn interrupted(drain: Duration) -> io::Result<impl Future<Output = ()>> {
         // A thread: what takes long may be the one that all sessions run on.
         std::thread::spawn(move || {
             std::thread::sleep(drain);
-            tracing::error!(?drain, "stopped: what was submitted did not complete in time");
+            tracing::error!(
+                ?drain,
+                "stopped: not all that was submitted was done and read in time"
+            );
             std::process::exit(1);
         });
         tokio::spawn(async move {

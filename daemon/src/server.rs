@@ -35,8 +35,7 @@ use crate::scheduler::{Lanes, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
 pub use devices::{Devices, Explained, UnknownDevices, explain};
-use exporter::Exporter;
-pub use exporter::{ExporterAddress, ExporterAddressError};
+pub use exporter::{Exporter, ExporterAddress, ExporterAddressError};
 pub use listener::Listener;
 use reactor::Reactor;
 
@@ -194,10 +193,9 @@ impl Daemon {
         Ok(Self { options, shared, _lanes: lanes, reactor, exporter: None })
     }
 
-    /// Gives figures to those who ask at that address.
-    pub fn export_at(&mut self, address: &ExporterAddress) -> Result<(), ServerError> {
-        self.exporter = Some(Exporter::bind(address, self.options.peers)?);
-        Ok(())
+    /// Gives figures to those who ask there.
+    pub fn export_at(&mut self, exporter: Exporter) {
+        self.exporter = Some(exporter);
     }
 
     /// Serves on the calling thread until `stop` is over, and then those who are connected until what

@@ -109,6 +109,8 @@ pub(crate) struct Session {
     stop: Receiver<bool>,
     /// No more streams are opened.
     stopping: bool,
+    /// It did not read for as long as it may take when the daemon stops.
+    is_deaf: bool,
     metrics: Arc<ClientMetrics>,
     _counted: Counted,
 }
@@ -159,6 +161,7 @@ impl Session {
             passing: false,
             stop,
             stopping: false,
+            is_deaf: false,
             _counted: shared.metrics.sessions.count(),
             shared,
         })
@@ -253,7 +256,8 @@ impl Session {
         self.streams.values().for_each(|stream| stream.keep_frames());
         self.outbox.idle().await;
         self.outbox.post_last(&Message::Goodbye(Goodbye::Stopping));
-        if timeout(PATIENCE, self.outbox.flush()).await.is_err() {
+        let patience = if self.is_deaf { Duration::ZERO } else { PATIENCE };
+        if timeout(patience, self.outbox.flush()).await.is_err() {
             tracing::warn!(client = self.client, "the client did not read its last messages");
         }
     }
@@ -325,7 +329,10 @@ impl Session {
     /// hold the end up.
     async fn drain(&mut self) -> End {
         self.stopping = true;
-        timeout(PATIENCE, self.last_requests()).await.unwrap_or(End::Stopping)
+        timeout(PATIENCE, self.last_requests()).await.unwrap_or_else(|_| {
+            self.is_deaf = true;
+            End::Stopping
+        })
     }
 
     async fn last_requests(&mut self) -> End {

@@ -258,8 +258,13 @@ struct OfDevice {
 }
 
 impl Allowance for OfDevice {
-    fn take(&self, bytes: u64) -> Option<device::Charge> {
-        Some(Box::new(self.account.charge_device(self.index, bytes)?))
+    fn take(&self, memory: device::Memory) -> Option<device::Charge> {
+        let of_device = self.account.charge_device(self.index, memory.device)?;
+        let system = || self.account.charge(Resource::RingBytes, memory.system);
+        let mut of_system = (memory.system > 0).then(system).transpose().ok()?;
+        // At once: the system counts it as soon as it is.
+        of_system.iter_mut().for_each(Charge::allocated);
+        Some(Box::new((of_device, of_system)))
     }
 }
 
@@ -271,5 +276,27 @@ fn allocate(ring: &RingLayout, named: bool) -> Result<(Region, Invitation), Regi
         let (region, descriptor) = Region::create(ring.len())?;
         let descriptor = Some(descriptor);
         Ok((region, Invitation { backing: Backing::Descriptor, descriptor }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Memory;
+    use crate::quota::{Accounts, Limits};
+
+    #[test]
+    fn what_a_device_takes_of_the_systems_memory_counts_as_rings_do() {
+        let limits = Limits { ring_bytes: 1000, ..Limits::default() };
+        let accounts = Accounts::new(limits, 1, u64::MAX, [4000]);
+        let of_device = OfDevice { account: accounts.of(7), index: 0 };
+        let take = |device, system| of_device.take(Memory { device, system });
+        let first = take(2000, 600).unwrap();
+        assert!(take(1, 401).is_none() && take(1001, 0).is_none());
+        assert_eq!(accounts.ring_bytes(), 600);
+        // What was refused has left nothing behind.
+        drop((take(1000, 400).unwrap(), first));
+        assert_eq!(accounts.ring_bytes(), 0);
+        drop(take(3000, 1000).unwrap());
     }
 }

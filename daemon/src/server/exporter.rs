@@ -35,7 +35,7 @@ const LONGEST: usize = 4096;
 /// Where figures are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExporterAddress {
-    /// `unix:PATH`: a Unix socket, for whom the daemon's own is for.
+    /// `unix:PATH`: a Unix socket; like the daemon's own, for its owner, or for all who may enter the folder.
     Unix(PathBuf),
     /// `127.0.0.1:PORT` or `[::1]:PORT`.
     Loopback(SocketAddr),
@@ -71,19 +71,23 @@ impl fmt::Display for ExporterAddress {
 }
 
 /// Where somebody may ask for figures.
-pub(super) enum Exporter {
+pub struct Exporter(Place);
+
+enum Place {
     Unix(Listener),
     Loopback(TcpListener),
 }
 
 impl Exporter {
-    pub(super) fn bind(address: &ExporterAddress, peers: Peers) -> Result<Self, ServerError> {
+    /// Listens there.
+    pub fn bind(address: &ExporterAddress, peers: Peers) -> Result<Self, ServerError> {
         match address {
-            ExporterAddress::Unix(path) => Listener::bind(path, peers).map(Self::Unix),
+            ExporterAddress::Unix(path) => Listener::bind(path, peers).map(Place::Unix),
             ExporterAddress::Loopback(socket) => TcpListener::bind(socket)
-                .map(Self::Loopback)
+                .map(Place::Loopback)
                 .map_err(|error| ServerError::Listen { path: address.to_string(), error }),
         }
+        .map(Self)
     }
 
     /// Answers until it is dropped. `stopping`: no more clients are taken.
@@ -94,9 +98,9 @@ impl Exporter {
     }
 
     async fn try_serve(self, shared: &Arc<Shared>, stopping: &Arc<AtomicBool>) -> io::Result<()> {
-        let door = match &self {
-            Self::Unix(listener) => Door::Unix(listener.accepting()?),
-            Self::Loopback(listener) => {
+        let door = match &self.0 {
+            Place::Unix(listener) => Door::Unix(listener.accepting()?),
+            Place::Loopback(listener) => {
                 let socket = listener.try_clone()?;
                 socket.set_nonblocking(true)?;
                 Door::Loopback(tokio::net::TcpListener::from_std(socket)?)

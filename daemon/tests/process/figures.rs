@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use resized_client::{Error, Histogram, StreamSpec};
+use resized_protocol::message::Request;
 
 use crate::oracle::{self, Checked};
 use crate::support::{Daemon, bounded, until};
+use crate::wire::{Wire, bytes};
 
 #[test]
 fn every_frame_is_counted_for_its_stream_its_client_and_its_device() {
@@ -101,6 +103,27 @@ fn prometheus_is_given_figures_that_add_up() {
         assert_eq!(daemon.process.wait().code(), Some(0));
         assert!(!socket.exists());
         assert!(matches!(client.stats(), Err(Error::Goodbye(_) | Error::Disconnected)));
+    });
+}
+
+/// Who does not read keeps a daemon that stops for a while, and from nothing: it is waited for once, not for each of
+/// the last things that there are to say.
+#[test]
+fn a_daemon_that_stops_lives_and_is_not_ready() {
+    bounded(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("metrics.sock");
+        let figures = format!("unix:{}", socket.display());
+        let mut daemon = Daemon::start(&["--devices", "null", "--metrics", &figures]);
+        let deaf = Wire::welcomed(&daemon.socket());
+        let asking = bytes(&Request::Stats).repeat(1000);
+        deaf.socket.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        while (&deaf.socket).write_all(&asking).is_ok() {}
+        daemon.process.signal(Signal::SIGTERM);
+        until("it is not ready", || ask(&socket, "/ready").0 == "HTTP/1.1 503 Service Unavailable");
+        assert_eq!(ask(&socket, "/live").0, "HTTP/1.1 200 OK");
+        assert_eq!(daemon.process.wait().code(), Some(0));
+        assert!(!daemon.socket().exists() && !socket.exists());
     });
 }
 

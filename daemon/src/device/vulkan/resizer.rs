@@ -132,8 +132,8 @@ impl VulkanResizer {
         let way = |transfer: Transfer| {
             let import = import.clone().filter(|_| transfer != Transfer::Staged);
             let (program, ring) = (&self.program, &self.ring);
-            let bytes = Prepared::bytes(program, ring, transfer);
-            let take = |allowance: &Arc<dyn Allowance>| allowance.take(bytes).ok_or(Fault::Memory);
+            let memory = Prepared::memory(program, ring, transfer);
+            let take = |allowance: &Arc<dyn Allowance>| allowance.take(memory).ok_or(Fault::Memory);
             let charge = self.allowance.as_ref().map(take).transpose()?;
             let prepared = Prepared::new(gpu, program, ring, import, transfer, charge)?;
             Ok(Way { prepared: Arc::new(prepared), took: Vec::with_capacity(TRIAL) })

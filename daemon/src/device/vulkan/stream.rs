@@ -26,7 +26,7 @@ use super::import::Import;
 use super::program::Program;
 use super::submit::Submitter;
 use super::{LANES, Transfer, lock, of_stream};
-use crate::device::{Charge, Fault};
+use crate::device::{Charge, Fault, Memory};
 
 /// What a GPU keeps for a stream. Fields go in their order: commands before buffers, all before the ring.
 pub(super) struct Prepared {
@@ -103,7 +103,7 @@ struct Frames {
 
 impl Prepared {
     /// Prepares a stream for frames that are brought to the GPU by `transfer`, one for each lane at once. But for
-    /// [`Transfer::Staged`] its ring has been imported. `charge` is for as many [bytes](Self::bytes).
+    /// [`Transfer::Staged`] its ring has been imported. `charge` is for as much [memory](Self::memory).
     pub(super) fn new(
         gpu: &Arc<Gpu>,
         program: &Program,
@@ -137,17 +137,18 @@ impl Prepared {
         })
     }
 
-    /// The memory that it takes beside the ring: the device's or the system's, the copy of tables that is kept
-    /// for when the device comes back included.
-    pub(super) fn bytes(program: &Program, ring: &RingLayout, transfer: Transfer) -> u64 {
+    /// The memory that it takes beside the ring, the copy of tables that is kept for when the device comes back
+    /// included.
+    pub(super) fn memory(program: &Program, ring: &RingLayout, transfer: Transfer) -> Memory {
         let (input, output) = (ring.input().len() as u64, ring.output().len() as u64);
-        let frames = match transfer {
-            Transfer::Direct => 0,
-            Transfer::Copied => input,
-            Transfer::BothWays => input + output,
-            Transfer::Staged => 2 * input + output,
+        let (frames, staging) = match transfer {
+            Transfer::Direct => (0, 0),
+            Transfer::Copied => (input, 0),
+            Transfer::BothWays => (input + output, 0),
+            Transfer::Staged => (input, input + output),
         };
-        LANES as u64 * (4 * program.lines + frames) + 2 * 4 * program.tables.len() as u64
+        let (lanes, tables) = (LANES as u64, 2 * 4 * program.tables.len() as u64);
+        Memory { device: lanes * (4 * program.lines + frames) + tables, system: lanes * staging }
     }
 
     pub(super) const fn transfer(&self) -> Transfer {

@@ -3,9 +3,11 @@
 //! Knows no streams. Invariants: nothing that is missing or broken is an error: it is a reason; with a program to ask, nothing of
 //! Vulkan runs in this process before a GPU has passed in another.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ScopedJoinHandle};
 
 use thiserror::Error;
 use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType};
@@ -16,7 +18,7 @@ use vulkano::instance::debug::{
 use vulkano::instance::{Instance, InstanceCreateInfo, InstanceExtensions};
 use vulkano::{LoadingError, Version, VulkanError, VulkanLibrary};
 
-use super::probe::{self, ProbeError};
+use super::probe::{self, ProbeError, Report};
 use super::{Settings, Vulkan, gpu, plain};
 use crate::device::Fault;
 
@@ -128,12 +130,7 @@ pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> V
             return vec![Found { name: LIBRARY.to_owned(), outcome }];
         }
     };
-    let tried = reports.into_iter().map(|(name, unused)| {
-        let tried = || probe::attempt(program, &name).map_err(Unused::Probe);
-        let outcome = unused.map_or_else(tried, |reason| Err(Unused::Reported(reason)));
-        (name, outcome)
-    });
-    let tried: Vec<_> = tried.collect();
+    let tried = try_all(program, reports);
     let mut there = match tried.iter().any(|(_, outcome)| outcome.is_ok()) {
         true => look(wanted, settings.validation),
         false => Vec::new(),
@@ -147,6 +144,30 @@ pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> V
         Found { name, outcome }
     };
     tried.into_iter().map(open).collect()
+}
+
+/// Has each GPU tried that may be used; all at once, as each that hangs takes long to be given up.
+fn try_all(program: &Path, reports: Vec<Report>) -> Vec<(String, Result<(), Unused>)> {
+    let attempt = |(name, unused): Report| {
+        let attempt = || probe::attempt(program, &name).map_err(Unused::Probe);
+        let outcome = unused.map_or_else(attempt, |reason| Err(Unused::Reported(reason)));
+        (name, outcome)
+    };
+    thread::scope(|scope| {
+        let begin = |report: Report| {
+            let name = report.0.clone();
+            let thread = thread::Builder::new().name("probe".into());
+            (name, thread.spawn_scoped(scope, || attempt(report)))
+        };
+        let begun: Vec<_> = reports.into_iter().map(begin).collect();
+        let end = |(name, thread): (String, io::Result<ScopedJoinHandle<'_, _>>)| {
+            let tried = thread.and_then(|thread| {
+                thread.join().map_err(|_| io::Error::other("the thread that tried it panicked"))
+            });
+            tried.unwrap_or_else(|error| (name, Err(Unused::Probe(ProbeError::Start(error)))))
+        };
+        begun.into_iter().map(end).collect()
+    })
 }
 
 /// A physical device, and why it is not used if it is not.

@@ -10,7 +10,7 @@ use resized_protocol::shm::SlotMemory;
 use super::stream::{Failure, Prepared};
 use super::*;
 use crate::device::cpu::{Cpu, Level};
-use crate::device::{Allowance, Band, Charge, Scratch};
+use crate::device::{Allowance, Band, Charge, Memory, Scratch};
 
 /// Counts what is taken, up to a limit.
 struct Purse {
@@ -29,13 +29,14 @@ impl Purse {
 }
 
 impl Allowance for Purse {
-    fn take(&self, bytes: u64) -> Option<Charge> {
+    fn take(&self, memory: Memory) -> Option<Charge> {
         struct Taken(u64, Arc<AtomicU64>);
         impl Drop for Taken {
             fn drop(&mut self) {
                 self.1.fetch_sub(self.0, Ordering::Relaxed);
             }
         }
+        let bytes = memory.device + memory.system;
         if self.taken() + bytes > self.limit {
             return None;
         }
@@ -176,7 +177,7 @@ fn a_stream_with_no_room_for_the_fastest_way_has_the_one_that_takes_least() {
     lock(&vulkan.shared.measured).insert(geometry, Transfer::BothWays);
     let attach = || {
         let mut resizer = vulkan.open(&spec, &ring).unwrap();
-        resizer.allow(Purse::new(Prepared::bytes(&program, &ring, Transfer::Direct)));
+        resizer.allow(Purse::new(Prepared::memory(&program, &ring, Transfer::Direct).device));
         resizer.attach(&region).map(|()| resizer)
     };
     let found = resized(&*attach().unwrap(), &ring, &region);
