@@ -387,8 +387,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.metrics.disconnect(self.client);
-        // There are none left unless the session panicked, or the runtime did not run it to its end. The client
-        // was told nothing, so it takes the daemon for dead, and gives the next what it finds in its rings.
+        // There are none left unless the session panicked, or the runtime did not run it to its end. The
+        // client was told nothing, so it takes the daemon for dead, and gives the next what is in its rings.
         self.keep_frames();
         let streams = self.withdraw();
         match tokio::runtime::Handle::try_current() {

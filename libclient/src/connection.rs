@@ -28,7 +28,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 use resized_protocol::codec;
 use resized_protocol::fdpass::{self, Passed};
-use resized_protocol::message::{Completion, Refusal, Reply, Request};
+use resized_protocol::message::{Completion, Goodbye, Refusal, Reply, Request};
 
 use crate::Error;
 use crate::endpoint::PATIENCE;
@@ -130,6 +130,13 @@ impl State {
 
     /// What `poll` finds, or what will bring it, unless nothing will.
     fn look<T>(&mut self, poll: impl FnOnce(&mut Self) -> Wait<T>) -> Result<Wait<T>, Error> {
+        // With these words the daemon takes its rings back: what is ready is no longer what it was.
+        let ours = |goodbye: &Goodbye| matches!(goodbye, Goodbye::Silence | Goodbye::Violation(_));
+        if let Some(error @ Error::Goodbye(goodbye)) = &self.broken
+            && ours(goodbye)
+        {
+            return Err(error.clone());
+        }
         match (poll(self), &self.broken) {
             (Wait::Message | Wait::Thread | Wait::Either, Some(error)) => Err(error.clone()),
             (found, _) => Ok(found),
@@ -336,14 +343,22 @@ impl Connection {
                 }
                 // It hung up: its last words, still to be read, say why.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
-                Err(_) => {
-                    // Half a message may be sent. Whoever reads learns of it too.
-                    let _ = socket.shutdown(Shutdown::Both);
-                    return false;
-                }
+                // Half a message may be sent.
+                Err(error) => return self.give_up(socket, error.into()),
             }
         }
         true
+    }
+
+    /// Ends the connection for what failed on our side. The daemon then takes back what it has of ours, so
+    /// there is nothing to give to another. False, for who would have sent.
+    fn give_up(&self, socket: &UnixStream, error: Error) -> bool {
+        let mut state = self.state();
+        state.broken.get_or_insert(error);
+        self.wake(state);
+        // Also whoever reads.
+        let _ = socket.shutdown(Shutdown::Both);
+        false
     }
 
     /// Waits until the socket takes bytes, or reads what has arrived: a daemon whose answers are not
@@ -354,7 +369,7 @@ impl Connection {
         match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) => {}
             Err(Errno::EINTR) => return true,
-            Err(_) => return false,
+            Err(errno) => return self.give_up(socket, io::Error::from(errno).into()),
         }
         // Also when it has failed: sending will say so.
         if polled[0].revents().is_none_or(|found| found != PollFlags::POLLIN) {
@@ -540,7 +555,7 @@ mod tests {
         // In one wait, or in many that are too short for it.
         soon(&mut incoming);
         let silent = incoming.receive(Until::It).unwrap_err();
-        assert!(matches!(silent, Error::Silent) && is_loss(&silent), "{silent}");
+        assert!(matches!(silent, Error::Silent) && !is_loss(&silent), "{silent}");
         soon(&mut incoming);
         let silent = (0..).find_map(|n| {
             let then = Instant::now() + Duration::from_millis(1);

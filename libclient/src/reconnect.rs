@@ -3,6 +3,7 @@
 //! Knows links, not what is shared between threads. Resizing has no side effects, so what a daemon did
 //! not answer may be asked of the next one.
 
+use std::io::ErrorKind;
 #[cfg(feature = "remote")]
 use std::sync::Arc;
 use std::thread::sleep;
@@ -69,7 +70,7 @@ impl Home {
     /// stopping may have a successor.
     pub(crate) fn first(&self) -> Result<Found, Error> {
         let stopping =
-            |error: &Error| is_loss(error) || matches!(error, Error::Refused(Refusal::Stopping));
+            |error: &Error| is_mishap(error) || matches!(error, Error::Refused(Refusal::Stopping));
         self.search(Vec::new, stopping).map_err(|(_, last)| last)
     }
 
@@ -151,17 +152,24 @@ fn may_pass(error: &Error) -> bool {
         ),
         // Of ours: too many descriptors, say.
         Error::Region(error) => error.errno().is_some(),
-        error => is_loss(error),
+        error => is_mishap(error),
     }
 }
 
-/// Whether the daemon is gone, rather than at odds with us.
-pub(crate) const fn is_loss(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Disconnected
-            | Error::Socket(_)
-            | Error::Silent
-            | Error::Goodbye(Goodbye::Stopping | Goodbye::Silence)
-    )
+/// Whether the daemon is gone, and left us our frames to give to another. One that lives takes the memory of
+/// its rings back as soon as it has hung up on us for what we did, or we on it: where that may be, what is in
+/// flight is lost.
+pub(crate) fn is_loss(error: &Error) -> bool {
+    match error {
+        Error::Disconnected | Error::Goodbye(Goodbye::Stopping) => true,
+        // It died with requests unread.
+        Error::Socket(error) => error.kind() == ErrorKind::ConnectionReset,
+        _ => false,
+    }
+}
+
+/// Whether a new connection ended in a way that another may not.
+fn is_mishap(error: &Error) -> bool {
+    let silence = matches!(error, Error::Silent | Error::Goodbye(Goodbye::Silence));
+    silence || matches!(error, Error::Socket(_)) || is_loss(error)
 }

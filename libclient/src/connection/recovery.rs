@@ -85,3 +85,117 @@ fn begin(found: Found, incoming: &mut Incoming, outgoing: &mut Outgoing, state: 
         let _ = request.map(|request| codec::encode(&request, &mut outgoing.first));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use nix::sys::socket::MsgFlags;
+    use resized_protocol::VERSION;
+    use resized_protocol::codec::Inbox;
+    use resized_protocol::fdpass;
+    use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+    use resized_protocol::message::{
+        Backing, Completion, Features, Goodbye, Message, Reply, Status, StreamSpec, Violation,
+    };
+    use resized_protocol::shm::{self, Lease, Region, RingLayout};
+
+    use super::*;
+    use crate::{Client, Endpoint};
+
+    fn say(socket: &UnixStream, message: &Message, descriptor: Option<&OwnedFd>) {
+        let mut bytes = Vec::new();
+        codec::encode(message, &mut bytes).unwrap();
+        let descriptor = descriptor.map(AsFd::as_fd);
+        let sent = fdpass::send(socket, &bytes, descriptor, MsgFlags::empty()).unwrap();
+        assert_eq!(sent, bytes.len());
+    }
+
+    /// A daemon to one client, until it hangs up, or until the first submission, where the daemon does; with
+    /// these last words, after which it takes its memory back.
+    fn serve(mut socket: &UnixStream, dies: bool, last_words: Option<Goodbye>) {
+        let mut inbox = Inbox::new();
+        let mut leases: Vec<Lease> = Vec::new();
+        loop {
+            let slots = match inbox.pop().unwrap() {
+                None if inbox.fill(|room| socket.read(room)).unwrap().0 == 0 => return,
+                None => continue,
+                Some(Request::Hello { .. }) => {
+                    let (features, devices) = (Features::default(), Vec::new());
+                    let welcome = Reply::Welcome { version: VERSION, features, devices };
+                    say(socket, &Message::Reply(welcome), None);
+                    continue;
+                }
+                Some(Request::Open { stream, spec, .. }) => {
+                    let ring = RingLayout::new(&spec).unwrap();
+                    let (region, descriptor) = Region::create(ring.len()).unwrap();
+                    leases = shm::leases(region, &Arc::new(ring.clone())).unwrap();
+                    let opened = Reply::Opened { stream, ring, backing: Backing::Descriptor };
+                    say(socket, &Message::Reply(opened), Some(&descriptor));
+                    continue;
+                }
+                Some(Request::Submit { slots, .. }) => slots,
+                Some(_) => return,
+            };
+            if dies {
+                if let Some(goodbye) = last_words {
+                    leases[0].mapping().discard();
+                    say(socket, &Message::Goodbye(goodbye), None);
+                }
+                return;
+            }
+            for slot in slots {
+                let lease = &mut leases[slot as usize];
+                let input = lease.input()[0];
+                lease.output_mut()[0] = input;
+                let done = Completion {
+                    stream: 0,
+                    slot,
+                    status: Status::Done,
+                    device: 0,
+                    queued_ns: 0,
+                    worked_ns: 0,
+                };
+                say(socket, &Message::Completed(done), None);
+            }
+        }
+    }
+
+    /// What becomes of a frame whose first daemon ends so.
+    fn frame(last_words: Option<Goodbye>) -> Result<u8, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                serve(&listener.accept().unwrap().0, true, last_words);
+                serve(&listener.accept().unwrap().0, false, None);
+            });
+            let client = Client::connect(&Endpoint::Unix(path.clone())).unwrap();
+            let extent = Extent::new(1, 1);
+            let source = FrameSpec::new(PixelFormat::Gray8, extent);
+            let stream = client.open(&StreamSpec::new(source, extent)).unwrap();
+            let mut slot = stream.loan().unwrap();
+            slot.write_packed(&[7]).unwrap();
+            let frame = slot.submit().unwrap().wait().map(|frame| frame.to_packed()[0]);
+            // For the second daemon, if nobody came to it.
+            drop(UnixStream::connect(&path));
+            frame
+        })
+    }
+
+    #[test]
+    fn frames_of_a_daemon_that_died_go_to_the_next() {
+        assert_eq!(frame(None).unwrap(), 7);
+    }
+
+    #[test]
+    fn frames_that_a_living_daemon_took_back_are_lost_and_never_wrong() {
+        for goodbye in [Goodbye::Silence, Goodbye::Violation(Violation::NoHello)] {
+            let error = frame(Some(goodbye.clone())).unwrap_err();
+            assert!(matches!(&error, Error::Goodbye(found) if *found == goodbye), "{error}");
+        }
+    }
+}
