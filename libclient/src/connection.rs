@@ -128,6 +128,11 @@ impl State {
         &self.devices
     }
 
+    /// Fails if the connection is broken for good.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
     /// What `poll` finds, or what will bring it, unless nothing will.
     fn look<T>(&mut self, poll: impl FnOnce(&mut Self) -> Wait<T>) -> Result<Wait<T>, Error> {
         // With these words the daemon takes its rings back: what is ready is no longer what it was.
@@ -269,23 +274,15 @@ impl Connection {
 
     /// Sends a request made ready in that era that has no reply. If the era is over, so is the request:
     /// either it was about slots in flight, which have been submitted anew, or about nothing that is
-    /// left.
+    /// left. If the daemon turns out to be gone, nobody waits for the next: who reads finds that out, and
+    /// slots in flight are submitted anew as the next era begins.
     pub(crate) fn tell(&self, era: u64, request: &Request) -> Result<(), Error> {
-        match self.hint(era, request)? {
-            true => Ok(()),
-            false => self.outlive(era),
-        }
-    }
-
-    /// As [`tell`](Self::tell), but if the daemon turns out to be gone it does not wait for the next.
-    /// Whether it is still there.
-    pub(crate) fn hint(&self, era: u64, request: &Request) -> Result<bool, Error> {
         let mut outgoing = lock(&self.outgoing);
-        if outgoing.era != era {
-            return Ok(true);
+        if outgoing.era == era {
+            outgoing.encode(request)?;
+            let _ = self.send(&mut outgoing);
         }
-        outgoing.encode(request)?;
-        Ok(self.send(&mut outgoing))
+        Ok(())
     }
 
     /// Waits until that era is over.

@@ -30,7 +30,8 @@ impl Pending {
         Self { handle, slot, crop, over: false }
     }
 
-    /// Gives slots of a stream to the daemon, in that order.
+    /// Gives slots of a stream to the daemon, in that order. One that is gone is not waited for: the frames are
+    /// then pending until another has them.
     pub(crate) fn submit(handle: &Arc<Handle>, loans: Vec<Loan>) -> Result<Vec<Self>, Error> {
         if loans.is_empty() {
             return Ok(Vec::new());
@@ -43,6 +44,7 @@ impl Pending {
             (state.era(), state.slots(handle.stream)?.submit(loans))
         };
         handle.connection.tell(era, &request)?;
+        handle.connection.state().check()?;
         Ok(pendings)
     }
 
@@ -106,7 +108,7 @@ impl Drop for Pending {
         if !ready {
             // First: once abandoned, the slot may be submitted again, and this must not cancel that.
             // If the daemon is gone, so is the frame.
-            let _ = connection.hint(era, &Request::Cancel { stream: *stream, slot: self.slot });
+            let _ = connection.tell(era, &Request::Cancel { stream: *stream, slot: self.slot });
         }
         let mut state = connection.state();
         if let Ok(slots) = state.slots(*stream) {

@@ -47,7 +47,7 @@ impl Stream {
         Ok(lease.map(|lease| Slot::new(Arc::clone(&self.handle), lease)))
     }
 
-    /// Submits several slots of this stream in one message, in that order.
+    /// Submits several slots of this stream in one message, in that order, as [`Slot::submit`] does one.
     ///
     /// # Panics
     ///

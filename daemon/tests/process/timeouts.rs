@@ -110,6 +110,28 @@ fn a_daemon_that_changes_is_not_noticed_by_who_only_asks() {
 }
 
 #[test]
+fn frames_are_submitted_at_once_while_there_is_no_daemon() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        let reconnect = Reconnect { within: Duration::MAX, ..Reconnect::default() };
+        let client = Client::connect_with(&daemon.endpoint(), reconnect).unwrap();
+        let stream = Checked::open(&client, StreamSpec { slots: 4, ..oracle::mixed(3) }, 4);
+        daemon.process.signal(Signal::SIGKILL);
+        daemon.process.wait();
+        // Before anybody knows, and while it is looked for.
+        let first = stream.submit(0).unwrap();
+        let first = first.wait_timeout(SHORT).unwrap().unwrap_err();
+        let [second, third] = [1, 2].map(|n| stream.submit(n).unwrap());
+        drop(second);
+        let third = third.wait_timeout(SHORT).unwrap().unwrap_err();
+        daemon.start_again(&[]);
+        stream.check(2, &third.wait().unwrap());
+        stream.check(0, &poll(first, SHORT));
+        (0..8).for_each(|n| stream.round_trip(n));
+    });
+}
+
+#[test]
 fn a_daemon_that_does_not_come_back_is_an_error_for_who_only_asks() {
     bounded(|| {
         let mut daemon = Daemon::start(&[]);
