@@ -40,11 +40,9 @@ impl Stream {
         Ok(lease.map(|lease| Slot::new(Arc::clone(handle), lease)))
     }
 
-    /// Takes a free slot if there is one.
+    /// Takes a free slot if there is one, or if what has arrived brings one.
     pub fn try_loan(&self) -> Result<Option<Slot>, Error> {
-        let mut state = self.handle.connection.state();
-        let lease = state.slots(self.handle.stream)?.loan();
-        Ok(lease.map(|lease| Slot::new(Arc::clone(&self.handle), lease)))
+        self.loan_timeout(Duration::ZERO)
     }
 
     /// Submits several slots of this stream in one message, in that order, as [`Slot::submit`] does one.

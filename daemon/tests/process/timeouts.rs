@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use resized_client::{Client, Error, Frame, Pending, Reconnect, StreamSpec};
 
 use crate::oracle::{self, Checked};
-use crate::support::{Daemon, bounded};
+use crate::support::{Daemon, bounded, until};
 
 const SHORT: Duration = Duration::from_millis(5);
 
@@ -61,10 +61,24 @@ fn slots_are_waited_for_as_long_as_is_said() {
         daemon.process.signal(Signal::SIGSTOP);
         drop(stream.loan().unwrap().submit().unwrap());
         assert!(stream.loan_timeout(SHORT).unwrap().is_none());
+        assert!(stream.try_loan().unwrap().is_none());
         daemon.process.signal(Signal::SIGCONT);
-        while stream.loan_timeout(Duration::ZERO).unwrap().is_none() {
-            thread::yield_now();
-        }
+        until("a slot is free", || stream.try_loan().unwrap().is_some());
+    });
+}
+
+#[test]
+fn who_only_asks_for_slots_learns_that_none_will_come() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        let client = daemon.faithful_client();
+        let stream = client.open(&StreamSpec { slots: 1, ..oracle::dot() }).unwrap();
+        daemon.process.signal(Signal::SIGSTOP);
+        drop(stream.loan().unwrap().submit().unwrap());
+        assert!(stream.try_loan().unwrap().is_none());
+        daemon.process.signal(Signal::SIGKILL);
+        daemon.process.wait();
+        until("the loss is seen", || stream.try_loan().is_err());
     });
 }
 
