@@ -118,26 +118,23 @@ impl Drop for Pending {
     }
 }
 
-/// Waits until one of the frames is resized, and takes it out of the list. They may be of several
-/// streams of one client.
+/// Waits until one of the frames is resized, or will not be, and says which: its [`wait`](Pending::wait) then
+/// returns at once. They may be of several streams of one client. An error is none of a frame's, but the
+/// connection's.
 ///
 /// # Panics
 ///
-/// If the list is empty, or its frames are of several clients.
-pub fn wait_any(pendings: &mut Vec<Pending>) -> Result<Frame, Error> {
-    let connection = Arc::clone(&pendings.first().expect("frames to wait for").handle.connection);
-    let same = |pending: &Pending| Arc::ptr_eq(&pending.handle.connection, &connection);
+/// If there is none, or if they are of several clients.
+pub fn wait_any(pendings: &[Pending]) -> Result<usize, Error> {
+    let connection = &pendings.first().expect("frames to wait for").handle.connection;
+    let same = |pending: &Pending| Arc::ptr_eq(&pending.handle.connection, connection);
     assert!(pendings.iter().all(same), "frames of several clients");
-    let (index, frame) = connection.wait(|state| {
-        let done = |(index, pending): (usize, &mut Pending)| Some((index, pending.take(state)?));
-        match pendings.iter_mut().enumerate().find_map(done) {
-            Some(found) => Wait::Over(found),
-            None => Wait::Message,
-        }
-    })?;
-    // Not above: dropping the last handle of a stream needs the state that is locked there.
-    pendings.swap_remove(index);
-    frame
+    connection.wait(|state| {
+        let is_done = |pending: &Pending| {
+            state.slots(pending.handle.stream).is_ok_and(|slots| slots.is_ready(pending.slot))
+        };
+        pendings.iter().position(is_done).map_or(Wait::Message, Wait::Over)
+    })
 }
 
 /// How a frame was resized.
