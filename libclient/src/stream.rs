@@ -51,10 +51,9 @@ impl Stream {
     ///
     /// If a slot belongs to another stream.
     pub fn submit_all(&self, slots: Vec<Slot>) -> Result<Vec<Pending>, Error> {
-        let loans = slots.into_iter().map(|slot| {
-            assert!(slot.is_of(&self.handle), "a slot of another stream");
-            slot.into_loan()
-        });
-        Pending::submit(&self.handle, loans.collect())
+        // Before any is taken apart: whoever survives the panic has all of them back.
+        assert!(slots.iter().all(|slot| slot.is_of(&self.handle)), "a slot of another stream");
+        let loans = slots.into_iter().map(Slot::into_loan).collect();
+        Pending::submit(&self.handle, loans)
     }
 }

@@ -1,6 +1,7 @@
 //! Single frames and their slots: odd sizes, cancelling, waiting in any order, packing.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -215,6 +216,24 @@ fn slots_submitted_together_are_each_their_own_frame() {
         assert!(stream.try_loan().unwrap().is_none());
         for (value, pending) in pendings.into_iter().enumerate() {
             assert_eq!(pending.wait().unwrap().to_packed(), [value as u8]);
+        }
+    });
+}
+
+#[test]
+fn slots_that_are_another_streams_are_given_back() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let [ours, theirs] = [1, 1].map(|slots| {
+            let spec = StreamSpec { slots, ..oracle::dot() };
+            client.open(&spec).unwrap()
+        });
+        let slots = vec![ours.loan().unwrap(), theirs.loan().unwrap()];
+        let submit = AssertUnwindSafe(|| ours.submit_all(slots));
+        assert!(catch_unwind(submit).is_err());
+        for stream in [ours, theirs] {
+            stream.try_loan().unwrap().unwrap().submit().unwrap().wait().unwrap();
         }
     });
 }
