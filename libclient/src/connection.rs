@@ -253,12 +253,13 @@ impl Connection {
 
     /// Forgets a stream, and tells the daemon.
     pub(crate) fn close(&self, stream: u32) {
-        let era = {
+        let (era, slots) = {
             let mut state = self.state();
-            state.streams.remove(&stream);
-            state.era
+            (state.era, state.streams.remove(&stream))
         };
         self.close_unnoted(era, stream);
+        // Not under the lock: unmapping a ring takes a while.
+        drop(slots);
     }
 
     /// Tells the daemon to close a stream that it opened in that era.
