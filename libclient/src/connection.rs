@@ -393,7 +393,7 @@ impl Connection {
             };
             if let Some((home, lost)) = self.to_recover(&mut state) {
                 drop(state);
-                self.recover(home, &lost);
+                self.recover(home, &lost, || true);
                 state = self.state();
             } else {
                 state = self.advance(state, read, until);

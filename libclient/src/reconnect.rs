@@ -71,16 +71,18 @@ impl Home {
     pub(crate) fn first(&self) -> Result<Found, Error> {
         let stopping =
             |error: &Error| is_mishap(error) || matches!(error, Error::Refused(Refusal::Stopping));
-        self.search(Vec::new, stopping).map_err(|(_, last)| last)
+        self.search(Vec::new, stopping, || true).map_err(|(_, last)| last)
     }
 
-    /// Connects again after the connection was lost, and opens the streams that there are again.
+    /// Connects again after the connection was lost, and opens the streams that there are again. Gives up where
+    /// that is wanted no longer.
     pub(crate) fn again(
         &self,
         lost: &Error,
         streams: impl Fn() -> Vec<(u32, StreamSpec)>,
+        wanted: impl Fn() -> bool,
     ) -> Result<Found, Error> {
-        self.search(streams, may_pass).map_err(|(tried, last)| {
+        self.search(streams, may_pass, wanted).map_err(|(tried, last)| {
             let (lost, last) = (Box::new(lost.clone()), Box::new(last));
             Error::GivenUp { lost, tried, last }
         })
@@ -90,6 +92,7 @@ impl Home {
         &self,
         streams: impl Fn() -> Vec<(u32, StreamSpec)>,
         may_pass: impl Fn(&Error) -> bool,
+        wanted: impl Fn() -> bool,
     ) -> Result<Found, (u32, Error)> {
         let Reconnect { first, longest, within } = self.reconnect;
         // None: beyond what there is of time.
@@ -107,7 +110,7 @@ impl Home {
                 Err(error) => error,
             };
             let is_over = end.is_some_and(|end| left(end) <= pause);
-            if !may_pass(&error) || is_over {
+            if !may_pass(&error) || is_over || !wanted() {
                 return Err((tried, error));
             }
             sleep(pause);

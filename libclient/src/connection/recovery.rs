@@ -24,27 +24,30 @@ impl Connection {
         Some(found)
     }
 
-    /// Has another thread [recover](Self::recover), for a caller that can't wait as long.
+    /// Has another thread [recover](Self::recover), for a caller that can't wait as long. The thread gives up
+    /// once nobody has the connection any more.
     pub(super) fn recover_aside(self: &Arc<Self>, lost: &Error) {
         let (connection, how) = (Arc::clone(self), lost.clone());
-        let recover =
-            move || connection.home.iter().for_each(|home| connection.recover(home, &how));
+        let recover = move || {
+            let wanted = || Arc::strong_count(&connection) > 1;
+            connection.home.iter().for_each(|home| connection.recover(home, &how, wanted));
+        };
         let thread = thread::Builder::new().name("resized recovery".into());
         if thread.spawn(recover).is_err() {
             // There is no thread to be had, and somebody has to.
-            self.home.iter().for_each(|home| self.recover(home, lost));
+            self.home.iter().for_each(|home| self.recover(home, lost, || true));
         }
     }
 
-    /// Finds the daemon again and begins a new era, or gives up.
-    pub(super) fn recover(&self, home: &Home, lost: &Error) {
+    /// Finds the daemon again and begins a new era, or gives up, as where that is wanted no longer.
+    pub(super) fn recover(&self, home: &Home, lost: &Error, wanted: impl Fn() -> bool) {
         let mut incoming = lock(&self.incoming);
         // Who waits to write to the daemon that is gone gives up, and with that the lock.
         let _ = incoming.socket.shutdown(Shutdown::Both);
         self.wake(self.state());
         let streams =
             || self.state().streams.iter().map(|(n, slots)| (*n, *slots.spec())).collect();
-        let found = home.again(lost, streams);
+        let found = home.again(lost, streams, wanted);
         let mut outgoing = lock(&self.outgoing);
         let mut state = self.state();
         (state.lost, state.reading) = (None, false);
@@ -91,6 +94,7 @@ mod tests {
     use std::io::Read;
     use std::os::fd::{AsFd, OwnedFd};
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::time::{Duration, Instant};
 
     use nix::sys::socket::MsgFlags;
     use resized_protocol::VERSION;
@@ -103,7 +107,7 @@ mod tests {
     use resized_protocol::shm::{self, Lease, Region, RingLayout};
 
     use super::*;
-    use crate::{Client, Endpoint};
+    use crate::{Client, Endpoint, Reconnect};
 
     fn say(socket: &UnixStream, message: &Message, descriptor: Option<&OwnedFd>) {
         let mut bytes = Vec::new();
@@ -163,6 +167,11 @@ mod tests {
         }
     }
 
+    fn spec() -> StreamSpec {
+        let extent = Extent::new(1, 1);
+        StreamSpec::new(FrameSpec::new(PixelFormat::Gray8, extent), extent)
+    }
+
     /// What becomes of a frame whose first daemon ends so.
     fn frame(last_words: Option<Goodbye>) -> Result<u8, Error> {
         let dir = tempfile::tempdir().unwrap();
@@ -174,9 +183,7 @@ mod tests {
                 serve(&listener.accept().unwrap().0, false, None);
             });
             let client = Client::connect(&Endpoint::Unix(path.clone())).unwrap();
-            let extent = Extent::new(1, 1);
-            let source = FrameSpec::new(PixelFormat::Gray8, extent);
-            let stream = client.open(&StreamSpec::new(source, extent)).unwrap();
+            let stream = client.open(&spec()).unwrap();
             let mut slot = stream.loan().unwrap();
             slot.write_packed(&[7]).unwrap();
             let frame = slot.submit().unwrap().wait().map(|frame| frame.to_packed()[0]);
@@ -189,6 +196,29 @@ mod tests {
     #[test]
     fn frames_of_a_daemon_that_died_go_to_the_next() {
         assert_eq!(frame(None).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_daemon_is_not_looked_for_when_nobody_is_left_who_wants_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let forever = Reconnect { within: Duration::MAX, ..Reconnect::default() };
+        let client = thread::scope(|scope| {
+            scope.spawn(move || serve(&listener.accept().unwrap().0, true, None));
+            let client = Client::connect_with(&Endpoint::Unix(path), forever).unwrap();
+            let stream = client.open(&spec()).unwrap();
+            let pending = stream.loan().unwrap().submit().unwrap();
+            drop(pending.wait_timeout(Duration::from_millis(20)).unwrap().unwrap_err());
+            client
+        });
+        let connection = client.connection();
+        drop(client);
+        let begun = Instant::now();
+        while connection.strong_count() > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it is still looked for");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     #[test]
