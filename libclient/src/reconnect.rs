@@ -18,16 +18,20 @@ use crate::link::{Link, left};
 use crate::remote::{self, Credentials};
 use crate::{Endpoint, Error};
 
+/// Pauses are no shorter, whatever is asked for: who looks without any keeps a core busy with nothing.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// What a client does when its daemon goes away: it tries to connect again, at once and then after
 /// pauses that double, opens its streams again and submits again what was in flight. Callers wait as long,
 /// and notice nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
-    /// The first pause.
+    /// The first pause; a millisecond at the least, as all are.
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
-    /// After so much time without a daemon, it is given up: everything that waits fails. [`Duration::MAX`]: never.
+    /// After so much time without a daemon, it is given up: everything that waits fails.
+    /// [`Duration::MAX`]: never.
     pub within: Duration,
 }
 
@@ -109,6 +113,7 @@ impl Home {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
+            pause = pause.max(SHORTEST);
             let is_over = end.is_some_and(|end| left(end) <= pause);
             if !may_pass(&error) || is_over || !wanted() {
                 return Err((tried, error));
@@ -175,4 +180,24 @@ pub(crate) fn is_loss(error: &Error) -> bool {
 fn is_mishap(error: &Error) -> bool {
     let silence = matches!(error, Error::Silent | Error::Goodbye(Goodbye::Silence));
     silence || matches!(error, Error::Socket(_)) || is_loss(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_no_pauses_has_short_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let within = Duration::from_millis(30);
+        let home = Home {
+            endpoint: Endpoint::Unix(dir.path().join("nobody")),
+            #[cfg(feature = "remote")]
+            credentials: Credentials::default(),
+            reconnect: Reconnect { within, ..Reconnect::NEVER },
+        };
+        let error = home.again(&Error::Disconnected, Vec::new, || true).err();
+        let Some(Error::GivenUp { tried, .. }) = error else { panic!("{error:?}") };
+        assert!((1..=30).contains(&tried), "{tried}");
+    }
 }
