@@ -10,13 +10,14 @@ use std::thread;
 use resized_protocol::codec;
 use resized_protocol::message::Request;
 
-use super::{Connection, Incoming, Outgoing, State, lock};
+use super::incoming::Incoming;
+use super::{Connection, Outgoing, State, lock};
 use crate::Error;
 use crate::reconnect::{Found, Home};
 
 impl Connection {
-    /// How the daemon was lost and where to find it again, if nobody looks for it yet: the caller has to. From
-    /// here on it is the thread that reads.
+    /// How the daemon was lost and where to find it again, if nobody looks for it yet: the caller has to.
+    /// From here on it is the thread that reads.
     pub(super) fn to_recover(&self, state: &mut State) -> Option<(&Home, Error)> {
         let lost = state.lost.as_ref().filter(|_| !state.reading)?;
         let found = (self.home.as_ref()?, lost.clone());
