@@ -1,4 +1,5 @@
-//! Owns the submitting of slots, a submitted frame until it is done, and the resized frame until it is dropped.
+//! Owns the submitting of slots, a submitted frame until it is done, and the resized frame until it is
+//! dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,8 +31,8 @@ impl Pending {
         Self { handle, slot, crop, over: false }
     }
 
-    /// Gives slots of a stream to the daemon, in that order. One that is gone is not waited for: the frames are
-    /// then pending until another has them.
+    /// Gives slots of a stream to the daemon, in that order. One that is gone is not waited for: the frames
+    /// are then pending until another has them.
     pub(crate) fn submit(handle: &Arc<Handle>, loans: Vec<Loan>) -> Result<Vec<Self>, Error> {
         if loans.is_empty() {
             return Ok(Vec::new());
@@ -49,7 +50,7 @@ impl Pending {
     }
 
     /// Waits until the frame is resized. Called on pendings in the order of their submission it gives
-    /// results in that order; [`wait_any`] gives one that is done.
+    /// results in that order; [`wait_any`] says which is done.
     pub fn wait(mut self) -> Result<Frame, Error> {
         let handle = Arc::clone(&self.handle);
         handle.connection.wait(|state| match self.take(state) {
@@ -58,8 +59,8 @@ impl Pending {
         })?
     }
 
-    /// As [`wait`](Self::wait), for so long at the most: then the pending is given back as the inner error. What
-    /// has arrived is looked at even if there is no time to wait. While a daemon that went away is
+    /// As [`wait`](Self::wait), for so long at the most: then the pending is given back as the inner error.
+    /// What has arrived is looked at even if there is no time to wait. While a daemon that went away is
     /// [looked for](crate::Reconnect), frames are as pending as before.
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Frame, Self>, Error> {
         let Some(deadline) = Instant::now().checked_add(timeout) else {
@@ -189,8 +190,8 @@ impl Frame {
         &self.output()[plane.offset..][..plane.stride * plane.rows()]
     }
 
-    /// The resized frame of a stream that gives [JPEGs](resized_protocol::coding::Coding); empty if it gives planes of
-    /// samples.
+    /// The resized frame of a stream that gives [JPEGs](resized_protocol::coding::Coding); empty if it
+    /// gives planes of samples.
     pub fn jpeg(&self) -> &[u8] {
         let coded = self.layout().is_coded().then(|| coding::whole(self.output())).flatten();
         coded.map_or(&[], |coded| &coded[PREFIX..])

@@ -78,8 +78,8 @@ impl Home {
         self.search(Vec::new, stopping, || true).map_err(|(_, last)| last)
     }
 
-    /// Connects again after the connection was lost, and opens the streams that there are again. Gives up where
-    /// that is wanted no longer.
+    /// Connects again after the connection was lost, and opens the streams that there are again. Gives up
+    /// where that is wanted no longer.
     pub(crate) fn again(
         &self,
         lost: &Error,

@@ -68,7 +68,8 @@ pub fn receive(
         let own = |raw| unsafe { OwnedFd::from_raw_fd(raw) };
         // All of them, so that those are closed that nobody asked for.
         let descriptor = raw_descriptors(&control).map(own).last();
-        // There is room for the only one that a daemon sends at a time: the kernel could not give it a number.
+        // There is room for the only one that a daemon sends at a time: the kernel could not give it a
+        // number.
         let descriptor = if cut { Some(Err(Errno::EMFILE)) } else { descriptor.map(Ok) };
         return Ok((read, descriptor));
     }
@@ -90,8 +91,9 @@ fn raw_descriptors(control: &[u8]) -> impl Iterator<Item = RawFd> {
 }
 
 nix::ioctl_read_bad!(
-    /// `SIOCOUTQ`, whose number is that of `TIOCOUTQ`. For a Unix socket: bytes of the kernel's memory that hold
-    /// what was sent and not yet read, all of it taken for the sender's; see af_unix.c and `sock_wfree`.
+    /// `SIOCOUTQ`, whose number is that of `TIOCOUTQ`. For a Unix socket: bytes of the kernel's memory that
+    /// hold what was sent and not yet read, all of it taken for the sender's; see af_unix.c and
+    /// `sock_wfree`.
     unread,
     libc::TIOCOUTQ,
     libc::c_int
@@ -104,7 +106,8 @@ const FREEING: i32 = 1;
 /// Whether the peer has read all that was sent to it, or is gone: then no descriptor is on its way to it.
 pub fn all_read(socket: impl AsFd) -> io::Result<bool> {
     let mut bytes = 0;
-    // SAFETY: the descriptor is borrowed, so it is open; the kernel writes one `c_int`, for which there is room.
+    // SAFETY: the descriptor is borrowed, so it is open; the kernel writes one `c_int`, for which there is
+    // room.
     unsafe { unread(socket.as_fd().as_raw_fd(), &raw mut bytes) }?;
     Ok(bytes <= FREEING)
 }

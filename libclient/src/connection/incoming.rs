@@ -1,7 +1,7 @@
 //! Owns the reading of a shared connection's socket: waiting for bytes, and the messages in them.
 //!
-//! Knows nothing of who waits for which message. Invariant: nobody waits longer than [`PATIENCE`] for the rest
-//! of a message that has begun.
+//! Knows nothing of who waits for which message. Invariant: nobody waits longer than [`PATIENCE`] for the
+//! rest of a message that has begun.
 
 use std::io;
 use std::os::fd::AsFd;
