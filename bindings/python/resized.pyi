@@ -259,7 +259,7 @@ class Unreadable(Error):
     """The frame was no JPEG, or not one of the stream's extent."""
 
 class Failed(Error):
-    """The daemon's devices failed on this frame, twice."""
+    """All devices that can do it failed at this frame, or the only one twice."""
 
 class Late(Error):
     """No device began this frame before the stream's deadline."""

@@ -182,6 +182,8 @@ impl Session {
             }
             End::Stopping => self.say_goodbye().await,
             End::Silence => self.outbox.post_last(&Message::Goodbye(Goodbye::Silence)),
+            // For want of memory, say: the client did nothing wrong, and can't be told.
+            End::HungUp | End::Socket(_) if self.outbox.is_cut() => self.keep_frames(),
             End::HungUp | End::Refused | End::Socket(_) => {}
         }
         tracing::debug!(client = self.client, %end, "session over");
@@ -197,6 +199,11 @@ impl Session {
             // What it did not read is still on its way, so it still has its place.
             self.await_that(|session| session.outbox.is_read(), Duration::MAX).await;
         }
+    }
+
+    /// Leaves the client its frames, to read or to submit once more to another daemon.
+    fn keep_frames(&self) {
+        self.streams.values().for_each(|stream| stream.keep_frames());
     }
 
     /// Forgets all streams, and gives them and what waited of them away.
@@ -253,7 +260,7 @@ impl Session {
 
     /// The end of a client that did nothing wrong: it gets all its results, and time to read them.
     async fn say_goodbye(&mut self) {
-        self.streams.values().for_each(|stream| stream.keep_frames());
+        self.keep_frames();
         self.outbox.idle().await;
         self.outbox.post_last(&Message::Goodbye(Goodbye::Stopping));
         let patience = if self.is_deaf { Duration::ZERO } else { PATIENCE };
@@ -387,7 +394,9 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.metrics.disconnect(self.client);
-        // There are none left unless the session panicked, or the runtime never got to run it.
+        // There are none left unless the session panicked, or the runtime did not run it to its end. The
+        // client was told nothing, so it takes the daemon for dead, and gives the next what is in its rings.
+        self.keep_frames();
         let streams = self.withdraw();
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) if !streams.is_empty() => drop(runtime.spawn_blocking(|| drop(streams))),

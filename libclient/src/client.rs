@@ -72,6 +72,11 @@ impl Client {
         Self::hello(socket, true)
     }
 
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> std::sync::Weak<Connection> {
+        Arc::downgrade(&self.connection)
+    }
+
     fn hello(socket: UnixStream, named_segments: bool) -> Result<Self, Error> {
         let mut link = Link::over(socket, Instant::now() + PATIENCE);
         let devices = link.greet(named_segments)?;

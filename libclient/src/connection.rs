@@ -13,6 +13,7 @@
 //! one step with the begin: so a request that was made ready in one era is never sent in the next, or it
 //! would be said twice. Locks are taken in the order `incoming`, `outgoing`, `state`.
 
+mod incoming;
 mod recovery;
 
 use std::collections::BTreeMap;
@@ -28,13 +29,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 use resized_protocol::codec;
 use resized_protocol::fdpass::{self, Passed};
-use resized_protocol::message::{Completion, Refusal, Reply, Request};
+use resized_protocol::message::{Completion, Goodbye, Refusal, Reply, Request};
 
 use crate::Error;
-use crate::endpoint::PATIENCE;
-use crate::link::{Arrivals, Arrived, Link, left};
+use crate::link::{Arrived, Link, left};
 use crate::reconnect::{Home, is_loss};
 use crate::slots::Slots;
+use incoming::{Incoming, Until};
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -56,16 +57,6 @@ pub(crate) struct Outgoing {
     first: Vec<u8>,
     requests: u64,
     streams: u32,
-}
-
-/// Held by the thread that reads.
-#[derive(Debug)]
-struct Incoming {
-    socket: Arc<UnixStream>,
-    arrivals: Arrivals,
-    messages: Vec<Arrived>,
-    /// Since when there is a part of a message, and no whole one has come.
-    begun: Option<Instant>,
 }
 
 impl Outgoing {
@@ -128,8 +119,20 @@ impl State {
         &self.devices
     }
 
+    /// Fails if the connection is broken for good.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
     /// What `poll` finds, or what will bring it, unless nothing will.
     fn look<T>(&mut self, poll: impl FnOnce(&mut Self) -> Wait<T>) -> Result<Wait<T>, Error> {
+        // With these words the daemon takes its rings back: what is ready is no longer what it was.
+        let ours = |goodbye: &Goodbye| matches!(goodbye, Goodbye::Silence | Goodbye::Violation(_));
+        if let Some(error @ Error::Goodbye(goodbye)) = &self.broken
+            && ours(goodbye)
+        {
+            return Err(error.clone());
+        }
         match (poll(self), &self.broken) {
             (Wait::Message | Wait::Thread | Wait::Either, Some(error)) => Err(error.clone()),
             (found, _) => Ok(found),
@@ -174,16 +177,6 @@ pub(crate) enum Wait<T> {
 
 /// How long a message is waited for where another thread may bring the same.
 const GLANCE: Duration = Duration::from_millis(2);
-
-/// How long to wait for something to happen.
-#[derive(Clone, Copy, Debug)]
-enum Until {
-    /// Not at all.
-    Now,
-    Then(Instant),
-    /// For ever.
-    It,
-}
 
 impl Connection {
     /// Shares a link. When it is lost the daemon is found again at its home, if it has one.
@@ -241,12 +234,13 @@ impl Connection {
 
     /// Forgets a stream, and tells the daemon.
     pub(crate) fn close(&self, stream: u32) {
-        let era = {
+        let (era, slots) = {
             let mut state = self.state();
-            state.streams.remove(&stream);
-            state.era
+            (state.era, state.streams.remove(&stream))
         };
         self.close_unnoted(era, stream);
+        // Not under the lock: unmapping a ring takes a while.
+        drop(slots);
     }
 
     /// Tells the daemon to close a stream that it opened in that era.
@@ -262,23 +256,15 @@ impl Connection {
 
     /// Sends a request made ready in that era that has no reply. If the era is over, so is the request:
     /// either it was about slots in flight, which have been submitted anew, or about nothing that is
-    /// left.
+    /// left. If the daemon turns out to be gone, nobody waits for the next: who reads finds that out, and
+    /// slots in flight are submitted anew as the next era begins.
     pub(crate) fn tell(&self, era: u64, request: &Request) -> Result<(), Error> {
-        match self.hint(era, request)? {
-            true => Ok(()),
-            false => self.outlive(era),
-        }
-    }
-
-    /// As [`tell`](Self::tell), but if the daemon turns out to be gone it does not wait for the next.
-    /// Whether it is still there.
-    pub(crate) fn hint(&self, era: u64, request: &Request) -> Result<bool, Error> {
         let mut outgoing = lock(&self.outgoing);
-        if outgoing.era != era {
-            return Ok(true);
+        if outgoing.era == era {
+            outgoing.encode(request)?;
+            let _ = self.send(&mut outgoing);
         }
-        outgoing.encode(request)?;
-        Ok(self.send(&mut outgoing))
+        Ok(())
     }
 
     /// Waits until that era is over.
@@ -336,14 +322,22 @@ impl Connection {
                 }
                 // It hung up: its last words, still to be read, say why.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
-                Err(_) => {
-                    // Half a message may be sent. Whoever reads learns of it too.
-                    let _ = socket.shutdown(Shutdown::Both);
-                    return false;
-                }
+                // Half a message may be sent.
+                Err(error) => return self.give_up(socket, error.into()),
             }
         }
         true
+    }
+
+    /// Ends the connection for what failed on our side. The daemon then takes back what it has of ours, so
+    /// there is nothing to give to another. False, for who would have sent.
+    fn give_up(&self, socket: &UnixStream, error: Error) -> bool {
+        let mut state = self.state();
+        state.broken.get_or_insert(error);
+        self.wake(state);
+        // Also whoever reads.
+        let _ = socket.shutdown(Shutdown::Both);
+        false
     }
 
     /// Waits until the socket takes bytes, or reads what has arrived: a daemon whose answers are not
@@ -354,7 +348,7 @@ impl Connection {
         match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) => {}
             Err(Errno::EINTR) => return true,
-            Err(_) => return false,
+            Err(errno) => return self.give_up(socket, io::Error::from(errno).into()),
         }
         // Also when it has failed: sending will say so.
         if polled[0].revents().is_none_or(|found| found != PollFlags::POLLIN) {
@@ -380,7 +374,7 @@ impl Connection {
             };
             if let Some((home, lost)) = self.to_recover(&mut state) {
                 drop(state);
-                self.recover(home, &lost);
+                self.recover(home, &lost, || true);
                 state = self.state();
             } else {
                 state = self.advance(state, read, until);
@@ -460,101 +454,6 @@ impl Connection {
     }
 }
 
-impl Incoming {
-    fn new(socket: Arc<UnixStream>, arrivals: Arrivals) -> Self {
-        let begun = arrivals.is_amid_message().then(Instant::now);
-        Self { socket, arrivals, messages: Vec::new(), begun }
-    }
-
-    /// Reads what has arrived, having waited for it, and decodes every message that is then whole. Those
-    /// before an error are kept. Frames may take any time, but the rest of a message that has begun may not,
-    /// however often it is waited for.
-    fn receive(&mut self, until: Until) -> Result<(), Error> {
-        let before = self.messages.len();
-        let rest = self.begun.map(|begun| begun + PATIENCE);
-        match (until, rest) {
-            (Until::Now, _) => {}
-            (Until::Then(deadline), rest) => {
-                let first = rest.map_or(deadline, |rest| rest.min(deadline));
-                self.wait_for_bytes(Some(left(first)))?;
-            }
-            (Until::It, rest) => self.wait_for_bytes(rest.map(left))?,
-        }
-        self.arrivals.receive(&self.socket)?;
-        while let Some(arrived) = self.arrivals.pop()? {
-            self.messages.push(arrived);
-        }
-        if !self.arrivals.is_amid_message() {
-            self.begun = None;
-        } else if self.begun.is_none() || self.messages.len() > before {
-            self.begun = Some(Instant::now());
-        }
-        match self.begun {
-            Some(begun) if begun.elapsed() >= PATIENCE => Err(Error::Silent),
-            _ => Ok(()),
-        }
-    }
-
-    /// Not left to the reading itself: who waits in that is also woken when the daemon has read what we
-    /// sent, once for each frame, for nothing.
-    fn wait_for_bytes(&self, at_most: Option<Duration>) -> Result<(), Error> {
-        // Rounded up, or the last millisecond would be spent asking.
-        let rounded = at_most.map(|at_most| at_most + Duration::from_micros(999));
-        let timeout = rounded
-            .map_or(PollTimeout::NONE, |timeout| timeout.try_into().unwrap_or(PollTimeout::MAX));
-        let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut socket, timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(io::Error::from(errno).into()),
-        }
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use resized_protocol::message::{Message, Status};
-
-    use super::*;
-
-    #[test]
-    fn half_a_message_is_not_waited_for_without_end() {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut incoming = Incoming::new(Arc::new(ours), Arrivals::default());
-        let (stream, slot, status) = (0, 0, Status::Done);
-        let done = Completion { stream, slot, status, device: 0, queued_ns: 0, worked_ns: 0 };
-        let mut bytes = Vec::new();
-        codec::encode(&Message::Completed(done), &mut bytes).unwrap();
-        let (half, rest) = bytes.split_at(bytes.len() / 2);
-        theirs.write_all(&[&bytes, half].concat()).unwrap();
-        let soon = |incoming: &mut Incoming| {
-            incoming.begun = Some(Instant::now() + Duration::from_millis(20) - PATIENCE);
-        };
-        incoming.receive(Until::It).unwrap();
-        assert_eq!(incoming.messages.len(), 1);
-        // In one wait, or in many that are too short for it.
-        soon(&mut incoming);
-        let silent = incoming.receive(Until::It).unwrap_err();
-        assert!(matches!(silent, Error::Silent) && is_loss(&silent), "{silent}");
-        soon(&mut incoming);
-        let silent = (0..).find_map(|n| {
-            let then = Instant::now() + Duration::from_millis(1);
-            incoming.receive(if n % 2 == 0 { Until::Now } else { Until::Then(then) }).err()
-        });
-        assert!(matches!(silent, Some(Error::Silent)));
-        // A whole message, and the half of another, is a beginning.
-        soon(&mut incoming);
-        theirs.write_all(&[rest, half].concat()).unwrap();
-        incoming.receive(Until::It).unwrap();
-        assert_eq!(incoming.messages.len(), 2);
-        assert!(incoming.begun.is_some_and(|begun| begun.elapsed() < PATIENCE / 2));
-        theirs.write_all(rest).unwrap();
-        incoming.receive(Until::It).unwrap();
-        assert_eq!((incoming.messages.len(), incoming.begun), (3, None));
-    }
 }

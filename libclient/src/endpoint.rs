@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::SendTimeout;
@@ -33,8 +33,8 @@ pub enum Endpoint {
     /// `unix:PATH`: a Unix stream socket.
     Unix(PathBuf),
     /// `tcp://HOST:PORT` or `tls://HOST:PORT`: a bridge to a daemon on another machine. Frames are
-    /// copied there and back. With the feature `nats` also `nats://HOST:PORT/stream`: one of the bridges with the
-    /// most room that have joined the NATS service there.
+    /// copied there and back. With the feature `nats` also `nats://HOST:PORT/stream`: one of the bridges
+    /// with the most room that have joined the NATS service there.
     #[cfg(feature = "remote")]
     Remote(Remote),
 }
@@ -140,14 +140,23 @@ impl Endpoint {
     }
 }
 
-/// Connects to the socket at `path`. Fails with `EAGAIN` where too many others have been waiting for that, for so long.
+/// Connects to the socket at `path`. Fails with `EAGAIN` where too many others have been waiting for that,
+/// for so long.
 pub(crate) fn dial(path: &Path, within: Duration) -> Result<UnixStream, Errno> {
+    let begun = Instant::now();
+    let address = UnixAddr::new(path)?;
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    // It is waited for as long as for sending. Zero is no limit.
-    let within = i64::try_from(within.as_millis()).unwrap_or(i64::MAX).max(1);
-    setsockopt(&socket, SendTimeout, &TimeVal::milliseconds(within))?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(socket.into())
+    loop {
+        // It is waited for as long as for sending. Zero is no limit.
+        let left = within.saturating_sub(begun.elapsed()).as_millis();
+        let left = i64::try_from(left).unwrap_or(i64::MAX).max(1);
+        setsockopt(&socket, SendTimeout, &TimeVal::milliseconds(left))?;
+        match connect(socket.as_raw_fd(), &address) {
+            // By a signal: with a limit the kernel does not begin again by itself.
+            Err(Errno::EINTR) if begun.elapsed() < within => {}
+            connected => return connected.map(|()| socket.into()),
+        }
+    }
 }
 
 impl FromStr for Endpoint {

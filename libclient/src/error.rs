@@ -10,9 +10,9 @@ use thiserror::Error;
 
 use crate::Endpoint;
 
-/// Why a call failed. A daemon that goes away is no reason while it may [come
-/// back](crate::Reconnect). After `Refused`, `PackedLen`, `JpegLen`, `Unreadable`, `Failed`, `Late` and `Region` the connection lives on; after
-/// any other, later calls on it fail too.
+/// Why a call failed. A daemon that goes away is no reason while it may [come back](crate::Reconnect).
+/// After `Refused`, `PackedLen`, `JpegLen`, `Unreadable`, `Failed`, `Late` and `Region` the connection
+/// lives on, and may after `Unexpected`; after any other, later calls on it fail too.
 #[derive(Clone, Debug, Error)]
 pub enum Error {
     /// Nobody answers at the endpoint.
@@ -48,7 +48,7 @@ pub enum Error {
     /// The frame was no JPEG, or not one of the stream's extent.
     #[error("the frame is no JPEG of the stream's extent, or of a kind that is not read")]
     Unreadable,
-    /// The daemon's devices failed on this frame, twice.
+    /// All devices that can do it failed at this frame, or the only one twice.
     #[error("the daemon failed to resize the frame")]
     Failed,
     /// The daemon did not begin this frame before the stream's deadline, and dropped it.

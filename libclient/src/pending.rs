@@ -1,4 +1,5 @@
-//! Owns the submitting of slots, a submitted frame until it is done, and the resized frame until it is dropped.
+//! Owns the submitting of slots, a submitted frame until it is done, and the resized frame until it is
+//! dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +31,8 @@ impl Pending {
         Self { handle, slot, crop, over: false }
     }
 
-    /// Gives slots of a stream to the daemon, in that order.
+    /// Gives slots of a stream to the daemon, in that order. One that is gone is not waited for: the frames
+    /// are then pending until another has them.
     pub(crate) fn submit(handle: &Arc<Handle>, loans: Vec<Loan>) -> Result<Vec<Self>, Error> {
         if loans.is_empty() {
             return Ok(Vec::new());
@@ -43,11 +45,12 @@ impl Pending {
             (state.era(), state.slots(handle.stream)?.submit(loans))
         };
         handle.connection.tell(era, &request)?;
+        handle.connection.state().check()?;
         Ok(pendings)
     }
 
     /// Waits until the frame is resized. Called on pendings in the order of their submission it gives
-    /// results in that order; [`wait_any`] gives one that is done.
+    /// results in that order; [`wait_any`] says which is done.
     pub fn wait(mut self) -> Result<Frame, Error> {
         let handle = Arc::clone(&self.handle);
         handle.connection.wait(|state| match self.take(state) {
@@ -56,8 +59,8 @@ impl Pending {
         })?
     }
 
-    /// As [`wait`](Self::wait), for so long at the most: then the pending is given back as the inner error. What
-    /// has arrived is looked at even if there is no time to wait. While a daemon that went away is
+    /// As [`wait`](Self::wait), for so long at the most: then the pending is given back as the inner error.
+    /// What has arrived is looked at even if there is no time to wait. While a daemon that went away is
     /// [looked for](crate::Reconnect), frames are as pending as before.
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Frame, Self>, Error> {
         let Some(deadline) = Instant::now().checked_add(timeout) else {
@@ -106,7 +109,7 @@ impl Drop for Pending {
         if !ready {
             // First: once abandoned, the slot may be submitted again, and this must not cancel that.
             // If the daemon is gone, so is the frame.
-            let _ = connection.hint(era, &Request::Cancel { stream: *stream, slot: self.slot });
+            let _ = connection.tell(era, &Request::Cancel { stream: *stream, slot: self.slot });
         }
         let mut state = connection.state();
         if let Ok(slots) = state.slots(*stream) {
@@ -116,26 +119,23 @@ impl Drop for Pending {
     }
 }
 
-/// Waits until one of the frames is resized, and takes it out of the list. They may be of several
-/// streams of one client.
+/// Waits until one of the frames is resized, or will not be, and says which: its [`wait`](Pending::wait) then
+/// returns at once. They may be of several streams of one client. An error is none of a frame's, but the
+/// connection's.
 ///
 /// # Panics
 ///
-/// If the list is empty, or its frames are of several clients.
-pub fn wait_any(pendings: &mut Vec<Pending>) -> Result<Frame, Error> {
-    let connection = Arc::clone(&pendings.first().expect("frames to wait for").handle.connection);
-    let same = |pending: &Pending| Arc::ptr_eq(&pending.handle.connection, &connection);
+/// If there is none, or if they are of several clients.
+pub fn wait_any(pendings: &[Pending]) -> Result<usize, Error> {
+    let connection = &pendings.first().expect("frames to wait for").handle.connection;
+    let same = |pending: &Pending| Arc::ptr_eq(&pending.handle.connection, connection);
     assert!(pendings.iter().all(same), "frames of several clients");
-    let (index, frame) = connection.wait(|state| {
-        let done = |(index, pending): (usize, &mut Pending)| Some((index, pending.take(state)?));
-        match pendings.iter_mut().enumerate().find_map(done) {
-            Some(found) => Wait::Over(found),
-            None => Wait::Message,
-        }
-    })?;
-    // Not above: dropping the last handle of a stream needs the state that is locked there.
-    pendings.swap_remove(index);
-    frame
+    connection.wait(|state| {
+        let is_done = |pending: &Pending| {
+            state.slots(pending.handle.stream).is_ok_and(|slots| slots.is_ready(pending.slot))
+        };
+        pendings.iter().position(is_done).map_or(Wait::Message, Wait::Over)
+    })
 }
 
 /// How a frame was resized.
@@ -190,8 +190,8 @@ impl Frame {
         &self.output()[plane.offset..][..plane.stride * plane.rows()]
     }
 
-    /// The resized frame of a stream that gives [JPEGs](resized_protocol::coding::Coding); empty if it gives planes of
-    /// samples.
+    /// The resized frame of a stream that gives [JPEGs](resized_protocol::coding::Coding); empty if it
+    /// gives planes of samples.
     pub fn jpeg(&self) -> &[u8] {
         let coded = self.layout().is_coded().then(|| coding::whole(self.output())).flatten();
         coded.map_or(&[], |coded| &coded[PREFIX..])

@@ -3,6 +3,7 @@
 //! Knows links, not what is shared between threads. Resizing has no side effects, so what a daemon did
 //! not answer may be asked of the next one.
 
+use std::io::ErrorKind;
 #[cfg(feature = "remote")]
 use std::sync::Arc;
 use std::thread::sleep;
@@ -17,16 +18,20 @@ use crate::link::{Link, left};
 use crate::remote::{self, Credentials};
 use crate::{Endpoint, Error};
 
+/// Pauses are no shorter, whatever is asked for: who looks without any keeps a core busy with nothing.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// What a client does when its daemon goes away: it tries to connect again, at once and then after
 /// pauses that double, opens its streams again and submits again what was in flight. Callers wait as long,
 /// and notice nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
-    /// The first pause.
+    /// The first pause; a millisecond at the least, as all are.
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
-    /// After so much time without a daemon, it is given up: everything that waits fails. [`Duration::MAX`]: never.
+    /// After so much time without a daemon, it is given up: everything that waits fails.
+    /// [`Duration::MAX`]: never.
     pub within: Duration,
 }
 
@@ -69,17 +74,19 @@ impl Home {
     /// stopping may have a successor.
     pub(crate) fn first(&self) -> Result<Found, Error> {
         let stopping =
-            |error: &Error| is_loss(error) || matches!(error, Error::Refused(Refusal::Stopping));
-        self.search(Vec::new, stopping).map_err(|(_, last)| last)
+            |error: &Error| is_mishap(error) || matches!(error, Error::Refused(Refusal::Stopping));
+        self.search(Vec::new, stopping, || true).map_err(|(_, last)| last)
     }
 
-    /// Connects again after the connection was lost, and opens the streams that there are again.
+    /// Connects again after the connection was lost, and opens the streams that there are again. Gives up
+    /// where that is wanted no longer.
     pub(crate) fn again(
         &self,
         lost: &Error,
         streams: impl Fn() -> Vec<(u32, StreamSpec)>,
+        wanted: impl Fn() -> bool,
     ) -> Result<Found, Error> {
-        self.search(streams, may_pass).map_err(|(tried, last)| {
+        self.search(streams, may_pass, wanted).map_err(|(tried, last)| {
             let (lost, last) = (Box::new(lost.clone()), Box::new(last));
             Error::GivenUp { lost, tried, last }
         })
@@ -89,6 +96,7 @@ impl Home {
         &self,
         streams: impl Fn() -> Vec<(u32, StreamSpec)>,
         may_pass: impl Fn(&Error) -> bool,
+        wanted: impl Fn() -> bool,
     ) -> Result<Found, (u32, Error)> {
         let Reconnect { first, longest, within } = self.reconnect;
         // None: beyond what there is of time.
@@ -105,8 +113,9 @@ impl Home {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
+            pause = pause.max(SHORTEST);
             let is_over = end.is_some_and(|end| left(end) <= pause);
-            if !may_pass(&error) || is_over {
+            if !may_pass(&error) || is_over || !wanted() {
                 return Err((tried, error));
             }
             sleep(pause);
@@ -151,17 +160,44 @@ fn may_pass(error: &Error) -> bool {
         ),
         // Of ours: too many descriptors, say.
         Error::Region(error) => error.errno().is_some(),
-        error => is_loss(error),
+        error => is_mishap(error),
     }
 }
 
-/// Whether the daemon is gone, rather than at odds with us.
-pub(crate) const fn is_loss(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Disconnected
-            | Error::Socket(_)
-            | Error::Silent
-            | Error::Goodbye(Goodbye::Stopping | Goodbye::Silence)
-    )
+/// Whether the daemon is gone, and left us our frames to give to another. One that lives takes the memory of
+/// its rings back as soon as it has hung up on us for what we did, or we on it: where that may be, what is in
+/// flight is lost.
+pub(crate) fn is_loss(error: &Error) -> bool {
+    match error {
+        Error::Disconnected | Error::Goodbye(Goodbye::Stopping) => true,
+        // It died with requests unread.
+        Error::Socket(error) => error.kind() == ErrorKind::ConnectionReset,
+        _ => false,
+    }
+}
+
+/// Whether a new connection ended in a way that another may not.
+fn is_mishap(error: &Error) -> bool {
+    let silence = matches!(error, Error::Silent | Error::Goodbye(Goodbye::Silence));
+    silence || matches!(error, Error::Socket(_)) || is_loss(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_no_pauses_has_short_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let within = Duration::from_millis(30);
+        let home = Home {
+            endpoint: Endpoint::Unix(dir.path().join("nobody")),
+            #[cfg(feature = "remote")]
+            credentials: Credentials::default(),
+            reconnect: Reconnect { within, ..Reconnect::NEVER },
+        };
+        let error = home.again(&Error::Disconnected, Vec::new, || true).err();
+        let Some(Error::GivenUp { tried, .. }) = error else { panic!("{error:?}") };
+        assert!((1..=30).contains(&tried), "{tried}");
+    }
 }

@@ -50,8 +50,8 @@ pub(crate) fn dial(
     let (report, reported) = mpsc::channel();
     let (remote, credentials) = (remote.clone(), credentials.clone());
     let carry = move || {
-        // Writing to a bridge that has hung up is an error, not the end of the program, also where nobody asked
-        // for that: only Rust's own programs do.
+        // Writing to a bridge that has hung up is an error, not the end of the program, also where nobody
+        // asked for that: only Rust's own programs do.
         let _ = SigSet::from(Signal::SIGPIPE).thread_block();
         runtime.block_on(async move {
             let connected = timeout_at(deadline.into(), connect(&remote, &credentials)).await;
@@ -98,9 +98,9 @@ async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<Strea
 /// Between two questions of the system's whether the other end is still there, when nothing else is said.
 const PROBES: Duration = Duration::from_secs(2);
 
-/// Sends what there is at once, and has the system find out when the other end's is gone without a word, as machines
-/// without power and cut links are: it has not acknowledged, for so long, what was sent, or has taken nothing more, or has
-/// not answered while nothing was sent.
+/// Sends what there is at once, and has the system find out when the other end's is gone without a word, as
+/// machines without power and cut links are: it has not acknowledged, for so long, what was sent, or has
+/// taken nothing more, or has not answered while nothing was sent.
 pub fn prepare(socket: &TcpStream, silence: Duration) -> io::Result<()> {
     let millis = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
     socket.set_nodelay(true)?;

@@ -117,7 +117,8 @@ impl Slot {
         Ok(Hold { handle, slot, _mapping: mapping })
     }
 
-    /// Gives the slot to the daemon, which resizes the frame as soon as a device is free.
+    /// Gives the slot to the daemon, which resizes the frame as soon as a device is free. Does not wait for a
+    /// daemon that went away: the frame is pending until [another](crate::Reconnect) has it.
     pub fn submit(self) -> Result<Pending, Error> {
         let handle = Arc::clone(&self.handle);
         let mut pendings = Pending::submit(&handle, vec![self.into_loan()])?;

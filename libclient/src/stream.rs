@@ -40,23 +40,20 @@ impl Stream {
         Ok(lease.map(|lease| Slot::new(Arc::clone(handle), lease)))
     }
 
-    /// Takes a free slot if there is one.
+    /// Takes a free slot if there is one, or if what has arrived brings one.
     pub fn try_loan(&self) -> Result<Option<Slot>, Error> {
-        let mut state = self.handle.connection.state();
-        let lease = state.slots(self.handle.stream)?.loan();
-        Ok(lease.map(|lease| Slot::new(Arc::clone(&self.handle), lease)))
+        self.loan_timeout(Duration::ZERO)
     }
 
-    /// Submits several slots of this stream in one message, in that order.
+    /// Submits several slots of this stream in one message, in that order, as [`Slot::submit`] does one.
     ///
     /// # Panics
     ///
     /// If a slot belongs to another stream.
     pub fn submit_all(&self, slots: Vec<Slot>) -> Result<Vec<Pending>, Error> {
-        let loans = slots.into_iter().map(|slot| {
-            assert!(slot.is_of(&self.handle), "a slot of another stream");
-            slot.into_loan()
-        });
-        Pending::submit(&self.handle, loans.collect())
+        // Before any is taken apart: whoever survives the panic has all of them back.
+        assert!(slots.iter().all(|slot| slot.is_of(&self.handle)), "a slot of another stream");
+        let loans = slots.into_iter().map(Slot::into_loan).collect();
+        Pending::submit(&self.handle, loans)
     }
 }

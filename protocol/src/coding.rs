@@ -28,8 +28,8 @@ pub struct Coding {
 pub struct Jpeg {
     /// As libjpeg counts it, 1..=100.
     pub quality: u8,
-    /// How much less chroma there is than luma; without meaning where there is no chroma. Frames whose format is
-    /// subsampled are so in both directions.
+    /// How much less chroma there is than luma; without meaning where there is no chroma. Frames whose
+    /// format is subsampled are so in both directions.
     pub subsampling: Subsampling,
 }
 
@@ -133,8 +133,8 @@ pub fn put(bytes: &[u8], frame: &mut [u8]) -> bool {
 }
 
 impl FrameLayout {
-    /// Longest coded frame of such frames, without the number in front: as many bytes as their samples take, and
-    /// what a header takes. Only noise at the highest quality needs more.
+    /// Longest coded frame of such frames, without the number in front: as many bytes as their samples
+    /// take, and what a header takes. Only noise at the highest quality needs more.
     pub const fn longest_coded(&self) -> usize {
         self.rows_len() - PREFIX
     }

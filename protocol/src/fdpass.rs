@@ -3,8 +3,8 @@
 //! Knows no messages. Only the daemon sends descriptors and only clients receive them: the daemon
 //! reads its sockets without room for control messages, so the kernel closes whatever is sent at it.
 //!
-//! A descriptor that was sent and not yet read is on its way: it keeps its file alive, and the kernel counts it
-//! against the sender's user, to whom it refuses more of them than RLIMIT_NOFILE with ETOOMANYREFS.
+//! A descriptor that was sent and not yet read is on its way: it keeps its file alive, and the kernel counts
+//! it against the sender's user, to whom it refuses more of them than RLIMIT_NOFILE with ETOOMANYREFS.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -12,9 +12,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    self, ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg,
-};
+use nix::libc;
+use nix::sys::socket::{self, ControlMessage, MsgFlags, UnixAddr, recvmsg, sendmsg};
 
 /// Sends bytes, and a descriptor beside the first of them. Returns how many bytes were taken: if any,
 /// the descriptor went along. Never raises `SIGPIPE`.
@@ -60,33 +59,44 @@ pub fn receive(
             Some(&mut control),
             flags | MsgFlags::MSG_CMSG_CLOEXEC,
         );
-        let received = match received {
+        let (read, cut) = match received {
             Err(Errno::EINTR) => continue,
-            received => received?,
+            Err(errno) => return Err(errno.into()),
+            Ok(received) => (received.bytes, received.flags.contains(MsgFlags::MSG_CTRUNC)),
         };
-        // There is room for the only one that a daemon sends at a time: the kernel could not give it a number.
-        if received.flags.contains(MsgFlags::MSG_CTRUNC) {
-            return Ok((received.bytes, Some(Err(Errno::EMFILE))));
-        }
-        let mut descriptor = None;
-        for message in received.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(raws) = message {
-                for raw in raws {
-                    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-                    descriptor = Some(Ok(unsafe { OwnedFd::from_raw_fd(raw) }));
-                }
-            }
-        }
-        return Ok((received.bytes, descriptor));
+        // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
+        let own = |raw| unsafe { OwnedFd::from_raw_fd(raw) };
+        // All of them, so that those are closed that nobody asked for.
+        let descriptor = raw_descriptors(&control).map(own).last();
+        // There is room for the only one that a daemon sends at a time: the kernel could not give it a
+        // number.
+        let descriptor = if cut { Some(Err(Errno::EMFILE)) } else { descriptor.map(Ok) };
+        return Ok((read, descriptor));
     }
 }
 
+/// The descriptors in a buffer for control messages that was zero before and has room for one message, see
+/// cmsg(3): its length, level and type, and they. Not by nix, which shows nothing of one that was cut short.
+fn raw_descriptors(control: &[u8]) -> impl Iterator<Item = RawFd> {
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+    let rights = [libc::SOL_SOCKET, libc::SCM_RIGHTS].map(i32::to_ne_bytes);
+    let len = match control.split_at_checked(HEADER) {
+        Some((header, _)) if header.ends_with(rights.as_flattened()) => {
+            header.first_chunk().map_or(0, |len| usize::from_ne_bytes(*len))
+        }
+        _ => 0,
+    };
+    let (raws, _) = control.get(HEADER..len).unwrap_or_default().as_chunks();
+    raws.iter().map(|raw| RawFd::from_ne_bytes(*raw))
+}
+
 nix::ioctl_read_bad!(
-    /// `SIOCOUTQ`, whose number is that of `TIOCOUTQ`. For a Unix socket: bytes of the kernel's memory that hold
-    /// what was sent and not yet read, all of it taken for the sender's; see af_unix.c and `sock_wfree`.
+    /// `SIOCOUTQ`, whose number is that of `TIOCOUTQ`. For a Unix socket: bytes of the kernel's memory that
+    /// hold what was sent and not yet read, all of it taken for the sender's; see af_unix.c and
+    /// `sock_wfree`.
     unread,
-    nix::libc::TIOCOUTQ,
-    nix::libc::c_int
+    libc::TIOCOUTQ,
+    libc::c_int
 );
 
 /// What [`unread`] says at the most while the kernel frees the last of it. A message that was not read takes
@@ -96,7 +106,8 @@ const FREEING: i32 = 1;
 /// Whether the peer has read all that was sent to it, or is gone: then no descriptor is on its way to it.
 pub fn all_read(socket: impl AsFd) -> io::Result<bool> {
     let mut bytes = 0;
-    // SAFETY: the descriptor is borrowed, so it is open; the kernel writes one `c_int`, for which there is room.
+    // SAFETY: the descriptor is borrowed, so it is open; the kernel writes one `c_int`, for which there is
+    // room.
     unsafe { unread(socket.as_fd().as_raw_fd(), &raw mut bytes) }?;
     Ok(bytes <= FREEING)
 }
@@ -124,6 +135,24 @@ mod tests {
         let (read, descriptor) = receive(&theirs, &mut bytes, MsgFlags::empty()).unwrap();
         assert_eq!(read, 1);
         assert!(descriptor.is_none());
+    }
+
+    #[test]
+    fn none_of_more_descriptors_than_there_is_room_for_stays_open() {
+        for many in 2..5 {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (mut end, writer) = io::pipe().unwrap();
+            let rights = vec![writer.as_raw_fd(); many];
+            let rights = ControlMessage::ScmRights(&rights);
+            let (socket, bytes) = (ours.as_raw_fd(), [IoSlice::new(b"a")]);
+            sendmsg::<UnixAddr>(socket, &bytes, &[rights], MsgFlags::empty(), None).unwrap();
+            drop(writer);
+            let (read, descriptor) = receive(&theirs, &mut [0; 2], MsgFlags::empty()).unwrap();
+            assert_eq!((read, many > 2), (1, matches!(descriptor, Some(Err(Errno::EMFILE)))));
+            drop(descriptor);
+            // It would wait for who could still write.
+            assert_eq!(io::Read::read(&mut end, &mut [0]).unwrap(), 0);
+        }
     }
 
     #[test]

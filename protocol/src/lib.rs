@@ -12,8 +12,8 @@
 //! 4. [`fdpass`]: the region's descriptor travels to the client over the Unix socket.
 //! 5. [`codec`]: from then on only small messages travel: *submit slot 3*, *slot 3 completed*.
 //!
-//! Pixels never travel, but to and from other machines: [`remote`]. The daemon never receives a descriptor, a name or a pointer: only numbers,
-//! which it checks once and then trusts as its own copy.
+//! Pixels never travel, but to and from other machines: [`remote`]. The daemon never receives a descriptor,
+//! a name or a pointer: only numbers, which it checks once and then trusts as its own copy.
 
 pub mod codec;
 pub mod coding;
@@ -28,5 +28,6 @@ pub mod tensor;
 
 /// Version of the wire format. Both ends must speak the same one.
 ///
-/// Raised with every change to the bytes that `tests/golden.rs` pins, and to where the slots of a ring lie and how long it is.
+/// Raised with every change to the bytes that `tests/golden.rs` pins, and to where the slots of a ring lie
+/// and how long it is.
 pub const VERSION: u16 = 6;

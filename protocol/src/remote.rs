@@ -24,8 +24,9 @@ use crate::message::Request;
 /// [`Offer`].
 pub const STREAM_SUBJECT: &str = "resized.stream";
 
-/// Where those bridges take single pictures, one of them each: bytes of a JPEG, PNG or WebP, with what becomes of it in headers.
-/// Answered by the picture made, or by an error in the headers that NATS services have for it.
+/// Where those bridges take single pictures, one of them each: bytes of a JPEG, PNG or WebP, with what
+/// becomes of it in headers. Answered by the picture made, or by an error in the headers that NATS services
+/// have for it.
 pub const PICTURE_SUBJECT: &str = "resized.picture";
 
 /// A place at a bridge.

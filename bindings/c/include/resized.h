@@ -68,7 +68,8 @@ typedef enum {
   // The daemon does not grant it: a limit, a frame of no pixels, a crop that is not within its
   // frame. Nothing else is affected.
   RESIZED_STATUS_REFUSED = 8,
-  // The daemon's devices failed on this frame, twice. The next may be resized.
+  // All devices that can do it failed at this frame, or the only one twice. The next may be
+  // resized.
   RESIZED_STATUS_FAILED = 9,
   // The frame waited longer than its stream's deadline, and was dropped.
   RESIZED_STATUS_LATE = 10,

@@ -34,7 +34,7 @@ classes! {
     Refused, Error, "The daemon did not grant the request; the client works on.";
     LengthError, Error, "A frame is not as long as the stream's source frames.";
     Unreadable, Error, "The frame was no JPEG, or not one of the stream's extent.";
-    Failed, Error, "The daemon's devices failed on this frame, twice.";
+    Failed, Error, "All devices that can do it failed at this frame, or the only one twice.";
     Late, Error, "No device began this frame before the stream's deadline.";
     Goodbye, Error, "The daemon ended the connection and said why.";
     Disconnected, Error, "The daemon went away without a word.";

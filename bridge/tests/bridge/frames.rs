@@ -61,7 +61,8 @@ fn many_in_flight_on_several_streams_in_any_order() {
             }
             let mut found = Vec::new();
             while !pendings.is_empty() {
-                found.push(wait_any(&mut pendings).unwrap().to_packed());
+                let done = wait_any(&pendings).unwrap();
+                found.push(pendings.swap_remove(done).wait().unwrap().to_packed());
             }
             found.sort();
             expected.sort();

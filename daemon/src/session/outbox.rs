@@ -80,6 +80,8 @@ struct Waiting {
     in_flight: usize,
     /// The socket has failed: nothing more is sent.
     failed: bool,
+    /// Not since the client had hung up.
+    cut: bool,
     /// The last message was posted.
     over: bool,
 }
@@ -152,7 +154,7 @@ impl Outbox {
         if let Err(error) = codec::encode(message, &mut bytes) {
             // Only a reply can be too long, and only if this daemon has more than some 35 devices.
             tracing::error!(%error, "a message can't be sent");
-            self.cut(&mut waiting);
+            self.cut(&mut waiting, None);
             return Ok(true);
         }
         self.deliver(&mut waiting, Outgoing { bytes, sent: 0, descriptor })?;
@@ -181,8 +183,8 @@ impl Outbox {
                     waiting.buffer = outgoing.bytes;
                     return Err(NoRoom { errno, descriptor: outgoing.descriptor });
                 }
-                Err(_) => {
-                    self.cut(waiting);
+                Err(errno) => {
+                    self.cut(waiting, Some(errno));
                     return Ok(());
                 }
             }
@@ -195,10 +197,17 @@ impl Outbox {
     }
 
     /// Sends nothing more, and lets the session's next read find the end of the connection.
-    fn cut(&self, waiting: &mut Waiting) {
-        *waiting = Waiting { failed: true, in_flight: waiting.in_flight, ..Waiting::default() };
+    fn cut(&self, waiting: &mut Waiting, errno: Option<Errno>) {
+        let cut = !matches!(errno, Some(Errno::EPIPE | Errno::ECONNRESET));
+        *waiting =
+            Waiting { failed: true, cut, in_flight: waiting.in_flight, ..Waiting::default() };
         // Fails where the client has hung up: then there is nothing to cut.
         let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Whether the connection was cut from a client that had not hung up.
+    pub(super) fn is_cut(&self) -> bool {
+        self.lock().cut
     }
 
     /// Sends what waits, as much as the socket takes, after waiting for both.
@@ -310,9 +319,9 @@ impl Outbox {
                     waiting.messages.push_front(outgoing);
                     return Ok(Sent::LacksRoom);
                 }
-                Err(error) => {
-                    self.cut(&mut waiting);
-                    return Err(error.into());
+                Err(errno) => {
+                    self.cut(&mut waiting, Some(errno));
+                    return Err(errno.into());
                 }
             }
         }

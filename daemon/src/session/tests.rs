@@ -3,12 +3,14 @@ use std::sync::mpsc::{Receiver as Gate, Sender as Opener, channel};
 
 use resized_protocol::VERSION;
 use resized_protocol::codec::encode;
+use resized_protocol::fdpass;
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Filter, Refusal, Reply, Request, StreamSpec};
-use resized_protocol::shm::{RingLayout, SlotMemory};
+use resized_protocol::shm::{self, Lease, Region, RingLayout, SlotMemory};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream as Peer;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::*;
@@ -68,18 +70,23 @@ impl Scene {
 
     /// A client of that user.
     async fn client(&self, uid: u32, number: ClientId) -> Peer {
+        self.session(uid, number).await.0
+    }
+
+    /// The same, and the task that its session is.
+    async fn session(&self, uid: u32, number: ClientId) -> (Peer, JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         let place = self.shared.accounts.of(uid).charge(resource(), 1).unwrap();
         let rights = Rights { welcome: true, sees_all: true, named_segments: false };
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
         let session = Session::new(number, place, rights, ours, shared, stop).unwrap();
-        tokio::spawn(session.run());
+        let task = tokio::spawn(session.run());
         let mut peer = Peer::from_std(theirs).unwrap();
         let features = Features::default();
         say(&peer, &Request::Hello { version: VERSION, features, name: String::new() }).await;
         assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Welcome { .. })));
-        peer
+        (peer, task)
     }
 }
 
@@ -253,6 +260,40 @@ fn a_place_is_kept_until_what_was_passed_is_read() {
         drop(leaves);
         while sessions() > 0 {
             sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+/// Opens a stream, and maps its ring as a client does.
+async fn map(peer: &Peer) -> Vec<Lease> {
+    say(peer, &open(Filter::Bicubic)).await;
+    let mut bytes = [0; 4096];
+    let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT;
+    let receive = || fdpass::receive(peer, &mut bytes, flags);
+    let (_, descriptor) = peer.async_io(Interest::READABLE, receive).await.unwrap();
+    let Request::Open { spec, .. } = open(Filter::Bicubic) else { unreachable!() };
+    let layout = Arc::new(RingLayout::new(&spec).unwrap());
+    let region = Region::open(descriptor.unwrap().unwrap(), layout.len()).unwrap();
+    shm::leases(region, &layout).unwrap()
+}
+
+#[test]
+fn frames_are_kept_for_who_is_told_nothing_of_the_end() {
+    run(async {
+        // One whose session is cut short, as by a panic, and one who hangs up.
+        for (kept, left) in [(true, 7), (false, 0)] {
+            let scene = Scene::new();
+            let (peer, task) = scene.session(1, 0).await;
+            let mut leases = map(&peer).await;
+            leases[0].input_mut().fill(7);
+            match kept {
+                true => task.abort(),
+                false => drop(peer),
+            }
+            while scene.shared.metrics.streams.read() > 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(leases[0].input()[0], left);
         }
     });
 }

@@ -1,13 +1,16 @@
 //! Single frames and their slots: odd sizes, cancelling, waiting in any order, packing.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use resized_client::{
-    Align, Crop, Error, Filter, Framing, PixelFormat, Refusal, StreamSpec, wait_any,
+    Align, Crop, Error, Filter, Framing, PixelFormat, Refusal, Stream, StreamSpec, wait_any,
 };
 
 use crate::oracle::{self, Checked, spec};
-use crate::support::{Daemon, bounded};
+use crate::support::{Daemon, bounded, until};
 
 #[test]
 fn odd_sizes_are_as_the_oracle_says() {
@@ -158,14 +161,41 @@ fn wait_any_gives_each_frame_once() {
         }
         let mut seen = BTreeSet::new();
         while !pendings.is_empty() {
-            let left = pendings.len();
-            let frame = wait_any(&mut pendings).unwrap();
-            assert_eq!(pendings.len(), left - 1);
-            let packed = frame.to_packed();
+            let done = wait_any(&pendings).unwrap();
+            let frame = pendings.swap_remove(done).wait_timeout(Duration::ZERO).unwrap();
+            let packed = frame.unwrap().to_packed();
             assert!(packed.iter().all(|&sample| sample == packed[0]));
             assert!(seen.insert(packed[0]), "frame {} came twice", packed[0]);
         }
         assert!(seen.into_iter().eq(0..24));
+    });
+}
+
+#[test]
+fn wait_any_tells_a_frame_that_failed_from_a_lost_connection() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.faithful_client();
+        let deadline = Some(Duration::from_nanos(1));
+        let specs = [StreamSpec { deadline, ..oracle::dot() }, oracle::dot()];
+        let [hurried, patient] = specs.map(|spec| client.open(&spec).unwrap());
+        let submit = |stream: &Stream| stream.loan().unwrap().submit().unwrap();
+        until("a frame is late", || {
+            let mut pendings = vec![submit(&hurried), submit(&patient)];
+            let first = wait_any(&pendings).unwrap();
+            let frames = [first, 0].map(|n| pendings.swap_remove(n).wait());
+            let [hurried, patient] = match (first, frames) {
+                (0, frames) => frames,
+                (_, [patient, hurried]) => [hurried, patient],
+            };
+            drop(patient.unwrap());
+            hurried.is_err_and(|error| matches!(error, Error::Late))
+        });
+        daemon.process.signal(Signal::SIGSTOP);
+        let pendings = [submit(&hurried), submit(&patient)];
+        daemon.process.signal(Signal::SIGKILL);
+        let lost = wait_any(&pendings).unwrap_err();
+        assert!(matches!(lost, Error::Disconnected | Error::Socket(_)), "{lost}");
     });
 }
 
@@ -186,6 +216,24 @@ fn slots_submitted_together_are_each_their_own_frame() {
         assert!(stream.try_loan().unwrap().is_none());
         for (value, pending) in pendings.into_iter().enumerate() {
             assert_eq!(pending.wait().unwrap().to_packed(), [value as u8]);
+        }
+    });
+}
+
+#[test]
+fn slots_that_are_another_streams_are_given_back() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let [ours, theirs] = [1, 1].map(|slots| {
+            let spec = StreamSpec { slots, ..oracle::dot() };
+            client.open(&spec).unwrap()
+        });
+        let slots = vec![ours.loan().unwrap(), theirs.loan().unwrap()];
+        let submit = AssertUnwindSafe(|| ours.submit_all(slots));
+        assert!(catch_unwind(submit).is_err());
+        for stream in [ours, theirs] {
+            stream.try_loan().unwrap().unwrap().submit().unwrap().wait().unwrap();
         }
     });
 }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use resized_client::{Client, Error, Frame, Pending, Reconnect, StreamSpec};
 
 use crate::oracle::{self, Checked};
-use crate::support::{Daemon, bounded};
+use crate::support::{Daemon, bounded, until};
 
 const SHORT: Duration = Duration::from_millis(5);
 
@@ -61,10 +61,24 @@ fn slots_are_waited_for_as_long_as_is_said() {
         daemon.process.signal(Signal::SIGSTOP);
         drop(stream.loan().unwrap().submit().unwrap());
         assert!(stream.loan_timeout(SHORT).unwrap().is_none());
+        assert!(stream.try_loan().unwrap().is_none());
         daemon.process.signal(Signal::SIGCONT);
-        while stream.loan_timeout(Duration::ZERO).unwrap().is_none() {
-            thread::yield_now();
-        }
+        until("a slot is free", || stream.try_loan().unwrap().is_some());
+    });
+}
+
+#[test]
+fn who_only_asks_for_slots_learns_that_none_will_come() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        let client = daemon.faithful_client();
+        let stream = client.open(&StreamSpec { slots: 1, ..oracle::dot() }).unwrap();
+        daemon.process.signal(Signal::SIGSTOP);
+        drop(stream.loan().unwrap().submit().unwrap());
+        assert!(stream.try_loan().unwrap().is_none());
+        daemon.process.signal(Signal::SIGKILL);
+        daemon.process.wait();
+        until("the loss is seen", || stream.try_loan().is_err());
     });
 }
 
@@ -106,6 +120,28 @@ fn a_daemon_that_changes_is_not_noticed_by_who_only_asks() {
             stream.check(round, &poll(pending, timeout));
             stream.round_trip(round);
         }
+    });
+}
+
+#[test]
+fn frames_are_submitted_at_once_while_there_is_no_daemon() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        let reconnect = Reconnect { within: Duration::MAX, ..Reconnect::default() };
+        let client = Client::connect_with(&daemon.endpoint(), reconnect).unwrap();
+        let stream = Checked::open(&client, StreamSpec { slots: 4, ..oracle::mixed(3) }, 4);
+        daemon.process.signal(Signal::SIGKILL);
+        daemon.process.wait();
+        // Before anybody knows, and while it is looked for.
+        let first = stream.submit(0).unwrap();
+        let first = first.wait_timeout(SHORT).unwrap().unwrap_err();
+        let [second, third] = [1, 2].map(|n| stream.submit(n).unwrap());
+        drop(second);
+        let third = third.wait_timeout(SHORT).unwrap().unwrap_err();
+        daemon.start_again(&[]);
+        stream.check(2, &third.wait().unwrap());
+        stream.check(0, &poll(first, SHORT));
+        (0..8).for_each(|n| stream.round_trip(n));
     });
 }
 

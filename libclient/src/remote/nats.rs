@@ -1,5 +1,5 @@
-//! Owns the finding of a bridge by a NATS service: asks all who have joined it, and takes one of those with the
-//! most room.
+//! Owns the finding of a bridge by a NATS service: asks all who have joined it, and takes one of those with
+//! the most room.
 //!
 //! Only that goes by NATS: frames go to the bridge directly. Who loses its bridge asks again, and those
 //! that are gone do not answer.
@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_nats::ConnectOptions;
 use futures_util::StreamExt;
 use resized_protocol::VERSION;
-use resized_protocol::codec::Inbox;
+use resized_protocol::codec::{Inbox, MAX_MESSAGE};
 use resized_protocol::remote::{Offer, STREAM_SUBJECT};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -57,8 +57,8 @@ pub(super) async fn find(server: &str, credentials: &Credentials) -> io::Result<
     choice(offers, random).map(|(remote, offer)| (remote, offer.token)).ok_or_else(nobody)
 }
 
-/// Any of those with seven eighths of the most room, or more: all who come at once are told the same, as after the loss of a
-/// bridge, and must not all go to one.
+/// Any of those with seven eighths of the most room, or more: all who come at once are told the same, as
+/// after the loss of a bridge, and must not all go to one.
 fn choice(mut offers: Vec<(Remote, Offer)>, random: u64) -> Option<(Remote, Offer)> {
     let most = offers.iter().map(|(_, offer)| u64::from(offer.free)).max()?;
     offers.retain(|(_, offer)| u64::from(offer.free) * 8 >= most * 7);
@@ -68,6 +68,10 @@ fn choice(mut offers: Vec<(Remote, Offer)>, random: u64) -> Option<(Remote, Offe
 
 /// What an answer offers, if it is an offer of a bridge that this client can talk to.
 fn offer(bytes: &[u8]) -> Option<(Remote, Offer)> {
+    // Anybody may answer, with as much as the server lets through.
+    if bytes.len() > size_of::<u32>() + MAX_MESSAGE {
+        return None;
+    }
     let mut inbox = Inbox::new();
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -130,7 +134,9 @@ mod tests {
         for endpoint in ["", "unix:/x", "nats://a:1/stream", "tcp://a"] {
             assert!(offer(&bytes(VERSION, endpoint)).is_none(), "{endpoint}");
         }
-        for bytes in [&b""[..], &[0xff; 40], &[0; 5000]] {
+        let mut endless = bytes(VERSION, "tls://a:1");
+        endless.resize(MAX_MESSAGE + 5, 0);
+        for bytes in [&b""[..], &[0xff; 40], &[0; 5000], &endless] {
             assert!(offer(bytes).is_none());
         }
     }

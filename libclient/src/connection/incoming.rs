@@ -1,0 +1,134 @@
+//! Owns the reading of a shared connection's socket: waiting for bytes, and the messages in them.
+//!
+//! Knows nothing of who waits for which message. Invariant: nobody waits longer than [`PATIENCE`] for the
+//! rest of a message that has begun.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::Error;
+use crate::endpoint::PATIENCE;
+use crate::link::{Arrivals, Arrived, left};
+
+/// Held by the thread that reads.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) socket: Arc<UnixStream>,
+    arrivals: Arrivals,
+    pub(super) messages: Vec<Arrived>,
+    /// Since when there is a part of a message, and no whole one has come.
+    begun: Option<Instant>,
+}
+
+/// How long to wait for something to happen.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until {
+    /// Not at all.
+    Now,
+    Then(Instant),
+    /// For ever.
+    It,
+}
+
+impl Incoming {
+    pub(super) fn new(socket: Arc<UnixStream>, arrivals: Arrivals) -> Self {
+        let begun = arrivals.is_amid_message().then(Instant::now);
+        Self { socket, arrivals, messages: Vec::new(), begun }
+    }
+
+    /// Reads what has arrived, having waited for it, and decodes every message that is then whole. Those
+    /// before an error are kept. Frames may take any time, but the rest of a message that has begun may not,
+    /// however often it is waited for.
+    pub(super) fn receive(&mut self, until: Until) -> Result<(), Error> {
+        let before = self.messages.len();
+        let rest = self.begun.map(|begun| begun + PATIENCE);
+        match (until, rest) {
+            (Until::Now, _) => {}
+            (Until::Then(deadline), rest) => {
+                let first = rest.map_or(deadline, |rest| rest.min(deadline));
+                self.wait_for_bytes(Some(left(first)))?;
+            }
+            (Until::It, rest) => self.wait_for_bytes(rest.map(left))?,
+        }
+        self.arrivals.receive(&self.socket)?;
+        while let Some(arrived) = self.arrivals.pop()? {
+            self.messages.push(arrived);
+        }
+        if !self.arrivals.is_amid_message() {
+            self.begun = None;
+        } else if self.begun.is_none() || self.messages.len() > before {
+            self.begun = Some(Instant::now());
+        }
+        match self.begun {
+            Some(begun) if begun.elapsed() >= PATIENCE => Err(Error::Silent),
+            _ => Ok(()),
+        }
+    }
+
+    /// Not left to the reading itself: who waits in that is also woken when the daemon has read what we
+    /// sent, once for each frame, for nothing.
+    fn wait_for_bytes(&self, at_most: Option<Duration>) -> Result<(), Error> {
+        // Rounded up, or the last millisecond would be spent asking.
+        let rounded = at_most.map(|at_most| at_most + Duration::from_micros(999));
+        let timeout = rounded
+            .map_or(PollTimeout::NONE, |timeout| timeout.try_into().unwrap_or(PollTimeout::MAX));
+        let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut socket, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(io::Error::from(errno).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use resized_protocol::codec;
+    use resized_protocol::message::{Completion, Message, Status};
+
+    use super::*;
+    use crate::reconnect::is_loss;
+
+    #[test]
+    fn half_a_message_is_not_waited_for_without_end() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut incoming = Incoming::new(Arc::new(ours), Arrivals::default());
+        let (stream, slot, status) = (0, 0, Status::Done);
+        let done = Completion { stream, slot, status, device: 0, queued_ns: 0, worked_ns: 0 };
+        let mut bytes = Vec::new();
+        codec::encode(&Message::Completed(done), &mut bytes).unwrap();
+        let (half, rest) = bytes.split_at(bytes.len() / 2);
+        theirs.write_all(&[&bytes, half].concat()).unwrap();
+        let soon = |incoming: &mut Incoming| {
+            incoming.begun = Some(Instant::now() + Duration::from_millis(20) - PATIENCE);
+        };
+        incoming.receive(Until::It).unwrap();
+        assert_eq!(incoming.messages.len(), 1);
+        // In one wait, or in many that are too short for it.
+        soon(&mut incoming);
+        let silent = incoming.receive(Until::It).unwrap_err();
+        assert!(matches!(silent, Error::Silent) && !is_loss(&silent), "{silent}");
+        soon(&mut incoming);
+        let silent = (0..).find_map(|n| {
+            let then = Instant::now() + Duration::from_millis(1);
+            incoming.receive(if n % 2 == 0 { Until::Now } else { Until::Then(then) }).err()
+        });
+        assert!(matches!(silent, Some(Error::Silent)));
+        // A whole message, and the half of another, is a beginning.
+        soon(&mut incoming);
+        theirs.write_all(&[rest, half].concat()).unwrap();
+        incoming.receive(Until::It).unwrap();
+        assert_eq!(incoming.messages.len(), 2);
+        assert!(incoming.begun.is_some_and(|begun| begun.elapsed() < PATIENCE / 2));
+        theirs.write_all(rest).unwrap();
+        incoming.receive(Until::It).unwrap();
+        assert_eq!((incoming.messages.len(), incoming.begun), (3, None));
+    }
+}
