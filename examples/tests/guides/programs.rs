@@ -146,7 +146,7 @@ fn jpegs_go_to_another_machine_and_back() {
         ["token", "photo.jpg", "small.jpg"].map(|name| dir.path().join(name));
     fs::write(&token, "open sesame\n").unwrap();
     jpeg(&photo, (800, 600), 100, [30, 160, 220]);
-    let service = Service::with(|args| args.token = Some(token.clone()));
+    let service = Service::with(|_, args| args.token = Some(token.clone()));
     let run = || {
         let mut program = command(env!("CARGO_BIN_EXE_remote-client"), &service);
         program.arg(service.remote()).arg(&photo).arg("160").arg(&small);

@@ -6,7 +6,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -25,6 +24,7 @@ use crate::jpeg::{self, Target, Work};
 use crate::notes::{Pace, Times};
 use crate::picture::{Converter, Picture};
 use crate::progress::Progress;
+use crate::room::Room;
 use crate::stop::Stop;
 
 /// Most slots of a stream: a bound on memory where there are many cores.
@@ -63,8 +63,7 @@ struct Run<'a> {
     begun: Instant,
     /// Instances in all.
     instances: usize,
-    /// Instances that are running.
-    active: AtomicUsize,
+    room: Room<'a>,
 }
 
 /// An instance that has not started.
@@ -88,9 +87,8 @@ pub(crate) fn run_all<'a>(
     stop: &'a Stop,
 ) -> Vec<Outcome<'a>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let (active, begun) = (AtomicUsize::new(0), Instant::now());
-    let instances = folders.len();
-    let run = Run { args, daemon, progress, stop, cores, begun, instances, active };
+    let (room, begun, instances) = (Room::new(stop), Instant::now(), folders.len());
+    let run = Run { args, daemon, progress, stop, cores, begun, instances, room };
     let mut files = files.into_iter();
     let videos = args.videos.iter().cycle();
     let plans = (1..).zip(videos).zip(folders).map(|((instance, video), folder)| {
@@ -113,7 +111,7 @@ pub(crate) fn run_all<'a>(
                 break;
             }
             let (run, finished) = (&run, finished.clone());
-            run.active.fetch_add(1, Ordering::Relaxed);
+            run.room.enter();
             match spawn(scope, "feed", move || run.instance(plan, finished)) {
                 Ok(handle) => handles.push(handle),
                 Err(error) => stop.fail(error),
@@ -152,16 +150,20 @@ impl<'a> Run<'a> {
 
     fn instance(&self, plan: Plan<'a>, finished: Sender<Work>) -> Option<Outcome<'a>> {
         let outcome = self.resize(plan, finished);
-        self.active.fetch_sub(1, Ordering::Relaxed);
-        outcome.map_err(|error| self.stop.fail(error)).ok()
+        self.room.leave();
+        outcome.unwrap_or_else(|error| {
+            self.stop.fail(error);
+            None
+        })
     }
 
-    fn resize(&self, plan: Plan<'a>, finished: Sender<Work>) -> Result<Outcome<'a>> {
+    /// Resizes a video. No outcome if the run ended before there was room for it.
+    fn resize(&self, plan: Plan<'a>, finished: Sender<Work>) -> Result<Option<Outcome<'a>>> {
         let Plan { instance, video, file, folder } = plan;
         let start = Instant::now();
         let file = file.map_or_else(|| File::open(video), Ok)?;
         let mut source = file.decode(self.decoder_threads())?;
-        let client = self.daemon.connect()?;
+        let Some(client) = self.room.wait_for(|| self.daemon.connect())? else { return Ok(None) };
         let track = self.progress.track(instance, source.total());
         let target = Arc::new(Target::new(folder, track, start)?);
         let (submitted, pendings) = unbounded();
@@ -196,14 +198,14 @@ impl<'a> Run<'a> {
             devices,
         };
         target.track.finish(&outcome, !self.stop.is_set());
-        Ok(outcome)
+        Ok(Some(outcome))
     }
 
     /// The cores, shared out over the instances that run now or are just about to.
     fn decoder_threads(&self) -> usize {
         let concurrent = match self.args.interval {
             Duration::ZERO => self.instances,
-            _ => self.active.load(Ordering::Relaxed),
+            _ => self.room.running(),
         };
         (self.cores / concurrent.max(1)).max(1)
     }
@@ -223,12 +225,16 @@ impl<'a> Run<'a> {
             let picture = converter.picture(&frame)?;
             let spec = self.stream_spec(&picture);
             // Frames may change in the middle of a video. The old stream closes by itself, when the
-            // last of its frames is written.
-            let (stream, direct) = match open.take() {
-                Some((current, stream)) if current == spec => {
-                    (stream, source.decoder().take(&frame))
+            // last of its frames is written; before there may be no room for another.
+            let current = open.take().filter(|(current, _)| *current == spec);
+            let (stream, direct) = match current {
+                Some((_, stream)) => (stream, source.decoder().take(&frame)),
+                None => {
+                    let decoder = source.decoder();
+                    let stream = self.room.wait_for(|| open_stream(client, &spec, decoder))?;
+                    let Some(stream) = stream else { break };
+                    (stream, None)
                 }
-                _ => (open_stream(client, &spec, source.decoder())?, None),
             };
             let slot = match direct {
                 Some(slot) => slot,

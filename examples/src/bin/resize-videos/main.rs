@@ -19,12 +19,14 @@ mod page;
 mod picture;
 mod progress;
 mod report;
+mod room;
 mod stop;
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::args::Args;
 use crate::daemon::Daemon;
@@ -56,7 +58,14 @@ fn one_line(error: &anyhow::Error) -> String {
     })
 }
 
+/// Each instance has a video, a connection and a ring open. Where the limit stays, many videos may be too many.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE);
+    let _ = limit.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+}
+
 fn run(args: &Args) -> Result<ExitCode> {
+    raise_descriptor_limit();
     let stop = Stop::on_signals()?;
     decode::init()?;
 
