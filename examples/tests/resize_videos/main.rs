@@ -13,7 +13,7 @@ mod trouble;
 use std::fs;
 use std::process::Output;
 
-use bench::{Bench, frame_names};
+use bench::{Bench, frame_names, turned};
 use serde_json::Value;
 
 /// A moving picture with sharp edges and all hues.
@@ -109,6 +109,17 @@ fn a_side_may_follow_from_the_aspect_ratio() {
         let picture = bench.picture(1, 2);
         assert_eq!((picture.width, picture.height), (160, 120), "{name}");
     }
+    // And on its side.
+    let lying = turned(&bench.path("pal.mp4"), [0, 1, -1, 0]);
+    stdout(&bench.run(&[&lying], "-n 1 -s 120x-1"));
+    let picture = bench.picture(1, 2);
+    assert_eq!((picture.width, picture.height), (120, 160));
+    // At a slant it stays as it is, and that is said.
+    let slanted = turned(&bench.path("pal.mp4"), [1, 1, -1, 1]);
+    let text = stdout(&bench.run(&[&slanted], "-n 1 -s 160x-1"));
+    let picture = bench.picture(1, 2);
+    assert_eq!((picture.width, picture.height), (160, 120));
+    assert_eq!(text.matches("[1, 1, -1, 1].mp4 asks to be shown at a slant").count(), 1, "{text}");
 }
 
 #[test]

@@ -6,9 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::codec::{context::Context as Codec, decoder};
 use ffmpeg_next::error::EAGAIN;
-use ffmpeg_next::format::{self, context::Input};
+use ffmpeg_next::format::{self, context::Input, stream::Stream};
 use ffmpeg_next::util::frame;
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, ffi, log, media};
 use resized_client::Extent;
@@ -16,6 +17,7 @@ use resized_client::Extent;
 use crate::args::Size;
 use crate::inplace::{self, Decoder};
 use crate::page::Seen;
+use crate::turn::Turn;
 
 /// Errors in a row after which a file is taken to be at its end.
 const MAX_ERRORS: u32 = 10_000;
@@ -35,6 +37,8 @@ pub(crate) struct File {
     stream: usize,
     extent: Extent,
     aspect: f64,
+    /// None if by another angle than a right one.
+    turn: Option<Turn>,
     codec: &'static str,
 }
 
@@ -47,12 +51,13 @@ impl File {
             }
             let input = format::input(path)?;
             let best = input.streams().best(media::Type::Video);
-            let stream = best.context("there is no video in it")?.index();
+            let best = best.context("there is no video in it")?;
+            let (stream, turn) = (best.index(), turn(&best));
             let decoder = decoder(&input, stream, 1)?;
             let extent = Extent::new(decoder.width(), decoder.height());
             let aspect = sample_aspect(decoder.aspect_ratio());
             let codec = decoder.id().name();
-            Ok(Self { path: path.to_owned(), input, stream, extent, aspect, codec })
+            Ok(Self { path: path.to_owned(), input, stream, extent, aspect, turn, codec })
         };
         open().with_context(|| path.display().to_string())
     }
@@ -62,14 +67,19 @@ impl File {
         &self.path
     }
 
-    /// Width and height of the first frames, as the file's head says; zero where it does not.
-    pub(crate) fn extent(&self) -> Extent {
-        self.extent
+    /// What makes its frames upright. None if it should be shown at a slant.
+    pub(crate) fn turn(&self) -> Option<Turn> {
+        self.turn
     }
 
-    /// How many times wider than high the samples of the first frames are.
+    /// Width and height of the first frames, upright, as the file's head says; zero where it does not.
+    pub(crate) fn extent(&self) -> Extent {
+        self.turn.unwrap_or_default().extent(self.extent)
+    }
+
+    /// How many times wider than high the samples of the first frames are, upright.
     pub(crate) fn aspect(&self) -> f64 {
-        self.aspect
+        self.turn.unwrap_or_default().aspect(self.aspect)
     }
 
     /// What there is to say of it.
@@ -78,8 +88,8 @@ impl File {
         Seen {
             name: name.to_string_lossy().into_owned(),
             codec: self.codec,
-            extent: self.extent,
-            pictures: size.of(self.extent, self.aspect),
+            extent: self.extent(),
+            pictures: size.of(self.extent(), self.aspect()),
         }
     }
 
@@ -93,6 +103,7 @@ impl File {
             input: self.input,
             stream: self.stream,
             decoder,
+            turn: self.turn.unwrap_or_default(),
             drained: false,
             failure: None,
             errors: 0,
@@ -115,11 +126,18 @@ fn decoder(input: &Input, stream: usize, threads: usize) -> Result<decoder::Vide
     Ok(context.open_as_with(codec, options)?.video()?)
 }
 
+/// What makes the frames of a stream upright, if it can be had by turning and mirroring.
+fn turn(stream: &Stream<'_>) -> Option<Turn> {
+    let matrix = stream.side_data().find(|data| data.kind() == side_data::Type::DisplayMatrix);
+    matrix.map_or(Some(Turn::default()), |matrix| Turn::of_matrix(matrix.data()))
+}
+
 /// A video that is being decoded.
 pub(crate) struct Video {
     input: Input,
     stream: usize,
     decoder: Decoder,
+    turn: Turn,
     drained: bool,
     /// Why the file could not be read to its end.
     failure: Option<Error>,
@@ -132,6 +150,11 @@ impl Video {
     /// How many frames the file says it has, or an estimate from its length.
     pub(crate) fn total(&self) -> Option<u64> {
         self.total
+    }
+
+    /// What makes its frames upright.
+    pub(crate) fn turn(&self) -> Turn {
+        self.turn
     }
 
     /// Packets and frames that could not be decoded so far.

@@ -26,6 +26,7 @@ use crate::picture::{Converter, Picture};
 use crate::progress::Progress;
 use crate::room::Room;
 use crate::stop::Stop;
+use crate::turn::Turn;
 
 /// Most slots of a stream: a bound on memory where there are many cores.
 const MAX_SLOTS: usize = 32;
@@ -165,7 +166,7 @@ impl<'a> Run<'a> {
         let mut source = file.decode(self.decoder_threads())?;
         let Some(client) = self.room.wait_for(|| self.daemon.connect())? else { return Ok(None) };
         let track = self.progress.track(instance, source.total());
-        let target = Arc::new(Target::new(folder, track, start)?);
+        let target = Arc::new(Target::new(folder, track, start, source.turn())?);
         let (submitted, pendings) = unbounded();
         let tally = thread::scope(|scope| {
             let collector = spawn(scope, "collect", || collect(pendings, &target, finished))?;
@@ -223,7 +224,7 @@ impl<'a> Run<'a> {
             let Some(frame) = source.next()? else { break };
             let decoded = Instant::now();
             let picture = converter.picture(&frame)?;
-            let spec = self.stream_spec(&picture);
+            let spec = self.stream_spec(&picture, source.turn());
             // Frames may change in the middle of a video. The old stream closes by itself, when the
             // last of its frames is written; before there may be no room for another.
             let current = open.take().filter(|(current, _)| *current == spec);
@@ -254,9 +255,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn stream_spec(&self, picture: &Picture<'_>) -> StreamSpec {
+    fn stream_spec(&self, picture: &Picture<'_>, turn: Turn) -> StreamSpec {
         let source = picture.spec();
-        let size = self.args.size.of(source.extent, picture.aspect());
+        let upright = turn.extent(source.extent);
+        let size = turn.extent(self.args.size.of(upright, turn.aspect(picture.aspect())));
         let mut spec = StreamSpec::new(source, size);
         spec.destination = FrameSpec { extent: size, ..picture.destination() };
         spec.filter = self.args.filter;

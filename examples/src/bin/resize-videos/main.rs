@@ -21,6 +21,7 @@ mod progress;
 mod report;
 mod room;
 mod stop;
+mod turn;
 
 use std::process::ExitCode;
 
@@ -88,6 +89,13 @@ fn run(args: &Args) -> Result<ExitCode> {
 
     let progress = Progress::new(args.quiet);
     progress.say(&greeting);
+    for file in files.iter().filter(|file| file.turn().is_none()) {
+        let name = file.path().display().to_string();
+        progress.say(&format!(
+            "{} asks to be shown at a slant: its pictures are left as they are",
+            shown(&name)
+        ));
+    }
     let seen: Vec<_> = files.iter().map(|file| file.seen(args.size)).collect();
     let look = || args.report.as_ref().and_then(|_| daemon.look());
     let before = look();
