@@ -123,6 +123,16 @@ fn a_side_may_follow_from_the_aspect_ratio() {
 }
 
 #[test]
+fn a_video_may_be_called_after_a_time() {
+    let bench = Bench::new();
+    let name = "2026-05-01T12:30:00.mkv";
+    fs::rename(bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4"), bench.path(name)).unwrap();
+    let text = stdout(&bench.run(&[name.as_ref()], "-n 1 -s 64x48"));
+    assert_eq!(bench.names(1), frame_names(2));
+    assert!(text.contains(name), "{text}");
+}
+
+#[test]
 fn every_filter_is_offered() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 3 -c:v mpeg4");

@@ -49,7 +49,9 @@ impl File {
             if path.to_str().is_none_or(|path| path.contains('\0')) {
                 return Err(anyhow!("FFmpeg only takes file names in UTF-8"));
             }
-            let input = format::input(path)?;
+            // FFmpeg takes what is before a colon for a protocol, but not behind a slash.
+            let base = if path.exists() { "." } else { "" };
+            let input = format::input(&Path::new(base).join(path))?;
             let best = input.streams().best(media::Type::Video);
             let best = best.context("there is no video in it")?;
             let (stream, turn) = (best.index(), turn(&best));
