@@ -156,6 +156,20 @@ fn broken_packets_are_skipped_and_counted() {
 }
 
 #[test]
+fn a_video_of_which_too_much_is_broken_is_an_error() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.nut", "color=size=16x16", "-frames:v 10010 -c:v png");
+    let mut bytes = fs::read(&clip).unwrap();
+    let starts: Vec<_> =
+        (0..bytes.len() - 4).filter(|&at| bytes[at..].starts_with(b"\x89PNG")).collect();
+    starts[8..].iter().for_each(|&start| bytes[start..][..4].fill(0x55));
+    fs::write(&clip, bytes).unwrap();
+    assert_fails(&bench.run(&[&clip], "-n 1 -q"), &["clip.nut", "10000 errors in a row"]);
+    // Those that were decoded are there.
+    assert_eq!(bench.names(1), frame_names(8));
+}
+
+#[test]
 fn a_truncated_video_gives_the_frames_that_it_has() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 50 -c:v mpeg4 -g 10");

@@ -1,7 +1,8 @@
 //! Owns a video file and its decoder: gives its frames one after the other.
 //!
 //! What is broken inside the file is skipped and counted, and one that was cut off ends early. Not being
-//! able to open a [`File`], or to read on in the middle of a [`Video`], is an error.
+//! able to open a [`File`], or to read on in the middle of a [`Video`], is an error; so is a [`Video`] of which
+//! too much in a row is broken.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ use crate::inplace::{self, Decoder};
 use crate::page::Seen;
 use crate::turn::Turn;
 
-/// Errors in a row after which a file is taken to be at its end.
+/// Errors in a row after which no more of a file is read.
 const MAX_ERRORS: u32 = 10_000;
 
 /// Sets FFmpeg up, once for the process. It prints nothing by itself: what it has to say about a file
@@ -142,7 +143,8 @@ pub(crate) struct Video {
     turn: Turn,
     drained: bool,
     /// Why the file could not be read to its end.
-    failure: Option<Error>,
+    failure: Option<anyhow::Error>,
+    /// In a row.
     errors: u32,
     skipped: u64,
     total: Option<u64>,
@@ -172,7 +174,8 @@ impl Video {
     /// The next frame. An error in reading the file comes after the last frame from before it.
     pub(crate) fn next(&mut self) -> Result<Option<frame::Video>> {
         let mut frame = frame::Video::empty();
-        while self.errors < MAX_ERRORS {
+        // Once nothing more is read, what the decoder has may be as broken.
+        while self.errors < 2 * MAX_ERRORS {
             match self.decoder.receive_frame(&mut frame) {
                 Ok(()) => {
                     self.errors = 0;
@@ -183,10 +186,7 @@ impl Video {
                 Err(_) => self.skip(),
             }
         }
-        match self.failure {
-            Some(failure) => Err(failure).context("can't read on"),
-            None => Ok(None),
-        }
+        self.failure.take().map_or(Ok(None), Err)
     }
 
     /// Gives the decoder a packet, or tells it that there are no more.
@@ -205,7 +205,7 @@ impl Video {
 
     /// The next packet of the stream; none at the end of the file, or of what can be read of it.
     fn packet(&mut self) -> Option<Packet> {
-        while self.errors < MAX_ERRORS {
+        while self.failure.is_none() {
             let mut packet = Packet::empty();
             match packet.read(&mut self.input) {
                 Ok(()) if packet.stream() == self.stream => return Some(packet),
@@ -214,8 +214,7 @@ impl Video {
                 // The demuxer finds the next packet by itself.
                 Err(Error::InvalidData) => self.skip(),
                 Err(error) => {
-                    self.failure = Some(error);
-                    return None;
+                    self.failure = Some(anyhow::Error::new(error).context("can't read on"));
                 }
             }
         }
@@ -225,6 +224,9 @@ impl Video {
     fn skip(&mut self) {
         self.skipped += 1;
         self.errors += 1;
+        if self.errors == MAX_ERRORS {
+            self.failure = Some(anyhow!("{MAX_ERRORS} errors in a row, so no more of it is read"));
+        }
     }
 }
 
