@@ -86,6 +86,18 @@ fn videos_are_dealt_out_in_turn_and_figures_are_written() {
     assert_eq!(instances.len(), 3);
 }
 
+#[test]
+fn figures_and_report_may_go_where_the_pictures_go() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let options = "-n 1 -s 64x48 --json out/figures.json --report out/report.html";
+    for _ in ["out is made", "out is there"] {
+        stdout(&bench.run(&[&clip], options));
+        assert!(bench.path("out/figures.json").exists() && bench.path("out/report.html").exists());
+        assert_eq!(fs::read_dir(bench.path("out")).unwrap().count(), 3);
+    }
+}
+
 fn keys(value: &Value) -> Vec<&str> {
     let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
@@ -148,7 +160,7 @@ fn frames_of_an_earlier_run_are_removed_and_nothing_else() {
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
     let folder = bench.path("out/vid-instance1");
     fs::create_dir_all(&folder).unwrap();
-    for name in ["Frame00001.jpg", "Frame00099.jpg", "Frame123456.jpg", ".Frame00042.jpg.part"] {
+    for name in ["Frame00001.jpg", "Frame00099.jpg", "Frame123456.jpg", ".resize-videos-1-7.part"] {
         fs::write(folder.join(name), "old").unwrap();
     }
     for name in ["keep.txt", "Frame1.jpg", "Frame00001.png"] {

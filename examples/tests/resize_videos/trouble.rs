@@ -67,6 +67,7 @@ fn a_folder_that_can_not_be_written_is_named() {
     assert_fails(&bench.run(&[&clip], ""), &["out/vid-instance2"]);
     assert!(!bench.path("out/vid-instance1").exists());
     // The figures' file is tried early too.
+    fs::remove_file(bench.path("out/vid-instance2")).unwrap();
     assert_fails(&bench.run(&[&clip], "--json nowhere/figures.json"), &["nowhere/figures.json"]);
     assert!(!bench.path("out/vid-instance1").exists());
     assert_fails(&bench.run(&[&clip], "--report nowhere/report.html"), &["nowhere/report.html"]);

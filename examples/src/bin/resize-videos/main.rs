@@ -7,6 +7,7 @@
 //! the user; [`stop`] ends it early.
 
 mod args;
+mod aside;
 mod daemon;
 mod decode;
 mod folder;
@@ -77,15 +78,17 @@ fn run(args: &Args) -> Result<ExitCode> {
         let fits = args.size.check(file.extent(), file.aspect());
         fits.with_context(|| file.path().display().to_string())?;
     }
-    if let (Some(json), Some(page)) = (&args.json, &args.report) {
-        let same = report::is_same(json, page);
-        ensure!(!same, "{} can't be both the figures and the report", page.display());
-    }
-    for path in args.json.iter().chain(&args.report) {
-        report::check_writable(path, &args.videos)?;
-    }
     let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
-    let folders = Folder::prepare(&args.output, &args.videos, instances)?;
+    // Which may be where the figures and the report go.
+    let check = || {
+        if let (Some(json), Some(page)) = (&args.json, &args.report) {
+            let same = report::is_same(json, page);
+            ensure!(!same, "{} can't be both the figures and the report", page.display());
+        }
+        let mut paths = args.json.iter().chain(&args.report);
+        paths.try_for_each(|path| report::check_writable(path, &args.videos))
+    };
+    let (folders, _locks) = Folder::prepare(&args.output, &args.videos, instances, check)?;
 
     let progress = Progress::new(args.quiet);
     progress.say(&greeting);
