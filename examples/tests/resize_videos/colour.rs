@@ -79,6 +79,14 @@ fn videos_are_turned_as_ffmpeg_turns_them() {
 }
 
 #[test]
+fn frames_that_others_are_made_from_are_not_written_over() {
+    let bench = Bench::new();
+    // Out of order, and from many others, so the decoder holds many of the slots that it writes to.
+    let options = "-frames:v 100 -c:v libx264 -qp 4 -bf 3 -refs 8 -pix_fmt yuv420p";
+    compare(&bench, "references.mkv", DETAILED, options, (160, 120));
+}
+
+#[test]
 fn odd_sides_are_no_trouble() {
     let bench = Bench::new();
     let odd = DETAILED.replace("320x240", "301x203");

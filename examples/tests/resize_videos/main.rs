@@ -5,6 +5,7 @@ mod browser;
 mod colour;
 mod remote;
 mod report;
+mod restart;
 mod room;
 #[path = "../common/service.rs"]
 mod service;

@@ -338,3 +338,55 @@ fn collect(
     all_written.wait();
     Ok(Tally { received, devices })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use resized::Server;
+
+    use super::*;
+
+    #[test]
+    fn frames_are_decoded_into_slots_and_are_what_they_are_elsewhere() {
+        crate::decode::init().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let clip = dir.path().join("clip.mkv");
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=322x242"]);
+        ffmpeg.args(["-frames:v", "100", "-c:v", "libx264", "-bf", "3", "-refs", "8"]).arg(&clip);
+        assert!(ffmpeg.status().expect("the ffmpeg tool is needed to make clips").success());
+        let video = |threads| File::open(&clip).unwrap().decode(threads).unwrap();
+        let (mut lent, mut elsewhere) = (video(4), video(1));
+
+        let server = Server::embedded().unwrap();
+        let client = Client::from_socket(server.connect().unwrap()).unwrap();
+        let mut converter = Converter::default();
+        let mut stream = None;
+        let mut taken = Vec::new();
+        while let Some(expected) = elsewhere.next().unwrap() {
+            let frame = lent.next().unwrap().unwrap();
+            if stream.is_none() {
+                let source = converter.picture(&frame).unwrap().spec();
+                let mut spec = StreamSpec::new(source, Extent::new(64, 48));
+                spec.slots = 2;
+                stream = Some(open_stream(&client, &spec, lent.decoder()).unwrap());
+            }
+            // The slot is free for others as soon as the decoder has no use for it.
+            taken.push(lent.decoder().take(&frame).is_some());
+            for plane in 0..3 {
+                let (width, rows) = match plane {
+                    0 => (322, 242),
+                    _ => (161, 121),
+                };
+                let row = |frame: &frame::Video, row: usize| {
+                    frame.data(plane)[row * frame.stride(plane)..][..width].to_vec()
+                };
+                assert!((0..rows).all(|at| row(&frame, at) == row(&expected, at)), "{taken:?}");
+            }
+        }
+        // Not those that were begun before there was a stream.
+        assert_eq!(taken.len(), 100);
+        assert!(taken[30..].iter().filter(|taken| **taken).count() > 60, "{taken:?}");
+    }
+}
