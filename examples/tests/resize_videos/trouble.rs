@@ -53,6 +53,15 @@ fn what_a_video_is_called_does_nothing_to_a_terminal() {
 }
 
 #[test]
+fn an_error_that_nobody_reads_is_an_error() {
+    let bench = Bench::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = bench.command(&[Path::new("missing.mkv")]).stderr(writer).status();
+    assert_eq!(status.unwrap().code(), Some(1));
+}
+
+#[test]
 fn a_folder_that_can_not_be_written_is_named() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");

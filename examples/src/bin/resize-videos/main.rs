@@ -24,6 +24,7 @@ mod room;
 mod stop;
 mod turn;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -43,7 +44,8 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("resize-videos: {}", shown(&one_line(&error)));
+            // Whoever would have read it may be gone.
+            let _ = writeln!(io::stderr(), "resize-videos: {}", shown(&one_line(&error)));
             ExitCode::FAILURE
         }
     }
