@@ -109,6 +109,10 @@ fn stills_of_any_size_fill_the_size_asked_for() {
         assert_eq!(extent, (64, 48));
         assert!(is_near(left, colour(index)) && is_near(middle, colour(index)), "{name}: {left:?}");
     }
+    fs::remove_file(dir.path().join("out/c.jpg")).unwrap();
+    fs::create_dir(dir.path().join("out/c.jpg")).unwrap();
+    let taken = program.output().unwrap();
+    assert!(complaint(&taken).contains("out/c.jpg"), "{taken:?}");
     let nothing = program.arg("none.jpg").output().unwrap();
     assert!(!nothing.status.success());
     assert!(complaint(&nothing).contains("none.jpg"), "{nothing:?}");
