@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use ffmpeg_next::util::frame;
@@ -172,9 +172,10 @@ impl<'a> Run<'a> {
             let collector = spawn(scope, "collect", || collect(pendings, &target, finished))?;
             let fed = self.feed(&mut source, &client, submitted);
             let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
-            fed.and(collected)
+            Ok::<_, Error>((fed?, collected?))
         });
-        let Tally { received, devices } = tally.with_context(|| video.display().to_string())?;
+        let (complete, Tally { received, devices }) =
+            tally.with_context(|| video.display().to_string())?;
         let (frames, skipped) = (target.track.frames(), source.skipped());
         ensure!(
             frames > 0 || self.stop.is_set(),
@@ -198,7 +199,7 @@ impl<'a> Run<'a> {
             pace,
             devices,
         };
-        target.track.finish(&outcome, !self.stop.is_set());
+        target.track.finish(&outcome, complete && !self.stop.has_failed());
         Ok(Some(outcome))
     }
 
@@ -211,17 +212,17 @@ impl<'a> Run<'a> {
         (self.cores / concurrent.max(1)).max(1)
     }
 
-    /// Submits the frames of a video, until its end or the run's.
+    /// Submits the frames of a video, until its end or the run's. Whether it was the video's.
     fn feed(
         &self,
         source: &mut Video,
         client: &Client,
         submitted: Sender<Submitted>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let mut converter = Converter::default();
         let mut open: Option<(StreamSpec, Stream)> = None;
         while !self.stop.is_set() {
-            let Some(frame) = source.next()? else { break };
+            let Some(frame) = source.next()? else { return Ok(true) };
             let decoded = Instant::now();
             let picture = converter.picture(&frame)?;
             let spec = self.stream_spec(&picture, source.turn());
@@ -252,7 +253,7 @@ impl<'a> Run<'a> {
                 break; // the collector failed, and says why
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn stream_spec(&self, picture: &Picture<'_>, turn: Turn) -> StreamSpec {
