@@ -1,4 +1,5 @@
-//! A batch of stills: JPEGs of any size, decoded straight into slots and encoded from where they were resized.
+//! A batch of stills: JPEGs of any size, decoded straight into slots and encoded from where they were
+//! resized.
 //!
 //!     stills WIDTH HEIGHT FOLDER IN.jpg...
 //!

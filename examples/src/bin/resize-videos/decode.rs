@@ -1,8 +1,8 @@
 //! Owns a video file and its decoder: gives its frames one after the other.
 //!
 //! What is broken inside the file is skipped and counted, and one that was cut off ends early. Not being
-//! able to open a [`File`], or to read on in the middle of a [`Video`], is an error; so is a [`Video`] of which
-//! too much in a row is broken.
+//! able to open a [`File`], or to read on in the middle of a [`Video`], is an error; so is a [`Video`] of
+//! which too much in a row is broken.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,11 @@ use ffmpeg_next::codec::{context::Context as Codec, decoder};
 use ffmpeg_next::error::EAGAIN;
 use ffmpeg_next::format::{self, context::Input, stream::Stream};
 use ffmpeg_next::util::frame;
-use ffmpeg_next::{Dictionary, Error, Packet, Rational, ffi, log, media};
+use ffmpeg_next::{Dictionary, Error, Packet, ffi, log, media};
 use resized_client::Extent;
 
-use crate::args::Size;
 use crate::inplace::{self, Decoder};
-use crate::page::Seen;
+use crate::picture::sample_aspect;
 use crate::turn::Turn;
 
 /// Errors in a row after which no more of a file is read.
@@ -85,15 +84,9 @@ impl File {
         self.turn.unwrap_or_default().aspect(self.aspect)
     }
 
-    /// What there is to say of it.
-    pub(crate) fn seen(&self, size: Size) -> Seen {
-        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
-        Seen {
-            name: name.to_string_lossy().into_owned(),
-            codec: self.codec,
-            extent: self.extent(),
-            pictures: size.of(self.extent(), self.aspect()),
-        }
+    /// FFmpeg's name of how it is coded.
+    pub(crate) fn codec(&self) -> &'static str {
+        self.codec
     }
 
     /// Begins to decode, with `threads` threads.
@@ -227,17 +220,6 @@ impl Video {
         if self.errors == MAX_ERRORS {
             self.failure = Some(anyhow!("{MAX_ERRORS} errors in a row, so no more of it is read"));
         }
-    }
-}
-
-/// A sample aspect ratio as a number: one where FFmpeg says, by 0/1, that none is known.
-///
-/// Decoders know what the coded video says. What only the file around it says, as with VP9, counts for
-/// nothing here: `ffmpeg-next` has no safe way to it.
-pub(crate) fn sample_aspect(ratio: Rational) -> f64 {
-    match (ratio.numerator(), ratio.denominator()) {
-        (1.., 1..) => f64::from(ratio),
-        _ => 1.0,
     }
 }
 

@@ -1,11 +1,12 @@
 //! Owns the folders of the pictures, and their writing: a picture is there whole, or not at all.
 //!
-//! The names are easy to guess, and the folder may lie where others write too: no file is opened that was there
-//! before (see [`aside`]); and no folder is written to that is another user's, where all may make some, since that
-//! one could put something else in its place.
+//! The names are easy to guess, and the folder may lie where others write too: no file is opened that was
+//! there before (see [`aside`]); and no folder is written to that is another user's, where all may make
+//! some, since that one could put something else in its place.
 //!
-//! Invariant: a folder is locked while it is written to. One of this program's own is for one run alone; in others,
-//! where runs write pictures of other names, what is half done is only removed while nobody else writes.
+//! Invariant: a folder is locked while it is written to. One of this program's own is for one run alone;
+//! in others, where runs write pictures of other names, what is half done is only removed while nobody
+//! else writes.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -34,9 +35,9 @@ pub(crate) struct Folder {
 pub(crate) type Locks = Vec<File>;
 
 impl Folder {
-    /// Makes the folders of all instances, to which `videos` are dealt out in turn, and removes the pictures of
-    /// an earlier run from those that are its own. If one can't be written to, or `check` fails, which is asked
-    /// when the folders are there, all are left as they were.
+    /// Makes the folders of all instances, to which `videos` are dealt out in turn, and removes the
+    /// pictures of an earlier run from those that are its own. If one can't be written to, or `check`
+    /// fails, which is asked when the folders are there, all are left as they were.
     pub(crate) fn prepare(
         output: &Output,
         videos: &[PathBuf],
@@ -118,7 +119,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Whether a file is left from an earlier run: a picture in the making, or a whole one in a folder of ours.
+    /// Whether a file is left from an earlier run: a picture in the making, or a whole one in a folder of
+    /// ours.
     fn is_left(&self, name: &str) -> bool {
         aside::is_aside(name) || (self.own && self.names.has(name))
     }
@@ -160,8 +162,8 @@ fn lock(folders: &[Folder]) -> Result<Locks> {
     Ok(locks)
 }
 
-/// The first of a folder and those above it that another user made where everybody may make some, as in /tmp, and may
-/// replace at any moment. Not one of root's, who could do so anyway.
+/// The first of a folder and those above it that another user made where everybody may make some, as in
+/// /tmp, and may replace at any moment. Not one of root's, who could do so anyway.
 fn of_another(path: &Path, user: u32) -> Option<&Path> {
     const STICKY: u32 = 0o1000;
     let owner = |path: &Path| fs::symlink_metadata(path).map(|place| place.uid());

@@ -1,10 +1,11 @@
 //! Resizes videos through the `resized` daemon, frame by frame, several copies at once, and says how
 //! fast that was.
 //!
-//! The walk of a frame: [`decode`] takes it from the video, where [`inplace`] can into a slot; [`picture`]
-//! brings it into a form that the daemon knows and else copies it into one; [`instance`] submits the slot and waits for it, [`jpeg`]
-//! writes what came back to a file. [`notes`] keeps how long it took. [`progress`], [`report`] and [`page`] tell
-//! the user; [`stop`] ends it early.
+//! The walk of a frame: [`decode`] takes it from the video, straight into a slot where [`inplace`] can;
+//! else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the slot, once
+//! there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright by [`turn`], in
+//! its [`folder`]. [`notes`] keeps how long it took. [`progress`], [`report`] and [`page`] tell the user;
+//! [`stop`] ends it early.
 
 mod args;
 mod aside;
@@ -31,11 +32,11 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::args::Args;
+use crate::args::{Args, Size};
 use crate::daemon::Daemon;
 use crate::decode::File;
 use crate::folder::Folder;
-use crate::page::Page;
+use crate::page::{Page, Seen};
 use crate::progress::{Progress, shown};
 use crate::report::Report;
 use crate::stop::Stop;
@@ -62,7 +63,19 @@ fn one_line(error: &anyhow::Error) -> String {
     })
 }
 
-/// Each instance has a video, a connection and a ring open. Where the limit stays, many videos may be too many.
+/// What the page says of a video.
+fn seen(file: &File, size: Size) -> Seen {
+    let path = file.path();
+    Seen {
+        name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+        codec: file.codec(),
+        extent: file.extent(),
+        pictures: size.of(file.extent(), file.aspect()),
+    }
+}
+
+/// Each instance has a video, a connection and a ring open. Where the limit stays, many videos may be too
+/// many.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::RLIMIT_NOFILE);
     let _ = limit.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
@@ -101,7 +114,7 @@ fn run(args: &Args) -> Result<ExitCode> {
             shown(&name)
         ));
     }
-    let seen: Vec<_> = files.iter().map(|file| file.seen(args.size)).collect();
+    let seen: Vec<_> = files.iter().map(|file| seen(file, args.size)).collect();
     let look = || args.report.as_ref().and_then(|_| daemon.look());
     let before = look();
     let outcomes = instance::run_all(args, &daemon, files, folders, &progress, &stop);

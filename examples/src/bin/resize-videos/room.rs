@@ -1,7 +1,8 @@
 //! Owns the waiting for room at the daemon: who is refused what others have asks again, until one of them
 //! has let go of it.
 //!
-//! Knows nothing of videos. Invariant: a refusal is passed on where all who run wait, so nobody waits for ever.
+//! Knows nothing of videos. Invariant: a refusal is passed on where all who run wait, so nobody waits for
+//! ever.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -20,8 +20,9 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Reads the first two columns of FFmpeg's display matrix: three rows of three numbers, of which x and y of
-    /// the upright picture are the first two sums. None if the angle is no multiple of a right one.
+    /// Reads the first two columns of FFmpeg's display matrix: three rows of three numbers, of which x
+    /// and y of the upright picture are the first two sums. None if the angle is no multiple of a right
+    /// one.
     pub(crate) fn of_matrix(matrix: &[u8]) -> Option<Self> {
         let number = |index: usize| {
             let bytes = matrix.get(4 * index..)?.first_chunk()?;
