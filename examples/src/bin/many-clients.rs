@@ -1,4 +1,5 @@
-//! Many clients at once, each with a connection and frames of its own size: the daemon gives them the machine in turns.
+//! Many clients at once, each with a connection and frames of its own size: the daemon gives them the
+//! machine in turns.
 //!
 //!     many-clients [CLIENTS [FRAMES]]
 //!

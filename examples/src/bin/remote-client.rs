@@ -2,8 +2,9 @@
 //!
 //!     remote-client tls://HOST:PORT IN.jpg WIDTH OUT.jpg
 //!
-//! What the bridge wants to see, and whom to trust, the environment says: RESIZED_TOKEN_FILE, RESIZED_CA and so on.
-//! Raw frames need nothing special: every other program here runs with RESIZED_ENDPOINT=tls://HOST:PORT.
+//! What the bridge wants to see, and whom to trust, the environment says: RESIZED_TOKEN_FILE, RESIZED_CA
+//! and so on. Raw frames need nothing special: every other program here runs with
+//! RESIZED_ENDPOINT=tls://HOST:PORT.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! A batch of stills: JPEGs of any size, decoded straight into slots and encoded from where they were resized.
+//! A batch of stills: JPEGs of any size, decoded straight into slots and encoded from where they were
+//! resized.
 //!
 //!     stills WIDTH HEIGHT FOLDER IN.jpg...
 //!
@@ -24,7 +25,7 @@ fn main() -> Result<()> {
         anyhow::bail!("usage: stills WIDTH HEIGHT FOLDER IN.jpg...")
     };
     let size = Extent::new(width.parse()?, height.parse()?);
-    fs::create_dir_all(folder)?;
+    fs::create_dir_all(folder).with_context(|| folder.clone())?;
     let output = |input: &Path| Path::new(folder).join(input.file_name().unwrap_or_default());
     let read: HashSet<_> =
         inputs.iter().flat_map(|input| Path::new(input).canonicalize()).collect();
@@ -45,28 +46,33 @@ fn main() -> Result<()> {
     let mut stream: Option<(Extent, Stream)> = None;
     let mut pendings = VecDeque::<(PathBuf, Pending)>::new();
     for input in inputs.iter().map(PathBuf::from) {
-        let jpeg = fs::read(&input).with_context(|| input.display().to_string())?;
-        let header = decoder.read_header(&jpeg).with_context(|| input.display().to_string())?;
+        let name = || input.display().to_string();
+        let jpeg = fs::read(&input).with_context(name)?;
+        let header = decoder.read_header(&jpeg).with_context(name)?;
         let extent = Extent::new(header.width as u32, header.height as u32);
         let stream = match &mut stream {
             Some((of, stream)) if *of == extent => stream,
-            other => &mut other.insert((extent, open(&client, extent, size)?)).1,
+            other => {
+                let opened = open(&client, extent, size).with_context(name)?;
+                &mut other.insert((extent, opened)).1
+            }
         };
         if pendings.len() == AHEAD
             && let Some((path, pending)) = pendings.pop_front()
         {
-            encode(&mut encoder, &pending.wait()?, &output(&path))?;
+            finish(&mut encoder, pending, &output(&path))?;
         }
-        let mut slot = stream.loan()?;
+        let mut slot = stream.loan().with_context(name)?;
         let (width, height, pitch) =
             (header.width, header.height, slot.layout().planes()[0].stride);
         let format = turbojpeg::PixelFormat::RGB;
         let pixels = Image { pixels: slot.plane_mut(0), width, pitch, height, format };
-        decoder.decompress(&jpeg, pixels).with_context(|| input.display().to_string())?;
-        pendings.push_back((input, slot.submit()?));
+        decoder.decompress(&jpeg, pixels).with_context(name)?;
+        let pending = slot.submit().with_context(name)?;
+        pendings.push_back((input, pending));
     }
     for (input, pending) in pendings {
-        encode(&mut encoder, &pending.wait()?, &output(&input))?;
+        finish(&mut encoder, pending, &output(&input))?;
     }
     println!("{} pictures of {size} are in {folder}", inputs.len());
     Ok(())
@@ -78,12 +84,19 @@ fn open(client: &Client, from: Extent, to: Extent) -> Result<Stream> {
     Ok(client.open(&spec)?)
 }
 
-fn encode(encoder: &mut Compressor, frame: &Frame, output: &Path) -> Result<()> {
+/// Waits for a picture, and writes it.
+fn finish(encoder: &mut Compressor, pending: Pending, output: &Path) -> Result<()> {
+    let name = || output.display().to_string();
+    let frame = pending.wait().with_context(name)?;
+    let jpeg = encode(encoder, &frame).with_context(name)?;
+    fs::write(output, jpeg).with_context(name)
+}
+
+fn encode(encoder: &mut Compressor, frame: &Frame) -> Result<Vec<u8>> {
     let plane = frame.layout().planes()[0];
     let (width, height) = (plane.extent.width as usize, plane.rows());
     let format = turbojpeg::PixelFormat::RGB;
     let image = Image { pixels: frame.plane(0), width, pitch: plane.stride, height, format };
     encoder.set_quality(85)?;
-    fs::write(output, encoder.compress_to_vec(image)?)?;
-    Ok(())
+    Ok(encoder.compress_to_vec(image)?)
 }

@@ -20,15 +20,19 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn start() -> Self {
-        Self::with(|_| {})
+        Self::with(|_, _| {})
     }
 
-    /// With other settings of the bridge.
-    pub(crate) fn with(set: impl FnOnce(&mut Args)) -> Self {
+    /// With other settings of the daemon and of the bridge.
+    pub(crate) fn with(set: impl FnOnce(&mut Options, &mut Args)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("resized.sock");
         let listener = Listener::bind(&socket, Peers::Owner).unwrap();
-        let options = Options { devices: Devices::Cpu, ..Options::default() };
+        let daemon_socket = format!("unix:{}", socket.display());
+        let args = ["bridge", "--listen", "127.0.0.1:0", "--daemon", &daemon_socket];
+        let mut args = Args::try_parse_from(args).unwrap();
+        let mut options = Options { devices: Devices::Cpu, ..Options::default() };
+        set(&mut options, &mut args);
         let daemon = Daemon::new(options).unwrap();
         let (stop_daemon, stopped) = oneshot::channel::<()>();
         let daemon = thread::spawn(move || {
@@ -38,10 +42,6 @@ impl Service {
             };
             daemon.run(listener, stopped).unwrap();
         });
-        let daemon_socket = format!("unix:{}", socket.display());
-        let args = ["bridge", "--listen", "127.0.0.1:0", "--daemon", &daemon_socket];
-        let mut args = Args::try_parse_from(args).unwrap();
-        set(&mut args);
         let (stop_bridge, stopped) = oneshot::channel::<()>();
         let (ready, listening) = channel();
         let bridge = thread::spawn(move || {

@@ -109,6 +109,10 @@ fn stills_of_any_size_fill_the_size_asked_for() {
         assert_eq!(extent, (64, 48));
         assert!(is_near(left, colour(index)) && is_near(middle, colour(index)), "{name}: {left:?}");
     }
+    fs::remove_file(dir.path().join("out/c.jpg")).unwrap();
+    fs::create_dir(dir.path().join("out/c.jpg")).unwrap();
+    let taken = program.output().unwrap();
+    assert!(complaint(&taken).contains("out/c.jpg"), "{taken:?}");
     let nothing = program.arg("none.jpg").output().unwrap();
     assert!(!nothing.status.success());
     assert!(complaint(&nothing).contains("none.jpg"), "{nothing:?}");
@@ -146,7 +150,7 @@ fn jpegs_go_to_another_machine_and_back() {
         ["token", "photo.jpg", "small.jpg"].map(|name| dir.path().join(name));
     fs::write(&token, "open sesame\n").unwrap();
     jpeg(&photo, (800, 600), 100, [30, 160, 220]);
-    let service = Service::with(|args| args.token = Some(token.clone()));
+    let service = Service::with(|_, args| args.token = Some(token.clone()));
     let run = || {
         let mut program = command(env!("CARGO_BIN_EXE_remote-client"), &service);
         program.arg(service.remote()).arg(&photo).arg("160").arg(&small);

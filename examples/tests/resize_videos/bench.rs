@@ -75,6 +75,19 @@ impl Bench {
     }
 }
 
+/// The same MP4 file, shown by another matrix: x and y of what is shown are the sums of its columns.
+pub(crate) fn turned(clip: &Path, matrix: [i32; 4]) -> PathBuf {
+    let mut bytes = fs::read(clip).unwrap();
+    let header = bytes.windows(4).position(|word| word == b"tkhd").unwrap();
+    for (place, number) in [0, 1, 3, 4].into_iter().zip(matrix) {
+        let number = (number << 16).to_be_bytes();
+        bytes[header + 44 + 4 * place..][..4].copy_from_slice(&number);
+    }
+    let path = clip.with_file_name(format!("{matrix:?}.mp4"));
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
 /// What the names of `count` pictures are.
 pub(crate) fn frame_names(count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("Frame{number:05}.jpg")).collect()

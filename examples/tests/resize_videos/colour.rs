@@ -1,6 +1,8 @@
 //! Whether pictures look like the video that they come from.
 
-use crate::bench::{Bench, ffmpeg_pictures, frame_names};
+use std::path::Path;
+
+use crate::bench::{Bench, ffmpeg_pictures, frame_names, turned};
 
 /// Least likeness to FFmpeg's bicubic scaler, in decibels. They differ in the cubic (its C is 0.6,
 /// Catmull-Rom's 0.5), and these pictures have been JPEG files of quality 95, with halved chroma: FFmpeg's
@@ -16,9 +18,13 @@ const DETAILED: &str = "mandelbrot=size=320x240:start_scale=0.5,gblur=sigma=2";
 /// Resizes a clip and compares every picture with FFmpeg's.
 fn compare(bench: &Bench, name: &str, lavfi: &str, options: &str, (width, height): (usize, usize)) {
     let clip = bench.clip(name, lavfi, options);
-    let run = bench.run(&[&clip], &format!("-n 1 --quality 95 -s {width}x{height}"));
+    compare_clip(bench, name, &clip, (width, height));
+}
+
+fn compare_clip(bench: &Bench, name: &str, clip: &Path, (width, height): (usize, usize)) {
+    let run = bench.run(&[clip], &format!("-n 1 --quality 95 -s {width}x{height}"));
     assert!(run.status.success(), "{name}: {run:?}");
-    let expected = ffmpeg_pictures(&clip, width, height);
+    let expected = ffmpeg_pictures(clip, width, height);
     assert_eq!(bench.names(1), frame_names(expected.len()), "{name}");
     for (number, expected) in (1..).zip(&expected) {
         let picture = bench.picture(1, number);
@@ -56,6 +62,28 @@ fn pictures_look_like_ffmpegs_whatever_the_format() {
     ] {
         compare(&bench, name, DETAILED, &format!("-frames:v 3 {options}"), (160, 120));
     }
+}
+
+#[test]
+fn videos_are_turned_as_ffmpeg_turns_them() {
+    let bench = Bench::new();
+    for format in ["yuv420p", "gray"] {
+        let options = format!("-frames:v 2 -c:v libx264 -qp 4 -pix_fmt {format}");
+        let clip = bench.clip("lying.mp4", DETAILED, &options);
+        for matrix in [[0, 1, -1, 0], [-1, 0, 0, -1], [0, -1, 1, 0], [-1, 0, 0, 1], [0, 1, 1, 0]] {
+            let clip = turned(&clip, matrix);
+            let size = if matrix[0] == 0 { (120, 160) } else { (160, 120) };
+            compare_clip(&bench, &format!("{format}, {matrix:?}"), &clip, size);
+        }
+    }
+}
+
+#[test]
+fn frames_that_others_are_made_from_are_not_written_over() {
+    let bench = Bench::new();
+    // Out of order, and from many others, so the decoder holds many of the slots that it writes to.
+    let options = "-frames:v 100 -c:v libx264 -qp 4 -bf 3 -refs 8 -pix_fmt yuv420p";
+    compare(&bench, "references.mkv", DETAILED, options, (160, 120));
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod browser;
 mod colour;
 mod remote;
 mod report;
+mod restart;
+mod room;
 #[path = "../common/service.rs"]
 mod service;
 mod trouble;
@@ -12,7 +14,7 @@ mod trouble;
 use std::fs;
 use std::process::Output;
 
-use bench::{Bench, frame_names};
+use bench::{Bench, frame_names, turned};
 use serde_json::Value;
 
 /// A moving picture with sharp edges and all hues.
@@ -85,6 +87,18 @@ fn videos_are_dealt_out_in_turn_and_figures_are_written() {
     assert_eq!(instances.len(), 3);
 }
 
+#[test]
+fn figures_and_report_may_go_where_the_pictures_go() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let options = "-n 1 -s 64x48 --json out/figures.json --report out/report.html";
+    for _ in ["out is made", "out is there"] {
+        stdout(&bench.run(&[&clip], options));
+        assert!(bench.path("out/figures.json").exists() && bench.path("out/report.html").exists());
+        assert_eq!(fs::read_dir(bench.path("out")).unwrap().count(), 3);
+    }
+}
+
 fn keys(value: &Value) -> Vec<&str> {
     let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
@@ -108,6 +122,27 @@ fn a_side_may_follow_from_the_aspect_ratio() {
         let picture = bench.picture(1, 2);
         assert_eq!((picture.width, picture.height), (160, 120), "{name}");
     }
+    // And on its side.
+    let lying = turned(&bench.path("pal.mp4"), [0, 1, -1, 0]);
+    stdout(&bench.run(&[&lying], "-n 1 -s 120x-1"));
+    let picture = bench.picture(1, 2);
+    assert_eq!((picture.width, picture.height), (120, 160));
+    // At a slant it stays as it is, and that is said.
+    let slanted = turned(&bench.path("pal.mp4"), [1, 1, -1, 1]);
+    let text = stdout(&bench.run(&[&slanted], "-n 1 -s 160x-1"));
+    let picture = bench.picture(1, 2);
+    assert_eq!((picture.width, picture.height), (160, 120));
+    assert_eq!(text.matches("[1, 1, -1, 1].mp4 asks to be shown at a slant").count(), 1, "{text}");
+}
+
+#[test]
+fn a_video_may_be_called_after_a_time() {
+    let bench = Bench::new();
+    let name = "2026-05-01T12:30:00.mkv";
+    fs::rename(bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4"), bench.path(name)).unwrap();
+    let text = stdout(&bench.run(&[name.as_ref()], "-n 1 -s 64x48"));
+    assert_eq!(bench.names(1), frame_names(2));
+    assert!(text.contains(name), "{text}");
 }
 
 #[test]
@@ -126,7 +161,7 @@ fn frames_of_an_earlier_run_are_removed_and_nothing_else() {
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
     let folder = bench.path("out/vid-instance1");
     fs::create_dir_all(&folder).unwrap();
-    for name in ["Frame00001.jpg", "Frame00099.jpg", "Frame123456.jpg", ".Frame00042.jpg.part"] {
+    for name in ["Frame00001.jpg", "Frame00099.jpg", "Frame123456.jpg", ".resize-videos-1-7.part"] {
         fs::write(folder.join(name), "old").unwrap();
     }
     for name in ["keep.txt", "Frame1.jpg", "Frame00001.png"] {

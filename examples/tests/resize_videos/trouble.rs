@@ -53,6 +53,15 @@ fn what_a_video_is_called_does_nothing_to_a_terminal() {
 }
 
 #[test]
+fn an_error_that_nobody_reads_is_an_error() {
+    let bench = Bench::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = bench.command(&[Path::new("missing.mkv")]).stderr(writer).status();
+    assert_eq!(status.unwrap().code(), Some(1));
+}
+
+#[test]
 fn a_folder_that_can_not_be_written_is_named() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
@@ -67,6 +76,7 @@ fn a_folder_that_can_not_be_written_is_named() {
     assert_fails(&bench.run(&[&clip], ""), &["out/vid-instance2"]);
     assert!(!bench.path("out/vid-instance1").exists());
     // The figures' file is tried early too.
+    fs::remove_file(bench.path("out/vid-instance2")).unwrap();
     assert_fails(&bench.run(&[&clip], "--json nowhere/figures.json"), &["nowhere/figures.json"]);
     assert!(!bench.path("out/vid-instance1").exists());
     assert_fails(&bench.run(&[&clip], "--report nowhere/report.html"), &["nowhere/report.html"]);
@@ -153,6 +163,20 @@ fn broken_packets_are_skipped_and_counted() {
     assert_eq!(json["instances"][0]["frames"], 8);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("2 broken ones skipped"), "{text}");
+}
+
+#[test]
+fn a_video_of_which_too_much_is_broken_is_an_error() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.nut", "color=size=16x16", "-frames:v 10010 -c:v png");
+    let mut bytes = fs::read(&clip).unwrap();
+    let starts: Vec<_> =
+        (0..bytes.len() - 4).filter(|&at| bytes[at..].starts_with(b"\x89PNG")).collect();
+    starts[8..].iter().for_each(|&start| bytes[start..][..4].fill(0x55));
+    fs::write(&clip, bytes).unwrap();
+    assert_fails(&bench.run(&[&clip], "-n 1 -q"), &["clip.nut", "10000 errors in a row"]);
+    // Those that were decoded are there.
+    assert_eq!(bench.names(1), frame_names(8));
 }
 
 #[test]

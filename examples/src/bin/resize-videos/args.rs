@@ -25,7 +25,8 @@ pub(crate) struct Args {
     #[arg(value_name = "VIDEO", required = true)]
     pub(crate) videos: Vec<PathBuf>,
 
-    /// Copies to run at once, each a client of its own [default: 2, or one for each video]
+    /// Copies to run at once, as far as the daemon has room, each a client of its own [default: 2, or one
+    /// for each video]
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = copies)]
     instances: Option<NonZeroUsize>,
 
@@ -39,8 +40,9 @@ pub(crate) struct Args {
     pub(crate) size: Size,
 
     /// Folder in which the instances' folders are made; or a pattern for the names of the pictures, such as
-    /// out/{name}-%05d.jpg, in which %05d is the number of the frame, {name} the video's name without its
-    /// ending, and an n in such braces the number of the instance
+    /// out/{name}-%05d.jpg, of which the first for clip.mp4 is out/clip-00001.jpg: %05d is the number of the
+    /// frame, {name} the video's name without its ending; with n between the braces instead it is the number
+    /// of the instance
     #[arg(short, long, value_name = "OUT", default_value = "/tmp",
           value_parser = OsStringValueParser::new().try_map(Output::parse))]
     pub(crate) output: Output,
@@ -55,12 +57,13 @@ pub(crate) struct Args {
     pub(crate) quality: i32,
 
     /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one, tcp://HOST:PORT
-    /// or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream [default: $RESIZED_ENDPOINT, else the running service's, else a daemon inside
-    /// this process]
+    /// or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream [default: $RESIZED_ENDPOINT, else
+    /// the running service's, else a daemon inside this process]
     ///
-    /// What a bridge wants to see, and whom to trust, is in files that the environment names: RESIZED_TOKEN_FILE its
-    /// token, RESIZED_CA the authorities that may have signed its certificate, RESIZED_CERTIFICATE and RESIZED_KEY a
-    /// certificate of one's own, RESIZED_NATS_CREDENTIALS those for a NATS service
+    /// What a bridge wants to see, and whom to trust, is in files that the environment names:
+    /// RESIZED_TOKEN_FILE its token, RESIZED_CA the authorities that may have signed its certificate,
+    /// RESIZED_CERTIFICATE and RESIZED_KEY a certificate of one's own, RESIZED_NATS_CREDENTIALS those for a
+    /// NATS service
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) connect: Option<Endpoint>,
 

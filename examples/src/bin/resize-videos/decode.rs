@@ -1,23 +1,25 @@
 //! Owns a video file and its decoder: gives its frames one after the other.
 //!
 //! What is broken inside the file is skipped and counted, and one that was cut off ends early. Not being
-//! able to open a [`File`], or to read on in the middle of a [`Video`], is an error.
+//! able to open a [`File`], or to read on in the middle of a [`Video`], is an error; so is a [`Video`] of
+//! which too much in a row is broken.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::codec::{context::Context as Codec, decoder};
 use ffmpeg_next::error::EAGAIN;
-use ffmpeg_next::format::{self, context::Input};
+use ffmpeg_next::format::{self, context::Input, stream::Stream};
 use ffmpeg_next::util::frame;
-use ffmpeg_next::{Dictionary, Error, Packet, Rational, ffi, log, media};
+use ffmpeg_next::{Dictionary, Error, Packet, ffi, log, media};
 use resized_client::Extent;
 
-use crate::args::Size;
 use crate::inplace::{self, Decoder};
-use crate::page::Seen;
+use crate::picture::sample_aspect;
+use crate::turn::Turn;
 
-/// Errors in a row after which a file is taken to be at its end.
+/// Errors in a row after which no more of a file is read.
 const MAX_ERRORS: u32 = 10_000;
 
 /// Sets FFmpeg up, once for the process. It prints nothing by itself: what it has to say about a file
@@ -35,6 +37,8 @@ pub(crate) struct File {
     stream: usize,
     extent: Extent,
     aspect: f64,
+    /// None if by another angle than a right one.
+    turn: Option<Turn>,
     codec: &'static str,
 }
 
@@ -45,14 +49,17 @@ impl File {
             if path.to_str().is_none_or(|path| path.contains('\0')) {
                 return Err(anyhow!("FFmpeg only takes file names in UTF-8"));
             }
-            let input = format::input(path)?;
+            // FFmpeg takes what is before a colon for a protocol, but not behind a slash.
+            let base = if path.exists() { "." } else { "" };
+            let input = format::input(&Path::new(base).join(path))?;
             let best = input.streams().best(media::Type::Video);
-            let stream = best.context("there is no video in it")?.index();
+            let best = best.context("there is no video in it")?;
+            let (stream, turn) = (best.index(), turn(&best));
             let decoder = decoder(&input, stream, 1)?;
             let extent = Extent::new(decoder.width(), decoder.height());
             let aspect = sample_aspect(decoder.aspect_ratio());
             let codec = decoder.id().name();
-            Ok(Self { path: path.to_owned(), input, stream, extent, aspect, codec })
+            Ok(Self { path: path.to_owned(), input, stream, extent, aspect, turn, codec })
         };
         open().with_context(|| path.display().to_string())
     }
@@ -62,25 +69,24 @@ impl File {
         &self.path
     }
 
-    /// Width and height of the first frames, as the file's head says; zero where it does not.
+    /// What makes its frames upright. None if it should be shown at a slant.
+    pub(crate) fn turn(&self) -> Option<Turn> {
+        self.turn
+    }
+
+    /// Width and height of the first frames, upright, as the file's head says; zero where it does not.
     pub(crate) fn extent(&self) -> Extent {
-        self.extent
+        self.turn.unwrap_or_default().extent(self.extent)
     }
 
-    /// How many times wider than high the samples of the first frames are.
+    /// How many times wider than high the samples of the first frames are, upright.
     pub(crate) fn aspect(&self) -> f64 {
-        self.aspect
+        self.turn.unwrap_or_default().aspect(self.aspect)
     }
 
-    /// What there is to say of it.
-    pub(crate) fn seen(&self, size: Size) -> Seen {
-        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
-        Seen {
-            name: name.to_string_lossy().into_owned(),
-            codec: self.codec,
-            extent: self.extent,
-            pictures: size.of(self.extent, self.aspect),
-        }
+    /// FFmpeg's name of how it is coded.
+    pub(crate) fn codec(&self) -> &'static str {
+        self.codec
     }
 
     /// Begins to decode, with `threads` threads.
@@ -93,6 +99,7 @@ impl File {
             input: self.input,
             stream: self.stream,
             decoder,
+            turn: self.turn.unwrap_or_default(),
             drained: false,
             failure: None,
             errors: 0,
@@ -115,14 +122,22 @@ fn decoder(input: &Input, stream: usize, threads: usize) -> Result<decoder::Vide
     Ok(context.open_as_with(codec, options)?.video()?)
 }
 
+/// What makes the frames of a stream upright, if it can be had by turning and mirroring.
+fn turn(stream: &Stream<'_>) -> Option<Turn> {
+    let matrix = stream.side_data().find(|data| data.kind() == side_data::Type::DisplayMatrix);
+    matrix.map_or(Some(Turn::default()), |matrix| Turn::of_matrix(matrix.data()))
+}
+
 /// A video that is being decoded.
 pub(crate) struct Video {
     input: Input,
     stream: usize,
     decoder: Decoder,
+    turn: Turn,
     drained: bool,
     /// Why the file could not be read to its end.
-    failure: Option<Error>,
+    failure: Option<anyhow::Error>,
+    /// In a row.
     errors: u32,
     skipped: u64,
     total: Option<u64>,
@@ -132,6 +147,11 @@ impl Video {
     /// How many frames the file says it has, or an estimate from its length.
     pub(crate) fn total(&self) -> Option<u64> {
         self.total
+    }
+
+    /// What makes its frames upright.
+    pub(crate) fn turn(&self) -> Turn {
+        self.turn
     }
 
     /// Packets and frames that could not be decoded so far.
@@ -147,7 +167,8 @@ impl Video {
     /// The next frame. An error in reading the file comes after the last frame from before it.
     pub(crate) fn next(&mut self) -> Result<Option<frame::Video>> {
         let mut frame = frame::Video::empty();
-        while self.errors < MAX_ERRORS {
+        // Once nothing more is read, what the decoder has may be as broken.
+        while self.errors < 2 * MAX_ERRORS {
             match self.decoder.receive_frame(&mut frame) {
                 Ok(()) => {
                     self.errors = 0;
@@ -158,10 +179,7 @@ impl Video {
                 Err(_) => self.skip(),
             }
         }
-        match self.failure {
-            Some(failure) => Err(failure).context("can't read on"),
-            None => Ok(None),
-        }
+        self.failure.take().map_or(Ok(None), Err)
     }
 
     /// Gives the decoder a packet, or tells it that there are no more.
@@ -180,7 +198,7 @@ impl Video {
 
     /// The next packet of the stream; none at the end of the file, or of what can be read of it.
     fn packet(&mut self) -> Option<Packet> {
-        while self.errors < MAX_ERRORS {
+        while self.failure.is_none() {
             let mut packet = Packet::empty();
             match packet.read(&mut self.input) {
                 Ok(()) if packet.stream() == self.stream => return Some(packet),
@@ -189,8 +207,7 @@ impl Video {
                 // The demuxer finds the next packet by itself.
                 Err(Error::InvalidData) => self.skip(),
                 Err(error) => {
-                    self.failure = Some(error);
-                    return None;
+                    self.failure = Some(anyhow::Error::new(error).context("can't read on"));
                 }
             }
         }
@@ -200,17 +217,9 @@ impl Video {
     fn skip(&mut self) {
         self.skipped += 1;
         self.errors += 1;
-    }
-}
-
-/// A sample aspect ratio as a number: one where FFmpeg says, by 0/1, that none is known.
-///
-/// Decoders know what the coded video says. What only the file around it says, as with VP9, counts for
-/// nothing here: `ffmpeg-next` has no safe way to it.
-pub(crate) fn sample_aspect(ratio: Rational) -> f64 {
-    match (ratio.numerator(), ratio.denominator()) {
-        (1.., 1..) => f64::from(ratio),
-        _ => 1.0,
+        if self.errors == MAX_ERRORS {
+            self.failure = Some(anyhow!("{MAX_ERRORS} errors in a row, so no more of it is read"));
+        }
     }
 }
 

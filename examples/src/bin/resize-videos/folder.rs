@@ -1,17 +1,26 @@
 //! Owns the folders of the pictures, and their writing: a picture is there whole, or not at all.
 //!
-//! The names are easy to guess, and the folder may lie where others write too: no file is opened that
-//! was there before, so nobody's link is followed; and no folder is written to that is another user's, where all may make
+//! The names are easy to guess, and the folder may lie where others write too: no file is opened that was
+//! there before (see [`aside`]); and no folder is written to that is another user's, where all may make
 //! some, since that one could put something else in its place.
+//!
+//! Invariant: a folder is locked while it is written to. One of this program's own is for one run alone;
+//! in others, where runs write pictures of other names, what is half done is only removed while nobody
+//! else writes.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::aside;
 use crate::names::{Names, Output};
+
+/// A number of a frame that is as long as they get: eleven hours of video.
+const LARGE: u64 = 999_999;
 
 /// Where the pictures of one instance go.
 #[derive(Debug)]
@@ -22,14 +31,19 @@ pub(crate) struct Folder {
     own: bool,
 }
 
+/// Keeps other runs out of the folders until it is dropped.
+pub(crate) type Locks = Vec<File>;
+
 impl Folder {
-    /// Makes the folders of all instances, to which `videos` are dealt out in turn, and removes the pictures of
-    /// an earlier run from those that are its own. If one can't be written to, all are left as they were.
+    /// Makes the folders of all instances, to which `videos` are dealt out in turn, and removes the
+    /// pictures of an earlier run from those that are its own. If one can't be written to, or `check`
+    /// fails, which is asked when the folders are there, all are left as they were.
     pub(crate) fn prepare(
         output: &Output,
         videos: &[PathBuf],
         instances: usize,
-    ) -> Result<Vec<Self>> {
+        check: impl FnOnce() -> Result<()>,
+    ) -> Result<(Vec<Self>, Locks)> {
         let own = matches!(output, Output::Folder(_));
         let places = (1..=instances).zip(videos.iter().cycle());
         let folders = places.map(|(instance, video)| {
@@ -37,32 +51,46 @@ impl Folder {
             Self { path, names, own }
         });
         let folders: Vec<_> = folders.collect();
-        check(&folders, videos)?;
+        check_names(&folders, videos)?;
         let mut made = Vec::new();
-        folders
+        let locks = folders
             .iter()
-            .try_for_each(|Self { path, .. }| {
-                make(path, &mut made)?;
-                let probe = path.join(".resize-videos.part");
-                let user = create_anew(&probe)
-                    .and_then(|file| file.metadata())
-                    .and_then(|file| fs::remove_file(&probe).map(|()| file.uid()))
-                    .with_context(|| format!("can't write pictures to {}", path.display()))?;
-                // As it is written, and where its links lead.
-                let places = [std::path::absolute(path), path.canonicalize()];
-                let mut places = places.iter().flatten();
-                match places.find_map(|place| of_another(place, user)) {
-                    None => Ok(()),
-                    Some(other) => bail!(
-                        "can't write pictures to {}: {} is another user's, who could put something else there",
-                        path.display(),
-                        other.display()
-                    ),
-                }
-            })
+            .try_for_each(|folder| folder.make(&mut made))
+            .and_then(|()| check())
+            .and_then(|()| lock(&folders))
             .inspect_err(|_| made.iter().rev().for_each(|path| drop(fs::remove_dir(path))))?;
-        folders.iter().try_for_each(Self::clear)?;
-        Ok(folders)
+        if own {
+            folders.iter().try_for_each(Self::clear)?;
+        }
+        Ok((folders, locks))
+    }
+
+    /// Makes it, notes what it made, and finds out whether pictures can be written there.
+    fn make(&self, made: &mut Vec<PathBuf>) -> Result<()> {
+        let Self { path, names, .. } = self;
+        make(path, made)?;
+        let name = path.join(names.of(LARGE));
+        let tried = aside::try_out(&name);
+        let user =
+            tried.with_context(|| format!("can't write pictures to {}", path.display()))?.uid();
+        // One that is too long is an error even where it is only looked for.
+        match fs::symlink_metadata(&name) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("can't write {}", name.display()))?;
+            }
+            _ => {}
+        }
+        // As it is written, and where its links lead.
+        let places = [std::path::absolute(path), path.canonicalize()];
+        let mut places = places.iter().flatten();
+        match places.find_map(|place| of_another(place, user)) {
+            None => Ok(()),
+            Some(other) => bail!(
+                "can't write pictures to {}: {} is another user's, who could put something else there",
+                path.display(),
+                other.display()
+            ),
+        }
     }
 
     /// Where all pictures are, in words.
@@ -91,39 +119,51 @@ impl Folder {
         Ok(())
     }
 
-    /// Whether a file is left from an earlier run: a picture in the making, or a whole one in a folder of ours.
+    /// Whether a file is left from an earlier run: a picture in the making, or a whole one in a folder of
+    /// ours.
     fn is_left(&self, name: &str) -> bool {
-        match name.strip_prefix('.').and_then(|name| name.strip_suffix(".part")) {
-            Some(name) => self.names.has(name),
-            None => self.own && self.names.has(name),
-        }
+        aside::is_aside(name) || (self.own && self.names.has(name))
     }
 
-    /// Writes picture `number`, aside first, so that nobody ever sees half of it.
+    /// Writes picture `number`.
     pub(crate) fn write(&self, number: u64, jpeg: &[u8]) -> Result<()> {
-        let name = self.names.of(number);
-        let aside = self.path.join(format!(".{name}.part"));
-        let path = self.path.join(name);
-        File::create_new(&aside)
-            .and_then(|mut file| {
-                file.write_all(jpeg)
-                    .and_then(|()| fs::rename(&aside, &path))
-                    .inspect_err(|_| drop(fs::remove_file(&aside)))
-            })
-            .with_context(|| format!("can't write {}", path.display()))
+        let path = self.path.join(self.names.of(number));
+        aside::write(&path, jpeg).with_context(|| format!("can't write {}", path.display()))
     }
 }
 
-/// Makes a new file in the place of one that an earlier run may have left.
-fn create_anew(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => File::create_new(path),
+/// Locks each folder once, as several instances may share one. What is half done in those that are not this
+/// program's own goes.
+fn lock(folders: &[Folder]) -> Result<Locks> {
+    let mut locked = BTreeSet::new();
+    let mut locks = Locks::new();
+    for folder in folders {
+        let path = &folder.path;
+        let place = path.canonicalize();
+        let opened = place.and_then(|place| Ok((File::open(&place)?, place)));
+        let (lock, place) = opened.with_context(|| format!("can't open {}", path.display()))?;
+        if !locked.insert(place) {
+            continue;
+        }
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                ensure!(!folder.own, "another resize-videos writes to {}", path.display());
+            }
+            // Or a file system that knows no locks.
+            Ok(()) | Err(TryLockError::Error(_)) if !folder.own => folder.clear()?,
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        if !folder.own {
+            // Who has it alone is clearing it, and soon done.
+            let _ = lock.lock_shared();
+        }
+        locks.push(lock);
     }
+    Ok(locks)
 }
 
-/// The first of a folder and those above it that another user made where everybody may make some, as in /tmp, and may
-/// replace at any moment. Not one of root's, who could do so anyway.
+/// The first of a folder and those above it that another user made where everybody may make some, as in
+/// /tmp, and may replace at any moment. Not one of root's, who could do so anyway.
 fn of_another(path: &Path, user: u32) -> Option<&Path> {
     const STICKY: u32 = 0o1000;
     let owner = |path: &Path| fs::symlink_metadata(path).map(|place| place.uid());
@@ -146,7 +186,7 @@ fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// Fails if two instances could write one file, or one could write over a video.
-fn check(folders: &[Folder], videos: &[PathBuf]) -> Result<()> {
+fn check_names(folders: &[Folder], videos: &[PathBuf]) -> Result<()> {
     for (index, folder) in folders.iter().enumerate() {
         let before = folders[..index]
             .iter()
@@ -190,17 +230,12 @@ mod tests {
         fs::create_dir_all(&path).unwrap();
         fs::write(&victim, "precious").unwrap();
         // Left from before, or planted before: they go.
-        let names = [".resize-videos.part", ".Frame00001.jpg.part", "Frame00001.jpg"];
+        let names = [".resize-videos-1-0.part", "Frame00001.jpg"];
         names.iter().for_each(|name| symlink(&victim, path.join(name)).unwrap());
         let output = Output::Folder(output);
-        let folder = Folder::prepare(&output, &["a.mp4".into()], 1).unwrap().remove(0);
+        let (folders, _locks) = Folder::prepare(&output, &["a.mp4".into()], 1, || Ok(())).unwrap();
+        let folder = &folders[0];
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
-        // Planted afterwards: not touched, and an error.
-        let aside = path.join(".Frame00001.jpg.part");
-        symlink(&victim, &aside).unwrap();
-        let error = folder.write(1, b"jpeg").unwrap_err();
-        assert!(format!("{error:#}").contains("exists"), "{error:#}");
-        assert!(aside.is_symlink() && !path.join("Frame00001.jpg").exists());
         // In the place of the whole picture: replaced.
         symlink(&victim, path.join("Frame00002.jpg")).unwrap();
         folder.write(2, b"jpeg").unwrap();
@@ -234,14 +269,15 @@ mod tests {
         let videos = [dir.path().join("a.mp4"), dir.path().join("b.mp4")];
         let prepare = |pattern: &str, instances| {
             let output = Output::parse(dir.path().join(pattern).into()).unwrap();
-            Folder::prepare(&output, &videos[..usize::max(1, instances - 1)], instances)
+            let videos = &videos[..usize::max(1, instances - 1)];
+            Folder::prepare(&output, videos, instances, || Ok(()))
         };
-        for name in ["0001.jpg", "0099.jpg", ".0001.jpg.part", ".1.jpg.part"] {
+        for name in ["0001.jpg", "0099.jpg", ".resize-videos-1-0.part", ".1.jpg.part"] {
             fs::write(dir.path().join(name), "old").unwrap();
         }
-        let folder = prepare("%04d.jpg", 1).unwrap().remove(0);
-        folder.write(1, b"jpeg").unwrap();
-        folder.write(2, b"jpeg").unwrap();
+        let (folders, _locks) = prepare("%04d.jpg", 1).unwrap();
+        folders[0].write(1, b"jpeg").unwrap();
+        folders[0].write(2, b"jpeg").unwrap();
         let entries = fs::read_dir(dir.path()).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -254,8 +290,65 @@ mod tests {
         assert!(error("new/%d.jpg", 2).starts_with("instances 1 and 2 could both write "));
         assert!(error("new/{name}-%d.jpg", 3).contains("instances 1 and 3"));
         assert!(!dir.path().join("new").exists());
-        assert_eq!(prepare("new/{name}-%d.jpg", 1).unwrap().len(), 1);
-        assert_eq!(prepare("new/{name}/{n}-%d.jpg", 3).unwrap().len(), 3);
+        assert_eq!(prepare("new/{name}-%d.jpg", 1).unwrap().0.len(), 1);
+        assert_eq!(prepare("new/{name}/{n}-%d.jpg", 3).unwrap().0.len(), 3);
+    }
+
+    #[test]
+    fn a_folder_of_ours_is_for_one_run_at_a_time_and_others_are_shared() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepare = |output: &str| {
+            let output = Output::parse(dir.path().join(output).into()).unwrap();
+            Folder::prepare(&output, &["a.mp4".into(), "b.mp4".into()], 2, || Ok(()))
+        };
+        let (folders, locks) = prepare("out").unwrap();
+        folders[1].write(1, b"jpeg").unwrap();
+        let error = prepare("out").unwrap_err().to_string();
+        assert!(error.starts_with("another resize-videos writes to "), "{error}");
+        let picture = dir.path().join("out/vid-instance2/Frame00001.jpg");
+        assert!(picture.exists());
+        drop(locks);
+        prepare("out").unwrap();
+        assert!(!picture.exists());
+
+        let (folders, locks) = prepare("{n}-%d.jpg").unwrap();
+        let half = dir.path().join(".resize-videos-1-0.part");
+        fs::write(&half, "").unwrap();
+        let (others, other_locks) = prepare("other-{n}-%d.jpg").unwrap();
+        assert!(half.exists());
+        for folder in folders.iter().chain(&others) {
+            folder.write(1, b"jpeg").unwrap();
+        }
+        drop((locks, other_locks));
+        prepare("third-{n}-%d.jpg").unwrap();
+        assert!(!half.exists() && dir.path().join("other-2-1.jpg").exists());
+    }
+
+    #[test]
+    fn names_may_be_as_long_as_the_file_system_has_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepare = |letters: usize| {
+            let pattern = format!("new/{}-%05d.jpg", "x".repeat(letters));
+            let output = Output::parse(dir.path().join(pattern).into()).unwrap();
+            Folder::prepare(&output, &["a.mp4".into()], 1, || Ok(()))
+        };
+        let error = prepare(245).unwrap_err();
+        assert!(format!("{error:#}").ends_with("-999999.jpg: File name too long (os error 36)"));
+        assert!(!dir.path().join("new").exists());
+        prepare(244).unwrap().0[0].write(123_456, b"jpeg").unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn folders_that_were_made_go_again_if_a_check_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = Output::Folder(dir.path().join("a/b"));
+        let check = || {
+            assert!(dir.path().join("a/b/vid-instance1").exists());
+            bail!("no")
+        };
+        Folder::prepare(&output, &["a.mp4".into()], 1, check).unwrap_err();
+        assert!(!dir.path().join("a").exists());
     }
 
     #[test]
@@ -264,7 +357,7 @@ mod tests {
         fs::create_dir(dir.path().join("in")).unwrap();
         let prepare = |video: &str, pattern: &str| {
             let output = Output::parse(dir.path().join(pattern).into()).unwrap();
-            Folder::prepare(&output, &[dir.path().join(video)], 1)
+            Folder::prepare(&output, &[dir.path().join(video)], 1, || Ok(()))
                 .map_err(|error| error.to_string())
         };
         for (video, pattern) in [
@@ -276,7 +369,7 @@ mod tests {
             assert!(error.starts_with("pictures would take the place of the video "), "{error}");
         }
         for (video, pattern) in [("in/1.jpg", "in/%05d.jpg"), ("in/00001.jpg", "out/%05d.jpg")] {
-            assert_eq!(prepare(video, pattern).unwrap().len(), 1, "{pattern}");
+            assert_eq!(prepare(video, pattern).unwrap().0.len(), 1, "{pattern}");
         }
     }
 }

@@ -6,11 +6,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use ffmpeg_next::util::frame;
@@ -25,7 +24,9 @@ use crate::jpeg::{self, Target, Work};
 use crate::notes::{Pace, Times};
 use crate::picture::{Converter, Picture};
 use crate::progress::Progress;
+use crate::room::Room;
 use crate::stop::Stop;
+use crate::turn::Turn;
 
 /// Most slots of a stream: a bound on memory where there are many cores.
 const MAX_SLOTS: usize = 32;
@@ -63,8 +64,7 @@ struct Run<'a> {
     begun: Instant,
     /// Instances in all.
     instances: usize,
-    /// Instances that are running.
-    active: AtomicUsize,
+    room: Room<'a>,
 }
 
 /// An instance that has not started.
@@ -88,9 +88,8 @@ pub(crate) fn run_all<'a>(
     stop: &'a Stop,
 ) -> Vec<Outcome<'a>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let (active, begun) = (AtomicUsize::new(0), Instant::now());
-    let instances = folders.len();
-    let run = Run { args, daemon, progress, stop, cores, begun, instances, active };
+    let (room, begun, instances) = (Room::new(stop), Instant::now(), folders.len());
+    let run = Run { args, daemon, progress, stop, cores, begun, instances, room };
     let mut files = files.into_iter();
     let videos = args.videos.iter().cycle();
     let plans = (1..).zip(videos).zip(folders).map(|((instance, video), folder)| {
@@ -113,7 +112,7 @@ pub(crate) fn run_all<'a>(
                 break;
             }
             let (run, finished) = (&run, finished.clone());
-            run.active.fetch_add(1, Ordering::Relaxed);
+            run.room.enter();
             match spawn(scope, "feed", move || run.instance(plan, finished)) {
                 Ok(handle) => handles.push(handle),
                 Err(error) => stop.fail(error),
@@ -152,26 +151,31 @@ impl<'a> Run<'a> {
 
     fn instance(&self, plan: Plan<'a>, finished: Sender<Work>) -> Option<Outcome<'a>> {
         let outcome = self.resize(plan, finished);
-        self.active.fetch_sub(1, Ordering::Relaxed);
-        outcome.map_err(|error| self.stop.fail(error)).ok()
+        self.room.leave();
+        outcome.unwrap_or_else(|error| {
+            self.stop.fail(error);
+            None
+        })
     }
 
-    fn resize(&self, plan: Plan<'a>, finished: Sender<Work>) -> Result<Outcome<'a>> {
+    /// Resizes a video. No outcome if the run ended before there was room for it.
+    fn resize(&self, plan: Plan<'a>, finished: Sender<Work>) -> Result<Option<Outcome<'a>>> {
         let Plan { instance, video, file, folder } = plan;
         let start = Instant::now();
         let file = file.map_or_else(|| File::open(video), Ok)?;
         let mut source = file.decode(self.decoder_threads())?;
-        let client = self.daemon.connect()?;
+        let Some(client) = self.room.wait_for(|| self.daemon.connect())? else { return Ok(None) };
         let track = self.progress.track(instance, source.total());
-        let target = Arc::new(Target::new(folder, track, start)?);
+        let target = Arc::new(Target::new(folder, track, start, source.turn())?);
         let (submitted, pendings) = unbounded();
         let tally = thread::scope(|scope| {
             let collector = spawn(scope, "collect", || collect(pendings, &target, finished))?;
             let fed = self.feed(&mut source, &client, submitted);
             let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
-            fed.and(collected)
+            Ok::<_, Error>((fed?, collected?))
         });
-        let Tally { received, devices } = tally.with_context(|| video.display().to_string())?;
+        let (complete, Tally { received, devices }) =
+            tally.with_context(|| video.display().to_string())?;
         let (frames, skipped) = (target.track.frames(), source.skipped());
         ensure!(
             frames > 0 || self.stop.is_set(),
@@ -195,40 +199,44 @@ impl<'a> Run<'a> {
             pace,
             devices,
         };
-        target.track.finish(&outcome, !self.stop.is_set());
-        Ok(outcome)
+        target.track.finish(&outcome, complete && !self.stop.has_failed());
+        Ok(Some(outcome))
     }
 
     /// The cores, shared out over the instances that run now or are just about to.
     fn decoder_threads(&self) -> usize {
         let concurrent = match self.args.interval {
             Duration::ZERO => self.instances,
-            _ => self.active.load(Ordering::Relaxed),
+            _ => self.room.running(),
         };
         (self.cores / concurrent.max(1)).max(1)
     }
 
-    /// Submits the frames of a video, until its end or the run's.
+    /// Submits the frames of a video, until its end or the run's. Whether it was the video's.
     fn feed(
         &self,
         source: &mut Video,
         client: &Client,
         submitted: Sender<Submitted>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let mut converter = Converter::default();
         let mut open: Option<(StreamSpec, Stream)> = None;
         while !self.stop.is_set() {
-            let Some(frame) = source.next()? else { break };
+            let Some(frame) = source.next()? else { return Ok(true) };
             let decoded = Instant::now();
             let picture = converter.picture(&frame)?;
-            let spec = self.stream_spec(&picture);
+            let spec = self.stream_spec(&picture, source.turn());
             // Frames may change in the middle of a video. The old stream closes by itself, when the
-            // last of its frames is written.
-            let (stream, direct) = match open.take() {
-                Some((current, stream)) if current == spec => {
-                    (stream, source.decoder().take(&frame))
+            // last of its frames is written; before there may be no room for another.
+            let current = open.take().filter(|(current, _)| *current == spec);
+            let (stream, direct) = match current {
+                Some((_, stream)) => (stream, source.decoder().take(&frame)),
+                None => {
+                    let decoder = source.decoder();
+                    let stream = self.room.wait_for(|| open_stream(client, &spec, decoder))?;
+                    let Some(stream) = stream else { break };
+                    (stream, None)
                 }
-                _ => (open_stream(client, &spec, source.decoder())?, None),
             };
             let slot = match direct {
                 Some(slot) => slot,
@@ -245,12 +253,13 @@ impl<'a> Run<'a> {
                 break; // the collector failed, and says why
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn stream_spec(&self, picture: &Picture<'_>) -> StreamSpec {
+    fn stream_spec(&self, picture: &Picture<'_>, turn: Turn) -> StreamSpec {
         let source = picture.spec();
-        let size = self.args.size.of(source.extent, picture.aspect());
+        let upright = turn.extent(source.extent);
+        let size = turn.extent(self.args.size.of(upright, turn.aspect(picture.aspect())));
         let mut spec = StreamSpec::new(source, size);
         spec.destination = FrameSpec { extent: size, ..picture.destination() };
         spec.filter = self.args.filter;
@@ -329,4 +338,56 @@ fn collect(
     }
     all_written.wait();
     Ok(Tally { received, devices })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use resized::Server;
+
+    use super::*;
+
+    #[test]
+    fn frames_are_decoded_into_slots_and_are_what_they_are_elsewhere() {
+        crate::decode::init().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let clip = dir.path().join("clip.mkv");
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=322x242"]);
+        ffmpeg.args(["-frames:v", "100", "-c:v", "libx264", "-bf", "3", "-refs", "8"]).arg(&clip);
+        assert!(ffmpeg.status().expect("the ffmpeg tool is needed to make clips").success());
+        let video = |threads| File::open(&clip).unwrap().decode(threads).unwrap();
+        let (mut lent, mut elsewhere) = (video(4), video(1));
+
+        let server = Server::embedded().unwrap();
+        let client = Client::from_socket(server.connect().unwrap()).unwrap();
+        let mut converter = Converter::default();
+        let mut stream = None;
+        let mut taken = Vec::new();
+        while let Some(expected) = elsewhere.next().unwrap() {
+            let frame = lent.next().unwrap().unwrap();
+            if stream.is_none() {
+                let source = converter.picture(&frame).unwrap().spec();
+                let mut spec = StreamSpec::new(source, Extent::new(64, 48));
+                spec.slots = 2;
+                stream = Some(open_stream(&client, &spec, lent.decoder()).unwrap());
+            }
+            // The slot is free for others as soon as the decoder has no use for it.
+            taken.push(lent.decoder().take(&frame).is_some());
+            for plane in 0..3 {
+                let (width, rows) = match plane {
+                    0 => (322, 242),
+                    _ => (161, 121),
+                };
+                let row = |frame: &frame::Video, row: usize| {
+                    frame.data(plane)[row * frame.stride(plane)..][..width].to_vec()
+                };
+                assert!((0..rows).all(|at| row(&frame, at) == row(&expected, at)), "{taken:?}");
+            }
+        }
+        // Not those that were begun before there was a stream.
+        assert_eq!(taken.len(), 100);
+        assert!(taken[30..].iter().filter(|taken| **taken).count() > 60, "{taken:?}");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use crossbeam_channel::Receiver;
 use crossbeam_utils::sync::WaitGroup;
-use resized_client::{Frame, PixelFormat};
+use resized_client::{Frame, FrameLayout, PixelFormat};
 use resized_jpeg::{Encoder, Pixels};
 use turbojpeg::Subsamp;
 
@@ -14,6 +14,7 @@ use crate::folder::Folder;
 use crate::notes::{Pace, Times};
 use crate::progress::Track;
 use crate::stop::Stop;
+use crate::turn::Turn;
 
 /// A resized frame to be written. Its slot is free again as soon as it is.
 pub(crate) struct Work {
@@ -31,6 +32,7 @@ pub(crate) struct Work {
 pub(crate) struct Target {
     pub(crate) track: Track,
     folder: Folder,
+    turn: Turn,
     /// When the instance started.
     start: Instant,
     /// Of the pictures that are written.
@@ -38,8 +40,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn new(folder: Folder, track: Track, start: Instant) -> Result<Self> {
-        Ok(Self { track, folder, start, notes: Mutex::new((Times::new()?, Pace::new())) })
+    pub(crate) fn new(folder: Folder, track: Track, start: Instant, turn: Turn) -> Result<Self> {
+        Ok(Self { track, folder, turn, start, notes: Mutex::new((Times::new()?, Pace::new())) })
     }
 
     /// How long it took from decoding to writing, and how many were written when.
@@ -67,12 +69,10 @@ pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
             None
         }
     };
+    let mut upright = Vec::new();
     for Work { frame, number, decoded, target, written } in work {
         if let Some(encoder) = encoder.as_mut().filter(|_| !stop.has_failed()) {
-            let jpeg = pixels(&frame).and_then(|pixels| {
-                let jpeg = encoder.encode(&pixels, quality, None);
-                jpeg.context("can't compress a frame to JPEG")
-            });
+            let jpeg = compress(&frame, target.turn, &mut upright, encoder, quality);
             let done = jpeg.and_then(|jpeg| target.folder.write(number, jpeg));
             match done {
                 Ok(()) => target.advance(decoded),
@@ -83,10 +83,27 @@ pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
     }
 }
 
-/// Of one plane it is gray; the daemon gives nothing else here.
-fn pixels(frame: &Frame) -> Result<Pixels<'_>> {
-    let layout = frame.layout();
-    let format = if layout.planes().len() == 1 { PixelFormat::Gray8 } else { PixelFormat::I420 };
-    let pixels = Pixels::of(format, layout, frame.output(), Subsamp::Sub2x2);
-    pixels.context("no JPEG is made of frames of this format")
+/// The JPEG of a frame, turned by way of `upright` if it lies on its side.
+fn compress<'a>(
+    frame: &Frame,
+    turn: Turn,
+    upright: &mut Vec<u8>,
+    encoder: &'a mut Encoder,
+    quality: i32,
+) -> Result<&'a [u8]> {
+    let stored = frame.layout();
+    // Of one plane it is gray; the daemon gives nothing else here.
+    let planes = stored.planes();
+    let format = if planes.len() == 1 { PixelFormat::Gray8 } else { PixelFormat::I420 };
+    let turned;
+    let (layout, samples) = if turn == Turn::default() {
+        (stored, frame.output())
+    } else {
+        turned = FrameLayout::new(format, turn.extent(planes[0].extent))?;
+        turn.frame(stored, frame.output(), &turned, upright);
+        (&turned, upright.as_slice())
+    };
+    let pixels = Pixels::of(format, layout, samples, Subsamp::Sub2x2);
+    let pixels = pixels.context("no JPEG is made of frames of this format")?;
+    encoder.encode(&pixels, quality, None).context("can't compress a frame to JPEG")
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// Where the pictures of a run go.
 #[derive(Clone, Debug)]
@@ -36,8 +36,6 @@ enum Piece {
     Video,
     /// The number of the instance.
     Instance,
-    /// The number of the frame, with so many digits at least.
-    Frame(usize),
 }
 
 /// The names of one instance's pictures.
@@ -95,7 +93,6 @@ fn fill(pieces: &[Piece], instance: usize, video: &Path) -> String {
         Piece::Letter(letter) => letter.to_string(),
         Piece::Video => name(video).to_string_lossy().into_owned(),
         Piece::Instance => instance.to_string(),
-        Piece::Frame(_) => String::new(), // in no list of pieces that is filled
     });
     filled.collect()
 }
@@ -108,65 +105,52 @@ fn name(video: &Path) -> &OsStr {
 
 impl Pattern {
     fn parse(text: &str) -> Result<Self> {
-        let pieces = pieces(text)?;
-        let name =
-            pieces.iter().rposition(|piece| *piece == Piece::Letter('/')).map_or(0, |at| at + 1);
-        let (folder, name) = pieces.split_at(name);
-        let frame = |piece: &Piece| matches!(piece, Piece::Frame(_));
+        // The pieces before the number, once it is met, and its digits.
+        let (mut numbered, mut pieces, mut rest) = (None, Vec::new(), text);
+        while let Some(letter) = rest.chars().next() {
+            let (piece, after) = if let Some(after) = rest.strip_prefix("{name}") {
+                (Piece::Video, after)
+            } else if let Some(after) = rest.strip_prefix("{n}") {
+                (Piece::Instance, after)
+            } else if let Some(after) = rest.strip_prefix("%%") {
+                (Piece::Letter('%'), after)
+            } else if let Some(number) = rest.strip_prefix('%') {
+                let (digits, after) = digits(number)?;
+                ensure!(numbered.is_none(), "one number of the frame is enough");
+                numbered = Some((std::mem::take(&mut pieces), digits));
+                rest = after;
+                continue;
+            } else {
+                (Piece::Letter(letter), &rest[letter.len_utf8()..])
+            };
+            pieces.push(piece);
+            rest = after;
+        }
+        let (mut folder, digits) = numbered.context("%05d is missing, the number of the frame")?;
         ensure!(
-            !folder.iter().any(frame),
+            !pieces.contains(&Piece::Letter('/')),
             "the number of the frame is for the file's name, not its folder's"
         );
-        let at = name.iter().position(frame).context("%05d is missing, the number of the frame")?;
-        let (prefix, rest) = name.split_at(at);
-        let [Piece::Frame(digits), suffix @ ..] = rest else {
-            bail!("%05d is missing, the number of the frame")
-        };
-        ensure!(!suffix.iter().any(frame), "one number of the frame is enough");
         let lower = text.to_ascii_lowercase();
         ensure!(
             lower.ends_with(".jpg") || lower.ends_with(".jpeg"),
             "pictures are JPEG files: let their names end with .jpg"
         );
-        Ok(Self {
-            text: text.to_owned(),
-            folder: folder.to_vec(),
-            prefix: prefix.to_vec(),
-            digits: *digits,
-            suffix: suffix.to_vec(),
-        })
+        let slash = folder.iter().rposition(|piece| *piece == Piece::Letter('/'));
+        let prefix = folder.split_off(slash.map_or(0, |at| at + 1));
+        Ok(Self { text: text.to_owned(), folder, prefix, digits, suffix: pieces })
     }
 }
 
-fn pieces(text: &str) -> Result<Vec<Piece>> {
-    let (mut pieces, mut rest) = (Vec::new(), text);
-    while let Some(letter) = rest.chars().next() {
-        let (piece, after) = if let Some(after) = rest.strip_prefix("{name}") {
-            (Piece::Video, after)
-        } else if let Some(after) = rest.strip_prefix("{n}") {
-            (Piece::Instance, after)
-        } else if let Some(after) = rest.strip_prefix("%%") {
-            (Piece::Letter('%'), after)
-        } else if let Some(number) = rest.strip_prefix('%') {
-            let meaning =
-                "write %05d, or %d, for the number of the frame, and %% for a percent sign";
-            let (digits, after) = number.split_once('d').context(meaning)?;
-            // As C has it: a zero, and how many digits at least.
-            let width = match digits {
-                "" => Some(1),
-                padded => padded.strip_prefix('0').and_then(|digits| digits.parse().ok()),
-            };
-            (
-                Piece::Frame(width.filter(|digits| (1..=20).contains(digits)).context(meaning)?),
-                after,
-            )
-        } else {
-            (Piece::Letter(letter), &rest[letter.len_utf8()..])
-        };
-        pieces.push(piece);
-        rest = after;
-    }
-    Ok(pieces)
+/// What is between a percent sign and a d: how many digits at least, as C has it. And what is behind.
+fn digits(text: &str) -> Result<(usize, &str)> {
+    let meaning = "write %05d, or %d, for the number of the frame, and %% for a percent sign";
+    let (digits, after) = text.split_once('d').context(meaning)?;
+    let width = match digits {
+        "" => Some(1),
+        padded => padded.strip_prefix('0').and_then(|digits| digits.parse().ok()),
+    };
+    Ok((width.filter(|digits| (1..=20).contains(digits)).context(meaning)?, after))
 }
 
 impl Names {

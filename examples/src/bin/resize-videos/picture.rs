@@ -5,14 +5,13 @@
 //! is resized; libswscale brings all else to one of those first, at its own size.
 
 use anyhow::{Context, Result};
+use ffmpeg_next::Rational;
 use ffmpeg_next::color;
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::software::scaling::{self, Flags};
 use ffmpeg_next::util::chroma::Location;
 use ffmpeg_next::util::frame;
 use resized_client::{Extent, FrameSpec, Matrix, PixelFormat, Range, Siting, Slot};
-
-use crate::decode::sample_aspect;
 
 /// Turns frames into pictures; keeps what converting the last one took, for the next.
 #[derive(Default)]
@@ -123,6 +122,17 @@ pub(crate) fn known(pixel: Pixel) -> Option<PixelFormat> {
         Pixel::RGBA => Some(PixelFormat::Rgba),
         Pixel::BGRA => Some(PixelFormat::Bgra),
         _ => None,
+    }
+}
+
+/// A sample aspect ratio as a number: one where FFmpeg says, by 0/1, that none is known.
+///
+/// Decoders know what the coded video says. What only the file around it says, as with VP9, counts for
+/// nothing here: `ffmpeg-next` has no safe way to it.
+pub(crate) fn sample_aspect(ratio: Rational) -> f64 {
+    match (ratio.numerator(), ratio.denominator()) {
+        (1.., 1..) => f64::from(ratio),
+        _ => 1.0,
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+use crate::aside;
 use crate::daemon::Look;
 use crate::instance::Outcome;
 use crate::notes::Times;
@@ -170,12 +171,7 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
         // Where it is a file after all it may have been begun.
         File::options().append(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()))
     } else {
-        let aside = aside(path);
-        File::create_new(&aside).and_then(|mut file| {
-            file.write_all(text.as_bytes())
-                .and_then(|()| fs::rename(&aside, path))
-                .inspect_err(|_| drop(fs::remove_file(&aside)))
-        })
+        aside::write(path, text.as_bytes())
     }
     .with_context(|| format!("can't write {}", path.display()))
 }
@@ -194,10 +190,7 @@ pub(crate) fn check_writable(path: &Path, videos: &[PathBuf]) -> Result<()> {
     if let Some(video) = videos.iter().find(|video| is_same(path, video)) {
         bail!("{} would take the place of the video {}", path.display(), video.display());
     }
-    let aside = aside(path);
-    File::create_new(&aside)
-        .and_then(|_| fs::remove_file(&aside))
-        .with_context(|| format!("can't write {}", path.display()))
+    aside::try_out(path).map(drop).with_context(|| format!("can't write {}", path.display()))
 }
 
 /// Whether both are one file, which need not be there.
@@ -220,11 +213,6 @@ fn is_special(path: &Path) -> bool {
     let mut folders = folder.into_iter().chain(linked);
     (path.exists() && !path.is_file())
         || folders.any(|folder| folder.starts_with("/proc") && folder.ends_with("fd"))
-}
-
-/// Nobody else's.
-fn aside(path: &Path) -> PathBuf {
-    path.with_file_name(format!(".resize-videos-{}.part", std::process::id()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Owns the drawing of curves over two axes, as HTML with SVG in it. Knows nothing of what they show.
 //!
-//! The curves are an SVG that is stretched over the plotting area. Words are HTML beside it, so they are as large on
-//! a phone as on a desk.
+//! The curves are an SVG that is stretched over the plotting area. Words are HTML beside it, so they are
+//! as large on a phone as on a desk.
 
 use std::fmt::Write;
 
@@ -40,7 +40,8 @@ pub(crate) struct Axis {
 enum Scale {
     /// From zero to this.
     Linear(f64),
-    /// Shares of a whole, by how few are left: 0.9 is as far from 0.99 as that from 0.999. So many powers of ten.
+    /// Shares of a whole, by how few are left: 0.9 is as far from 0.99 as that from 0.999. So many powers
+    /// of ten.
     Shares(f64),
 }
 

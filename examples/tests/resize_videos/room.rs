@@ -1,0 +1,57 @@
+//! More videos at once than the daemon has room for.
+
+use std::fs;
+use std::path::Path;
+
+use resized::Limits;
+use resized_client::{Client, Extent, FrameSpec, PixelFormat, StreamSpec};
+
+use crate::bench::{Bench, frame_names};
+use crate::service::Service;
+use crate::{MOVING, stdout};
+
+#[test]
+fn videos_wait_for_room() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 8 -c:v mpeg4");
+    // Of another size midway, and so of another stream.
+    let parts = ["160x120", "120x160"].map(|size| {
+        let source = format!("testsrc2=size={size}");
+        fs::read(bench.clip("part.mjpeg", &source, "-frames:v 8 -c:v mjpeg")).unwrap()
+    });
+    let changing = bench.path("changing.mjpeg");
+    fs::write(&changing, parts.concat()).unwrap();
+    let videos: [&Path; 8] =
+        std::array::from_fn(|index| if index % 2 == 0 { &*clip } else { &*changing });
+    let limits: [fn(&mut Limits); 2] = [
+        |limits| limits.streams = 2,
+        |limits| limits.connections = 3, // of which the bridge may have one
+    ];
+    for limit in limits {
+        let service = Service::with(|options, _| limit(&mut options.limits));
+        let options = format!("-n 8 -m 0 -s 160x --connect {}", service.endpoint());
+        stdout(&bench.run(&videos, &options));
+        for instance in 1..=8 {
+            let frames = if instance % 2 == 0 { 16 } else { 8 };
+            assert_eq!(bench.names(instance), frame_names(frames), "instance {instance}");
+        }
+    }
+}
+
+#[test]
+fn who_asks_for_more_than_there_is_is_refused() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 8 -c:v mpeg4");
+    // Held by nobody, and by somebody else, for ever.
+    for (streams, taken) in [(0, false), (1, true)] {
+        let service = Service::with(|options, _| options.limits.streams = streams);
+        let client = Client::connect(&service.endpoint().parse().unwrap()).unwrap();
+        let gray = FrameSpec::new(PixelFormat::Gray8, Extent::new(8, 8));
+        let spec = StreamSpec::new(gray, gray.extent);
+        let _stream = taken.then(|| client.open(&spec).unwrap());
+        let output = bench.run(&[&clip], &format!("-n 3 -m 0 --connect {}", service.endpoint()));
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert!(line.contains("clip.mkv: refused: 1 streams asked for"), "{line}");
+    }
+}
