@@ -65,6 +65,12 @@ fn say(text: impl Display) -> anyhow::Result<()> {
     }
 }
 
+/// Says it to the user, beside what is printed. A reader that has gone away is no reason to end, and there is nobody
+/// else to tell.
+pub fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
