@@ -10,9 +10,8 @@ use thiserror::Error;
 
 use crate::Endpoint;
 
-/// Why a call failed. A daemon that goes away is no reason while it may [come
-/// back](crate::Reconnect). After `Refused`, `PackedLen`, `JpegLen`, `Unreadable`, `Failed`, `Late` and `Region` the connection lives on; after
-/// any other, later calls on it fail too.
+/// Why a call failed. A daemon that goes away is no reason while it may [come back](crate::Reconnect). After some
+/// errors the connection lives on, after others later calls on it [fail too](Self::is_fatal).
 #[derive(Clone, Debug, Error)]
 pub enum Error {
     /// Nobody answers at the endpoint.
@@ -82,6 +81,35 @@ pub enum Error {
     /// The daemon said something that it may not say here.
     #[error("the daemon broke the protocol: {0}")]
     Unexpected(&'static str),
+}
+
+impl Error {
+    /// Whether the connection is over: later calls on it fail, too. Otherwise it lives on, and other frames and
+    /// streams are no worse off.
+    pub const fn is_fatal(&self) -> bool {
+        match self {
+            Self::Refused(_)
+            | Self::PackedLen { .. }
+            | Self::JpegLen { .. }
+            | Self::Unreadable
+            | Self::Failed
+            | Self::Late
+            | Self::Region(_) => false,
+            Self::Connect { .. }
+            | Self::Silent
+            | Self::Goodbye(_)
+            | Self::Disconnected
+            | Self::GivenUp { .. }
+            | Self::Socket(_)
+            | Self::Codec(_)
+            | Self::Unexpected(_) => true,
+        }
+    }
+
+    /// Whether a stream was refused that might be granted if others were closed.
+    pub const fn is_shortage(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::Quota { .. } | Refusal::System { .. }))
+    }
 }
 
 impl From<io::Error> for Error {

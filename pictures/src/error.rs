@@ -54,7 +54,6 @@ pub enum PictureError {
 impl PictureError {
     /// Whether the next picture would fail for the same reason.
     pub const fn is_final(&self) -> bool {
-        use resized_client::Error::{Failed, Refused};
-        matches!(self, Self::Daemon(error) if !matches!(error, Refused(_) | Failed))
+        matches!(self, Self::Daemon(error) if error.is_fatal())
     }
 }

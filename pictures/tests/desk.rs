@@ -106,6 +106,18 @@ fn a_desk_keeps_what_it_may() {
 }
 
 #[test]
+fn no_picture_is_refused_for_streams_that_are_kept() {
+    let limits = resized::Limits { streams: 1, ..resized::Limits::default() };
+    let options = Options { devices: Devices::Cpu, limits, ..Options::default() };
+    let server = Server::embedded_with(options).unwrap();
+    let mut desk = desk(&server);
+    let photo = jpeg(640, 480, false);
+    for width in [100, 110, 120, 100, 110, 120] {
+        desk.resize(&photo, &asked(&format!("{width}x"), None)).unwrap();
+    }
+}
+
+#[test]
 fn what_is_too_large_is_refused_by_its_header() {
     let server = server();
     let mut desk = desk(&server);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
-use resized_client::{Error, Refusal, StreamSpec};
+use resized_client::{Error, StreamSpec};
 
 use crate::connection::Connected;
 use crate::error::raised;
@@ -43,7 +43,7 @@ impl Kept {
         let opened = match self.find(&spec) {
             Some(kept) if kept.has(spec.slots) => return Ok(kept),
             Some(kept) => match Opened::asked_for(py, connected, spec)? {
-                Err(error) if is_want(&error) => {
+                Err(error) if error.is_shortage() => {
                     kept.all_there_are.store(true, Ordering::Relaxed);
                     return Ok(kept);
                 }
@@ -80,7 +80,7 @@ impl Kept {
         spec: StreamSpec,
     ) -> PyResult<Result<Arc<Opened>, Error>> {
         match Opened::asked_for(py, connected, spec)? {
-            Err(error) if is_want(&error) && self.let_go(py) => {
+            Err(error) if error.is_shortage() && self.let_go(py) => {
                 Opened::asked_for(py, connected, spec)
             }
             asked => Ok(asked),
@@ -112,11 +112,6 @@ impl KeptStream {
     fn has(&self, slots: u32) -> bool {
         self.opened.spec.slots >= slots || self.all_there_are.load(Ordering::Relaxed)
     }
-}
-
-/// Whether there would be a stream if others were closed.
-const fn is_want(error: &Error) -> bool {
-    matches!(error, Error::Refused(Refusal::Quota { .. } | Refusal::System { .. }))
 }
 
 /// Whether it does what the spec says, with however many slots.
