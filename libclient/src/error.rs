@@ -123,3 +123,15 @@ impl From<RegionError> for Error {
         Self::Region(Arc::new(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_that_can_not_be_mapped_ends_no_connection() {
+        let region = RegionError::System { call: "mmap", errno: nix::errno::Errno::ENOMEM };
+        assert!(!Error::from(region).is_fatal());
+        assert!(Error::Disconnected.is_fatal());
+    }
+}

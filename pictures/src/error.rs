@@ -57,3 +57,22 @@ impl PictureError {
         matches!(self, Self::Daemon(error) if error.is_fatal())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use resized_client::{Error, Refusal};
+
+    use super::*;
+
+    #[test]
+    fn only_an_end_of_the_connection_is_one_for_the_next_picture() {
+        let is_final = |error| PictureError::from(error).is_final();
+        for error in [Error::Refused(Refusal::Device), Error::Failed, Error::Unreadable] {
+            assert!(!is_final(error.clone()), "{error}");
+        }
+        for error in [Error::Disconnected, Error::Silent, Error::Unexpected("nothing")] {
+            assert!(is_final(error.clone()), "{error}");
+        }
+        assert!(!PictureError::Unknown.is_final());
+    }
+}
