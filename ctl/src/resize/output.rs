@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -201,17 +201,28 @@ fn write(path: &Path, bytes: &[u8], exact: bool) -> Result<(), FileError> {
         // Where it is a file after all it may have been begun.
         File::options().append(true).open(path).and_then(|mut file| file.write_all(bytes))
     } else {
-        // Nobody else's, so that no two that write the same result meet in it; and made anew, so that nobody's link is
-        // followed.
-        let (process, number) = (std::process::id(), BEGUN.fetch_add(1, Ordering::Relaxed));
-        let aside = path.with_file_name(format!(".resizectl-{process}-{number}.part"));
-        File::create_new(&aside).and_then(|mut file| {
+        beside(path).and_then(|(aside, mut file)| {
             file.write_all(bytes)
                 .and_then(|()| fs::rename(&aside, path))
                 .inspect_err(|_| drop(fs::remove_file(&aside)))
         })
     };
     written.map_err(|source| FileError::Write { path: path.to_owned(), source })
+}
+
+/// A new file in the folder of `path`. Nobody else's, so that no two that write the same result meet in it; and made
+/// anew, so that nobody's link is followed.
+fn beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let process = std::process::id();
+    loop {
+        let number = BEGUN.fetch_add(1, Ordering::Relaxed);
+        let aside = path.with_file_name(format!(".resizectl-{process}-{number}.part"));
+        match File::create_new(&aside) {
+            // Of one that was killed and had this number: in containers all have the same.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return Ok((aside, made?)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -315,6 +326,20 @@ mod tests {
         for output in [picture, link, dir.path().to_str().unwrap()] {
             assert!(refused(&[picture], output).contains("would take the place of"), "{output}");
         }
+    }
+
+    #[test]
+    fn what_one_that_was_killed_has_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let begun = BEGUN.load(Ordering::Relaxed);
+        let left = |number| format!(".resizectl-{}-{number}.part", std::process::id());
+        // Other tests write, too.
+        for number in begun..begun + 100 {
+            fs::write(dir.path().join(left(number)), "half").unwrap();
+        }
+        write(&dir.path().join("x.jpg"), b"jpeg", false).unwrap();
+        assert_eq!(fs::read(dir.path().join("x.jpg")).unwrap(), b"jpeg");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 101);
     }
 
     #[test]
