@@ -17,7 +17,9 @@ pub(crate) struct Look {
 
 impl Look {
     pub(crate) fn at(client: &Client) -> Result<Self, Error> {
-        let (at, stats) = (Instant::now(), client.stats()?);
+        let stats = client.stats()?;
+        // Not when it was asked, which may have been long before.
+        let at = Instant::now();
         let clients = client.clients()?.into_iter().map(|seen| {
             // One that is gone meanwhile has none.
             let streams = client.streams_of(seen.client)?;
