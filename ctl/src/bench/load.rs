@@ -10,6 +10,8 @@ use anyhow::{Result, anyhow};
 use hdrhistogram::Histogram;
 use resized_client::{Frame, Pending, Stream, StreamSpec};
 
+use crate::shown;
+
 /// Part of the run for which nothing is counted, while caches and clocks warm up.
 const WARM_UP: f64 = 0.1;
 
@@ -127,7 +129,8 @@ impl Plan {
             Some(period) => open(stream, period, begun + period.mul_f64(phase), clock)?,
         };
         let Taken { latency, unsent, by, idle, over } = took;
-        let name = |device: usize| devices.get(device).cloned().unwrap_or_default();
+        // Whatever they are called.
+        let name = |device: usize| devices.get(device).map(|name| shown(name)).unwrap_or_default();
         Ok(Tally {
             latency,
             unsent,
