@@ -245,13 +245,7 @@ fn open(
                 }
                 let ready = Instant::now();
                 if ready >= clock.end {
-                    // The daemon is behind: what was due and could not be submitted took as long at the least.
-                    while due < clock.end {
-                        if due >= clock.counted {
-                            unsent.saturating_record((clock.end - due).as_nanos() as u64);
-                        }
-                        due += period;
-                    }
+                    unsent = times_of_unsent(due, period, clock);
                     break;
                 }
                 if due >= clock.counted {
@@ -279,6 +273,20 @@ fn open(
         taken.idle.push(idle.as_secs_f64() / busy);
         Ok((taken, late))
     })
+}
+
+/// The daemon was behind: what was due from then on and could not be submitted took until the end, at the least. Of many
+/// millions not each one is counted, but some beside each other as one.
+fn times_of_unsent(due: Instant, period: Duration, clock: Clock) -> Histogram<u64> {
+    let mut times = histogram();
+    let period = (period.as_nanos() as u64).max(1);
+    let until = |end: Instant| end.saturating_duration_since(due).as_nanos() as u64;
+    let [uncounted, all] = [clock.counted, clock.end].map(|end| until(end).div_ceil(period));
+    let group = (all - uncounted) / 1_000_000 + 1;
+    for frame in (uncounted..all).step_by(group as usize) {
+        times.saturating_record_n(until(clock.end) - frame * period, group.min(all - frame));
+    }
+    times
 }
 
 fn take_all(flight: Receiver<(Instant, Pending)>, clock: Clock) -> Result<Taken> {
@@ -360,6 +368,22 @@ mod tests {
             late: times(late_us),
         };
         (tally, latency)
+    }
+
+    #[test]
+    fn frames_that_were_not_submitted_took_until_the_end() {
+        let begun = Instant::now();
+        let second = |n| begun + Duration::from_secs(n);
+        let clock = Clock { counted: second(1), end: second(11) };
+        let times = |due, period| times_of_unsent(due, period, clock);
+        let few = times(second(0), Duration::from_secs(2));
+        // Due after 2, 4, 6, 8 and 10 seconds.
+        assert_eq!(few.len(), 5);
+        assert!((few.max() as f64 / 9e9 - 1.0).abs() < 0.01 && few.min() < 1_010_000_000);
+        let many = times(second(6), Duration::from_nanos(1));
+        assert_eq!(many.len(), 5_000_000_000);
+        assert!((many.value_at_quantile(0.5) as f64 / 2.5e9 - 1.0).abs() < 0.01);
+        assert_eq!(times(second(11), Duration::from_secs(1)).len(), 0);
     }
 
     #[test]
