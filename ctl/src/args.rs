@@ -326,7 +326,7 @@ fn seconds(text: &str) -> Result<Duration> {
 fn crop(text: &str) -> Result<Crop> {
     let parts = || {
         let (size, place) = text.split_once('+')?;
-        let ((width, height), (left, top)) = (size.split_once('x')?, place.split_once('+')?);
+        let ((width, height), (left, top)) = (size.split_once(['x', 'X'])?, place.split_once('+')?);
         Some([width, height, left, top])
     };
     let parts = parts().context("write WIDTHxHEIGHT+LEFT+TOP, like 800x600+100+0")?;
@@ -369,6 +369,7 @@ mod tests {
     fn crops_are_read_as_they_are_usually_written() {
         let expected = Crop { left: 100.0, top: 7.0, width: 800.0, height: 600.0 };
         assert_eq!(crop("800x600+100+7").unwrap(), expected);
+        assert_eq!(crop("800X600+100+7").unwrap(), expected);
         for text in
             ["", "800x600", "800x600+1", "0x600+1+1", "800x600-1+1", "nanx1+1+1", "1.5x1+1+1"]
         {
