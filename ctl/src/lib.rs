@@ -32,10 +32,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// An error and its causes, but for those that the error before has quoted already.
+/// An error and its causes, but for those that one before has quoted already.
 pub fn one_line(error: &anyhow::Error) -> String {
     shown(&error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
-        match (line.is_empty(), line.ends_with(&cause)) {
+        match (line.is_empty(), line.contains(&cause)) {
             (true, _) => cause,
             (false, true) => line,
             (false, false) => format!("{line}: {cause}"),
@@ -81,5 +81,7 @@ mod tests {
         assert_eq!(one_line(&error), "a\\u{9b}b: é: no\\u{1b}[2Jsuch\\nfile");
         let quoted = anyhow::anyhow!("why").context("what: why");
         assert_eq!(one_line(&quoted), "what: why");
+        let amid = anyhow::anyhow!("why").context("what (why), once more").context("who");
+        assert_eq!(one_line(&amid), "who: what (why), once more");
     }
 }

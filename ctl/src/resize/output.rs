@@ -207,7 +207,7 @@ fn write(path: &Path, bytes: &[u8], exact: bool) -> Result<(), FileError> {
                 .inspect_err(|_| drop(fs::remove_file(&aside)))
         })
     };
-    written.map_err(|source| FileError::Write { path: path.to_owned(), source })
+    written.map_err(|error| FileError::Write { path: path.to_owned(), error })
 }
 
 /// A new file in the folder of `path`. Nobody else's, so that no two that write the same result meet in it; and made
