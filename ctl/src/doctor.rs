@@ -1,8 +1,8 @@
 //! Owns `resizectl doctor`: what is wrong, and what to do about it.
 //!
-//! [`socket`] looks at the way to the daemon, [`limits`] at what so many streams need. Changes nothing. Invariants: what
-//! is found is told before the next is looked for; nobody is waited for without end; nothing of this machine is told
-//! as if it were a bridge's.
+//! [`socket`] looks at the way to the daemon, [`limits`] at what so many streams need. Changes nothing.
+//! Invariants: what is found is told before the next is looked for; nobody is waited for without end;
+//! nothing of this machine is told as if it were a bridge's.
 
 mod limits;
 mod socket;

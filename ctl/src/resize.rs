@@ -1,7 +1,7 @@
 //! Owns `resizectl resize`: many pictures at once, and what the user is told about them.
 //!
-//! The walk of a picture is [`resized_pictures`]'; [`file`] reads and writes them, [`output`] knows the names. A picture
-//! that fails is named; the others go on.
+//! The walk of a picture is [`resized_pictures`]'; [`file`] reads and writes them, [`output`] knows the
+//! names. A picture that fails is named; the others go on.
 
 mod error;
 mod file;
@@ -79,7 +79,8 @@ struct Batch<'a> {
     failed: AtomicUsize,
     /// Why nothing new is begun, if so.
     ended: Mutex<Option<anyhow::Error>>,
-    /// Nothing new is begun after one either, and those at work are finished, so that nothing half written stays.
+    /// Nothing new is begun after one either, and those at work are finished, so that nothing half written
+    /// stays.
     signal: Signal,
     bar: ProgressBar,
 }

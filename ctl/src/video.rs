@@ -63,8 +63,8 @@ fn option(name: &str, value: &OsStr) -> OsString {
     [name.as_ref(), "=".as_ref(), value].into_iter().collect()
 }
 
-/// What was asked for, if it is a pattern; the usual one, if it is a folder. What a pattern may be, the program
-/// says.
+/// What was asked for, if it is a pattern; the usual one, if it is a folder. What a pattern may be, the
+/// program says.
 fn pattern(output: &Path) -> Result<OsString> {
     let bytes = output.as_os_str().as_bytes();
     if output.is_dir() || bytes.ends_with(b"/") {

@@ -243,8 +243,8 @@ impl Job {
     pub(crate) fn complete(self, completion: Completion, pressure: Pressure) {
         let copied = self.copied_bytes(usize::from(completion.device));
         self.stream.metrics().add_frame(self.pixels(), copied, &completion);
-        // First: the client may submit the slot again before `completed` returns. Or it may close the stream, and
-        // count on what that was charged for another.
+        // First: the client may submit the slot again before `completed` returns. Or it may close the
+        // stream, and count on what that was charged for another.
         self.stream.give_back(self.slot);
         let Self { stream, sink, .. } = self;
         let closed = Arc::clone(stream.closed());

@@ -29,8 +29,8 @@ pub(crate) fn available() -> Option<u64> {
     Places::real().available("self")
 }
 
-/// Bytes of memory that the process of that number may take now, as far as its control groups can be seen; what a
-/// daemon refuses for want of memory is more than that.
+/// Bytes of memory that the process of that number may take now, as far as its control groups can be seen;
+/// what a daemon refuses for want of memory is more than that.
 pub fn available_memory(process: u32) -> Option<u64> {
     Places::real().available(&process.to_string())
 }

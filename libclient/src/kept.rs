@@ -1,14 +1,14 @@
 //! Owns streams that are kept open for frames that come one at a time, of a kind or another.
 //!
-//! Knows nothing of what is done with a stream. Invariants: no more are kept than was said, also while another is
-//! opened; no stream is refused for those that are kept.
+//! Knows nothing of what is done with a stream. Invariants: no more are kept than was said, also while
+//! another is opened; no stream is refused for those that are kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{Client, Error, Stream, StreamSpec};
 
-/// The streams of a client that were used last, for frames that come one at a time: most are of a spec that one
-/// before was of, and need not wait for a stream to be opened.
+/// The streams of a client that were used last, for frames that come one at a time: most are of a spec that
+/// one before was of, and need not wait for a stream to be opened.
 #[derive(Debug)]
 pub struct KeptStreams {
     client: Client,
@@ -36,8 +36,8 @@ impl KeptStreams {
         Ok(stream)
     }
 
-    /// Opens a stream that is not kept, but for which those that are make room: all are closed where it is [not to
-    /// be had](Error::is_shortage) beside them.
+    /// Opens a stream that is not kept, but for which those that are make room: all are closed where it is
+    /// [not to be had](Error::is_shortage) beside them.
     pub fn open(&self, spec: &StreamSpec) -> Result<Stream, Error> {
         match self.client.open(spec) {
             Err(error) if error.is_shortage() && self.close_all_but(0) => self.client.open(spec),
@@ -45,8 +45,8 @@ impl KeptStreams {
         }
     }
 
-    /// Asks of each, from the one used last on, whether to keep it, and closes the first that is not kept and all
-    /// used before.
+    /// Asks of each, from the one used last on, whether to keep it, and closes the first that is not kept
+    /// and all used before.
     pub fn trim(&self, mut keep: impl FnMut(&StreamSpec) -> bool) {
         let count = self.lock().iter().rev().take_while(|(spec, _)| keep(spec)).count();
         self.close_all_but(count);

@@ -1,6 +1,7 @@
 //! Owns one picture's way: recognised, measured, decoded into a slot, resized, encoded.
 //!
-//! Invariant: nothing is decoded, and nothing allocated for pixels, whose header says more of them than are allowed.
+//! Invariant: nothing is decoded, and nothing allocated for pixels, whose header says more of them than are
+//! allowed.
 
 use std::borrow::Cow;
 
@@ -22,8 +23,8 @@ use crate::wish::Format;
 /// Streams that a desk keeps open: photographs are upright or not, of a camera or another.
 const STREAMS: usize = 4;
 
-/// Of a stream's ring, for each pixel, and of what is made of each pixel of its result at the most: packed, turned,
-/// laid on paper, encoded.
+/// Of a stream's ring, for each pixel, and of what is made of each pixel of its result at the most: packed,
+/// turned, laid on paper, encoded.
 const PIXEL_BYTES: u64 = 4;
 const RESULT_BYTES: u64 = 4 * PIXEL_BYTES;
 
@@ -47,8 +48,8 @@ pub struct Limits {
     pub pixels: u64,
     /// Most pixels of a picture that is made.
     pub made: u64,
-    /// Most passes over the picture in a progressive JPEG, each of which is decoded over all of it; sensible ones
-    /// have ten.
+    /// Most passes over the picture in a progressive JPEG, each of which is decoded over all of it;
+    /// sensible ones have ten.
     pub scans: u32,
 }
 
@@ -165,7 +166,8 @@ impl Desk {
         Ok(Picture { bytes, format, extent: plan.result })
     }
 
-    /// Gives back what is kept for the pictures after this one, beyond so many bytes of streams and of buffers.
+    /// Gives back what is kept for the pictures after this one, beyond so many bytes of streams and of
+    /// buffers.
     pub fn trim(&mut self, bytes: u64) {
         let mut left = bytes;
         self.streams.trim(|spec| match left.checked_sub(ring_bytes(spec)) {

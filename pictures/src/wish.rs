@@ -6,7 +6,8 @@ use std::str::FromStr;
 use resized_client::{Extent, MAX_SIDE};
 use thiserror::Error;
 
-/// Size asked for, in pixels, one side of which may follow from the picture's shape: `640x360`, `640x`, `x360`.
+/// Size asked for, in pixels, one side of which may follow from the picture's shape: `640x360`, `640x`,
+/// `x360`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     /// Both sides.

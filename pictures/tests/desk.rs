@@ -1,4 +1,5 @@
-//! Pictures through a daemon in this process: what becomes of them, and what is refused before it costs anything.
+//! Pictures through a daemon in this process: what becomes of them, and what is refused before it costs
+//! anything.
 
 use std::thread;
 use std::time::{Duration, Instant};

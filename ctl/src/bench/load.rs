@@ -18,7 +18,8 @@ const WARM_UP: f64 = 0.1;
 /// A thread of the load that was idle for less than this part of the run may be what limited it.
 const LEAST_IDLE: f64 = 0.1;
 
-/// How long before a frame is due its thread is awake, if that is no more than a tenth of the time between two.
+/// How long before a frame is due its thread is awake, if that is no more than a tenth of the time between
+/// two.
 const EARLY: Duration = Duration::from_micros(500);
 
 /// A load that was late itself by more than this part of what it measured, measured itself.
@@ -236,7 +237,8 @@ fn open(
             while due < clock.end {
                 let before = Instant::now();
                 if let Some(early) = due.checked_duration_since(before) {
-                    // The system wakes who sleeps a fraction of a millisecond late, as much as a small frame takes.
+                    // The system wakes who sleeps a fraction of a millisecond late, as much as a small
+                    // frame takes.
                     thread::sleep(early.saturating_sub(EARLY.min(period / 10)));
                     while Instant::now() < due {
                         std::hint::spin_loop();
@@ -275,8 +277,8 @@ fn open(
     })
 }
 
-/// The daemon was behind: what was due from then on and could not be submitted took until the end, at the least. Of many
-/// millions not each one is counted, but some beside each other as one.
+/// The daemon was behind: what was due from then on and could not be submitted took until the end, at the
+/// least. Of many millions not each one is counted, but some beside each other as one.
 fn times_of_unsent(due: Instant, period: Duration, clock: Clock) -> Histogram<u64> {
     let mut times = histogram();
     let period = (period.as_nanos() as u64).max(1);
@@ -305,7 +307,8 @@ mod tests {
 
     use super::*;
 
-    /// What a client sees of a daemon on the cores, and how many frames that has done, for as long as it takes.
+    /// What a client sees of a daemon on the cores, and how many frames that has done, for as long as it
+    /// takes.
     fn measured(from: u32, to: u32, seconds: f64, period: Option<Duration>) -> (Tally, u64) {
         let options = resized::Options { devices: resized::Devices::Cpu, ..Default::default() };
         let server = resized::Server::embedded_with(options).unwrap();

@@ -1,7 +1,7 @@
 //! Owns the figures of a daemon: as it gives them, and what happened between two looks.
 //!
-//! Knows no terminal, but names are such that they have no power over one: a bridge may send any. A [`Figures`]'
-//! serialization is what `--json` prints.
+//! Knows no terminal, but names are such that they have no power over one: a bridge may send any. A
+//! [`Figures`]' serialization is what `--json` prints.
 
 use std::time::{Duration, Instant};
 
