@@ -43,8 +43,8 @@ pub(crate) enum Command {
 /// Look for what is wrong, and say what to do about it
 ///
 /// The way to the daemon, devices and why one is not used, a frame there and back, and whether memory,
-/// quotas, descriptors and other limits are enough for so many streams. The exit code is 1 if something is
-/// bad.
+/// quotas, descriptors and other limits are enough for so many streams; not those of a bridge's machine,
+/// which can't be seen from here. The exit code is 1 if something is bad.
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     /// Streams that limits are compared with, each of a client of its own
