@@ -49,7 +49,10 @@ impl Kept {
                 }
                 asked => asked,
             },
-            None => self.open(py, connected, StreamSpec { slots: spec.slots.min(1), ..spec })?,
+            None => {
+                self.close_all_but(py, KEPT - 1);
+                self.open(py, connected, StreamSpec { slots: spec.slots.min(1), ..spec })?
+            }
         };
         let opened = opened.map_err(raised)?;
         let kept = Arc::new(KeptStream {
@@ -80,18 +83,23 @@ impl Kept {
         spec: StreamSpec,
     ) -> PyResult<Result<Arc<Opened>, Error>> {
         match Opened::asked_for(py, connected, spec)? {
-            Err(error) if error.is_shortage() && self.let_go(py) => {
+            Err(error) if error.is_shortage() && self.close_all_but(py, 0) => {
                 Opened::asked_for(py, connected, spec)
             }
             asked => Ok(asked),
         }
     }
 
-    /// Closes all that are kept and that no other thread uses and no result is of. False: there were none.
-    fn let_go(&self, py: Python<'_>) -> bool {
-        let all = std::mem::take(&mut *self.lock());
-        let any = !all.is_empty();
-        py.detach(|| drop(all));
+    /// Closes all but so many of those used last, as soon as no other thread uses them and no result is of them.
+    /// False: there were no others.
+    fn close_all_but(&self, py: Python<'_>, count: usize) -> bool {
+        let closed: Vec<_> = {
+            let mut all = self.lock();
+            let over = all.len().saturating_sub(count);
+            all.drain(..over).collect()
+        };
+        let any = !closed.is_empty();
+        py.detach(|| drop(closed));
         any
     }
 
