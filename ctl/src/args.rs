@@ -15,12 +15,14 @@ use resized_protocol::message::MAX_SLOTS;
 #[derive(Debug, Parser)]
 #[command(name = "resizectl", version, about)]
 pub struct Arguments {
-    /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one, tcp://HOST:PORT
-    /// or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream [default: $RESIZED_ENDPOINT, else the running service's]
+    /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one,
+    /// tcp://HOST:PORT or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream [default:
+    /// $RESIZED_ENDPOINT, else the running service's]
     ///
-    /// What a bridge wants to see, and whom to trust, is in files that the environment names: RESIZED_TOKEN_FILE its
-    /// token, RESIZED_CA the authorities that may have signed its certificate, RESIZED_CERTIFICATE and RESIZED_KEY a
-    /// certificate of one's own, RESIZED_NATS_CREDENTIALS those for a NATS service
+    /// What a bridge wants to see, and whom to trust, is in files that the environment names:
+    /// RESIZED_TOKEN_FILE its token, RESIZED_CA the authorities that may have signed its certificate,
+    /// RESIZED_CERTIFICATE and RESIZED_KEY a certificate of one's own, RESIZED_NATS_CREDENTIALS those for a
+    /// NATS service
     #[arg(long, value_name = "ENDPOINT", global = true)]
     pub(crate) connect: Option<Endpoint>,
 
@@ -40,8 +42,9 @@ pub(crate) enum Command {
 
 /// Look for what is wrong, and say what to do about it
 ///
-/// The way to the daemon, devices and why one is not used, a frame there and back, and whether memory, quotas,
-/// descriptors and other limits are enough for so many streams. The exit code is 1 if something is bad.
+/// The way to the daemon, devices and why one is not used, a frame there and back, and whether memory,
+/// quotas, descriptors and other limits are enough for so many streams; not those of a bridge's machine,
+/// which can't be seen from here. The exit code is 1 if something is bad.
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     /// Streams that limits are compared with, each of a client of its own
@@ -68,9 +71,10 @@ pub(crate) struct Doctor {
 
 /// Load the daemon, and say how long frames took
 ///
-/// Without --rate each client submits a frame when one is back (closed loop). With it frames are due at that rate,
-/// whatever becomes of those before, and times count from when they were due (open loop). No figures are given
-/// that may be those of the load itself. Where no daemon runs, one inside this process is measured.
+/// Without --rate each client submits a frame when one is back (closed loop). With it frames are due at
+/// that rate, whatever becomes of those before, and times count from when they were due (open loop). No
+/// figures are given that may be those of the load itself. Where no daemon runs, one inside this process is
+/// measured.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     /// Size of the frames
@@ -228,8 +232,9 @@ pub(crate) struct Resize {
 
 /// Resize videos, frame by frame, into numbered JPEG files
 ///
-/// All videos at once, each through an instance of its own. This runs resize-videos, a program that is installed
-/// apart, since it takes FFmpeg's libraries. Where no daemon runs, one inside that program serves.
+/// All videos at once, each through an instance of its own. This runs resize-videos, a program that is
+/// installed apart, since it takes FFmpeg's libraries. Where no daemon runs, one inside that program
+/// serves.
 #[derive(Args, Debug)]
 pub(crate) struct Video {
     /// Videos to resize
@@ -240,9 +245,9 @@ pub(crate) struct Video {
     #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
     pub(crate) size: Size,
 
-    /// A pattern for the names of the pictures, such as out/%05d.jpg, in which %05d is the number of the frame,
-    /// {name} the video's name without its ending, and an n in such braces the video's number; or a folder, for the
-    /// pattern {name}-%05d.jpg in it. What has such a name is replaced
+    /// A pattern for the names of the pictures, such as out/%05d.jpg, in which %05d is the number of the
+    /// frame, {name} the video's name without its ending, and an n in such braces the video's number; or a
+    /// folder, for the pattern {name}-%05d.jpg in it. What has such a name is replaced
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
 
@@ -326,7 +331,7 @@ fn seconds(text: &str) -> Result<Duration> {
 fn crop(text: &str) -> Result<Crop> {
     let parts = || {
         let (size, place) = text.split_once('+')?;
-        let ((width, height), (left, top)) = (size.split_once('x')?, place.split_once('+')?);
+        let ((width, height), (left, top)) = (size.split_once(['x', 'X'])?, place.split_once('+')?);
         Some([width, height, left, top])
     };
     let parts = parts().context("write WIDTHxHEIGHT+LEFT+TOP, like 800x600+100+0")?;
@@ -369,6 +374,7 @@ mod tests {
     fn crops_are_read_as_they_are_usually_written() {
         let expected = Crop { left: 100.0, top: 7.0, width: 800.0, height: 600.0 };
         assert_eq!(crop("800x600+100+7").unwrap(), expected);
+        assert_eq!(crop("800X600+100+7").unwrap(), expected);
         for text in
             ["", "800x600", "800x600+1", "0x600+1+1", "800x600-1+1", "nanx1+1+1", "1.5x1+1+1"]
         {

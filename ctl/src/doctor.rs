@@ -1,6 +1,8 @@
 //! Owns `resizectl doctor`: what is wrong, and what to do about it.
 //!
 //! [`socket`] looks at the way to the daemon, [`limits`] at what so many streams need. Changes nothing.
+//! Invariants: what is found is told before the next is looked for; nobody is waited for without end;
+//! nothing of this machine is told as if it were a bridge's.
 
 mod limits;
 mod socket;
@@ -9,15 +11,44 @@ use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use resized::Devices;
 use resized_client::{Client, Endpoint, FrameSpec, StreamSpec};
 
 use crate::args::Doctor;
 use crate::daemon::Daemon;
-use crate::say;
+use crate::{say, shown};
+
+/// After so long somebody is not waited for any more.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the daemon is that is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Inside this process: none answers elsewhere.
+    Inside,
+    /// On this machine; its process, if that can be told.
+    Here(Option<u32>),
+    /// Behind a bridge.
+    Far,
+}
+
+/// Tells what is found, and whether something was bad.
+#[derive(Default)]
+struct Report {
+    bad: bool,
+}
+
+impl Report {
+    fn tell(&mut self, finding: &Finding) -> Result<()> {
+        self.bad |= finding.level == Level::Bad;
+        say(finding)
+    }
+}
 
 /// What was looked at, and what was found.
 pub(crate) struct Finding {
@@ -57,7 +88,8 @@ impl fmt::Display for Finding {
             Level::Note => "note",
             Level::Bad => "BAD",
         };
-        write!(f, "{level:<5} {:<12} {}", self.what, self.found)?;
+        // Some of it is what others call themselves.
+        write!(f, "{level:<5} {:<12} {}", self.what, shown(&self.found))?;
         match &self.advice {
             Some(advice) => write!(f, "\n{:19}-> {advice}", ""),
             None => Ok(()),
@@ -69,42 +101,42 @@ impl fmt::Display for Finding {
 pub(crate) fn run(asked: &Doctor, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
     let mut spec = StreamSpec::new(FrameSpec::new(asked.format.into(), asked.from), asked.size);
     spec.slots = asked.slots;
-    let (mut findings, reached) = socket::examine(endpoint);
-    findings.extend(devices(reached.as_ref().map(|reached| &reached.client)));
-    let pid = reached.as_ref().and_then(|reached| reached.pid);
-    let near = reached.as_ref().is_none_or(|reached| reached.near);
-    let way = if near { "in shared memory" } else { "copied there and back" };
-    findings.push(frame(reached.as_ref().map(|reached| &reached.client), &spec, way));
-    findings.extend(limits::examine(&spec, asked.streams, pid));
-    for finding in &findings {
-        say(finding)?;
+    let mut report = Report::default();
+    let (place, client) = socket::examine(endpoint, &mut report)?;
+    devices(place, client.as_ref(), &mut report)?;
+    // A bridge that was not reached has no daemon that another could stand for.
+    if client.is_some() || place != Place::Far {
+        report.tell(&frame(place, client, spec))?;
     }
-    let bad = findings.iter().any(|finding| finding.level == Level::Bad);
-    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    for finding in limits::examine(&spec, asked.streams, place) {
+        report.tell(&finding)?;
+    }
+    Ok(if report.bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// What resizes, and what of this machine does not.
-fn devices(client: Option<&Client>) -> Vec<Finding> {
-    let mut findings = Vec::new();
+fn devices(place: Place, client: Option<&Client>, report: &mut Report) -> Result<()> {
     if let Some(client) = client {
         let names = client.devices().join(", ");
-        findings.push(Finding::good("devices", format!("the daemon resizes on: {names}")));
+        report.tell(&Finding::good("devices", format!("the daemon resizes on: {names}")))?;
+    }
+    if place == Place::Far {
+        return Ok(());
     }
     let program = program();
     if program.is_none() {
         let found = "can't try GPUs: the program resized is neither beside this one nor in $PATH";
-        findings.push(Finding::note("devices", found, "install it, and look again"));
+        report.tell(&Finding::note("devices", found, "install it, and look again"))?;
     }
     for device in resized::explain(&Devices::Auto, program.as_deref()) {
-        findings.push(if device.used {
+        report.tell(&if device.used {
             Finding::good("devices", format!("a daemon of this user's on this machine would use {device}"))
         } else {
             let advice = "GPUs need a driver for Vulkan 1.3; 'resized --explain' as the service's user says what it sees";
             Finding::note("devices", device.to_string(), advice)
-        });
+        })?;
     }
-    findings.extend(nodes(Path::new("/dev/dri")));
-    findings
+    nodes(Path::new("/dev/dri")).iter().try_for_each(|finding| report.tell(finding))
 }
 
 /// GPUs' files that this user may not open.
@@ -130,22 +162,26 @@ fn program() -> Option<PathBuf> {
 }
 
 /// A frame there and back, which takes all there is: descriptors passed, sealed memory, devices.
-fn frame(client: Option<&Client>, spec: &StreamSpec, way: &str) -> Finding {
-    let found = || -> Result<String> {
-        match client {
-            Some(client) => resize(client, spec, "the daemon"),
-            None => {
-                let daemon = Daemon::embedded()?;
-                resize(&daemon.connect()?, spec, "a daemon inside this process")
-            }
+fn frame(place: Place, client: Option<Client>, spec: StreamSpec) -> Finding {
+    let found = within(PATIENCE, move || match client {
+        Some(client) => resize(&client, &spec, "the daemon"),
+        None => {
+            let daemon = Daemon::embedded()?;
+            resize(&daemon.connect()?, &spec, "a daemon inside this process")
+        }
+    });
+    let (way, advice) = match place {
+        Place::Inside => {
+            ("in shared memory", "start 'resized' in a terminal, where it says what it can't do")
+        }
+        Place::Here(_) => ("in shared memory", "see the daemon's log: journalctl -u resized"),
+        Place::Far => {
+            ("copied there and back", "see the log of the bridge, and of its daemon, where it runs")
         }
     };
-    match found() {
+    match found.and_then(|found| found) {
         Ok(found) => Finding::good("a frame", format!("{found}, {way}")),
-        Err(error) => {
-            let advice = "see the daemon's log: journalctl -u resized";
-            Finding::bad("a frame", crate::one_line(&error), advice)
-        }
+        Err(error) => Finding::bad("a frame", crate::one_line(&error), advice),
     }
 }
 
@@ -156,4 +192,38 @@ fn resize(client: &Client, spec: &StreamSpec, who: &str) -> Result<String> {
     frame.wait()?;
     let (took, from, to) = (begun.elapsed(), spec.source.extent, spec.destination.extent);
     Ok(format!("{who} made {to} of {from} in {:.1} ms", took.as_secs_f64() * 1e3))
+}
+
+/// What `work` comes to, unless it takes longer: then its thread is left to itself.
+fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let (done, outcome) = mpsc::channel();
+    let run = move || {
+        let _ = done.send(work());
+    };
+    thread::Builder::new().spawn(run).context("can't start a thread")?;
+    outcome
+        .recv_timeout(patience)
+        .with_context(|| format!("no answer in {} s", patience.as_secs_f64()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_answer_is_not_waited_for_without_end() {
+        let (_never, answer) = mpsc::channel::<()>();
+        let silent = within(Duration::from_millis(10), move || answer.recv()).unwrap_err();
+        assert_eq!(silent.to_string(), "no answer in 0.01 s");
+        assert_eq!(within(PATIENCE, || 7).unwrap(), 7);
+    }
+
+    #[test]
+    fn what_others_say_has_no_power_over_the_terminal() {
+        let finding = Finding::good("devices", "cpu\u{1b}[2J\ncpu");
+        assert_eq!(finding.to_string(), "good  devices      cpu\\u{1b}[2J\\ncpu");
+    }
 }

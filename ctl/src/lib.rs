@@ -1,7 +1,7 @@
 //! The command line of `resized`, as a library: what its binary runs, and what its manual pages are made of.
 //!
-//! [`args`](Arguments) says what may be asked, `daemon` finds who answers, `signal` says when to end, and each command is
-//! a file of its own that knows nothing of the others.
+//! [`args`](Arguments) says what may be asked, `daemon` finds who answers, `signal` says when to end, and
+//! each command is a file of its own that knows nothing of the others.
 
 mod args;
 mod bench;
@@ -32,10 +32,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// An error and its causes, but for those that the error before has quoted already.
+/// An error and its causes, but for those that one before has quoted already.
 pub fn one_line(error: &anyhow::Error) -> String {
     shown(&error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
-        match (line.is_empty(), line.ends_with(&cause)) {
+        match (line.is_empty(), line.contains(&cause)) {
             (true, _) => cause,
             (false, true) => line,
             (false, false) => format!("{line}: {cause}"),
@@ -65,6 +65,12 @@ fn say(text: impl Display) -> anyhow::Result<()> {
     }
 }
 
+/// Says it to the user, beside what is printed. A reader that has gone away is no reason to end, and there
+/// is nobody else to tell.
+pub fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +81,7 @@ mod tests {
         assert_eq!(one_line(&error), "a\\u{9b}b: é: no\\u{1b}[2Jsuch\\nfile");
         let quoted = anyhow::anyhow!("why").context("what: why");
         assert_eq!(one_line(&quoted), "what: why");
+        let amid = anyhow::anyhow!("why").context("what (why), once more").context("who");
+        assert_eq!(one_line(&amid), "who: what (why), once more");
     }
 }

@@ -7,7 +7,7 @@ use resizectl::Arguments;
 
 fn main() -> ExitCode {
     resizectl::run(&Arguments::parse()).unwrap_or_else(|error| {
-        eprintln!("resizectl: {}", resizectl::one_line(&error));
+        resizectl::complain(format_args!("resizectl: {}", resizectl::one_line(&error)));
         ExitCode::FAILURE
     })
 }

@@ -1,7 +1,7 @@
 //! Owns `resizectl resize`: many pictures at once, and what the user is told about them.
 //!
-//! The walk of a picture is [`resized_pictures`]'; [`file`] reads and writes them, [`output`] knows the names. A picture
-//! that fails is named; the others go on.
+//! The walk of a picture is [`resized_pictures`]'; [`file`] reads and writes them, [`output`] knows the
+//! names. A picture that fails is named; the others go on.
 
 mod error;
 mod file;
@@ -19,6 +19,7 @@ use resized_client::Endpoint;
 use resized_pictures::{Limits, Settings, Wish};
 
 use crate::args::Resize;
+use crate::complain;
 use crate::daemon::Daemon;
 use crate::signal::Signal;
 use error::FileError;
@@ -78,7 +79,8 @@ struct Batch<'a> {
     failed: AtomicUsize,
     /// Why nothing new is begun, if so.
     ended: Mutex<Option<anyhow::Error>>,
-    /// Nothing new is begun after one either, and those at work are finished, so that nothing half written stays.
+    /// Nothing new is begun after one either, and those at work are finished, so that nothing half written
+    /// stays.
     signal: Signal,
     bar: ProgressBar,
 }
@@ -112,7 +114,7 @@ impl Batch<'_> {
     fn report(&self, from: &std::path::Path, error: &FileError) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         let line = crate::shown(&format!("{}: {error}", from.display()));
-        self.bar.suspend(|| eprintln!("resizectl: {line}"));
+        self.bar.suspend(|| complain(format_args!("resizectl: {line}")));
     }
 
     /// Begins nothing new. Only the first reason is kept: the others follow from it.
@@ -134,9 +136,9 @@ impl Batch<'_> {
             let seconds = took.as_secs_f64();
             let rate = resized as f64 / seconds;
             let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
-            eprintln!(
+            complain(format_args!(
                 "{resized} of {all} pictures resized{failed}, {seconds:.2} s, {rate:.1} a second"
-            );
+            ));
         }
         let done = if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         Ok(self.signal.code().unwrap_or(done))

@@ -63,15 +63,16 @@ fn option(name: &str, value: &OsStr) -> OsString {
     [name.as_ref(), "=".as_ref(), value].into_iter().collect()
 }
 
-/// What was asked for, if it is a pattern; the usual one, if it is a folder. What a pattern may be, the program
-/// says.
+/// What was asked for, if it is a pattern; the usual one, if it is a folder. What a pattern may be, the
+/// program says.
 fn pattern(output: &Path) -> Result<OsString> {
     let bytes = output.as_os_str().as_bytes();
     if output.is_dir() || bytes.ends_with(b"/") {
         let is_pattern = |what: &[u8]| bytes.windows(what.len()).any(|part| part == what);
         ensure!(
             !is_pattern(b"{n}") && !is_pattern(b"{name}"),
-            "{} is a folder, and would be read as a pattern",
+            "{} is a folder, and resize-videos takes {{name}} and {{n}} in its name for a pattern's: choose another, or \
+             write a pattern such as {{name}}/%05d.jpg",
             output.display()
         );
         // A percent sign means itself when there are two.
@@ -125,6 +126,11 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         let expected = format!("{}/100%%/{{name}}-%05d.jpg", dir.path().display());
         assert_eq!(pattern(&folder).unwrap(), expected.as_str());
+        let error = pattern(Path::new("{n}/")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("{n}/ is a folder, and resize-videos takes {name} and {n}"),
+            "{error}"
+        );
         let error = pattern(Path::new("out.jpg")).unwrap_err().to_string();
         assert_eq!(
             error,

@@ -35,7 +35,7 @@ pub(crate) fn top(asked: &Top, endpoint: Option<&Endpoint>) -> Result<ExitCode> 
     } else {
         let terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
         ensure!(terminal, "top needs a terminal: --once prints its figures anywhere");
-        return screen::show(&client, &endpoint, asked.interval)
+        return screen::show(client, &endpoint, asked.interval)
             .with_context(|| format!("the daemon at {endpoint}"));
     }
     Ok(ExitCode::SUCCESS)

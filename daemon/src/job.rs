@@ -240,12 +240,16 @@ impl Job {
     }
 
     /// Gives the slot back to the client.
-    pub(crate) fn complete(&self, completion: Completion, pressure: Pressure) {
+    pub(crate) fn complete(self, completion: Completion, pressure: Pressure) {
         let copied = self.copied_bytes(usize::from(completion.device));
         self.stream.metrics().add_frame(self.pixels(), copied, &completion);
-        // First: the client may submit the slot again before `completed` returns.
+        // First: the client may submit the slot again before `completed` returns. Or it may close the
+        // stream, and count on what that was charged for another.
         self.stream.give_back(self.slot);
-        self.sink.completed(completion, pressure, self.stream.closed());
+        let Self { stream, sink, .. } = self;
+        let closed = Arc::clone(stream.closed());
+        drop(stream);
+        sink.completed(completion, pressure, &closed);
     }
 }
 

@@ -19,6 +19,7 @@ mod quota;
 mod scheduler;
 mod session;
 
+pub use memory::available_memory;
 pub use quota::{Limits, default_ring_bytes};
 pub use server::{
     Controls, Daemon, Devices, Explained, Exporter, ExporterAddress, ExporterAddressError,

@@ -26,7 +26,13 @@ pub(crate) fn total() -> Option<u64> {
 
 /// Bytes of memory that may be taken now.
 pub(crate) fn available() -> Option<u64> {
-    Places::real().available()
+    Places::real().available("self")
+}
+
+/// Bytes of memory that the process of that number may take now, as far as its control groups can be seen;
+/// what a daemon refuses for want of memory is more than that.
+pub fn available_memory(process: u32) -> Option<u64> {
+    Places::real().available(&process.to_string())
 }
 
 /// A control group's memory: its limit, and what of it is in use and can't be had back by dropping files.
@@ -37,12 +43,13 @@ struct Group {
 
 impl Places<'_> {
     fn total(&self) -> Option<u64> {
-        let limits = self.groups().into_iter().map(|group| group.limit);
+        let limits = self.groups("self").into_iter().map(|group| group.limit);
         limits.chain(self.meminfo("MemTotal:")).min()
     }
 
-    fn available(&self) -> Option<u64> {
-        let left = self.groups().into_iter().map(|group| group.limit.saturating_sub(group.used));
+    fn available(&self, process: &str) -> Option<u64> {
+        let left =
+            self.groups(process).into_iter().map(|group| group.limit.saturating_sub(group.used));
         left.chain(self.meminfo("MemAvailable:")).min()
     }
 
@@ -54,9 +61,10 @@ impl Places<'_> {
         kibibytes.checked_mul(1024)
     }
 
-    /// The groups that this process is in, from its own to the outermost that can be seen.
-    fn groups(&self) -> Vec<Group> {
-        let text = std::fs::read_to_string(self.proc.join("self/cgroup")).unwrap_or_default();
+    /// The groups that a process is in, from its own to the outermost that can be seen.
+    fn groups(&self, process: &str) -> Vec<Group> {
+        let file = self.proc.join(process).join("cgroup");
+        let text = std::fs::read_to_string(file).unwrap_or_default();
         text.lines().flat_map(|line| self.groups_of(line)).collect()
     }
 
@@ -127,7 +135,7 @@ mod tests {
         let dir = system(files);
         let (proc, groups) = (dir.path().join("proc"), dir.path().join("cgroup"));
         let places = Places { proc: &proc, groups: &groups };
-        (places.total(), places.available())
+        (places.total(), places.available("self"))
     }
 
     const MEMINFO: (&str, &str) =
@@ -158,6 +166,23 @@ mod tests {
             ("cgroup/outer/inner/memory.stat", "anon 5\ninactive_file 300000\n"),
         ];
         assert_eq!(read(&files), (Some(1_000_000), Some(100_000)));
+    }
+
+    #[test]
+    fn another_process_has_groups_of_its_own() {
+        let dir = system(&[
+            MEMINFO,
+            ("proc/self/cgroup", "0::/a\n"),
+            ("proc/7/cgroup", "0::/b\n"),
+            ("cgroup/a/memory.max", "1000\n"),
+            ("cgroup/a/memory.current", "100\n"),
+            ("cgroup/b/memory.max", "2000\n"),
+            ("cgroup/b/memory.current", "100\n"),
+        ]);
+        let (proc, groups) = (dir.path().join("proc"), dir.path().join("cgroup"));
+        let places = Places { proc: &proc, groups: &groups };
+        let available = ["self", "7", "8"].map(|process| places.available(process));
+        assert_eq!(available, [Some(900), Some(1900), Some(5000 << 10)]);
     }
 
     #[test]

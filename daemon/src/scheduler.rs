@@ -380,13 +380,15 @@ impl Scheduler {
                     let worked = frame.worked.load(Ordering::Relaxed);
                     job.note_pace(*device, Duration::from_nanos(worked));
                 }
-                self.complete(job, completion);
+                self.complete(frame.job, completion);
             }
-            Status::Cancelled | Status::Late | Status::Unreadable => self.complete(job, completion),
+            Status::Cancelled | Status::Late | Status::Unreadable => {
+                self.complete(frame.job, completion);
+            }
         }
     }
 
-    fn complete(&self, job: &Job, completion: Completion) {
+    fn complete(&self, job: Job, completion: Completion) {
         let pressure = match self.queue.is_sated() {
             true => self.queue.hold().pressure(job.stream().user),
             false => Pressure::None,

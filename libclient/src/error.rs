@@ -11,8 +11,7 @@ use thiserror::Error;
 use crate::Endpoint;
 
 /// Why a call failed. A daemon that goes away is no reason while it may [come back](crate::Reconnect).
-/// After `Refused`, `PackedLen`, `JpegLen`, `Unreadable`, `Failed`, `Late` and `Region` the connection
-/// lives on, and may after `Unexpected`; after any other, later calls on it fail too.
+/// After some errors the connection lives on, after others later calls on it [fail too](Self::is_fatal).
 #[derive(Clone, Debug, Error)]
 pub enum Error {
     /// Nobody answers at the endpoint.
@@ -84,6 +83,35 @@ pub enum Error {
     Unexpected(&'static str),
 }
 
+impl Error {
+    /// Whether the connection is over, and later calls on it fail, too; or, with `Unexpected`, not to be
+    /// relied on. Otherwise it lives on, and other frames and streams are no worse off.
+    pub const fn is_fatal(&self) -> bool {
+        match self {
+            Self::Refused(_)
+            | Self::PackedLen { .. }
+            | Self::JpegLen { .. }
+            | Self::Unreadable
+            | Self::Failed
+            | Self::Late
+            | Self::Region(_) => false,
+            Self::Connect { .. }
+            | Self::Silent
+            | Self::Goodbye(_)
+            | Self::Disconnected
+            | Self::GivenUp { .. }
+            | Self::Socket(_)
+            | Self::Codec(_)
+            | Self::Unexpected(_) => true,
+        }
+    }
+
+    /// Whether a stream was refused that might be granted if others were closed.
+    pub const fn is_shortage(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::Quota { .. } | Refusal::System { .. }))
+    }
+}
+
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self::Socket(Arc::new(error))
@@ -93,5 +121,17 @@ impl From<io::Error> for Error {
 impl From<RegionError> for Error {
     fn from(error: RegionError) -> Self {
         Self::Region(Arc::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_that_can_not_be_mapped_ends_no_connection() {
+        let region = RegionError::System { call: "mmap", errno: nix::errno::Errno::ENOMEM };
+        assert!(!Error::from(region).is_fatal());
+        assert!(Error::Disconnected.is_fatal());
     }
 }

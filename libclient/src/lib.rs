@@ -73,8 +73,9 @@
 //! A frame walks through these files in this order: [`endpoint`](Endpoint) finds the daemon,
 //! [`client`](Client) says hello and opens a [`stream`](Stream), which loans a [`slot`](Slot), which is
 //! submitted and becomes a [`pending`](Pending), which ends as a [`frame`](Frame), whose drop frees the
-//! slot. Beside them: `handle` is what these share of a stream, `slots` the state of each slot,
-//! `connection` who writes and reads the socket.
+//! slot. Beside them: [`kept`](KeptStreams) are streams for frames that come one at a time, `handle` is
+//! what these share of a stream, `slots` the state of each slot, `connection` who writes and reads the
+//! socket.
 //!
 //! Everything is blocking, for as long as it takes or until a time-out, and thread-safe. No thread is
 //! started but one for each connection to a bridge, and one where a daemon is lost and all who wait have
@@ -87,6 +88,7 @@ mod connection;
 mod endpoint;
 mod error;
 mod handle;
+mod kept;
 mod link;
 mod pending;
 mod reconnect;
@@ -101,6 +103,7 @@ pub use client::Client;
 pub use endpoint::Remote;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::Error;
+pub use kept::KeptStreams;
 pub use pending::{Frame, Pending, Receipt, wait_any};
 pub use reconnect::Reconnect;
 #[cfg(feature = "remote")]

@@ -190,15 +190,23 @@ impl Frame {
         &self.output()[plane.offset..][..plane.stride * plane.rows()]
     }
 
-    /// The resized frame of a stream that gives [JPEGs](resized_protocol::coding::Coding); empty if it
-    /// gives planes of samples.
+    /// The resized frame of a stream that gives [JPEGs](resized_protocol::coding::Coding).
+    ///
+    /// # Panics
+    ///
+    /// If the stream gives planes of samples.
     pub fn jpeg(&self) -> &[u8] {
-        let coded = self.layout().is_coded().then(|| coding::whole(self.output())).flatten();
-        coded.map_or(&[], |coded| &coded[PREFIX..])
+        assert!(self.layout().is_coded(), "a JPEG of a stream that gives planes of samples");
+        coding::whole(self.output()).map_or(&[], |coded| &coded[PREFIX..])
     }
 
     /// The resized frame tightly packed: plane after plane, row after row, without padding.
+    ///
+    /// # Panics
+    ///
+    /// If the stream gives JPEGs.
     pub fn to_packed(&self) -> Vec<u8> {
+        assert!(!self.layout().is_coded(), "samples of a stream that gives JPEGs");
         let mut packed = Vec::with_capacity(self.layout().packed_len());
         for (index, plane) in self.layout().planes().iter().enumerate() {
             for row in self.plane(index).chunks_exact(plane.stride) {

@@ -73,7 +73,12 @@ impl Slot {
 
     /// Writes the source frame from tightly packed bytes: plane after plane, row after row, without
     /// padding.
+    ///
+    /// # Panics
+    ///
+    /// If the stream takes JPEGs.
     pub fn write_packed(&mut self, packed: &[u8]) -> Result<(), Error> {
+        assert!(!self.layout().is_coded(), "samples for a stream that takes JPEGs");
         let expected = self.layout().packed_len();
         if packed.len() != expected {
             return Err(Error::PackedLen { expected, found: packed.len() });

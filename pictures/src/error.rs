@@ -19,9 +19,9 @@ pub enum PictureError {
     },
     /// The JPEG can't be decoded, or no JPEG made of the result.
     #[error("{}", .0.to_string().trim_start_matches("TurboJPEG error: "))]
-    Jpeg(#[from] turbojpeg::Error),
+    Jpeg(turbojpeg::Error),
     /// The PNG or WebP can't be decoded, or none made of the result.
-    #[error("{0}")]
+    #[error(transparent)]
     Image(#[from] image::ImageError),
     /// The WebP is not what it says, which costs more to find out by decoding it.
     #[error("its chunks or its frame are not as large as it says")]
@@ -47,14 +47,39 @@ pub enum PictureError {
         limit: u64,
     },
     /// The daemon does not resize it, or is gone.
-    #[error("{0}")]
+    #[error(transparent)]
     Daemon(#[from] resized_client::Error),
+}
+
+impl From<turbojpeg::Error> for PictureError {
+    /// No source: its text is the error's own, but for the name of the library.
+    fn from(error: turbojpeg::Error) -> Self {
+        Self::Jpeg(error)
+    }
 }
 
 impl PictureError {
     /// Whether the next picture would fail for the same reason.
     pub const fn is_final(&self) -> bool {
-        use resized_client::Error::{Failed, Refused};
-        matches!(self, Self::Daemon(error) if !matches!(error, Refused(_) | Failed))
+        matches!(self, Self::Daemon(error) if error.is_fatal())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use resized_client::{Error, Refusal};
+
+    use super::*;
+
+    #[test]
+    fn only_an_end_of_the_connection_is_one_for_the_next_picture() {
+        let is_final = |error| PictureError::from(error).is_final();
+        for error in [Error::Refused(Refusal::Device), Error::Failed, Error::Unreadable] {
+            assert!(!is_final(error.clone()), "{error}");
+        }
+        for error in [Error::Disconnected, Error::Silent, Error::Unexpected("nothing")] {
+            assert!(is_final(error.clone()), "{error}");
+        }
+        assert!(!PictureError::Unknown.is_final());
     }
 }

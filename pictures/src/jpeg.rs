@@ -1,5 +1,5 @@
-//! Owns JPEG files: their decoding into slots, at a fraction of their size where that is enough, and what is written
-//! of them beside pixels.
+//! Owns JPEG files: their decoding into slots, at a fraction of their size where that is enough, and what
+//! is written of them beside pixels.
 //!
 //! 4:2:0, what nearly all cameras and cutters write, goes as planes: here it is never made RGB.
 
@@ -23,8 +23,8 @@ const EXIF: &[u8] = b"Exif\0\0";
 /// Bytes of a profile in one segment, whose length, in 16 bits, counts itself and what precedes.
 const PROFILE_PART: usize = u16::MAX as usize - 2 - PROFILE.len() - 2;
 
-/// A JPEG file whose header was read. It has a decoder of its own: TurboJPEG's keep the tables of the file before, and do
-/// not get over an error in its header.
+/// A JPEG file whose header was read. It has a decoder of its own: TurboJPEG's keep the tables of the file
+/// before, and do not get over an error in its header.
 pub(crate) struct Jpeg<'a> {
     file: &'a [u8],
     decompressor: Decompressor,
@@ -75,7 +75,8 @@ impl<'a> Jpeg<'a> {
         Extent::new(self.header.width as u32, self.header.height as u32)
     }
 
-    /// Most memory that decoding takes, however much it shrinks: two bytes for each coefficient of three components.
+    /// Most memory that decoding takes, however much it shrinks: two bytes for each coefficient of three
+    /// components.
     pub(crate) fn decoder_bytes(&self) -> u64 {
         if self.whole { 6 * self.extent().pixels() } else { 0 }
     }
@@ -85,8 +86,8 @@ impl<'a> Jpeg<'a> {
         if self.header.is_lossless { &[1] } else { &SHRINKS }
     }
 
-    /// What it is decoded to, `shrink` times smaller. 4:2:0 has whole blocks of 2x2 pixels: perhaps a column and
-    /// a row that are not the picture's.
+    /// What it is decoded to, `shrink` times smaller. 4:2:0 has whole blocks of 2x2 pixels: perhaps a
+    /// column and a row that are not the picture's.
     pub(crate) fn spec(&self, shrink: u32) -> FrameSpec {
         let DecompressHeader { width, height, .. } =
             self.header.scaled(ScalingFactor::new(1, shrink as usize));
@@ -105,8 +106,9 @@ impl<'a> Jpeg<'a> {
     }
 }
 
-/// What is only odd is no error: bytes before the end that mean nothing, which some cameras write. The library tells
-/// the first of its complaints alone: behind one about the end there is none, behind another there may be.
+/// What is only odd is no error: bytes before the end that mean nothing, which some cameras write. The
+/// library tells the first of its complaints alone: behind one about the end there is none, behind another
+/// there may be.
 fn sound(outcome: turbojpeg::Result<()>) -> Result<(), PictureError> {
     const BEFORE_END: &str = "extraneous bytes before marker 0xd9";
     match outcome {
@@ -152,7 +154,8 @@ fn metadata(file: &[u8]) -> Metadata {
     }
 }
 
-/// The segments of a file between its first marker and the first scan, with that one's header: ITU-T T.81, annex B.1.
+/// The segments of a file between its first marker and the first scan, with that one's header: ITU-T T.81,
+/// annex B.1.
 struct Segments<'a>(&'a [u8]);
 
 impl<'a> Iterator for Segments<'a> {

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! The walk of a picture is [`picture`](Desk)'s: `geometry` says which part of it becomes what, `jpeg`,
-//! `raster` and `webp` know the formats, `wish` the words for what may be asked. Knows neither files nor networks, and
-//! prints nothing.
+//! `raster` and `webp` know the formats, `wish` the words for what may be asked. Knows neither files nor
+//! networks, and prints nothing.
 
 mod error;
 mod geometry;

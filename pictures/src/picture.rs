@@ -1,13 +1,15 @@
 //! Owns one picture's way: recognised, measured, decoded into a slot, resized, encoded.
 //!
-//! Invariant: nothing is decoded, and nothing allocated for pixels, whose header says more of them than are allowed.
+//! Invariant: nothing is decoded, and nothing allocated for pixels, whose header says more of them than are
+//! allowed.
 
 use std::borrow::Cow;
 
 use image::DynamicImage;
 use image::metadata::Orientation;
 use resized_client::{
-    Alpha, Client, Crop, Extent, Filter, Frame, FrameSpec, PixelFormat, Slot, Stream, StreamSpec,
+    Alpha, Client, Crop, Extent, Filter, Frame, FrameSpec, KeptStreams, PixelFormat, Slot,
+    StreamSpec,
 };
 use resized_jpeg::{Encoder, Pixels};
 use turbojpeg::{Image, Subsamp};
@@ -21,8 +23,8 @@ use crate::wish::Format;
 /// Streams that a desk keeps open: photographs are upright or not, of a camera or another.
 const STREAMS: usize = 4;
 
-/// Of a stream's ring, for each pixel, and of what is made of each pixel of its result at the most: packed, turned,
-/// laid on paper, encoded.
+/// Of a stream's ring, for each pixel, and of what is made of each pixel of its result at the most: packed,
+/// turned, laid on paper, encoded.
 const PIXEL_BYTES: u64 = 4;
 const RESULT_BYTES: u64 = 4 * PIXEL_BYTES;
 
@@ -46,8 +48,8 @@ pub struct Limits {
     pub pixels: u64,
     /// Most pixels of a picture that is made.
     pub made: u64,
-    /// Most passes over the picture in a progressive JPEG, each of which is decoded over all of it; sensible ones
-    /// have ten.
+    /// Most passes over the picture in a progressive JPEG, each of which is decoded over all of it;
+    /// sensible ones have ten.
     pub scans: u32,
 }
 
@@ -64,10 +66,8 @@ pub struct Picture<'a> {
 
 /// Resizes one picture after the other. Each thread has one.
 pub struct Desk {
-    client: Client,
     limits: Limits,
-    /// The one used last is the last.
-    streams: Vec<(StreamSpec, Stream)>,
+    streams: KeptStreams,
     encoder: Encoder,
 }
 
@@ -114,7 +114,8 @@ impl Planned<'_> {
 impl Desk {
     /// A desk that has its pictures resized by that client's daemon.
     pub fn new(client: Client, limits: Limits) -> Result<Self, PictureError> {
-        Ok(Self { client, limits, streams: Vec::new(), encoder: Encoder::new()? })
+        let streams = KeptStreams::new(client, STREAMS);
+        Ok(Self { limits, streams, encoder: Encoder::new()? })
     }
 
     /// Resizes a picture.
@@ -153,7 +154,7 @@ impl Desk {
     /// Resizes a picture whose header was read.
     pub fn make(&mut self, planned: Planned<'_>) -> Result<Picture<'_>, PictureError> {
         let Planned { source, plan, orientation, profile, spec, format, quality } = planned;
-        let mut slot = self.stream(&spec)?.loan()?;
+        let mut slot = self.streams.stream(&spec)?.loan()?;
         source.decode(&plan, &mut slot)?;
         let frame = slot.submit()?.wait()?;
         let made = Made { frame: &frame, spec: spec.destination, orientation, profile };
@@ -165,34 +166,18 @@ impl Desk {
         Ok(Picture { bytes, format, extent: plan.result })
     }
 
-    /// Gives back what is kept for the pictures after this one, beyond so many bytes of streams and of buffers.
+    /// Gives back what is kept for the pictures after this one, beyond so many bytes of streams and of
+    /// buffers.
     pub fn trim(&mut self, bytes: u64) {
         let mut left = bytes;
-        let fits = |(spec, _): &&(StreamSpec, Stream)| match left.checked_sub(ring_bytes(spec)) {
+        self.streams.trim(|spec| match left.checked_sub(ring_bytes(spec)) {
             Some(rest) => {
                 left = rest;
                 true
             }
             None => false,
-        };
-        let keep = self.streams.iter().rev().take_while(fits).count();
-        self.streams.drain(..self.streams.len() - keep);
+        });
         self.encoder.trim(bytes);
-    }
-
-    fn stream(&mut self, spec: &StreamSpec) -> Result<Stream, PictureError> {
-        let open = match self.streams.iter().position(|(open, _)| open == spec) {
-            Some(index) => self.streams.remove(index),
-            None => {
-                if self.streams.len() == STREAMS {
-                    self.streams.remove(0);
-                }
-                (*spec, self.client.open(spec)?)
-            }
-        };
-        let stream = open.1.clone();
-        self.streams.push(open);
-        Ok(stream)
     }
 }
 

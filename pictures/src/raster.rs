@@ -14,8 +14,8 @@ use resized_client::{Extent, Frame, PixelFormat, Slot};
 use crate::error::PictureError;
 use crate::webp;
 
-/// Bytes for each pixel that decoding may take: sixteen bits of four channels, what eight are made of, and the
-/// decoder's own.
+/// Bytes for each pixel that decoding may take: sixteen bits of four channels, what eight are made of, and
+/// the decoder's own.
 const PIXEL_BYTES: u64 = 24;
 
 /// What decoding may take beside that.
@@ -66,8 +66,8 @@ impl<'a> Raster<'a> {
         }
     }
 
-    /// Most memory that decoding takes: pixels as they are stored, and what they are made of or become. Most has an
-    /// animated WebP, a canvas, a frame, and the frame's planes.
+    /// Most memory that decoding takes: pixels as they are stored, and what they are made of or become.
+    /// Most has an animated WebP, a canvas, a frame, and the frame's planes.
     pub(crate) fn decoder_bytes(&self) -> u64 {
         self.decoder.total_bytes().saturating_add(10 * self.extent().pixels())
     }

@@ -1,12 +1,12 @@
-//! Owns what is looked at in a WebP before its decoder is let near: that allocates what a chunk claims to hold, and
-//! decodes a frame of any size before it compares it with the picture's.
+//! Owns what is looked at in a WebP before its decoder is let near: that allocates what a chunk claims to
+//! hold, and decodes a frame of any size before it compares it with the picture's.
 //!
 //! Knows the container, RFC 9649, section 2, and of a bitstream no more than where its size stands.
 
 use resized_client::Extent;
 
-/// Whether the metadata are within the file, and the frame that is decoded, an animation's first, is as large as the
-/// container says, which of a picture without one is `canvas`.
+/// Whether the metadata are within the file, and the frame that is decoded, an animation's first, is as
+/// large as the container says, which of a picture without one is `canvas`.
 pub(crate) fn is_honest(file: &[u8], canvas: Extent) -> bool {
     let chunks = || Chunks(file.get(12..).unwrap_or_default());
     // Of several with a name the decoder takes the first.

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use resized_client::{Extent, MAX_SIDE};
 use thiserror::Error;
 
-/// Size asked for, in pixels, one side of which may follow from the picture's shape: `640x360`, `640x`, `x360`.
+/// Size asked for, in pixels, one side of which may follow from the picture's shape: `640x360`, `640x`,
+/// `x360`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     /// Both sides.
@@ -20,7 +21,7 @@ pub enum Size {
 /// Why a text is no size.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SizeError {
-    /// There is no `x` in it.
+    /// There is no `x` in it, be it a capital.
     #[error("write WIDTHxHEIGHT, like 640x360")]
     Form,
     /// A side is no number.
@@ -51,7 +52,7 @@ impl FromStr for Size {
     type Err = SizeError;
 
     fn from_str(text: &str) -> Result<Self, SizeError> {
-        let (width, height) = text.split_once('x').ok_or(SizeError::Form)?;
+        let (width, height) = text.split_once(['x', 'X']).ok_or(SizeError::Form)?;
         match (side(width)?, side(height)?) {
             (Some(width), Some(height)) => Ok(Self::Box(Extent::new(width, height))),
             (Some(width), None) => Ok(Self::Width(width)),
@@ -165,11 +166,12 @@ mod tests {
             ("640x-1", Size::Width(640)),
             ("x360", Size::Height(360)),
             ("-1x360", Size::Height(360)),
+            ("640X360", Size::Box(Extent::new(640, 360))),
         ] {
             assert_eq!(text.parse::<Size>().unwrap(), expected, "{text}");
             assert_eq!(expected.to_string().parse::<Size>().unwrap(), expected);
         }
-        for text in ["", "640", "x", "0x1", "-1x-1", "-2x3", "1x2x3", "axb", "16385x1"] {
+        for text in ["", "640", "x", "0x1", "-1x-1", "-2x3", "1x2x3", "1x2X3", "axb", "16385x1"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
     }

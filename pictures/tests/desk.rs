@@ -1,4 +1,5 @@
-//! Pictures through a daemon in this process: what becomes of them, and what is refused before it costs anything.
+//! Pictures through a daemon in this process: what becomes of them, and what is refused before it costs
+//! anything.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -103,6 +104,18 @@ fn a_desk_keeps_what_it_may() {
     streams(2);
     desk.trim(0);
     streams(0);
+}
+
+#[test]
+fn no_picture_is_refused_for_streams_that_are_kept() {
+    let limits = resized::Limits { streams: 1, ..resized::Limits::default() };
+    let options = Options { devices: Devices::Cpu, limits, ..Options::default() };
+    let server = Server::embedded_with(options).unwrap();
+    let mut desk = desk(&server);
+    let photo = jpeg(640, 480, false);
+    for width in [100, 110, 120, 100, 110, 120] {
+        desk.resize(&photo, &asked(&format!("{width}x"), None)).unwrap();
+    }
 }
 
 #[test]

@@ -6,10 +6,9 @@ use std::ffi::c_char;
 use std::ptr;
 use std::time::Duration;
 
-use resized_client::{Client, Endpoint, EndpointError, Reconnect};
+use resized_client::{Client, Endpoint, EndpointError, KeptStreams, Reconnect};
 
 use crate::handles::Table;
-use crate::kept::Kept;
 use crate::memory::{self, Out};
 use crate::status::{Failure, Status, call};
 
@@ -18,10 +17,13 @@ pub struct ClientHandle(());
 
 pub(crate) static CLIENTS: Table<ClientHandle, Connected> = Table::new("client");
 
+/// Streams that a client keeps: programs resize pictures of a kind or two in one call.
+const STREAMS: usize = 4;
+
 /// What a client's handle stands for.
 pub(crate) struct Connected {
     pub(crate) client: Client,
-    pub(crate) kept: Kept,
+    pub(crate) kept: KeptStreams,
 }
 
 /// Connects to a daemon: at an endpoint, "unix:/path/to/socket", "tcp://host:port",
@@ -64,7 +66,8 @@ pub unsafe extern "C" fn resized_connect_with(
             Ok(ms) => Reconnect { within: Duration::from_millis(ms), ..Reconnect::default() },
         };
         let client = Client::connect_with(&endpoint, reconnect).map_err(Failure::Connecting)?;
-        out.put(CLIENTS.open(Connected { client, kept: Kept::default() }));
+        let kept = KeptStreams::new(client.clone(), STREAMS);
+        out.put(CLIENTS.open(Connected { client, kept }));
         Ok(())
     })
 }

@@ -5,7 +5,7 @@
 //! stream resizes, [`client`](resized_connect) finds the daemon, [`stream`](resized_stream_open)
 //! loans a [`slot`](resized_slot_plane), which is written, submitted, waited for, read and
 //! released (`cell` says when which). [`resize`](resized_resize) does all of that in one call, on a
-//! stream that is `kept`, with a `copy` in and a `copy` out. What they share: `abi`, the types of
+//! stream that is kept, with a `copy` in and a `copy` out. What they share: `abi`, the types of
 //! the header; `status`, how a call ends; `handles`, what C holds instead of objects; `memory`, the
 //! only place that touches memory of the caller's.
 //!
@@ -27,7 +27,6 @@ mod cell;
 mod client;
 mod copy;
 mod handles;
-mod kept;
 mod memory;
 mod resize;
 mod slot;

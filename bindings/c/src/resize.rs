@@ -90,7 +90,7 @@ unsafe fn resize(
     source: &[Rows],
     destination: &[Rows],
 ) -> Result<(), Failure> {
-    let mut slot = client.kept.stream(&client.client, spec)?.loan()?;
+    let mut slot = client.kept.stream(spec)?.loan()?;
     // SAFETY: a slot's layout is that of its stream's spec.
     unsafe { fill(&mut slot, source) };
     let frame = slot.submit()?.wait()?;

@@ -35,7 +35,7 @@ pub unsafe extern "C" fn resized_stream_open(
         // SAFETY: likewise.
         let spec = unsafe { spec::read(spec) }?;
         let client = CLIENTS.find(client)?;
-        out.put(STREAMS.open(client.kept.open(&client.client, &spec)?));
+        out.put(STREAMS.open(client.kept.open(&spec)?));
         Ok(())
     })
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
-use resized_client::{Error, Refusal, StreamSpec};
+use resized_client::{Error, StreamSpec};
 
 use crate::connection::Connected;
 use crate::error::raised;
@@ -43,13 +43,16 @@ impl Kept {
         let opened = match self.find(&spec) {
             Some(kept) if kept.has(spec.slots) => return Ok(kept),
             Some(kept) => match Opened::asked_for(py, connected, spec)? {
-                Err(error) if is_want(&error) => {
+                Err(error) if error.is_shortage() => {
                     kept.all_there_are.store(true, Ordering::Relaxed);
                     return Ok(kept);
                 }
                 asked => asked,
             },
-            None => self.open(py, connected, StreamSpec { slots: spec.slots.min(1), ..spec })?,
+            None => {
+                self.close_all_but(py, KEPT - 1);
+                self.open(py, connected, StreamSpec { slots: spec.slots.min(1), ..spec })?
+            }
         };
         let opened = opened.map_err(raised)?;
         let kept = Arc::new(KeptStream {
@@ -80,18 +83,23 @@ impl Kept {
         spec: StreamSpec,
     ) -> PyResult<Result<Arc<Opened>, Error>> {
         match Opened::asked_for(py, connected, spec)? {
-            Err(error) if is_want(&error) && self.let_go(py) => {
+            Err(error) if error.is_shortage() && self.close_all_but(py, 0) => {
                 Opened::asked_for(py, connected, spec)
             }
             asked => Ok(asked),
         }
     }
 
-    /// Closes all that are kept and that no other thread uses and no result is of. False: there were none.
-    fn let_go(&self, py: Python<'_>) -> bool {
-        let all = std::mem::take(&mut *self.lock());
-        let any = !all.is_empty();
-        py.detach(|| drop(all));
+    /// Closes all but so many of those used last, as soon as no other thread uses them and no result is of them.
+    /// False: there were no others.
+    fn close_all_but(&self, py: Python<'_>, count: usize) -> bool {
+        let closed: Vec<_> = {
+            let mut all = self.lock();
+            let over = all.len().saturating_sub(count);
+            all.drain(..over).collect()
+        };
+        let any = !closed.is_empty();
+        py.detach(|| drop(closed));
         any
     }
 
@@ -112,11 +120,6 @@ impl KeptStream {
     fn has(&self, slots: u32) -> bool {
         self.opened.spec.slots >= slots || self.all_there_are.load(Ordering::Relaxed)
     }
-}
-
-/// Whether there would be a stream if others were closed.
-const fn is_want(error: &Error) -> bool {
-    matches!(error, Error::Refused(Refusal::Quota { .. } | Refusal::System { .. }))
 }
 
 /// Whether it does what the spec says, with however many slots.

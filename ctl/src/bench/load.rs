@@ -10,13 +10,16 @@ use anyhow::{Result, anyhow};
 use hdrhistogram::Histogram;
 use resized_client::{Frame, Pending, Stream, StreamSpec};
 
+use crate::shown;
+
 /// Part of the run for which nothing is counted, while caches and clocks warm up.
 const WARM_UP: f64 = 0.1;
 
 /// A thread of the load that was idle for less than this part of the run may be what limited it.
 const LEAST_IDLE: f64 = 0.1;
 
-/// How long before a frame is due its thread is awake, if that is no more than a tenth of the time between two.
+/// How long before a frame is due its thread is awake, if that is no more than a tenth of the time between
+/// two.
 const EARLY: Duration = Duration::from_micros(500);
 
 /// A load that was late itself by more than this part of what it measured, measured itself.
@@ -127,7 +130,8 @@ impl Plan {
             Some(period) => open(stream, period, begun + period.mul_f64(phase), clock)?,
         };
         let Taken { latency, unsent, by, idle, over } = took;
-        let name = |device: usize| devices.get(device).cloned().unwrap_or_default();
+        // Whatever they are called.
+        let name = |device: usize| devices.get(device).map(|name| shown(name)).unwrap_or_default();
         Ok(Tally {
             latency,
             unsent,
@@ -233,7 +237,8 @@ fn open(
             while due < clock.end {
                 let before = Instant::now();
                 if let Some(early) = due.checked_duration_since(before) {
-                    // The system wakes who sleeps a fraction of a millisecond late, as much as a small frame takes.
+                    // The system wakes who sleeps a fraction of a millisecond late, as much as a small
+                    // frame takes.
                     thread::sleep(early.saturating_sub(EARLY.min(period / 10)));
                     while Instant::now() < due {
                         std::hint::spin_loop();
@@ -242,13 +247,7 @@ fn open(
                 }
                 let ready = Instant::now();
                 if ready >= clock.end {
-                    // The daemon is behind: what was due and could not be submitted took as long at the least.
-                    while due < clock.end {
-                        if due >= clock.counted {
-                            unsent.saturating_record((clock.end - due).as_nanos() as u64);
-                        }
-                        due += period;
-                    }
+                    unsent = times_of_unsent(due, period, clock);
                     break;
                 }
                 if due >= clock.counted {
@@ -278,6 +277,20 @@ fn open(
     })
 }
 
+/// The daemon was behind: what was due from then on and could not be submitted took until the end, at the
+/// least. Of many millions not each one is counted, but some beside each other as one.
+fn times_of_unsent(due: Instant, period: Duration, clock: Clock) -> Histogram<u64> {
+    let mut times = histogram();
+    let period = (period.as_nanos() as u64).max(1);
+    let until = |end: Instant| end.saturating_duration_since(due).as_nanos() as u64;
+    let [uncounted, all] = [clock.counted, clock.end].map(|end| until(end).div_ceil(period));
+    let group = (all - uncounted) / 1_000_000 + 1;
+    for frame in (uncounted..all).step_by(group as usize) {
+        times.saturating_record_n(until(clock.end) - frame * period, group.min(all - frame));
+    }
+    times
+}
+
 fn take_all(flight: Receiver<(Instant, Pending)>, clock: Clock) -> Result<Taken> {
     let mut taker = Taker::new(clock);
     loop {
@@ -294,7 +307,8 @@ mod tests {
 
     use super::*;
 
-    /// What a client sees of a daemon on the cores, and how many frames that has done, for as long as it takes.
+    /// What a client sees of a daemon on the cores, and how many frames that has done, for as long as it
+    /// takes.
     fn measured(from: u32, to: u32, seconds: f64, period: Option<Duration>) -> (Tally, u64) {
         let options = resized::Options { devices: resized::Devices::Cpu, ..Default::default() };
         let server = resized::Server::embedded_with(options).unwrap();
@@ -357,6 +371,22 @@ mod tests {
             late: times(late_us),
         };
         (tally, latency)
+    }
+
+    #[test]
+    fn frames_that_were_not_submitted_took_until_the_end() {
+        let begun = Instant::now();
+        let second = |n| begun + Duration::from_secs(n);
+        let clock = Clock { counted: second(1), end: second(11) };
+        let times = |due, period| times_of_unsent(due, period, clock);
+        let few = times(second(0), Duration::from_secs(2));
+        // Due after 2, 4, 6, 8 and 10 seconds.
+        assert_eq!(few.len(), 5);
+        assert!((few.max() as f64 / 9e9 - 1.0).abs() < 0.01 && few.min() < 1_010_000_000);
+        let many = times(second(6), Duration::from_nanos(1));
+        assert_eq!(many.len(), 5_000_000_000);
+        assert!((many.value_at_quantile(0.5) as f64 / 2.5e9 - 1.0).abs() < 0.01);
+        assert_eq!(times(second(11), Duration::from_secs(1)).len(), 0);
     }
 
     #[test]

@@ -6,69 +6,79 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::{Gid, Group, Uid, User, geteuid};
 use resized_client::{Client, Endpoint, EndpointError, Reconnect};
 
-use super::Finding;
+use super::{Finding, Level, PATIENCE, Place, Report};
 
 const WHAT: &str = "socket";
 
 const START: &str =
     "start one: sudo systemctl enable --now resized.socket, or 'resized' as yourself";
 
-/// A daemon that answered.
-pub(super) struct Reached {
-    pub(super) client: Client,
-    /// Whether frames lie in memory that it has too.
-    pub(super) near: bool,
-    /// Its process, if that is one of this machine's that can be told.
-    pub(super) pid: Option<i32>,
-}
-
-/// Looks for the daemon.
-pub(super) fn examine(endpoint: Option<&Endpoint>) -> (Vec<Finding>, Option<Reached>) {
+/// Looks for the daemon: where it is, and a connection if it answers.
+pub(super) fn examine(
+    endpoint: Option<&Endpoint>,
+    report: &mut Report,
+) -> Result<(Place, Option<Client>)> {
     let endpoint = match endpoint.cloned().map_or_else(Endpoint::discover, Ok) {
         Ok(endpoint) => endpoint,
         Err(EndpointError::NotFound(paths)) => {
-            let findings = paths.iter().map(|path| absent(path)).collect();
-            return (findings, None);
+            paths.iter().try_for_each(|path| report.tell(&absent(path)))?;
+            return Ok((Place::Inside, None));
         }
         Err(error) => {
             let advice = "correct $RESIZED_ENDPOINT, or unset it";
-            return (vec![Finding::bad(WHAT, error.to_string(), advice)], None);
+            report.tell(&Finding::bad(WHAT, error.to_string(), advice))?;
+            return Ok((Place::Inside, None));
         }
     };
-    let mut findings = Vec::new();
-    let mut pid = None;
-    if let Endpoint::Unix(path) = &endpoint {
-        match UnixStream::connect(path) {
-            Ok(socket) => {
-                findings.push(Finding::good(WHAT, format!("{}: lets you in", described(path))));
-                pid = daemon_behind(&socket);
+    let place = match &endpoint {
+        Endpoint::Unix(path) => {
+            let (finding, pid) = lets_in(path);
+            let bad = finding.level == Level::Bad;
+            report.tell(&finding)?;
+            if bad {
+                return Ok((Place::Inside, None));
             }
-            Err(error) => {
-                findings.push(closed(path, &error));
-                return (findings, None);
-            }
+            Place::Here(pid)
         }
-    }
+        Endpoint::Remote(_) => Place::Far,
+    };
     match Client::connect_with(&endpoint, Reconnect::NEVER) {
         Ok(client) => {
-            findings.push(Finding::good("daemon", format!("answers at {endpoint}")));
-            let near = matches!(endpoint, Endpoint::Unix(_));
-            (findings, Some(Reached { client, near, pid }))
+            report.tell(&Finding::good("daemon", format!("answers at {endpoint}")))?;
+            Ok((place, Some(client)))
         }
         Err(error) => {
-            let advice = match &endpoint {
-                Endpoint::Unix(_) => "see its log: journalctl -u resized",
-                Endpoint::Remote(_) => {
-                    "see the bridge's log, and whether the network lets you through"
+            let (advice, place) = match place {
+                Place::Far => {
+                    ("see the bridge's log, and whether the network lets you through", place)
                 }
+                _ => ("see its log: journalctl -u resized", Place::Inside),
             };
-            findings.push(Finding::bad("daemon", error.to_string(), advice));
-            (findings, None)
+            report.tell(&Finding::bad("daemon", error.to_string(), advice))?;
+            Ok((place, None))
+        }
+    }
+}
+
+/// Whether a socket lets this user in, and the process of the daemon behind it.
+fn lets_in(path: &Path) -> (Finding, Option<u32>) {
+    let socket = path.to_owned();
+    match super::within(PATIENCE, move || UnixStream::connect(socket)) {
+        Ok(Ok(socket)) => {
+            let found = format!("{}: lets you in", described(path));
+            (Finding::good(WHAT, found), daemon_behind(&socket))
+        }
+        Ok(Err(error)) => (closed(path, &error), None),
+        // More wait already than it has room for.
+        Err(error) => {
+            let found = format!("{}: {error}", described(path));
+            (Finding::bad(WHAT, found, "see its log: journalctl -u resized"), None)
         }
     }
 }
@@ -154,20 +164,20 @@ fn name_of(uid: Uid) -> String {
 }
 
 /// The process that listens; where systemd does, the one that it listens for.
-fn daemon_behind(socket: &UnixStream) -> Option<i32> {
-    let is_ours = |pid: i32| comm(pid).is_some_and(|comm| comm == "resized");
-    let peer = getsockopt(socket, PeerCredentials).ok()?.pid();
+fn daemon_behind(socket: &UnixStream) -> Option<u32> {
+    let is_ours = |pid: u32| comm(pid).is_some_and(|comm| comm == "resized");
+    let peer = getsockopt(socket, PeerCredentials).ok()?.pid().unsigned_abs();
     if is_ours(peer) {
         return Some(peer);
     }
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let ours: Vec<i32> = pids.filter(|&pid| is_ours(pid)).collect();
+    let ours: Vec<u32> = pids.filter(|&pid| is_ours(pid)).collect();
     // Of several, nobody says which.
     if let [pid] = ours[..] { Some(pid) } else { None }
 }
 
-fn comm(pid: i32) -> Option<String> {
+fn comm(pid: u32) -> Option<String> {
     let comm = fs::read_to_string(PathBuf::from(format!("/proc/{pid}/comm"))).ok()?;
     Some(comm.trim_end().to_owned())
 }

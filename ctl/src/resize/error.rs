@@ -7,12 +7,13 @@ use resized_client::Extent;
 use resized_pictures::PictureError;
 use thiserror::Error;
 
-/// Why a file is not resized. Which one it is, says who reports it.
+/// Why a file is not resized. Which one it is, says who reports it. What the system says is quoted, and so
+/// no source.
 #[derive(Debug, Error)]
 pub(crate) enum FileError {
     /// It can't be read.
     #[error("can't read it: {0}")]
-    Read(#[source] io::Error),
+    Read(io::Error),
     /// It is too large to be read.
     #[error("it has more than {0} bytes")]
     Long(u64),
@@ -28,12 +29,12 @@ pub(crate) enum FileError {
     #[error(transparent)]
     Picture(PictureError),
     /// The result can't be written.
-    #[error("can't write {}: {source}", .path.display())]
+    #[error("can't write {}: {error}", .path.display())]
     Write {
         /// The result's file.
         path: PathBuf,
         /// The system's error.
-        source: io::Error,
+        error: io::Error,
     },
 }
 

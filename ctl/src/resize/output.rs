@@ -1,12 +1,12 @@
 //! Owns the names of the results, and their writing: a result is there whole, or not at all.
 //!
-//! Invariants of [`Outputs`]: no two results have the same name, and none is the name of a picture that is yet
-//! to be read.
+//! Invariants of [`Outputs`]: no two results have the same name, and none is the name of a picture that is
+//! yet to be read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// The results of `inputs`, in order, named as `output` says, and the folders for them where they are missing.
+    /// The results of `inputs`, in order, named as `output` says, and the folders for them where they are
+    /// missing.
     pub(crate) fn plan(inputs: &[PathBuf], output: &Path, format: Option<Format>) -> Result<Self> {
         let text = output.as_os_str().as_bytes();
         let pattern = pieces(text).any(|piece| !matches!(piece, Piece::Text(_)));
@@ -194,24 +195,36 @@ fn is_special(path: &Path) -> bool {
         || folders.any(|folder| folder.starts_with("/proc") && folder.ends_with("fd"))
 }
 
-/// Writes a result: aside first, so that nobody ever sees half of it. Only what the user has named as it is may be
-/// something other than a file, such as a pipe, and is written to; elsewhere it may be somebody's trap.
+/// Writes a result: aside first, so that nobody ever sees half of it. Only what the user has named as it is
+/// may be something other than a file, such as a pipe, and is written to; elsewhere it may be somebody's
+/// trap.
 fn write(path: &Path, bytes: &[u8], exact: bool) -> Result<(), FileError> {
     let written = if exact && is_special(path) {
         // Where it is a file after all it may have been begun.
         File::options().append(true).open(path).and_then(|mut file| file.write_all(bytes))
     } else {
-        // Nobody else's, so that no two that write the same result meet in it; and made anew, so that nobody's link is
-        // followed.
-        let (process, number) = (std::process::id(), BEGUN.fetch_add(1, Ordering::Relaxed));
-        let aside = path.with_file_name(format!(".resizectl-{process}-{number}.part"));
-        File::create_new(&aside).and_then(|mut file| {
+        beside(path).and_then(|(aside, mut file)| {
             file.write_all(bytes)
                 .and_then(|()| fs::rename(&aside, path))
                 .inspect_err(|_| drop(fs::remove_file(&aside)))
         })
     };
-    written.map_err(|source| FileError::Write { path: path.to_owned(), source })
+    written.map_err(|error| FileError::Write { path: path.to_owned(), error })
+}
+
+/// A new file in the folder of `path`. Nobody else's, so that no two that write the same result meet in it;
+/// and made anew, so that nobody's link is followed.
+fn beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let process = std::process::id();
+    loop {
+        let number = BEGUN.fetch_add(1, Ordering::Relaxed);
+        let aside = path.with_file_name(format!(".resizectl-{process}-{number}.part"));
+        match File::create_new(&aside) {
+            // Of one that was killed and had this number: in containers all have the same.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return Ok((aside, made?)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -315,6 +328,20 @@ mod tests {
         for output in [picture, link, dir.path().to_str().unwrap()] {
             assert!(refused(&[picture], output).contains("would take the place of"), "{output}");
         }
+    }
+
+    #[test]
+    fn what_one_that_was_killed_has_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let begun = BEGUN.load(Ordering::Relaxed);
+        let left = |number| format!(".resizectl-{}-{number}.part", std::process::id());
+        // Other tests write, too.
+        for number in begun..begun + 100 {
+            fs::write(dir.path().join(left(number)), "half").unwrap();
+        }
+        write(&dir.path().join("x.jpg"), b"jpeg", false).unwrap();
+        assert_eq!(fs::read(dir.path().join("x.jpg")).unwrap(), b"jpeg");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 101);
     }
 
     #[test]

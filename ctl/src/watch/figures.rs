@@ -1,11 +1,14 @@
 //! Owns the figures of a daemon: as it gives them, and what happened between two looks.
 //!
-//! Knows no terminal. A [`Figures`]' serialization is what `--json` prints.
+//! Knows no terminal, but names are such that they have no power over one: a bridge may send any. A
+//! [`Figures`]' serialization is what `--json` prints.
 
 use std::time::{Duration, Instant};
 
 use resized_client::{Client, ClientStats, DeviceStats, Error, Histogram, Stats, StreamStats};
 use serde::Serialize;
+
+use crate::shown;
 
 /// One look at a daemon.
 #[derive(Debug)]
@@ -17,7 +20,9 @@ pub(crate) struct Look {
 
 impl Look {
     pub(crate) fn at(client: &Client) -> Result<Self, Error> {
-        let (at, stats) = (Instant::now(), client.stats()?);
+        let stats = client.stats()?;
+        // Not when it was asked, which may have been long before.
+        let at = Instant::now();
         let clients = client.clients()?.into_iter().map(|seen| {
             // One that is gone meanwhile has none.
             let streams = client.streams_of(seen.client)?;
@@ -132,7 +137,7 @@ impl Figures {
             ClientFigures {
                 client: client.client,
                 uid: client.uid,
-                name: client.name.clone(),
+                name: shown(&client.name),
                 work: span.work(
                     (client.frames, client.pixels),
                     earlier.map(|client| (client.frames, client.pixels)),
@@ -178,7 +183,7 @@ impl Span {
         let work = |device: &DeviceStats| (device.frames, device.pixels);
         let busy = now.busy_ns.saturating_sub(before.map_or(0, |device| device.busy_ns));
         DeviceFigures {
-            name: now.name.clone(),
+            name: shown(&now.name),
             work: self.work(work(now), before.map(work)),
             busy_lanes: self.seconds.map(|seconds| busy as f64 / 1e9 / seconds),
             failed: now.failed,
@@ -278,7 +283,7 @@ mod tests {
         let client = ClientStats {
             client: 7,
             uid: 1000,
-            name: "camera".into(),
+            name: "camera\u{9b}2J".into(),
             streams: 1,
             frames,
             pixels: frames * 1_000_000,
@@ -302,6 +307,7 @@ mod tests {
         assert_eq!(device.times.work_us.p50, None);
         let stream = &figures.clients[0].streams[0];
         assert_eq!(stream.work.frames_per_second, Some(100.0));
+        assert_eq!(figures.clients[0].name, "camera\\u{9b}2J");
         let whole = Figures::new(None, &now);
         assert_eq!(whole.devices[0].work.frames_per_second, None);
         assert_eq!(whole.devices[0].times.wait_us.p99, Some(512));

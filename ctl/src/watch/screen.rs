@@ -1,18 +1,21 @@
-//! Owns the terminal while `resizectl top` shows figures there; afterwards it is as it was, also after an error or a
-//! signal.
+//! Owns the terminal while `resizectl top` shows figures there; afterwards it is as it was, also after an
+//! error or a signal.
+//!
+//! Invariant: keys and signals are answered, whatever the daemon does. It is asked by a thread of its own.
 
-use std::io;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Modifier, Style};
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
 use ratatui::widgets::{Row, Table};
-use resized_client::{Client, Endpoint};
+use resized_client::{Client, Endpoint, Error};
 
 use super::figures::{Figures, Look};
 use super::table;
@@ -21,29 +24,32 @@ use crate::signal::Signal;
 /// Rows that a page goes up or down.
 const PAGE: usize = 10;
 
-/// Longest that a signal is waited out.
+/// Longest that a signal, or a look, is waited out.
 const STEP: Duration = Duration::from_millis(100);
 
+/// An answer that takes longer is said to be missing, and for how many of these.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Shows figures until the user has seen enough.
-pub(crate) fn show(client: &Client, endpoint: &Endpoint, interval: Duration) -> Result<ExitCode> {
+pub(crate) fn show(client: Client, endpoint: &Endpoint, interval: Duration) -> Result<ExitCode> {
     let signal = Signal::listen()?;
-    let mut before = Look::at(client)?;
-    let mut figures = Figures::new(None, &before);
+    let looks = looks(client, interval)?;
     let mut terminal = ratatui::try_init().context("can't take the terminal")?;
-    let mut top = 0;
     let shown = (|| {
-        let mut next = Instant::now() + interval;
+        let (mut before, mut figures, mut top) = (None, None, 0);
+        // When the next look is to be had.
+        let mut due = Instant::now();
         loop {
-            terminal.draw(|frame| draw(frame, endpoint, &figures, &mut top))?;
-            match wait(next, &signal)? {
-                Some(Wish::Leave) => return Ok(signal.code().unwrap_or(ExitCode::SUCCESS)),
-                Some(Wish::Up(rows)) => top = top.saturating_sub(rows),
-                Some(Wish::Down(rows)) => top += rows,
-                None => {
-                    let now = Look::at(client)?;
-                    figures = Figures::new(Some(&before), &now);
-                    before = now;
-                    next = Instant::now() + interval;
+            let late = due.elapsed();
+            terminal.draw(|frame| draw(frame, endpoint, figures.as_ref(), late, &mut top))?;
+            match wait(&looks, &signal)? {
+                Wish::Leave => return Ok(signal.code().unwrap_or(ExitCode::SUCCESS)),
+                Wish::Up(rows) => top = top.saturating_sub(rows),
+                Wish::Down(rows) => top += rows,
+                Wish::See(now) => {
+                    figures = Some(Figures::new(before.as_ref(), &now));
+                    before = Some(*now);
+                    due = Instant::now() + interval;
                 }
             }
         }
@@ -52,30 +58,57 @@ pub(crate) fn show(client: &Client, endpoint: &Endpoint, interval: Duration) -> 
     shown
 }
 
+/// Looks at the daemon, so long after each other, until one fails.
+fn looks(client: Client, interval: Duration) -> Result<Receiver<Result<Look, Error>>> {
+    let (seen, looks) = mpsc::channel();
+    let look = move || {
+        loop {
+            let look = Look::at(&client);
+            let failed = look.is_err();
+            if seen.send(look).is_err() || failed {
+                return;
+            }
+            thread::sleep(interval);
+        }
+    };
+    thread::Builder::new().name("looks".to_owned()).spawn(look).context("can't start a thread")?;
+    Ok(looks)
+}
+
+/// What is to be done.
 enum Wish {
     Leave,
     Up(usize),
     Down(usize),
+    /// There is something new.
+    See(Box<Look>),
 }
 
-/// What the user wants, if anything by then.
-fn wait(until: Instant, signal: &Signal) -> io::Result<Option<Wish>> {
-    loop {
+impl Wish {
+    /// To draw again what there is.
+    const AGAIN: Self = Self::Up(0);
+}
+
+/// What the user wants, or what there is to see, within a second.
+fn wait(looks: &Receiver<Result<Look, Error>>, signal: &Signal) -> Result<Wish> {
+    let begun = Instant::now();
+    while begun.elapsed() < SECOND {
         if signal.came() {
-            return Ok(Some(Wish::Leave));
+            return Ok(Wish::Leave);
         }
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(None);
+        match looks.try_recv() {
+            Ok(look) => return Ok(Wish::See(Box::new(look?))),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => bail!("the thread that looks is gone"),
         }
-        if !event::poll(left.min(STEP))? {
+        if !event::poll(STEP)? {
             continue;
         }
-        let Event::Key(key) = event::read()? else { return Ok(Some(Wish::Up(0))) };
+        let Event::Key(key) = event::read()? else { return Ok(Wish::AGAIN) };
         if key.kind == KeyEventKind::Release {
             continue;
         }
-        return Ok(Some(match key.code {
+        return Ok(match key.code {
             KeyCode::Char('q') | KeyCode::Esc => Wish::Leave,
             KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Wish::Leave,
             KeyCode::Up | KeyCode::Char('k') => Wish::Up(1),
@@ -84,13 +117,23 @@ fn wait(until: Instant, signal: &Signal) -> io::Result<Option<Wish>> {
             KeyCode::PageDown => Wish::Down(PAGE),
             KeyCode::Home => Wish::Up(usize::MAX),
             _ => continue,
-        }));
+        });
     }
+    Ok(Wish::AGAIN)
 }
 
-/// Draws it; `top` is the first row of the streams, made smaller where there are fewer.
-fn draw(frame: &mut Frame<'_>, endpoint: &Endpoint, figures: &Figures, top: &mut usize) {
-    let (devices, streams) = (table::devices(figures), table::streams(figures));
+/// Draws the figures, if there are some yet; `late` is for how long the next have been due; `top` is the
+/// first row of the streams, made smaller where there are fewer.
+fn draw(
+    frame: &mut Frame<'_>,
+    endpoint: &Endpoint,
+    figures: Option<&Figures>,
+    late: Duration,
+    top: &mut usize,
+) {
+    let (devices, streams) = figures
+        .map(|figures| (table::devices(figures), table::streams(figures)))
+        .unwrap_or_default();
     let rows = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(devices.len() as u16 + 2),
@@ -103,11 +146,17 @@ fn draw(frame: &mut Frame<'_>, endpoint: &Endpoint, figures: &Figures, top: &mut
     frame.render_widget(title, head);
     if head.height > 1 {
         let second = ratatui::layout::Rect { y: head.y + 1, height: 1, ..head };
-        frame.render_widget(Line::raw(table::summary(figures)), second);
+        let summary = figures.map(table::summary).unwrap_or_default();
+        frame.render_widget(Line::raw(summary), second);
     }
     frame.render_widget(grid(&table::DEVICES, &devices), upper);
     frame.render_widget(grid(&table::STREAMS, &streams[*top..]), lower);
-    frame.render_widget(Line::styled("q leaves, arrows scroll", Modifier::DIM), foot);
+    let mut keys = Line::styled("q leaves, arrows scroll", Modifier::DIM);
+    if late >= SECOND {
+        let silent = format!("   no answer for {} s", late.as_secs());
+        keys.push_span(Span::styled(silent, Modifier::BOLD));
+    }
+    frame.render_widget(keys, foot);
 }
 
 fn grid<'a, const N: usize>(head: &[&'a str; N], rows: &'a [[String; N]]) -> Table<'a> {
@@ -175,14 +224,22 @@ mod tests {
         for (width, height) in [(100, 30), (20, 4), (1, 1)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
             let mut top = 99;
-            terminal.draw(|frame| draw(frame, &endpoint, &figures(), &mut top)).unwrap();
+            let late = Duration::from_millis(7_900);
+            let draw =
+                |frame: &mut Frame<'_>| draw(frame, &endpoint, Some(&figures()), late, &mut top);
+            terminal.draw(draw).unwrap();
             assert_eq!(top, 0);
             let screen: String =
                 terminal.backend().buffer().content().iter().map(|cell| cell.symbol()).collect();
             if width == 100 {
-                for text in
-                    ["unix:/run/resized/resized.sock", "waiting 3", "812.5", "<4.1 ms", "q leaves"]
-                {
+                for text in [
+                    "unix:/run/resized/resized.sock",
+                    "waiting 3",
+                    "812.5",
+                    "<4.1 ms",
+                    "q leaves",
+                    "no answer for 7 s",
+                ] {
                     assert!(screen.contains(text), "{text}: {screen}");
                 }
             }

@@ -1,5 +1,5 @@
-//! `resizectl bench`. That its figures are right on a loaded machine nobody can promise; that they are figures of
-//! what was asked for, or none, is tested.
+//! `resizectl bench`. That its figures are right on a loaded machine nobody can promise; that they are
+//! figures of what was asked for, or none, is tested.
 
 use serde_json::Value;
 

@@ -1,12 +1,13 @@
 //! `resizectl doctor`.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::shop::{Service, Shop};
+use crate::shop::{Service, Shop, mute};
 
 /// The line about that, and what follows from it.
 #[track_caller]
@@ -76,6 +77,34 @@ fn what_is_bad_is_named_with_what_to_do() {
     // So many that no limit can be computed are none to ask about.
     let output = shop.run("doctor --streams 18446744073709551615");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn a_daemon_that_falls_silent_is_found_so() {
+    let shop = Shop::new();
+    let endpoint = mute(&shop, "cpu\u{1b}[2J");
+    let output = shop.run(&format!("doctor --streams 1 --connect {endpoint}"));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    // What it calls its devices has no power over the terminal.
+    assert!(told.contains("the daemon resizes on: cpu\\u{1b}[2J\n"), "{told}");
+    assert!(finding(&told, "BAD   a frame").contains("no answer in 10 s"), "{told}");
+    finding(&told, "good  quota");
+}
+
+#[test]
+fn of_a_bridge_nothing_is_told_that_is_this_machines() {
+    let shop = Shop::new();
+    // Nobody listens at the port of one who has gone.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = shop.run(&format!("doctor --streams 1 --connect tcp://{gone}"));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(finding(&told, "BAD   daemon").contains("the bridge's log"), "{told}");
+    finding(&told, "note  limits");
+    for ours in ["quota", "descriptors", "devices", "a frame", "resized.toml"] {
+        assert!(!told.contains(ours), "{ours}: {told}");
+    }
 }
 
 #[test]

@@ -308,6 +308,19 @@ fn a_bad_picture_is_named_and_the_others_go_on() {
 }
 
 #[test]
+fn nobody_who_reads_what_is_said_is_no_reason_to_end() {
+    let shop = Shop::new();
+    shop.file("good.jpg", &jpeg(&scenery(64, 64), Subsamp::Sub2x2));
+    shop.file("bad.jpg", b"no picture");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let line = "resize bad.jpg bad.jpg bad.jpg good.jpg -j 2 -s 32x -o {n}.png";
+    let status = shop.command().args(line.split_whitespace()).stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(shop.picture("4.png").width(), 32);
+}
+
+#[test]
 fn bytes_that_mean_nothing_do_no_harm() {
     let shop = Shop::new();
     let good = jpeg(&scenery(320, 200), Subsamp::Sub2x2);

@@ -1,6 +1,8 @@
 //! Owns what every test here needs: pictures, runs of the program, and a daemon to run it on.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread::{self, JoinHandle};
@@ -8,6 +10,9 @@ use std::thread::{self, JoinHandle};
 use image::{DynamicImage, Rgb, RgbImage};
 use resized::{Daemon, Devices, Listener, Options, Peers};
 use resized_client::{Client, Endpoint};
+use resized_protocol::VERSION;
+use resized_protocol::codec;
+use resized_protocol::message::{Features, Message, Reply};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use turbojpeg::{Image, PixelFormat, Subsamp};
@@ -158,6 +163,26 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Says welcome to whoever connects, and then nothing more. The folder holds its socket.
+pub(crate) fn mute(shop: &Shop, device: &str) -> String {
+    let path = shop.path("mute.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (features, devices) = (Features::default(), vec![device.to_owned()]);
+    let welcome = Message::Reply(Reply::Welcome { version: VERSION, features, devices });
+    let mut bytes = Vec::new();
+    codec::encode(&welcome, &mut bytes).unwrap();
+    thread::spawn(move || {
+        // Connected till the end of the tests.
+        let mut welcomed = Vec::new();
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let _ = client.write_all(&bytes);
+            welcomed.push(client);
+        }
+    });
+    format!("unix:{}", path.display())
 }
 
 fn connect(socket: &Path) -> Client {

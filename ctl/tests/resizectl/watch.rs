@@ -1,16 +1,16 @@
 //! `resizectl status` and `top`.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use resized_client::{Extent, FrameSpec, PixelFormat, StreamSpec};
 use serde_json::Value;
 
-use crate::shop::{Service, Shop};
+use crate::shop::{Service, Shop, mute};
 
 fn spec() -> StreamSpec {
     StreamSpec::new(FrameSpec::new(PixelFormat::I420, Extent::new(128, 96)), Extent::new(64, 48))
@@ -115,20 +115,28 @@ fn top_says_that_it_needs_a_terminal() {
     assert!(said.contains("--once"), "{said}");
 }
 
-#[test]
-fn top_gives_the_terminal_back_when_it_is_told_to_end() {
-    const TAKES: &[u8] = b"\x1b[?1049h";
-    const GIVES_BACK: &[u8] = b"\x1b[?1049l";
-    let (shop, service) = (Shop::new(), Service::start());
-    // A terminal of its own, whose name does not matter.
+const TAKES: &[u8] = b"\x1b[?1049h";
+const GIVES_BACK: &[u8] = b"\x1b[?1049l";
+
+/// Runs `top` on a terminal of its own, and acts when that is shown: on the process, and on who types. How
+/// it ended. It must have given the terminal back.
+fn on_a_terminal(
+    shop: &Shop,
+    endpoint: &str,
+    shown: &[u8],
+    act: impl FnOnce(&str, &mut ChildStdin),
+) -> Option<i32> {
+    // The terminal's name does not matter, but where it has no size nothing is shown.
     let mut command = Command::new("script");
     let program = env!("CARGO_BIN_EXE_resizectl");
-    let line = format!("echo $$ > pid; exec {program} top --connect {}", service.endpoint());
+    let line =
+        format!("stty rows 24 cols 80; echo $$ > pid; exec {program} top --connect {endpoint}");
     command.args(["-qec", &line, "/dev/null"]).current_dir(shop.path("."));
     command.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut run = command.spawn().expect("the tool script is needed to have a terminal");
-    let (mut seen, mut told) = (Vec::new(), false);
-    let mut screen = run.stdout.take().unwrap();
+    let (mut seen, mut act) = (Vec::new(), Some(act));
+    let (mut keys, mut screen) = (run.stdin.take().unwrap(), run.stdout.take().unwrap());
+    let has = |seen: &[u8], text: &[u8]| seen.windows(text.len()).any(|bytes| bytes == text);
     let mut more = [0; 4096];
     loop {
         let read = screen.read(&mut more).unwrap();
@@ -136,12 +144,36 @@ fn top_gives_the_terminal_back_when_it_is_told_to_end() {
             break;
         }
         seen.extend_from_slice(&more[..read]);
-        if !told && seen.windows(TAKES.len()).any(|bytes| bytes == TAKES) {
-            told = true;
-            let pid = fs::read_to_string(shop.path("pid")).unwrap();
-            assert!(Command::new("kill").arg(pid.trim()).status().unwrap().success());
+        if has(&seen, shown)
+            && let Some(act) = act.take()
+        {
+            act(fs::read_to_string(shop.path("pid")).unwrap().trim(), &mut keys);
         }
     }
-    assert!(told && seen.windows(GIVES_BACK.len()).any(|bytes| bytes == GIVES_BACK));
-    assert_eq!(run.wait().unwrap().code(), Some(128 + 15));
+    let text = String::from_utf8_lossy(&seen);
+    assert!(act.is_none() && has(&seen, TAKES) && has(&seen, GIVES_BACK), "{text}");
+    run.wait().unwrap().code()
+}
+
+#[test]
+fn top_gives_the_terminal_back_when_it_is_told_to_end() {
+    let (shop, service) = (Shop::new(), Service::start());
+    let code = on_a_terminal(&shop, &service.endpoint(), TAKES, |pid, _| {
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    });
+    assert_eq!(code, Some(128 + 15));
+}
+
+#[test]
+fn top_can_be_left_while_the_daemon_does_not_answer() {
+    let shop = Shop::new();
+    let endpoint = mute(&shop, "cpu");
+    let code = on_a_terminal(&shop, &endpoint, b"no answer for", |_, keys| {
+        keys.write_all(b"q").unwrap();
+    });
+    assert_eq!(code, Some(0));
+    let code = on_a_terminal(&shop, &endpoint, TAKES, |pid, _| {
+        assert!(Command::new("kill").args(["-INT", pid]).status().unwrap().success());
+    });
+    assert_eq!(code, Some(128 + 2));
 }

@@ -37,7 +37,7 @@ pub(crate) struct Stream {
     /// The client may read results when this is gone: do not take the pages from under it.
     kept: AtomicBool,
     /// The client was told so: nothing is said of its frames any more.
-    closed: AtomicBool,
+    closed: Arc<AtomicBool>,
     /// In the order of the scheduler's devices; none for those that can't take the stream.
     ready: Vec<Option<Ready>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
@@ -133,7 +133,7 @@ impl Stream {
             spec: *spec,
             slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
             kept: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
+            closed: Arc::default(),
             ring,
             region,
             ready,
@@ -176,7 +176,7 @@ impl Stream {
     }
 
     /// Set as the stream is closed, by who tells the client.
-    pub(crate) const fn closed(&self) -> &AtomicBool {
+    pub(crate) const fn closed(&self) -> &Arc<AtomicBool> {
         &self.closed
     }
 

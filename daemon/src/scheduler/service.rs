@@ -129,7 +129,7 @@ impl Scheduler {
         match left {
             None => {
                 drop(queue);
-                self.complete(&job, completion);
+                self.complete(job, completion);
             }
             Some(other) if queue.stopping => {
                 // Other lanes may have ended already.

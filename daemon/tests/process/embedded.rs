@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use resized::{Devices, Options, Server};
-use resized_client::{Client, Error, Refusal, StreamSpec};
+use resized::{Devices, Limits, Options, Server};
+use resized_client::{Client, Error, Extent, KeptStreams, Refusal, StreamSpec};
 use resized_protocol::message::Goodbye;
 
 use crate::oracle::{self, Checked, workout};
@@ -38,6 +38,41 @@ fn options_are_obeyed() {
         let open = |slots| client.open(&StreamSpec { slots, ..oracle::dot() });
         assert!(matches!(open(2), Err(Error::Refused(Refusal::Quota { .. }))));
         open(1).unwrap().loan().unwrap().submit().unwrap().wait().unwrap();
+    });
+}
+
+#[test]
+fn no_stream_is_refused_for_those_that_are_kept() {
+    bounded(|| {
+        let limits = Limits { streams: 2, ..Limits::default() };
+        let options = Options { devices: Devices::Cpu, limits, ..Options::default() };
+        let server = Server::embedded_with(options).unwrap();
+        let client = client(&server);
+        let spec = |side| {
+            let mut spec = oracle::dot();
+            spec.source.extent = Extent::new(side, side);
+            spec
+        };
+        let resize = |kept: &KeptStreams, side| {
+            let slot = kept.stream(&spec(side)).unwrap().loan().unwrap();
+            slot.submit().unwrap().wait().unwrap();
+        };
+        // Those used last are there without asking, and room is made before another is opened.
+        let few = KeptStreams::new(client.clone(), 2);
+        for (side, streams) in [(1, 1), (2, 2), (1, 2), (3, 2), (1, 2)] {
+            resize(&few, side);
+            assert_eq!(client.stats().unwrap().streams, streams);
+        }
+        let many = KeptStreams::new(client.clone(), 4);
+        drop(few);
+        for side in [1, 2, 3, 4, 1, 2, 3, 4] {
+            resize(&many, side);
+        }
+        // The caller's own are not closed for one that would be kept.
+        let _own = [5, 6].map(|side| many.open(&spec(side)).unwrap());
+        let refused = many.stream(&spec(7)).unwrap_err();
+        assert!(matches!(refused, Error::Refused(Refusal::Quota { .. })), "{refused}");
+        assert!(refused.is_shortage() && !refused.is_fatal());
     });
 }
 

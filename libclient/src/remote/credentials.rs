@@ -34,8 +34,8 @@ pub struct Credentials {
 /// What is wrong with them.
 #[derive(Debug, Error)]
 pub enum CredentialsError {
-    /// The file can't be read.
-    #[error("can't read {path}: {error}")]
+    /// The token's file can't be read.
+    #[error("can't read the token in {path}: {error}")]
     Unreadable {
         /// Its path.
         path: PathBuf,

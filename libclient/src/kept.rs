@@ -1,0 +1,78 @@
+//! Owns streams that are kept open for frames that come one at a time, of a kind or another.
+//!
+//! Knows nothing of what is done with a stream. Invariants: no more are kept than was said, also while
+//! another is opened; no stream is refused for those that are kept.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::{Client, Error, Stream, StreamSpec};
+
+/// The streams of a client that were used last, for frames that come one at a time: most are of a spec that
+/// one before was of, and need not wait for a stream to be opened.
+#[derive(Debug)]
+pub struct KeptStreams {
+    client: Client,
+    most: usize,
+    /// The one used last is the last.
+    streams: Mutex<Vec<(StreamSpec, Stream)>>,
+}
+
+impl KeptStreams {
+    /// So many of that client, one at the least.
+    pub fn new(client: Client, most: usize) -> Self {
+        Self { client, most: most.max(1), streams: Mutex::default() }
+    }
+
+    /// The stream of that spec, which is opened, and kept, if there is none.
+    pub fn stream(&self, spec: &StreamSpec) -> Result<Stream, Error> {
+        if let Some(stream) = self.find(spec) {
+            return Ok(stream);
+        }
+        self.close_all_but(self.most - 1);
+        // Without the lock: it may take milliseconds. Two threads may open one for the same spec; the first is kept.
+        let stream = self.open(spec)?;
+        if self.find(spec).is_none() {
+            self.lock().push((*spec, stream.clone()));
+        }
+        self.close_all_but(self.most);
+        Ok(stream)
+    }
+
+    /// Opens a stream that is not kept, but for which those that are make room: all are closed where it is
+    /// [not to be had](Error::is_shortage) beside them.
+    pub fn open(&self, spec: &StreamSpec) -> Result<Stream, Error> {
+        match self.client.open(spec) {
+            Err(error) if error.is_shortage() && self.close_all_but(0) => self.client.open(spec),
+            opened => opened,
+        }
+    }
+
+    /// Asks of each, from the one used last on, whether to keep it, and closes the first that is not kept
+    /// and all used before.
+    pub fn trim(&self, mut keep: impl FnMut(&StreamSpec) -> bool) {
+        let count = self.lock().iter().rev().take_while(|(spec, _)| keep(spec)).count();
+        self.close_all_but(count);
+    }
+
+    /// Closes all but so many of those used last, as soon as nobody uses them. False: there were no others.
+    fn close_all_but(&self, count: usize) -> bool {
+        let closed: Vec<_> = {
+            let mut streams = self.lock();
+            let over = streams.len().saturating_sub(count);
+            streams.drain(..over).collect()
+        };
+        // Without the lock: each has something to say to the daemon.
+        !closed.is_empty()
+    }
+
+    fn find(&self, spec: &StreamSpec) -> Option<Stream> {
+        let mut streams = self.lock();
+        let at = streams.iter().rposition(|(kept, _)| kept == spec)?;
+        streams[at..].rotate_left(1);
+        streams.last().map(|(_, stream)| stream.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(StreamSpec, Stream)>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
