@@ -92,6 +92,8 @@ pub(crate) struct State {
     /// A thread is reading the socket, or looking for another.
     reading: bool,
     waiting: usize,
+    /// How often threads have changed what others may wait for.
+    changes: u64,
     /// The daemon is gone: another is to be found.
     lost: Option<Error>,
     /// None will be found.
@@ -171,12 +173,21 @@ pub(crate) enum Wait<T> {
     Message,
     /// Another thread of this process will bring it.
     Thread,
-    /// Whichever is the first. Who reads is not woken by another thread, and looks again after a moment.
+    /// Whichever is the first.
     Either,
 }
 
 /// How long a message is waited for where another thread may bring the same.
 const GLANCE: Duration = Duration::from_millis(2);
+
+/// How a thread reads that waits, if no other does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Not,
+    Wait,
+    /// Until another thread has changed something, too: it looks for that after each [`GLANCE`].
+    Glance,
+}
 
 impl Connection {
     /// Shares a link. When it is lost the daemon is found again at its home, if it has one.
@@ -201,6 +212,7 @@ impl Connection {
                 answered: 0,
                 reading: false,
                 waiting: 0,
+                changes: 0,
                 lost: None,
                 broken: None,
             }),
@@ -216,7 +228,8 @@ impl Connection {
     }
 
     /// Lets waiting threads look again.
-    pub(crate) fn wake(&self, state: MutexGuard<'_, State>) {
+    pub(crate) fn wake(&self, mut state: MutexGuard<'_, State>) {
+        state.changes += 1;
         if state.waiting > 0 {
             self.changed.notify_all();
         }
@@ -358,7 +371,7 @@ impl Connection {
         if state.broken.is_some() || state.lost.is_some() {
             return false;
         }
-        drop(self.advance(state, true, Until::Now));
+        drop(self.advance(state, Read::Wait, Until::Now));
         true
     }
 
@@ -366,18 +379,18 @@ impl Connection {
     pub(crate) fn wait<T>(&self, mut poll: impl FnMut(&mut State) -> Wait<T>) -> Result<T, Error> {
         let mut state = self.state();
         loop {
-            let (read, until) = match state.look(&mut poll)? {
+            let read = match state.look(&mut poll)? {
                 Wait::Over(found) => return Ok(found),
-                Wait::Message => (true, Until::It),
-                Wait::Thread => (false, Until::It),
-                Wait::Either => (true, Until::Then(Instant::now() + GLANCE)),
+                Wait::Message => Read::Wait,
+                Wait::Thread => Read::Not,
+                Wait::Either => Read::Glance,
             };
             if let Some((home, lost)) = self.to_recover(&mut state) {
                 drop(state);
                 self.recover(home, &lost, || true);
                 state = self.state();
             } else {
-                state = self.advance(state, read, until);
+                state = self.advance(state, read, Until::It);
             }
         }
     }
@@ -392,45 +405,57 @@ impl Connection {
         let mut state = self.state();
         let mut over = false;
         loop {
-            let now = Instant::now();
-            let (read, until) = match state.look(&mut poll)? {
+            let read = match state.look(&mut poll)? {
                 Wait::Over(found) => return Ok(Some(found)),
                 _ if over => return Ok(None),
-                Wait::Message => (true, deadline),
-                Wait::Thread => (false, deadline),
-                Wait::Either => (true, deadline.min(now + GLANCE)),
+                Wait::Message => Read::Wait,
+                Wait::Thread => Read::Not,
+                Wait::Either => Read::Glance,
             };
-            over = now >= deadline;
+            over = Instant::now() >= deadline;
             if let Some((_, lost)) = self.to_recover(&mut state) {
                 drop(state);
                 self.recover_aside(&lost);
                 state = self.state();
             } else {
-                state = self.advance(state, read, Until::Then(until));
+                state = self.advance(state, read, Until::Then(deadline));
             }
         }
     }
 
     /// Reads the socket once, for all threads, having waited for something to read; or sleeps until another
-    /// thread has, or has changed something.
+    /// thread has, or has changed something. Who ends reading wakes the others, so that one of them goes on.
     fn advance<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
-        read: bool,
+        read: Read,
         until: Until,
     ) -> MutexGuard<'a, State> {
-        if read && !state.reading {
+        if read != Read::Not && !state.reading {
             state.reading = true;
+            let changes = state.changes;
             drop(state);
             let mut incoming = lock(&self.incoming);
-            let received = incoming.receive(until);
-            state = self.state();
+            let received;
+            (received, state) = loop {
+                let received = incoming.receive(match read {
+                    Read::Glance => until.at_most(GLANCE),
+                    _ => until,
+                });
+                let state = self.state();
+                let silent = received.is_ok() && incoming.messages.is_empty();
+                // The others need not know that there was nothing.
+                if read != Read::Glance || !silent || until.is_over() || state.changes != changes {
+                    break (received, state);
+                }
+            };
             state.reading = false;
             let noted = incoming.messages.drain(..).try_for_each(|arrived| state.note(arrived));
             if let Err(error) = noted.and(received) {
                 match self.home.is_some() && is_loss(&error) {
                     true => state.lost = Some(error),
-                    false => state.broken = Some(error),
+                    // Unless it was broken from our side meanwhile.
+                    false => drop(state.broken.get_or_insert(error)),
                 }
             }
             if state.waiting > 0 {

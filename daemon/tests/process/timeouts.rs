@@ -68,6 +68,32 @@ fn slots_are_waited_for_as_long_as_is_said() {
 }
 
 #[test]
+fn who_waits_for_a_slot_reads_for_the_others_and_hands_the_reading_on() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let stream = Checked::open(&client, StreamSpec { slots: 3, ..oracle::mixed(1) }, 2);
+        for _ in 0..20 {
+            daemon.process.signal(Signal::SIGSTOP);
+            let loaned = stream.stream.loan().unwrap();
+            drop(stream.submit(0).unwrap());
+            let pending = stream.submit(1).unwrap();
+            thread::scope(|scope| {
+                // A message or the other thread brings a slot: here it is the thread, while nothing is said.
+                let loan = scope.spawn(|| drop(stream.stream.loan().unwrap()));
+                thread::sleep(SHORT);
+                let wait = scope.spawn(|| pending.wait().unwrap());
+                thread::sleep(SHORT);
+                drop(loaned);
+                loan.join().unwrap();
+                daemon.process.signal(Signal::SIGCONT);
+                stream.check(1, &wait.join().unwrap());
+            });
+        }
+    });
+}
+
+#[test]
 fn who_only_asks_for_slots_learns_that_none_will_come() {
     bounded(|| {
         let mut daemon = Daemon::start(&[]);

@@ -36,6 +36,26 @@ pub(super) enum Until {
     It,
 }
 
+impl Until {
+    pub(super) fn is_over(self) -> bool {
+        match self {
+            Self::Now => true,
+            Self::Then(deadline) => Instant::now() >= deadline,
+            Self::It => false,
+        }
+    }
+
+    /// Not longer than that from now on.
+    pub(super) fn at_most(self, time: Duration) -> Self {
+        let then = Instant::now() + time;
+        match self {
+            Self::Now => Self::Now,
+            Self::Then(deadline) => Self::Then(deadline.min(then)),
+            Self::It => Self::Then(then),
+        }
+    }
+}
+
 impl Incoming {
     pub(super) fn new(socket: Arc<UnixStream>, arrivals: Arrivals) -> Self {
         let begun = arrivals.is_amid_message().then(Instant::now);
