@@ -14,8 +14,9 @@ use thiserror::Error;
 
 /// Lets clients on other machines use this machine's resized daemon.
 ///
-/// Clients connect by tcp://HOST:PORT, or tls://HOST:PORT where a certificate is given. On addresses other
-/// than loopback a certificate is needed, and a token or an authority that clients' certificates come from.
+/// Clients connect by tcp://HOST:PORT, or tls://HOST:PORT where a certificate is given. On
+/// addresses other than loopback a certificate is needed, and a token or an authority that clients'
+/// certificates come from.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "resized-bridge", version)]
 pub struct Args {
@@ -49,8 +50,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_CLIENT_CA", requires = "certificate")]
     pub client_ca: Option<PathBuf>,
 
-    /// NATS servers (nats://HOST:PORT) of the service to join: clients are sent here while there is room, and single
-    /// pictures are taken
+    /// NATS servers (nats://HOST:PORT) of the service to join: clients are sent here while there is
+    /// room, and single pictures are taken
     #[arg(long, value_name = "URL", env = "RESIZED_BRIDGE_NATS", value_delimiter = ',')]
     pub nats: Vec<String>,
 
@@ -63,8 +64,8 @@ pub struct Args {
     #[arg(long, value_name = "ENDPOINT", env = "RESIZED_BRIDGE_ADVERTISE", requires = "nats")]
     pub advertise: Option<Endpoint>,
 
-    /// Single pictures of the service that are worked on at the same time; 0 to take none [default: one for
-    /// each core]
+    /// Single pictures of the service that are worked on at the same time; 0 to take none [default:
+    /// one for each core]
     #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_PICTURES", requires = "nats",
           value_parser = clap::value_parser!(u32).range(0..=4096))]
     pub pictures: Option<u32>,
@@ -89,8 +90,8 @@ pub struct Args {
           value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub megapixels: u64,
 
-    /// Seconds that a client may take for the next piece of a frame that it sends or is sent, and after which one whose
-    /// machine does not answer any more is gone
+    /// Seconds that a client may take for the next piece of a frame that it sends or is sent, and
+    /// after which one whose machine does not answer any more is gone
     #[arg(long, value_name = "SECONDS", env = "RESIZED_BRIDGE_PATIENCE", default_value = "30",
           value_parser = seconds)]
     pub patience: Duration,

@@ -1,8 +1,8 @@
-//! Owns what a stream of JPEGs is to the daemon: a stream of planes, of frames that are reduced as they are
-//! decoded where it shrinks them a lot.
+//! Owns what a stream of JPEGs is to the daemon: a stream of planes, of frames that are reduced as
+//! they are decoded where it shrinks them a lot.
 //!
-//! Knows neither sockets nor how a JPEG is read. Invariant: what a stream takes is counted until the last of its
-//! frames is gone, also of those that wait for their turn when it is closed.
+//! Knows neither sockets nor how a JPEG is read. Invariant: what a stream takes is counted until
+//! the last of its frames is gone, also of those that wait for their turn when it is closed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -180,8 +180,8 @@ impl Coded {
     }
 }
 
-/// One in how many pixels of a frame are decoded in each direction. What is seen of them is to be shrunk
-/// still; where nothing is averaged, pixels that are none of the frame's own would be seen.
+/// One in how many pixels of a frame are decoded in each direction. What is seen of them is to be
+/// shrunk still; where nothing is averaged, pixels that are none of the frame's own would be seen.
 fn reduction(spec: &StreamSpec) -> u32 {
     let (Ok(placement), true) = (spec.placement(), spec.filter != Filter::Nearest) else {
         return 1;

@@ -1,9 +1,10 @@
 //! Owns the way in: accepts connections, and lets in who shows what is asked for, in time.
 //!
-//! Knows nothing of what is said inside. Invariants: nothing is read into memory of a size that the peer
-//! chose; who is not let in is told why, as far as it speaks the protocol at all, unless it has to make room; no more are inside than the limit
-//! says. Who has shown nothing takes no place of those: at the door there are others, of which who has had one for the longest
-//! gives it up when all are taken and somebody comes.
+//! Knows nothing of what is said inside. Invariants: nothing is read into memory of a size that the
+//! peer chose; who is not let in is told why, as far as it speaks the protocol at all, unless it
+//! has to make room; no more are inside than the limit says. Who has shown nothing takes no place
+//! of those: at the door there are others, of which who has had one for the longest gives it up
+//! when all are taken and somebody comes.
 
 use std::collections::VecDeque;
 use std::io;
@@ -150,7 +151,8 @@ impl Door {
         self.inside.available_permits()
     }
 
-    /// Waits until all who are inside have left, and those at the door have been told what they are to be told.
+    /// Waits until all who are inside have left, and those at the door have been told what they are
+    /// to be told.
     pub(crate) async fn empty(&self) {
         let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
         let _ = self.inside.acquire_many(all).await;

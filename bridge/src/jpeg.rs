@@ -1,8 +1,8 @@
 //! Owns the reading and writing of JPEGs: from bytes to a frame in a slot and back, by libjpeg-turbo.
 //!
-//! Knows no streams. Invariants: a header is looked at before anything is decoded or allocated for it, and
-//! one of another extent than expected is all that is ever read of its image; no JPEG takes more scans than
-//! honest ones have, or a small one could keep a core busy for minutes.
+//! Knows no streams. Invariants: a header is looked at before anything is decoded or allocated for
+//! it, and one of another extent than expected is all that is ever read of its image; no JPEG takes
+//! more scans than honest ones have, or a small one could keep a core busy for minutes.
 
 use resized_jpeg::{Encoder, Pixels, image, packed};
 use resized_protocol::coding::{Jpeg, Subsampling};
@@ -42,8 +42,9 @@ pub(crate) enum Unwritable {
     Format(PixelFormat),
 }
 
-/// What reads and writes JPEGs, one after the other, and keeps its buffers for the next. Not what decodes: TurboJPEG's
-/// decoders keep the tables of the JPEG before, which may be another client's, and do not get over an error in its header.
+/// What reads and writes JPEGs, one after the other, and keeps its buffers for the next. Not what
+/// decodes: TurboJPEG's decoders keep the tables of the JPEG before, which may be another client's,
+/// and do not get over an error in its header.
 #[derive(Debug, Default)]
 pub(crate) struct Codec {
     encoder: Option<Encoder>,
@@ -64,8 +65,8 @@ impl Tools for Codec {
 }
 
 impl Codec {
-    /// Decodes a JPEG of that extent, reduced to one in `reduction` in each direction, into a frame of that
-    /// format and layout.
+    /// Decodes a JPEG of that extent, reduced to one in `reduction` in each direction, into a frame
+    /// of that format and layout.
     pub(crate) fn decode(
         &mut self,
         jpeg: &[u8],
@@ -109,7 +110,8 @@ impl Codec {
         Ok(decompressor.decompress(jpeg, image(frame, &planes[0], target))?)
     }
 
-    /// Encodes a frame of that format and layout, into a coded frame whose JPEG is no longer than `longest`.
+    /// Encodes a frame of that format and layout, into a coded frame whose JPEG is no longer than
+    /// `longest`.
     pub(crate) fn encode(
         &mut self,
         frame: &[u8],

@@ -1,10 +1,11 @@
 //! Owns how much encoding and decoding goes on at the same time, and the threads that do it.
 //!
-//! Knows neither streams nor pictures, and of clients no more than that they take turns. Lanes pull, as the daemon's do:
-//! one that is done begins the next work at once, and nobody has to be woken in between. Invariants: of a client's works
-//! the first to come begins first, and of clients whose works wait each has one begun before any has another; those that
-//! are at work take no more memory than their lanes are good for, or else there is only one; what nobody waits for any
-//! more is not begun, and gone at once with all that it holds.
+//! Knows neither streams nor pictures, and of clients no more than that they take turns. Lanes
+//! pull, as the daemon's do: one that is done begins the next work at once, and nobody has to be
+//! woken in between. Invariants: of a client's works the first to come begins first, and of clients
+//! whose works wait each has one begun before any has another; those that are at work take no more
+//! memory than their lanes are good for, or else there is only one; what nobody waits for any more
+//! is not begun, and gone at once with all that it holds.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -61,7 +62,8 @@ struct Work<T> {
     run: Box<dyn FnOnce(&mut T) + Send>,
 }
 
-/// What will come of a work; nothing, if it panics. Who drops it takes the work back, unless it has begun.
+/// What will come of a work; nothing, if it panics. Who drops it takes the work back, unless it has
+/// begun.
 pub(crate) struct Turn<T, D> {
     done: oneshot::Receiver<D>,
     client: u64,
@@ -297,7 +299,8 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 1);
         release.send(()).unwrap();
         assert!(first.await.unwrap() && second.await.unwrap() == 2);
-        // Tools are kept from one work to the next, but not beyond a panic: since then three were put away.
+        // Tools are kept from one work to the next, but not beyond a panic: since then three were
+        // put away.
         assert_eq!(lanes.run(0, |tools| *tools).await.unwrap(), 3);
     }
 

@@ -1,10 +1,10 @@
 //! A bridge: lets clients on other machines use this machine's daemon, by TCP or TLS.
 //!
 //! One frame walks through these files in this order: `door` lets a client in, whose frames `relay`
-//! copies into the daemon's ring, and the resized ones back; `coded` says what becomes of those that are JPEGs,
-//! `jpeg` reads and writes them, when `lanes` has a turn for it. To the daemon it is a client for each
-//! connection; the daemon never opens a network socket, nor holds a key. Members of a NATS service (`nats`) take single
-//! `pictures` too.
+//! copies into the daemon's ring, and the resized ones back; `coded` says what becomes of those
+//! that are JPEGs, `jpeg` reads and writes them, when `lanes` has a turn for it. To the daemon it
+//! is a client for each connection; the daemon never opens a network socket, nor holds a key.
+//! Members of a NATS service (`nats`) take single `pictures` too.
 
 mod args;
 mod coded;
@@ -62,7 +62,8 @@ pub async fn serve(
         left = &mut member => Some(left),
     };
     let _ = stopping.send(true);
-    // Clients look for a bridge again, and submit again what was in flight; single pictures that came are made.
+    // Clients look for a bridge again, and submit again what was in flight; single pictures that
+    // came are made.
     let last_words = async {
         door.empty().await;
         if left.is_none() {

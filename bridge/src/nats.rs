@@ -1,8 +1,8 @@
-//! Owns the bridge's part in a NATS service: it answers who asks for a place, while it has room, and passes on who brings a
-//! single picture.
+//! Owns the bridge's part in a NATS service: it answers who asks for a place, while it has room,
+//! and passes on who brings a single picture.
 //!
-//! Knows nothing of frames and pictures. A server that goes away is looked for again by the client library; open
-//! streams notice nothing of it.
+//! Knows nothing of frames and pictures. A server that goes away is looked for again by the client
+//! library; open streams notice nothing of it.
 
 use std::future::{Ready, ready};
 use std::net::SocketAddr;
@@ -26,12 +26,12 @@ use crate::door::Door;
 use crate::pictures::{Pictures, turn_away};
 use crate::relay::stopped;
 
-/// Requests that wait to be looked at, which takes no time worth speaking of: what is more is lost, and who asked
-/// asks again.
+/// Requests that wait to be looked at, which takes no time worth speaking of: what is more is lost,
+/// and who asked asks again.
 const WAITING: usize = 256;
 
-/// Between two questions whether the server is still there. One that misses two answers has gone without a word, as machines
-/// without power do.
+/// Between two questions whether the server is still there. One that misses two answers has gone
+/// without a word, as machines without power do.
 const PING: Duration = Duration::from_secs(5);
 
 /// Of which one bridge takes each picture.
@@ -224,8 +224,8 @@ impl Counter {
         }
     }
 
-    /// Answers what has arrived, when the service has stopped. What the server sends in the same moment is lost: who
-    /// asked asks again.
+    /// Answers what has arrived, when the service has stopped. What the server sends in the same
+    /// moment is lost: who asked asks again.
     async fn close(mut self) {
         while let Some(request) = self.next().await {
             self.take(request).await;

@@ -1,8 +1,10 @@
-//! Owns the single pictures of the NATS service: a request with an encoded picture becomes a reply with another.
+//! Owns the single pictures of the NATS service: a request with an encoded picture becomes a reply
+//! with another.
 //!
-//! Knows neither streams nor sockets; to the daemon it is a client for each picture that is at work. Invariants: pictures
-//! that are at work, and those that wait, are bounded in number and in bytes, and beyond that the answer is that this
-//! bridge is busy; nothing is read of a picture on a thread that others need; a reply is one message or an error.
+//! Knows neither streams nor sockets; to the daemon it is a client for each picture that is at
+//! work. Invariants: pictures that are at work, and those that wait, are bounded in number and in
+//! bytes, and beyond that the answer is that this bridge is busy; nothing is read of a picture on a
+//! thread that others need; a reply is one message or an error.
 
 mod asked;
 
@@ -25,11 +27,12 @@ use crate::jpeg::SCANS;
 use crate::lanes::{LANE_BYTES, Lanes, Tools, cores};
 use asked::{HeaderError, settings};
 
-/// Pictures that may wait for each that is at work: as many as are done in the time that a caller waits gladly.
+/// Pictures that may wait for each that is at work: as many as are done in the time that a caller
+/// waits gladly.
 const WAITING: usize = 16;
 
-/// For a turn, and for a daemon that is away to come back. A restart takes less, and callers who use a client's
-/// default give up after five seconds.
+/// For a turn, and for a daemon that is away to come back. A restart takes less, and callers who
+/// use a client's default give up after five seconds.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 const RECONNECT: Reconnect = Reconnect {
@@ -179,7 +182,8 @@ impl Pictures {
         drop(place);
     }
 
-    /// Has it made when it is its turn. How many turns that takes says its header, for which one is enough.
+    /// Has it made when it is its turn. How many turns that takes says its header, for which one is
+    /// enough.
     async fn make(
         self: Arc<Self>,
         picture: impl AsRef<[u8]> + Clone + Send + 'static,

@@ -1,11 +1,11 @@
-//! Owns one client's conversation: passes on what it says, with its frames put into the daemon's rings, and
-//! what the daemon says, with its frames taken out of them. Frames that are JPEGs are decoded and encoded on
-//! the way, several at the same time, so they overtake each other.
+//! Owns one client's conversation: passes on what it says, with its frames put into the daemon's
+//! rings, and what the daemon says, with its frames taken out of them. Frames that are JPEGs are
+//! decoded and encoded on the way, several at the same time, so they overtake each other.
 //!
-//! To the daemon it is a client like any other, one for each connection; so the daemon's own rules, quotas
-//! and failures hold for who comes through here. Knows neither sockets' addresses nor TLS. Invariants: a
-//! client's memory is bounded by the limit given, and one whose frames do not get on is cut off; a frame
-//! is read into a slot only while the slot is the client's.
+//! To the daemon it is a client like any other, one for each connection; so the daemon's own rules,
+//! quotas and failures hold for who comes through here. Knows neither sockets' addresses nor TLS.
+//! Invariants: a client's memory is bounded by the limit given, and one whose frames do not get on
+//! is cut off; a frame is read into a slot only while the slot is the client's.
 
 mod back;
 
@@ -297,7 +297,8 @@ async fn say(daemon: &mut Sender<WriteHalf<'_>>, request: Request) -> Result<(),
     }
 }
 
-/// Reads an input frame into its slot, which is in flight then; or a JPEG, which is to be decoded first.
+/// Reads an input frame into its slot, which is in flight then; or a JPEG, which is to be decoded
+/// first.
 async fn read_frame(
     shared: &Shared,
     client: &mut Receiver<impl AsyncRead + Unpin>,

@@ -24,8 +24,8 @@ struct Issued {
 }
 
 impl Tickets {
-    /// A new one, in the place of the oldest where there are too many: whoever asks without end must not leave others
-    /// without. None without randomness.
+    /// A new one, in the place of the oldest where there are too many: whoever asks without end
+    /// must not leave others without. None without randomness.
     pub(crate) fn issue(&self) -> Option<String> {
         let mut random = [0; 24];
         default_provider().secure_random.fill(&mut random).ok()?;
@@ -42,8 +42,8 @@ impl Tickets {
         Some(ticket)
     }
 
-    /// Whether it is good; it is not any more. Looked up by its hash, which nobody outside can compute, so
-    /// that the time that takes tells nothing of others.
+    /// Whether it is good; it is not any more. Looked up by its hash, which nobody outside can
+    /// compute, so that the time that takes tells nothing of others.
     pub(crate) fn take(&self, ticket: &str) -> bool {
         self.issued().ends.remove(ticket).is_some_and(|end| end > Instant::now())
     }

@@ -1,8 +1,8 @@
 //! `resizectl resize` beside vipsthumbnail and mogrify: `cargo bench -p resizectl --bench stills`.
 //!
-//! 500 JPEGs of a camera's size, and of a video's, to what fits 640x360, quality 85; wall time, in turns,
-//! all in memory. The three write pictures of the same size; none but ours is told how many cores there
-//! are. No daemon runs. Prints a table and writes `target/bench/stills.json`.
+//! 500 JPEGs of a camera's size, and of a video's, to what fits 640x360, quality 85; wall time, in
+//! turns, all in memory. The three write pictures of the same size; none but ours is told how many
+//! cores there are. No daemon runs. Prints a table and writes `target/bench/stills.json`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

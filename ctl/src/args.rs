@@ -20,9 +20,9 @@ pub struct Arguments {
     /// $RESIZED_ENDPOINT, else the running service's]
     ///
     /// What a bridge wants to see, and whom to trust, is in files that the environment names:
-    /// RESIZED_TOKEN_FILE its token, RESIZED_CA the authorities that may have signed its certificate,
-    /// RESIZED_CERTIFICATE and RESIZED_KEY a certificate of one's own, RESIZED_NATS_CREDENTIALS those for a
-    /// NATS service
+    /// RESIZED_TOKEN_FILE its token, RESIZED_CA the authorities that may have signed its
+    /// certificate, RESIZED_CERTIFICATE and RESIZED_KEY a certificate of one's own,
+    /// RESIZED_NATS_CREDENTIALS those for a NATS service
     #[arg(long, value_name = "ENDPOINT", global = true)]
     pub(crate) connect: Option<Endpoint>,
 
@@ -42,9 +42,9 @@ pub(crate) enum Command {
 
 /// Look for what is wrong, and say what to do about it
 ///
-/// The way to the daemon, devices and why one is not used, a frame there and back, and whether memory,
-/// quotas, descriptors and other limits are enough for so many streams; not those of a bridge's machine,
-/// which can't be seen from here. The exit code is 1 if something is bad.
+/// The way to the daemon, devices and why one is not used, a frame there and back, and whether
+/// memory, quotas, descriptors and other limits are enough for so many streams; not those of a
+/// bridge's machine, which can't be seen from here. The exit code is 1 if something is bad.
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     /// Streams that limits are compared with, each of a client of its own
@@ -71,10 +71,10 @@ pub(crate) struct Doctor {
 
 /// Load the daemon, and say how long frames took
 ///
-/// Without --rate each client submits a frame when one is back (closed loop). With it frames are due at
-/// that rate, whatever becomes of those before, and times count from when they were due (open loop). No
-/// figures are given that may be those of the load itself. Where no daemon runs, one inside this process is
-/// measured.
+/// Without --rate each client submits a frame when one is back (closed loop). With it frames are
+/// due at that rate, whatever becomes of those before, and times count from when they were due
+/// (open loop). No figures are given that may be those of the load itself. Where no daemon runs,
+/// one inside this process is measured.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     /// Size of the frames
@@ -147,8 +147,8 @@ impl From<FormatName> for PixelFormat {
 
 /// Show what the daemon does, as it does it: devices, clients and their streams
 ///
-/// Times are bounds: half of the frames, or 99 of 100, took less. Of other users' clients the daemon tells
-/// only root and its own user.
+/// Times are bounds: half of the frames, or 99 of 100, took less. Of other users' clients the
+/// daemon tells only root and its own user.
 #[derive(Args, Debug)]
 pub(crate) struct Top {
     /// Seconds between looks
@@ -174,9 +174,10 @@ pub(crate) struct Status {
 
 /// Resize JPEG, PNG and WebP files, many at once
 ///
-/// Pictures are turned upright as their EXIF orientation says; their colour profile is kept, all other
-/// metadata, such as where they were taken, is not. A picture that can't be resized is named and the others
-/// go on; the exit code is 1 then. Where no daemon runs, one inside this process serves.
+/// Pictures are turned upright as their EXIF orientation says; their colour profile is kept, all
+/// other metadata, such as where they were taken, is not. A picture that can't be resized is named
+/// and the others go on; the exit code is 1 then. Where no daemon runs, one inside this process
+/// serves.
 #[derive(Args, Debug)]
 pub(crate) struct Resize {
     /// Pictures to resize
@@ -187,8 +188,8 @@ pub(crate) struct Resize {
     #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
     pub(crate) size: Size,
 
-    /// A folder; a file, for a single picture; or a pattern for files, in which {name} is the name of the
-    /// picture without its ending, and an n in such braces its number
+    /// A folder; a file, for a single picture; or a pattern for files, in which {name} is the name
+    /// of the picture without its ending, and an n in such braces its number
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
 
@@ -245,9 +246,10 @@ pub(crate) struct Video {
     #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
     pub(crate) size: Size,
 
-    /// A pattern for the names of the pictures, such as out/%05d.jpg, in which %05d is the number of the
-    /// frame, {name} the video's name without its ending, and an n in such braces the video's number; or a
-    /// folder, for the pattern {name}-%05d.jpg in it. What has such a name is replaced
+    /// A pattern for the names of the pictures, such as out/%05d.jpg, in which %05d is the number
+    /// of the frame, {name} the video's name without its ending, and an n in such braces the
+    /// video's number; or a folder, for the pattern {name}-%05d.jpg in it. What has such a name is
+    /// replaced
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
 

@@ -1,10 +1,10 @@
 //! Owns `resizectl bench`: load for a daemon, and how long frames took under it.
 //!
-//! In a *closed loop* each client has so many frames in flight and submits the next when one is back: what
-//! that gives is throughput. In an *open loop* frames are due at a rate, whatever becomes of those before,
-//! and each one's time counts from when it was due: a daemon that stops for a second is charged with every
-//! frame of that second, not with the one that happened to wait ("coordinated omission", G. Tene). Times
-//! are those of a client that takes frames in their order.
+//! In a *closed loop* each client has so many frames in flight and submits the next when one is
+//! back: what that gives is throughput. In an *open loop* frames are due at a rate, whatever
+//! becomes of those before, and each one's time counts from when it was due: a daemon that stops
+//! for a second is charged with every frame of that second, not with the one that happened to wait
+//! ("coordinated omission", G. Tene). Times are those of a client that takes frames in their order.
 //!
 //! Invariant: no figure is reported that may be the load's own, see [`load::Fault`].
 

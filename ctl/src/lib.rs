@@ -1,7 +1,8 @@
-//! The command line of `resized`, as a library: what its binary runs, and what its manual pages are made of.
+//! The command line of `resized`, as a library: what its binary runs, and what its manual pages are
+//! made of.
 //!
-//! [`args`](Arguments) says what may be asked, `daemon` finds who answers, `signal` says when to end, and
-//! each command is a file of its own that knows nothing of the others.
+//! [`args`](Arguments) says what may be asked, `daemon` finds who answers, `signal` says when to
+//! end, and each command is a file of its own that knows nothing of the others.
 
 mod args;
 mod bench;
@@ -65,8 +66,8 @@ fn say(text: impl Display) -> anyhow::Result<()> {
     }
 }
 
-/// Says it to the user, beside what is printed. A reader that has gone away is no reason to end, and there
-/// is nobody else to tell.
+/// Says it to the user, beside what is printed. A reader that has gone away is no reason to end,
+/// and there is nobody else to tell.
 pub fn complain(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }

@@ -29,7 +29,8 @@ use output::Outputs;
 /// Passes over the picture in a progressive file. Patience is the user's own.
 const SCANS: u32 = 500;
 
-/// Resizes them. Fails where going on has no sense; that some pictures failed is for the exit code to say.
+/// Resizes them. Fails where going on has no sense; that some pictures failed is for the exit code
+/// to say.
 pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
     let outputs = Outputs::plan(&asked.inputs, &asked.output, asked.format)?;
     let settings = Settings {
@@ -79,8 +80,8 @@ struct Batch<'a> {
     failed: AtomicUsize,
     /// Why nothing new is begun, if so.
     ended: Mutex<Option<anyhow::Error>>,
-    /// Nothing new is begun after one either, and those at work are finished, so that nothing half written
-    /// stays.
+    /// Nothing new is begun after one either, and those at work are finished, so that nothing half
+    /// written stays.
     signal: Signal,
     bar: ProgressBar,
 }

@@ -1,5 +1,5 @@
-//! Owns what becomes of signals: the first one asks a command to end in good order, a second one ends the
-//! process on the spot.
+//! Owns what becomes of signals: the first one asks a command to end in good order, a second one
+//! ends the process on the spot.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,13 +1,15 @@
 //! What a GPU does through the daemon: `make bench-gpu`.
 //!
-//! `make bench-gpu WORKS=4K` measures those that have this in their names. Every row is a daemon of its own and as
-//! many clients, each a connection with as many frames in flight as keep all lanes busy. Beside the frames a second stands the part of the bus that
-//! they take: bytes that must cross it, over what the copy engine was measured to bring in that direction alone, of
-//! each GPU that took part; and frames over what copy engines brought there and back at once, 64 MiB at a time,
-//! with nothing resized between (a daemon that keeps more under way may bring more). How frames reached the GPU is
-//! what the daemon says that it copied, whatever was asked for. Prints a table, then each goal and whether it is met,
-//! and writes `target/bench/gpu.json`: a record to be committed, with the machine's name. A CPU that poses as a GPU is
-//! measured too, and the record then says that nothing was measured on a GPU.
+//! `make bench-gpu WORKS=4K` measures those that have this in their names. Every row is a daemon of
+//! its own and as many clients, each a connection with as many frames in flight as keep all lanes
+//! busy. Beside the frames a second stands the part of the bus that they take: bytes that must
+//! cross it, over what the copy engine was measured to bring in that direction alone, of each GPU
+//! that took part; and frames over what copy engines brought there and back at once, 64 MiB at a
+//! time, with nothing resized between (a daemon that keeps more under way may bring more). How
+//! frames reached the GPU is what the daemon says that it copied, whatever was asked for. Prints a
+//! table, then each goal and whether it is met, and writes `target/bench/gpu.json`: a record to be
+//! committed, with the machine's name. A CPU that poses as a GPU is measured too, and the record
+//! then says that nothing was measured on a GPU.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -32,8 +34,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const CLIENTS: [usize; 3] = [1, 4, 16];
 /// On a CPU that poses as a GPU more clients only take longer.
 const FEW: [usize; 2] = [1, 4];
-/// Frames that each client keeps in flight, and those of all clients together for each core, at the least: with six
-/// alone one client leaves lanes of sixteen cores without a frame, whoever resizes.
+/// Frames that each client keeps in flight, and those of all clients together for each core, at the
+/// least: with six alone one client leaves lanes of sixteen cores without a frame, whoever resizes.
 const IN_FLIGHT: u32 = 6;
 const FOR_EACH_CORE: u32 = 3;
 
@@ -271,7 +273,8 @@ fn in_flight(clients: usize) -> u32 {
     all.div_ceil(clients as u32).clamp(IN_FLIGHT, MAX_SLOTS)
 }
 
-/// Keeps as many frames in flight as there are slots, until the time is over; gives how many ended in it.
+/// Keeps as many frames in flight as there are slots, until the time is over; gives how many ended
+/// in it.
 fn client(endpoint: &Endpoint, spec: &StreamSpec, start: &Barrier) -> u64 {
     let client = Client::connect(endpoint).unwrap();
     let stream = client.open(spec).unwrap();

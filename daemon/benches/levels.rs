@@ -1,11 +1,13 @@
 //! Milliseconds a frame takes one core, at every level that this CPU has: `cargo bench -p resized
 //! --bench levels`.
 //!
-//! Each work has two rows: a frame that lies in the caches, the same again and again; and one of so many that they do not
-//! fit there, as those of many clients do not. Levels take turns within a row, so that a noisy machine is noisy for all of
-//! them; figures are medians over the turns, and the last column says how far the best level is from copying the source once. A second
-//! table has what it takes to prepare a crop, as is done for each frame that comes with another one.
-//! Prints both and writes `target/bench/levels.json`. An argument is part of the works' names that are wanted.
+//! Each work has two rows: a frame that lies in the caches, the same again and again; and one of so
+//! many that they do not fit there, as those of many clients do not. Levels take turns within a
+//! row, so that a noisy machine is noisy for all of them; figures are medians over the turns, and
+//! the last column says how far the best level is from copying the source once. A second table has
+//! what it takes to prepare a crop, as is done for each frame that comes with another one. Prints
+//! both and writes `target/bench/levels.json`. An argument is part of the works' names that are
+//! wanted.
 
 use std::path::PathBuf;
 use std::time::Instant;

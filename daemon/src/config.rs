@@ -1,8 +1,8 @@
 //! Owns the daemon's settings: what the command line says, else the environment, else a file, else a
 //! default.
 //!
-//! Invariants: what is not known is refused, a file's with its line; what is not said anywhere is `None`
-//! until [`Settings::options`] decides, so that it suits the machine.
+//! Invariants: what is not known is refused, a file's with its line; what is not said anywhere is
+//! `None` until [`Settings::options`] decides, so that it suits the machine.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -123,8 +123,8 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "SECONDS", env = "RESIZED_DRAIN")]
     drain: Option<u64>,
 
-    /// Where figures are given to Prometheus, at /metrics, with /live and /ready beside them: unix:PATH,
-    /// or 127.0.0.1:PORT [default: nowhere]
+    /// Where figures are given to Prometheus, at /metrics, with /live and /ready beside them:
+    /// unix:PATH, or 127.0.0.1:PORT [default: nowhere]
     #[arg(long, value_name = "ADDRESS", env = "RESIZED_METRICS")]
     #[serde(deserialize_with = "text")]
     metrics: Option<ExporterAddress>,

@@ -1,4 +1,5 @@
-//! Owns the seam between the scheduler and what resizes: [`Device`], [`Resizer`], [`Band`], [`Scratch`].
+//! Owns the seam between the scheduler and what resizes: [`Device`], [`Resizer`], [`Band`],
+//! [`Scratch`].
 //!
 //! Devices know a slot's memory and a stream's spec; never a socket, a client or a queue. The
 //! scheduler runs a thread for each lane of each device; the thread takes a frame, or a band of one,
@@ -30,7 +31,8 @@ pub enum DeviceError {
     /// The slot's memory is laid out otherwise than the stream that the resizer was opened for.
     #[error("the slot is not laid out as the stream")]
     Layout,
-    /// The device itself failed: another one should do the frame, and this one be left alone for a while.
+    /// The device itself failed: another one should do the frame, and this one be left alone for a
+    /// while.
     #[error("{device} failed: {fault}")]
     Failed {
         /// Name of the device.
@@ -61,7 +63,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether it says something about one stream alone: the device is as good as before for all others.
+    /// Whether it says something about one stream alone: the device is as good as before for all
+    /// others.
     pub const fn is_of_stream(self) -> bool {
         matches!(self, Self::Memory | Self::Refused)
     }
@@ -94,8 +97,8 @@ pub trait Device: Send + Sync {
         true
     }
 
-    /// Bytes of memory that streams may take of it together, each by its [`Allowance`]; `None`: it takes none
-    /// worth counting.
+    /// Bytes of memory that streams may take of it together, each by its [`Allowance`]; `None`: it
+    /// takes none worth counting.
     fn memory(&self) -> Option<u64> {
         None
     }
@@ -164,8 +167,8 @@ pub type Charge = Box<dyn Send + Sync>;
 
 /// A device made ready for one stream.
 pub trait Resizer: Send + Sync {
-    /// What the device is to take memory for the stream from. Once, before it is attached; without, nobody
-    /// counts.
+    /// What the device is to take memory for the stream from. Once, before it is attached; without,
+    /// nobody counts.
     fn allow(&mut self, allowance: Arc<dyn Allowance>) {
         let _ = allowance;
     }

@@ -1,8 +1,9 @@
 //! Owns the step from a filter to its taps: which source samples make a destination sample, and with
 //! what weights. Shared by every device, so that all of them resize alike.
 //!
-//! Knows one axis at a time and no pixels. Invariants of [`Taps`]: the weights of a window sum to the
-//! gain exactly, so that a flat area stays flat; a window's weights never reach beyond what may be read of the source.
+//! Knows one axis at a time and no pixels. Invariants of [`Taps`]: the weights of a window sum to
+//! the gain exactly, so that a flat area stays flat; a window's weights never reach beyond what may
+//! be read of the source.
 
 mod axis;
 mod colour;

@@ -1,7 +1,9 @@
-//! Owns a submitted frame on its way through the queue: what it costs, who may do it, and that its slot goes back.
+//! Owns a submitted frame on its way through the queue: what it costs, who may do it, and that its
+//! slot goes back.
 //!
-//! Knows devices only by their numbers, and clients only as a [`Sink`]. Invariants: the region lives as long as any job of its
-//! stream; a slot is in flight from its submission until its completion, and is never in flight twice.
+//! Knows devices only by their numbers, and clients only as a [`Sink`]. Invariants: the region
+//! lives as long as any job of its stream; a slot is in flight from its submission until its
+//! completion, and is never in flight twice.
 
 mod cost;
 mod pace;
@@ -97,8 +99,8 @@ impl Job {
         self.extents().pixels()
     }
 
-    /// All pixels that are worked on. A crop of its own has to be prepared for as well, unless the frame before had it;
-    /// that is not known yet.
+    /// All pixels that are worked on. A crop of its own has to be prepared for as well, unless the
+    /// frame before had it; that is not known yet.
     fn work(&self) -> u64 {
         self.extents().work() + if self.crop.is_some() { PREPARATION } else { 0 }
     }
@@ -113,8 +115,8 @@ impl Job {
         cost::takes(self.cost())
     }
 
-    /// What is charged when it is taken from the queue. Little if it will not be resized, but something: who submits
-    /// such frames without end is not to go on without end.
+    /// What is charged when it is taken from the queue. Little if it will not be resized, but
+    /// something: who submits such frames without end is not to go on without end.
     pub(crate) fn charge(&self) -> u64 {
         match self.given_up(Instant::now) {
             Some(_) => self.cost().min(GIVEN_UP),
@@ -182,9 +184,9 @@ impl Job {
         self.fits(index)
     }
 
-    /// How many lanes of the device of that number are worth waking for it: one at least where a crop has
-    /// to be prepared, or there is more to do than its pixels say, which is nothing for the thread that
-    /// reads messages.
+    /// How many lanes of the device of that number are worth waking for it: one at least where a
+    /// crop has to be prepared, or there is more to do than its pixels say, which is nothing for
+    /// the thread that reads messages.
     pub(crate) fn worth(&self, index: usize) -> u32 {
         let lane = || {
             let extents = self.extents();
@@ -196,7 +198,8 @@ impl Job {
         }
     }
 
-    /// What a frame of the stream takes a lane of the device of that number, as far as one knows now; `None`: nobody knows.
+    /// What a frame of the stream takes a lane of the device of that number, as far as one knows
+    /// now; `None`: nobody knows.
     pub(crate) fn pace(&self, index: usize, now: Instant) -> Option<Duration> {
         self.ready(index)?.pace.read(now)
     }
@@ -217,8 +220,8 @@ impl Job {
         self.ready(index).map_or(0, |ready| ready.resizer.copied_bytes())
     }
 
-    /// Has a band of the frame resized by the device of that number, which it must [fit](Self::fits); the
-    /// same for all its bands.
+    /// Has a band of the frame resized by the device of that number, which it must
+    /// [fit](Self::fits); the same for all its bands.
     pub(crate) fn resize(
         &self,
         device: &dyn Device,

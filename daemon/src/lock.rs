@@ -1,16 +1,19 @@
 //! Owns how a lock is taken that all threads want and none keeps for long.
 //!
-//! Knows nothing of what it guards. To sleep until a lock is free and be woken takes tens of microseconds, far longer than such a
-//! lock is held. So who finds one held looks again for about as long as sleeping would take. With locks as they commonly
-//! are the lanes of sixteen cores and a GPU slept for the queue's nearly four times as often as for want of frames. Whoever
-//! holds it may have lost its core: then all sleep after that while. Who sleeps has to take its chance among those who look, as with
-//! any lock that can be taken out of turn. Where there is one core nobody looks again: who holds the lock could not let it go.
+//! Knows nothing of what it guards. To sleep until a lock is free and be woken takes tens of
+//! microseconds, far longer than such a lock is held. So who finds one held looks again for about
+//! as long as sleeping would take. With locks as they commonly are the lanes of sixteen cores and a
+//! GPU slept for the queue's nearly four times as often as for want of frames. Whoever holds it may
+//! have lost its core: then all sleep after that while. Who sleeps has to take its chance among
+//! those who look, as with any lock that can be taken out of turn. Where there is one core nobody
+//! looks again: who holds the lock could not let it go.
 
 use std::hint::spin_loop;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::available_parallelism;
 
-/// How often it is looked. After each look there are twice as many pauses as before, up to two to the power of this.
+/// How often it is looked. After each look there are twice as many pauses as before, up to two to
+/// the power of this.
 static LOOKS: LazyLock<u32> = LazyLock::new(|| match available_parallelism() {
     Ok(cores) if cores.get() > 1 => 32,
     _ => 1,

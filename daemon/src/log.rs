@@ -1,5 +1,5 @@
-//! Owns how the daemon logs: to stderr, a line an event; for a journal with the event's priority in front,
-//! as sd-daemon(3) has it, and without the time, which it has already.
+//! Owns how the daemon logs: to stderr, a line an event; for a journal with the event's priority in
+//! front, as sd-daemon(3) has it, and without the time, which it has already.
 
 use std::fmt;
 use std::io::{self, IsTerminal};

@@ -1,9 +1,9 @@
-//! Owns what there is of memory: the machine's, and what the control groups that this process is in leave
-//! of it. Linux does not refuse memory that is not there, it kills somebody for it, in a group with a limit
-//! this process first.
+//! Owns what there is of memory: the machine's, and what the control groups that this process is in
+//! leave of it. Linux does not refuse memory that is not there, it kills somebody for it, in a
+//! group with a limit this process first.
 //!
-//! Knows files, no accounts. See proc(5), and the kernel's cgroup-v2.rst and cgroup-v1/memory.rst. What can't
-//! be read limits nothing.
+//! Knows files, no accounts. See proc(5), and the kernel's cgroup-v2.rst and cgroup-v1/memory.rst.
+//! What can't be read limits nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -29,13 +29,14 @@ pub(crate) fn available() -> Option<u64> {
     Places::real().available("self")
 }
 
-/// Bytes of memory that the process of that number may take now, as far as its control groups can be seen;
-/// what a daemon refuses for want of memory is more than that.
+/// Bytes of memory that the process of that number may take now, as far as its control groups can
+/// be seen; what a daemon refuses for want of memory is more than that.
 pub fn available_memory(process: u32) -> Option<u64> {
     Places::real().available(&process.to_string())
 }
 
-/// A control group's memory: its limit, and what of it is in use and can't be had back by dropping files.
+/// A control group's memory: its limit, and what of it is in use and can't be had back by dropping
+/// files.
 struct Group {
     limit: u64,
     used: u64,

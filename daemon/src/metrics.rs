@@ -1,8 +1,8 @@
 //! Owns the daemon's figures: counters that whoever does the work raises, and that only those who ask
 //! for figures read.
 //!
-//! Invariants: to count a frame takes no lock; a stream's figures are found as long as it is open, and a
-//! client's as long as it is connected.
+//! Invariants: to count a frame takes no lock; a stream's figures are found as long as it is open,
+//! and a client's as long as it is connected.
 
 use std::array::from_fn;
 use std::collections::BTreeMap;

@@ -1,11 +1,12 @@
 //! Owns the limits of what users may take, and the accounts of what they have taken.
 //!
-//! Knows no clients: two of one user share an account. Invariants: what is limited is charged before it
-//! is allocated, and the charge goes with the allocation; a refusal says whose limit it was, what was
-//! asked for and what is left. A slot is charged as its stream opens, and a slot is a frame that may be
-//! in flight: so frames in flight are limited, and submitting one is neither counted nor refused. The
-//! threads that make and free streams' memory are no limit but turns: no user has more than half of them.
-//! Memory of a device is refused to the device, which then passes on the stream: the client is told nothing.
+//! Knows no clients: two of one user share an account. Invariants: what is limited is charged
+//! before it is allocated, and the charge goes with the allocation; a refusal says whose limit it
+//! was, what was asked for and what is left. A slot is charged as its stream opens, and a slot is a
+//! frame that may be in flight: so frames in flight are limited, and submitting one is neither
+//! counted nor refused. The threads that make and free streams' memory are no limit but turns: no
+//! user has more than half of them. Memory of a device is refused to the device, which then passes
+//! on the stream: the client is told nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::memory;
 
-/// Bytes of memory that no ring is made of: what the daemon, and all else, take beside rings. Less where
-/// there is little.
+/// Bytes of memory that no ring is made of: what the daemon, and all else, take beside rings. Less
+/// where there is little.
 const SPARED: u64 = 256 << 20;
 
 /// Threads for what takes long, the making and freeing of streams' memory: each keeps a core busy.
@@ -47,8 +48,8 @@ impl Default for Limits {
     }
 }
 
-/// Bytes of shared memory for the rings of a daemon that is not told how many: half of the machine's, or of
-/// what the daemon's control group may have.
+/// Bytes of shared memory for the rings of a daemon that is not told how many: half of the
+/// machine's, or of what the daemon's control group may have.
 pub fn default_ring_bytes() -> u64 {
     memory::total().map_or(1 << 30, |total| total / 2)
 }
@@ -295,7 +296,8 @@ impl Account {
         Ok(Charge { account: Arc::clone(self), what, amount: asked, on_the_way })
     }
 
-    /// Takes so much of a device's memory, unless that is beyond this user's share of it or all there is.
+    /// Takes so much of a device's memory, unless that is beyond this user's share of it or all
+    /// there is.
     pub(crate) fn charge_device(self: &Arc<Self>, index: usize, asked: u64) -> Option<Charge> {
         let (own, all) = (self.devices.get(index)?, self.daemon.devices.get(index)?);
         own.take(asked).ok()?;

@@ -1,19 +1,20 @@
 //! Owns the threads of the devices' lanes, and the queue that they pull from.
 //!
-//! Knows nothing of sockets or messages; who is next is for [`fair`] to say. Devices pull: a lane that
-//! is free takes the next frame, so fast and slow devices are all busy and nobody predicts. When more
-//! lanes are idle than frames wait, a frame is cut into bands; a frame whose work is less than a lane
-//! takes to wake does not wait for one. While all lanes have work and more waits, the thread that brings
-//! jobs rests, and lanes bring them between two frames.
+//! Knows nothing of sockets or messages; who is next is for [`fair`] to say. Devices pull: a lane
+//! that is free takes the next frame, so fast and slow devices are all busy and nobody predicts.
+//! When more lanes are idle than frames wait, a frame is cut into bands; a frame whose work is less
+//! than a lane takes to wake does not wait for one. While all lanes have work and more waits, the
+//! thread that brings jobs rests, and lanes bring them between two frames.
 //!
-//! Devices of several kinds pull from the same queue. A lane leaves a frame to the others where those would
-//! be done with all that waits in half the time that it takes for this one (`choice`). A frame on which a device fails
-//! goes back to the queue, for the others; a device that fails is out of service for a while (`service`).
+//! Devices of several kinds pull from the same queue. A lane leaves a frame to the others where
+//! those would be done with all that waits in half the time that it takes for this one (`choice`).
+//! A frame on which a device fails goes back to the queue, for the others; a device that fails is
+//! out of service for a while (`service`).
 //!
-//! Invariants: a job pushed is completed or withdrawn exactly once; lanes end only when asked to and
-//! when nothing waits; a frame on which a device fails or panics is tried elsewhere or, where there is no
-//! elsewhere, once more, and if that fails too, nothing else does; a frame that all leave to others is taken
-//! by the fastest.
+//! Invariants: a job pushed is completed or withdrawn exactly once; lanes end only when asked to
+//! and when nothing waits; a frame on which a device fails or panics is tried elsewhere or, where
+//! there is no elsewhere, once more, and if that fails too, nothing else does; a frame that all
+//! leave to others is taken by the fastest.
 
 mod choice;
 mod fair;
@@ -46,11 +47,12 @@ const UNREAD: Duration = Duration::from_micros(500);
 /// How long it may wait where frames take longer than that: then the thread whose task it is wakes.
 const UNATTENDED: Duration = Duration::from_millis(5);
 
-/// How long the thread that brings jobs does small ones itself: for what is left lanes have woken by then.
+/// How long the thread that brings jobs does small ones itself: for what is left lanes have woken
+/// by then.
 const AT_ONCE: Duration = Duration::from_micros(100);
 
-/// How long a lane may be at a frame at the least, and how often as long as the frame is thought to take; after
-/// that it is stuck. The longest frames take minutes where there are no vectors.
+/// How long a lane may be at a frame at the least, and how often as long as the frame is thought to
+/// take; after that it is stuck. The longest frames take minutes where there are no vectors.
 const PATIENCE: Duration = Duration::from_secs(30);
 const DOUBTS: u32 = 64;
 
@@ -105,8 +107,8 @@ struct Queue {
 
 struct DeviceLanes {
     idle: Idle,
-    /// They would leave what waits to others, as things were when one of them last looked or a job was last pushed:
-    /// that job's, where streams differ.
+    /// They would leave what waits to others, as things were when one of them last looked or a job
+    /// was last pushed: that job's, where streams differ.
     leaves: bool,
     /// Bands of frames that a lane of this device has begun.
     bands: VecDeque<Task>,

@@ -1,9 +1,10 @@
-//! Owns one client's conversation: reads what it asks, has it answered ([`requests`]), and lets go of everything at the end.
+//! Owns one client's conversation: reads what it asks, has it answered ([`requests`]), and lets go
+//! of everything at the end.
 //!
-//! Knows the queue, never a device's work. Invariants: what a client holds is released when its session ends, whatever
-//! ends it; a client that does not read its answers is not read from, and stalls nobody else; a connection has
-//! one descriptor on its way at the most, even after its session, so that all together have fewer than Linux
-//! allows the daemon.
+//! Knows the queue, never a device's work. Invariants: what a client holds is released when its
+//! session ends, whatever ends it; a client that does not read its answers is not read from, and
+//! stalls nobody else; a connection has one descriptor on its way at the most, even after its
+//! session, so that all together have fewer than Linux allows the daemon.
 
 mod outbox;
 mod requests;
@@ -37,7 +38,8 @@ use watched::{Watched, watch};
 /// given a larger buffer.
 const LAST_READS: usize = 512 * 1024;
 
-/// How long a client that does not read is waited for, by a session that stops or is to pass it another ring.
+/// How long a client that does not read is waited for, by a session that stops or is to pass it
+/// another ring.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a client may take to say hello, and for the rest of a message that it has begun.
@@ -103,7 +105,8 @@ pub(crate) struct Session {
     /// A descriptor waits for the client to read: what else it asks for waits as well, or one client
     /// could have the daemon hold any number of them.
     withheld: bool,
-    /// A ring's descriptor was sent, and may not have been read: no other ring is made until it has been.
+    /// A ring's descriptor was sent, and may not have been read: no other ring is made until it has
+    /// been.
     passing: bool,
     /// Whether the daemon stops.
     stop: Receiver<bool>,
@@ -216,8 +219,8 @@ impl Session {
         streams.map(withdrawn).collect()
     }
 
-    /// Has something done that takes long, in its user's turn: not on the thread that drives all sessions.
-    /// What there is to be sent goes out meanwhile.
+    /// Has something done that takes long, in its user's turn: not on the thread that drives all
+    /// sessions. What there is to be sent goes out meanwhile.
     async fn aside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -238,7 +241,8 @@ impl Session {
         }
     }
 
-    /// Waits until it is so, looking again and again. False: it is not in that time, or the daemon stops.
+    /// Waits until it is so, looking again and again. False: it is not in that time, or the daemon
+    /// stops.
     async fn await_that(&self, mut so: impl FnMut(&Self) -> bool + Send, within: Duration) -> bool {
         let mut stop = self.stop.clone();
         let [mut pause, longest] = PAUSES;
@@ -323,7 +327,8 @@ impl Session {
         self.due
     }
 
-    /// Looks whether the client has read its last ring's descriptor: an honest one has by what it says next.
+    /// Looks whether the client has read its last ring's descriptor: an honest one has by what it
+    /// says next.
     fn note_reading(&mut self) {
         self.passing = self.passing && !self.outbox.is_read();
     }
@@ -394,8 +399,9 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.metrics.disconnect(self.client);
-        // There are none left unless the session panicked, or the runtime did not run it to its end. The
-        // client was told nothing, so it takes the daemon for dead, and gives the next what is in its rings.
+        // There are none left unless the session panicked, or the runtime did not run it to its
+        // end. The client was told nothing, so it takes the daemon for dead, and gives the next
+        // what is in its rings.
         self.keep_frames();
         let streams = self.withdraw();
         match tokio::runtime::Handle::try_current() {

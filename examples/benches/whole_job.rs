@@ -38,8 +38,9 @@ fn main() {
         .expect("target/bench/whole_job.json");
 }
 
-/// A folder for pictures, in memory where that can be: for minutes after files were deleted ext4 looks at
-/// each of their inodes again whenever it makes a new one, which cost both sides more than their JPEGs.
+/// A folder for pictures, in memory where that can be: for minutes after files were deleted ext4
+/// looks at each of their inodes again whenever it makes a new one, which cost both sides more than
+/// their JPEGs.
 fn folder() -> tempfile::TempDir {
     let in_memory = tempfile::tempdir_in("/dev/shm");
     in_memory.or_else(|_| tempfile::tempdir()).expect("a folder for pictures")

@@ -1,4 +1,5 @@
-//! The documentation's Rust, compiled: each snippet of these pages is a doctest. The programs are in `bin`.
+//! The documentation's Rust, compiled: each snippet of these pages is a doctest. The programs are
+//! in `bin`.
 
 #![doc(test(attr(deny(warnings), allow(dead_code))))]
 

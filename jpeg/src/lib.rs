@@ -26,8 +26,8 @@ pub enum Pixels<'a> {
 }
 
 impl<'a> Pixels<'a> {
-    /// A frame of that format and layout; none if its format is one that no JPEG is made of. Chroma that is not
-    /// subsampled yet will be so.
+    /// A frame of that format and layout; none if its format is one that no JPEG is made of. Chroma
+    /// that is not subsampled yet will be so.
     pub fn of(
         format: PixelFormat,
         layout: &'a FrameLayout,
@@ -48,8 +48,8 @@ impl Encoder {
         Ok(Self { compressor: Compressor::new()?, jpeg: Vec::new(), even: Vec::new() })
     }
 
-    /// The JPEG, of a quality from 1 to 100 as libjpeg counts it. Fails if it would be longer than `longest` bytes;
-    /// without that, it may be as long as it takes.
+    /// The JPEG, of a quality from 1 to 100 as libjpeg counts it. Fails if it would be longer than
+    /// `longest` bytes; without that, it may be as long as it takes.
     pub fn encode(
         &mut self,
         pixels: &Pixels<'_>,
@@ -113,8 +113,8 @@ pub const fn packed(format: PixelFormat) -> Option<turbojpeg::PixelFormat> {
     })
 }
 
-/// The planes of an I420 frame, to be compressed as they lie. `even` is for luma with an odd side: libjpeg-turbo
-/// reads whole blocks of 2 x 2 pixels, so its last column and row are repeated there.
+/// The planes of an I420 frame, to be compressed as they lie. `even` is for luma with an odd side:
+/// libjpeg-turbo reads whole blocks of 2 x 2 pixels, so its last column and row are repeated there.
 fn planes<'a>(
     layout: &FrameLayout,
     frame: &'a [u8],

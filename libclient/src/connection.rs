@@ -5,13 +5,15 @@
 //! wait for something, one reads the socket for all, and hands the reading on when it has what it
 //! waited for. That saves a thread's wake-up on the way of every frame.
 //!
-//! Invariants: requests are sent, and given their tickets, under one lock, so the n-th reply answers
-//! the n-th request that has one; a connection that broke for good stays broken, with the same error for
-//! all; who can't write because the daemon does not read, reads meanwhile: it may be waiting for that.
+//! Invariants: requests are sent, and given their tickets, under one lock, so the n-th reply
+//! answers the n-th request that has one; a connection that broke for good stays broken, with the
+//! same error for all; who can't write because the daemon does not read, reads meanwhile: it may be
+//! waiting for that.
 //!
-//! From one connection to the next is an era. What was in flight is submitted again as an era begins, in
-//! one step with the begin: so a request that was made ready in one era is never sent in the next, or it
-//! would be said twice. Locks are taken in the order `incoming`, `outgoing`, `state`.
+//! From one connection to the next is an era. What was in flight is submitted again as an era
+//! begins, in one step with the begin: so a request that was made ready in one era is never sent in
+//! the next, or it would be said twice. Locks are taken in the order `incoming`, `outgoing`,
+//! `state`.
 
 mod incoming;
 mod recovery;
@@ -267,10 +269,10 @@ impl Connection {
         }
     }
 
-    /// Sends a request made ready in that era that has no reply. If the era is over, so is the request:
-    /// either it was about slots in flight, which have been submitted anew, or about nothing that is
-    /// left. If the daemon turns out to be gone, nobody waits for the next: who reads finds that out, and
-    /// slots in flight are submitted anew as the next era begins.
+    /// Sends a request made ready in that era that has no reply. If the era is over, so is the
+    /// request: either it was about slots in flight, which have been submitted anew, or about
+    /// nothing that is left. If the daemon turns out to be gone, nobody waits for the next: who
+    /// reads finds that out, and slots in flight are submitted anew as the next era begins.
     pub(crate) fn tell(&self, era: u64, request: &Request) -> Result<(), Error> {
         let mut outgoing = lock(&self.outgoing);
         if outgoing.era == era {
@@ -342,8 +344,8 @@ impl Connection {
         true
     }
 
-    /// Ends the connection for what failed on our side. The daemon then takes back what it has of ours, so
-    /// there is nothing to give to another. False, for who would have sent.
+    /// Ends the connection for what failed on our side. The daemon then takes back what it has of
+    /// ours, so there is nothing to give to another. False, for who would have sent.
     fn give_up(&self, socket: &UnixStream, error: Error) -> bool {
         let mut state = self.state();
         state.broken.get_or_insert(error);
@@ -395,8 +397,9 @@ impl Connection {
         }
     }
 
-    /// As [`wait`](Self::wait), but not beyond the deadline: `None`. What has arrived by then is looked at in
-    /// any case. A daemon that went away is looked for by a thread of its own, which may take longer.
+    /// As [`wait`](Self::wait), but not beyond the deadline: `None`. What has arrived by then is
+    /// looked at in any case. A daemon that went away is looked for by a thread of its own, which
+    /// may take longer.
     pub(crate) fn wait_until<T>(
         self: &Arc<Self>,
         deadline: Instant,
@@ -423,8 +426,9 @@ impl Connection {
         }
     }
 
-    /// Reads the socket once, for all threads, having waited for something to read; or sleeps until another
-    /// thread has, or has changed something. Who ends reading wakes the others, so that one of them goes on.
+    /// Reads the socket once, for all threads, having waited for something to read; or sleeps until
+    /// another thread has, or has changed something. Who ends reading wakes the others, so that one
+    /// of them goes on.
     fn advance<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,

@@ -33,8 +33,8 @@ pub enum Endpoint {
     /// `unix:PATH`: a Unix stream socket.
     Unix(PathBuf),
     /// `tcp://HOST:PORT` or `tls://HOST:PORT`: a bridge to a daemon on another machine. Frames are
-    /// copied there and back. With the feature `nats` also `nats://HOST:PORT/stream`: one of the bridges
-    /// with the most room that have joined the NATS service there.
+    /// copied there and back. With the feature `nats` also `nats://HOST:PORT/stream`: one of the
+    /// bridges with the most room that have joined the NATS service there.
     #[cfg(feature = "remote")]
     Remote(Remote),
 }
@@ -117,8 +117,8 @@ impl fmt::Display for Paths<'_> {
 }
 
 impl Endpoint {
-    /// The endpoint in `$RESIZED_ENDPOINT`; where that is unset or empty, the first socket that answers of
-    /// `$XDG_RUNTIME_DIR/resized/resized.sock` and `/run/resized/resized.sock`.
+    /// The endpoint in `$RESIZED_ENDPOINT`; where that is unset or empty, the first socket that
+    /// answers of `$XDG_RUNTIME_DIR/resized/resized.sock` and `/run/resized/resized.sock`.
     pub fn discover() -> Result<Self, EndpointError> {
         if let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
             let parsed = value.to_string_lossy().parse();
@@ -140,8 +140,8 @@ impl Endpoint {
     }
 }
 
-/// Connects to the socket at `path`. Fails with `EAGAIN` where too many others have been waiting for that,
-/// for so long.
+/// Connects to the socket at `path`. Fails with `EAGAIN` where too many others have been waiting
+/// for that, for so long.
 pub(crate) fn dial(path: &Path, within: Duration) -> Result<UnixStream, Errno> {
     let begun = Instant::now();
     let address = UnixAddr::new(path)?;

@@ -10,8 +10,9 @@ use thiserror::Error;
 
 use crate::Endpoint;
 
-/// Why a call failed. A daemon that goes away is no reason while it may [come back](crate::Reconnect).
-/// After some errors the connection lives on, after others later calls on it [fail too](Self::is_fatal).
+/// Why a call failed. A daemon that goes away is no reason while it may [come
+/// back](crate::Reconnect). After some errors the connection lives on, after others later calls on
+/// it [fail too](Self::is_fatal).
 #[derive(Clone, Debug, Error)]
 pub enum Error {
     /// Nobody answers at the endpoint.
@@ -84,8 +85,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the connection is over, and later calls on it fail, too; or, with `Unexpected`, not to be
-    /// relied on. Otherwise it lives on, and other frames and streams are no worse off.
+    /// Whether the connection is over, and later calls on it fail, too; or, with `Unexpected`, not
+    /// to be relied on. Otherwise it lives on, and other frames and streams are no worse off.
     pub const fn is_fatal(&self) -> bool {
         match self {
             Self::Refused(_)

@@ -1,5 +1,5 @@
-//! Owns what the parts of an open stream share, its slots, pendings and frames: the stream's number, whose
-//! it is, and what becomes of a slot that is loaned or given back.
+//! Owns what the parts of an open stream share, its slots, pendings and frames: the stream's
+//! number, whose it is, and what becomes of a slot that is loaned or given back.
 //!
 //! Invariant: the stream is closed once, when the last who holds a part of it is gone.
 

@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{Client, Error, Stream, StreamSpec};
 
-/// The streams of a client that were used last, for frames that come one at a time: most are of a spec that
-/// one before was of, and need not wait for a stream to be opened.
+/// The streams of a client that were used last, for frames that come one at a time: most are of a
+/// spec that one before was of, and need not wait for a stream to be opened.
 #[derive(Debug)]
 pub struct KeptStreams {
     client: Client,
@@ -29,7 +29,8 @@ impl KeptStreams {
             return Ok(stream);
         }
         self.close_all_but(self.most - 1);
-        // Without the lock: it may take milliseconds. Two threads may open one for the same spec; the first is kept.
+        // Without the lock: it may take milliseconds. Two threads may open one for the same spec;
+        // the first is kept.
         let stream = self.open(spec)?;
         if self.find(spec).is_none() {
             self.lock().push((*spec, stream.clone()));
@@ -38,8 +39,8 @@ impl KeptStreams {
         Ok(stream)
     }
 
-    /// Opens a stream that is not kept, but for which those that are make room: all are closed where it is
-    /// [not to be had](Error::is_shortage) beside them.
+    /// Opens a stream that is not kept, but for which those that are make room: all are closed
+    /// where it is [not to be had](Error::is_shortage) beside them.
     pub fn open(&self, spec: &StreamSpec) -> Result<Stream, Error> {
         match self.client.open(spec) {
             Err(error) if error.is_shortage() && self.close_all_but(0) => self.client.open(spec),
@@ -47,14 +48,15 @@ impl KeptStreams {
         }
     }
 
-    /// Asks of each, from the one used last on, whether to keep it, and closes the first that is not kept
-    /// and all used before.
+    /// Asks of each, from the one used last on, whether to keep it, and closes the first that is
+    /// not kept and all used before.
     pub fn trim(&self, mut keep: impl FnMut(&StreamSpec) -> bool) {
         let count = self.lock().iter().rev().take_while(|(spec, _)| keep(spec)).count();
         self.close_all_but(count);
     }
 
-    /// Closes all but so many of those used last, as soon as nobody uses them. False: there were no others.
+    /// Closes all but so many of those used last, as soon as nobody uses them. False: there were no
+    /// others.
     fn close_all_but(&self, count: usize) -> bool {
         let closed: Vec<_> = {
             let mut streams = self.lock();

@@ -1,7 +1,9 @@
-//! Owns a connection as long as one thread alone knows of it: dialling, the hello, the opening of streams
-//! one after the other. And the reading of messages, which stays the same when others share it.
+//! Owns a connection as long as one thread alone knows of it: dialling, the hello, the opening of
+//! streams one after the other. And the reading of messages, which stays the same when others share
+//! it.
 //!
-//! Invariant: nothing here waits beyond the link's deadline, whatever the other end says or leaves unsaid.
+//! Invariant: nothing here waits beyond the link's deadline, whatever the other end says or leaves
+//! unsaid.
 
 use std::collections::VecDeque;
 use std::io;

@@ -31,8 +31,8 @@ impl Pending {
         Self { handle, slot, crop, over: false }
     }
 
-    /// Gives slots of a stream to the daemon, in that order. One that is gone is not waited for: the frames
-    /// are then pending until another has them.
+    /// Gives slots of a stream to the daemon, in that order. One that is gone is not waited for:
+    /// the frames are then pending until another has them.
     pub(crate) fn submit(handle: &Arc<Handle>, loans: Vec<Loan>) -> Result<Vec<Self>, Error> {
         if loans.is_empty() {
             return Ok(Vec::new());
@@ -59,9 +59,9 @@ impl Pending {
         })?
     }
 
-    /// As [`wait`](Self::wait), for so long at the most: then the pending is given back as the inner error.
-    /// What has arrived is looked at even if there is no time to wait. While a daemon that went away is
-    /// [looked for](crate::Reconnect), frames are as pending as before.
+    /// As [`wait`](Self::wait), for so long at the most: then the pending is given back as the
+    /// inner error. What has arrived is looked at even if there is no time to wait. While a daemon
+    /// that went away is [looked for](crate::Reconnect), frames are as pending as before.
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Frame, Self>, Error> {
         let Some(deadline) = Instant::now().checked_add(timeout) else {
             return self.wait().map(Ok);

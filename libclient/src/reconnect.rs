@@ -22,8 +22,8 @@ use crate::{Endpoint, Error};
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What a client does when its daemon goes away: it tries to connect again, at once and then after
-/// pauses that double, opens its streams again and submits again what was in flight. Callers wait as long,
-/// and notice nothing else.
+/// pauses that double, opens its streams again and submits again what was in flight. Callers wait
+/// as long, and notice nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
     /// The first pause; a millisecond at the least, as all are.
@@ -70,16 +70,16 @@ pub(crate) struct Found {
 }
 
 impl Home {
-    /// Connects for the first time. Where nobody listens nobody is waited for, but a daemon that is just
-    /// stopping may have a successor.
+    /// Connects for the first time. Where nobody listens nobody is waited for, but a daemon that is
+    /// just stopping may have a successor.
     pub(crate) fn first(&self) -> Result<Found, Error> {
         let stopping =
             |error: &Error| is_mishap(error) || matches!(error, Error::Refused(Refusal::Stopping));
         self.search(Vec::new, stopping, || true).map_err(|(_, last)| last)
     }
 
-    /// Connects again after the connection was lost, and opens the streams that there are again. Gives up
-    /// where that is wanted no longer.
+    /// Connects again after the connection was lost, and opens the streams that there are again.
+    /// Gives up where that is wanted no longer.
     pub(crate) fn again(
         &self,
         lost: &Error,
@@ -164,9 +164,9 @@ fn may_pass(error: &Error) -> bool {
     }
 }
 
-/// Whether the daemon is gone, and left us our frames to give to another. One that lives takes the memory of
-/// its rings back as soon as it has hung up on us for what we did, or we on it: where that may be, what is in
-/// flight is lost.
+/// Whether the daemon is gone, and left us our frames to give to another. One that lives takes the
+/// memory of its rings back as soon as it has hung up on us for what we did, or we on it: where
+/// that may be, what is in flight is lost.
 pub(crate) fn is_loss(error: &Error) -> bool {
     match error {
         Error::Disconnected | Error::Goodbye(Goodbye::Stopping) => true,

@@ -1,9 +1,9 @@
 //! Owns the way to a daemon on another machine: a carrier between this client and a bridge.
 //!
-//! The carrier is one thread for each connection. It is a daemon to the client, over a socket pair, with
-//! rings of its own in memory that both have; and to the bridge it says what the client says, with the
-//! pixels behind it. So the client knows of no difference: not of copies, and when the connection is lost
-//! it is lost as a daemon is, and found again likewise.
+//! The carrier is one thread for each connection. It is a daemon to the client, over a socket pair,
+//! with rings of its own in memory that both have; and to the bridge it says what the client says,
+//! with the pixels behind it. So the client knows of no difference: not of copies, and when the
+//! connection is lost it is lost as a daemon is, and found again likewise.
 //!
 //! Knows nothing of how frames are resized. [`wire`] and [`rings`] are the bridge's too.
 
@@ -50,8 +50,8 @@ pub(crate) fn dial(
     let (report, reported) = mpsc::channel();
     let (remote, credentials) = (remote.clone(), credentials.clone());
     let carry = move || {
-        // Writing to a bridge that has hung up is an error, not the end of the program, also where nobody
-        // asked for that: only Rust's own programs do.
+        // Writing to a bridge that has hung up is an error, not the end of the program, also where
+        // nobody asked for that: only Rust's own programs do.
         let _ = SigSet::from(Signal::SIGPIPE).thread_block();
         runtime.block_on(async move {
             let connected = timeout_at(deadline.into(), connect(&remote, &credentials)).await;
@@ -95,12 +95,13 @@ async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<Strea
     Ok(stream)
 }
 
-/// Between two questions of the system's whether the other end is still there, when nothing else is said.
+/// Between two questions of the system's whether the other end is still there, when nothing else is
+/// said.
 const PROBES: Duration = Duration::from_secs(2);
 
-/// Sends what there is at once, and has the system find out when the other end's is gone without a word, as
-/// machines without power and cut links are: it has not acknowledged, for so long, what was sent, or has
-/// taken nothing more, or has not answered while nothing was sent.
+/// Sends what there is at once, and has the system find out when the other end's is gone without a
+/// word, as machines without power and cut links are: it has not acknowledged, for so long, what
+/// was sent, or has taken nothing more, or has not answered while nothing was sent.
 pub fn prepare(socket: &TcpStream, silence: Duration) -> io::Result<()> {
     let millis = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
     socket.set_nodelay(true)?;

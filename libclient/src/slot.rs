@@ -41,9 +41,9 @@ impl Slot {
         self.loan.take().expect("a slot holds its lease until it is submitted")
     }
 
-    /// Has a part of this frame resized in place of the stream's crop. Preparing a crop takes the daemon
-    /// 0.2 to 0.3 ms at 1080p; frames in a row that have the same share it. Refused if the crop is not
-    /// within the source frame.
+    /// Has a part of this frame resized in place of the stream's crop. Preparing a crop takes the
+    /// daemon 0.2 to 0.3 ms at 1080p; frames in a row that have the same share it. Refused if the
+    /// crop is not within the source frame.
     pub fn set_crop(&mut self, crop: Crop) -> Result<(), Error> {
         self.handle.placement(Some(crop))?;
         self.loan_mut().crop = Some(crop);
@@ -113,8 +113,8 @@ impl Slot {
 
     /// Holds the slot: whatever becomes of it, it is not loaned again before the hold is dropped.
     ///
-    /// For who reads the source frame longer than the daemon does, such as a decoder that predicts later
-    /// frames from it.
+    /// For who reads the source frame longer than the daemon does, such as a decoder that predicts
+    /// later frames from it.
     pub fn hold(&mut self) -> Result<Hold, Error> {
         let handle = Arc::clone(&self.handle);
         let (slot, mapping) = (self.lease().slot(), self.lease().mapping());
@@ -122,8 +122,9 @@ impl Slot {
         Ok(Hold { handle, slot, _mapping: mapping })
     }
 
-    /// Gives the slot to the daemon, which resizes the frame as soon as a device is free. Does not wait for a
-    /// daemon that went away: the frame is pending until [another](crate::Reconnect) has it.
+    /// Gives the slot to the daemon, which resizes the frame as soon as a device is free. Does not
+    /// wait for a daemon that went away: the frame is pending until [another](crate::Reconnect) has
+    /// it.
     pub fn submit(self) -> Result<Pending, Error> {
         let handle = Arc::clone(&self.handle);
         let mut pendings = Pending::submit(&handle, vec![self.into_loan()])?;

@@ -1,4 +1,5 @@
-//! Owns which part of a stored picture becomes which result, and how much of the shrinking its decoder does.
+//! Owns which part of a stored picture becomes which result, and how much of the shrinking its
+//! decoder does.
 //!
 //! Knows sides and orientations, no pixels. A wish speaks of upright pictures, a plan of stored ones.
 
@@ -8,8 +9,9 @@ use resized_client::{Crop, Extent, Framing, MAX_SIDE};
 use crate::error::PictureError;
 use crate::wish::{Mode, Size};
 
-/// How many times the result's side what the decoder gives has at least, in either direction, if the decoder
-/// shrinks. Halving blocks of a cosine transform rings and aliases a little; what comes after it hides that.
+/// How many times the result's side what the decoder gives has at least, in either direction, if
+/// the decoder shrinks. Halving blocks of a cosine transform rings and aliases a little; what comes
+/// after it hides that.
 const LEAST: f64 = 2.0;
 
 /// Which part of a picture is to become how large.

@@ -1,5 +1,5 @@
-//! Owns JPEG files: their decoding into slots, at a fraction of their size where that is enough, and what
-//! is written of them beside pixels.
+//! Owns JPEG files: their decoding into slots, at a fraction of their size where that is enough,
+//! and what is written of them beside pixels.
 //!
 //! 4:2:0, what nearly all cameras and cutters write, goes as planes: here it is never made RGB.
 
@@ -23,8 +23,8 @@ const EXIF: &[u8] = b"Exif\0\0";
 /// Bytes of a profile in one segment, whose length, in 16 bits, counts itself and what precedes.
 const PROFILE_PART: usize = u16::MAX as usize - 2 - PROFILE.len() - 2;
 
-/// A JPEG file whose header was read. It has a decoder of its own: TurboJPEG's keep the tables of the file
-/// before, and do not get over an error in its header.
+/// A JPEG file whose header was read. It has a decoder of its own: TurboJPEG's keep the tables of
+/// the file before, and do not get over an error in its header.
 pub(crate) struct Jpeg<'a> {
     file: &'a [u8],
     decompressor: Decompressor,
@@ -57,7 +57,8 @@ impl<'a> Jpeg<'a> {
         let plane = slot.layout().planes()[0];
         let format = match self.format() {
             PixelFormat::I420 => {
-                // Laid out as TurboJPEG does: planes in order, whole blocks of 2x2 pixels, rows aligned.
+                // Laid out as TurboJPEG does: planes in order, whole blocks of 2x2 pixels, rows
+                // aligned.
                 let pixels = slot.input_mut();
                 let image = YuvImage { pixels, width, align: ROW_ALIGN, height, subsamp };
                 return sound(self.decompressor.decompress_to_yuv(self.file, image));
@@ -75,8 +76,8 @@ impl<'a> Jpeg<'a> {
         Extent::new(self.header.width as u32, self.header.height as u32)
     }
 
-    /// Most memory that decoding takes, however much it shrinks: two bytes for each coefficient of three
-    /// components.
+    /// Most memory that decoding takes, however much it shrinks: two bytes for each coefficient of
+    /// three components.
     pub(crate) fn decoder_bytes(&self) -> u64 {
         if self.whole { 6 * self.extent().pixels() } else { 0 }
     }
@@ -106,9 +107,9 @@ impl<'a> Jpeg<'a> {
     }
 }
 
-/// What is only odd is no error: bytes before the end that mean nothing, which some cameras write. The
-/// library tells the first of its complaints alone: behind one about the end there is none, behind another
-/// there may be.
+/// What is only odd is no error: bytes before the end that mean nothing, which some cameras write.
+/// The library tells the first of its complaints alone: behind one about the end there is none,
+/// behind another there may be.
 fn sound(outcome: turbojpeg::Result<()>) -> Result<(), PictureError> {
     const BEFORE_END: &str = "extraneous bytes before marker 0xd9";
     match outcome {
@@ -154,8 +155,8 @@ fn metadata(file: &[u8]) -> Metadata {
     }
 }
 
-/// The segments of a file between its first marker and the first scan, with that one's header: ITU-T T.81,
-/// annex B.1.
+/// The segments of a file between its first marker and the first scan, with that one's header:
+/// ITU-T T.81, annex B.1.
 struct Segments<'a>(&'a [u8]);
 
 impl<'a> Iterator for Segments<'a> {

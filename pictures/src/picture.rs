@@ -1,7 +1,7 @@
 //! Owns one picture's way: recognised, measured, decoded into a slot, resized, encoded.
 //!
-//! Invariant: nothing is decoded, and nothing allocated for pixels, whose header says more of them than are
-//! allowed.
+//! Invariant: nothing is decoded, and nothing allocated for pixels, whose header says more of them
+//! than are allowed.
 
 use std::borrow::Cow;
 
@@ -23,8 +23,8 @@ use crate::wish::Format;
 /// Streams that a desk keeps open: photographs are upright or not, of a camera or another.
 const STREAMS: usize = 4;
 
-/// Of a stream's ring, for each pixel, and of what is made of each pixel of its result at the most: packed,
-/// turned, laid on paper, encoded.
+/// Of a stream's ring, for each pixel, and of what is made of each pixel of its result at the most:
+/// packed, turned, laid on paper, encoded.
 const PIXEL_BYTES: u64 = 4;
 const RESULT_BYTES: u64 = 4 * PIXEL_BYTES;
 
@@ -101,7 +101,8 @@ impl std::fmt::Debug for Planned<'_> {
 }
 
 impl Planned<'_> {
-    /// Most memory that making it takes, here and in the daemon: the decoder's, the stream's, the result's.
+    /// Most memory that making it takes, here and in the daemon: the decoder's, the stream's, the
+    /// result's.
     pub fn bytes(&self) -> u64 {
         let decoder = match &self.source {
             Source::Jpeg(jpeg) => jpeg.decoder_bytes(),

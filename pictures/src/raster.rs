@@ -14,8 +14,8 @@ use resized_client::{Extent, Frame, PixelFormat, Slot};
 use crate::error::PictureError;
 use crate::webp;
 
-/// Bytes for each pixel that decoding may take: sixteen bits of four channels, what eight are made of, and
-/// the decoder's own.
+/// Bytes for each pixel that decoding may take: sixteen bits of four channels, what eight are made
+/// of, and the decoder's own.
 const PIXEL_BYTES: u64 = 24;
 
 /// What decoding may take beside that.

@@ -1,5 +1,5 @@
-//! Owns what is looked at in a WebP before its decoder is let near: that allocates what a chunk claims to
-//! hold, and decodes a frame of any size before it compares it with the picture's.
+//! Owns what is looked at in a WebP before its decoder is let near: that allocates what a chunk
+//! claims to hold, and decodes a frame of any size before it compares it with the picture's.
 //!
 //! Knows the container, RFC 9649, section 2, and of a bitstream no more than where its size stands.
 

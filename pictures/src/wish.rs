@@ -1,4 +1,5 @@
-//! Owns the words for what may be asked of a picture: its size, what becomes of another shape, its format.
+//! Owns the words for what may be asked of a picture: its size, what becomes of another shape, its
+//! format.
 
 use std::fmt;
 use std::str::FromStr;

@@ -73,8 +73,9 @@ impl Inbox {
         Self::default()
     }
 
-    /// Calls `read` with room for more bytes and keeps as many as it says were read. Also returns whether
-    /// they filled all the room: if not, a stream socket had no more, or a descriptor beside what follows.
+    /// Calls `read` with room for more bytes and keeps as many as it says were read. Also returns
+    /// whether they filled all the room: if not, a stream socket had no more, or a descriptor
+    /// beside what follows.
     pub fn fill<E>(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
@@ -91,8 +92,8 @@ impl Inbox {
         Ok((read, full))
     }
 
-    /// Takes what has arrived behind the messages and is none: as much as there is, but no more than `most`
-    /// bytes.
+    /// Takes what has arrived behind the messages and is none: as much as there is, but no more
+    /// than `most` bytes.
     pub fn take(&mut self, most: usize) -> &[u8] {
         let start = self.arrived.start;
         self.arrived.start += most.min(self.arrived.len());

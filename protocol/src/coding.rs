@@ -1,9 +1,9 @@
-//! Owns how frames are written down where not as planes of samples: as JPEGs, in slots and on the way to and
-//! from a bridge. A daemon takes none: it parses no files.
+//! Owns how frames are written down where not as planes of samples: as JPEGs, in slots and on the
+//! way to and from a bridge. A daemon takes none: it parses no files.
 //!
-//! Knows no JPEG. A coded frame is the number of its bytes (`u32`, little-endian) and these bytes; in a slot
-//! whatever lies behind means nothing. Invariant: no coded frame is longer than [`FrameLayout::coded`] of its
-//! stream's frames says.
+//! Knows no JPEG. A coded frame is the number of its bytes (`u32`, little-endian) and these bytes;
+//! in a slot whatever lies behind means nothing. Invariant: no coded frame is longer than
+//! [`FrameLayout::coded`] of its stream's frames says.
 
 use bincode::{Decode, Encode};
 use thiserror::Error;
@@ -16,8 +16,8 @@ pub const PREFIX: usize = size_of::<u32>();
 /// How a stream's frames are written down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Coding {
-    /// Source frames are JPEGs, of the source's extent and of any subsampling; made into the source's format,
-    /// and reduced as they are decoded where the stream shrinks them a lot.
+    /// Source frames are JPEGs, of the source's extent and of any subsampling; made into the
+    /// source's format, and reduced as they are decoded where the stream shrinks them a lot.
     pub jpeg_in: bool,
     /// What the results are made into, if they are to be JPEGs.
     pub jpeg_out: Option<Jpeg>,
@@ -114,7 +114,8 @@ impl FrameSpec {
     }
 }
 
-/// The bytes of the coded frame in a slot, the number in front of them included. None if the number lies.
+/// The bytes of the coded frame in a slot, the number in front of them included. None if the number
+/// lies.
 pub fn whole(frame: &[u8]) -> Option<&[u8]> {
     let (prefix, _) = frame.split_first_chunk::<PREFIX>()?;
     let len = usize::try_from(u32::from_le_bytes(*prefix)).ok()?;

@@ -3,8 +3,9 @@
 //! Knows no messages. Only the daemon sends descriptors and only clients receive them: the daemon
 //! reads its sockets without room for control messages, so the kernel closes whatever is sent at it.
 //!
-//! A descriptor that was sent and not yet read is on its way: it keeps its file alive, and the kernel counts
-//! it against the sender's user, to whom it refuses more of them than RLIMIT_NOFILE with ETOOMANYREFS.
+//! A descriptor that was sent and not yet read is on its way: it keeps its file alive, and the
+//! kernel counts it against the sender's user, to whom it refuses more of them than RLIMIT_NOFILE
+//! with ETOOMANYREFS.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -75,8 +76,9 @@ pub fn receive(
     }
 }
 
-/// The descriptors in a buffer for control messages that was zero before and has room for one message, see
-/// cmsg(3): its length, level and type, and they. Not by nix, which shows nothing of one that was cut short.
+/// The descriptors in a buffer for control messages that was zero before and has room for one
+/// message, see cmsg(3): its length, level and type, and they. Not by nix, which shows nothing of
+/// one that was cut short.
 fn raw_descriptors(control: &[u8]) -> impl Iterator<Item = RawFd> {
     const HEADER: usize = size_of::<libc::cmsghdr>();
     let rights = [libc::SOL_SOCKET, libc::SCM_RIGHTS].map(i32::to_ne_bytes);
@@ -91,23 +93,24 @@ fn raw_descriptors(control: &[u8]) -> impl Iterator<Item = RawFd> {
 }
 
 nix::ioctl_read_bad!(
-    /// `SIOCOUTQ`, whose number is that of `TIOCOUTQ`. For a Unix socket: bytes of the kernel's memory that
-    /// hold what was sent and not yet read, all of it taken for the sender's; see af_unix.c and
-    /// `sock_wfree`.
+    /// `SIOCOUTQ`, whose number is that of `TIOCOUTQ`. For a Unix socket: bytes of the kernel's
+    /// memory that hold what was sent and not yet read, all of it taken for the sender's; see
+    /// af_unix.c and `sock_wfree`.
     unread,
     libc::TIOCOUTQ,
     libc::c_int
 );
 
-/// What [`unread`] says at the most while the kernel frees the last of it. A message that was not read takes
-/// hundreds of bytes.
+/// What [`unread`] says at the most while the kernel frees the last of it. A message that was not
+/// read takes hundreds of bytes.
 const FREEING: i32 = 1;
 
-/// Whether the peer has read all that was sent to it, or is gone: then no descriptor is on its way to it.
+/// Whether the peer has read all that was sent to it, or is gone: then no descriptor is on its way
+/// to it.
 pub fn all_read(socket: impl AsFd) -> io::Result<bool> {
     let mut bytes = 0;
-    // SAFETY: the descriptor is borrowed, so it is open; the kernel writes one `c_int`, for which there is
-    // room.
+    // SAFETY: the descriptor is borrowed, so it is open; the kernel writes one `c_int`, for which
+    // there is room.
     unsafe { unread(socket.as_fd().as_raw_fd(), &raw mut bytes) }?;
     Ok(bytes <= FREEING)
 }

@@ -2,8 +2,8 @@
 //!
 //! Knows nothing of slots, sockets or devices. Invariant: a [`FrameLayout`] made by
 //! [`FrameLayout::new`] has passed every check. Its sides are within [`MAX_SIDE`], no sum in it has
-//! overflowed, and every row of every plane lies within `len` bytes, with [`TAIL`] bytes to spare behind
-//! the last one. One that arrives in a message is only ever compared with one's own.
+//! overflowed, and every row of every plane lies within `len` bytes, with [`TAIL`] bytes to spare
+//! behind the last one. One that arrives in a message is only ever compared with one's own.
 
 use bincode::{Decode, Encode};
 use thiserror::Error;
@@ -75,7 +75,8 @@ pub enum PixelFormat {
     /// As `I420`; ten bits a sample, in the lower bits of 16, little-endian. More is taken for the most
     /// that ten bits hold.
     I420P10,
-    /// As `Nv12`; ten bits a sample, in the upper bits of 16, little-endian. The lower ones mean nothing.
+    /// As `Nv12`; ten bits a sample, in the upper bits of 16, little-endian. The lower ones mean
+    /// nothing.
     P010,
     /// Numbers for a neural network; as a destination only.
     Tensor(Tensor),
@@ -194,8 +195,9 @@ pub struct FrameSpec {
 }
 
 impl FrameSpec {
-    /// A frame in the colour that is usual for its format: limited range and left-sited chroma where that
-    /// is subsampled, full range elsewhere; BT.709 where it has more than 576 rows, else BT.601.
+    /// A frame in the colour that is usual for its format: limited range and left-sited chroma
+    /// where that is subsampled, full range elsewhere; BT.709 where it has more than 576 rows, else
+    /// BT.601.
     pub const fn new(format: PixelFormat, extent: Extent) -> Self {
         let range = if format.is_subsampled() { Range::Limited } else { Range::Full };
         let matrix = if extent.height > 576 { Matrix::Bt709 } else { Matrix::Bt601 };

@@ -28,6 +28,6 @@ pub mod tensor;
 
 /// Version of the wire format. Both ends must speak the same one.
 ///
-/// Raised with every change to the bytes that `tests/golden.rs` pins, and to where the slots of a ring lie
-/// and how long it is.
+/// Raised with every change to the bytes that `tests/golden.rs` pins, and to where the slots of a
+/// ring lie and how long it is.
 pub const VERSION: u16 = 6;

@@ -2,8 +2,8 @@
 //!
 //! Knows no bytes (that is [`codec`](crate::codec)'s part) and no sockets.
 //!
-//! A client opens with [`Request::Hello`]. Every request but the submits and `Cancel` is answered by one
-//! [`Reply`], in the order of the requests. Every submitted slot is answered by one
+//! A client opens with [`Request::Hello`]. Every request but the submits and `Cancel` is answered
+//! by one [`Reply`], in the order of the requests. Every submitted slot is answered by one
 //! [`Completion`], in any order, unless its stream is closed first.
 //!
 //! Two kinds of failure: a [`Refusal`] is a reply and the session lives on; a [`Violation`] is
@@ -53,7 +53,8 @@ impl Features {
 }
 
 /// Reconstruction filter. All but `Nearest` widen with the ratio when shrinking, so that nothing
-/// aliases. Where nothing changes in a direction, neither length nor siting, none of them does anything.
+/// aliases. Where nothing changes in a direction, neither length nor siting, none of them does
+/// anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Filter {
     /// The source sample whose centre is nearest; never antialiased.
@@ -221,14 +222,14 @@ pub enum Request {
         /// The slots, in the order in which they should be resized. Not empty.
         slots: Vec<Cropped>,
     },
-    /// Answered by [`Reply::Clients`]: those whose numbers are at least this, of the asking client's user;
-    /// root and the daemon's own user see all.
+    /// Answered by [`Reply::Clients`]: those whose numbers are at least this, of the asking
+    /// client's user; root and the daemon's own user see all.
     Clients {
         /// Zero, or one more than the last of the answer before.
         from: u64,
     },
-    /// Answered by [`Reply::Streams`]: those of this client whose numbers are at least this, if the client
-    /// may be seen.
+    /// Answered by [`Reply::Streams`]: those of this client whose numbers are at least this, if the
+    /// client may be seen.
     Streams {
         /// The client.
         client: u64,
@@ -287,7 +288,8 @@ pub enum Reply {
     Stats(Stats),
     /// To a request that can't be granted. The session lives on.
     Refused(Refusal),
-    /// To [`Request::Clients`], in the order of their numbers, up to [`PAGE`](crate::stats::PAGE) of them.
+    /// To [`Request::Clients`], in the order of their numbers, up to [`PAGE`](crate::stats::PAGE)
+    /// of them.
     Clients(Vec<ClientStats>),
     /// To [`Request::Streams`], likewise.
     Streams(Vec<StreamStats>),
@@ -315,8 +317,8 @@ pub enum Status {
     /// Given up because no device had taken it before the stream's deadline; the output frame is as it
     /// was.
     Late,
-    /// The input frame is no JPEG, or not one of the stream's extent; the output frame is as it was. Said by
-    /// bridges only.
+    /// The input frame is no JPEG, or not one of the stream's extent; the output frame is as it
+    /// was. Said by bridges only.
     Unreadable,
 }
 

@@ -20,13 +20,13 @@ use bincode::{Decode, Encode};
 
 use crate::message::Request;
 
-/// Where bridges that have joined a NATS service are asked for a place: each that has room answers with an
-/// [`Offer`].
+/// Where bridges that have joined a NATS service are asked for a place: each that has room answers
+/// with an [`Offer`].
 pub const STREAM_SUBJECT: &str = "resized.stream";
 
-/// Where those bridges take single pictures, one of them each: bytes of a JPEG, PNG or WebP, with what
-/// becomes of it in headers. Answered by the picture made, or by an error in the headers that NATS services
-/// have for it.
+/// Where those bridges take single pictures, one of them each: bytes of a JPEG, PNG or WebP, with
+/// what becomes of it in headers. Answered by the picture made, or by an error in the headers that
+/// NATS services have for it.
 pub const PICTURE_SUBJECT: &str = "resized.picture";
 
 /// A place at a bridge.

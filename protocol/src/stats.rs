@@ -108,8 +108,8 @@ impl Histogram {
     /// The bounds double.
     pub const BUCKETS: usize = 24;
 
-    /// What the durations in a bucket are less than: 1 us, 2 us, 4 us, and so on; those in the last have
-    /// no bound.
+    /// What the durations in a bucket are less than: 1 us, 2 us, 4 us, and so on; those in the last
+    /// have no bound.
     pub const fn bound(bucket: usize) -> Option<Duration> {
         if bucket < Self::BUCKETS - 1 { Some(Duration::from_micros(1 << bucket)) } else { None }
     }

@@ -1,5 +1,6 @@
-//! The wire format, byte by byte: every message, and every value of every enum in them, as it was when
-//! [`VERSION`] was last raised. Written by hand from the format's description, not copied from its output.
+//! The wire format, byte by byte: every message, and every value of every enum in them, as it was
+//! when [`VERSION`] was last raised. Written by hand from the format's description, not copied from
+//! its output.
 //!
 //! A vector here is a promise to clients that were built before. Whoever changes one raises `VERSION`
 //! with the same commit; a new variant goes behind the others, gets its vector here, and raises it too.

@@ -27,9 +27,9 @@ pub(crate) struct Connected {
 }
 
 /// Connects to a daemon: at an endpoint, "unix:/path/to/socket", "tcp://host:port",
-/// "tls://host:port" or "nats://host:port/stream"; or, if endpoint is NULL, at $RESIZED_ENDPOINT, else at the socket of the
-/// user's own service or of the system's. A daemon that goes away later is looked for at the same
-/// place for half a minute; calls wait meanwhile, and no frame is lost.
+/// "tls://host:port" or "nats://host:port/stream"; or, if endpoint is NULL, at $RESIZED_ENDPOINT,
+/// else at the socket of the user's own service or of the system's. A daemon that goes away later
+/// is looked for at the same place for half a minute; calls wait meanwhile, and no frame is lost.
 ///
 /// Credentials for a bridge come from $RESIZED_TOKEN_FILE, $RESIZED_CA, $RESIZED_CERTIFICATE and
 /// $RESIZED_KEY, and for a service of many of them from $RESIZED_NATS_CREDENTIALS.

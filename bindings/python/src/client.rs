@@ -1,7 +1,8 @@
 //! Owns the client as Python has it: resizing in one call, opening streams, and figures.
 //!
-//! Results of `resize` are seen where they lie as long as the stream has slots to go on with, and few streams are held by
-//! them; what comes then is copied. So who keeps all results neither waits for a slot nor fills the daemon's memory.
+//! Results of `resize` are seen where they lie as long as the stream has slots to go on with, and
+//! few streams are held by them; what comes then is copied. So who keeps all results neither waits
+//! for a slot nor fills the daemon's memory.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -38,7 +39,8 @@ pub(crate) struct Client {
 
 #[pymethods]
 impl Client {
-    /// Connects to the daemon at `endpoint`: the one that runs if it is not given, else one in this process.
+    /// Connects to the daemon at `endpoint`: the one that runs if it is not given, else one in this
+    /// process.
     #[new]
     #[pyo3(signature = (endpoint=None, *, reconnect=30.0))]
     fn new(py: Python<'_>, endpoint: Option<&str>, reconnect: f64) -> PyResult<Self> {

@@ -1,7 +1,7 @@
 //! Owns the connection to a daemon, which all that came of a client share.
 //!
-//! The daemon is the one that Rust's clients find, or one in this process where none runs: one for all of its
-//! clients, as long as there are any.
+//! The daemon is the one that Rust's clients find, or one in this process where none runs: one for
+//! all of its clients, as long as there are any.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -27,8 +27,8 @@ const WAITERS: u32 = 32;
 pub(crate) enum For {
     /// The daemon alone, which goes on whatever others wait for.
     Frames,
-    /// Others, too, to be done with a slot: these must not be kept from it by there being no thread to wait for
-    /// their frames.
+    /// Others, too, to be done with a slot: these must not be kept from it by there being no thread
+    /// to wait for their frames.
     Slots,
 }
 
@@ -44,8 +44,8 @@ pub(crate) struct Connected {
 }
 
 impl Connected {
-    /// Connects to the daemon at `endpoint`: the one that runs if it is not given, else one in this process. One that goes
-    /// away is looked for so many seconds.
+    /// Connects to the daemon at `endpoint`: the one that runs if it is not given, else one in this
+    /// process. One that goes away is looked for so many seconds.
     pub(crate) fn at(py: Python<'_>, endpoint: Option<&str>, reconnect: f64) -> PyResult<Self> {
         let within = Duration::try_from_secs_f64(reconnect)
             .map_err(|error| PyValueError::new_err(format!("reconnect={reconnect}: {error}")))?;

@@ -183,8 +183,8 @@ impl Placement {
         (self.0.destination.left, self.0.destination.top, width, height)
     }
 
-    /// Where points of the resized frame lie in the source: x and y, numbers or arrays of them, in pixels from
-    /// the upper left corner.
+    /// Where points of the resized frame lie in the source: x and y, numbers or arrays of them, in
+    /// pixels from the upper left corner.
     fn to_source<'py>(
         &self,
         x: &Bound<'py, PyAny>,

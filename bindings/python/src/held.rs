@@ -1,4 +1,5 @@
-//! Owns what a loaned slot and a resized frame have in common as Python has them: their arrays, and their end.
+//! Owns what a loaned slot and a resized frame have in common as Python has them: their arrays, and
+//! their end.
 //!
 //! Knows no more of either than its bytes and how they lie.
 
@@ -40,8 +41,8 @@ impl<T: Leased> Held<T> {
         if self.lent.is_here() { self.lent.take().map(drop) } else { Ok(()) }
     }
 
-    /// How a `with` ends: an exception that is under way, if there is one of that kind, is not hidden by one of
-    /// ours. Arrays that are still there keep the slot, and free it as they go.
+    /// How a `with` ends: an exception that is under way, if there is one of that kind, is not
+    /// hidden by one of ours. Arrays that are still there keep the slot, and free it as they go.
     pub(crate) fn leave(&self, kind: &Bound<'_, PyAny>) -> PyResult<()> {
         let released = self.release();
         if kind.is_none() { released } else { Ok(()) }

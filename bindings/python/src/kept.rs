@@ -32,8 +32,8 @@ pub(crate) struct KeptStream {
 pub(crate) struct Kept(Mutex<Vec<Arc<KeptStream>>>);
 
 impl Kept {
-    /// The kept stream of that spec, opened if there is none: at first with one slot, since many pictures are
-    /// the only ones of their size.
+    /// The kept stream of that spec, opened if there is none: at first with one slot, since many
+    /// pictures are the only ones of their size.
     pub(crate) fn stream(
         &self,
         py: Python<'_>,
@@ -90,8 +90,8 @@ impl Kept {
         }
     }
 
-    /// Closes all but so many of those used last, as soon as no other thread uses them and no result is of them.
-    /// False: there were no others.
+    /// Closes all but so many of those used last, as soon as no other thread uses them and no
+    /// result is of them. False: there were no others.
     fn close_all_but(&self, py: Python<'_>, count: usize) -> bool {
         let closed: Vec<_> = {
             let mut all = self.lock();

@@ -1,13 +1,15 @@
-//! Owns every address that Python and the slots share: views of a slot's frames that Python sees as buffers, and
-//! copies from and into arrays.
+//! Owns every address that Python and the slots share: views of a slot's frames that Python sees as
+//! buffers, and copies from and into arrays.
 //!
-//! Knows no messages. A [`Lent`] keeps a slot or a frame as long as anybody sees its bytes, and counts who
-//! does: each buffer that was given out and not given back, and thereby each numpy array, tensor or memoryview
-//! made of one, of slices of one, and so on. Python can't take such a view back, so what is seen is not taken.
+//! Knows no messages. A [`Lent`] keeps a slot or a frame as long as anybody sees its bytes, and
+//! counts who does: each buffer that was given out and not given back, and thereby each numpy
+//! array, tensor or memoryview made of one, of slices of one, and so on. Python can't take such a
+//! view back, so what is seen is not taken.
 //!
-//! Invariants: while the count is not zero the slot's lease is in the `Lent`, and no reference to the bytes is
-//! formed here; once the lease is out no buffer is given out any more. What other threads do to an array
-//! while it is copied is theirs to answer for, as with numpy: nothing but the bytes depends on it.
+//! Invariants: while the count is not zero the slot's lease is in the `Lent`, and no reference to
+//! the bytes is formed here; once the lease is out no buffer is given out any more. What other
+//! threads do to an array while it is copied is theirs to answer for, as with numpy: nothing but
+//! the bytes depends on it.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int};
@@ -26,8 +28,8 @@ use crate::error::raised;
 use crate::ours::Ours;
 use crate::picture::{Lie, Picture, Rows, element};
 
-/// What has bytes in a slot that only its owner may touch, at an address that stays the same as long as it is
-/// owned.
+/// What has bytes in a slot that only its owner may touch, at an address that stays the same as
+/// long as it is owned.
 pub(crate) trait Leased: Send + 'static {
     /// What Python calls it.
     const NAME: &'static str;
@@ -175,9 +177,9 @@ impl View {
         let start = this.owner.show()?;
         // Python changes neither, whatever their type says.
         let numbers = |numbers: &Vec<isize>| numbers.as_ptr().cast_mut();
-        // SAFETY: the buffer is ours to fill. The array lies within the frame that starts at `start`: its lie
-        // is of that frame's layout. Shape, strides and letter live as long as `slf`, which the buffer keeps;
-        // `show` keeps the memory until `__releasebuffer__`.
+        // SAFETY: the buffer is ours to fill. The array lies within the frame that starts at
+        // `start`: its lie is of that frame's layout. Shape, strides and letter live as long as
+        // `slf`, which the buffer keeps; `show` keeps the memory until `__releasebuffer__`.
         unsafe {
             (*view).buf = start.add(this.lie.offset).as_ptr().cast();
             (*view).len = this.len();
@@ -262,7 +264,8 @@ impl Array {
         if let Some(rows) = picture.rows(buffer.strides()) {
             return Ok(Self { buffer, rows, picture, copied: 0 });
         }
-        // What no daemon would take may be larger than memory: an array of one number, with strides of zero.
+        // What no daemon would take may be larger than memory: an array of one number, with strides
+        // of zero.
         FrameLayout::new(picture.format, picture.extent)
             .map_err(|error| raised(Refusal::Source(error).into()))?;
         // Such as channels in another order, by a step of -1.
@@ -310,9 +313,9 @@ impl Array {
             copied += bytes * count;
             if rows.stride == plane.stride.cast_signed() && bytes == plane.stride {
                 let target = &mut target[..bytes * count];
-                // SAFETY: the array's rows lie where `Picture::rows` found them by its shape and strides, `count`
-                // of `bytes` each and here without a gap; the buffer keeps the array. The slot is loaned: its
-                // bytes are in no array.
+                // SAFETY: the array's rows lie where `Picture::rows` found them by its shape and
+                // strides, `count` of `bytes` each and here without a gap; the buffer keeps the
+                // array. The slot is loaned: its bytes are in no array.
                 unsafe {
                     let source = self.start().offset(rows.offset);
                     ptr::copy_nonoverlapping(source, target.as_mut_ptr(), target.len());

@@ -1,4 +1,5 @@
-//! Owns an open stream as all that came of it share it: its slots, pendings, frames and whoever resizes in one call.
+//! Owns an open stream as all that came of it share it: its slots, pendings, frames and whoever
+//! resizes in one call.
 
 use std::sync::Arc;
 

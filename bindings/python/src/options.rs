@@ -1,7 +1,9 @@
-//! Owns the words by which Python says what a stream does: keyword arguments, and the spec that they make.
+//! Owns the words by which Python says what a stream does: keyword arguments, and the spec that
+//! they make.
 //!
-//! Knows no memory and no daemon. What is not said is as for Rust's clients, but for the destination's colour:
-//! that of the source where the format stays, else what is usual for the new one.
+//! Knows no memory and no daemon. What is not said is as for Rust's clients, but for the
+//! destination's colour: that of the source where the format stays, else what is usual for the new
+//! one.
 
 use std::time::Duration;
 

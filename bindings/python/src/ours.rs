@@ -1,8 +1,9 @@
 //! Owns what belongs to the process that made it: connections, and what is open over them.
 //!
-//! A fork copies them into the child, where they are nobody's: the threads of an embedded daemon are not
-//! there, and a socket that two processes use is no conversation. Invariant: in a child they are neither
-//! used nor dropped, since dropping tells the daemon, and would close what the parent uses.
+//! A fork copies them into the child, where they are nobody's: the threads of an embedded daemon
+//! are not there, and a socket that two processes use is no conversation. Invariant: in a child
+//! they are neither used nor dropped, since dropping tells the daemon, and would close what the
+//! parent uses.
 
 use std::process;
 

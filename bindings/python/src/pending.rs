@@ -1,8 +1,8 @@
 //! Owns a submitted frame as Python has it: waited for by a thread, or by a coroutine.
 //!
-//! A coroutine's wait is that of a thread of the client's own pool: there is no descriptor yet that an event loop could
-//! wait for. A coroutine that is cancelled gives its frame up: nobody could have it any more, and a thread would wait for
-//! nobody.
+//! A coroutine's wait is that of a thread of the client's own pool: there is no descriptor yet that
+//! an event loop could wait for. A coroutine that is cancelled gives its frame up: nobody could
+//! have it any more, and a thread would wait for nobody.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -135,7 +135,8 @@ impl Pending {
         Ok(matches!(*state, State::Done(_)))
     }
 
-    /// Gives the frame up: it is not resized if no device has taken it yet. Not while a thread waits for it.
+    /// Gives the frame up: it is not resized if no device has taken it yet. Not while a thread
+    /// waits for it.
     fn cancel(&self, py: Python<'_>) -> bool {
         self.end(py)
     }

@@ -1,8 +1,8 @@
-//! Owns how frames lie in arrays: which array a frame of a format and extent is, and where the rows of its
-//! planes lie in an array, and in a slot.
+//! Owns how frames lie in arrays: which array a frame of a format and extent is, and where the rows
+//! of its planes lie in an array, and in a slot.
 //!
-//! Knows shapes and strides, no memory. Arrays of planar formats are as OpenCV has them: `(H * 3/2, W)`, luma
-//! above chroma. Strides are in bytes.
+//! Knows shapes and strides, no memory. Arrays of planar formats are as OpenCV has them: `(H * 3/2,
+//! W)`, luma above chroma. Strides are in bytes.
 
 use std::ffi::CStr;
 
@@ -192,8 +192,8 @@ impl Picture {
         Some(Lie { offset: first.offset, shape: signed(shape), strides: signed(strides) })
     }
 
-    /// Where each plane lies in a slot, as an array of its own: rows and columns, and channels where there are
-    /// several.
+    /// Where each plane lies in a slot, as an array of its own: rows and columns, and channels
+    /// where there are several.
     pub(crate) fn planes(layout: &FrameLayout) -> Vec<Lie> {
         let lie = |plane: &Plane| {
             let (mut shape, mut strides) = (

@@ -15,8 +15,8 @@ use crate::picture::name;
 use crate::slot::Slot;
 use crate::waiting::{GivenUp, Limit, running_loop, when_cancelled};
 
-/// Frames of one format and size that become frames of another. Closed when it, its slots, pendings and frames
-/// are gone.
+/// Frames of one format and size that become frames of another. Closed when it, its slots, pendings
+/// and frames are gone.
 #[pyclass(frozen, module = "resized")]
 pub(crate) struct Stream(pub(crate) Arc<Opened>);
 

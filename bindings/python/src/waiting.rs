@@ -1,7 +1,7 @@
 //! Owns how a thread of Python's waits, and what ends that.
 //!
-//! Waiting goes on without the interpreter's lock, and looks ten times a second whether the interpreter was
-//! interrupted, or what is waited for was given up.
+//! Waiting goes on without the interpreter's lock, and looks ten times a second whether the
+//! interpreter was interrupted, or what is waited for was given up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,8 @@ pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     RUNNING.import(py, "asyncio", "get_running_loop")?.call0()
 }
 
-/// Has something done if a coroutine's wait is cancelled: the thread that waits in its stead does not notice.
+/// Has something done if a coroutine's wait is cancelled: the thread that waits in its stead does
+/// not notice.
 pub(crate) fn when_cancelled(
     future: &Bound<'_, PyAny>,
     then: impl Fn(Python<'_>) + Send + Sync + 'static,

@@ -1,8 +1,9 @@
-//! One to 256 bridges behind a NATS server: what it takes to ask for a place, how clients spread, and whether frames pass
-//! the server. It is what the arithmetic of a thousand nodes starts from (docs/design/other-machines.md).
+//! One to 256 bridges behind a NATS server: what it takes to ask for a place, how clients spread,
+//! and whether frames pass the server. It is what the arithmetic of a thousand nodes starts from
+//! (docs/design/other-machines.md).
 //!
-//! Each bridge has a daemon of its own, as nodes have, but all share this machine's cores: frames can't become more with them,
-//! and are to stay as many.
+//! Each bridge has a daemon of its own, as nodes have, but all share this machine's cores: frames
+//! can't become more with them, and are to stay as many.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -45,7 +46,8 @@ struct Asked {
     bridges: usize,
     /// Milliseconds until a client has a stream.
     place: f64,
-    /// Of the server's time, in microseconds: with the client's connection, and for the question and its answers alone.
+    /// Of the server's time, in microseconds: with the client's connection, and for the question
+    /// and its answers alone.
     client: f64,
     question: f64,
     /// What the server takes in for a question, and gives out.
@@ -53,7 +55,8 @@ struct Asked {
     payload: [f64; 2],
     /// Bytes of an answer, as it comes to who asked.
     answer: f64,
-    /// Clients of the bridge that has fewest, and of that which has most: come one after the other, and at once.
+    /// Clients of the bridge that has fewest, and of that which has most: come one after the other,
+    /// and at once.
     in_turn: [u32; 2],
     at_once: [u32; 2],
 }
@@ -201,7 +204,8 @@ impl Asked {
     }
 }
 
-/// Asks for places as clients do, and takes none; in NATS's own words, so that their bytes can be counted.
+/// Asks for places as clients do, and takes none; in NATS's own words, so that their bytes can be
+/// counted.
 struct Asker(BufReader<TcpStream>);
 
 impl Asker {

@@ -1,5 +1,5 @@
-//! A service of three nodes, of which one is killed while streams and single pictures keep all of them busy: what who uses it
-//! notices of that.
+//! A service of three nodes, of which one is killed while streams and single pictures keep all of
+//! them busy: what who uses it notices of that.
 
 use std::path::Path;
 use std::sync::Arc;

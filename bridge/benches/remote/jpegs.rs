@@ -48,8 +48,8 @@ fn spec() -> StreamSpec {
     spec
 }
 
-/// Frames a second of several connections whose frames are JPEGs both ways, beside the same work without
-/// a daemon, by a thread for each core.
+/// Frames a second of several connections whose frames are JPEGs both ways, beside the same work
+/// without a daemon, by a thread for each core.
 pub(crate) fn jpegs(bridge: &Process) -> String {
     let (jpeg, spec, streams) = (photo(), spec(), CodedStreams::open(bridge));
     let cores = thread::available_parallelism().unwrap().get();

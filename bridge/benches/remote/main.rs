@@ -1,9 +1,9 @@
-//! What it costs to be on another machine: `cargo bench -p resized-bridge --bench remote`, or `... -- jpegs` for the
-//! rows with that in their names.
+//! What it costs to be on another machine: `cargo bench -p resized-bridge --bench remote`, or `...
+//! -- jpegs` for the rows with that in their names.
 //!
-//! Over loopback, so without what a network adds. Daemon, bridge and yardstick are processes of their own; each
-//! figure stands beside its yardstick, taken in turns with it, and ratios are medians over the turns.
-//! Prints a table and writes `target/bench/remote.json`.
+//! Over loopback, so without what a network adds. Daemon, bridge and yardstick are processes of
+//! their own; each figure stands beside its yardstick, taken in turns with it, and ratios are
+//! medians over the turns. Prints a table and writes `target/bench/remote.json`.
 
 mod bridges;
 mod cluster;
@@ -168,8 +168,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Frames a second of several connections, beside the same bytes over bare sockets with the same kernels
-/// between them.
+/// Frames a second of several connections, beside the same bytes over bare sockets with the same
+/// kernels between them.
 fn throughput(bridge: &Process) -> String {
     let bare = Process::start(this().arg("yardstick").stderr(Stdio::piped()));
     let streams: Vec<_> = (0..CONNECTIONS)
@@ -293,7 +293,8 @@ fn per_second(frames: usize, turn: impl FnOnce()) -> f64 {
     frames as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// One small image at a time, through the bridge, on the local socket, and over a bare socket with the kernels at its end.
+/// One small image at a time, through the bridge, on the local socket, and over a bare socket with
+/// the kernels at its end.
 fn latency(near: &Endpoint, bridge: &Process) -> String {
     let spec = small();
     let [near, far] = [near, &bridge.endpoint()]

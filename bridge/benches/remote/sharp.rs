@@ -1,6 +1,8 @@
-//! JPEGs beside a server of sharp (libvips for Node.js) that takes them by HTTP, as services that resize pictures commonly do.
+//! JPEGs beside a server of sharp (libvips for Node.js) that takes them by HTTP, as services that
+//! resize pictures commonly do.
 //!
-//! It is fetched by nobody but who wants it: `SHARP` names a folder in which `npm install sharp` was run.
+//! It is fetched by nobody but who wants it: `SHARP` names a folder in which `npm install sharp`
+//! was run.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,5 @@
-//! Frames of streams of JPEGs that are any bytes: each is a frame or is not read, and the same connection's next frame
-//! is right, whatever the decoder met before.
+//! Frames of streams of JPEGs that are any bytes: each is a frame or is not read, and the same
+//! connection's next frame is right, whatever the decoder met before.
 #![no_main]
 
 mod scene;

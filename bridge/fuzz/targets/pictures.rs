@@ -1,5 +1,6 @@
-//! Files of single pictures that are any bytes: each becomes a picture as it was asked for, or an error that says nothing of
-//! the next; and no header makes anything be allocated beyond the limits (`make fuzz` bounds each allocation).
+//! Files of single pictures that are any bytes: each becomes a picture as it was asked for, or an
+//! error that says nothing of the next; and no header makes anything be allocated beyond the limits
+//! (`make fuzz` bounds each allocation).
 #![no_main]
 
 use std::cell::RefCell;
@@ -11,8 +12,8 @@ use resized_pictures::{Desk, Format, Limits, Mode, PictureError, Settings, Size,
 
 const LIMITS: Limits = Limits { pixels: 1 << 20, made: 1 << 16, scans: 64 };
 
-/// Most that a picture within the limits takes: decoded as 16 bits of four channels, as bytes, in a ring; made, turned,
-/// encoded; and what a decoder has in any case.
+/// Most that a picture within the limits takes: decoded as 16 bits of four channels, as bytes, in a
+/// ring; made, turned, encoded; and what a decoder has in any case.
 const MOST: u64 = 32 * LIMITS.pixels + 32 * LIMITS.made + (16 << 20);
 
 struct Scene {

@@ -1,5 +1,6 @@
-//! Writes what fuzzing starts from: conversations as real clients have them, frames and pictures as real encoders write
-//! them, one a file. Run again, and the files committed, when the protocol changes.
+//! Writes what fuzzing starts from: conversations as real clients have them, frames and pictures as
+//! real encoders write them, one a file. Run again, and the files committed, when the protocol
+//! changes.
 
 use std::io::Cursor;
 use std::path::Path;

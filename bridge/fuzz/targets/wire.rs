@@ -1,5 +1,5 @@
-//! A remote client that says anything at all: the bridge answers or hangs up, keeps nothing of it, here or in the daemon,
-//! and another client's frames are right all the while.
+//! A remote client that says anything at all: the bridge answers or hangs up, keeps nothing of it,
+//! here or in the daemon, and another client's frames are right all the while.
 #![no_main]
 
 #[path = "../../../daemon/fuzz/targets/peers/converse.rs"]

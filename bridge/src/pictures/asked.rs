@@ -47,7 +47,8 @@ pub(super) fn settings(headers: Option<&HeaderMap>) -> Result<Settings, HeaderEr
     Ok(Settings { wish, filter, quality, format })
 }
 
-/// The value of the header of that name, if there is one. Clients write names in the case that they like.
+/// The value of the header of that name, if there is one. Clients write names in the case that they
+/// like.
 fn read<T: FromStr>(
     headers: Option<&HeaderMap>,
     name: &'static str,

@@ -1,4 +1,5 @@
-//! Owns the way back of a conversation: what the daemon says, to the client, with the frames that it has done.
+//! Owns the way back of a conversation: what the daemon says, to the client, with the frames that
+//! it has done.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

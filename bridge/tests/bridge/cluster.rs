@@ -1,5 +1,5 @@
-//! Several bridges, each with a daemon of its own, that have joined a NATS service: clients go where there is
-//! room, and on elsewhere when that is lost.
+//! Several bridges, each with a daemon of its own, that have joined a NATS service: clients go
+//! where there is room, and on elsewhere when that is lost.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

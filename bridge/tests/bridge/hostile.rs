@@ -223,7 +223,8 @@ fn submit_jpeg(peer: &mut Peer, stream: u32, slot: u32, jpeg: &[u8]) {
     peer.raw(jpeg);
 }
 
-/// Frames that wait to be decoded hold their streams' memory, also when those are closed: so there are not many of them.
+/// Frames that wait to be decoded hold their streams' memory, also when those are closed: so there
+/// are not many of them.
 #[test]
 fn streams_that_are_closed_with_jpegs_on_the_way_do_not_pile_up() {
     bounded(|| {

@@ -1,5 +1,5 @@
-//! Streams whose frames are JPEGs: they are what decoding, a local stream of planes and encoding make; and
-//! what is no honest JPEG costs its own frame alone.
+//! Streams whose frames are JPEGs: they are what decoding, a local stream of planes and encoding
+//! make; and what is no honest JPEG costs its own frame alone.
 
 use resized_client::{
     Client, Coding, CodingError, Crop, Error, Extent, Filter, Frame, FrameSpec, Framing, Jpeg,

@@ -1,5 +1,5 @@
-//! A bridge as a process, real sockets, real certificates: remote clients get the frames that local ones
-//! get, and nobody gets anything else.
+//! A bridge as a process, real sockets, real certificates: remote clients get the frames that local
+//! ones get, and nobody gets anything else.
 
 mod cluster;
 mod frames;

@@ -1,5 +1,5 @@
-//! Hosts of a network in this machine, each with nothing but its own address, and a switch that can cut any of them off
-//! without a word: what is sent then vanishes, and nobody is told.
+//! Hosts of a network in this machine, each with nothing but its own address, and a switch that can
+//! cut any of them off without a word: what is sent then vanishes, and nobody is told.
 //!
 //! Who makes one is root, here or in a namespace of users.
 
@@ -16,8 +16,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 /// Set where a test runs again, as root of a namespace of users.
 const AGAIN: &str = "RESIZED_TEST_NAMESPACE";
 
-/// Runs a test's body with a network. Where this process may make none, the test is run again as one who may, if anybody
-/// may; if not it is skipped, and says so.
+/// Runs a test's body with a network. Where this process may make none, the test is run again as
+/// one who may, if anybody may; if not it is skipped, and says so.
 pub(crate) fn with_network(test: &str, body: impl FnOnce(Network)) {
     match Network::new() {
         Ok(network) => body(network),

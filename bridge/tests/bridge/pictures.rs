@@ -1,5 +1,6 @@
-//! Single pictures by NATS: they are what resizectl would have made of them, and what can't be made is said in the
-//! headers that services have for it; bridges share them, and lose none that they can help.
+//! Single pictures by NATS: they are what resizectl would have made of them, and what can't be made
+//! is said in the headers that services have for it; bridges share them, and lose none that they
+//! can help.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -381,7 +382,8 @@ fn a_bridge_that_stops_makes_what_has_come() {
         let broker = Broker::start();
         let mut node = Node::start(&broker, &["--pictures", "1"]);
         let caller = Caller::of(&broker);
-        // Small ones: all of them are to be made before anybody has waited too long, on a loaded machine too.
+        // Small ones: all of them are to be made before anybody has waited too long, on a loaded
+        // machine too.
         let photo = jpeg(40, 30, Subsamp::None, false);
         let size = [("Size", "30x")];
         let expected = made(&node, &photo, &settings("30x"));

@@ -7,8 +7,8 @@ use resized_client::{Client, Error, PixelFormat, Stream, StreamSpec};
 
 use crate::support::{Bridge, Local, bounded, resized, spec, until};
 
-/// Clients that have frames resized without end, by `resize` of a stream and a seed, while `act` is done;
-/// every frame is what it was before.
+/// Clients that have frames resized without end, by `resize` of a stream and a seed, while `act` is
+/// done; every frame is what it was before.
 pub(crate) fn under_load(
     local: &mut Local,
     bridge: &mut Bridge,

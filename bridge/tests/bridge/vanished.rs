@@ -1,5 +1,5 @@
-//! Machines that go without a word, as those without power and behind cut links do: no connection is closed or reset, and
-//! nothing comes back.
+//! Machines that go without a word, as those without power and behind cut links do: no connection
+//! is closed or reset, and nothing comes back.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;

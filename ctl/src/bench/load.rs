@@ -18,8 +18,8 @@ const WARM_UP: f64 = 0.1;
 /// A thread of the load that was idle for less than this part of the run may be what limited it.
 const LEAST_IDLE: f64 = 0.1;
 
-/// How long before a frame is due its thread is awake, if that is no more than a tenth of the time between
-/// two.
+/// How long before a frame is due its thread is awake, if that is no more than a tenth of the time
+/// between two.
 const EARLY: Duration = Duration::from_micros(500);
 
 /// A load that was late itself by more than this part of what it measured, measured itself.
@@ -277,8 +277,8 @@ fn open(
     })
 }
 
-/// The daemon was behind: what was due from then on and could not be submitted took until the end, at the
-/// least. Of many millions not each one is counted, but some beside each other as one.
+/// The daemon was behind: what was due from then on and could not be submitted took until the end,
+/// at the least. Of many millions not each one is counted, but some beside each other as one.
 fn times_of_unsent(due: Instant, period: Duration, clock: Clock) -> Histogram<u64> {
     let mut times = histogram();
     let period = (period.as_nanos() as u64).max(1);
@@ -307,8 +307,8 @@ mod tests {
 
     use super::*;
 
-    /// What a client sees of a daemon on the cores, and how many frames that has done, for as long as it
-    /// takes.
+    /// What a client sees of a daemon on the cores, and how many frames that has done, for as long
+    /// as it takes.
     fn measured(from: u32, to: u32, seconds: f64, period: Option<Duration>) -> (Tally, u64) {
         let options = resized::Options { devices: resized::Devices::Cpu, ..Default::default() };
         let server = resized::Server::embedded_with(options).unwrap();

@@ -1,8 +1,9 @@
-//! Owns what so many streams of a size need, and whether this machine and the daemon's defaults have it.
+//! Owns what so many streams of a size need, and whether this machine and the daemon's defaults
+//! have it.
 //!
-//! Descriptors: a connection is one in the daemon and one in its client; a ring is one only while it
-//! is passed.
-//! Memory: a ring is there as long as its stream is open, mapped once in the daemon and once in the client.
+//! Descriptors: a connection is one in the daemon and one in its client; a ring is one only while
+//! it is passed. Memory: a ring is there as long as its stream is open, mapped once in the daemon
+//! and once in the client.
 
 use std::fs;
 

@@ -7,8 +7,8 @@ use resized_client::Extent;
 use resized_pictures::PictureError;
 use thiserror::Error;
 
-/// Why a file is not resized. Which one it is, says who reports it. What the system says is quoted, and so
-/// no source.
+/// Why a file is not resized. Which one it is, says who reports it. What the system says is quoted,
+/// and so no source.
 #[derive(Debug, Error)]
 pub(crate) enum FileError {
     /// It can't be read.

@@ -1,7 +1,7 @@
 //! Owns the names of the results, and their writing: a result is there whole, or not at all.
 //!
-//! Invariants of [`Outputs`]: no two results have the same name, and none is the name of a picture that is
-//! yet to be read.
+//! Invariants of [`Outputs`]: no two results have the same name, and none is the name of a picture
+//! that is yet to be read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -28,8 +28,8 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// The results of `inputs`, in order, named as `output` says, and the folders for them where they are
-    /// missing.
+    /// The results of `inputs`, in order, named as `output` says, and the folders for them where
+    /// they are missing.
     pub(crate) fn plan(inputs: &[PathBuf], output: &Path, format: Option<Format>) -> Result<Self> {
         let text = output.as_os_str().as_bytes();
         let pattern = pieces(text).any(|piece| !matches!(piece, Piece::Text(_)));
@@ -76,7 +76,8 @@ impl Outputs {
     }
 }
 
-/// The name of a picture's result in a folder: its own, with another ending if it becomes another format.
+/// The name of a picture's result in a folder: its own, with another ending if it becomes another
+/// format.
 fn in_folder(input: &Path, format: Option<Format>) -> Result<OsString> {
     let mut name = stem(input)?.to_owned();
     let ending = match format {
@@ -185,8 +186,8 @@ fn check(inputs: &[PathBuf], paths: &[PathBuf]) -> Result<()> {
 /// Results whose writing has begun.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
 
-/// Whether there is something that can't be replaced by a file: a pipe, say, or what is open already, such as
-/// /dev/stdout, which lead to names in /proc/self/fd.
+/// Whether there is something that can't be replaced by a file: a pipe, say, or what is open
+/// already, such as /dev/stdout, which lead to names in /proc/self/fd.
 fn is_special(path: &Path) -> bool {
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     let linked = fs::read_link(path).ok().and_then(|to| Some(to.parent()?.to_owned()));
@@ -195,9 +196,9 @@ fn is_special(path: &Path) -> bool {
         || folders.any(|folder| folder.starts_with("/proc") && folder.ends_with("fd"))
 }
 
-/// Writes a result: aside first, so that nobody ever sees half of it. Only what the user has named as it is
-/// may be something other than a file, such as a pipe, and is written to; elsewhere it may be somebody's
-/// trap.
+/// Writes a result: aside first, so that nobody ever sees half of it. Only what the user has named
+/// as it is may be something other than a file, such as a pipe, and is written to; elsewhere it may
+/// be somebody's trap.
 fn write(path: &Path, bytes: &[u8], exact: bool) -> Result<(), FileError> {
     let written = if exact && is_special(path) {
         // Where it is a file after all it may have been begun.
@@ -212,8 +213,8 @@ fn write(path: &Path, bytes: &[u8], exact: bool) -> Result<(), FileError> {
     written.map_err(|error| FileError::Write { path: path.to_owned(), error })
 }
 
-/// A new file in the folder of `path`. Nobody else's, so that no two that write the same result meet in it;
-/// and made anew, so that nobody's link is followed.
+/// A new file in the folder of `path`. Nobody else's, so that no two that write the same result
+/// meet in it; and made anew, so that nobody's link is followed.
 fn beside(path: &Path) -> io::Result<(PathBuf, File)> {
     let process = std::process::id();
     loop {

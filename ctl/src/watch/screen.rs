@@ -1,7 +1,8 @@
-//! Owns the terminal while `resizectl top` shows figures there; afterwards it is as it was, also after an
-//! error or a signal.
+//! Owns the terminal while `resizectl top` shows figures there; afterwards it is as it was, also
+//! after an error or a signal.
 //!
-//! Invariant: keys and signals are answered, whatever the daemon does. It is asked by a thread of its own.
+//! Invariant: keys and signals are answered, whatever the daemon does. It is asked by a thread of
+//! its own.
 
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
@@ -122,8 +123,8 @@ fn wait(looks: &Receiver<Result<Look, Error>>, signal: &Signal) -> Result<Wish> 
     Ok(Wish::AGAIN)
 }
 
-/// Draws the figures, if there are some yet; `late` is for how long the next have been due; `top` is the
-/// first row of the streams, made smaller where there are fewer.
+/// Draws the figures, if there are some yet; `late` is for how long the next have been due; `top`
+/// is the first row of the streams, made smaller where there are fewer.
 fn draw(
     frame: &mut Frame<'_>,
     endpoint: &Endpoint,

@@ -118,8 +118,8 @@ fn top_says_that_it_needs_a_terminal() {
 const TAKES: &[u8] = b"\x1b[?1049h";
 const GIVES_BACK: &[u8] = b"\x1b[?1049l";
 
-/// Runs `top` on a terminal of its own, and acts when that is shown: on the process, and on who types. How
-/// it ended. It must have given the terminal back.
+/// Runs `top` on a terminal of its own, and acts when that is shown: on the process, and on who
+/// types. How it ended. It must have given the terminal back.
 fn on_a_terminal(
     shop: &Shop,
     endpoint: &str,

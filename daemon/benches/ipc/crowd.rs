@@ -1,7 +1,7 @@
 //! As many frames a second for a crowd of client processes as for two, and as many for each of them.
 //!
-//! Two clients' rings may fit into caches where a crowd's don't, whoever resizes them: so the crowd stands beside
-//! a few clients with as much memory too.
+//! Two clients' rings may fit into caches where a crowd's don't, whoever resizes them: so the crowd
+//! stands beside a few clients with as much memory too.
 
 use std::path::Path;
 use std::thread;
@@ -21,13 +21,15 @@ const TWO: usize = 2;
 /// Clients with as many slots as the crowd has.
 const WIDE: usize = CROWD * IN_FLIGHT as usize / MAX_SLOTS as usize;
 
-/// Frames that each has, of the crowd, at the least while they are counted: a few more or less say little then.
+/// Frames that each has, of the crowd, at the least while they are counted: a few more or less say
+/// little then.
 const COUNTED: usize = 60;
 
 const TURNS: usize = 5;
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Two of the crowd, a few who have as much memory, and all of the crowd, in turns: the others are stopped.
+/// Two of the crowd, a few who have as much memory, and all of the crowd, in turns: the others are
+/// stopped.
 pub(crate) fn crowd(dir: &Path) -> String {
     let daemon = Daemon::start(dir, "cpu");
     let watcher = daemon.connect();
@@ -75,7 +77,8 @@ pub(crate) fn crowd(dir: &Path) -> String {
     )
 }
 
-/// How long it took, and the frames meanwhile of each of so many clients: of those that are not stopped.
+/// How long it took, and the frames meanwhile of each of so many clients: of those that are not
+/// stopped.
 fn count(watcher: &Client, going: usize) -> (Duration, Vec<f64>) {
     // Those who were stopped have frames in flight for a while, and those who go on have not.
     while look(watcher, frames(watcher)).len() != going {}

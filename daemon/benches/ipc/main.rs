@@ -1,5 +1,5 @@
-//! What the daemon costs beside its kernels: `cargo bench -p resized --bench ipc`, or `... -- tax` for the
-//! rows with that in their names.
+//! What the daemon costs beside its kernels: `cargo bench -p resized --bench ipc`, or `... -- tax`
+//! for the rows with that in their names.
 //!
 //! Every figure stands beside its yardstick, taken in turns with it in this run; ratios are medians
 //! over the turns. The daemon is a process of its own, and so are the clients of the throughput rows.

@@ -15,9 +15,9 @@ const ROUNDS: usize = 4_000;
 /// Bytes between those of a submit of one slot, 28, and those of its completion, 42.
 const MESSAGE: usize = 35;
 
-/// Where the two ends of a round trip run. A scheduler that finds them on one core leaves them there, and
-/// one that finds them on two leaves them too: what a wake-up costs differs much, so each end of the
-/// yardstick is placed as ours is.
+/// Where the two ends of a round trip run. A scheduler that finds them on one core leaves them
+/// there, and one that finds them on two leaves them too: what a wake-up costs differs much, so
+/// each end of the yardstick is placed as ours is.
 #[derive(Clone, Copy)]
 pub(crate) enum Placement {
     OneCore,

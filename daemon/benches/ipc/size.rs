@@ -29,8 +29,8 @@ pub(crate) fn idle(dir: &Path) -> String {
     format!(r#"{{"figure":"idle client","kib":{each:.2}}}"#)
 }
 
-/// Opening a stream and closing it, beside what it takes to make as much memory of ordinary pages and throw that away; and
-/// what its own takes, whose pages are huge.
+/// Opening a stream and closing it, beside what it takes to make as much memory of ordinary pages
+/// and throw that away; and what its own takes, whose pages are huge.
 pub(crate) fn opening(dir: &Path) -> String {
     let daemon = Daemon::start(dir, "cpu");
     let client = daemon.connect();

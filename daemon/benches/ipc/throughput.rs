@@ -34,8 +34,8 @@ fn turn(clients: &mut [Process]) {
     clients.iter_mut().for_each(Process::await_answer);
 }
 
-/// Frames a second of the kernels on all cores, in this process and through the daemon. What else goes on
-/// in the machine changes both from one moment to the next: many short turns.
+/// Frames a second of the kernels on all cores, in this process and through the daemon. What else
+/// goes on in the machine changes both from one moment to the next: many short turns.
 pub(crate) fn tax(dir: &Path) -> String {
     let daemon = Daemon::start(dir, "cpu");
     let cores = thread::available_parallelism().unwrap().get();

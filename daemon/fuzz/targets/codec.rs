@@ -1,5 +1,5 @@
-//! Any bytes, in any pieces, are messages or an error: none panics, none takes more memory than the codec
-//! allows, and what is a message has these bytes and no others.
+//! Any bytes, in any pieces, are messages or an error: none panics, none takes more memory than the
+//! codec allows, and what is a message has these bytes and no others.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -62,8 +62,8 @@ use crate::cores::Cores;
 
 const NAME: &str = "cpu";
 
-/// Environment variable that caps the level, by its [name](Level::name): `scalar`, `avx2` or `avx512` on
-/// x86-64, `scalar` or `neon` on aarch64. Anything else caps nothing.
+/// Environment variable that caps the level, by its [name](Level::name): `scalar`, `avx2` or
+/// `avx512` on x86-64, `scalar` or `neon` on aarch64. Anything else caps nothing.
 pub const LEVEL_VARIABLE: &str = "RESIZED_CPU";
 
 /// Source and destination pixels that a band should have: some 20 us of work, where waking a lane for
@@ -73,9 +73,10 @@ const PIXELS_PER_BAND: u64 = 1 << 17;
 /// Source and destination pixels below which no lane is worth waking at all.
 const PIXELS_AT_ONCE: u64 = 1 << 13;
 
-/// Most cores that lanes are bound to. Linux looks for an idle core among those that share a cache only while they are less
-/// busy than a share that grows with their number: 60 % for two, 74 % for four, 80 % for eight (`select_idle_cpu` in
-/// fair.c). Many have it choose well, and it knows which of them are siblings, or slow.
+/// Most cores that lanes are bound to. Linux looks for an idle core among those that share a cache
+/// only while they are less busy than a share that grows with their number: 60 % for two, 74 % for
+/// four, 80 % for eight (`select_idle_cpu` in fair.c). Many have it choose well, and it knows which
+/// of them are siblings, or slow.
 const FEW_CORES: usize = 4;
 
 /// Which instructions the kernels use. All levels give the same bits.

@@ -1,10 +1,10 @@
-//! Owns what is computed once for a stream: which source planes make which destination planes, and the taps
-//! of every plane in the order of its passes. What is decided here decides the arithmetic, so every device
-//! works by it; how a device keeps the taps is its own affair ([`Arrange`]).
+//! Owns what is computed once for a stream: which source planes make which destination planes, and
+//! the taps of every plane in the order of its passes. What is decided here decides the arithmetic,
+//! so every device works by it; how a device keeps the taps is its own affair ([`Arrange`]).
 //!
-//! Knows specs and layouts, no pixels and no device. Planes that keep their components are resized one by
-//! one; all others are mixed from several. Invariant: what is read and written lies within the frames that
-//! the ring's layouts describe.
+//! Knows specs and layouts, no pixels and no device. Planes that keep their components are resized
+//! one by one; all others are mixed from several. Invariant: what is read and written lies within
+//! the frames that the ring's layouts describe.
 
 mod fold;
 mod mix;
@@ -58,8 +58,8 @@ pub(super) trait Arrange {
     /// positive weights sum to 128 at most, and so do those of its negative ones.
     fn gather(&self, taps: Taps) -> Self::Gathers;
 
-    /// Arranges vertical taps of lines of words, of one row of the picture each. With `fold` two words have
-    /// room for their sum.
+    /// Arranges vertical taps of lines of words, of one row of the picture each. With `fold` two
+    /// words have room for their sum.
     fn lines(&self, vertical: Taps, row: Row, fold: bool) -> Self::Lines;
 }
 

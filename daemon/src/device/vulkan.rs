@@ -1,16 +1,17 @@
-//! Owns the devices made of GPUs: which of them there are and why each is used or not, and what is prepared
-//! for a stream on one.
+//! Owns the devices made of GPUs: which of them there are and why each is used or not, and what is
+//! prepared for a stream on one.
 //!
-//! Knows specs and slots. From the outside in: `survey` finds the GPUs, `probe` has each tried in a process of its
-//! own, whose part is `trial`, `gpu` opens it; `program` says which shaders do the work of a stream's plan, `resizer` which way its
-//! frames take to the GPU, `stream` keeps the buffers and commands for that way, `import` makes the ring one of them, `submit` hands commands to the GPU, `turn` has a lane back
-//! on a core in time.
-//! vulkano and ash are known here alone.
+//! Knows specs and slots. From the outside in: `survey` finds the GPUs, `probe` has each tried in a
+//! process of its own, whose part is `trial`, `gpu` opens it; `program` says which shaders do the
+//! work of a stream's plan, `resizer` which way its frames take to the GPU, `stream` keeps the
+//! buffers and commands for that way, `import` makes the ring one of them, `submit` hands commands
+//! to the GPU, `turn` has a lane back on a core in time. vulkano and ash are known here alone.
 //!
 //! The shaders do what the oracle of the cores does, pass by pass, with the same tables (see
 //! [`cpu`](super::cpu)): the same bits, but for what is mixed in single precision, which is within one.
 //!
-//! Invariants: nothing that a client writes is an address; a GPU that fails costs its frame nothing but time.
+//! Invariants: nothing that a client writes is an address; a GPU that fails costs its frame nothing
+//! but time.
 #![allow(unsafe_code)]
 
 mod gpu;
@@ -48,8 +49,8 @@ pub use rates::CopyRates;
 pub use settings::{FAULT_VARIABLE, Settings, TRANSFER_VARIABLE, Transfer, VALIDATION_VARIABLE};
 pub use survey::{Found, Unused, Wanted, is_validating, survey, validation_messages};
 
-/// Frames under way at once on a GPU: one is brought, one computed, one taken back, and one is with the lane that
-/// says that it is done.
+/// Frames under way at once on a GPU: one is brought, one computed, one taken back, and one is with
+/// the lane that says that it is done.
 const LANES: usize = 4;
 
 /// Bytes of the ring that is imported to see whether one can be.
@@ -125,8 +126,8 @@ impl Vulkan {
     }
 }
 
-/// Why rings are not imported: some drivers have the extension and yet refuse files' pages, which is told only by
-/// trying.
+/// Why rings are not imported: some drivers have the extension and yet refuse files' pages, which
+/// is told only by trying.
 fn why_staged(gpu: &Gpu, settings: &Settings) -> Option<String> {
     if settings.transfer == Some(Transfer::Staged) {
         return Some("as was asked for".into());
@@ -230,8 +231,8 @@ impl Device for Vulkan {
         false
     }
 
-    /// Not while it owes an answer: one that does not get on would hang again. Drivers may hang here as well,
-    /// so nobody is kept waiting by a lock.
+    /// Not while it owes an answer: one that does not get on would hang again. Drivers may hang
+    /// here as well, so nobody is kept waiting by a lock.
     fn revive(&self) -> Result<(), DeviceError> {
         let shared = &self.shared;
         let failed = std::mem::take(&mut lock(&shared.state).failed);

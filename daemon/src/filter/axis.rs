@@ -74,8 +74,8 @@ impl Axis {
     /// An axis from samples on one grid to samples on another. `source` and `destination` are numbers
     /// of pixels, `crop` is start and length of what is seen of the source, in pixels.
     ///
-    /// Sample `i` of a grid lies on the pixel position `step * (i + 1/2) - lead`. Pixel positions map by
-    /// the scale alone.
+    /// Sample `i` of a grid lies on the pixel position `step * (i + 1/2) - lead`. Pixel positions
+    /// map by the scale alone.
     pub fn new(source: u32, crop: (f64, f64), destination: u32, from: Grid, to: Grid) -> Self {
         let (step, span) = (f64::from(from.step()), f64::from(to.step()));
         let scale = crop.1 / f64::from(destination);

@@ -1,5 +1,5 @@
-//! Owns what the samples of one format and colour are in another: a sum of weighted source samples and a
-//! constant for each destination channel.
+//! Owns what the samples of one format and colour are in another: a sum of weighted source samples
+//! and a constant for each destination channel.
 //!
 //! Knows one pixel, not where it lies. Formulas: ITU-T H.273, section 8.3 (equations of
 //! `MatrixCoefficients`, non-constant luminance), with samples in steps of eight bits.

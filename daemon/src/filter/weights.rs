@@ -1,8 +1,9 @@
-//! Owns the curves of the filters: what each source sample of an axis weighs in a destination sample, and how
-//! that is rounded to [`Taps`].
+//! Owns the curves of the filters: what each source sample of an axis weighs in a destination
+//! sample, and how that is rounded to [`Taps`].
 //!
-//! Knows one axis. This is most of what preparing a frame with a crop of its own costs, so curves are computed
-//! once for all gains, and sines once a window. Invariant: no window is empty, and none sums to zero.
+//! Knows one axis. This is most of what preparing a frame with a crop of its own costs, so curves
+//! are computed once for all gains, and sines once a window. Invariant: no window is empty, and
+//! none sums to zero.
 
 use std::f64::consts::PI;
 use std::ops::Range;
@@ -36,7 +37,8 @@ impl Weights {
     /// The weights of `filter` along `axis`.
     ///
     /// Windows are cut at the borders of what may be read. When shrinking, all filters but
-    /// [`Filter::Nearest`] widen with the scale. Along an axis on which nothing changes all filters copy.
+    /// [`Filter::Nearest`] widen with the scale. Along an axis on which nothing changes all filters
+    /// copy.
     pub fn new(filter: Filter, axis: &Axis) -> Self {
         let windows = Vec::with_capacity(axis.destination() as usize);
         let mut weights = Self { axis: *axis, windows, weights: Vec::new() };
@@ -60,8 +62,9 @@ impl Weights {
         weights
     }
 
-    /// Makes the windows, of all samples that `reach` to both sides of their centres touches. `weigh` is
-    /// given how far behind the centre the middle of the first sample lies, and the weights to be made.
+    /// Makes the windows, of all samples that `reach` to both sides of their centres touches.
+    /// `weigh` is given how far behind the centre the middle of the first sample lies, and the
+    /// weights to be made.
     fn fill(&mut self, reach: f64, weigh: impl Fn(f64, &mut [f64])) {
         let axis = self.axis;
         let (least, most) = axis.within();
@@ -80,8 +83,8 @@ impl Weights {
                 (peak, largest) = if weight > largest { (i, weight) } else { (peak, largest) };
             }
             if sum <= f64::EPSILON {
-                // Copied; or the window lies beyond the border as a whole: an enlarged chroma plane whose
-                // siting moves.
+                // Copied; or the window lies beyond the border as a whole: an enlarged chroma plane
+                // whose siting moves.
                 start = (centre as u32).clamp(least, most - 1);
                 self.weights.truncate(begin);
                 self.weights.push(1.0);
@@ -117,8 +120,8 @@ impl Weights {
         taps
     }
 
-    /// The source sample that the first destination sample is, if each of them is the one behind the one
-    /// before, and nothing else weighs anything.
+    /// The source sample that the first destination sample is, if each of them is the one behind
+    /// the one before, and nothing else weighs anything.
     pub fn copies_from(&self) -> Option<usize> {
         let (mut begin, mut first) = (0, None);
         let mut rounded = Vec::new();
@@ -144,12 +147,12 @@ fn ceil(x: f64) -> u32 {
 }
 
 impl Place {
-    /// Rounds the window's weights so that they sum to `gain` x [`ONE`], and gives what is left without the
-    /// zeros at both ends.
+    /// Rounds the window's weights so that they sum to `gain` x [`ONE`], and gives what is left
+    /// without the zeros at both ends.
     ///
-    /// What rounding a weight leaves is carried to its neighbour, from both ends towards the largest
-    /// weight, which takes the rest: so no partial sum is off by more than a unit, whatever the number of
-    /// taps, and a symmetric window stays symmetric.
+    /// What rounding a weight leaves is carried to its neighbour, from both ends towards the
+    /// largest weight, which takes the rest: so no partial sum is off by more than a unit, whatever
+    /// the number of taps, and a symmetric window stays symmetric.
     fn quantised(&self, exact: &[f64], gain: f64, rounded: &mut [i16]) -> Range<usize> {
         let total = (gain * f64::from(ONE)).round();
         let (factor, peak) = (total / self.sum, self.peak as usize);
@@ -169,7 +172,8 @@ fn carry_along(
     factor: f64,
     rounded: &mut [i16],
 ) -> i32 {
-    /// What added to a small number leaves it rounded; each waits for the one before it, so this matters.
+    /// What added to a small number leaves it rounded; each waits for the one before it, so this
+    /// matters.
     const ROUNDING: f64 = 1.5 * (1_u64 << 52) as f64;
     let (mut carry, mut sum) = (0.0, 0);
     for i in indices {
@@ -223,8 +227,8 @@ fn piecewise(x: f64, inner: f64, outer: f64) -> f64 {
 /// A sinc windowed by the central lobe of one three times as wide (Duchon, "Lanczos filtering in one
 /// and two dimensions", J. Applied Meteorology 18, 1979), made `stretch` times as wide.
 ///
-/// With `t = pi x / 3` it is `sin(3t) sin(t) / 3t^2`, and `sin(3t) = 3 sin(t) - 4 sin^3(t)`; from one sample
-/// to the next `t` grows by as much, so its sine is turned on, not computed again.
+/// With `t = pi x / 3` it is `sin(3t) sin(t) / 3t^2`, and `sin(3t) = 3 sin(t) - 4 sin^3(t)`; from
+/// one sample to the next `t` grows by as much, so its sine is turned on, not computed again.
 fn lanczos3(stretch: f64) -> impl Fn(f64, &mut [f64]) {
     /// Below, the curve is a parabola to within 1e-12, and the sine, which is off by 1e-16 a step, too
     /// small to be divided by.

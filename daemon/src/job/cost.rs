@@ -1,9 +1,9 @@
-//! Owns what a frame costs in the fair queue, and what a stream's tables take of memory, from its spec and
-//! what was measured of it.
+//! Owns what a frame costs in the fair queue, and what a stream's tables take of memory, from its
+//! spec and what was measured of it.
 //!
-//! Knows neither devices nor tables. Costs are in pixels of the cheapest kind, planes of bytes: a stream's
-//! pixels cost as much more as they were measured to take longer. Before anything was measured its kind
-//! decides.
+//! Knows neither devices nor tables. Costs are in pixels of the cheapest kind, planes of bytes: a
+//! stream's pixels cost as much more as they were measured to take longer. Before anything was
+//! measured its kind decides.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,19 +14,21 @@ use resized_protocol::placement::Crop;
 
 use crate::metrics::nanoseconds;
 
-/// Cheap pixels that a lane does in a nanosecond: about as many as one does with vectors of 512 bits. It
-/// scales all that was measured alike.
+/// Cheap pixels that a lane does in a nanosecond: about as many as one does with vectors of 512
+/// bits. It scales all that was measured alike.
 const PIXELS_PER_NS: u64 = 10;
 
 /// Times the pixels of the larger end that there are between the passes, at the most.
 const MOST_BETWEEN: u64 = 4;
 
-/// What a pixel costs is kept in parts of so many, so small that frames of few pixels change it by no more than they should.
+/// What a pixel costs is kept in parts of so many, so small that frames of few pixels change it by
+/// no more than they should.
 const UNIT: u64 = 1 << 20;
 
-/// The part of an estimate that the next whole frame makes is one in so many, and no frame counts for more than so
-/// many times the estimate: a lane may have been kept from its core. One of fewer pixels makes as much less of a part: else
-/// whoever has small cheap ones between the large ones would pay for those what the small ones cost.
+/// The part of an estimate that the next whole frame makes is one in so many, and no frame counts
+/// for more than so many times the estimate: a lane may have been kept from its core. One of fewer
+/// pixels makes as much less of a part: else whoever has small cheap ones between the large ones
+/// would pay for those what the small ones cost.
 const MEMORY: u64 = 4;
 
 /// Bytes that devices keep for each tap of both passes, and for each row and column, at the most.
@@ -128,8 +130,8 @@ fn effort(spec: &StreamSpec) -> u64 {
     }
 }
 
-/// Bytes that a stream's tables take at the most: each source plane has taps of both directions, and once more
-/// where it goes into destination planes of another size.
+/// Bytes that a stream's tables take at the most: each source plane has taps of both directions,
+/// and once more where it goes into destination planes of another size.
 pub(super) fn tables(spec: &StreamSpec) -> u64 {
     let StreamSpec { source, destination, filter, .. } = spec;
     let sizes = |frame: &FrameSpec| if frame.format.is_subsampled() { 2 } else { 1 };

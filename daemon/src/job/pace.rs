@@ -1,7 +1,7 @@
 //! Owns what a frame of a stream takes a lane of a device, as measured.
 //!
-//! Knows durations alone. A device that others outpace gets no frames and so is not measured: hence what was
-//! measured counts for less as time goes by, until the device is tried again.
+//! Knows durations alone. A device that others outpace gets no frames and so is not measured: hence
+//! what was measured counts for less as time goes by, until the device is tried again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -1,7 +1,9 @@
-//! Owns a stream on the daemon's side: its memory, the state of its slots, and the devices made ready for it.
+//! Owns a stream on the daemon's side: its memory, the state of its slots, and the devices made
+//! ready for it.
 //!
-//! Knows devices only to have them prepare the stream. Invariant: the memory of a stream that is over goes back to the system
-//! with its charge, even if the client keeps its mapping, but not before the devices let go of it.
+//! Knows devices only to have them prepare the stream. Invariant: the memory of a stream that is
+//! over goes back to the system with its charge, even if the client keeps its mapping, but not
+//! before the devices let go of it.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -185,8 +187,8 @@ impl Stream {
         StreamSpec { crop: Some(crop), ..self.spec }.placement().is_ok()
     }
 
-    /// What a device resizes frames of that crop by, and whether it was prepared `anew`. That takes some 0.2 ms for full HD unless the last one had
-    /// it too.
+    /// What a device resizes frames of that crop by, and whether it was prepared `anew`. That takes
+    /// some 0.2 ms for full HD unless the last one had it too.
     pub(super) fn prepare(
         &self,
         crop: Crop,

@@ -1,22 +1,25 @@
-//! Owns which device a frame is for: which lanes are called for it, and when a lane leaves it to others.
+//! Owns which device a frame is for: which lanes are called for it, and when a lane leaves it to
+//! others.
 //!
-//! Knows what frames of a stream take each device, as measured, and that idle lanes share a frame; nothing is
-//! predicted beyond that. A lane takes a frame unless the others were done with all that waits in half the time that it takes
-//! for the one. So all devices are busy as long as enough waits, and a burst ends about twice as late as it could at the worst.
-//! Small frames stay on the cores by the same rule: a GPU takes several times as long over them.
+//! Knows what frames of a stream take each device, as measured, and that idle lanes share a frame;
+//! nothing is predicted beyond that. A lane takes a frame unless the others were done with all that
+//! waits in half the time that it takes for the one. So all devices are busy as long as enough
+//! waits, and a burst ends about twice as late as it could at the worst. Small frames stay on the
+//! cores by the same rule: a GPU takes several times as long over them.
 //!
-//! Invariants: of the devices that can do a frame the fastest never leaves it to others; one that is out of
-//! service is no reason to leave a frame.
+//! Invariants: of the devices that can do a frame the fastest never leaves it to others; one that
+//! is out of service is no reason to leave a frame.
 
 use std::time::{Duration, Instant};
 
 use super::{Held, Queue, Scheduler};
 use crate::job::Job;
 
-/// A frame is left to others who are done this many times as soon. Not to those who hardly are: a lane that leaves a frame
-/// sleeps and has to be called again, and clients bring the next frames while it does. Sixteen cores beside a GPU that took half
-/// as long over a 1080p frame resized 20,400 and 22,400 a second together when they left it whatever was sooner there, and 29,500
-/// and 36,700 when they left it none (1 and 16 clients). Between the two no other number was tried.
+/// A frame is left to others who are done this many times as soon. Not to those who hardly are: a
+/// lane that leaves a frame sleeps and has to be called again, and clients bring the next frames
+/// while it does. Sixteen cores beside a GPU that took half as long over a 1080p frame resized
+/// 20,400 and 22,400 a second together when they left it whatever was sooner there, and 29,500 and
+/// 36,700 when they left it none (1 and 16 clients). Between the two no other number was tried.
 const TIMES_AS_SOON: f64 = 2.0;
 
 impl Scheduler {
@@ -26,7 +29,8 @@ impl Scheduler {
         if queue.stopping || self.devices.len() == 1 {
             return queue.next(&|job| job.fits(device));
         }
-        // It does not change while jobs are looked at. The lane that asks is idle too, though it is not counted.
+        // It does not change while jobs are looked at. The lane that asks is idle too, though it is
+        // not counted.
         let mut view = self.view(queue, queue.waiting());
         if let Some(idle) = view.idle.get_mut(device) {
             *idle += 1;
@@ -69,8 +73,8 @@ impl Scheduler {
         rate == 0.0 || own.as_secs_f64() <= TIMES_AS_SOON * cleared
     }
 
-    /// The devices that would take the job, it being one of so many that wait, the one that would be done with it
-    /// first, as things are, first. The reserve is the last.
+    /// The devices that would take the job, it being one of so many that wait, the one that would
+    /// be done with it first, as things are, first. The reserve is the last.
     pub(super) fn order(&self, queue: &Queue, job: &Job, waiting: usize) -> Order {
         let (mut order, view) = (Order::default(), self.view(queue, waiting));
         for device in 0..self.devices.len() {
@@ -88,8 +92,8 @@ impl Scheduler {
         order
     }
 
-    /// Calls idle lanes for as many frames, those of the first device first. Lanes that would leave them to others
-    /// sleep on.
+    /// Calls idle lanes for as many frames, those of the first device first. Lanes that would leave
+    /// them to others sleep on.
     pub(super) fn call_in(&self, queue: &mut Held<'_>, order: Order, mut wanted: usize) {
         for (device, lanes) in queue.lanes.iter_mut().enumerate() {
             lanes.leaves = order.leaving >> (device % 64) & 1 == 1;

@@ -1,17 +1,18 @@
-//! Owns the order in which waiting jobs are taken: fair in pixels, at what those cost, over users, and over each user's
-//! streams.
+//! Owns the order in which waiting jobs are taken: fair in pixels, at what those cost, over users,
+//! and over each user's streams.
 //!
-//! Knows no devices: who takes a job says which jobs it takes, and looks at the first of each stream; those
-//! that are passed over keep their places. Surplus round robin, a deficit round robin that spends before it saves (Shreedhar
-//! and Varghese, "Efficient Fair Queueing using Deficit Round Robin", SIGCOMM 1995): whoever's turn it
-//! is goes on until it has had more than its part, and what it had too much of is taken off its next
-//! turns. Who had nothing waiting goes ahead of the others with one frame, much as in FQ-CoDel (RFC
-//! 8290), and owes it too: so one frame at a time comes through quickly whatever else waits. Of a crowd those go ahead who
-//! owe nothing; and a turn goes on beyond its part, on loan, so that a client's frames are done in a row.
+//! Knows no devices: who takes a job says which jobs it takes, and looks at the first of each
+//! stream; those that are passed over keep their places. Surplus round robin, a deficit round robin
+//! that spends before it saves (Shreedhar and Varghese, "Efficient Fair Queueing using Deficit
+//! Round Robin", SIGCOMM 1995): whoever's turn it is goes on until it has had more than its part,
+//! and what it had too much of is taken off its next turns. Who had nothing waiting goes ahead of
+//! the others with one frame, much as in FQ-CoDel (RFC 8290), and owes it too: so one frame at a
+//! time comes through quickly whatever else waits. Of a crowd those go ahead who owe nothing; and a
+//! turn goes on beyond its part, on loan, so that a client's frames are done in a row.
 //!
-//! Invariants: a job pushed is taken or withdrawn once, those of one stream in their order; while all of
-//! them have jobs waiting no two of a round are further apart than a turn, its loan and their largest frame; those
-//! who go ahead get half of all pixels at the most, and one frame.
+//! Invariants: a job pushed is taken or withdrawn once, those of one stream in their order; while
+//! all of them have jobs waiting no two of a round are further apart than a turn, its loan and
+//! their largest frame; those who go ahead get half of all pixels at the most, and one frame.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -25,8 +26,8 @@ const QUANTUM: i64 = 1 << 20;
 /// Among so many clients there is enough to do while one of them has nothing in flight.
 const COMPANY: usize = 4;
 
-/// So many who take turns are a crowd, whose turns may go on for a quantum more; each as many more for another,
-/// up to some seven 1080p frames.
+/// So many who take turns are a crowd, whose turns may go on for a quantum more; each as many more
+/// for another, up to some seven 1080p frames.
 const CROWD: usize = 16;
 const MOST_LENT: usize = 16;
 
@@ -42,12 +43,13 @@ impl Fair {
         self.users.waiting()
     }
 
-    /// Whether one of this user's clients may be told of its frames when all are done, as several take turns: other users,
-    /// or clients of this one.
+    /// Whether one of this user's clients may be told of its frames when all are done, as several
+    /// take turns: other users, or clients of this one.
     pub(super) fn is_in_company(&self, user: u32) -> bool {
         let streams = self.users.entries.get(&user).map(|user| &user.line.turns);
         self.users.turns.len() >= COMPANY
-            // Of the first ones: this is asked for each frame, and a client may have any number of streams.
+            // Of the first ones: this is asked for each frame, and a client may have any number of
+            // streams.
             || streams.is_some_and(|ids| are_company(ids.iter().take(CROWD).map(|id| id.client)))
     }
 
@@ -163,7 +165,8 @@ struct Entry<L> {
 }
 
 impl<L: Line> Entry<L> {
-    /// Owes no more than its last frame and what it may borrow: that is as long as others can have waited for it.
+    /// Owes no more than its last frame and what it may borrow: that is as long as others can have
+    /// waited for it.
     fn spend(&mut self, cost: i64, loan: i64) {
         self.left = (self.left - cost).max(-cost - loan);
     }
@@ -219,9 +222,9 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
         Some(entry.line)
     }
 
-    /// Pixels by which a turn may go on beyond what is left for it, taken off the next ones. A crowd's turn comes
-    /// rarely, so who has several frames waiting has them done in a row: that wakes a client once, not for each, and
-    /// nobody gets more or waits longer in the end.
+    /// Pixels by which a turn may go on beyond what is left for it, taken off the next ones. A
+    /// crowd's turn comes rarely, so who has several frames waiting has them done in a row: that
+    /// wakes a client once, not for each, and nobody gets more or waits longer in the end.
     fn loan(&self) -> i64 {
         (self.turns.len() / CROWD).min(MOST_LENT) as i64 * QUANTUM
     }
@@ -259,8 +262,8 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
         None
     }
 
-    /// After a round in which all saved up: does at once what as many more would as bring nobody a turn. Frames
-    /// may cost a hundred thousand turns.
+    /// After a round in which all saved up: does at once what as many more would as bring nobody a
+    /// turn. Frames may cost a hundred thousand turns.
     fn pay_off(&mut self, wanted: &dyn Fn(&Job) -> bool) {
         let Self { entries, turns, .. } = self;
         let offering = turns.iter().filter_map(|key| entries.get(key));

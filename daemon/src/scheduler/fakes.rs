@@ -1,5 +1,5 @@
-//! Owns what the tests of the scheduler's files share: devices that take their time, fail or panic, and somebody who
-//! keeps what was completed.
+//! Owns what the tests of the scheduler's files share: devices that take their time, fail or panic,
+//! and somebody who keeps what was completed.
 
 use std::sync::atomic::AtomicUsize;
 

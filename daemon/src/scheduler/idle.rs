@@ -1,11 +1,12 @@
 //! Owns which lanes of a device sleep, and which of them are called.
 //!
-//! Knows numbers of lanes and of cores, neither frames nor devices. Invariant: a lane that was called is
-//! called again only once it has woken.
+//! Knows numbers of lanes and of cores, neither frames nor devices. Invariant: a lane that was
+//! called is called again only once it has woken.
 //!
-//! The lanes of few cores are bound to one each. Left to itself, Linux does not look for an idle core where two share a cache
-//! and are busy for more than three fifths of the time, as when one client has one frame resized after another: it wakes the
-//! second lane of each frame on the core of the first, and the other core idles.
+//! The lanes of few cores are bound to one each. Left to itself, Linux does not look for an idle
+//! core where two share a cache and are busy for more than three fifths of the time, as when one
+//! client has one frame resized after another: it wakes the second lane of each frame on the core
+//! of the first, and the other core idles.
 
 use crate::cores;
 
@@ -44,8 +45,8 @@ impl Idle {
         std::mem::take(&mut self.called[lane])
     }
 
-    /// Calls one: that of the caller's own core, which is awake, and free when the caller sleeps; or else the one that
-    /// fell asleep last.
+    /// Calls one: that of the caller's own core, which is awake, and free when the caller sleeps;
+    /// or else the one that fell asleep last.
     pub(super) fn call(&mut self) -> Option<usize> {
         let last = self.asleep.len().checked_sub(1)?;
         let here = if self.cores.is_empty() { None } else { cores::here() };

@@ -1,10 +1,10 @@
-//! Owns what becomes of a device that fails: its frame goes to another, it is out of service for a while, and
-//! is then tried again.
+//! Owns what becomes of a device that fails: its frame goes to another, it is out of service for a
+//! while, and is then tried again.
 //!
-//! Knows no reasons. Invariants: a job on which a device failed returns to that device once at the most, and
-//! only if no other can do it; one that no device is left for completes as failed; a device that is out of
-//! service keeps no job waiting that another could do; a job goes on only when the device that failed at it lets go
-//! of its slot, however late.
+//! Knows no reasons. Invariants: a job on which a device failed returns to that device once at the
+//! most, and only if no other can do it; one that no device is left for completes as failed; a
+//! device that is out of service keeps no job waiting that another could do; a job goes on only
+//! when the device that failed at it lets go of its slot, however late.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -44,8 +44,8 @@ impl Service {
         self.out.is_none()
     }
 
-    /// How long a lane has to wait before it may take a frame, or try to bring the device back; `None`: it
-    /// may take one. Who stops does not wait.
+    /// How long a lane has to wait before it may take a frame, or try to bring the device back;
+    /// `None`: it may take one. Who stops does not wait.
     pub(super) fn wait(&self, stopping: bool) -> Option<Duration> {
         let outage = self.out.as_ref().filter(|_| !stopping)?;
         let left = outage.until.saturating_duration_since(Instant::now());
@@ -106,8 +106,8 @@ impl Scheduler {
         queue
     }
 
-    /// A device failed at a frame: another does it or, if there is none, it once more. Where it may still be at
-    /// the frame the lane waits until it is not: until then the slot is nobody else's.
+    /// A device failed at a frame: another does it or, if there is none, it once more. Where it may
+    /// still be at the frame the lane waits until it is not: until then the slot is nobody else's.
     pub(super) fn failed(&self, frame: Started, completion: Completion, scratch: &mut Scratch) {
         let Started { mut job, device, fault, .. } = frame;
         let fault = fault.get().copied();
@@ -115,7 +115,8 @@ impl Scheduler {
             tracing::error!(device = self.devices[device].name(), %fault, "out of service");
             let mut queue = self.queue.hold();
             queue.lanes[device].service.fail(Instant::now());
-            // Its lanes wait for its return, none of them as idle; all that waits may now be for others.
+            // Its lanes wait for its return, none of them as idle; all that waits may now be for
+            // others.
             queue.call(device, usize::MAX);
             self.call_all(&mut queue);
         }

@@ -23,8 +23,8 @@ pub enum Devices {
     Cpu,
     /// Every core and every GPU, but no CPU that poses as one.
     Auto,
-    /// Every GPU, or those whose names hold this; the cores do what no GPU can. It is an error if there is
-    /// none.
+    /// Every GPU, or those whose names hold this; the cores do what no GPU can. It is an error if
+    /// there is none.
     Vulkan(Option<String>),
     /// Nothing: frames complete untouched. For measuring the rest.
     Null,
@@ -88,8 +88,8 @@ pub(super) struct Chosen {
     pub(super) explained: Vec<Explained>,
 }
 
-/// Finds and opens devices. `program` is the daemon's own, to try GPUs in; without it only those are used
-/// that are asked for: a program that embeds the daemon would go down with a driver.
+/// Finds and opens devices. `program` is the daemon's own, to try GPUs in; without it only those
+/// are used that are asked for: a program that embeds the daemon would go down with a driver.
 pub(super) fn choose(wanted: &Devices, program: Option<&Path>) -> Chosen {
     let mut chosen = Chosen { devices: Vec::new(), reserve: None, explained: Vec::new() };
     match wanted {

@@ -1,8 +1,8 @@
 //! Owns the door for those who watch the daemon: figures as Prometheus reads them, liveness, readiness.
 //!
-//! Knows no clients. Speaks as little HTTP as that takes, on a Unix socket or on loopback alone; see
-//! RFC 9112 and the Prometheus text format 0.0.4. Invariant: whoever asks here has a short time, and few
-//! may ask at once, so that the daemon's own clients never wait for them.
+//! Knows no clients. Speaks as little HTTP as that takes, on a Unix socket or on loopback alone;
+//! see RFC 9112 and the Prometheus text format 0.0.4. Invariant: whoever asks here has a short
+//! time, and few may ask at once, so that the daemon's own clients never wait for them.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
@@ -35,7 +35,8 @@ const LONGEST: usize = 4096;
 /// Where figures are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExporterAddress {
-    /// `unix:PATH`: a Unix socket; like the daemon's own, for its owner, or for all who may enter the folder.
+    /// `unix:PATH`: a Unix socket; like the daemon's own, for its owner, or for all who may enter
+    /// the folder.
     Unix(PathBuf),
     /// `127.0.0.1:PORT` or `[::1]:PORT`.
     Loopback(SocketAddr),

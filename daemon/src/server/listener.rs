@@ -1,8 +1,9 @@
 //! Owns the socket that clients connect to, and its file; and the lock beside it, of who may make it.
 //!
-//! Invariants: a live daemon's socket is never taken away from it, be it one that was just about to listen;
-//! only a file that this process made is removed, and only while it is still that file. The lock is the
-//! kernel's, so it goes with its holder however that ends, and what is left of it then locks nobody out.
+//! Invariants: a live daemon's socket is never taken away from it, be it one that was just about to
+//! listen; only a file that this process made is removed, and only while it is still that file. The
+//! lock is the kernel's, so it goes with its holder however that ends, and what is left of it then
+//! locks nobody out.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -96,7 +97,8 @@ impl Listener {
 }
 
 impl Lock {
-    /// Takes the lock of the socket at `path`, a file beside it; `None` on a file system that has no locks.
+    /// Takes the lock of the socket at `path`, a file beside it; `None` on a file system that has
+    /// no locks.
     fn take(socket: &Path) -> Result<Option<Self>, ServerError> {
         let mut path = socket.as_os_str().to_owned();
         path.push(".lock");

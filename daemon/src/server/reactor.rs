@@ -1,9 +1,9 @@
 //! Owns the runtime that all sessions run in, and says which thread drives it.
 //!
-//! Knows neither messages nor frames. One thread at a time drives the runtime: the daemon's own while a
-//! lane is idle or soon may be; otherwise the lanes themselves, each for a moment between two frames, so
-//! that nobody has to be woken to read what clients submit. Invariant: what clients send is read within a
-//! few milliseconds whoever is busy; see [`Scheduler::rest`].
+//! Knows neither messages nor frames. One thread at a time drives the runtime: the daemon's own
+//! while a lane is idle or soon may be; otherwise the lanes themselves, each for a moment between
+//! two frames, so that nobody has to be woken to read what clients submit. Invariant: what clients
+//! send is read within a few milliseconds whoever is busy; see [`Scheduler::rest`].
 
 use std::future::Future;
 use std::io;

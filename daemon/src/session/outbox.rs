@@ -2,11 +2,11 @@
 //! them, and wait here only while the socket is full.
 //!
 //! Invariants: messages leave in the order in which they were posted; posting never blocks; once a
-//! message is lost the connection is cut, so that nobody waits for it; nothing follows the last message,
-//! and no completion the closing of its stream. While lanes have more than enough to do, completions may
-//! be held back for a moment to go together with the next, but never the last one of those in flight. What
-//! can wait is bounded: a completion for each slot in flight, and answers up to where the outbox is congested, and
-//! one more.
+//! message is lost the connection is cut, so that nobody waits for it; nothing follows the last
+//! message, and no completion the closing of its stream. While lanes have more than enough to do,
+//! completions may be held back for a moment to go together with the next, but never the last one
+//! of those in flight. What can wait is bounded: a completion for each slot in flight, and answers
+//! up to where the outbox is congested, and one more.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -370,7 +370,8 @@ impl Sink for Outbox {
             // A completion always fits.
             let _ = codec::encode(&Message::Completed(completion), &mut waiting.held);
             waiting.held_count += 1;
-            // A client that has as many left as it is told of has something to do meanwhile, and so have lanes.
+            // A client that has as many left as it is told of has something to do meanwhile, and so
+            // have lanes.
             let more_to_come = match pressure {
                 Pressure::None => false,
                 Pressure::Sated => waiting.held_count < waiting.in_flight,

@@ -1,5 +1,5 @@
-//! Owns what each request of a client's comes to: the checks, the streams it opens and closes, the jobs made of what it
-//! submits, the replies.
+//! Owns what each request of a client's comes to: the checks, the streams it opens and closes, the
+//! jobs made of what it submits, the replies.
 //!
 //! Invariant: everything a client says is checked here, once, before anything is done about it.
 
@@ -124,8 +124,9 @@ impl Session {
         Ok(())
     }
 
-    /// Sends a message and a descriptor beside it, as soon as the system has room for one more on its way;
-    /// whether it is. What else there is of the daemon's user may take that room, for a moment.
+    /// Sends a message and a descriptor beside it, as soon as the system has room for one more on
+    /// its way; whether it is. What else there is of the daemon's user may take that room, for a
+    /// moment.
     async fn pass(&self, message: &Message, descriptor: Option<OwnedFd>) -> Result<bool, Errno> {
         let mut outcome = self.outbox.post_beside(message, descriptor);
         let sent = |session: &Self| {

@@ -7,8 +7,8 @@ use resized_protocol::placement::{Framing, Placement};
 use resized_protocol::shm::RingLayout;
 use resized_protocol::tensor::ChannelOrder;
 
-/// The exact numbers of a destination plane, row by row, pixel by pixel, cut to what they may be but not
-/// rounded.
+/// The exact numbers of a destination plane, row by row, pixel by pixel, cut to what they may be
+/// but not rounded.
 pub(crate) fn plane(spec: &StreamSpec, ring: &RingLayout, input: &[u8], index: usize) -> Vec<f64> {
     let placement = spec.placement().unwrap();
     let plane = ring.output().planes()[index];

@@ -54,8 +54,8 @@ pub(crate) fn assert_valid() {
     assert!(messages.is_empty(), "{}", messages.join("\n"));
 }
 
-/// Whether what a GPU made is what the oracle made: the same, but for numbers that are mixed, where a GPU may
-/// not fuse what it adds. Then they are within a step or a last place, and few.
+/// Whether what a GPU made is what the oracle made: the same, but for numbers that are mixed, where
+/// a GPU may not fuse what it adds. Then they are within a step or a last place, and few.
 pub(crate) fn is_alike(spec: &StreamSpec, oracle: &[u8], found: &[u8]) -> bool {
     let (from, to) = (&spec.source, &spec.destination);
     let colour = (from.format, from.matrix) == (to.format, to.matrix);
@@ -88,7 +88,8 @@ pub(crate) fn is_alike(spec: &StreamSpec, oracle: &[u8], found: &[u8]) -> bool {
         .map_or(1.0, |placement| placement.source.width.ceil() * placement.source.height.ceil());
     let repeated = (to.extent.pixels() as f64 / seen).max(1.0);
     let most = (2 + oracle.len() / 50) as f64 * repeated;
-    // And where a frame has few colours one that lies amid two steps, as yellow's Cb of full range does, may be all over it.
+    // And where a frame has few colours one that lies amid two steps, as yellow's Cb of full range
+    // does, may be all over it.
     let amid: BTreeSet<u64> =
         oracle.iter().zip(&found).filter(|(o, f)| o != f).map(|(o, _)| o.to_bits()).collect();
     let few = other as f64 <= most || amid.len() <= 2;

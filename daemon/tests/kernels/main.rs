@@ -1,5 +1,5 @@
-//! Devices against their definition: accuracy, flat areas, ranges, siting, bands, bounds, and every level of
-//! the cores and every GPU against the scalar one, bit by bit.
+//! Devices against their definition: accuracy, flat areas, ranges, siting, bands, bounds, and every
+//! level of the cores and every GPU against the scalar one, bit by bit.
 
 mod exact;
 mod gpu;
@@ -216,8 +216,8 @@ fn no_sample_is_further_than_one_from_exact() {
     }
 }
 
-/// Rows so long that the horizontal pass comes first although 7:1 is much, with some forty taps; and such as are worked on in
-/// pieces, where it comes second or changes nothing.
+/// Rows so long that the horizontal pass comes first although 7:1 is much, with some forty taps;
+/// and such as are worked on in pieces, where it comes second or changes nothing.
 #[test]
 fn long_rows_are_exact_and_alike_too() {
     for (from, to) in [((2100, 28), (300, 4)), ((1100, 60), (70, 4)), ((1100, 40), (1100, 11))] {
@@ -264,8 +264,8 @@ fn what_is_turned_from_flat_to_upright_is_exact() {
                 }
                 let mut ring = Ring::new(spec);
                 let error = error(&mut ring, noise(3)).max(error(&mut ring, edges(5)));
-                // Hundreds of weights of 14 bits: what rounding them costs adds up to more than a step of
-                // ten bits.
+                // Hundreds of weights of 14 bits: what rounding them costs adds up to more than a
+                // step of ten bits.
                 let most = if PixelFormat::TEN_BIT.contains(&format) { 1.5 } else { 1.0 };
                 assert!(error < most, "{error}: {spec:?}");
                 assert_levels_agree(spec, 7);

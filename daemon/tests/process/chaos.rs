@@ -1,5 +1,6 @@
 //! Everything at once that clients do by mistake or by malice, beside a neighbour that does nothing
-//! wrong. After each row the daemon lives, the neighbour's frames were right, and nothing is left behind.
+//! wrong. After each row the daemon lives, the neighbour's frames were right, and nothing is left
+//! behind.
 //!
 //! In short as any test; with `RESIZED_CHAOS` set (`make chaos`, in a release build, one row at a time)
 //! for longer, and then the neighbour's p99 must stay within one and a half times what it was before.
@@ -103,8 +104,9 @@ fn row<S: 'static>(
     row_of_frames(flags, prepare, disturb);
 }
 
-/// A row in which others' frames are resized, too: `disturb` returns how long the longest of them takes alone, for which
-/// the neighbour may have to wait, as a frame that was begun is not interrupted.
+/// A row in which others' frames are resized, too: `disturb` returns how long the longest of them
+/// takes alone, for which the neighbour may have to wait, as a frame that was begun is not
+/// interrupted.
 fn row_of_frames<S: 'static>(
     flags: &'static [&'static str],
     prepare: impl FnOnce(&Daemon) -> S + Send + 'static,
@@ -303,7 +305,8 @@ struct Storm {
 }
 
 impl Storm {
-    /// What they say is the traffic; or, if they are `mad`, bytes without meaning, or the traffic with some of it changed.
+    /// What they say is the traffic; or, if they are `mad`, bytes without meaning, or the traffic
+    /// with some of it changed.
     fn begin(daemon: &Daemon, traffic: &[u8], mad: bool) -> Self {
         let over = Arc::<AtomicBool>::default();
         let begin = |seed| {
@@ -553,8 +556,8 @@ fn frames_that_look_small_and_are_not() {
     row_of_frames(&[], |_| (), strange);
 }
 
-/// Frames a second of so many processes that keep all slots of a stream in flight, and how even their shares
-/// are: (sum x)^2 / (n sum x^2), Jain, Chiu and Hawe 1984.
+/// Frames a second of so many processes that keep all slots of a stream in flight, and how even
+/// their shares are: (sum x)^2 / (n sum x^2), Jain, Chiu and Hawe 1984.
 fn throughput(daemon: &Daemon, watcher: &Client, count: usize) -> (f64, f64) {
     let processes = processes(daemon, "clients::a_client_that_floods", count);
     let frames = || -> Vec<_> {

@@ -80,7 +80,8 @@ fn client_processes_get_their_own_frames() {
     });
 }
 
-/// Opens streams until it has no descriptor left. What it holds, and has in flight, is not touched by that.
+/// Opens streams until it has no descriptor left. What it holds, and has in flight, is not touched
+/// by that.
 #[test]
 fn a_client_without_descriptors_loses_one_stream_alone() {
     bounded(|| {

@@ -1,4 +1,5 @@
-//! Where the daemon's threads run: its lanes on a core each, if it was given few, and all others on any.
+//! Where the daemon's threads run: its lanes on a core each, if it was given few, and all others on
+//! any.
 
 use std::fs;
 use std::ops::RangeInclusive;

@@ -106,8 +106,8 @@ fn prometheus_is_given_figures_that_add_up() {
     });
 }
 
-/// Who does not read keeps a daemon that stops for a while, and from nothing: it is waited for once, not for each of
-/// the last things that there are to say.
+/// Who does not read keeps a daemon that stops for a while, and from nothing: it is waited for
+/// once, not for each of the last things that there are to say.
 #[test]
 fn a_daemon_that_stops_lives_and_is_not_ready() {
     bounded(|| {

@@ -1,5 +1,5 @@
-//! A daemon with a GPU: real clients, the real probe, faults, and what is left behind. On llvmpipe where there is
-//! nothing better, the validation layer looking on.
+//! A daemon with a GPU: real clients, the real probe, faults, and what is left behind. On llvmpipe
+//! where there is nothing better, the validation layer looking on.
 
 use std::process::{Command, Stdio};
 
@@ -192,7 +192,8 @@ fn what_is_used_and_what_is_not_is_explained() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no GPU can be used"));
 }
 
-/// A driver that ends the process that tries it, whatever it does to it, costs the GPU and nothing else.
+/// A driver that ends the process that tries it, whatever it does to it, costs the GPU and nothing
+/// else.
 #[test]
 fn a_driver_that_crashes_its_trial_is_not_used() {
     use std::os::unix::fs::PermissionsExt;
@@ -209,7 +210,8 @@ fn a_driver_that_crashes_its_trial_is_not_used() {
             (program("kill -SEGV $$"), "signal: 11"),
             (program(&format!("{listed}; kill -ABRT $$")), "signal: 6"),
             (program(&format!("{listed}; echo it is on fire")), "it is on fire"),
-            // It leaves a process behind that holds on to what it was to answer through; it does not stop answering.
+            // It leaves a process behind that holds on to what it was to answer through; it does
+            // not stop answering.
             (program("sleep 40 & kill -SEGV $$"), "signal: 11"),
             (program(&format!("{listed}; sleep 40 & echo it smokes")), "it smokes"),
             (program("exec yes"), "signal: 13"),

@@ -27,8 +27,8 @@ use crate::wire::{Wire, bytes, hello};
 /// KiB by which a daemon may grow for clients that do not read.
 const GROWTH: u64 = 8 * 1024;
 
-/// Says it again and again, reading nothing, until the daemon takes no more. Returns how often, and what
-/// of the last one did not go.
+/// Says it again and again, reading nothing, until the daemon takes no more. Returns how often, and
+/// what of the last one did not go.
 fn flood(wire: &Wire, request: &Request) -> (usize, Vec<u8>) {
     let bytes = bytes(request);
     wire.socket.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -304,8 +304,8 @@ fn one_who_reads_late_gets_every_stream() {
     });
 }
 
-/// Linux counts what is on its way against the daemon's user, and refuses it more than it may have open: but not
-/// to root.
+/// Linux counts what is on its way against the daemon's user, and refuses it more than it may have
+/// open: but not to root.
 #[test]
 fn those_who_take_no_descriptors_do_not_keep_others_from_theirs() {
     bounded(|| {
@@ -338,7 +338,8 @@ fn those_who_take_no_descriptors_do_not_keep_others_from_theirs() {
                 stream.loan().unwrap().submit().unwrap().wait().unwrap();
             }
         };
-        // More than there may be, if each answer or each connection that was hung up on left one behind.
+        // More than there may be, if each answer or each connection that was hung up on left one
+        // behind.
         let unread: Vec<_> = (0..16).map(|_| Wire::welcomed(&socket)).collect();
         unread.iter().for_each(|wire| open_and_close(wire, 50));
         served();

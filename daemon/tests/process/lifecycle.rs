@@ -179,7 +179,8 @@ fn a_socket_is_left_to_who_has_its_lock() {
         let mut daemon = Daemon::start(&[]);
         daemon.process.signal(Signal::SIGKILL);
         daemon.process.wait();
-        // What is left of a lock locks nobody out; another daemon that looks at the dead one's socket does.
+        // What is left of a lock locks nobody out; another daemon that looks at the dead one's
+        // socket does.
         let path = daemon.dir().join("resized.sock.lock");
         let lock = File::open(&path).unwrap();
         assert_eq!(lock.metadata().unwrap().mode() & 0o777, 0o600);

@@ -1,4 +1,5 @@
-//! Daemons that die or are replaced under their clients: every frame arrives, once, right; late at most.
+//! Daemons that die or are replaced under their clients: every frame arrives, once, right; late at
+//! most.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -54,8 +55,8 @@ impl Crowd {
     }
 }
 
-/// Frames of three streams, as many in flight as they have slots; each frame is another, and has to come
-/// back as what it must become.
+/// Frames of three streams, as many in flight as they have slots; each frame is another, and has to
+/// come back as what it must become.
 fn keep_checking(client: &Client, seed: usize, over: &AtomicBool, delivered: &AtomicUsize) {
     let spec = |n: usize| StreamSpec { slots: 4, ..oracle::mixed(seed + n) };
     let specs = [spec(0), spec(4), StreamSpec { slots: 3, ..oracle::big() }];
@@ -181,8 +182,8 @@ fn what_callers_hold_while_the_daemon_changes_is_theirs() {
             slot.write_packed(packed).unwrap();
             slot
         };
-        // A frame being read, one ready, one in flight with a crop of its own, one being written, and one
-        // held beyond its submission.
+        // A frame being read, one ready, one in flight with a crop of its own, one being written,
+        // and one held beyond its submission.
         let frame = slot(&source).submit().unwrap().wait().unwrap();
         let ready = slot(&source).submit().unwrap();
         slot(&other).submit().unwrap().wait().unwrap();

@@ -1,4 +1,5 @@
-//! Clients that wait for no longer than they like: what they get is what they would have got by waiting.
+//! Clients that wait for no longer than they like: what they get is what they would have got by
+//! waiting.
 
 use std::thread;
 use std::time::Duration;
@@ -79,7 +80,8 @@ fn who_waits_for_a_slot_reads_for_the_others_and_hands_the_reading_on() {
             drop(stream.submit(0).unwrap());
             let pending = stream.submit(1).unwrap();
             thread::scope(|scope| {
-                // A message or the other thread brings a slot: here it is the thread, while nothing is said.
+                // A message or the other thread brings a slot: here it is the thread, while nothing
+                // is said.
                 let loan = scope.spawn(|| drop(stream.stream.loan().unwrap()));
                 thread::sleep(SHORT);
                 let wait = scope.spawn(|| pending.wait().unwrap());

@@ -1,4 +1,5 @@
-//! What a detector takes: a letterboxed, normalised tensor; and the way back, of the boxes that it found.
+//! What a detector takes: a letterboxed, normalised tensor; and the way back, of the boxes that it
+//! found.
 
 use anyhow::{Context, Result};
 use resized_client::{

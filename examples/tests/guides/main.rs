@@ -1,8 +1,9 @@
-//! That the documentation is true: its commands are run as they stand there, and each of its snippets is compiled or run by
-//! somebody; and that the short programs do what they say.
+//! That the documentation is true: its commands are run as they stand there, and each of its
+//! snippets is compiled or run by somebody; and that the short programs do what they say.
 //!
-//! A page's commands are run one after the other by a shell, in a folder of the page's own, with the built programs in the
-//! PATH. What can't be run here is listed with the reason ([`page::NOT_RUN`]), and nothing else is left out.
+//! A page's commands are run one after the other by a shell, in a folder of the page's own, with
+//! the built programs in the PATH. What can't be run here is listed with the reason
+//! ([`page::NOT_RUN`]), and nothing else is left out.
 
 mod page;
 mod picture;
@@ -126,7 +127,8 @@ fn what_is_not_run_is_there_and_what_is_made_can_be() {
     }
 }
 
-/// Flags in code within a line, and names in the environment: programs say that they have them, or the client reads them.
+/// Flags in code within a line, and names in the environment: programs say that they have them, or
+/// the client reads them.
 #[test]
 fn flags_and_names_are_known() {
     let mut known = [

@@ -13,8 +13,8 @@ use crate::page::{Page, ROOT};
 /// A page's commands that take longer hang.
 const SECONDS: &str = "120";
 
-/// Ahead of the commands. What is started in the background is waited for until it says that it is ready, as a reader
-/// who types would have; and ended in the end.
+/// Ahead of the commands. What is started in the background is waited for until it says that it is
+/// ready, as a reader who types would have; and ended in the end.
 const PROLOGUE: &str = "
 ready() {
     until grep -qE ' ready |listening|Server is ready' \"$1\"; do

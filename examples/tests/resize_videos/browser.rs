@@ -1,4 +1,5 @@
-//! Owns a browser without a screen: what a page looks like in it, where its parts are, and what it complains of.
+//! Owns a browser without a screen: what a page looks like in it, where its parts are, and what it
+//! complains of.
 
 use std::fs;
 use std::path::Path;
@@ -14,8 +15,8 @@ const PATIENCE: &str = "120";
 /// What it is called on one system or another.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// The page goes into a frame of the window's size, since browsers have a least width and bars of their own. What
-/// is found there is written behind it: boxes as left, top, width and height.
+/// The page goes into a frame of the window's size, since browsers have a least width and bars of
+/// their own. What is found there is written behind it: boxes as left, top, width and height.
 const FRAME: &str = r#"<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="color-scheme" content="light dark">

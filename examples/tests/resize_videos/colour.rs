@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::bench::{Bench, ffmpeg_pictures, frame_names, turned};
 
 /// Least likeness to FFmpeg's bicubic scaler, in decibels. They differ in the cubic (its C is 0.6,
-/// Catmull-Rom's 0.5), and these pictures have been JPEG files of quality 95, with halved chroma: FFmpeg's
-/// own JPEG files of the clips below are 36 dB away from its scaler.
+/// Catmull-Rom's 0.5), and these pictures have been JPEG files of quality 95, with halved chroma:
+/// FFmpeg's own JPEG files of the clips below are 36 dB away from its scaler.
 const LIKENESS: f64 = 33.0;
 
 /// The same for brightness, which is not halved; FFmpeg's own are 47 dB away.

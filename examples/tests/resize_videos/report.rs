@@ -160,7 +160,8 @@ fn a_report_draws_what_happened() {
     }
 }
 
-/// Frames a second over time: from the start of the instance to its end, and as many frames as it wrote.
+/// Frames a second over time: from the start of the instance to its end, and as many frames as it
+/// wrote.
 fn check_pace(plot: &Value, pixels: &[(f64, f64)], index: usize, figures: &Value) {
     let row = &figures["instances"][index];
     let number = |value: &Value| value.as_f64().unwrap();

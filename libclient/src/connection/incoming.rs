@@ -1,7 +1,7 @@
 //! Owns the reading of a shared connection's socket: waiting for bytes, and the messages in them.
 //!
-//! Knows nothing of who waits for which message. Invariant: nobody waits longer than [`PATIENCE`] for the
-//! rest of a message that has begun.
+//! Knows nothing of who waits for which message. Invariant: nobody waits longer than [`PATIENCE`]
+//! for the rest of a message that has begun.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -62,9 +62,9 @@ impl Incoming {
         Self { socket, arrivals, messages: Vec::new(), begun }
     }
 
-    /// Reads what has arrived, having waited for it, and decodes every message that is then whole. Those
-    /// before an error are kept. Frames may take any time, but the rest of a message that has begun may not,
-    /// however often it is waited for.
+    /// Reads what has arrived, having waited for it, and decodes every message that is then whole.
+    /// Those before an error are kept. Frames may take any time, but the rest of a message that has
+    /// begun may not, however often it is waited for.
     pub(super) fn receive(&mut self, until: Until) -> Result<(), Error> {
         let before = self.messages.len();
         let rest = self.begun.map(|begun| begun + PATIENCE);

@@ -1,5 +1,5 @@
-//! Owns the change from a connection that was lost to the next: what there was is opened and submitted again,
-//! in one step with the new era.
+//! Owns the change from a connection that was lost to the next: what there was is opened and
+//! submitted again, in one step with the new era.
 //!
 //! Knows where the daemon may be found only as a home to ask.
 
@@ -16,8 +16,8 @@ use crate::Error;
 use crate::reconnect::{Found, Home};
 
 impl Connection {
-    /// How the daemon was lost and where to find it again, if nobody looks for it yet: the caller has to.
-    /// From here on it is the thread that reads.
+    /// How the daemon was lost and where to find it again, if nobody looks for it yet: the caller
+    /// has to. From here on it is the thread that reads.
     pub(super) fn to_recover(&self, state: &mut State) -> Option<(&Home, Error)> {
         let lost = state.lost.as_ref().filter(|_| !state.reading)?;
         let found = (self.home.as_ref()?, lost.clone());
@@ -25,8 +25,8 @@ impl Connection {
         Some(found)
     }
 
-    /// Has another thread [recover](Self::recover), for a caller that can't wait as long. The thread gives up
-    /// once nobody has the connection any more.
+    /// Has another thread [recover](Self::recover), for a caller that can't wait as long. The
+    /// thread gives up once nobody has the connection any more.
     pub(super) fn recover_aside(self: &Arc<Self>, lost: &Error) {
         let (connection, how) = (Arc::clone(self), lost.clone());
         let recover = move || {
@@ -118,8 +118,8 @@ mod tests {
         assert_eq!(sent, bytes.len());
     }
 
-    /// A daemon to one client, until it hangs up, or until the first submission, where the daemon does; with
-    /// these last words, after which it takes its memory back.
+    /// A daemon to one client, until it hangs up, or until the first submission, where the daemon
+    /// does; with these last words, after which it takes its memory back.
     fn serve(mut socket: &UnixStream, dies: bool, last_words: Option<Goodbye>) {
         let mut inbox = Inbox::new();
         let mut leases: Vec<Lease> = Vec::new();

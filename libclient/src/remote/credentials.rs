@@ -1,5 +1,5 @@
-//! Owns what a client shows a bridge, and what it asks a bridge to show: a token, a certificate, and the
-//! authorities that it trusts.
+//! Owns what a client shows a bridge, and what it asks a bridge to show: a token, a certificate,
+//! and the authorities that it trusts.
 //!
 //! Files are read anew for each connection, so that they can be replaced.
 

@@ -1,5 +1,5 @@
-//! Owns the finding of a bridge by a NATS service: asks all who have joined it, and takes one of those with
-//! the most room.
+//! Owns the finding of a bridge by a NATS service: asks all who have joined it, and takes one of
+//! those with the most room.
 //!
 //! Only that goes by NATS: frames go to the bridge directly. Who loses its bridge asks again, and those
 //! that are gone do not answer.
@@ -57,8 +57,8 @@ pub(super) async fn find(server: &str, credentials: &Credentials) -> io::Result<
     choice(offers, random).map(|(remote, offer)| (remote, offer.token)).ok_or_else(nobody)
 }
 
-/// Any of those with seven eighths of the most room, or more: all who come at once are told the same, as
-/// after the loss of a bridge, and must not all go to one.
+/// Any of those with seven eighths of the most room, or more: all who come at once are told the
+/// same, as after the loss of a bridge, and must not all go to one.
 fn choice(mut offers: Vec<(Remote, Offer)>, random: u64) -> Option<(Remote, Offer)> {
     let most = offers.iter().map(|(_, offer)| u64::from(offer.free)).max()?;
     offers.retain(|(_, offer)| u64::from(offer.free) * 8 >= most * 7);

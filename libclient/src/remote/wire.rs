@@ -1,9 +1,9 @@
 //! Owns the reading and writing of messages and of the pixels behind them, over any byte stream.
 //!
-//! Knows no message in particular. Invariants: pixels go between the stream and the slot they belong to
-//! without a buffer between, but for the few that were read together with a message; what is begun, a
-//! message or a frame, must get on within the patience given, and be over at the pace of a slow link, while
-//! between messages nobody is hurried.
+//! Knows no message in particular. Invariants: pixels go between the stream and the slot they
+//! belong to without a buffer between, but for the few that were read together with a message; what
+//! is begun, a message or a frame, must get on within the patience given, and be over at the pace
+//! of a slow link, while between messages nobody is hurried.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -17,8 +17,8 @@ use resized_protocol::coding::PREFIX;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
-/// Bytes a second of a link that is slow and yet in use. Who is slower sends, or takes, a byte now and then
-/// to keep what is kept for it.
+/// Bytes a second of a link that is slow and yet in use. Who is slower sends, or takes, a byte now
+/// and then to keep what is kept for it.
 const SLOWEST: usize = 16 * 1024;
 
 /// A connection, with TLS or without.

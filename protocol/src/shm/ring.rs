@@ -98,8 +98,8 @@ impl RingLayout {
         self.slots
     }
 
-    /// Bytes of the whole region: of its slots, up to where a huge page ends if that is an eighth more at
-    /// the most. Else the last slots would lie in ordinary pages, up to 511 of them.
+    /// Bytes of the whole region: of its slots, up to where a huge page ends if that is an eighth
+    /// more at the most. Else the last slots would lie in ordinary pages, up to 511 of them.
     #[allow(clippy::len_without_is_empty)] // never empty
     pub fn len(&self) -> NonZeroUsize {
         let slots = self.slot_len * self.slots as usize;
@@ -237,7 +237,8 @@ impl Lease {
         }
     }
 
-    /// The output frame, to be written by who stands in for the daemon, or is done with what that wrote.
+    /// The output frame, to be written by who stands in for the daemon, or is done with what that
+    /// wrote.
     pub fn output_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `input_mut`.
         unsafe {

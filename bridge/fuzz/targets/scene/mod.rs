@@ -20,7 +20,8 @@ use tempfile::TempDir;
 /// Longer than anything within the limits takes, sanitizers included.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// For the rings of a connection, in MiB: so much that streams can be opened, and so little that none takes long.
+/// For the rings of a connection, in MiB: so much that streams can be opened, and so little that
+/// none takes long.
 const MEMORY: u64 = 4;
 
 pub(crate) struct Scene {

@@ -26,8 +26,8 @@ const BLOCK: usize = 16;
 /// Gathers of a block up to which they stay in registers between the two halves of the weights.
 const FEW: usize = 6;
 
-/// All gathers of a block are from the first 32 bytes of the same window: such loads cross the border of
-/// a cache line half as often.
+/// All gathers of a block are from the first 32 bytes of the same window: such loads cross the
+/// border of a cache line half as often.
 const NARROW: usize = 32;
 
 /// All gathers of a block are from the same window.
@@ -220,8 +220,8 @@ impl Kernel for Avx512 {
     unsafe fn across_words(&self, rows: [&[i16]; ROWS], words: &Words, lines: [*mut i16; ROWS]) {
         assert!(rows.iter().all(|row| row.len() >= words.reach()));
         let rows = rows.map(<[i16]>::as_ptr);
-        // SAFETY: `self` proves the features; no window reaches beyond a row, as just asserted; the rest
-        // is this method's contract.
+        // SAFETY: `self` proves the features; no window reaches beyond a row, as just asserted; the
+        // rest is this method's contract.
         unsafe { words_first::across(rows, words, lines) };
     }
 

@@ -1,4 +1,5 @@
-//! Owns the walk of a band through the passes, from rows of source planes to rows of destination planes.
+//! Owns the walk of a band through the passes, from rows of source planes to rows of destination
+//! planes.
 //!
 //! Knows planes, rows and taps; of the slot's memory only addresses, since a client may write it
 //! meanwhile: no reference to it is formed. Invariant: every address a kernel is given comes from the
@@ -89,7 +90,8 @@ impl Target {
         unsafe { frames.output.add(self.plane.offset + row + self.bytes.start) }
     }
 
-    /// Asks for the row of the picture after the next: a line of the caches is read before it is written to.
+    /// Asks for the row of the picture after the next: a line of the caches is read before it is
+    /// written to.
     fn fetch(&self, row: *const u8, len: usize) {
         fetch(row.wrapping_add(2 * self.plane.stride), len);
     }
@@ -158,8 +160,8 @@ unsafe fn resize<K: Kernel>(
     }
 }
 
-/// Where rows of samples go: straight into the frame, or by way of a row of their own where whole vectors
-/// would reach beyond the picture.
+/// Where rows of samples go: straight into the frame, or by way of a row of their own where whole
+/// vectors would reach beyond the picture.
 struct Out<'a> {
     target: &'a Target,
     frames: Frames,
@@ -180,8 +182,8 @@ impl Out<'_> {
         match &mut self.aside {
             None => {
                 write(place);
-                // What kernels leave behind the row comes from whatever was in the working memory, another
-                // client's pixels among it.
+                // What kernels leave behind the row comes from whatever was in the working memory,
+                // another client's pixels among it.
                 let vectors = samples.len().next_multiple_of(WIDE_LINE);
                 // SAFETY: rows of the plane are whole vectors.
                 unsafe { place.add(samples.len()).write_bytes(0, vectors - samples.len()) };
@@ -196,8 +198,8 @@ impl Out<'_> {
     }
 }
 
-/// The lines of a plane that is resized horizontally first: each source row that is needed becomes a line
-/// of words, [`ROWS`] of them at once, and waits there for its last use.
+/// The lines of a plane that is resized horizontally first: each source row that is needed becomes
+/// a line of words, [`ROWS`] of them at once, and waits there for its last use.
 struct Lines<'a, K: Kernel> {
     passes: &'a AcrossDown<K>,
     source: *const u8,

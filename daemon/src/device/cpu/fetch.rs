@@ -1,9 +1,10 @@
 //! Owns having memory brought to a core before it is read or written.
 //!
-//! Knows no frames. Rings are larger than caches, so a frame lies in memory as often as not, and its rows are more streams
-//! than the CPU's own prefetchers follow. Lines are asked for in the second cache: the first waits for
-//! few of them at a time, and a frame from memory took half as long again. And where many are to come they are asked for a few at a
-//! time, between pieces of work, which all at once would hold up. Invariant: it is a hint, and no result depends on it.
+//! Knows no frames. Rings are larger than caches, so a frame lies in memory as often as not, and
+//! its rows are more streams than the CPU's own prefetchers follow. Lines are asked for in the
+//! second cache: the first waits for few of them at a time, and a frame from memory took half as
+//! long again. And where many are to come they are asked for a few at a time, between pieces of
+//! work, which all at once would hold up. Invariant: it is a hint, and no result depends on it.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -18,8 +19,8 @@ const PIECE: usize = 512;
 
 const _: () = assert!(PIECE.is_multiple_of(WIDE_LINE));
 
-/// Asks for `len` bytes, from the line of `start` on. They may lie anywhere: nothing is read. Where an architecture has no
-/// stable intrinsic for it, nothing is asked.
+/// Asks for `len` bytes, from the line of `start` on. They may lie anywhere: nothing is read. Where
+/// an architecture has no stable intrinsic for it, nothing is asked.
 #[inline(always)]
 pub(super) fn fetch(start: *const u8, len: usize) {
     #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,6 @@
-//! Owns how horizontal taps become gathers: for a block of neighbouring outputs, in which windows of the
-//! source row their taps lie, where in its window each tap lies, and its weight, whole or in two signed bytes.
+//! Owns how horizontal taps become gathers: for a block of neighbouring outputs, in which windows
+//! of the source row their taps lie, where in its window each tap lies, and its weight, whole or in
+//! two signed bytes.
 //!
 //! Knows taps and the length of a vector, no instructions. Invariants: a window starts on a sample of
 //! the row; every tap that weighs something is picked once; `weight = 128 x high + low`.
@@ -42,7 +43,8 @@ impl Pick {
     }
 }
 
-/// The most samples from one of these windows to the next, one at least: by how much kernels get on in the source.
+/// The most samples from one of these windows to the next, one at least: by how much kernels get on
+/// in the source.
 pub(super) fn furthest_step(bases: impl Iterator<Item = usize> + Clone) -> usize {
     let steps = bases.clone().zip(bases.skip(1)).map(|(one, next)| next.saturating_sub(one));
     steps.max().unwrap_or(0).max(1)
@@ -56,8 +58,8 @@ pub(super) struct Gathers<const TAPS: usize, const OUTPUTS: usize> {
 }
 
 impl<const TAPS: usize, const OUTPUTS: usize> Gathers<TAPS, OUTPUTS> {
-    /// Those of each block of windows, from windows of `reach` source samples, and the last block again until
-    /// there is a multiple of `blocks`. A block may end in gathers that weigh nothing.
+    /// Those of each block of windows, from windows of `reach` source samples, and the last block
+    /// again until there is a multiple of `blocks`. A block may end in gathers that weigh nothing.
     pub(super) fn new(taps: &Taps, reach: usize, blocks: usize) -> Self {
         let mut used = Used::default();
         let (mut gathers, mut ends) = (Vec::new(), Vec::new());
@@ -112,8 +114,8 @@ impl<const TAPS: usize, const OUTPUTS: usize> Gathers<TAPS, OUTPUTS> {
     }
 }
 
-/// The tables of all blocks, of vectors; one that is there already is shared, as most are where the ratio is a
-/// simple one.
+/// The tables of all blocks, of vectors; one that is there already is shared, as most are where the
+/// ratio is a simple one.
 pub(super) struct Tables<V> {
     vectors: Vec<V>,
     /// Places by what tables hash to.
@@ -172,8 +174,8 @@ impl Used {
         }
     }
 
-    /// Picks all taps. A window is used again if all taps that are left lie in it; else the next one starts
-    /// at the first of them.
+    /// Picks all taps. A window is used again if all taps that are left lie in it; else the next
+    /// one starts at the first of them.
     fn gather<const TAPS: usize, const OUTPUTS: usize>(
         &mut self,
         reach: usize,

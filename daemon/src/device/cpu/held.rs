@@ -1,5 +1,5 @@
-//! Owns what a stream's plan holds for kernels: taps in their order, the lines that wait between two passes,
-//! and how much working memory it takes.
+//! Owns what a stream's plan holds for kernels: taps in their order, the lines that wait between
+//! two passes, and how much working memory it takes.
 //!
 //! Knows the plan and no pixels. Invariant: the lines counted here are what [`Kernel`] asks for.
 
@@ -9,8 +9,9 @@ use super::rolling::Rolling;
 use crate::device::plan::{Across, Arrange, FIRST_CACHE, Passes, Resized, Row, Work};
 use crate::filter::Taps;
 
-/// The most outputs of a strip, into which a plane that shrinks is cut if its lines and the source rows they
-/// come from outgrow the first cache: 4K becomes 1080p 5 to 12 % faster. Enlarging gains nothing.
+/// The most outputs of a strip, into which a plane that shrinks is cut if its lines and the source
+/// rows they come from outgrow the first cache: 4K becomes 1080p 5 to 12 % faster. Enlarging gains
+/// nothing.
 const STRIP: usize = 1024;
 
 /// The lines of a plane that is resized horizontally first.
@@ -127,8 +128,8 @@ mod tests {
     use super::super::{CpuResizer, scalar};
     use super::*;
 
-    /// Bytes that a lane may need beside the frames, and keeps, charged to nobody: whatever is resized, with
-    /// sides of so many pixels. Four times that with the longest sides.
+    /// Bytes that a lane may need beside the frames, and keeps, charged to nobody: whatever is
+    /// resized, with sides of so many pixels. Four times that with the longest sides.
     const MOST: usize = 8 << 20;
     const SIDE: u32 = 4096;
 

@@ -1,5 +1,5 @@
-//! Owns the seam between the walk of a band and the instructions that do its work: [`Kernel`], and what makes
-//! an output row, [`RowTaps`].
+//! Owns the seam between the walk of a band and the instructions that do its work: [`Kernel`], and
+//! what makes an output row, [`RowTaps`].
 //!
 //! A kernel knows lines and taps only. Every implementation gives the bits that
 //! [`scalar`](super::scalar) gives. Invariant of the memory it is handed: where it may run over the end
@@ -83,8 +83,8 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// Arranges horizontal taps for the first pass, of words, once a stream.
     fn arrange_words(&self, taps: Taps) -> Self::Words;
 
-    /// Arranges horizontal taps for the first pass, once a stream. The high bytes of a window's positive
-    /// weights sum to 128 at most, and so do those of its negative ones.
+    /// Arranges horizontal taps for the first pass, once a stream. The high bytes of a window's
+    /// positive weights sum to 128 at most, and so do those of its negative ones.
     fn gather(&self, taps: Taps) -> Self::Gathers;
 
     /// Vertical pass, if it comes first: makes `len` words out of as many columns of `weights.len()`

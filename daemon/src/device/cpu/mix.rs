@@ -1,9 +1,9 @@
 //! Owns the step from lines of resized channels to rows of another format: each channel of the
-//! destination is a sum of weighted words, in single precision, as plain loops that every level compiles
-//! anew with its own instructions.
+//! destination is a sum of weighted words, in single precision, as plain loops that every level
+//! compiles anew with its own instructions.
 //!
-//! Knows lines of words and what the numbers of a row are; no planes and no colours. Invariant: the sums
-//! are fused multiply-additions in one order, so all levels give the same bits.
+//! Knows lines of words and what the numbers of a row are; no planes and no colours. Invariant: the
+//! sums are fused multiply-additions in one order, so all levels give the same bits.
 #![allow(unsafe_code)]
 
 pub(super) use crate::device::plan::Mix;

@@ -1,8 +1,8 @@
 //! Owns the two passes in NEON, bit for bit those of [`scalar`](super::scalar).
 //!
-//! Invariant: a [`Neon`] exists only where the CPU has the feature, so its methods may use it. The plain
-//! loops that [`Kernel`] has are compiled for NEON wherever this file is: it is part of the target, and so are
-//! the fused multiply-additions that a mix is made of.
+//! Invariant: a [`Neon`] exists only where the CPU has the feature, so its methods may use it. The
+//! plain loops that [`Kernel`] has are compiled for NEON wherever this file is: it is part of the
+//! target, and so are the fused multiply-additions that a mix is made of.
 #![allow(unsafe_code)]
 
 mod horizontal_first;

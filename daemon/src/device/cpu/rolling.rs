@@ -1,10 +1,11 @@
 //! Owns which source rows are held as lines of words while a band is resized horizontally first, where
 //! each line lies, and which of them make an output row.
 //!
-//! Knows rows and no pixels. A source row's line lies at the row's number modulo the number of lines,
-//! so that places are computed once a stream. Invariants: both bounds of [`RowTaps`] never fall from one
-//! output row to the next; no line that an output row or a later one needs is overwritten before, though
-//! up to [`ROWS`] lines are made at once; taps that weigh nothing are left out, and the others used once.
+//! Knows rows and no pixels. A source row's line lies at the row's number modulo the number of
+//! lines, so that places are computed once a stream. Invariants: both bounds of [`RowTaps`] never
+//! fall from one output row to the next; no line that an output row or a later one needs is
+//! overwritten before, though up to [`ROWS`] lines are made at once; taps that weigh nothing are
+//! left out, and the others used once.
 
 use super::kernel::{LineTap, ROWS, RowTaps, WIDE_LINE};
 use crate::device::plan::Folded;

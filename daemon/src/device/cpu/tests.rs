@@ -1,5 +1,6 @@
-//! What kernels may touch: frames lie between pages that can't be touched, so a load or a store outside ends
-//! the test. Slots lie in one mapping, where nobody would notice. And which cores lanes are bound to.
+//! What kernels may touch: frames lie between pages that can't be touched, so a load or a store
+//! outside ends the test. Slots lie in one mapping, where nobody would notice. And which cores
+//! lanes are bound to.
 
 use std::num::NonZero;
 use std::ptr::NonNull;
@@ -131,7 +132,8 @@ fn nothing_beyond_a_frame_is_touched() {
     }
 }
 
-/// Nor beyond those whose rows are worked on in pieces, in either order of the passes and where a direction does not change.
+/// Nor beyond those whose rows are worked on in pieces, in either order of the passes and where a
+/// direction does not change.
 #[test]
 fn nothing_beyond_a_frame_of_long_rows_is_touched() {
     let memory = (Fenced::new(1 << 20), Fenced::new(1 << 20));

@@ -1,5 +1,5 @@
-//! Owns the step from a row of samples to a line of words of 6 fraction bits, centred on zero, where that
-//! is no pass: as plain loops that every level compiles anew with its own instructions.
+//! Owns the step from a row of samples to a line of words of 6 fraction bits, centred on zero,
+//! where that is no pass: as plain loops that every level compiles anew with its own instructions.
 //!
 //! Knows what samples are, not where they go.
 #![allow(unsafe_code)]

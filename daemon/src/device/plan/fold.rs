@@ -1,5 +1,5 @@
-//! Owns which rows of a vertical window are added before they are weighed, where the vertical pass comes
-//! second: it decides how often products are rounded, so every device must do alike.
+//! Owns which rows of a vertical window are added before they are weighed, where the vertical pass
+//! comes second: it decides how often products are rounded, so every device must do alike.
 //!
 //! Knows taps and no lines.
 

@@ -44,8 +44,8 @@ pub(in crate::device) struct Sum {
 }
 
 impl Mix {
-    /// `blends` are the channels of each plane of the destination. With `weighed`, words of the last place
-    /// are the opacity by which the others are weighed.
+    /// `blends` are the channels of each plane of the destination. With `weighed`, words of the
+    /// last place are the opacity by which the others are weighed.
     pub(in crate::device) fn new(
         number: Number,
         places: Vec<Place>,

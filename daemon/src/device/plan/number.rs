@@ -1,4 +1,5 @@
-//! Owns what a number of a destination is in memory, and how it is rounded to that: alike on every device.
+//! Owns what a number of a destination is in memory, and how it is rounded to that: alike on every
+//! device.
 //!
 //! Knows one number, not where it lies.
 

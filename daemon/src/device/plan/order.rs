@@ -15,17 +15,17 @@
 
 use crate::filter::{Axis, ONE, Taps, Tone, Weights};
 
-/// Source samples for each destination sample up to which the horizontal pass comes first. Up to 4:1 the
-/// 16 outputs of a block take four taps each from one 64-byte vector; beyond, gathers go half empty, and
-/// that costs AVX2 what the order gains from 6:1 on (measured).
+/// Source samples for each destination sample up to which the horizontal pass comes first. Up to
+/// 4:1 the 16 outputs of a block take four taps each from one 64-byte vector; beyond, gathers go
+/// half empty, and that costs AVX2 what the order gains from 6:1 on (measured).
 const MAX_SHRINK: usize = 5;
 
-/// The same where the rows of a vertical window, source rows, outgrow [`FIRST_CACHE`]: the vertical pass,
-/// if it came first, would fetch each of them from afar for each output row.
+/// The same where the rows of a vertical window, source rows, outgrow [`FIRST_CACHE`]: the vertical
+/// pass, if it came first, would fetch each of them from afar for each output row.
 const MAX_SHRINK_FAR: usize = 8;
 
-/// The same where three or four channels are interleaved: beside splitting and merging them, gathers that
-/// go half empty are cheap.
+/// The same where three or four channels are interleaved: beside splitting and merging them,
+/// gathers that go half empty are cheap.
 const MAX_SHRINK_PACKED: usize = 16;
 
 /// Bytes of the first data cache on current cores.
@@ -52,8 +52,8 @@ pub(super) enum Order {
     },
     /// Where it can be done: it is faster.
     HorizontalFirst {
-        /// Those of all channels, interleaved as they are. Sum to gain, with [`ACROSS_BITS`]. `None`: sums of
-        /// samples would outgrow 16 bits, so rows have to become words first.
+        /// Those of all channels, interleaved as they are. Sum to gain, with [`ACROSS_BITS`].
+        /// `None`: sums of samples would outgrow 16 bits, so rows have to become words first.
         horizontal: Option<Taps>,
         /// Sum to one, with `fraction_bits` - [`WORD_BITS`] + 15.
         vertical: Taps,
@@ -86,8 +86,9 @@ impl Swelling {
     }
 }
 
-/// Decides for a plane of which each channel has its tone. `mixed`: it goes on as words to be mixed with
-/// others, and only the horizontal pass being first leaves them unrounded: so whenever it can be.
+/// Decides for a plane of which each channel has its tone. `mixed`: it goes on as words to be mixed
+/// with others, and only the horizontal pass being first leaves them unrounded: so whenever it can
+/// be.
 pub(super) fn order(
     horizontal: &Weights,
     vertical: &Weights,
@@ -153,8 +154,8 @@ impl<'tones> Channels<'tones> {
     }
 }
 
-/// Whether products of samples with the high bytes of the weights, in steps of 1/64, fit 16 bits however they
-/// are added.
+/// Whether products of samples with the high bytes of the weights, in steps of 1/64, fit 16 bits
+/// however they are added.
 fn fits(across: &Extremes, taps: usize) -> bool {
     // Rounding to high bytes may add half a step for each tap. Two is 128 steps, and 255 x 128 fits.
     let rounding = taps as i32 * (1 << (ACROSS_BITS - 7));

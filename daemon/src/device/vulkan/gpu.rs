@@ -1,4 +1,5 @@
-//! Owns a GPU that is open for work: the logical device, its queues and lanes, its memory, its pipelines.
+//! Owns a GPU that is open for work: the logical device, its queues and lanes, its memory, its
+//! pipelines.
 //!
 //! Knows no streams. Invariant: lives as long as anything that was made with it.
 
@@ -41,8 +42,8 @@ pub(super) const BOTH_WAYS: BufferUsage =
 pub(super) struct Gpu {
     pub(super) device: Arc<Device>,
     pub(super) lanes: Vec<Lane>,
-    /// One for each of them. After the queues, which are waited for as they go: a driver may touch a timeline for some
-    /// time after it has said how far it is.
+    /// One for each of them. After the queues, which are waited for as they go: a driver may touch
+    /// a timeline for some time after it has said how far it is.
     timelines: Vec<Timeline>,
     /// Those that no frame is in.
     free: Mutex<Vec<usize>>,
@@ -65,8 +66,8 @@ pub(super) struct Lane {
     pub(super) computing: Arc<Submitter>,
     /// A queue of a copy engine, where those are apart: copies go on beside shaders.
     pub(super) copying: Option<Arc<Submitter>>,
-    /// Where there are several: one that brings frames and one that takes results back, so that neither waits for
-    /// the other.
+    /// Where there are several: one that brings frames and one that takes results back, so that
+    /// neither waits for the other.
     pub(super) there_and_back: Option<[Arc<Submitter>; 2]>,
 }
 
@@ -120,7 +121,8 @@ impl Gpu {
         let families = [Some(family), copying_family(physical)].into_iter().flatten();
         let queue = |queue_family_index: u32| {
             let there = physical.queue_family_properties()[queue_family_index as usize].queue_count;
-            // A second queue for shaders made nothing faster, and costs lanes more than being served by one call.
+            // A second queue for shaders made nothing faster, and costs lanes more than being
+            // served by one call.
             let most = if queue_family_index == family { 1 } else { LANES };
             let queues = vec![0.5; most.min(there as usize)];
             QueueCreateInfo { queue_family_index, queues, ..Default::default() }
@@ -176,7 +178,8 @@ impl Gpu {
         }))
     }
 
-    /// A lane for a frame. There is one for each of those who come from the scheduler; others may have to wait.
+    /// A lane for a frame. There is one for each of those who come from the scheduler; others may
+    /// have to wait.
     pub(super) fn take_lane(self: &Arc<Self>) -> Result<Taken, Fault> {
         let free = lock(&self.free);
         let waited = self.freed.wait_timeout_while(free, self.patience, |free| free.is_empty());
@@ -191,8 +194,8 @@ impl Gpu {
         lock(&self.free).len()
     }
 
-    /// Memory of the device's own, of `elements` of 32 bits, at least one. Where that is spent, the system's,
-    /// beyond a bus, would be no help.
+    /// Memory of the device's own, of `elements` of 32 bits, at least one. Where that is spent, the
+    /// system's, beyond a bus, would be no help.
     pub(super) fn device_buffer(&self, elements: u64) -> Result<Subbuffer<[u32]>, Fault> {
         let kind = MemoryTypeFilter {
             required_flags: MemoryPropertyFlags::DEVICE_LOCAL,
@@ -264,8 +267,8 @@ impl Gpu {
     }
 }
 
-/// Bytes of a device's memory for all streams together: most of what it has for itself alone, or a quarter of
-/// what it shares with the system, where rings have half.
+/// Bytes of a device's memory for all streams together: most of what it has for itself alone, or a
+/// quarter of what it shares with the system, where rings have half.
 pub(super) fn budget(physical: &PhysicalDevice) -> u64 {
     let heaps = physical.memory_properties().memory_heaps.iter();
     let own = heaps.filter(|heap| heap.flags.contains(MemoryHeapFlags::DEVICE_LOCAL));

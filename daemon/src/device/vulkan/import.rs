@@ -1,8 +1,8 @@
-//! Owns a ring's mapping as a buffer of a GPU, by VK_EXT_external_memory_host: the GPU reads and writes the
-//! pages that the client has mapped.
+//! Owns a ring's mapping as a buffer of a GPU, by VK_EXT_external_memory_host: the GPU reads and
+//! writes the pages that the client has mapped.
 //!
-//! Knows regions, not what lies in them. Invariants: everything is checked before the driver is asked; the
-//! buffer goes before the memory, and the memory before the mapping.
+//! Knows regions, not what lies in them. Invariants: everything is checked before the driver is
+//! asked; the buffer goes before the memory, and the memory before the mapping.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -60,7 +60,8 @@ struct Memory {
     _counted: Counted,
 }
 
-/// One of the imports of a GPU, which vulkano, who counts allocations against the driver's limit, can't see.
+/// One of the imports of a GPU, which vulkano, who counts allocations against the driver's limit,
+/// can't see.
 struct Counted(Arc<AtomicU32>);
 
 impl Counted {
@@ -116,8 +117,8 @@ impl Import {
         let kind = memory_type(device, suits).ok_or(ImportError::MemoryType)?;
         let memory = Memory::import(gpu, kind, region)?;
         let bind = device.fns().v1_0.bind_buffer_memory;
-        // SAFETY: the buffer is unbound, the memory as long as it, of a type that it allows, and made for
-        // the same kind of handle.
+        // SAFETY: the buffer is unbound, the memory as long as it, of a type that it allows, and
+        // made for the same kind of handle.
         let bound = unsafe { bind(device.handle(), buffer.handle(), memory.handle, 0) };
         bound.result().map_err(VulkanError::from)?;
         // SAFETY: it was bound just now, to memory that outlives it: fields are dropped in their order.
@@ -157,7 +158,8 @@ fn memory_types(device: &Arc<Device>, start: *mut u8) -> Result<u32, ImportError
     Ok(properties.memory_type_bits)
 }
 
-/// The best of those: coherent, or what the client writes would have to be flushed, and cached if may be.
+/// The best of those: coherent, or what the client writes would have to be flushed, and cached if
+/// may be.
 fn memory_type(device: &Arc<Device>, allowed: u32) -> Option<u32> {
     let types = &device.physical_device().memory_properties().memory_types;
     let coherent = MemoryPropertyFlags::HOST_VISIBLE | MemoryPropertyFlags::HOST_COHERENT;
@@ -183,8 +185,9 @@ impl Memory {
             .push_next(&mut import);
         let mut handle = vk::DeviceMemory::null();
         let allocate = device.fns().v1_0.allocate_memory;
-        // SAFETY: the extension is enabled; pointer and length are aligned as it asks for, and those of a
-        // mapping that may be written and whose pages are there, which outlives the memory.
+        // SAFETY: the extension is enabled; pointer and length are aligned as it asks for, and
+        // those of a mapping that may be written and whose pages are there, which outlives the
+        // memory.
         let allocated = unsafe { allocate(device.handle(), &info, std::ptr::null(), &mut handle) };
         allocated.result().map_err(VulkanError::from)?;
         Ok(Self { device: Arc::clone(device), handle, _counted: counted })

@@ -1,8 +1,10 @@
-//! Owns the process that GPUs are tried in: a driver that crashes or hangs there costs the GPU, not the daemon.
+//! Owns the process that GPUs are tried in: a driver that crashes or hangs there costs the GPU, not
+//! the daemon.
 //!
-//! Knows command lines and exit codes, and nothing of Vulkan. The process is the daemon's own program, asked a question by an
-//! argument that it hides; it answers with a line for each GPU, its name and why it is not used. What it does for that is
-//! [`trial`](super::trial)'s. Invariant: no answer is waited for without end.
+//! Knows command lines and exit codes, and nothing of Vulkan. The process is the daemon's own
+//! program, asked a question by an argument that it hides; it answers with a line for each GPU, its
+//! name and why it is not used. What it does for that is [`trial`](super::trial)'s. Invariant: no
+//! answer is waited for without end.
 
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -22,7 +24,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// How long its last words may take once it has ended: what a driver has started may hold the pipe for longer.
+/// How long its last words may take once it has ended: what a driver has started may hold the pipe
+/// for longer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Bytes of an answer; what is beyond is not read.
@@ -48,7 +51,8 @@ pub enum ProbeError {
     Failed(String),
 }
 
-/// Which GPUs there are and could be used, of those that a [question](super::Wanted) is about: a line for each.
+/// Which GPUs there are and could be used, of those that a [question](super::Wanted) is about: a
+/// line for each.
 pub(super) fn list(program: &Path, question: &str) -> Result<Vec<Report>, ProbeError> {
     let answer = ask(program, question)?;
     let report = |line: &str| {

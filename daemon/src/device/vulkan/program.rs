@@ -1,10 +1,10 @@
-//! Owns the translation of a stream's plan into dispatches: which shader makes what of which bytes, with
-//! which tables.
+//! Owns the translation of a stream's plan into dispatches: which shader makes what of which bytes,
+//! with which tables.
 //!
-//! Knows the plan and the shaders' numbers; no Vulkan. Invariants: every index that a shader can compute from
-//! [`Numbers`] and tables lies within the frames that the ring's layouts describe, the tables, and as many
-//! elements of lines as are counted here; within a stage no two dispatches touch the same element, and each
-//! reads only the frame and what stages before it made.
+//! Knows the plan and the shaders' numbers; no Vulkan. Invariants: every index that a shader can
+//! compute from [`Numbers`] and tables lies within the frames that the ring's layouts describe, the
+//! tables, and as many elements of lines as are counted here; within a stage no two dispatches
+//! touch the same element, and each reads only the frame and what stages before it made.
 
 use resized_protocol::frame::PixelFormat;
 use resized_protocol::message::StreamSpec;
@@ -27,8 +27,8 @@ const ROWS: u32 = 4;
 /// Bytes of an element.
 const ELEMENT: usize = 4;
 
-/// Elements behind the lines of a plane that may be read, whatever they hold: those of another plane may be
-/// written at the same time.
+/// Elements behind the lines of a plane that may be read, whatever they hold: those of another
+/// plane may be written at the same time.
 const SLACK: u64 = 2;
 
 /// Work groups in a row of them, where a plane is one long row: every device takes as many.
@@ -169,7 +169,8 @@ enum End<'a> {
 }
 
 impl Program {
-    /// Translates the plan of a stream whose ring is `ring`. `None`: it has more elements than 32 bits count.
+    /// Translates the plan of a stream whose ring is `ring`. `None`: it has more elements than 32
+    /// bits count.
     pub(super) fn new(spec: &StreamSpec, placement: &Placement, ring: &RingLayout) -> Option<Self> {
         // Table 0 means that there is none.
         let mut builder = Builder { tables: vec![0], lines: 0, stages: Default::default() };
@@ -487,8 +488,8 @@ impl Builder {
         Numbers { step, ..self.tabled(windows, taps.count(), numbers) }
     }
 
-    /// Windows of bytes that follow each other, each from a whole element to another. What they reach behind
-    /// the source's rows weighs nothing, and is less than a frame's tail.
+    /// Windows of bytes that follow each other, each from a whole element to another. What they
+    /// reach behind the source's rows weighs nothing, and is less than a frame's tail.
     fn aligned_windows(&mut self, taps: &Taps, numbers: Numbers) -> Numbers {
         let window = |index| {
             let window = taps.window(index);

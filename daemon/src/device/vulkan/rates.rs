@@ -1,4 +1,5 @@
-//! Owns the measurement of what lies between a GPU and the system's memory: the yardstick of its benchmark.
+//! Owns the measurement of what lies between a GPU and the system's memory: the yardstick of its
+//! benchmark.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,15 +37,16 @@ impl Vulkan {
         Ok(CopyRates { up: bytes / up, down: bytes / self.copies([0, BYTES])? })
     }
 
-    /// Measures how many frames of so many bytes copy engines bring to it in a second, and as many results back, both
-    /// at once.
+    /// Measures how many frames of so many bytes copy engines bring to it in a second, and as many
+    /// results back, both at once.
     pub fn frame_rate(&self, input: u64, output: u64) -> Result<f64, DeviceError> {
         let frames = BYTES as f64 / input.max(output) as f64;
         let bytes = [input, output].map(|bytes| (frames * bytes as f64) as u64);
         self.copies(bytes).map(|seconds| frames / seconds)
     }
 
-    /// Seconds that it takes to copy so many bytes there and back, at once where there are two queues for it.
+    /// Seconds that it takes to copy so many bytes there and back, at once where there are two
+    /// queues for it.
     fn copies(&self, bytes: [u64; 2]) -> Result<f64, DeviceError> {
         let measure = || {
             let gpu = self.shared.gpu()?;
@@ -69,8 +71,8 @@ impl Vulkan {
                 let begun = Instant::now();
                 let mut under_way = Vec::new();
                 for (queue, commands, timeline, _) in &copies {
-                    // SAFETY: the copies before have ended; these are waited for below, before anything of
-                    // theirs goes.
+                    // SAFETY: the copies before have ended; these are waited for below, before
+                    // anything of theirs goes.
                     under_way.push((unsafe { queue.submit(commands, timeline, None) }, timeline));
                 }
                 for (value, timeline) in &under_way {

@@ -1,8 +1,9 @@
-//! Owns a stream on a GPU: the ways by which its frames may reach it, the trial that keeps the fastest, and frames that were not
-//! answered in time.
+//! Owns a stream on a GPU: the ways by which its frames may reach it, the trial that keeps the
+//! fastest, and frames that were not answered in time.
 //!
-//! Knows no commands: those of each way are [`stream`](super::stream)'s. Invariants: what is kept is prepared for the GPU that is
-//! open now; a frame that is under way keeps its way, and the slot it uses, until it is over.
+//! Knows no commands: those of each way are [`stream`](super::stream)'s. Invariants: what is kept
+//! is prepared for the GPU that is open now; a frame that is under way keeps its way, and the slot
+//! it uses, until it is over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,12 +21,13 @@ use super::stream::{Failure, Prepared, UnderWay};
 use super::{Shared, lock};
 use crate::device::{Allowance, Band, DeviceError, Fault, Resizer, Scratch};
 
-/// Frames in a row by which each way to bring them is measured before one is kept, after as many that fill caches.
-/// Those for which commands are recorded do not count.
+/// Frames in a row by which each way to bring them is measured before one is kept, after as many
+/// that fill caches. Those for which commands are recorded do not count.
 const TRIAL: usize = 24;
 
-/// A frame that is used where it lies must take less than this part of one that is copied: with more frames under way
-/// than in the trial copying gains, for the copy engine reads ahead and leaves shaders to what is theirs.
+/// A frame that is used where it lies must take less than this part of one that is copied: with
+/// more frames under way than in the trial copying gains, for the copy engine reads ahead and
+/// leaves shaders to what is theirs.
 const DIRECT_GAIN: (u64, u64) = (4, 5);
 
 /// Geometries for which the faster way is remembered.
@@ -90,8 +92,8 @@ impl VulkanResizer {
         }
     }
 
-    /// The way for the next frame, and whether it is part of a trial; prepares it, if that GPU has not seen the
-    /// stream yet.
+    /// The way for the next frame, and whether it is part of a trial; prepares it, if that GPU has
+    /// not seen the stream yet.
     fn way(&self, gpu: &Arc<Gpu>) -> Result<(Arc<Prepared>, bool), Fault> {
         let mut ways = lock(&self.ways);
         if ways.prepared.first().is_none_or(|way| !Arc::ptr_eq(way.prepared.gpu(), gpu)) {
@@ -156,9 +158,9 @@ impl VulkanResizer {
         Ok(Ways { prepared, whole, frames: 0 })
     }
 
-    /// Notes what a frame of a trial took, and keeps the fastest way once each has had its trial. While as many
-    /// frames are under way, half the time for each is twice as many: so the median says what there is to gain
-    /// whether the client waits for each frame or has many in flight.
+    /// Notes what a frame of a trial took, and keeps the fastest way once each has had its trial.
+    /// While as many frames are under way, half the time for each is twice as many: so the median
+    /// says what there is to gain whether the client waits for each frame or has many in flight.
     fn note(&self, prepared: &Arc<Prepared>, took: u64) {
         let mut ways = lock(&self.ways);
         for way in &mut ways.prepared {
@@ -247,8 +249,8 @@ impl Resizer for VulkanResizer {
 
     fn attach(&mut self, region: &Arc<Region>) -> Result<(), DeviceError> {
         self.region = Some(Arc::clone(region));
-        // Now, so that the first frame does not wait for it, and a stream that its memory has no room for is
-        // none of its. One that is out of service prepares when it is back.
+        // Now, so that the first frame does not wait for it, and a stream that its memory has no
+        // room for is none of its. One that is out of service prepares when it is back.
         let Ok(gpu) = self.shared.gpu() else { return Ok(()) };
         match self.prepare(&gpu) {
             Ok(ways) => *lock(&self.ways) = ways,

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::device::Fault;
 
-/// Environment variable that says how frames reach a GPU: `direct`, `copied`, `both-ways` or `staged`. Anything
-/// else leaves it to the device.
+/// Environment variable that says how frames reach a GPU: `direct`, `copied`, `both-ways` or
+/// `staged`. Anything else leaves it to the device.
 pub const TRANSFER_VARIABLE: &str = "RESIZED_VULKAN_TRANSFER";
 
-/// Environment variable that turns the validation layer on, if it is there, synchronization included: its
-/// messages go to the log.
+/// Environment variable that turns the validation layer on, if it is there, synchronization
+/// included: its messages go to the log.
 pub const VALIDATION_VARIABLE: &str = "RESIZED_VULKAN_VALIDATION";
 
 /// Environment variable for tests: every so many frames a GPU reports that it was lost.
@@ -20,11 +20,11 @@ pub const FAULT_VARIABLE: &str = "RESIZED_VULKAN_FAULT";
 pub enum Transfer {
     /// Shaders read and write the ring itself.
     Direct,
-    /// The ring is imported. The copy engine brings a frame to the GPU's own memory, each byte once; shaders
-    /// write the result into the ring, each byte once too.
+    /// The ring is imported. The copy engine brings a frame to the GPU's own memory, each byte
+    /// once; shaders write the result into the ring, each byte once too.
     Copied,
-    /// As [`Copied`](Self::Copied), but shaders write the result to the GPU's own memory, and the copy engine brings
-    /// it back.
+    /// As [`Copied`](Self::Copied), but shaders write the result to the GPU's own memory, and the
+    /// copy engine brings it back.
     BothWays,
     /// The ring can't be imported: a core copies frames to memory that both reach, and results back.
     Staged,

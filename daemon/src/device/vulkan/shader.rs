@@ -1,7 +1,7 @@
 //! Owns the shaders: their SPIR-V, committed beside its source, and the pipelines made of it.
 //!
-//! Knows the variants of a shader, not what they are dispatched for. `make shaders` compiles the sources
-//! anew; a test compares.
+//! Knows the variants of a shader, not what they are dispatched for. `make shaders` compiles the
+//! sources anew; a test compares.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

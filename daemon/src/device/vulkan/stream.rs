@@ -1,11 +1,11 @@
 //! Owns what a GPU keeps for a stream: buffers, and the command buffers of its slots, recorded once and
 //! submitted again for every frame.
 //!
-//! Knows the slots' memory and a program; no formats. A frame takes a lane of the GPU, and the flight of that
-//! lane, which has lines of its own. Invariants: a flight's commands are submitted again only after they
-//! ended; nothing is allocated for a frame once each slot has been through each flight; what a frame uses
-//! lives until it is over, however late ([`UnderWay`]); memory that others may have used
-//! before is zeroed where a client sees it.
+//! Knows the slots' memory and a program; no formats. A frame takes a lane of the GPU, and the
+//! flight of that lane, which has lines of its own. Invariants: a flight's commands are submitted
+//! again only after they ended; nothing is allocated for a frame once each slot has been through
+//! each flight; what a frame uses lives until it is over, however late ([`UnderWay`]); memory that
+//! others may have used before is zeroed where a client sees it.
 
 use std::sync::{Arc, Mutex};
 
@@ -28,7 +28,8 @@ use super::submit::Submitter;
 use super::{LANES, Transfer, lock, of_stream};
 use crate::device::{Charge, Fault, Memory};
 
-/// What a GPU keeps for a stream. Fields go in their order: commands before buffers, all before the ring.
+/// What a GPU keeps for a stream. Fields go in their order: commands before buffers, all before the
+/// ring.
 pub(super) struct Prepared {
     /// One for each lane of the GPU.
     flights: Vec<Mutex<Flight>>,
@@ -85,8 +86,8 @@ impl From<Fault> for Failure {
     }
 }
 
-/// A frame that a GPU may still be at, and all that it uses. Dropping it waits until it is over: before, nothing
-/// of it may be used or freed, nor its slot be anybody else's.
+/// A frame that a GPU may still be at, and all that it uses. Dropping it waits until it is over:
+/// before, nothing of it may be used or freed, nor its slot be anybody else's.
 pub(super) struct UnderWay {
     prepared: Arc<Prepared>,
     lane: Taken,
@@ -102,8 +103,9 @@ struct Frames {
 }
 
 impl Prepared {
-    /// Prepares a stream for frames that are brought to the GPU by `transfer`, one for each lane at once. But for
-    /// [`Transfer::Staged`] its ring has been imported. `charge` is for as much [memory](Self::memory).
+    /// Prepares a stream for frames that are brought to the GPU by `transfer`, one for each lane at
+    /// once. But for [`Transfer::Staged`] its ring has been imported. `charge` is for as much
+    /// [memory](Self::memory).
     pub(super) fn new(
         gpu: &Arc<Gpu>,
         program: &Program,
@@ -137,8 +139,8 @@ impl Prepared {
         })
     }
 
-    /// The memory that it takes beside the ring, the copy of tables that is kept for when the device comes back
-    /// included.
+    /// The memory that it takes beside the ring, the copy of tables that is kept for when the
+    /// device comes back included.
     pub(super) fn memory(program: &Program, ring: &RingLayout, transfer: Transfer) -> Memory {
         let (input, output) = (ring.input().len() as u64, ring.output().len() as u64);
         let (frames, staging) = match transfer {
@@ -159,7 +161,8 @@ impl Prepared {
         &self.gpu
     }
 
-    /// Resizes a slot's frame; returns when its output is there, and whether commands had to be recorded first.
+    /// Resizes a slot's frame; returns when its output is there, and whether commands had to be
+    /// recorded first.
     pub(super) fn resize(self: &Arc<Self>, slot: SlotMemory<'_>) -> Result<bool, Failure> {
         let lane = self.gpu.take_lane()?;
         let flown = self.fly(&lane, &mut lock(&self.flights[lane.number()]), slot);
@@ -174,8 +177,8 @@ impl Prepared {
 
     fn fly(&self, lane: &Taken, flight: &mut Flight, slot: SlotMemory<'_>) -> Result<bool, Flown> {
         if let Some(host) = &flight.host {
-            // SAFETY: the slot's input is readable as its layout says, which is ours; no frame is under way
-            // in this flight.
+            // SAFETY: the slot's input is readable as its layout says, which is ours; no frame is
+            // under way in this flight.
             unsafe { copy_in(slot.input(), &host.input, self.ring.input().rows_len())? };
         }
         let number = if flight.host.is_some() { 0 } else { slot.slot() as usize };
@@ -247,9 +250,9 @@ impl Prepared {
             }
         }
         if let Some(output) = cleared {
-            // What lies between the rows of an output goes to the client as it is, and others may have used the
-            // memory before. These commands are the first of the flight's that are submitted.
-            // SAFETY: as above.
+            // What lies between the rows of an output goes to the client as it is, and others may
+            // have used the memory before. These commands are the first of the flight's that are
+            // submitted. SAFETY: as above.
             unsafe { commands.fill_buffer(output, 0)? };
             barrier(&mut commands, copied, SHADERS)?;
         }
@@ -306,8 +309,8 @@ impl Prepared {
         set: &RawDescriptorSet,
     ) -> Result<(), Validated<VulkanError>> {
         let layout = self.gpu.pipelines.layout();
-        // SAFETY: what is bound and pushed lives and was made for one another; shaders stay within their
-        // buffers, as `Program` promises; stages are parted by barriers.
+        // SAFETY: what is bound and pushed lives and was made for one another; shaders stay within
+        // their buffers, as `Program` promises; stages are parted by barriers.
         unsafe {
             commands.bind_descriptor_sets(PipelineBindPoint::Compute, layout, 0, &[set], &[])?;
             for (i, stage) in self.stages.iter().enumerate() {
@@ -341,7 +344,8 @@ impl Prepared {
     }
 }
 
-/// The queues to which a flight's copies go, there and back, where they do not go to that of the shaders.
+/// The queues to which a flight's copies go, there and back, where they do not go to that of the
+/// shaders.
 fn queues<'a>(lane: &'a Lane, flight: &Flight) -> [Option<&'a Submitter>; 2] {
     match (&flight.output, &lane.there_and_back, &lane.copying) {
         (Some(_), Some([there, back]), _) => [Some(there), Some(back)],
@@ -363,8 +367,9 @@ fn run(
     ];
     let (mut last, mut outcome) = (None, Ok(()));
     for (queue, commands) in steps.into_iter().flatten() {
-        // SAFETY: the lane was free, so that what was recorded for its flight has ended, and nobody else uses its
-        // timeline; what was submitted is waited for below or, where that takes too long, by `UnderWay`.
+        // SAFETY: the lane was free, so that what was recorded for its flight has ended, and nobody
+        // else uses its timeline; what was submitted is waited for below or, where that takes too
+        // long, by `UnderWay`.
         match unsafe { queue.submit(commands, timeline, last) } {
             Ok(value) => last = Some(value),
             Err(fault) => {
@@ -444,7 +449,8 @@ fn barrier(
         MemoryBarrier { src_stages, src_access, dst_stages, dst_access, ..Default::default() };
     let info =
         DependencyInfo { memory_barriers: [all].into_iter().collect(), ..Default::default() };
-    // SAFETY: shaders' stages are recorded for queues that compute, and the others there are on every queue.
+    // SAFETY: shaders' stages are recorded for queues that compute, and the others there are on
+    // every queue.
     unsafe { commands.pipeline_barrier(&info)? };
     Ok(())
 }
@@ -464,8 +470,8 @@ fn copy(
     Ok(())
 }
 
-/// Zeroes memory that others may have used before: what lies between the rows of an output goes to the client
-/// as it is.
+/// Zeroes memory that others may have used before: what lies between the rows of an output goes to
+/// the client as it is.
 fn clear(buffer: &Subbuffer<[u8]>) -> Result<(), Fault> {
     let mapped = buffer.mapped_slice().map_err(|_| Fault::Driver)?;
     // SAFETY: the mapping is as long as that, and nobody else uses the buffer yet.

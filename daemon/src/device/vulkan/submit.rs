@@ -1,12 +1,14 @@
-//! Owns a GPU's queues: command buffers go in, and whoever put one in waits for its end, on a timeline of its own.
+//! Owns a GPU's queues: command buffers go in, and whoever put one in waits for its end, on a
+//! timeline of its own.
 //!
-//! Knows no streams. Lanes that submit to a queue at the same time are served by one call: each notes its command
-//! buffer, and whoever then holds the queue submits all that are noted. A command buffer may begin only after
-//! one of another queue, by the same timeline: nobody waits between the two. Nobody shares a timeline either: drivers
-//! may have whoever waits for one keep others from it. Invariants: the values of a timeline
-//! rise in the order in which its command buffers are submitted; a value is given to who waits only for commands that
-//! the queue took; they are under way until it was reached or the device is lost, whatever else the driver says;
-//! nothing is allocated for a frame.
+//! Knows no streams. Lanes that submit to a queue at the same time are served by one call: each
+//! notes its command buffer, and whoever then holds the queue submits all that are noted. A command
+//! buffer may begin only after one of another queue, by the same timeline: nobody waits between the
+//! two. Nobody shares a timeline either: drivers may have whoever waits for one keep others from
+//! it. Invariants: the values of a timeline rise in the order in which its command buffers are
+//! submitted; a value is given to who waits only for commands that the queue took; they are under
+//! way until it was reached or the device is lost, whatever else the driver says; nothing is
+//! allocated for a frame.
 
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -125,8 +127,8 @@ impl Submitter {
                     tracing::error!(%error, "a GPU takes no work");
                     *refused = true;
                 }
-                // One that is lost may be at them all the same, until it says so to who waits (Vulkan 1.3,
-                // 5.2.3); any other error leaves everything as it was.
+                // One that is lost may be at them all the same, until it says so to who waits
+                // (Vulkan 1.3, 5.2.3); any other error leaves everything as it was.
                 if matches!(submitted, Ok(()) | Err(VulkanError::DeviceLost)) {
                     *taken += some.len() as u64;
                 }
@@ -164,8 +166,8 @@ impl Submitter {
         }
         let submit = self.queue.device().fns().v1_3.queue_submit2;
         let count = batch.len() as u32;
-        // SAFETY: the device has Vulkan 1.3 with `synchronization2`; what is pointed to lives; the rest is
-        // the caller's contract.
+        // SAFETY: the device has Vulkan 1.3 with `synchronization2`; what is pointed to lives; the
+        // rest is the caller's contract.
         let result =
             unsafe { submit(self.queue.handle(), count, submits.as_ptr(), vk::Fence::null()) };
         result.result().map_err(VulkanError::from)
@@ -189,8 +191,8 @@ impl Timeline {
         Ok(Self { semaphore, last: AtomicU64::new(0), patience })
     }
 
-    /// Waits until the commands of that value are over, as long as patience lasts. [`Fault::TimedOut`]: they
-    /// may still be under way. Any other outcome: they are not.
+    /// Waits until the commands of that value are over, as long as patience lasts.
+    /// [`Fault::TimedOut`]: they may still be under way. Any other outcome: they are not.
     pub(super) fn wait(&self, value: u64) -> Result<(), Fault> {
         let until = Instant::now() + self.patience;
         loop {
@@ -217,7 +219,8 @@ impl Timeline {
             // It uses nothing any more (Vulkan 1.3, 5.2.3).
             Err(Validated::Error(VulkanError::DeviceLost)) => Some(Err(Fault::Lost)),
             Err(Validated::Error(VulkanError::Timeout)) => None,
-            // The question had no answer, such as for lack of memory: that says nothing about the commands.
+            // The question had no answer, such as for lack of memory: that says nothing about the
+            // commands.
             Err(error) => {
                 tracing::debug!(%error, "a GPU can't be waited for");
                 thread::sleep(PAUSE.min(within));

@@ -1,7 +1,9 @@
-//! Owns the search for GPUs: each physical device that Vulkan names, opened, or the reason why it is not used.
+//! Owns the search for GPUs: each physical device that Vulkan names, opened, or the reason why it
+//! is not used.
 //!
-//! Knows no streams. Invariants: nothing that is missing or broken is an error: it is a reason; with a program to ask, nothing of
-//! Vulkan runs in this process before a GPU has passed in another.
+//! Knows no streams. Invariants: nothing that is missing or broken is an error: it is a reason;
+//! with a program to ask, nothing of Vulkan runs in this process before a GPU has passed in
+//! another.
 
 use std::io;
 use std::path::Path;
@@ -112,8 +114,8 @@ pub enum Unused {
     Open(Fault),
 }
 
-/// Finds all GPUs and opens those that are wanted. With the daemon's own `program` each of them is tried in a
-/// process of its own first.
+/// Finds all GPUs and opens those that are wanted. With the daemon's own `program` each of them is
+/// tried in a process of its own first.
 pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> Vec<Found> {
     let Some(program) = program else {
         let open = |(name, outcome): Looked| {

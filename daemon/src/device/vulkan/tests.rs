@@ -188,8 +188,8 @@ fn a_stream_with_no_room_for_the_fastest_way_has_the_one_that_takes_least() {
     assert_eq!(validation_messages(), [""; 0]);
 }
 
-/// Whichever of a frame's queues takes no more: what the others took is over before its memory is anybody else's, and
-/// what none took is not waited for.
+/// Whichever of a frame's queues takes no more: what the others took is over before its memory is
+/// anybody else's, and what none took is not waited for.
 #[test]
 fn a_queue_that_takes_no_more_leaves_nothing_under_way() {
     type Refuse = fn(&gpu::Lane);

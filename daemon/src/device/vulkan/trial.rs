@@ -1,6 +1,8 @@
-//! Owns the trial of GPUs, in a process that is there for nothing else: what it is asked, and its answer.
+//! Owns the trial of GPUs, in a process that is there for nothing else: what it is asked, and its
+//! answer.
 //!
-//! Knows no command lines: [`probe`] asks. Invariant: it is over when nobody waits for the answer any more.
+//! Knows no command lines: [`probe`] asks. Invariant: it is over when nobody waits for the answer
+//! any more.
 
 use std::sync::Arc;
 use std::thread;

@@ -19,7 +19,8 @@ fn a_slow_device_takes_what_would_wait_longer_for_a_fast_one_and_no_last_frames(
     assert!(slow > 0 && fast > 10 * slow, "{slow} {fast}");
 }
 
-/// Two lanes of 40 ms would be done with three frames in 100 ms: hardly sooner than one of 105 with one.
+/// Two lanes of 40 ms would be done with three frames in 100 ms: hardly sooner than one of 105 with
+/// one.
 #[test]
 fn a_frame_is_not_left_to_who_is_done_with_it_hardly_sooner() {
     let [slow, fast] = [105, 40].map(Duration::from_millis);

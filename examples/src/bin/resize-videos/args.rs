@@ -15,9 +15,9 @@ use crate::names::Output;
 
 /// Resize videos through the resized daemon, frame by frame, into JPEG files.
 ///
-/// Instance K writes OUT/vid-instanceK/Frame00001.jpg, Frame00002.jpg, ..., and removes those of an earlier
-/// run; of other pictures, named after a pattern, those in the way are replaced. Where no daemon runs, one
-/// inside this process serves.
+/// Instance K writes OUT/vid-instanceK/Frame00001.jpg, Frame00002.jpg, ..., and removes those of an
+/// earlier run; of other pictures, named after a pattern, those in the way are replaced. Where no
+/// daemon runs, one inside this process serves.
 #[derive(Parser)]
 #[command(name = "resize-videos", version)]
 pub(crate) struct Args {
@@ -25,8 +25,8 @@ pub(crate) struct Args {
     #[arg(value_name = "VIDEO", required = true)]
     pub(crate) videos: Vec<PathBuf>,
 
-    /// Copies to run at once, as far as the daemon has room, each a client of its own [default: 2, or one
-    /// for each video]
+    /// Copies to run at once, as far as the daemon has room, each a client of its own [default: 2,
+    /// or one for each video]
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = copies)]
     instances: Option<NonZeroUsize>,
 
@@ -39,10 +39,10 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "WxH", default_value = "640x360", allow_hyphen_values = true)]
     pub(crate) size: Size,
 
-    /// Folder in which the instances' folders are made; or a pattern for the names of the pictures, such as
-    /// out/{name}-%05d.jpg, of which the first for clip.mp4 is out/clip-00001.jpg: %05d is the number of the
-    /// frame, {name} the video's name without its ending; with n between the braces instead it is the number
-    /// of the instance
+    /// Folder in which the instances' folders are made; or a pattern for the names of the pictures,
+    /// such as out/{name}-%05d.jpg, of which the first for clip.mp4 is out/clip-00001.jpg: %05d is
+    /// the number of the frame, {name} the video's name without its ending; with n between the
+    /// braces instead it is the number of the instance
     #[arg(short, long, value_name = "OUT", default_value = "/tmp",
           value_parser = OsStringValueParser::new().try_map(Output::parse))]
     pub(crate) output: Output,
@@ -56,14 +56,14 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(i32).range(1..=100))]
     pub(crate) quality: i32,
 
-    /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one, tcp://HOST:PORT
-    /// or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream [default: $RESIZED_ENDPOINT, else
-    /// the running service's, else a daemon inside this process]
+    /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one,
+    /// tcp://HOST:PORT or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream
+    /// [default: $RESIZED_ENDPOINT, else the running service's, else a daemon inside this process]
     ///
     /// What a bridge wants to see, and whom to trust, is in files that the environment names:
-    /// RESIZED_TOKEN_FILE its token, RESIZED_CA the authorities that may have signed its certificate,
-    /// RESIZED_CERTIFICATE and RESIZED_KEY a certificate of one's own, RESIZED_NATS_CREDENTIALS those for a
-    /// NATS service
+    /// RESIZED_TOKEN_FILE its token, RESIZED_CA the authorities that may have signed its
+    /// certificate, RESIZED_CERTIFICATE and RESIZED_KEY a certificate of one's own,
+    /// RESIZED_NATS_CREDENTIALS those for a NATS service
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) connect: Option<Endpoint>,
 
@@ -71,8 +71,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Write a page that shows the run to FILE, as HTML: frames a second over time, how long frames took, who
-    /// resized them
+    /// Write a page that shows the run to FILE, as HTML: frames a second over time, how long frames
+    /// took, who resized them
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
 
@@ -108,8 +108,9 @@ pub(crate) enum Size {
 }
 
 impl Size {
-    /// The size for pictures from frames of `source`, whose samples are `aspect` times as wide as high.
-    /// A side that follows keeps the shape in which the video is to be shown; it is rounded to the nearest.
+    /// The size for pictures from frames of `source`, whose samples are `aspect` times as wide as
+    /// high. A side that follows keeps the shape in which the video is to be shown; it is rounded
+    /// to the nearest.
     pub(crate) fn of(self, source: Extent, aspect: f64) -> Extent {
         let (width, height) = (f64::from(source.width) * aspect, f64::from(source.height));
         let follow = |side: u32, of: f64, to: f64| {

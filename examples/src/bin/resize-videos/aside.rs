@@ -1,7 +1,8 @@
-//! Owns how a file is written so that nobody ever sees half of it: beside its place, and then moved there.
+//! Owns how a file is written so that nobody ever sees half of it: beside its place, and then moved
+//! there.
 //!
-//! Invariant: what is written to was made here. Nothing that was there before is opened, so nobody's link is
-//! followed.
+//! Invariant: what is written to was made here. Nothing that was there before is opened, so
+//! nobody's link is followed.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Write};

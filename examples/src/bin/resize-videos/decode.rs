@@ -1,8 +1,8 @@
 //! Owns a video file and its decoder: gives its frames one after the other.
 //!
-//! What is broken inside the file is skipped and counted, and one that was cut off ends early. Not being
-//! able to open a [`File`], or to read on in the middle of a [`Video`], is an error; so is a [`Video`] of
-//! which too much in a row is broken.
+//! What is broken inside the file is skipped and counted, and one that was cut off ends early. Not
+//! being able to open a [`File`], or to read on in the middle of a [`Video`], is an error; so is a
+//! [`Video`] of which too much in a row is broken.
 
 use std::path::{Path, PathBuf};
 

@@ -1,12 +1,12 @@
 //! Owns the folders of the pictures, and their writing: a picture is there whole, or not at all.
 //!
-//! The names are easy to guess, and the folder may lie where others write too: no file is opened that was
-//! there before (see [`aside`]); and no folder is written to that is another user's, where all may make
-//! some, since that one could put something else in its place.
+//! The names are easy to guess, and the folder may lie where others write too: no file is opened
+//! that was there before (see [`aside`]); and no folder is written to that is another user's, where
+//! all may make some, since that one could put something else in its place.
 //!
-//! Invariant: a folder is locked while it is written to. One of this program's own is for one run alone;
-//! in others, where runs write pictures of other names, what is half done is only removed while nobody
-//! else writes.
+//! Invariant: a folder is locked while it is written to. One of this program's own is for one run
+//! alone; in others, where runs write pictures of other names, what is half done is only removed
+//! while nobody else writes.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -119,8 +119,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Whether a file is left from an earlier run: a picture in the making, or a whole one in a folder of
-    /// ours.
+    /// Whether a file is left from an earlier run: a picture in the making, or a whole one in a
+    /// folder of ours.
     fn is_left(&self, name: &str) -> bool {
         aside::is_aside(name) || (self.own && self.names.has(name))
     }
@@ -132,8 +132,8 @@ impl Folder {
     }
 }
 
-/// Locks each folder once, as several instances may share one. What is half done in those that are not this
-/// program's own goes.
+/// Locks each folder once, as several instances may share one. What is half done in those that are
+/// not this program's own goes.
 fn lock(folders: &[Folder]) -> Result<Locks> {
     let mut locked = BTreeSet::new();
     let mut locks = Locks::new();

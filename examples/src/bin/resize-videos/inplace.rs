@@ -1,12 +1,13 @@
-//! Owns the memory that a decoder writes its frames into: slots of the stream that resizes them, so that
-//! no frame is copied. What does not fit a slot, or finds none, FFmpeg allocates itself.
+//! Owns the memory that a decoder writes its frames into: slots of the stream that resizes them, so
+//! that no frame is copied. What does not fit a slot, or finds none, FFmpeg allocates itself.
 //!
-//! Knows nothing of what becomes of a frame; [`instance`](crate::instance) tells which stream it is, and
-//! takes the slots of the frames that come out.
+//! Knows nothing of what becomes of a frame; [`instance`](crate::instance) tells which stream it
+//! is, and takes the slots of the frames that come out.
 //!
-//! Invariants: a slot is lent to a decoder together with a [`Hold`] that goes when FFmpeg drops its last
-//! reference, so a frame that others are predicted from is never overwritten; no slice of a slot is made
-//! while the decoder may write it; one slot at least is not held, so that who waits for one gets it.
+//! Invariants: a slot is lent to a decoder together with a [`Hold`] that goes when FFmpeg drops its
+//! last reference, so a frame that others are predicted from is never overwritten; no slice of a
+//! slot is made while the decoder may write it; one slot at least is not held, so that who waits
+//! for one gets it.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
@@ -47,9 +48,9 @@ impl Decoder {
     /// Lets a decoder ask for its memory here. None of its frames may have been decoded.
     pub(crate) fn new(mut decoder: decoder::Video) -> Self {
         let lender = Arc::new(Lender::default());
-        // SAFETY: the context is open and used by nobody else. `opaque` stays valid for as long as it
-        // can be called with: `lender` lives on the heap and outlives the decoder, which nobody can take
-        // out of `self`. It is shared with the decoder's threads, so `Lender` is `Sync`.
+        // SAFETY: the context is open and used by nobody else. `opaque` stays valid for as long as
+        // it can be called with: `lender` lives on the heap and outlives the decoder, which nobody
+        // can take out of `self`. It is shared with the decoder's threads, so `Lender` is `Sync`.
         unsafe {
             let context = decoder.as_mut_ptr();
             (*context).opaque = Arc::as_ptr(&lender).cast_mut().cast();
@@ -300,9 +301,9 @@ unsafe fn give_slot(
     };
     let Some(Memory { start, layout, held }) = lender.borrow(need) else { return false };
     let opaque = Box::into_raw(Box::new(held)).cast::<c_void>();
-    // SAFETY: the slot's memory is as long as its layout says, and is mapped, loaned to nobody else and
-    // not looked at by us until `give_back` drops the hold, or the frame has come out and is not written
-    // any more. It begins on a page and its planes on multiples of 64.
+    // SAFETY: the slot's memory is as long as its layout says, and is mapped, loaned to nobody else
+    // and not looked at by us until `give_back` drops the hold, or the frame has come out and is
+    // not written any more. It begins on a page and its planes on multiples of 64.
     unsafe {
         let buffer = ffi::av_buffer_create(start, layout.len(), Some(give_back), opaque, 0);
         if buffer.is_null() {

@@ -1,11 +1,11 @@
 //! Resizes videos through the `resized` daemon, frame by frame, several copies at once, and says how
 //! fast that was.
 //!
-//! The walk of a frame: [`decode`] takes it from the video, straight into a slot where [`inplace`] can;
-//! else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the slot, once
-//! there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright by [`turn`], in
-//! its [`folder`]. [`notes`] keeps how long it took. [`progress`], [`report`] and [`page`] tell the user;
-//! [`stop`] ends it early.
+//! The walk of a frame: [`decode`] takes it from the video, straight into a slot where [`inplace`]
+//! can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
+//! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
+//! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took. [`progress`], [`report`] and
+//! [`page`] tell the user; [`stop`] ends it early.
 
 mod args;
 mod aside;
@@ -74,8 +74,8 @@ fn seen(file: &File, size: Size) -> Seen {
     }
 }
 
-/// Each instance has a video, a connection and a ring open. Where the limit stays, many videos may be too
-/// many.
+/// Each instance has a video, a connection and a ring open. Where the limit stays, many videos may
+/// be too many.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::RLIMIT_NOFILE);
     let _ = limit.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

@@ -1,4 +1,5 @@
-//! Owns the names of pictures: those in folders of this program's making, and those after a user's pattern.
+//! Owns the names of pictures: those in folders of this program's making, and those after a user's
+//! pattern.
 //!
 //! Touches no file, but that a folder which is there is none to be taken for a pattern.
 
@@ -177,8 +178,8 @@ impl Names {
         })
     }
 
-    /// Whether pictures of both could have one name: what one has more of before the number, or less behind
-    /// it, are digits.
+    /// Whether pictures of both could have one name: what one has more of before the number, or
+    /// less behind it, are digits.
     pub(crate) fn meet(&self, other: &Self) -> bool {
         let prefix = rest(&self.prefix, &other.prefix, |long, short| long.strip_prefix(short));
         let suffix = rest(&self.suffix, &other.suffix, |long, short| long.strip_suffix(short));

@@ -88,9 +88,10 @@ impl Pace {
         self.step *= 2;
     }
 
-    /// Frames a second over a run that took so long, in steps of this many seconds or a little more: when
-    /// each step ends, in seconds after the start, and the rate within. What is left over at the end is a
-    /// step of its own, or belongs to the last if it is shorter than half of one.
+    /// Frames a second over a run that took so long, in steps of this many seconds or a little
+    /// more: when each step ends, in seconds after the start, and the rate within. What is left
+    /// over at the end is a step of its own, or belongs to the last if it is shorter than half of
+    /// one.
     pub(crate) fn rates(&self, took: Duration, wanted: f64) -> Vec<(f64, f64)> {
         let (step, took) = (self.step.as_secs_f64(), took.as_secs_f64());
         let joined = (wanted / step).ceil().max(1.0) as usize;

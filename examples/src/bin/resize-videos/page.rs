@@ -1,7 +1,8 @@
 //! Owns the page that shows a run: what was measured, as curves and tables, in one file of HTML.
 //!
-//! Invariants: the page asks for nothing outside itself, runs no script, and its policy forbids it both;
-//! whatever a video is called, its name is text. It knows figures, and not how they came about.
+//! Invariants: the page asks for nothing outside itself, runs no script, and its policy forbids it
+//! both; whatever a video is called, its name is text. It knows figures, and not how they came
+//! about.
 
 mod machine;
 mod plot;

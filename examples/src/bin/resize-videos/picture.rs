@@ -1,8 +1,8 @@
 //! Owns the way from a decoded frame to one that the daemon knows: which format, which colour, and the
 //! copy into a slot.
 //!
-//! What the daemon knows is taken as it is, and becomes eight bits of luma and chroma, or luma alone, as it
-//! is resized; libswscale brings all else to one of those first, at its own size.
+//! What the daemon knows is taken as it is, and becomes eight bits of luma and chroma, or luma
+//! alone, as it is resized; libswscale brings all else to one of those first, at its own size.
 
 use anyhow::{Context, Result};
 use ffmpeg_next::Rational;
@@ -75,8 +75,8 @@ impl Picture<'_> {
         self.spec
     }
 
-    /// What it should be resized to for a JPEG file, but for its extent: those hold BT.601 in full range
-    /// and centred chroma, whatever the video has.
+    /// What it should be resized to for a JPEG file, but for its extent: those hold BT.601 in full
+    /// range and centred chroma, whatever the video has.
     pub(crate) fn destination(&self) -> FrameSpec {
         let format = match self.spec.format {
             PixelFormat::Gray8 => PixelFormat::Gray8,
@@ -164,8 +164,8 @@ impl Family {
         }
     }
 
-    /// FFmpeg's name of the format that is made of them. Between formats of one range libswscale leaves the
-    /// samples' range alone; from RGB it makes the range that the name says.
+    /// FFmpeg's name of the format that is made of them. Between formats of one range libswscale
+    /// leaves the samples' range alone; from RGB it makes the range that the name says.
     fn pixel(self) -> Pixel {
         match self {
             Self::Gray => Pixel::GRAY8,

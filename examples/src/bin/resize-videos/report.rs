@@ -205,8 +205,8 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     one == other || place(one).is_ok_and(|one| place(other).is_ok_and(|other| one == other))
 }
 
-/// Whether there is something that can't be replaced by a file: a pipe, say, or what is open already, such as
-/// /dev/stdout, which lead to names in /proc/self/fd.
+/// Whether there is something that can't be replaced by a file: a pipe, say, or what is open
+/// already, such as /dev/stdout, which lead to names in /proc/self/fd.
 fn is_special(path: &Path) -> bool {
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     let linked = fs::read_link(path).ok().and_then(|to| Some(to.parent()?.to_owned()));

@@ -1,8 +1,8 @@
-//! Owns the waiting for room at the daemon: who is refused what others have asks again, until one of them
-//! has let go of it.
+//! Owns the waiting for room at the daemon: who is refused what others have asks again, until one
+//! of them has let go of it.
 //!
-//! Knows nothing of videos. Invariant: a refusal is passed on where all who run wait, so nobody waits for
-//! ever.
+//! Knows nothing of videos. Invariant: a refusal is passed on where all who run wait, so nobody
+//! waits for ever.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use crate::stop::Stop;
 /// From one time of asking to the next.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Refusals in a row that are believed while nobody has anything to let go of: what was let go of takes a
-/// moment to reach the daemon.
+/// Refusals in a row that are believed while nobody has anything to let go of: what was let go of
+/// takes a moment to reach the daemon.
 const BELIEVED: u32 = 10;
 
 /// What all instances of a run share.
@@ -58,7 +58,8 @@ impl<'a> Room<'a> {
         self.state().running
     }
 
-    /// What an instance asks the daemon for, as soon as there is room for it; none if the run ends before.
+    /// What an instance asks the daemon for, as soon as there is room for it; none if the run ends
+    /// before.
     pub(crate) fn wait_for<T>(&self, ask: impl Fn() -> Result<T>) -> Result<Option<T>> {
         match ask() {
             Err(error) if is_for_want_of_room(&error) => {}

@@ -1,5 +1,5 @@
-//! Owns which way up a video is: what a phone filmed while it was held upright lies on its side in the file,
-//! which says so by a matrix.
+//! Owns which way up a video is: what a phone filmed while it was held upright lies on its side in
+//! the file, which says so by a matrix.
 //!
 //! Pictures are turned once they are small. Knows no file and no decoder.
 
@@ -8,8 +8,8 @@ use resized_client::{Extent, FrameLayout, Plane};
 /// The tangent of the angle, one degree, within which a picture counts as straight, as in FFmpeg.
 const STRAIGHT: f64 = 0.0175;
 
-/// What is done with a picture as it lies in the file for it to be upright: its axes are swapped first, then
-/// some reversed.
+/// What is done with a picture as it lies in the file for it to be upright: its axes are swapped
+/// first, then some reversed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Turn {
     swapped: bool,

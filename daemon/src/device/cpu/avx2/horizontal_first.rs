@@ -1,7 +1,7 @@
 //! Owns the passes in AVX2 with the horizontal one first.
 //!
-//! The horizontal pass gathers samples in the cheaper of two ways, [`quads`] or [`pairs`]; both give the
-//! same words. Invariant: a line holds its words in the order of the outputs.
+//! The horizontal pass gathers samples in the cheaper of two ways, [`quads`] or [`pairs`]; both
+//! give the same words. Invariant: a line holds its words in the order of the outputs.
 #![allow(unsafe_code)]
 
 mod pairs;

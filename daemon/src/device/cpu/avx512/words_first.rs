@@ -1,5 +1,6 @@
-//! Owns the horizontal pass in AVX-512 where it comes first and rows have become words: four taps of each of
-//! eight outputs come from one window of 32 words, and a dot product leaves the sums of two taps each.
+//! Owns the horizontal pass in AVX-512 where it comes first and rows have become words: four taps
+//! of each of eight outputs come from one window of 32 words, and a dot product leaves the sums of
+//! two taps each.
 //!
 //! Weights stay whole, 16 bits. Invariant: a line holds its words in the order of
 //! [`across`](super::across).
@@ -23,8 +24,8 @@ const WINDOW: usize = 32;
 
 /// Horizontal taps as tables, for steps of four blocks.
 ///
-/// A block's table is two vectors for each gather: where in the window the bytes of its words lie, four words
-/// for each output, and their weights. Most blocks share theirs with others.
+/// A block's table is two vectors for each gather: where in the window the bytes of its words lie,
+/// four words for each output, and their weights. Most blocks share theirs with others.
 pub(in crate::device::cpu) struct Words {
     count: usize,
     /// All gathers of a block are from the same window.
@@ -89,8 +90,8 @@ pub(super) unsafe fn across(rows: [*const i16; ROWS], words: &Words, lines: [*mu
     }
 }
 
-/// [`across`] in steps of 32 outputs. `COUNT` is the number of gathers, or 0 for any; `ONE` if they share
-/// their window.
+/// [`across`] in steps of 32 outputs. `COUNT` is the number of gathers, or 0 for any; `ONE` if they
+/// share their window.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 unsafe fn steps<const COUNT: usize, const ONE: bool>(
     rows: [*const i16; ROWS],

@@ -1,9 +1,9 @@
 //! Owns the passes in NEON with the horizontal one first.
 //!
-//! One table look-up brings a tap of each of eight outputs, widened on the way: a place beyond the table
-//! gives zero, which makes the upper byte of a sample. Two long multiply-additions weigh them; so weights
-//! need not be parted into bytes, and as many taps are paid for as there are. Invariant: a line holds its
-//! words in the order of the outputs.
+//! One table look-up brings a tap of each of eight outputs, widened on the way: a place beyond the
+//! table gives zero, which makes the upper byte of a sample. Two long multiply-additions weigh
+//! them; so weights need not be parted into bytes, and as many taps are paid for as there are.
+//! Invariant: a line holds its words in the order of the outputs.
 #![allow(unsafe_code)]
 
 use std::arch::aarch64::*;
@@ -22,15 +22,15 @@ const REGISTER: usize = 16;
 /// A place that no table has.
 const NOWHERE: u8 = 0xff;
 
-/// Look-ups of one window up to which they are unrolled: windows and sums of [`ROWS`] rows stay in registers
-/// anyway, so only branches are saved.
+/// Look-ups of one window up to which they are unrolled: windows and sums of [`ROWS`] rows stay in
+/// registers anyway, so only branches are saved.
 const UNROLLED: usize = 12;
 
 /// Blocks by which windows are chosen.
 const SAMPLED: usize = 16;
 
-/// A tap of each output of a block: where in the window its sample lies, two bytes for each, and what it
-/// weighs.
+/// A tap of each output of a block: where in the window its sample lies, two bytes for each, and
+/// what it weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(align(16))]
 struct Tap {
@@ -100,8 +100,8 @@ impl Gathers {
     }
 }
 
-/// Instructions that windows of so many registers take, roughly: for a row of a few blocks from all over. A
-/// look-up in four registers is worth three.
+/// Instructions that windows of so many registers take, roughly: for a row of a few blocks from all
+/// over. A look-up in four registers is worth three.
 fn cost(taps: &Taps, registers: usize) -> usize {
     let tap = if registers == 4 { 5 } else { 3 };
     let blocks = taps.destination().div_ceil(BLOCK);

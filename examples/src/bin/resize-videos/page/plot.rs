@@ -1,7 +1,7 @@
 //! Owns the drawing of curves over two axes, as HTML with SVG in it. Knows nothing of what they show.
 //!
-//! The curves are an SVG that is stretched over the plotting area. Words are HTML beside it, so they are
-//! as large on a phone as on a desk.
+//! The curves are an SVG that is stretched over the plotting area. Words are HTML beside it, so
+//! they are as large on a phone as on a desk.
 
 use std::fmt::Write;
 
@@ -40,8 +40,8 @@ pub(crate) struct Axis {
 enum Scale {
     /// From zero to this.
     Linear(f64),
-    /// Shares of a whole, by how few are left: 0.9 is as far from 0.99 as that from 0.999. So many powers
-    /// of ten.
+    /// Shares of a whole, by how few are left: 0.9 is as far from 0.99 as that from 0.999. So many
+    /// powers of ten.
     Shares(f64),
 }
 
@@ -78,7 +78,8 @@ impl Axis {
         Self { scale: Scale::Shares(powers), marks }
     }
 
-    /// Shares that lie evenly along an axis of [shares](Self::shares), without the first and the last of all.
+    /// Shares that lie evenly along an axis of [shares](Self::shares), without the first and the
+    /// last of all.
     pub(crate) fn even_shares(of: u64, count: u32) -> impl Iterator<Item = f64> {
         let powers = (of.max(10) as f64).log10();
         (1..count).map(move |n| 1.0 - 10_f64.powf(-powers * f64::from(n) / f64::from(count)))

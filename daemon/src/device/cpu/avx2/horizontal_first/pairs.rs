@@ -1,10 +1,11 @@
-//! Owns the horizontal pass in AVX2 where it comes first and neighbouring outputs lie close together, as
-//! up to about 2:1 they do: two taps of each of eight outputs come from one window of 16 source samples.
+//! Owns the horizontal pass in AVX2 where it comes first and neighbouring outputs lie close
+//! together, as up to about 2:1 they do: two taps of each of eight outputs come from one window of
+//! 16 source samples.
 //!
-//! All sums stay in 16 bits. `sum(128 x high + low) >> 7` is the high sum, which may wrap, and the low
-//! one shifted. That one has up to 18 bits, so it is added up in two parts, of which `vpavgw` makes half
-//! the sum of both without losing the 17th. Invariants: both parts fit 16 bits, else there are no
-//! [`Pairs`]; a line holds its words in the order of the outputs.
+//! All sums stay in 16 bits. `sum(128 x high + low) >> 7` is the high sum, which may wrap, and the
+//! low one shifted. That one has up to 18 bits, so it is added up in two parts, of which `vpavgw`
+//! makes half the sum of both without losing the 17th. Invariants: both parts fit 16 bits, else
+//! there are no [`Pairs`]; a line holds its words in the order of the outputs.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
@@ -35,9 +36,9 @@ const MOST: usize = 6;
 
 /// Horizontal taps as tables, for steps of two blocks.
 ///
-/// A step's table has three vectors of 16 bits for each output: where its sums start, see [`starts`]; then
-/// three for each gather: where in the windows its bytes lie, two for each output, and the high and the
-/// low bytes of their weights. Most steps share theirs.
+/// A step's table has three vectors of 16 bits for each output: where its sums start, see
+/// [`starts`]; then three for each gather: where in the windows its bytes lie, two for each output,
+/// and the high and the low bytes of their weights. Most steps share theirs.
 pub(super) struct Pairs {
     count: usize,
     /// All gathers of a step are from the same windows.
@@ -85,8 +86,8 @@ impl Pairs {
 /// One block's gathers: each brings two taps of its outputs.
 type Block = [Gather<2, BLOCK>];
 
-/// The numbers of a step's gathers in an order in which the low sums of the first half of them, and those
-/// of the others, fit 16 bits; and where the sums start. `None` if there is no such order.
+/// The numbers of a step's gathers in an order in which the low sums of the first half of them, and
+/// those of the others, fit 16 bits; and where the sums start. `None` if there is no such order.
 fn parted(front: &Block, back: &Block) -> Option<([usize; MOST], [Vector; 3])> {
     let count = front.len();
     let halves = (0_u32..1 << count).filter(|h| h.count_ones() as usize == count.div_ceil(2));
@@ -101,8 +102,8 @@ fn parted(front: &Block, back: &Block) -> Option<([usize; MOST], [Vector; 3])> {
     })
 }
 
-/// Where the sums of a step's outputs start: both parts of the low one, so that they have no sign, and the
-/// high one, which is less by as much. `None` if a part does not fit 16 bits.
+/// Where the sums of a step's outputs start: both parts of the low one, so that they have no sign,
+/// and the high one, which is less by as much. `None` if a part does not fit 16 bits.
 fn starts(front: &Block, back: &Block, is_first: impl Fn(usize) -> bool) -> Option<[Vector; 3]> {
     /// A constant's 7 bits, less one, since an average rounds up.
     const CONSTANT: Range<i32> = -1..127;
@@ -176,7 +177,8 @@ pub(super) unsafe fn across(
     }
 }
 
-/// [`across`] in steps of 16 outputs. `COUNT` is the number of gathers; `ONE` if they share their windows.
+/// [`across`] in steps of 16 outputs. `COUNT` is the number of gathers; `ONE` if they share their
+/// windows.
 #[target_feature(enable = "avx2")]
 unsafe fn steps<const COUNT: usize, const ONE: bool>(
     rows: [*const u8; ROWS],
@@ -193,7 +195,8 @@ unsafe fn steps<const COUNT: usize, const ONE: bool>(
         let (starts, _) = places[1..].as_chunks::<2>();
         rows.iter()
             .for_each(|row| fetch(row.wrapping_add(starts[0][0] as usize + ahead), pairs.step));
-        // SAFETY: the place of a step's table, which has `3 + 3 * count` vectors; the caller's contract.
+        // SAFETY: the place of a step's table, which has `3 + 3 * count` vectors; the caller's
+        // contract.
         let words = unsafe {
             let table = pairs.tables.as_ptr().add((places[0] & !IN_PLACE) as usize);
             match places[0] & IN_PLACE {
@@ -268,8 +271,8 @@ unsafe fn words<const COUNT: usize, const ONE: bool, const IN_PLACE: bool>(
 
 /// The average of 16 bits without a sign, rounded up.
 ///
-/// As assembly, because the compiler takes the instruction's intrinsic for arithmetic in 32 bits, merges it
-/// with the shift behind it, and finds no such instruction again.
+/// As assembly, because the compiler takes the instruction's intrinsic for arithmetic in 32 bits,
+/// merges it with the shift behind it, and finds no such instruction again.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn average(a: __m256i, b: __m256i) -> __m256i {

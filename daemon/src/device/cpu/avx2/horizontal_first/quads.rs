@@ -1,5 +1,6 @@
-//! Owns the horizontal pass in AVX2 where it comes first, at any ratio: four taps of each of four outputs
-//! come from one window of 16 source samples, two windows to a register, and sums have 32 bits.
+//! Owns the horizontal pass in AVX2 where it comes first, at any ratio: four taps of each of four
+//! outputs come from one window of 16 source samples, two windows to a register, and sums have 32
+//! bits.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -20,8 +21,8 @@ const WINDOW: usize = 16;
 /// Outputs that are worked on at once: four blocks, two registers of sums, one of words.
 const STEP: usize = 4 * BLOCK;
 
-/// Horizontal taps as tables, for steps of four blocks `a`..`d`. The first register has `a` and `c`, the
-/// second `b` and `d`: so packing them leaves the outputs in order.
+/// Horizontal taps as tables, for steps of four blocks `a`..`d`. The first register has `a` and
+/// `c`, the second `b` and `d`: so packing them leaves the outputs in order.
 ///
 /// A step's table has for both registers three vectors for each gather: where in the windows its bytes
 /// lie, four for each output, and the high and the low bytes of their weights. Most steps share theirs.
