@@ -71,8 +71,8 @@ class Client:
         """Connects to `endpoint`: "unix:PATH", "tcp://HOST:PORT", "tls://HOST:PORT", "nats://HOST:PORT/stream", or "embedded" for
         a daemon in this process. Without one, to $RESIZED_ENDPOINT, the user's or the machine's daemon, else an embedded one.
 
-        A daemon that goes away is looked for as many seconds as `reconnect` says, and no frame is lost. An embedded
-        one does not go away.
+        A daemon that goes away is looked for as many seconds as `reconnect` says, and no frame is lost with it. An
+        embedded one does not go away.
         """
 
     def resize(

@@ -60,7 +60,7 @@ pub(crate) enum End {
 pub(crate) struct Limits {
     /// Bytes of rings, and of JPEGs on their way.
     pub(crate) bytes: u64,
-    /// Pixels of a JPEG that is decoded.
+    /// Pixels of a JPEG that is read or written.
     pub(crate) pixels: u64,
     /// For the next piece of a frame.
     pub(crate) patience: Duration,

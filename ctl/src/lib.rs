@@ -33,10 +33,20 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Whether a line has that in it, not as a part of a word.
+fn quotes(line: &str, cause: &str) -> bool {
+    let part = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
+    line.match_indices(cause).any(|(at, _)| {
+        let (before, after) =
+            (line[..at].chars().next_back(), line[at + cause.len()..].chars().next());
+        !part(before) && !part(after)
+    })
+}
+
 /// An error and its causes, but for those that one before has quoted already.
 pub fn one_line(error: &anyhow::Error) -> String {
     shown(&error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
-        match (line.is_empty(), line.contains(&cause)) {
+        match (line.is_empty(), quotes(&line, &cause)) {
             (true, _) => cause,
             (false, true) => line,
             (false, false) => format!("{line}: {cause}"),
@@ -84,5 +94,7 @@ mod tests {
         assert_eq!(one_line(&quoted), "what: why");
         let amid = anyhow::anyhow!("why").context("what (why), once more").context("who");
         assert_eq!(one_line(&amid), "who: what (why), once more");
+        let number = anyhow::anyhow!("5").context("frame 50");
+        assert_eq!(one_line(&number), "frame 50: 5");
     }
 }

@@ -91,11 +91,12 @@ pub(crate) struct Settings {
     #[serde(deserialize_with = "choice")]
     peers: Option<Peers>,
 
-    /// MiB of shared memory for all rings together [default: half the machine's memory]
+    /// MiB of shared memory for all rings together, and for what frames pass through on their way to
+    /// a GPU that can't use rings [default: half the machine's memory]
     #[arg(long, value_name = "MIB", env = "RESIZED_MEMORY")]
     memory: Option<u64>,
 
-    /// MiB of shared memory for the rings of one user
+    /// MiB of the same for one user
     /// [default: three quarters of what there is; with peers = owner all of it]
     #[arg(long, value_name = "MIB", env = "RESIZED_USER_MEMORY")]
     user_memory: Option<u64>,
@@ -119,7 +120,8 @@ pub(crate) struct Settings {
     #[arg(env = "RESIZED_ALLOW_NAMED_SEGMENTS")]
     allow_named_segments: Option<bool>,
 
-    /// Seconds that a daemon which stops gives what was submitted to complete [default: 20]
+    /// Seconds that a daemon which stops gives what was submitted to complete, one at the least
+    /// [default: 20]
     #[arg(long, value_name = "SECONDS", env = "RESIZED_DRAIN")]
     drain: Option<u64>,
 

@@ -342,7 +342,8 @@ impl Session {
     async fn drain(&mut self) -> End {
         self.stopping = true;
         timeout(PATIENCE, self.last_requests()).await.unwrap_or_else(|_| {
-            self.is_deaf = true;
+            // Or it was we who took long.
+            self.is_deaf = self.outbox.is_congested();
             End::Stopping
         })
     }

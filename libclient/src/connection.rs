@@ -100,6 +100,8 @@ pub(crate) struct State {
     lost: Option<Error>,
     /// None will be found.
     broken: Option<Error>,
+    /// Then also: the daemon lives, and takes its rings back.
+    taken_back: bool,
 }
 
 /// What a request was answered.
@@ -130,10 +132,9 @@ impl State {
 
     /// What `poll` finds, or what will bring it, unless nothing will.
     fn look<T>(&mut self, poll: impl FnOnce(&mut Self) -> Wait<T>) -> Result<Wait<T>, Error> {
-        // With these words the daemon takes its rings back: what is ready is no longer what it was.
-        let ours = |goodbye: &Goodbye| matches!(goodbye, Goodbye::Silence | Goodbye::Violation(_));
-        if let Some(error @ Error::Goodbye(goodbye)) = &self.broken
-            && ours(goodbye)
+        // What is ready is no longer what it was.
+        if self.taken_back
+            && let Some(error) = &self.broken
         {
             return Err(error.clone());
         }
@@ -141,6 +142,13 @@ impl State {
             (Wait::Message | Wait::Thread | Wait::Either, Some(error)) => Err(error.clone()),
             (found, _) => Ok(found),
         }
+    }
+
+    /// The connection is over for good. The first reason counts.
+    fn break_off(&mut self, error: Error) {
+        self.taken_back |=
+            matches!(&error, Error::Goodbye(Goodbye::Silence | Goodbye::Violation(_)));
+        self.broken.get_or_insert(error);
     }
 
     fn note(&mut self, arrived: Arrived) -> Result<(), Error> {
@@ -217,6 +225,7 @@ impl Connection {
                 changes: 0,
                 lost: None,
                 broken: None,
+                taken_back: false,
             }),
             changed: Condvar::new(),
             home,
@@ -335,8 +344,8 @@ impl Connection {
                         return false;
                     }
                 }
-                // It hung up: its last words, still to be read, say why.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
+                // It hung up, or died with requests unread: its last words, still to be read, say why.
+                Err(error) if is_hang_up(&error) => return false,
                 // Half a message may be sent.
                 Err(error) => return self.give_up(socket, error.into()),
             }
@@ -348,7 +357,8 @@ impl Connection {
     /// ours, so there is nothing to give to another. False, for who would have sent.
     fn give_up(&self, socket: &UnixStream, error: Error) -> bool {
         let mut state = self.state();
-        state.broken.get_or_insert(error);
+        state.break_off(error);
+        state.taken_back = true;
         self.wake(state);
         // Also whoever reads.
         let _ = socket.shutdown(Shutdown::Both);
@@ -394,6 +404,19 @@ impl Connection {
             } else {
                 state = self.advance(state, read, Until::It);
             }
+        }
+    }
+
+    /// What `poll` finds at once. What has arrived is read only where it may bring something.
+    pub(crate) fn at_once<T>(
+        self: &Arc<Self>,
+        mut poll: impl FnMut(&mut State) -> Wait<T>,
+    ) -> Result<Option<T>, Error> {
+        let found = self.state().look(&mut poll)?;
+        match found {
+            Wait::Over(found) => Ok(Some(found)),
+            Wait::Thread => Ok(None),
+            Wait::Message | Wait::Either => self.wait_until(Instant::now(), poll),
         }
     }
 
@@ -459,7 +482,7 @@ impl Connection {
                 match self.home.is_some() && is_loss(&error) {
                     true => state.lost = Some(error),
                     // Unless it was broken from our side meanwhile.
-                    false => drop(state.broken.get_or_insert(error)),
+                    false => state.break_off(error),
                 }
             }
             if state.waiting > 0 {
@@ -481,6 +504,10 @@ impl Connection {
         }
         state
     }
+}
+
+fn is_hang_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -109,7 +109,11 @@ impl Error {
 
     /// Whether a stream was refused that might be granted if others were closed.
     pub const fn is_shortage(&self) -> bool {
-        matches!(self, Self::Refused(Refusal::Quota { .. } | Refusal::System { .. }))
+        match self {
+            Self::Refused(Refusal::Quota { asked, limit, .. }) => *asked <= *limit,
+            Self::Refused(Refusal::System { .. }) => true,
+            _ => false,
+        }
     }
 }
 

@@ -32,9 +32,11 @@ impl KeptStreams {
         // Without the lock: it may take milliseconds. Two threads may open one for the same spec;
         // the first is kept.
         let stream = self.open(spec)?;
-        if self.find(spec).is_none() {
-            self.lock().push((*spec, stream.clone()));
+        let mut streams = self.lock();
+        if !streams.iter().any(|(kept, _)| kept == spec) {
+            streams.push((*spec, stream.clone()));
         }
+        drop(streams);
         self.close_all_but(self.most);
         Ok(stream)
     }

@@ -42,7 +42,9 @@ impl Stream {
 
     /// Takes a free slot if there is one, or if what has arrived brings one.
     pub fn try_loan(&self) -> Result<Option<Slot>, Error> {
-        self.loan_timeout(Duration::ZERO)
+        let handle = &self.handle;
+        let lease = handle.connection.at_once(|state| handle.look_for_lease(state))?;
+        Ok(lease.transpose()?.map(|lease| Slot::new(Arc::clone(handle), lease)))
     }
 
     /// Submits several slots of this stream in one message, in that order, as [`Slot::submit`] does one.

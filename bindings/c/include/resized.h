@@ -467,7 +467,7 @@ resized_status resized_slot_crop(resized_slot *slot, const resized_crop *crop);
 
 // Gives a loaned slot to the daemon, which resizes the frame as soon as a device is free. Several
 // slots may be submitted before the first is waited for. From here on until it is resized nobody
-// may touch its memory.
+// may touch its memory. A daemon that went away is not waited for.
 resized_status resized_slot_submit(resized_slot *slot);
 
 // Waits for so many milliseconds until a submitted slot is resized; 0: not at all; less: for ever.

@@ -97,7 +97,7 @@ pub unsafe extern "C" fn resized_slot_crop(slot: *mut SlotHandle, crop: *const C
 
 /// Gives a loaned slot to the daemon, which resizes the frame as soon as a device is free. Several
 /// slots may be submitted before the first is waited for. From here on until it is resized nobody
-/// may touch its memory.
+/// may touch its memory. A daemon that went away is not waited for.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn resized_slot_submit(slot: *mut SlotHandle) -> Status {
     call(|| SLOTS.find(slot)?.submit())

@@ -269,13 +269,14 @@ fn who_submits_slow_jpegs_does_not_have_others_wait_for_all_of_them() {
             slot.write_jpeg(&gray_jpeg(16)).unwrap();
             slot.submit().unwrap().wait().unwrap();
         }
-        // Most of them still wait.
+        // Most of them still wait, unless there are as many cores.
         greedy.say(Request::Close { stream: 0 });
         let mut done = 1;
         while let Some(Message::Completed(_)) = greedy.hear() {
             done += 1;
         }
-        assert!(done < 60, "{done}");
+        let cores = thread::available_parallelism().unwrap().get();
+        assert!(done < 60.max(2 * cores + 1), "{done}");
         drop(greedy);
         drop(stream);
         scene.end();

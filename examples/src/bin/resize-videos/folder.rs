@@ -13,6 +13,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -149,17 +151,28 @@ fn lock(folders: &[Folder]) -> Result<Locks> {
             Err(TryLockError::WouldBlock) => {
                 ensure!(!folder.own, "another resize-videos writes to {}", path.display());
             }
-            // Or a file system that knows no locks.
-            Ok(()) | Err(TryLockError::Error(_)) if !folder.own => folder.clear()?,
+            Ok(()) if !folder.own => folder.clear()?,
+            // The second where a file system knows no locks.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         if !folder.own {
-            // Who has it alone is clearing it, and soon done.
-            let _ = lock.lock_shared();
+            share(&lock, path)?;
         }
         locks.push(lock);
     }
     Ok(locks)
+}
+
+/// Has a folder together with others. Who has it alone may be clearing it, and soon done.
+fn share(lock: &File, path: &Path) -> Result<()> {
+    for _ in 0..100 {
+        match lock.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+            // Or a file system that knows no locks.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
+        }
+    }
+    bail!("another resize-videos has the folder {} for itself", path.display())
 }
 
 /// The first of a folder and those above it that another user made where everybody may make some, as in

@@ -23,8 +23,8 @@ use crate::inplace::{Decoder, Need};
 use crate::jpeg::{self, Target, Work};
 use crate::notes::{Pace, Times};
 use crate::picture::{Converter, Picture};
-use crate::progress::Progress;
-use crate::room::Room;
+use crate::progress::{Progress, Track};
+use crate::room::{Inside, Room};
 use crate::stop::Stop;
 use crate::turn::Turn;
 
@@ -112,8 +112,8 @@ pub(crate) fn run_all<'a>(
                 break;
             }
             let (run, finished) = (&run, finished.clone());
-            run.room.enter();
-            match spawn(scope, "feed", move || run.instance(plan, finished)) {
+            let inside = run.room.enter();
+            match spawn(scope, "feed", move || run.instance(plan, finished, inside)) {
                 Ok(handle) => handles.push(handle),
                 Err(error) => stop.fail(error),
             }
@@ -149,9 +149,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn instance(&self, plan: Plan<'a>, finished: Sender<Work>) -> Option<Outcome<'a>> {
+    fn instance(
+        &self,
+        plan: Plan<'a>,
+        finished: Sender<Work>,
+        inside: Inside<'_>,
+    ) -> Option<Outcome<'a>> {
         let outcome = self.resize(plan, finished);
-        self.room.leave();
+        drop(inside);
         outcome.unwrap_or_else(|error| {
             self.stop.fail(error);
             None
@@ -164,13 +169,14 @@ impl<'a> Run<'a> {
         let start = Instant::now();
         let file = file.map_or_else(|| File::open(video), Ok)?;
         let mut source = file.decode(self.decoder_threads())?;
-        let Some(client) = self.room.wait_for(|| self.daemon.connect())? else { return Ok(None) };
+        let client = self.room.wait_for(|| 0, || self.daemon.connect())?;
+        let Some(client) = client else { return Ok(None) };
         let track = self.progress.track(instance, source.total());
         let target = Arc::new(Target::new(folder, track, start, source.turn())?);
         let (submitted, pendings) = unbounded();
         let tally = thread::scope(|scope| {
             let collector = spawn(scope, "collect", || collect(pendings, &target, finished))?;
-            let fed = self.feed(&mut source, &client, submitted);
+            let fed = self.feed(&mut source, &client, &target.track, submitted);
             let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
             Ok::<_, Error>((fed?, collected?))
         });
@@ -217,6 +223,7 @@ impl<'a> Run<'a> {
         &self,
         source: &mut Video,
         client: &Client,
+        track: &Track,
         submitted: Sender<Submitted>,
     ) -> Result<bool> {
         let mut converter = Converter::default();
@@ -233,7 +240,8 @@ impl<'a> Run<'a> {
                 Some((_, stream)) => (stream, source.decoder().take(&frame)),
                 None => {
                     let decoder = source.decoder();
-                    let stream = self.room.wait_for(|| open_stream(client, &spec, decoder))?;
+                    let open = || open_stream(client, &spec, decoder);
+                    let stream = self.room.wait_for(|| track.frames(), open)?;
                     let Some(stream) = stream else { break };
                     (stream, None)
                 }

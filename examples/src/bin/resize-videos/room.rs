@@ -32,8 +32,19 @@ struct State {
     running: usize,
     /// Those of them that wait.
     waiting: usize,
-    /// Counts who ended, and who need not wait any more.
+    /// Counts who ended, who need not wait any more, and who waits and was seen to get on.
     changes: u64,
+}
+
+/// One that runs, until it is dropped: when it has let go of all it had.
+pub(crate) struct Inside<'a>(&'a Room<'a>);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.running -= 1;
+        state.changes += 1;
+    }
 }
 
 impl<'a> Room<'a> {
@@ -42,15 +53,9 @@ impl<'a> Room<'a> {
     }
 
     /// An instance is about to run.
-    pub(crate) fn enter(&self) {
+    pub(crate) fn enter(&'a self) -> Inside<'a> {
         self.state().running += 1;
-    }
-
-    /// One has let go of all it had.
-    pub(crate) fn leave(&self) {
-        let mut state = self.state();
-        state.running -= 1;
-        state.changes += 1;
+        Inside(self)
     }
 
     /// Instances that run.
@@ -59,22 +64,31 @@ impl<'a> Room<'a> {
     }
 
     /// What an instance asks the daemon for, as soon as there is room for it; none if the run ends
-    /// before.
-    pub(crate) fn wait_for<T>(&self, ask: impl Fn() -> Result<T>) -> Result<Option<T>> {
+    /// before. `written` counts its pictures: while those become more it has still to let go of
+    /// what it had.
+    pub(crate) fn wait_for<T>(
+        &self,
+        written: impl Fn() -> u64,
+        ask: impl Fn() -> Result<T>,
+    ) -> Result<Option<T>> {
         match ask() {
             Err(error) if is_for_want_of_room(&error) => {}
             other => return other.map(Some),
         }
         self.state().waiting += 1;
-        let granted = self.ask_again(ask);
+        let granted = self.ask_again(written, ask);
         let mut state = self.state();
         state.waiting -= 1;
         state.changes += 1;
         granted
     }
 
-    fn ask_again<T>(&self, ask: impl Fn() -> Result<T>) -> Result<Option<T>> {
-        let (mut seen, mut refusals) = (None, 0);
+    fn ask_again<T>(
+        &self,
+        written: impl Fn() -> u64,
+        ask: impl Fn() -> Result<T>,
+    ) -> Result<Option<T>> {
+        let (mut before, mut seen, mut refusals) = (written(), None, 0);
         loop {
             self.stop.sleep_until(Instant::now() + AGAIN);
             if self.stop.is_set() {
@@ -84,7 +98,10 @@ impl<'a> Room<'a> {
                 Err(error) if is_for_want_of_room(&error) => error,
                 other => return other.map(Some),
             };
-            let state = self.state();
+            let mut state = self.state();
+            let now = written();
+            state.changes += now - before;
+            before = now;
             let stuck = state.waiting == state.running && seen == Some(state.changes);
             seen = Some(state.changes);
             refusals = if stuck { refusals + 1 } else { 0 };
