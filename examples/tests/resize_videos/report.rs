@@ -187,7 +187,7 @@ fn check_pace(plot: &Value, pixels: &[(f64, f64)], index: usize, figures: &Value
 fn check_times(plot: &Value, pixels: &[(f64, f64)], index: usize) {
     let area = area(&plot["area"]);
     let line = Line::of(pixels, area);
-    assert!(!line.columns.is_empty(), "instance {}", index + 1);
+    // The others may lie under it from end to end, where times were alike.
     if index == 2 {
         assert!(
             line.columns.len() as f64 > 0.9 * (area[2] - area[0]),
