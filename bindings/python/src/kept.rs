@@ -43,7 +43,8 @@ impl Kept {
         let opened = match self.find(&spec) {
             Some(kept) if kept.has(spec.slots) => return Ok(kept),
             Some(kept) => match Opened::asked_for(py, connected, spec)? {
-                Err(error) if error.is_shortage() => {
+                // Whatever the reason: what there is will do.
+                Err(Error::Refused(_)) => {
                     kept.all_there_are.store(true, Ordering::Relaxed);
                     return Ok(kept);
                 }
