@@ -8,7 +8,7 @@ use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use resized_bridge::{Args, serve};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -28,20 +28,13 @@ fn run(args: &Args) -> Result<()> {
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
         let signalled = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            either(&mut signals).await;
             tracing::info!("stopping");
             notify(NotifyState::Stopping);
             tokio::spawn(async move {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
+                either(&mut signals).await;
                 tracing::warn!("stopped at once by a second signal");
                 std::process::exit(1);
             });
@@ -58,6 +51,13 @@ fn run(args: &Args) -> Result<()> {
     // Not waited for: names that are looked up, and a daemon that does not answer, may take minutes.
     runtime.shutdown_background();
     served
+}
+
+async fn either([one, other]: &mut [Signal; 2]) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
 }
 
 /// Two descriptors for each client, and those at the door.
