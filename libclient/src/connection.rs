@@ -17,8 +17,8 @@
 
 mod incoming;
 mod recovery;
+mod state;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -31,13 +31,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 use resized_protocol::codec;
 use resized_protocol::fdpass::{self, Passed};
-use resized_protocol::message::{Completion, Goodbye, Refusal, Reply, Request};
+use resized_protocol::message::{Refusal, Reply, Request};
 
 use crate::Error;
-use crate::link::{Arrived, Link, left};
+use crate::link::{Link, left};
 use crate::reconnect::{Home, is_loss};
 use crate::slots::Slots;
 use incoming::{Incoming, Until};
+pub(crate) use state::{State, Wait};
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -80,111 +81,11 @@ impl Outgoing {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct State {
-    era: u64,
-    /// Names of the daemon's devices.
-    devices: Arc<[String]>,
-    streams: BTreeMap<u32, Slots>,
-    /// Replies that arrived and were not yet fetched, by the number of the request.
-    replies: BTreeMap<u64, (Reply, Option<Passed>)>,
-    /// Requests whose replies nobody will fetch.
-    unwanted: Vec<u64>,
-    answered: u64,
-    /// A thread is reading the socket, or looking for another.
-    reading: bool,
-    waiting: usize,
-    /// How often threads have changed what others may wait for.
-    changes: u64,
-    /// The daemon is gone: another is to be found.
-    lost: Option<Error>,
-    /// None will be found.
-    broken: Option<Error>,
-    /// Then also: the daemon lives, and takes its rings back.
-    taken_back: bool,
-}
-
 /// What a request was answered.
 pub(crate) struct Answer {
     pub(crate) reply: Reply,
     pub(crate) descriptor: Option<Passed>,
     pub(crate) era: u64,
-}
-
-impl State {
-    /// The slots of a stream that is open: there is one as long as its handle lives.
-    pub(crate) fn slots(&mut self, stream: u32) -> Result<&mut Slots, Error> {
-        self.streams.get_mut(&stream).ok_or(Error::Unexpected("a stream without slots"))
-    }
-
-    pub(crate) const fn era(&self) -> u64 {
-        self.era
-    }
-
-    pub(crate) const fn devices(&self) -> &Arc<[String]> {
-        &self.devices
-    }
-
-    /// Fails if the connection is broken for good.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        self.broken.clone().map_or(Ok(()), Err)
-    }
-
-    /// What `poll` finds, or what will bring it, unless nothing will.
-    fn look<T>(&mut self, poll: impl FnOnce(&mut Self) -> Wait<T>) -> Result<Wait<T>, Error> {
-        // What is ready is no longer what it was.
-        if self.taken_back
-            && let Some(error) = &self.broken
-        {
-            return Err(error.clone());
-        }
-        match (poll(self), &self.broken) {
-            (Wait::Message | Wait::Thread | Wait::Either, Some(error)) => Err(error.clone()),
-            (found, _) => Ok(found),
-        }
-    }
-
-    /// The connection is over for good. The first reason counts.
-    fn break_off(&mut self, error: Error) {
-        self.taken_back |=
-            matches!(&error, Error::Goodbye(Goodbye::Silence | Goodbye::Violation(_)));
-        self.broken.get_or_insert(error);
-    }
-
-    fn note(&mut self, arrived: Arrived) -> Result<(), Error> {
-        match arrived {
-            Arrived::Completed(completion) => self.note_completion(completion)?,
-            Arrived::Reply(reply, descriptor) => {
-                let request = self.answered;
-                self.answered += 1;
-                match self.unwanted.iter().position(|&unwanted| unwanted == request) {
-                    Some(index) => drop(self.unwanted.swap_remove(index)),
-                    None => drop(self.replies.insert(request, (reply, descriptor))),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn note_completion(&mut self, completion: Completion) -> Result<(), Error> {
-        match self.streams.get_mut(&completion.stream) {
-            Some(slots) => slots.complete(completion),
-            // Sent before the daemon had read that the stream was closed.
-            None => Ok(()),
-        }
-    }
-}
-
-/// What a thread that waits should do when nothing is there yet.
-pub(crate) enum Wait<T> {
-    /// It is there.
-    Over(T),
-    /// A message will bring it: read.
-    Message,
-    /// Another thread of this process will bring it.
-    Thread,
-    /// Whichever is the first.
-    Either,
 }
 
 /// How long a message is waited for where another thread may bring the same.
@@ -213,20 +114,7 @@ impl Connection {
                 streams: 0,
             }),
             incoming: Mutex::new(Incoming::new(socket, link.arrivals)),
-            state: Mutex::new(State {
-                era: 0,
-                devices: devices.into(),
-                streams: BTreeMap::new(),
-                replies: BTreeMap::new(),
-                unwanted: Vec::new(),
-                answered: 0,
-                reading: false,
-                waiting: 0,
-                changes: 0,
-                lost: None,
-                broken: None,
-                taken_back: false,
-            }),
+            state: Mutex::new(State::new(devices)),
             changed: Condvar::new(),
             home,
         }

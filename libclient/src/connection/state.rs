@@ -1,0 +1,134 @@
+//! Owns what has arrived for whom on a shared connection, and how the connection stands.
+//!
+//! Knows no sockets. Invariants: the n-th reply is that of the n-th request that has one; what broke for
+//! good stays broken, with the first error for all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use resized_protocol::fdpass::Passed;
+use resized_protocol::message::{Completion, Goodbye, Reply};
+
+use crate::Error;
+use crate::link::Arrived;
+use crate::slots::Slots;
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(super) era: u64,
+    /// Names of the daemon's devices.
+    pub(super) devices: Arc<[String]>,
+    pub(super) streams: BTreeMap<u32, Slots>,
+    /// Replies that arrived and were not yet fetched, by the number of the request.
+    pub(super) replies: BTreeMap<u64, (Reply, Option<Passed>)>,
+    /// Requests whose replies nobody will fetch.
+    pub(super) unwanted: Vec<u64>,
+    pub(super) answered: u64,
+    /// A thread is reading the socket, or looking for another.
+    pub(super) reading: bool,
+    pub(super) waiting: usize,
+    /// How often threads have changed what others may wait for.
+    pub(super) changes: u64,
+    /// The daemon is gone: another is to be found.
+    pub(super) lost: Option<Error>,
+    /// None will be found.
+    pub(super) broken: Option<Error>,
+    /// Then also: the daemon lives, and takes its rings back.
+    pub(super) taken_back: bool,
+}
+
+impl State {
+    pub(super) fn new(devices: Vec<String>) -> Self {
+        Self {
+            era: 0,
+            devices: devices.into(),
+            streams: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            unwanted: Vec::new(),
+            answered: 0,
+            reading: false,
+            waiting: 0,
+            changes: 0,
+            lost: None,
+            broken: None,
+            taken_back: false,
+        }
+    }
+
+    /// The slots of a stream that is open: there is one as long as its handle lives.
+    pub(crate) fn slots(&mut self, stream: u32) -> Result<&mut Slots, Error> {
+        self.streams.get_mut(&stream).ok_or(Error::Unexpected("a stream without slots"))
+    }
+
+    pub(crate) const fn era(&self) -> u64 {
+        self.era
+    }
+
+    pub(crate) const fn devices(&self) -> &Arc<[String]> {
+        &self.devices
+    }
+
+    /// Fails if the connection is broken for good.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// What `poll` finds, or what will bring it, unless nothing will.
+    pub(super) fn look<T>(
+        &mut self,
+        poll: impl FnOnce(&mut Self) -> Wait<T>,
+    ) -> Result<Wait<T>, Error> {
+        // What is ready is no longer what it was.
+        if self.taken_back
+            && let Some(error) = &self.broken
+        {
+            return Err(error.clone());
+        }
+        match (poll(self), &self.broken) {
+            (Wait::Message | Wait::Thread | Wait::Either, Some(error)) => Err(error.clone()),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// The connection is over for good. The first reason counts.
+    pub(super) fn break_off(&mut self, error: Error) {
+        self.taken_back |=
+            matches!(&error, Error::Goodbye(Goodbye::Silence | Goodbye::Violation(_)));
+        self.broken.get_or_insert(error);
+    }
+
+    pub(super) fn note(&mut self, arrived: Arrived) -> Result<(), Error> {
+        match arrived {
+            Arrived::Completed(completion) => self.note_completion(completion)?,
+            Arrived::Reply(reply, descriptor) => {
+                let request = self.answered;
+                self.answered += 1;
+                match self.unwanted.iter().position(|&unwanted| unwanted == request) {
+                    Some(index) => drop(self.unwanted.swap_remove(index)),
+                    None => drop(self.replies.insert(request, (reply, descriptor))),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        match self.streams.get_mut(&completion.stream) {
+            Some(slots) => slots.complete(completion),
+            // Sent before the daemon had read that the stream was closed.
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a thread that waits should do when nothing is there yet.
+pub(crate) enum Wait<T> {
+    /// It is there.
+    Over(T),
+    /// A message will bring it: read.
+    Message,
+    /// Another thread of this process will bring it.
+    Thread,
+    /// Whichever is the first.
+    Either,
+}
