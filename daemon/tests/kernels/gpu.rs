@@ -3,14 +3,19 @@
 //! Every test has the validation layer look on, where there is one, synchronization included.
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use resized::device::cpu::Level;
 use resized::device::vulkan::{
     Settings, Transfer, Vulkan, Wanted, is_validating, survey, validation_messages,
 };
-use resized::device::{Fault, Resizer};
+use resized::device::{Band, Device, DeviceError, Fault, Resizer, Scratch};
+use resized_protocol::frame::{PixelFormat, Range};
+use resized_protocol::message::{Alpha, Filter, StreamSpec};
+use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
+use resized_protocol::tensor::{Element, Normalisation, Tensor};
 
-use super::*;
+use crate::frames::{Ring, SIZES, edges, noise, numbers, packed, pictures, sources, spec, tensors};
 
 /// The ways that frames may reach a GPU, and whether copies go to a queue of their own.
 const TRANSFERS: [(Transfer, bool); 7] = [

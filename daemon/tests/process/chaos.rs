@@ -6,11 +6,14 @@
 //! for longer, and then the neighbour's p99 must stay within one and a half times what it was before.
 //! `RESIZED_SOAK` (`make soak`) is how many seconds the last row takes.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+mod shortage;
+mod traffic;
+
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -22,17 +25,14 @@ use nix::sys::resource::{Resource as System, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::socket::MsgFlags;
 use nix::unistd::ftruncate;
-use resized_client::{
-    Client, Error, Filter, PixelFormat, Reconnect, Refusal, Resource, StreamSpec, Whose,
-};
+use resized_client::{Client, Filter, PixelFormat, StreamSpec};
 use resized_protocol::VERSION;
 use resized_protocol::fdpass::receive;
-use resized_protocol::message::{Cropped, Message, Reply, Request};
-use resized_protocol::placement::Crop;
+use resized_protocol::message::Request;
 
 use crate::clients::{self, IN_FLIGHT};
 use crate::oracle::{self, Checked};
-use crate::support::{DEADLINE, Daemon, Process, bounded_by, command, spawn, until};
+use crate::support::{DEADLINE, Daemon, Process, bounded_by, until};
 use crate::wire::{Wire, bytes, hello};
 
 /// The whole suite, not the short form of it.
@@ -243,129 +243,6 @@ fn those_who_never_read() {
     row(&[], |_| (), flood);
 }
 
-/// What an honest client says, from the hello to the end.
-fn real_traffic() -> Vec<u8> {
-    let crop = Crop { left: 1.0, top: 1.0, width: 2.5, height: 2.25 };
-    let mut said = vec![hello(VERSION)];
-    for stream in 0..3 {
-        let spec = StreamSpec { slots: 4, ..oracle::mixed(stream as usize * 5) };
-        said.push(Request::Open { stream, spec, named: stream == 1 });
-        said.push(Request::Submit { stream, slots: vec![0, 1, 2] });
-        said.push(Request::SubmitCropped { stream, slots: vec![Cropped { slot: 3, crop }] });
-        said.push(Request::Cancel { stream, slot: 1 });
-        said.push(Request::Stats);
-        said.push(Request::Clients { from: 0 });
-        said.push(Request::Streams { client: 0, from: 0 });
-    }
-    said.push(Request::Close { stream: 1 });
-    said.iter().flat_map(bytes).collect()
-}
-
-/// xorshift64* (Vigna 2016): the same every time, or it could not be found again.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % below
-    }
-}
-
-/// The traffic with some of it changed: bytes, numbers at their edges, parts left out or said twice.
-fn mutated(traffic: &[u8], noise: &mut Noise) -> Vec<u8> {
-    const EDGES: [u32; 8] = [0, 1, 255, 256, u32::MAX, i32::MAX as u32, 16 * 1024, 16 * 1024 + 1];
-    let mut said = traffic.to_vec();
-    for _ in 0..=noise.next(4) {
-        let at = noise.next(said.len());
-        match noise.next(6) {
-            0 => said[at] = noise.next(256) as u8,
-            1 => said[at] ^= 1 << noise.next(8),
-            2 => {
-                let at = at.min(said.len() - 4);
-                let edge = EDGES[noise.next(EDGES.len())];
-                said[at..at + 4].copy_from_slice(&edge.to_le_bytes());
-            }
-            3 => said.truncate(at.max(8)),
-            4 => drop(said.drain(at..(at + noise.next(40)).min(said.len() - 8).max(at))),
-            _ => {
-                let part = said[at..(at + noise.next(200)).min(said.len())].to_vec();
-                said.splice(at..at, part);
-            }
-        }
-    }
-    said
-}
-
-/// Clients that connect, say something and hang up, over and over, on as many threads.
-struct Storm {
-    over: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<u64>>,
-}
-
-impl Storm {
-    /// What they say is the traffic; or, if they are `mad`, bytes without meaning, or the traffic
-    /// with some of it changed.
-    fn begin(daemon: &Daemon, traffic: &[u8], mad: bool) -> Self {
-        let over = Arc::<AtomicBool>::default();
-        let begin = |seed| {
-            let (socket, traffic, over) = (daemon.socket(), traffic.to_vec(), over.clone());
-            thread::spawn(move || {
-                let mut noise = Noise(seed);
-                let mut count = 0;
-                while !over.load(Ordering::Relaxed) {
-                    let wire = Wire::connect(&socket);
-                    let said = match noise.next(4) {
-                        _ if !mad => traffic.clone(),
-                        0 => (0..noise.next(5000)).map(|_| noise.next(256) as u8).collect(),
-                        _ => mutated(&traffic, &mut noise),
-                    };
-                    // The daemon hangs up in the middle, as it should. Some read what it has to say.
-                    let _ = (&wire.socket).write_all(&said);
-                    let _ = wire.socket.shutdown(std::net::Shutdown::Write);
-                    if noise.next(2) == 0 {
-                        let _ = (&wire.socket).read_to_end(&mut Vec::new());
-                    }
-                    count += 1;
-                }
-                count
-            })
-        };
-        let threads = [1, 2, 3].map(begin).into();
-        Self { over, threads }
-    }
-
-    /// How many connections there were.
-    fn end(self) -> u64 {
-        self.over.store(true, Ordering::Relaxed);
-        self.threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-    }
-}
-
-#[test]
-fn random_bytes_and_mutated_traffic() {
-    // The neighbour is measured beside as many that do the same and say what clients say.
-    let sane = |daemon: &Daemon| {
-        let traffic = real_traffic();
-        (Storm::begin(daemon, &traffic, false), traffic)
-    };
-    let attack = |daemon: &Daemon, (sane, traffic): (Storm, Vec<u8>)| {
-        sane.end();
-        let mad = Storm::begin(daemon, &traffic, true);
-        thread::sleep(length(Duration::from_secs(2), Duration::from_secs(600)));
-        println!("{} connections with bytes that no client says", mad.end());
-        // The traffic itself is what it says it is.
-        let mut wire = Wire::connect(&daemon.socket());
-        wire.raw(&traffic);
-        let mut closed = false;
-        while !closed {
-            closed = matches!(wire.hear(), Message::Reply(Reply::Closed { stream: 1 }));
-        }
-    };
-    row(&["--allow-named-segments"], sane, attack);
-}
-
 /// A client that opens a stream and submits all it has, with the stream's ring.
 fn opener(socket: &Path) -> (Wire, OwnedFd) {
     let wire = Wire::welcomed(socket);
@@ -407,72 +284,6 @@ fn regions_can_neither_be_cut_nor_unsealed() {
         }
     };
     row(&[], honest, attack);
-}
-
-#[test]
-fn a_daemon_with_few_descriptors_refuses_and_lives() {
-    bounded_by(DEADLINE, || {
-        let dir = tempfile::tempdir().unwrap();
-        let daemon = command(dir.path(), &[]);
-        let mut few = Command::new("sh");
-        few.args(["-c", r#"ulimit -n 64; exec "$0" "$@""#]).arg(daemon.get_program());
-        few.args(daemon.get_args()).env("RESIZED_CONFIG", "/dev/null");
-        let mut process = spawn(&mut few, dir.path());
-        let endpoint = resized_client::Endpoint::Unix(dir.path().join("resized.sock"));
-        let connect = || Client::connect_with(&endpoint, Reconnect::NEVER);
-        until("the daemon answers", || connect().is_ok());
-        let mut clients = Vec::new();
-        let refusal = loop {
-            match connect() {
-                Ok(client) => clients.push(client),
-                Err(error) => break error,
-            }
-        };
-        let whose = Whose::Daemon;
-        assert!(
-            matches!(refusal, Error::Refused(Refusal::Quota { whose: w, what: Resource::Connections, .. }) if w == whose),
-            "{refusal}"
-        );
-        assert_eq!(clients.len(), 32);
-        // All of them are served.
-        for client in &clients {
-            client.open(&oracle::dot()).unwrap().loan().unwrap().submit().unwrap().wait().unwrap();
-        }
-        drop(clients.pop());
-        until("there is room again", || connect().is_ok());
-        assert!(process.0.try_wait().unwrap().is_none());
-        process.signal(Signal::SIGTERM);
-        assert_eq!(process.wait().code(), Some(0));
-    });
-}
-
-#[test]
-fn a_full_dev_shm_is_a_refusal() {
-    bounded_by(DEADLINE, || {
-        let dir = tempfile::tempdir().unwrap();
-        let daemon = command(dir.path(), &["--allow-named-segments"]);
-        let mut full = Command::new("unshare");
-        let mount = r#"mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$0" "$@""#;
-        full.args(["--mount", "--", "sh", "-c", mount]).arg(daemon.get_program());
-        full.args(daemon.get_args()).env("RESIZED_CONFIG", "/dev/null");
-        let mut process = spawn(&mut full, dir.path());
-        let socket = dir.path().join("resized.sock");
-        let answers = || UnixStream::connect(&socket).is_ok();
-        while !answers() {
-            if process.0.try_wait().unwrap().is_some() {
-                eprintln!("SKIPPED: no mount namespace of our own");
-                return;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        let named = UnixStream::connect(&socket).unwrap();
-        let named = Client::from_socket_with_named_segments(named).unwrap();
-        let error = named.open(&oracle::big()).unwrap_err();
-        assert!(matches!(error, Error::Refused(Refusal::System { .. })), "{error}");
-        let client = Client::from_socket(UnixStream::connect(&socket).unwrap()).unwrap();
-        Checked::open(&client, oracle::mixed(1), 1).round_trip(0);
-        assert_eq!(client.stats().unwrap().region_bytes, 0);
-    });
 }
 
 /// Room for as many connections as some rows have.
@@ -598,88 +409,5 @@ fn many_processes_at_once_get_all_the_same() {
         daemon.await_rest(&watcher, descriptors);
         assert!(few > 0.0 && many > 0.0);
         assert!(jain >= length(0.7, 0.99), "{jain}");
-    });
-}
-
-/// A control group of our own whose memory has a limit, gone with this.
-struct Group(PathBuf);
-
-impl Group {
-    fn new(limit: u64) -> io::Result<Self> {
-        let own = std::fs::read_to_string("/proc/self/cgroup")?;
-        let line = |of: &str| {
-            let lines = own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-            let mut paths =
-                lines.filter(|(controllers, _)| controllers.split(',').any(|c| c == of));
-            paths.next().map(|(_, path)| path.trim_start_matches('/').to_owned())
-        };
-        let (root, path, file) = match (line("memory"), line("")) {
-            (Some(path), _) => ("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"),
-            (None, path) => ("/sys/fs/cgroup", path.unwrap_or_default(), "memory.max"),
-        };
-        let group = Path::new(root).join(path).join(format!("resized-test-{}", std::process::id()));
-        std::fs::create_dir(&group)?;
-        let group = Self(group);
-        std::fs::write(group.0.join(file), limit.to_string())?;
-        Ok(group)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Whoever was killed in it may still be there for a moment.
-        let begun = Instant::now();
-        while std::fs::remove_dir(&self.0).is_err() && begun.elapsed() < Duration::from_secs(5) {
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-#[test]
-fn a_memory_limit_of_the_daemons_group_is_a_refusal() {
-    bounded_by(DEADLINE, || {
-        const LIMIT: u64 = 256 << 20;
-        let group = match Group::new(LIMIT) {
-            Ok(group) => group,
-            Err(error) => {
-                eprintln!("SKIPPED: no control group of our own: {error}");
-                return;
-            }
-        };
-        let dir = tempfile::tempdir().unwrap();
-        // More than the group has.
-        let daemon = command(dir.path(), &["--devices", "cpu", "--memory", "65536"]);
-        let mut bounded = Command::new("sh");
-        let join = r#"echo $$ > "$GROUP/cgroup.procs"; exec "$0" "$@""#;
-        bounded.args(["-c", join]).arg(daemon.get_program()).args(daemon.get_args());
-        bounded.env("RESIZED_CONFIG", "/dev/null").env("GROUP", &group.0);
-        let mut process = spawn(&mut bounded, dir.path());
-        let endpoint = resized_client::Endpoint::Unix(dir.path().join("resized.sock"));
-        let connect = || Client::connect_with(&endpoint, Reconnect::NEVER);
-        until("the daemon answers", || connect().is_ok());
-        let client = connect().unwrap();
-        let spec = oracle::spec(PixelFormat::Rgba, Filter::Bicubic, (2048, 1024), (64, 64));
-        let mut streams = Vec::new();
-        let refusal = loop {
-            assert!(streams.len() < 100, "the limit was not seen");
-            match client.open(&spec) {
-                Ok(stream) => streams.push(stream),
-                Err(error) => break error,
-            }
-        };
-        assert!(
-            matches!(refusal, Error::Refused(Refusal::Quota { whose: Whose::Machine, left, .. }) if left < LIMIT),
-            "{refusal}"
-        );
-        assert!(!streams.is_empty(), "{refusal}");
-        // All of them are served.
-        for stream in &streams {
-            stream.loan().unwrap().submit().unwrap().wait().unwrap();
-        }
-        drop(streams);
-        until("there is room again", || client.open(&spec).is_ok());
-        assert!(process.0.try_wait().unwrap().is_none());
-        process.signal(Signal::SIGTERM);
-        assert_eq!(process.wait().code(), Some(0));
     });
 }
