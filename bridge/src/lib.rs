@@ -18,12 +18,15 @@ mod replies;
 mod tickets;
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::net::TcpListener;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Ipv6V6Only;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -45,7 +48,7 @@ pub async fn serve(
     let door = Arc::new(Door::new(args, stopped.clone())?);
     let mut addresses = Vec::new();
     for address in &args.listen {
-        let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
+        let listener = listen(*address).with_context(|| address.to_string())?;
         addresses.push(listener.local_addr()?);
         tokio::spawn(Arc::clone(&door).attend(listener));
     }
@@ -74,5 +77,39 @@ pub async fn serve(
     match left {
         None => Ok(()),
         Some(left) => left?,
+    }
+}
+
+/// Connections that wait to be accepted; the system may allow fewer.
+const BACKLOG: u32 = 1024;
+
+/// An address of IPv6 is for that alone: whoever gives `[::]` beside `0.0.0.0` wants both.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            setsockopt(&socket, Ipv6V6Only, &true)?;
+            socket
+        }
+    };
+    // One that has just ended may have left connections behind.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_kinds_of_addresses_have_the_same_port() {
+        let Ok(six) = listen("[::]:0".parse().unwrap()) else {
+            eprintln!("SKIPPED: there is no IPv6");
+            return;
+        };
+        let port = six.local_addr().unwrap().port();
+        listen(([0, 0, 0, 0], port).into()).unwrap();
     }
 }

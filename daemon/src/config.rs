@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, ValueEnum};
 use resized::{Devices, ExporterAddress, Limits, Options, Peers, default_ring_bytes};
+use resized_service::log::NoFilter;
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
@@ -34,9 +35,8 @@ pub(crate) enum ConfigError {
     /// The socket's path is none.
     #[error("'{}' is no path of a socket: write one such as /run/resized/resized.sock", .0.display())]
     Socket(PathBuf),
-    /// What should be logged can't be told.
-    #[error("'{setting}' is no filter for the log: {error}")]
-    Log { setting: String, error: tracing_subscriber::filter::ParseError },
+    #[error(transparent)]
+    Log(#[from] NoFilter),
 }
 
 /// A daemon that resizes video frames and images in shared memory for every process of this machine.

@@ -1,7 +1,6 @@
 //! The `resized` daemon: reads its settings, takes or makes its socket, and serves until a signal.
 
 mod config;
-mod log;
 mod systemd;
 
 use std::convert::Infallible;
@@ -11,17 +10,17 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::dup2_stdout;
 use resized::device::vulkan::trial;
 use resized::{Controls, Daemon, Exporter, Listener, Options, Peers};
+use resized_service::log::{self, SetFilter};
+use resized_service::{Interrupts, raise_descriptor_limit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 
 use config::{Arguments, ConfigError, Settings};
-use log::SetFilter;
 
 /// `EX_CONFIG` of sysexits.h: to start again would not help, as the unit knows.
 const BAD_SETTINGS: u8 = 78;
@@ -57,7 +56,7 @@ fn answer(question: &str) -> io::Result<()> {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let (settings, file) = arguments.load()?;
-    let filter = log::filter(settings.log())?;
+    let filter = log::filter(settings.log()).map_err(ConfigError::from)?;
     if arguments.check_config {
         let place = file.map_or("no file".to_owned(), |file| file.display().to_string());
         println!("the settings are good ({place})");
@@ -83,6 +82,7 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
         }
     };
     let memory_mib = options.memory.map(|bytes| bytes >> 20);
+    // One for each client, and as many again that are on their way to clients.
     raise_descriptor_limit();
     // Before GPUs are tried, as that takes long: where it can't be done there is no daemon.
     let exporter =
@@ -111,15 +111,6 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
     Ok(())
 }
 
-/// A descriptor for each client, and as many again that are on their way to clients.
-fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::warn!(%error, "the limit of descriptors stays as it is");
-    }
-}
-
 /// Reads the settings again with each SIGHUP. Those that are not good change nothing.
 async fn reload_on(
     mut hangups: Signal,
@@ -133,7 +124,8 @@ async fn reload_on(
         systemd::reloading();
         let reload = || {
             let (settings, _) = arguments.load()?;
-            set_filter(log::filter(settings.log())?)?;
+            set_filter(log::filter(settings.log())?)
+                .context("the log's filter can't be changed")?;
             let options = settings.for_peers(peers).options();
             let limits = options.limits;
             controls.reload(options);
@@ -171,13 +163,9 @@ async fn report_health(controls: Controls) -> Infallible {
 /// Catches SIGTERM and SIGINT from now on; the future waits for one. A second one ends the process at
 /// once, and so does a daemon that takes too long to complete what was submitted.
 fn interrupted(drain: Duration) -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut interrupts = Interrupts::new()?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        interrupts.next().await;
         // A thread: what takes long may be the one that all sessions run on.
         std::thread::spawn(move || {
             std::thread::sleep(drain);
@@ -187,13 +175,6 @@ fn interrupted(drain: Duration) -> io::Result<impl Future<Output = ()>> {
             );
             std::process::exit(1);
         });
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::warn!("stopped at once by a second signal");
-            std::process::exit(1);
-        });
+        interrupts.end_with_the_next();
     })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use listenfd::ListenFd;
+use resized_service::notify;
 use sd_notify::NotifyState;
 
 /// The socket that the service manager listens on for us, if it does.
@@ -43,10 +44,4 @@ const BESIDE: Duration = Duration::from_secs(10);
 pub(crate) fn stopping(within: Duration) {
     let within = within.saturating_add(BESIDE).as_micros().try_into().unwrap_or(u32::MAX);
     notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(within)]);
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager can't be told");
-    }
 }
