@@ -20,6 +20,11 @@ static LOOKS: LazyLock<u32> = LazyLock::new(|| match available_parallelism() {
 });
 const MOST_DOUBLED: u32 = 6;
 
+/// Counts the cores. To be called before threads are bound to one of them, which would see no others.
+pub(crate) fn count_cores() {
+    LazyLock::force(&LOOKS);
+}
+
 /// Takes a lock. What it guards is as it was left, also by who panicked.
 pub(crate) fn take<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     for look in 0..*LOOKS {

@@ -278,22 +278,23 @@ impl Account {
     /// give: Linux would not refuse the pages of a ring, it would kill someone for them.
     pub(crate) fn charge(self: &Arc<Self>, what: Resource, asked: u64) -> Result<Charge, Refusal> {
         let refusal = |whose, left, limit| Refusal::Quota { whose, what, asked, left, limit };
-        let on_the_way = match what {
-            Resource::RingBytes => self.daemon.find_memory(asked),
-            Resource::Connections | Resource::Streams | Resource::Slots => Ok(None),
-        };
-        let on_the_way = on_the_way.map_err(|left| refusal(Whose::Machine, left, left))?;
-        let own = self.resource(what);
+        let (own, resource) = (self.resource(what), What::Resource(what));
         own.take(asked).map_err(|left| refusal(Whose::User, left, own.limit()))?;
-        let resource = What::Resource(what);
         if let Some(all) = self.daemon.pot(resource)
             && let Err(left) = all.take(asked)
         {
             own.give_back(asked);
             return Err(refusal(Whose::Daemon, left, all.limit()));
         }
-        let what = resource;
-        Ok(Charge { account: Arc::clone(self), what, amount: asked, on_the_way })
+        // From here on both go back with the charge. The machine last: what is found there is nobody
+        // else's from then on.
+        let account = Arc::clone(self);
+        let mut charge = Charge { account, what: resource, amount: asked, on_the_way: None };
+        if what == Resource::RingBytes {
+            let found = self.daemon.find_memory(asked);
+            charge.on_the_way = found.map_err(|left| refusal(Whose::Machine, left, left))?;
+        }
+        Ok(charge)
     }
 
     /// Takes so much of a device's memory, unless that is beyond this user's share of it or all

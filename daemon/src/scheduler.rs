@@ -35,6 +35,7 @@ use resized_protocol::stats::DeviceStats;
 use crate::cores::Cores;
 use crate::device::{Band, Device, DeviceError, Fault, Scratch};
 use crate::job::{Job, Pressure, StreamId};
+use crate::lock;
 use crate::metrics::{DeviceMetrics, nanoseconds};
 use fair::Fair;
 use held::{Held, Shared};
@@ -140,6 +141,7 @@ struct Started {
 impl Scheduler {
     /// `reserve` is the number of the device, if any, that takes only what no other can.
     pub(crate) fn new(devices: Vec<Box<dyn Device>>, reserve: Option<usize>) -> Arc<Self> {
+        lock::count_cores();
         let queue = Queue {
             lanes: devices.iter().map(|device| DeviceLanes::new(&**device)).collect(),
             lane_count: devices.iter().map(|device| device.lanes()).sum(),

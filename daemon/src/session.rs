@@ -265,7 +265,7 @@ impl Session {
     /// The end of a client that did nothing wrong: it gets all its results, and time to read them.
     async fn say_goodbye(&mut self) {
         self.keep_frames();
-        self.outbox.idle().await;
+        self.meanwhile(self.outbox.idle()).await;
         self.outbox.post_last(&Message::Goodbye(Goodbye::Stopping));
         let patience = if self.is_deaf { Duration::ZERO } else { PATIENCE };
         if timeout(patience, self.outbox.flush()).await.is_err() {
@@ -406,7 +406,10 @@ impl Drop for Session {
         self.keep_frames();
         let streams = self.withdraw();
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) if !streams.is_empty() => drop(runtime.spawn_blocking(|| drop(streams))),
+            // That panics where there is no thread to be had, and a second panic would end all.
+            Ok(runtime) if !streams.is_empty() && !std::thread::panicking() => {
+                drop(runtime.spawn_blocking(|| drop(streams)));
+            }
             _ => drop(streams),
         }
     }

@@ -1,15 +1,22 @@
 //! Owns how a service logs: to stderr, a line an event; for a journal with the event's priority in
 //! front, as sd-daemon(3) has it, and without the time, which it has already.
+//!
+//! Invariant: of what is worth a line each time it happens there are only so many lines a second.
+//! Clients can make much of it happen, and who writes the lines serves other clients meanwhile.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tracing::{Event, Level, Subscriber};
+use tracing::callsite::Identifier;
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
@@ -44,10 +51,11 @@ pub fn filter(setting: &str) -> Result<EnvFilter, NoFilter> {
 /// Begins to log.
 pub fn start(filter: EnvFilter) -> SetFilter {
     let journal = std::env::var("JOURNAL_STREAM").ok();
-    let lines = match journal.is_some_and(|journal| is_journal(io::stderr(), &journal)) {
-        true => Lines::Journal(tracing_subscriber::fmt::format().without_time()),
-        false => Lines::Plain(tracing_subscriber::fmt::format()),
+    let format = match journal.is_some_and(|journal| is_journal(io::stderr(), &journal)) {
+        true => LineFormat::Journal(tracing_subscriber::fmt::format().without_time()),
+        false => LineFormat::Plain(tracing_subscriber::fmt::format()),
     };
+    let lines = Lines { format, places: Mutex::default() };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let log = log.with_ansi(io::stderr().is_terminal()).event_format(lines);
     let log = log.with_filter_reloading();
@@ -64,9 +72,54 @@ fn is_journal(stream: impl AsFd, journal: &str) -> bool {
     found.is_ok_and(|found| journal == format!("{}:{}", found.dev(), found.ino()))
 }
 
-enum Lines {
+/// Most lines a second from one place in the program.
+const MOST: u32 = 20;
+
+/// How lines look, and how many there were of late.
+struct Lines {
+    format: LineFormat,
+    places: Mutex<HashMap<Identifier, Place>>,
+}
+
+enum LineFormat {
     Plain(Format<Full, SystemTime>),
     Journal(Format<Full, ()>),
+}
+
+/// A place in the program that logs.
+struct Place {
+    /// The second that is counted.
+    begun: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Place {
+    /// Whether there may be another line now, and then how many were left out before it.
+    fn another(&mut self, now: Instant) -> Option<u64> {
+        if now.saturating_duration_since(self.begun) >= Duration::from_secs(1) {
+            (self.begun, self.lines) = (now, 0);
+        }
+        if self.lines == MOST {
+            self.left_out += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+impl Lines {
+    /// See [`Place::another`]. Who asks for details has all of them.
+    fn another(&self, event: &Metadata<'_>) -> Option<u64> {
+        if *event.level() > Level::INFO {
+            return Some(0);
+        }
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let place = places.entry(event.callsite());
+        place.or_insert(Place { begun: now, lines: 0, left_out: 0 }).another(now)
+    }
 }
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -80,24 +133,29 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        match self {
-            Self::Plain(format) => format.format_event(context, writer, event),
-            Self::Journal(format) => {
-                let priority = match *event.metadata().level() {
-                    Level::ERROR => 3,
-                    Level::WARN => 4,
-                    Level::INFO => 6,
-                    Level::DEBUG | Level::TRACE => 7,
-                };
-                write!(writer, "<{priority}>")?;
-                format.format_event(context, writer, event)
-            }
+        let Some(left_out) = self.another(event.metadata()) else { return Ok(()) };
+        let priority = match (&self.format, *event.metadata().level()) {
+            (LineFormat::Plain(_), _) => "",
+            (_, Level::ERROR) => "<3>",
+            (_, Level::WARN) => "<4>",
+            (_, Level::INFO) => "<6>",
+            (_, Level::DEBUG | Level::TRACE) => "<7>",
+        };
+        if left_out > 0 {
+            writeln!(writer, "{priority}{left_out} lines as the next were left out")?;
+        }
+        write!(writer, "{priority}")?;
+        match &self.format {
+            LineFormat::Plain(format) => format.format_event(context, writer, event),
+            LineFormat::Journal(format) => format.format_event(context, writer, event),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -118,6 +176,56 @@ mod tests {
         assert!(is_journal(&file, &format!("{}:{}", found.dev(), found.ino())));
         for other in ["", "1:2", &format!("{}:{}", found.dev(), found.ino() + 1)] {
             assert!(!is_journal(&file, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn one_place_does_not_fill_the_log() {
+        let begun = Instant::now();
+        let mut place = Place { begun, lines: 0, left_out: 0 };
+        let said = |place: &mut Place, at: u64| {
+            (0..100)
+                .map(|n| place.another(begun + Duration::from_millis(at + n)))
+                .collect::<Vec<_>>()
+        };
+        let first = said(&mut place, 0);
+        assert!(first[..20].iter().all(|&left_out| left_out == Some(0)));
+        assert!(first[20..].iter().all(Option::is_none));
+        let next = said(&mut place, 1000);
+        assert_eq!((next[0], next[1], next[20]), (Some(80), Some(0), None));
+    }
+
+    #[test]
+    fn others_have_lines_of_their_own_and_details_are_not_counted() {
+        let written = Arc::<Mutex<Vec<u8>>>::default();
+        let sink = Arc::clone(&written);
+        let format = LineFormat::Plain(tracing_subscriber::fmt::format());
+        let lines = Lines { format, places: Mutex::default() };
+        let log = tracing_subscriber::fmt().with_max_level(Level::DEBUG).event_format(lines);
+        let log = log.with_writer(move || Sink(Arc::clone(&sink))).finish();
+        tracing::subscriber::with_default(log, || {
+            for n in 0..500 {
+                tracing::warn!("a client did something");
+                tracing::debug!(n, "in detail");
+            }
+            tracing::info!("another");
+        });
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        let of = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+        assert!((20..200).contains(&of("did something")), "{}", of("did something"));
+        assert_eq!((of("in detail"), of("another")), (500, 1));
+    }
+
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
     }
 }

@@ -252,8 +252,10 @@ impl Outbox {
         }
     }
 
-    /// Waits until nothing waits to be sent.
+    /// Waits until nothing waits to be sent. What the socket takes at once is sent before anything is
+    /// waited for.
     pub(super) async fn flush(&self) -> io::Result<()> {
+        self.send_now()?;
         while !self.lock().messages.is_empty() {
             self.send_waiting().await?;
         }
@@ -394,128 +396,4 @@ impl Sink for Outbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use resized_protocol::codec::Inbox;
-    use resized_protocol::message::Status;
-
-    use super::*;
-
-    static OPEN: AtomicBool = AtomicBool::new(false);
-
-    /// Slots of the completions that have arrived at the other end.
-    fn arrived(mut client: &UnixStream) -> Vec<u32> {
-        let mut inbox = Inbox::new();
-        let mut slots = Vec::new();
-        while inbox.fill(|room| io::Read::read(&mut client, room)).is_ok() {
-            while let Some(Message::Completed(completion)) = inbox.pop().unwrap() {
-                slots.push(completion.slot);
-            }
-        }
-        slots
-    }
-
-    fn outbox() -> (Outbox, UnixStream) {
-        let (daemon, client) = UnixStream::pair().unwrap();
-        daemon.set_nonblocking(true).unwrap();
-        client.set_nonblocking(true).unwrap();
-        (Outbox::new(Arc::new(daemon)), client)
-    }
-
-    fn done(slot: u32, worked_ns: u64) -> Completion {
-        Completion { stream: 0, slot, status: Status::Done, device: 0, queued_ns: 0, worked_ns }
-    }
-
-    #[test]
-    fn completions_go_together_under_pressure_but_none_is_left() {
-        let (outbox, client) = outbox();
-        outbox.expect(5);
-        let expected: [&[u32]; 5] = [&[], &[], &[0, 1, 2], &[3], &[4]];
-        for (slot, expected) in (0..).zip(expected) {
-            outbox.completed(done(slot, 1), Pressure::Sated, &OPEN);
-            assert_eq!(arrived(&client), expected, "slot {slot}");
-        }
-    }
-
-    #[test]
-    fn in_company_all_of_a_clients_go_together() {
-        let (outbox, client) = outbox();
-        outbox.expect(3);
-        for (slot, expected) in (0..).zip([&[][..], &[], &[0, 1, 2]]) {
-            outbox.completed(done(slot, 1), Pressure::InCompany, &OPEN);
-            assert_eq!(arrived(&client), expected, "slot {slot}");
-        }
-    }
-
-    #[test]
-    fn no_more_go_together_than_a_client_can_wait_for() {
-        let (outbox, client) = outbox();
-        outbox.expect(100);
-        for slot in 0..BATCH as u32 - 1 {
-            outbox.completed(done(slot, 1), Pressure::Sated, &OPEN);
-        }
-        assert_eq!(arrived(&client), []);
-        outbox.completed(done(BATCH as u32 - 1, 1), Pressure::Sated, &OPEN);
-        assert_eq!(arrived(&client).len(), BATCH);
-    }
-
-    #[test]
-    fn without_pressure_or_after_long_work_none_is_held_back() {
-        let (outbox, client) = outbox();
-        outbox.expect(9);
-        outbox.completed(done(0, 1), Pressure::None, &OPEN);
-        assert_eq!(arrived(&client), [0]);
-        outbox.completed(done(1, SHORT_NS), Pressure::Sated, &OPEN);
-        assert_eq!(arrived(&client), [1]);
-    }
-
-    #[test]
-    fn what_is_held_back_goes_before_anything_else_and_with_the_last() {
-        let (outbox, client) = outbox();
-        outbox.expect(9);
-        outbox.completed(done(0, 1), Pressure::Sated, &OPEN);
-        outbox.post(&Message::Completed(done(7, 1)));
-        assert_eq!(arrived(&client), [0, 7]);
-        outbox.completed(done(1, 1), Pressure::Sated, &OPEN);
-        assert_eq!(arrived(&client), []);
-        outbox.forget(7, &AtomicBool::new(false));
-        assert_eq!(arrived(&client), [1]);
-    }
-    #[test]
-    fn nothing_is_said_of_a_closed_stream_or_after_the_last_message() {
-        let (outbox, client) = outbox();
-        let closed = AtomicBool::new(false);
-        outbox.expect(5);
-        outbox.completed(done(0, 1), Pressure::None, &closed);
-        outbox.forget(1, &closed);
-        outbox.completed(done(1, 1), Pressure::None, &closed);
-        assert_eq!(arrived(&client), [0]);
-        outbox.post_last(&Message::Completed(done(2, 1)));
-        outbox.completed(done(3, 1), Pressure::None, &OPEN);
-        assert_eq!(arrived(&client), [2]);
-        assert_eq!(outbox.lock().in_flight, 1);
-    }
-
-    #[test]
-    fn none_is_held_back_for_long_whatever_else_is_in_flight() {
-        let (outbox, client) = outbox();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let looking = async { match outbox.send_held_in_time().await {} };
-            let completing = async {
-                outbox.expect(5);
-                for slot in 0..2 {
-                    outbox.completed(done(slot, 1), Pressure::Sated, &OPEN);
-                    assert_eq!(arrived(&client), []);
-                    // The last frame takes for ever.
-                    while arrived(&client) != [slot] {
-                        sleep(HELD / 2).await;
-                    }
-                }
-            };
-            tokio::select! {
-                () = looking => {}
-                () = completing => {}
-            }
-        });
-    }
-}
+mod tests;
