@@ -98,7 +98,7 @@ test: test-deps deny
 		$(CARGO) fmt --manifest-path $$dir/Cargo.toml --check; \
 		$(CARGO) clippy --manifest-path $$dir/Cargo.toml --target-dir $(TARGET) --locked -- -D warnings; done
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked -- $(TEST_FLAGS)
 	$(MAKE) --no-print-directory test-python
 	$(MAKE) --no-print-directory test-gstreamer
 
