@@ -246,7 +246,6 @@ shaders: test-deps
 		glslc --target-env=vulkan1.2 -O "$$source" -o "$${source%.comp}.spv" || exit 1; done
 
 prefix     ?= /usr/local
-sysconfdir ?= $(if $(filter /usr /usr/local,$(prefix)),/etc,$(prefix)/etc)
 PAGES := $(TARGET)/release/pages
 
 pages:
@@ -272,7 +271,8 @@ INSTALLED := \
         644:$(PAGES)/$(program).bash:$(prefix)/share/bash-completion/completions/$(program) \
         644:$(PAGES)/$(program).fish:$(prefix)/share/fish/vendor_completions.d/$(program).fish \
         644:$(PAGES)/_$(program):$(prefix)/share/zsh/site-functions/_$(program))
-SETTINGS := $(DESTDIR)$(sysconfdir)/resized
+# Whatever the prefix: there the programs and units look for them.
+SETTINGS := $(DESTDIR)/etc/resized
 
 # For programs in C. A test installs what it was built with.
 LIBRARIES ?= $(TARGET)/release
