@@ -326,7 +326,9 @@ uninstall:
 DEB := $(shell command -v cargo-deb || echo $(TARGET)/tools/bin/cargo-deb)
 # Who builds a package answers for it: make deb MAINTAINER="Name <address>"; see also debchange(1), git-config(1).
 MAINTAINER ?= $(if $(DEBEMAIL),$(DEBFULLNAME) <$(DEBEMAIL)>,$(shell git config user.name) <$(shell git config user.email)>)
+# dpkg-dev tells which libraries a package depends on: cargo-deb goes on without, and names none.
 deb: build pages $(DEB)
+	@examples/install-packages.sh dpkg-dev
 	@[[ "$(MAINTAINER)" == ?*" <"?*@?*">" ]] || { echo "whose package is it? MAINTAINER='Name <address>'" >&2; exit 1; }
 	@$(MAKE) -s install-library prefix=/usr DESTDIR="$(TARGET)/release/library"
 	$(DEB) -p resized --no-build --strip --locked --maintainer "$(MAINTAINER)"
