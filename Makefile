@@ -225,7 +225,7 @@ bench: build
 bench-gpu: build test-deps
 	$(CARGO) bench --locked -p resized --bench gpu -- "$(WORKS)"
 
-bench-ipc:
+bench-ipc: deps
 	$(CARGO) bench --locked -p resized --bench ipc -- "$(ROWS)"
 
 bench-remote: test-deps
@@ -248,7 +248,7 @@ shaders: test-deps
 prefix     ?= /usr/local
 PAGES := $(TARGET)/release/pages
 
-pages:
+pages: deps
 	$(CARGO) run --release --locked -p resized --example pages -- "$(PAGES)"
 	$(CARGO) run --release --locked -p resized-bridge --example pages -- "$(PAGES)"
 	$(CARGO) run --release --locked -p resizectl --example pages -- "$(PAGES)"
