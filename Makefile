@@ -51,9 +51,11 @@ PLUGIN  := --manifest-path bindings/gstreamer/Cargo.toml
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
             libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg
-# A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer; a browser; who looks on at programs
-# in C; networks of hosts; what the guides' commands need beside.
-TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind iproute2 curl openssl
+# A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer; a browser; who looks
+# on at programs in C; networks of hosts; what the guides' commands need beside; who judges units and
+# passes sockets, of a package that starts nothing.
+TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind \
+            iproute2 curl openssl systemd
 # The plugin's; its tests put it beside GStreamer's own elements.
 GSTREAMER := pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 STREAMING := gstreamer1.0-tools gstreamer1.0-plugins-base
