@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Parser, ValueEnum};
-use resized::{Devices, ExporterAddress, Limits, Options, Peers, default_ring_bytes};
+use resized::{
+    Devices, Exporter, ExporterAddress, Limits, Options, Peers, ServerError, default_ring_bytes,
+};
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
@@ -37,6 +39,9 @@ pub(crate) enum ConfigError {
     /// What should be logged can't be told.
     #[error("'{setting}' is no filter for the log: {error}")]
     Log { setting: String, error: tracing_subscriber::filter::ParseError },
+    /// Figures can't be given where that is said.
+    #[error("metrics: {0}")]
+    Metrics(ServerError),
 }
 
 /// A daemon that resizes video frames and images in shared memory for every process of this machine.
@@ -261,9 +266,10 @@ impl Settings {
         std::time::Duration::from_secs(self.drain.unwrap_or(20))
     }
 
-    /// Where figures are given.
-    pub(crate) const fn metrics(&self) -> Option<&ExporterAddress> {
-        self.metrics.as_ref()
+    /// Where figures are given, listening.
+    pub(crate) fn exporter(&self, peers: Peers) -> Result<Option<Exporter>, ConfigError> {
+        let bound = self.metrics.as_ref().map(|address| Exporter::bind(address, peers));
+        bound.transpose().map_err(ConfigError::Metrics)
     }
 
     /// What is logged.

@@ -16,7 +16,7 @@ use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::dup2_stdout;
 use resized::device::vulkan::trial;
-use resized::{Controls, Daemon, Exporter, Listener, Options, Peers};
+use resized::{Controls, Daemon, Listener, Options, Peers};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 
@@ -85,8 +85,7 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
     let memory_mib = options.memory.map(|bytes| bytes >> 20);
     raise_descriptor_limit();
     // Before GPUs are tried, as that takes long: where it can't be done there is no daemon.
-    let exporter =
-        settings.metrics().map(|address| Exporter::bind(address, options.peers)).transpose()?;
+    let exporter = settings.exporter(options.peers)?;
     let mut daemon = Daemon::new(options.clone())?;
     if let Some(exporter) = exporter {
         daemon.export_at(exporter);

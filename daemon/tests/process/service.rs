@@ -1,6 +1,7 @@
 //! A service manager: the socket it listens on, and what it is told.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -144,6 +145,19 @@ fn settings_that_are_not_understood_are_refused_with_their_place() {
         let good = command(Path::new("/"), &["--check-config"]).output().unwrap();
         assert!(good.status.success());
         assert!(String::from_utf8(good.stdout).unwrap().contains("good"));
+    });
+}
+
+#[test]
+fn figures_that_can_not_be_given_where_the_settings_say_are_refused_as_these() {
+    bounded(|| {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = other.local_addr().unwrap().to_string();
+        for place in [&taken, "unix:/proc/nowhere/metrics.sock"] {
+            let said = refused(&format!("metrics = \"{place}\""), &["--devices", "null"]);
+            let part = format!("metrics: can't listen at {}", place.trim_start_matches("unix:"));
+            assert!(said.contains(&part), "{said}");
+        }
     });
 }
 
