@@ -14,6 +14,8 @@ use resized_client::{
 use crate::oracle::workout;
 use crate::support::{DEADLINE, bounded, command, spawn, until};
 
+const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd");
+
 /// What a service manager hears.
 struct Manager(UnixDatagram);
 
@@ -122,7 +124,7 @@ fn refused(settings: &str, flags: &[&str]) -> String {
     std::fs::write(&file, settings).unwrap();
     let mut command = command(dir.path(), flags);
     let output = command.env("RESIZED_CONFIG", &file).output().unwrap();
-    // As the unit knows, it is of no use to start again.
+    // As the units know, it is of no use to start again.
     let code = if flags.contains(&"much") { 2 } else { 78 };
     assert_eq!(output.status.code(), Some(code), "with {settings:?} and {flags:?}");
     String::from_utf8(output.stderr).unwrap()
@@ -142,6 +144,10 @@ fn settings_that_are_not_understood_are_refused_with_their_place() {
         }
         assert!(refused("", &["--config", "/nowhere", "--check-config"]).contains("/nowhere"));
         assert!(refused("", &["--memory", "much"]).contains("much"));
+        for unit in ["resized.service", "user/resized.service"] {
+            let text = std::fs::read_to_string(Path::new(UNITS).join(unit)).unwrap();
+            assert!(text.contains("\nRestartPreventExitStatus=2 78\n"), "{unit} tries again");
+        }
         let good = command(Path::new("/"), &["--check-config"]).output().unwrap();
         assert!(good.status.success());
         assert!(String::from_utf8(good.stdout).unwrap().contains("good"));
@@ -243,12 +249,11 @@ fn a_daemon_that_does_not_get_done_ends_in_time() {
 #[test]
 fn the_units_are_as_tight_as_they_can_be() {
     bounded(|| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
         for unit in ["resized.service", "resized-bridge.service"] {
             let mut analyze = Command::new("systemd-analyze");
             // In tenths.
             analyze.args(["security", "--offline=yes", "--threshold=15", "--no-pager"]);
-            match analyze.arg(folder.join(unit)).output() {
+            match analyze.arg(Path::new(UNITS).join(unit)).output() {
                 Ok(output) => {
                     let said = String::from_utf8_lossy(&output.stdout);
                     assert!(output.status.success(), "{said}");
