@@ -70,9 +70,16 @@ pub(crate) struct Arguments {
     settings: Settings,
 }
 
-const AFTER: &str = "Flags go before the environment, that before the file. SIGHUP has the file read \
-                     again: limits and log then change, all else at the next start. SIGTERM and SIGINT \
-                     complete what was submitted and end the daemon; a second one ends it at once.";
+const AFTER: &str = "\
+Flags go before the environment, that before the file. SIGHUP has the file read again: limits and \
+log then change, all else at the next start. SIGTERM and SIGINT complete what was submitted and \
+end the daemon; a second one ends it at once.
+
+$RESIZED_CPU caps the instructions that are used: scalar, avx2 or avx512; on aarch64 scalar or neon.
+
+Exit status: 0 when it was told to stop and all was completed; 1 when it was not, or could not \
+start; 2 when flags or the environment are not understood; 78 when settings can't be used, and to \
+try again would not help.";
 
 /// What can be set.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]

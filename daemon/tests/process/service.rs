@@ -148,6 +148,8 @@ fn settings_that_are_not_understood_are_refused_with_their_place() {
             let text = std::fs::read_to_string(Path::new(UNITS).join(unit)).unwrap();
             assert!(text.contains("\nRestartPreventExitStatus=2 78\n"), "{unit} tries again");
         }
+        let help = command(Path::new("/"), &["--help"]).output().unwrap().stdout;
+        assert!(String::from_utf8(help).unwrap().contains("78 when settings can't be used"));
         let good = command(Path::new("/"), &["--check-config"]).output().unwrap();
         assert!(good.status.success());
         assert!(String::from_utf8(good.stdout).unwrap().contains("good"));
