@@ -52,6 +52,21 @@ fn the_guide_to_other_machines() {
     ]);
 }
 
+/// systemd puts the unit's `bridge_` before the name of each file in the folder.
+#[test]
+fn the_bridge_finds_its_files_where_the_guide_puts_them() {
+    let page = Page::read("docs/remote.md");
+    let commands = page.all_commands();
+    let settings = page.blocks.iter().find(|block| block.file() == Some("/etc/resized/bridge.env"));
+    let handed = "/run/credentials/resized-bridge.service/bridge_";
+    let mut files = settings.unwrap().text.split(handed).skip(1).peekable();
+    assert!(files.peek().is_some());
+    for file in files.map(|rest| rest.lines().next().unwrap()) {
+        let target = format!(" /etc/resized/bridge/{file}");
+        assert!(commands.iter().any(|command| command.ends_with(&target)), "nobody makes{target}");
+    }
+}
+
 /// Other pages have nothing for a shell here.
 #[test]
 fn every_page_is_run() {
