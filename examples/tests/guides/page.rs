@@ -22,7 +22,6 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
         "root and systemd",
     ),
     ("sudo systemctl reload resized", "root and systemd"),
-    ("sudo systemctl restart resized", "root and systemd"),
     ("sudo install -m 600 cert.pem /etc/resized/bridge/certificate.pem", "root"),
     ("sudo install -m 600 key.pem /etc/resized/bridge/key.pem", "root"),
     ("sudo install -m 600 token /etc/resized/bridge/token", "root"),
