@@ -21,6 +21,12 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
         "sudo systemctl daemon-reload && sudo systemctl enable --now resized.socket",
         "root and systemd",
     ),
+    (
+        "sudo systemctl disable --now resized.socket resized.service resized-bridge.service",
+        "root and systemd",
+    ),
+    ("sudo make uninstall prefix=/usr", "root"),
+    ("sudo systemctl daemon-reload", "root and systemd"),
     ("sudo systemctl reload resized", "root and systemd"),
     ("sudo install -m 600 cert.pem /etc/resized/bridge/certificate.pem", "root"),
     ("sudo install -m 600 key.pem /etc/resized/bridge/key.pem", "root"),
