@@ -27,6 +27,7 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
     ),
     ("sudo make uninstall prefix=/usr", "root"),
     ("sudo systemctl daemon-reload", "root and systemd"),
+    ("sudo systemctl try-restart resized.service resized-bridge.service", "root and systemd"),
     ("sudo systemctl reload resized", "root and systemd"),
     ("sudo install -m 600 cert.pem /etc/resized/bridge/certificate.pem", "root"),
     ("sudo install -m 600 key.pem /etc/resized/bridge/key.pem", "root"),
