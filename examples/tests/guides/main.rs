@@ -12,6 +12,7 @@ mod programs;
 mod service;
 mod shell;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -35,12 +36,12 @@ fn the_administrators_guide() {
     // Those that the page has in that file, not the session's.
     assert!(said.contains("/etc/resized/resized.toml)"), "{said}");
     assert!(said.contains("\nresized_sessions "), "{said}");
-    // The figures that it explains are there.
+    // It explains the figures that there are, and no others.
     let Page { text, .. } = Page::read("docs/administrator.md");
-    for figure in text.split('`').filter(|word| word.starts_with("resized_") && !word.contains('.'))
-    {
-        assert!(said.contains(&format!("# TYPE {figure} ")), "{figure} is no figure");
-    }
+    let is_figure = |word: &&str| word.starts_with("resized_") && !word.contains('.');
+    let explained: BTreeSet<_> = text.split('`').filter(is_figure).collect();
+    let types = said.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    assert_eq!(explained, types.collect());
 }
 
 #[test]
