@@ -36,7 +36,9 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
     ("journalctl -u resized-bridge", "systemd"),
     ("sudo usermod -aG resized alice", "root, and a user"),
     ("resizectl top", "a terminal, until somebody has seen enough; resizectl's tests look at it"),
-    ("pip install target/wheels/resized-*.whl", "a whole build; make test-wheel does it"),
+    ("make wheel", "a whole build"),
+    ("python3 -m venv venv", "of no use without the wheel; make test-wheel does it"),
+    ("venv/bin/pip install target/wheels/resized-*.whl", "the network; make test-wheel does it"),
     (
         "nats request resized.picture --header Size:640x360 --raw --no-templates < photo.jpg > small.jpg",
         "no Debian package has it; `picture` asks for the same",
