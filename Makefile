@@ -248,7 +248,10 @@ shaders: test-deps
 		glslc --target-env=vulkan1.2 -O "$$source" -o "$${source%.comp}.spv" || exit 1; done
 
 prefix     ?= /usr/local
-PAGES := $(TARGET)/release/pages
+# What is installed: tests install what they were built with.
+BUILT     := $(TARGET)/release
+LIBRARIES := $(BUILT)
+PAGES     := $(TARGET)/release/pages
 
 pages: deps
 	$(CARGO) run --release --locked -p resized --example pages -- "$(PAGES)"
@@ -260,7 +263,7 @@ PROGRAMS := resized resized-bridge resizectl resize-videos
 MANUAL   := $(PROGRAMS) $(addprefix resizectl-,resize video top status doctor bench)
 # What goes where, but for the settings: mode:from:to.
 INSTALLED := \
-    $(foreach program,$(PROGRAMS),755:$(TARGET)/release/$(program):$(prefix)/bin/$(program)) \
+    $(foreach program,$(PROGRAMS),755:$(BUILT)/$(program):$(prefix)/bin/$(program)) \
     644:systemd/resized-bridge.service:$(prefix)/lib/systemd/system/resized-bridge.service \
     644:systemd/resized.service:$(prefix)/lib/systemd/system/resized.service \
     644:systemd/resized.socket:$(prefix)/lib/systemd/system/resized.socket \
@@ -276,8 +279,7 @@ INSTALLED := \
 # Whatever the prefix: there the programs and units look for them.
 SETTINGS := $(DESTDIR)/etc/resized
 
-# For programs in C. A test installs what it was built with.
-LIBRARIES ?= $(TARGET)/release
+# For programs in C.
 INSTALLED_LIBRARY := \
     644:bindings/c/include/resized.h:$(prefix)/include/resized.h \
     644:$(LIBRARIES)/libresized_c.a:$(prefix)/lib/libresized.a \
@@ -303,7 +305,7 @@ install-library:
 
 # Builds nothing, so that it can be run as root: make build pages, then sudo make install.
 install: install-library
-	@test -x "$(TARGET)/release/resized" && test -d "$(PAGES)" || { echo "first: make build pages" >&2; exit 1; }
+	@test -x "$(BUILT)/resized" && test -d "$(PAGES)" || { echo "first: make build pages" >&2; exit 1; }
 	$(call put,$(INSTALLED))
 	sed -i 's|/usr/bin/resized|$(prefix)/bin/resized|' $(DESTDIR)$(prefix)/lib/systemd/{system,user}/resized*.service
 	@for file in resized.toml bridge.env; do \
@@ -315,9 +317,9 @@ install: install-library
 # GStreamer looks for plugins below its own prefix alone: elsewhere set GST_PLUGIN_PATH.
 GSTREAMER_PLUGINS ?= $(shell pkg-config --define-variable=prefix=$(prefix) --variable=pluginsdir gstreamer-1.0 2>/dev/null)
 install-gstreamer:
-	@test -f "$(TARGET)/release/libgstresized.so" || { echo "first: make gstreamer" >&2; exit 1; }
+	@test -f "$(BUILT)/libgstresized.so" || { echo "first: make gstreamer" >&2; exit 1; }
 	@test -n "$(GSTREAMER_PLUGINS)" || { echo "where? GSTREAMER_PLUGINS=folder" >&2; exit 1; }
-	$(call put,755:$(TARGET)/release/libgstresized.so:$(GSTREAMER_PLUGINS)/libgstresized.so)
+	$(call put,755:$(BUILT)/libgstresized.so:$(GSTREAMER_PLUGINS)/libgstresized.so)
 
 # Settings stay.
 uninstall:

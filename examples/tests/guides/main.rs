@@ -5,6 +5,7 @@
 //! the built programs in the PATH. What can't be run here is listed with the reason
 //! ([`page::NOT_RUN`]), and nothing else is left out.
 
+mod install;
 mod page;
 mod picture;
 mod programs;

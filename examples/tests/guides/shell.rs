@@ -121,7 +121,7 @@ fn fill(dir: &Path) {
 }
 
 /// Where the programs are.
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_resize-videos")).parent().unwrap();
     for (program, package) in
         [("resized", "resized"), ("resizectl", "resizectl"), ("resized-bridge", "resized-bridge")]
