@@ -51,9 +51,11 @@ PLUGIN  := --manifest-path bindings/gstreamer/Cargo.toml
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
 PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
             libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg
-# A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer; a browser; who looks on at programs
-# in C; networks of hosts; what the guides' commands need beside.
-TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind iproute2 curl openssl
+# A GPU made of the CPU, who looks on, and who compiles its shaders; a balancer; a browser; who looks
+# on at programs in C; networks of hosts; what the guides' commands need beside; who judges units and
+# passes sockets, of a package that starts nothing.
+TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy chromium valgrind \
+            iproute2 curl openssl systemd
 # The plugin's; its tests put it beside GStreamer's own elements.
 GSTREAMER := pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 STREAMING := gstreamer1.0-tools gstreamer1.0-plugins-base
@@ -225,7 +227,7 @@ bench: build
 bench-gpu: build test-deps
 	$(CARGO) bench --locked -p resized --bench gpu -- "$(WORKS)"
 
-bench-ipc:
+bench-ipc: deps
 	$(CARGO) bench --locked -p resized --bench ipc -- "$(ROWS)"
 
 bench-remote: test-deps
@@ -246,10 +248,12 @@ shaders: test-deps
 		glslc --target-env=vulkan1.2 -O "$$source" -o "$${source%.comp}.spv" || exit 1; done
 
 prefix     ?= /usr/local
-sysconfdir ?= $(if $(filter /usr /usr/local,$(prefix)),/etc,$(prefix)/etc)
-PAGES := $(TARGET)/release/pages
+# What is installed: tests install what they were built with.
+BUILT     := $(TARGET)/release
+LIBRARIES := $(BUILT)
+PAGES     := $(TARGET)/release/pages
 
-pages:
+pages: deps
 	$(CARGO) run --release --locked -p resized --example pages -- "$(PAGES)"
 	$(CARGO) run --release --locked -p resized-bridge --example pages -- "$(PAGES)"
 	$(CARGO) run --release --locked -p resizectl --example pages -- "$(PAGES)"
@@ -259,7 +263,7 @@ PROGRAMS := resized resized-bridge resizectl resize-videos
 MANUAL   := $(PROGRAMS) $(addprefix resizectl-,resize video top status doctor bench)
 # What goes where, but for the settings: mode:from:to.
 INSTALLED := \
-    $(foreach program,$(PROGRAMS),755:$(TARGET)/release/$(program):$(prefix)/bin/$(program)) \
+    $(foreach program,$(PROGRAMS),755:$(BUILT)/$(program):$(prefix)/bin/$(program)) \
     644:systemd/resized-bridge.service:$(prefix)/lib/systemd/system/resized-bridge.service \
     644:systemd/resized.service:$(prefix)/lib/systemd/system/resized.service \
     644:systemd/resized.socket:$(prefix)/lib/systemd/system/resized.socket \
@@ -272,10 +276,10 @@ INSTALLED := \
         644:$(PAGES)/$(program).bash:$(prefix)/share/bash-completion/completions/$(program) \
         644:$(PAGES)/$(program).fish:$(prefix)/share/fish/vendor_completions.d/$(program).fish \
         644:$(PAGES)/_$(program):$(prefix)/share/zsh/site-functions/_$(program))
-SETTINGS := $(DESTDIR)$(sysconfdir)/resized
+# Whatever the prefix: there the programs and units look for them.
+SETTINGS := $(DESTDIR)/etc/resized
 
-# For programs in C. A test installs what it was built with.
-LIBRARIES ?= $(TARGET)/release
+# For programs in C.
 INSTALLED_LIBRARY := \
     644:bindings/c/include/resized.h:$(prefix)/include/resized.h \
     644:$(LIBRARIES)/libresized_c.a:$(prefix)/lib/libresized.a \
@@ -301,7 +305,7 @@ install-library:
 
 # Builds nothing, so that it can be run as root: make build pages, then sudo make install.
 install: install-library
-	@test -x "$(TARGET)/release/resized" && test -d "$(PAGES)" || { echo "first: make build pages" >&2; exit 1; }
+	@test -x "$(BUILT)/resized" && test -d "$(PAGES)" || { echo "first: make build pages" >&2; exit 1; }
 	$(call put,$(INSTALLED))
 	sed -i 's|/usr/bin/resized|$(prefix)/bin/resized|' $(DESTDIR)$(prefix)/lib/systemd/{system,user}/resized*.service
 	@for file in resized.toml bridge.env; do \
@@ -313,9 +317,9 @@ install: install-library
 # GStreamer looks for plugins below its own prefix alone: elsewhere set GST_PLUGIN_PATH.
 GSTREAMER_PLUGINS ?= $(shell pkg-config --define-variable=prefix=$(prefix) --variable=pluginsdir gstreamer-1.0 2>/dev/null)
 install-gstreamer:
-	@test -f "$(TARGET)/release/libgstresized.so" || { echo "first: make gstreamer" >&2; exit 1; }
+	@test -f "$(BUILT)/libgstresized.so" || { echo "first: make gstreamer" >&2; exit 1; }
 	@test -n "$(GSTREAMER_PLUGINS)" || { echo "where? GSTREAMER_PLUGINS=folder" >&2; exit 1; }
-	$(call put,755:$(TARGET)/release/libgstresized.so:$(GSTREAMER_PLUGINS)/libgstresized.so)
+	$(call put,755:$(BUILT)/libgstresized.so:$(GSTREAMER_PLUGINS)/libgstresized.so)
 
 # Settings stay.
 uninstall:
@@ -326,7 +330,9 @@ uninstall:
 DEB := $(shell command -v cargo-deb || echo $(TARGET)/tools/bin/cargo-deb)
 # Who builds a package answers for it: make deb MAINTAINER="Name <address>"; see also debchange(1), git-config(1).
 MAINTAINER ?= $(if $(DEBEMAIL),$(DEBFULLNAME) <$(DEBEMAIL)>,$(shell git config user.name) <$(shell git config user.email)>)
+# dpkg-dev tells which libraries a package depends on: cargo-deb goes on without, and names none.
 deb: build pages $(DEB)
+	@examples/install-packages.sh dpkg-dev
 	@[[ "$(MAINTAINER)" == ?*" <"?*@?*">" ]] || { echo "whose package is it? MAINTAINER='Name <address>'" >&2; exit 1; }
 	@$(MAKE) -s install-library prefix=/usr DESTDIR="$(TARGET)/release/library"
 	$(DEB) -p resized --no-build --strip --locked --maintainer "$(MAINTAINER)"

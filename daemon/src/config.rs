@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Parser, ValueEnum};
-use resized::{Devices, ExporterAddress, Limits, Options, Peers, default_ring_bytes};
+use resized::{
+    Devices, Exporter, ExporterAddress, Limits, Options, Peers, ServerError, default_ring_bytes,
+};
 use resized_service::log::NoFilter;
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
@@ -37,6 +39,9 @@ pub(crate) enum ConfigError {
     Socket(PathBuf),
     #[error(transparent)]
     Log(#[from] NoFilter),
+    /// Figures can't be given where that is said.
+    #[error("metrics: {0}")]
+    Metrics(ServerError),
 }
 
 /// A daemon that resizes video frames and images in shared memory for every process of this machine.
@@ -65,9 +70,16 @@ pub(crate) struct Arguments {
     settings: Settings,
 }
 
-const AFTER: &str = "Flags go before the environment, that before the file. SIGHUP has the file read \
-                     again: limits and log then change, all else at the next start. SIGTERM and SIGINT \
-                     complete what was submitted and end the daemon; a second one ends it at once.";
+const AFTER: &str = "\
+Flags go before the environment, that before the file. SIGHUP has the file read again: limits and \
+log then change, all else at the next start. SIGTERM and SIGINT complete what was submitted and \
+end the daemon; a second one ends it at once.
+
+$RESIZED_CPU caps the instructions that are used: scalar, avx2 or avx512; on aarch64 scalar or neon.
+
+Exit status: 0 when it was told to stop and all was completed; 1 when it was not, or could not \
+start; 2 when flags or the environment are not understood; 78 when settings can't be used, and to \
+try again would not help.";
 
 /// What can be set.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -261,9 +273,10 @@ impl Settings {
         std::time::Duration::from_secs(self.drain.unwrap_or(20))
     }
 
-    /// Where figures are given.
-    pub(crate) const fn metrics(&self) -> Option<&ExporterAddress> {
-        self.metrics.as_ref()
+    /// Where figures are given, listening.
+    pub(crate) fn exporter(&self, peers: Peers) -> Result<Option<Exporter>, ConfigError> {
+        let bound = self.metrics.as_ref().map(|address| Exporter::bind(address, peers));
+        bound.transpose().map_err(ConfigError::Metrics)
     }
 
     /// What is logged.

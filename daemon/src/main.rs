@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use nix::unistd::dup2_stdout;
 use resized::device::vulkan::trial;
-use resized::{Controls, Daemon, Exporter, Listener, Options, Peers};
+use resized::{Controls, Daemon, Listener, Options, Peers};
 use resized_service::log::{self, SetFilter};
 use resized_service::{Interrupts, raise_descriptor_limit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -85,8 +85,7 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
     // One for each client, and as many again that are on their way to clients.
     raise_descriptor_limit();
     // Before GPUs are tried, as that takes long: where it can't be done there is no daemon.
-    let exporter =
-        settings.metrics().map(|address| Exporter::bind(address, options.peers)).transpose()?;
+    let exporter = settings.exporter(options.peers)?;
     let mut daemon = Daemon::new(options.clone())?;
     if let Some(exporter) = exporter {
         daemon.export_at(exporter);

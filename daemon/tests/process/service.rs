@@ -1,6 +1,7 @@
 //! A service manager: the socket it listens on, and what it is told.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,6 +13,8 @@ use resized_client::{
 
 use crate::oracle::workout;
 use crate::support::{DEADLINE, bounded, command, spawn, until};
+
+const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd");
 
 /// What a service manager hears.
 struct Manager(UnixDatagram);
@@ -121,7 +124,7 @@ fn refused(settings: &str, flags: &[&str]) -> String {
     std::fs::write(&file, settings).unwrap();
     let mut command = command(dir.path(), flags);
     let output = command.env("RESIZED_CONFIG", &file).output().unwrap();
-    // As the unit knows, it is of no use to start again.
+    // As the units know, it is of no use to start again.
     let code = if flags.contains(&"much") { 2 } else { 78 };
     assert_eq!(output.status.code(), Some(code), "with {settings:?} and {flags:?}");
     String::from_utf8(output.stderr).unwrap()
@@ -141,9 +144,28 @@ fn settings_that_are_not_understood_are_refused_with_their_place() {
         }
         assert!(refused("", &["--config", "/nowhere", "--check-config"]).contains("/nowhere"));
         assert!(refused("", &["--memory", "much"]).contains("much"));
+        for unit in ["resized.service", "user/resized.service"] {
+            let text = std::fs::read_to_string(Path::new(UNITS).join(unit)).unwrap();
+            assert!(text.contains("\nRestartPreventExitStatus=2 78\n"), "{unit} tries again");
+        }
+        let help = command(Path::new("/"), &["--help"]).output().unwrap().stdout;
+        assert!(String::from_utf8(help).unwrap().contains("78 when settings can't be used"));
         let good = command(Path::new("/"), &["--check-config"]).output().unwrap();
         assert!(good.status.success());
         assert!(String::from_utf8(good.stdout).unwrap().contains("good"));
+    });
+}
+
+#[test]
+fn figures_that_can_not_be_given_where_the_settings_say_are_refused_as_these() {
+    bounded(|| {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = other.local_addr().unwrap().to_string();
+        for place in [&taken, "unix:/proc/nowhere/metrics.sock"] {
+            let said = refused(&format!("metrics = \"{place}\""), &["--devices", "null"]);
+            let part = format!("metrics: can't listen at {}", place.trim_start_matches("unix:"));
+            assert!(said.contains(&part), "{said}");
+        }
     });
 }
 
@@ -229,12 +251,14 @@ fn a_daemon_that_does_not_get_done_ends_in_time() {
 #[test]
 fn the_units_are_as_tight_as_they_can_be() {
     bounded(|| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
-        for unit in ["resized.service", "resized-bridge.service"] {
+        // What a session's service manager can't do counts against that one's.
+        for (unit, tenths) in
+            [("resized.service", 15), ("resized-bridge.service", 15), ("user/resized.service", 70)]
+        {
             let mut analyze = Command::new("systemd-analyze");
-            // In tenths.
-            analyze.args(["security", "--offline=yes", "--threshold=15", "--no-pager"]);
-            match analyze.arg(folder.join(unit)).output() {
+            analyze.args(["security", "--offline=yes", "--no-pager"]);
+            analyze.arg(format!("--threshold={tenths}"));
+            match analyze.arg(Path::new(UNITS).join(unit)).output() {
                 Ok(output) => {
                     let said = String::from_utf8_lossy(&output.stdout);
                     assert!(output.status.success(), "{said}");

@@ -5,6 +5,7 @@
 //! the built programs in the PATH. What can't be run here is listed with the reason
 //! ([`page::NOT_RUN`]), and nothing else is left out.
 
+mod install;
 mod page;
 mod picture;
 mod programs;
@@ -12,6 +13,7 @@ mod programs;
 mod service;
 mod shell;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -32,14 +34,15 @@ fn the_readme() {
 #[test]
 fn the_administrators_guide() {
     let said = Scratch::run("docs/administrator.md").said;
-    assert!(said.contains("the settings are good"), "{said}");
+    // Those that the page has in that file, not the session's.
+    assert!(said.contains("/etc/resized/resized.toml)"), "{said}");
     assert!(said.contains("\nresized_sessions "), "{said}");
-    // The figures that it explains are there.
+    // It explains the figures that there are, and no others.
     let Page { text, .. } = Page::read("docs/administrator.md");
-    for figure in text.split('`').filter(|word| word.starts_with("resized_") && !word.contains('.'))
-    {
-        assert!(said.contains(&format!("# TYPE {figure} ")), "{figure} is no figure");
-    }
+    let is_figure = |word: &&str| word.starts_with("resized_") && !word.contains('.');
+    let explained: BTreeSet<_> = text.split('`').filter(is_figure).collect();
+    let types = said.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    assert_eq!(explained, types.collect());
 }
 
 #[test]
@@ -50,6 +53,21 @@ fn the_guide_to_other_machines() {
         "out/vid-instance1/Frame00010.jpg",
         "out-of-many/vid-instance1/Frame00010.jpg",
     ]);
+}
+
+/// systemd puts the unit's `bridge_` before the name of each file in the folder.
+#[test]
+fn the_bridge_finds_its_files_where_the_guide_puts_them() {
+    let page = Page::read("docs/remote.md");
+    let commands = page.all_commands();
+    let settings = page.blocks.iter().find(|block| block.file() == Some("/etc/resized/bridge.env"));
+    let handed = "/run/credentials/resized-bridge.service/bridge_";
+    let mut files = settings.unwrap().text.split(handed).skip(1).peekable();
+    assert!(files.peek().is_some());
+    for file in files.map(|rest| rest.lines().next().unwrap()) {
+        let target = format!(" /etc/resized/bridge/{file}");
+        assert!(commands.iter().any(|command| command.ends_with(&target)), "nobody makes{target}");
+    }
 }
 
 /// Other pages have nothing for a shell here.
@@ -131,13 +149,9 @@ fn what_is_not_run_is_there_and_what_is_made_can_be() {
 /// the client reads them.
 #[test]
 fn flags_and_names_are_known() {
-    let mut known = [
-        "libclient/src/endpoint.rs",
-        "libclient/src/remote/credentials.rs",
-        "daemon/src/device/cpu.rs",
-    ]
-    .map(|path| fs::read_to_string(Path::new(ROOT).join(path)).unwrap())
-    .concat();
+    let mut known = ["libclient/src/endpoint.rs", "libclient/src/remote/credentials.rs"]
+        .map(|path| fs::read_to_string(Path::new(ROOT).join(path)).unwrap())
+        .concat();
     for program in
         ["resized", "resized-bridge", "resize-videos", "resizectl top", "resizectl doctor"]
     {

@@ -26,6 +26,12 @@ trap 'kill $(jobs -p); wait' EXIT
 set -x
 ";
 
+/// A command that takes root and systemd, and what comes of it, which those after it need.
+const STANDS_FOR: (&str, &str) = (
+    "sudo systemctl restart resized",
+    "resized --config /etc/resized/resized.toml --socket /run/resized-daemon/resized.sock &",
+);
+
 /// A folder in which a page's commands were run.
 pub(crate) struct Scratch {
     dir: TempDir,
@@ -50,8 +56,11 @@ impl Scratch {
                 fs::write(path, here.said(&block.text)).unwrap();
             }
         }
-        let commands: Vec<String> =
-            page.commands().iter().map(|command| here.said(command)).collect();
+        let (restart, daemon) = STANDS_FOR;
+        let commands = page.commands().into_iter();
+        let commands: Vec<String> = commands
+            .map(|command| here.said(if command == restart { daemon } else { &command }))
+            .collect();
         assert!(!commands.is_empty(), "{} has no commands", page.name);
         let changes =
             |command: &&String| command.contains("sudo ") || command.contains("systemctl ");
@@ -112,7 +121,7 @@ fn fill(dir: &Path) {
 }
 
 /// Where the programs are.
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_resize-videos")).parent().unwrap();
     for (program, package) in
         [("resized", "resized"), ("resizectl", "resizectl"), ("resized-bridge", "resized-bridge")]
@@ -148,8 +157,8 @@ fn shell(dir: &Path, commands: &[String]) -> String {
     }
     // haproxy is where only root's PATH leads.
     shell.env("PATH", format!("{}:{path}:/usr/sbin", programs().display()));
-    // The session's daemon, sockets and settings are this folder's.
-    shell.env("XDG_RUNTIME_DIR", dir).env("XDG_CONFIG_HOME", dir.join("etc"));
+    // The session's daemon, sockets and settings are this folder's; it has no settings.
+    shell.env("XDG_RUNTIME_DIR", dir).env("XDG_CONFIG_HOME", dir.join("session"));
     shell.env("VK_DRIVER_FILES", "/nowhere").env("VK_ICD_FILENAMES", "/nowhere");
     let log = fs::File::create(dir.join("said")).unwrap();
     shell.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);

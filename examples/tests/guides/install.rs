@@ -1,0 +1,204 @@
+//! `make install` and `make uninstall`, as the administrators' guide has them, but into a folder.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::page::{Page, ROOT};
+use crate::shell;
+
+const PROGRAMS: [&str; 4] = ["resize-videos", "resizectl", "resized", "resized-bridge"];
+
+/// Those of resizectl, each of which has a page.
+const COMMANDS: [&str; 6] = ["bench", "doctor", "resize", "status", "top", "video"];
+
+/// Beside programs, their pages and completions; below the prefix.
+const REST: [&str; 12] = [
+    "include/resized.h",
+    "lib/libresized.a",
+    "lib/libresized.so",
+    "lib/libresized.so.0",
+    "lib/pkgconfig/resized.pc",
+    "lib/systemd/system/resized-bridge.service",
+    "lib/systemd/system/resized.service",
+    "lib/systemd/system/resized.socket",
+    "lib/systemd/user/resized.service",
+    "lib/systemd/user/resized.socket",
+    "lib/sysusers.d/resized.conf",
+    "lib/tmpfiles.d/resized.conf",
+];
+
+const SETTINGS: [&str; 2] = ["/etc/resized/bridge.env", "/etc/resized/resized.toml"];
+
+/// A folder that stands for `/`, and the pages beside it.
+struct Machine {
+    root: TempDir,
+    pages: TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let [root, pages] =
+            [(); 2].map(|()| tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
+        // Not those that `make pages` makes, of an optimized build.
+        for name in made_pages() {
+            fs::write(pages.path().join(name), "a page").unwrap();
+        }
+        Self { root, pages }
+    }
+
+    /// Runs make, with what cargo has built in place of an optimized build.
+    #[track_caller]
+    fn make(&self, words: &[String]) {
+        let mut make = Command::new("make");
+        // It may be a make that runs these tests: its flags are not for this one.
+        make.env_remove("MAKEFLAGS").env_remove("MFLAGS").env_remove("MAKELEVEL");
+        make.args(["-s", "-C", ROOT]).args(words);
+        let built = shell::programs();
+        for (name, path) in [
+            ("DESTDIR", self.root.path()),
+            ("PAGES", self.pages.path()),
+            ("BUILT", &built),
+            // There cargo leaves those that it builds for tests.
+            ("LIBRARIES", &built.join("deps")),
+        ] {
+            make.arg(format!("{name}={}", path.display()));
+        }
+        let output = make.output().unwrap();
+        assert!(output.status.success(), "{make:?}: {output:?}");
+    }
+
+    /// Where something is that is installed there.
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name.trim_start_matches('/'))
+    }
+
+    fn files(&self) -> BTreeSet<String> {
+        let mut files = BTreeSet::new();
+        let mut folders = vec![self.root.path().to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                let path = entry.path();
+                match entry.file_type().unwrap().is_dir() {
+                    true => folders.push(path),
+                    false => {
+                        let name = path.strip_prefix(self.root.path()).unwrap();
+                        files.insert(format!("/{}", name.display()));
+                    }
+                }
+            }
+        }
+        files
+    }
+
+    /// What each unit starts is there, and systemd understands the units.
+    fn check_units(&self, prefix: &str) {
+        for manager in ["system", "user"] {
+            let folder = self.path(&format!("{prefix}/lib/systemd/{manager}"));
+            let units = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            let units: Vec<_> = units.collect();
+            for unit in &units {
+                let text = fs::read_to_string(unit).unwrap();
+                let starts = text.lines().filter_map(|line| line.strip_prefix("ExecStart="));
+                for program in starts.map(|start| start.split(' ').next().unwrap()) {
+                    assert!(self.path(program).is_file(), "{} starts {program}", unit.display());
+                }
+            }
+            let mut analyze = Command::new("systemd-analyze");
+            analyze.args([&format!("--{manager}"), "--man=no", "verify"]).args(&units);
+            // A session's manager has one.
+            match analyze.env("XDG_RUNTIME_DIR", self.root.path()).output() {
+                Ok(output) => {
+                    let said = String::from_utf8_lossy(&output.stderr);
+                    // It looks for the programs below the real /.
+                    let elsewhere = "is not executable: No such file or directory";
+                    let complaint =
+                        |line: &&str| line.contains("resized") && !line.ends_with(elsewhere);
+                    assert_eq!(said.lines().find(complaint), None);
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    eprintln!("SKIPPED: there is no systemd-analyze");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Pages and completions, as `make pages` names them.
+fn made_pages() -> Vec<String> {
+    let commands = COMMANDS.map(|command| format!("resizectl-{command}.1"));
+    let programs = PROGRAMS.iter().flat_map(|program| {
+        [
+            format!("{program}.1"),
+            format!("{program}.bash"),
+            format!("{program}.fish"),
+            format!("_{program}"),
+        ]
+    });
+    programs.chain(commands).collect()
+}
+
+/// All that is installed below that prefix.
+fn installed(prefix: &str) -> BTreeSet<String> {
+    let place = |name: String| match name.rsplit_once('.') {
+        Some((_, "1")) => format!("share/man/man1/{name}"),
+        Some((program, "bash")) => format!("share/bash-completion/completions/{program}"),
+        Some(_) => format!("share/fish/vendor_completions.d/{name}"),
+        None => format!("share/zsh/site-functions/{name}"),
+    };
+    let below = made_pages().into_iter().map(place);
+    let below = below.chain(PROGRAMS.map(|program| format!("bin/{program}")));
+    let below = below.chain(REST.map(str::to_owned)).map(|name| format!("{prefix}/{name}"));
+    below.chain(SETTINGS.map(str::to_owned)).collect()
+}
+
+/// What comes after `sudo make` in the guide's command of that target.
+fn guides(target: &str) -> Vec<String> {
+    let commands = Page::read("docs/administrator.md").all_commands();
+    let mut commands = commands.iter().filter_map(|command| command.strip_prefix("sudo make "));
+    let command = commands.find(|command| command.split(' ').next() == Some(target)).unwrap();
+    command.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn what_the_guide_installs_is_whole_and_it_takes_all_away_but_the_settings() {
+    let machine = Machine::new();
+    machine.make(&guides("install"));
+    assert_eq!(machine.files(), installed("/usr"));
+    let mode = |name| machine.path(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("/usr/bin/resized"), mode("/etc/resized/resized.toml")), (0o755, 0o644));
+    // Of the bridge's keys.
+    assert_eq!(mode("/etc/resized/bridge"), 0o700);
+    machine.check_units("/usr");
+    machine.make(&guides("uninstall"));
+    assert_eq!(machine.files(), SETTINGS.map(str::to_owned).into());
+}
+
+#[test]
+fn settings_lie_in_etc_whatever_the_prefix_and_stay_as_they_are() {
+    let machine = Machine::new();
+    let settings = machine.path("/etc/resized/resized.toml");
+    fs::create_dir_all(settings.parent().unwrap()).unwrap();
+    fs::write(&settings, "memory = 5").unwrap();
+    machine.make(&["install", "prefix=/opt/resized"].map(str::to_owned));
+    assert_eq!(machine.files(), installed("/opt/resized"));
+    assert_eq!(fs::read_to_string(&settings).unwrap(), "memory = 5");
+    machine.check_units("/opt/resized");
+}
+
+#[test]
+fn every_command_of_resizectl_has_a_page() {
+    let help = shell::help("resizectl");
+    let (_, commands) = help.split_once("\nCommands:\n").unwrap();
+    let (commands, _) = commands.split_once("\n\n").unwrap();
+    // Deeper lines go on with what is said of one.
+    let names = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let names: BTreeSet<_> = names.filter(|name| !["", "help"].contains(name)).collect();
+    assert_eq!(names, COMMANDS.into());
+}
