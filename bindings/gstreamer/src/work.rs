@@ -78,8 +78,15 @@ impl Work {
             return Err(Refused::Interlaced);
         }
         let source = formats::frame_spec(from).ok_or(Refused::Format(from.format()))?;
-        let spec = StreamSpec { filter, ..StreamSpec::new(source, picture.extent) };
-        let black = formats::black(from, &source);
+        let mut destination = formats::frame_spec(to).ok_or(Refused::Format(to.format()))?;
+        let black = formats::black(to, &destination);
+        destination.extent = picture.extent;
+        if from.colorimetry().matrix() == to.colorimetry().matrix() {
+            // What is usual depends on the height, and counts where there is none that we know.
+            destination.matrix = source.matrix;
+        }
+        let usual = StreamSpec::new(source, picture.extent);
+        let spec = StreamSpec { destination, filter, ..usual };
         let stream = client.open(&spec)?;
         let (from, to) = (from.clone(), to.clone());
         Ok(Some(Self { stream, from, to, picture, black, lent: Arc::default() }))
