@@ -354,7 +354,7 @@ impl Scale {
             Failure::Client(_) => {
                 gst::element_imp_error!(self, gst::ResourceError::Failed, ("{failure}"));
             }
-            Failure::Buffer(_) | Failure::Backwards => {
+            Failure::Buffer(_) | Failure::Rows(_) => {
                 gst::element_imp_error!(self, gst::StreamError::Format, ("{failure}"));
             }
         }

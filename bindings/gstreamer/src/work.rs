@@ -40,8 +40,8 @@ pub(crate) enum Failure {
     Client(#[from] resized_client::Error),
     #[error("a buffer is no frame of its caps: {0}")]
     Buffer(#[from] glib::BoolError),
-    #[error("a buffer's rows lie backwards")]
-    Backwards,
+    #[error("a buffer's rows of {0} bytes do not lie one behind the other")]
+    Rows(usize),
     /// Nobody wants it any longer.
     #[error("flushing")]
     Flushing,
@@ -150,10 +150,10 @@ impl Work {
     pub(crate) fn copy(&self, frame: &Frame, buffer: &mut gst::BufferRef) -> Result<(), Failure> {
         let mut target = VideoFrameRef::from_buffer_ref_writable(buffer, &self.to)?;
         for (index, plane) in frame.layout().planes().iter().enumerate() {
-            let stride = stride(target.plane_stride(), index)?;
             let black = &self.black[index];
             // Of these formats' planes each is one component's, or begins with it.
             let row_bytes = self.to.comp_width(index as u8) as usize * black.len();
+            let stride = stride(target.plane_stride(), index, row_bytes)?;
             let height = self.to.comp_height(index as u8) as usize;
             let (info, at) = (self.to.format_info(), &self.picture);
             let left = (at.left >> info.w_sub()[index]) as usize * black.len();
@@ -217,7 +217,9 @@ impl Work {
 fn fill(slot: &mut Slot, frame: &VideoFrameRef<&gst::BufferRef>) -> Result<(), Failure> {
     for index in 0..slot.layout().planes().len() {
         let plane = slot.layout().planes()[index];
-        let rows = frame.plane_data(index as u32)?.chunks(stride(frame.plane_stride(), index)?);
+        // First: where rows lie backwards there is no such slice as the plane's.
+        let stride = stride(frame.plane_stride(), index, plane.row_bytes())?;
+        let rows = frame.plane_data(index as u32)?.chunks(stride);
         let targets = slot.plane_mut(index).chunks_exact_mut(plane.stride);
         for (target, row) in targets.zip(rows) {
             target[..plane.row_bytes()].copy_from_slice(&row[..plane.row_bytes()]);
@@ -226,12 +228,11 @@ fn fill(slot: &mut Slot, frame: &VideoFrameRef<&gst::BufferRef>) -> Result<(), F
     Ok(())
 }
 
-/// Bytes from one row of a plane to the next.
-fn stride(strides: &[i32], index: usize) -> Result<usize, Failure> {
-    match usize::try_from(strides[index]) {
-        Ok(stride) if stride > 0 => Ok(stride),
-        _ => Err(Failure::Backwards),
-    }
+/// Bytes from one row of a plane to the next: as many as a row has, or more. Who made a buffer may
+/// say anything.
+fn stride(strides: &[i32], index: usize, row_bytes: usize) -> Result<usize, Failure> {
+    let stride = strides.get(index).and_then(|&stride| usize::try_from(stride).ok());
+    stride.filter(|&stride| stride >= row_bytes).ok_or(Failure::Rows(row_bytes))
 }
 
 fn blacken(bytes: &mut [u8], pixel: &[u8]) {

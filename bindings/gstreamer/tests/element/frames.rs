@@ -3,7 +3,7 @@
 use std::fs;
 
 use gst::prelude::*;
-use gst_video::{VideoFrameRef, VideoInfo, VideoMeta, VideoRegionOfInterestMeta};
+use gst_video::{VideoFrameFlags, VideoFrameRef, VideoInfo, VideoMeta, VideoRegionOfInterestMeta};
 use resized_client::{Filter, PixelFormat, StreamSpec};
 
 use crate::studio::{Studio, caps, errors, info, noise, packed, spec};
@@ -57,6 +57,26 @@ fn rows_may_lie_apart_and_sides_may_be_odd() {
             assert!(packed(&output, &to) == wanted, "{name}, {further} further");
             assert_eq!(is_shared(&output), reads_meta, "{name}");
         }
+    }
+}
+
+#[test]
+fn rows_that_lie_backwards_or_over_each_other_are_an_error() {
+    let studio = Studio::new();
+    let (from, to) =
+        (info("format=GRAY8,width=64,height=64"), info("format=GRAY8,width=32,height=32"));
+    for stride in [-64, 0, 1, 63] {
+        let (element, bus) = studio.element();
+        let mut harness = gst_check::Harness::with_element(&element, Some("sink"), Some("src"));
+        harness.set_caps(from.to_caps().unwrap(), to.to_caps().unwrap());
+        let mut buffer = gst::Buffer::with_size(from.size()).unwrap();
+        let offset = if stride < 0 { 63 * 64 } else { 0 };
+        let (flags, format) = (VideoFrameFlags::empty(), from.format());
+        let made = buffer.make_mut();
+        VideoMeta::add_full(made, flags, format, 64, 64, &[offset], &[stride]).unwrap();
+        assert_eq!(harness.push(buffer), Err(gst::FlowError::Error), "{stride}");
+        let said = errors(&bus);
+        assert!(said[0].contains("rows of 64 bytes"), "{said:?}");
     }
 }
 
