@@ -179,6 +179,18 @@ impl Connection {
         Ok(())
     }
 
+    /// As [`tell`](Self::tell), unless that has to wait: for another thread that sends, or for a
+    /// daemon that does not read. Then it stays unsaid.
+    pub(crate) fn suggest(&self, era: u64, request: &Request) {
+        let Ok(mut outgoing) = self.outgoing.try_lock() else { return };
+        let begun = outgoing.era == era && outgoing.encode(request).is_ok();
+        let Outgoing { socket, bytes, .. } = &*outgoing;
+        if begun && let Ok(sent) = fdpass::send(socket, bytes, None, MsgFlags::MSG_DONTWAIT) {
+            // Half a message must not stay one. Linux takes such short ones whole or not at all.
+            self.send_all(socket, &bytes[sent..]);
+        }
+    }
+
     /// Waits until that era is over.
     fn outlive(&self, era: u64) -> Result<(), Error> {
         self.wait(|state| if state.era == era { Wait::Message } else { Wait::Over(()) })
@@ -400,4 +412,42 @@ fn is_hang_up(error: &io::Error) -> bool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    const CANCEL: Request = Request::Cancel { stream: 0, slot: 0 };
+
+    fn connection() -> (Connection, UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let link = Link::over(ours.try_clone().unwrap(), Instant::now());
+        (Connection::new(link, Vec::new(), None), ours, theirs)
+    }
+
+    #[test]
+    fn what_may_stay_unsaid_is_not_waited_for() {
+        let (connection, ours, mut theirs) = connection();
+        connection.suggest(0, &CANCEL);
+        let mut wanted = Vec::new();
+        codec::encode(&CANCEL, &mut wanted).unwrap();
+        let mut said = vec![0; wanted.len()];
+        theirs.read_exact(&mut said).unwrap();
+        assert_eq!(said, wanted);
+        ours.set_nonblocking(true).unwrap();
+        let mut filling = 0;
+        while let Ok(written) = (&ours).write(&[0; 512]) {
+            filling += written;
+        }
+        connection.suggest(0, &CANCEL);
+        {
+            let _busy = lock(&connection.outgoing);
+            connection.suggest(0, &CANCEL);
+        }
+        drop((connection, ours));
+        assert_eq!(theirs.read_to_end(&mut said).unwrap(), filling);
+    }
 }

@@ -51,7 +51,7 @@ impl Kept {
                 asked => asked,
             },
             None => {
-                self.close_all_but(py, KEPT - 1);
+                self.close_all_but(KEPT - 1);
                 self.open(py, connected, StreamSpec { slots: spec.slots.min(1), ..spec })?
             }
         };
@@ -72,7 +72,7 @@ impl Kept {
             all.push(Arc::clone(&kept));
             dropped
         };
-        py.detach(|| drop(dropped));
+        drop(dropped);
         Ok(kept)
     }
 
@@ -84,7 +84,7 @@ impl Kept {
         spec: StreamSpec,
     ) -> PyResult<Result<Arc<Opened>, Error>> {
         match Opened::asked_for(py, connected, spec)? {
-            Err(error) if error.is_shortage() && self.close_all_but(py, 0) => {
+            Err(error) if error.is_shortage() && self.close_all_but(0) => {
                 Opened::asked_for(py, connected, spec)
             }
             asked => Ok(asked),
@@ -93,14 +93,14 @@ impl Kept {
 
     /// Closes all but so many of those used last, as soon as no other thread uses them and no
     /// result is of them. False: there were no others.
-    fn close_all_but(&self, py: Python<'_>, count: usize) -> bool {
+    fn close_all_but(&self, count: usize) -> bool {
         let closed: Vec<_> = {
             let mut all = self.lock();
             let over = all.len().saturating_sub(count);
             all.drain(..over).collect()
         };
         let any = !closed.is_empty();
-        py.detach(|| drop(closed));
+        drop(closed);
         any
     }
 

@@ -15,7 +15,6 @@ use crate::waiting::{Limit, wait};
 
 /// A stream, and the connection that it is of.
 pub(crate) struct Opened {
-    // Declared, and so dropped, before its connection.
     pub(crate) stream: Ours<resized_client::Stream>,
     pub(crate) spec: StreamSpec,
     pub(crate) connection: Arc<Connected>,
@@ -82,5 +81,15 @@ impl Opened {
         let array = Array::of(array, Some(self.spec.source.format))?;
         self.taken().check(array.picture())?;
         Ok(array)
+    }
+}
+
+impl Drop for Opened {
+    /// Without the interpreter's lock: a stream that closes has something to say, and a daemon that
+    /// hangs may not read it.
+    fn drop(&mut self) {
+        let mut stream = self.stream.take();
+        // Not where the interpreter ends: the stream then goes with this.
+        Python::try_attach(|py| py.detach(|| drop(stream.take())));
     }
 }

@@ -68,17 +68,13 @@ impl Pending {
     }
 
     /// Ends it, unless a thread waits for it.
-    fn end(&self, py: Python<'_>) -> bool {
-        let ended = {
-            let mut state = self.state();
-            if matches!(*state, State::Waited) {
-                return false;
-            }
-            std::mem::replace(&mut *state, State::Over)
-        };
-        // To cancel is to say something, which may have to wait.
-        py.detach(|| drop(ended));
-        true
+    fn end(&self) -> bool {
+        let mut state = self.state();
+        let ends = !matches!(*state, State::Waited);
+        if ends {
+            *state = State::Over;
+        }
+        ends
     }
 }
 
@@ -110,7 +106,7 @@ impl Pending {
             Err((error, pending)) => {
                 *self.state() = pending.map_or(State::Over, |it| State::Submitted(Ours::new(it)));
                 if self.given_up.is_so() {
-                    self.end(py);
+                    self.end();
                 }
                 Err(error)
             }
@@ -137,8 +133,8 @@ impl Pending {
 
     /// Gives the frame up: it is not resized if no device has taken it yet. Not while a thread
     /// waits for it.
-    fn cancel(&self, py: Python<'_>) -> bool {
-        self.end(py)
+    fn cancel(&self) -> bool {
+        self.end()
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -152,10 +148,10 @@ impl Pending {
             let pool = this.opened.connection.pool(py, For::Frames)?;
             let future = events.call_method1("run_in_executor", (pool, slf.getattr("result")?))?;
             let this = slf.clone().unbind();
-            when_cancelled(&future, move |py| {
+            when_cancelled(&future, move || {
                 let this = this.get();
                 this.given_up.set();
-                this.end(py);
+                this.end();
             })?;
             future
         };

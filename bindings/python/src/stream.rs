@@ -68,7 +68,7 @@ impl Stream {
         };
         let resize = PyCFunction::new_closure(py, None, None, resize)?;
         let future = running_loop(py)?.call_method1("run_in_executor", (pool, resize))?;
-        when_cancelled(&future, move |_| given_up.set())?;
+        when_cancelled(&future, move || given_up.set())?;
         Ok(future)
     }
 

@@ -71,6 +71,21 @@ def test_waits_are_interrupted(daemon, stream, request):
     assert right(pending.result().array)
 
 
+def test_what_is_dropped_stops_nobody_though_the_daemon_hangs(daemon):
+    stream = resized.Client(daemon.endpoint).stream("gray", (8, 8), (4, 4), slots=200)
+    daemon.signal(signal.SIGSTOP)
+    # More than the system takes for who does not read: some 280 messages.
+    pendings = [stream.submit(noise(8, 8)) for _ in range(200)]
+    del pendings[:]
+    left = [stream]
+    del stream
+    # That one has to be told.
+    closing = threading.Thread(target=left.clear)
+    closing.start()
+    daemon.signal(signal.SIGCONT)
+    closing.join()
+
+
 def test_one_thread_at_a_time_waits_for_a_frame(daemon, stream):
     daemon.signal(signal.SIGSTOP)
     pending, results = stream.submit(FRAME), []
