@@ -23,6 +23,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub(crate) struct Connection {
     changed: Condvar,
     /// Where the daemon is found again; `None`: nowhere.
     home: Option<Home>,
+    /// Whose it is.
+    process: u32,
 }
 
 /// Held while a request is written.
@@ -117,6 +120,7 @@ impl Connection {
             state: Mutex::new(State::new(devices)),
             changed: Condvar::new(),
             home,
+            process: process::id(),
         }
     }
 
@@ -406,6 +410,16 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    /// Says that it is over, or a child forked meanwhile, which has the socket too, would keep the
+    /// session. Not the child itself: it would end its parent's.
+    fn drop(&mut self) {
+        if self.process == process::id() {
+            let _ = lock(&self.outgoing).socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 fn is_hang_up(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
@@ -449,5 +463,19 @@ mod tests {
         }
         drop((connection, ours));
         assert_eq!(theirs.read_to_end(&mut said).unwrap(), filling);
+    }
+
+    #[test]
+    fn a_connection_is_over_though_another_process_has_its_socket() {
+        let (mut connection, _childs, mut theirs) = connection();
+        // As a child drops what it was forked with.
+        connection.process += 1;
+        drop(connection);
+        theirs.set_nonblocking(true).unwrap();
+        let lives = theirs.read(&mut [0]).unwrap_err();
+        assert_eq!(lives.kind(), io::ErrorKind::WouldBlock);
+        let (connection, _childs, mut theirs) = self::connection();
+        drop(connection);
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
     }
 }
