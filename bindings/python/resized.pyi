@@ -65,7 +65,8 @@ class Options(TypedDict, total=False):
     """Seconds after which a frame that no device has taken is dropped, and raises Late."""
 
 class Client:
-    """A connection to a daemon. Threads may share it. Not for a process forked later: make one there."""
+    """A connection to a daemon. Threads may share it. Not for a process forked later: make one there. Arrays of slots and
+    frames are the parent's memory in such a process."""
 
     def __init__(self, endpoint: str | None = None, *, reconnect: float = 30.0) -> None:
         """Connects to `endpoint`: "unix:PATH", "tcp://HOST:PORT", "tls://HOST:PORT", "nats://HOST:PORT/stream", or "embedded" for
@@ -86,8 +87,9 @@ class Client:
 
         `format` is the array's; without one it is gray, rgb or rgba by its shape. The array is copied into shared memory
         once, and another time first if its pixels do not lie in rows. The result shares memory with the daemon if there
-        is enough of it, else it is a copy; it is the caller's either way, and may be written. What is kept open for other
-        kinds of frames is closed where there would be no room for this one.
+        is enough of it, else it is a copy; it is the caller's either way, and may be written. But not a forked child's, where
+        it changes when the parent drops it: copy it before the fork. What is kept open for other kinds of frames is closed
+        where there would be no room for this one.
         """
 
     def stream(
