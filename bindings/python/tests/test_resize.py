@@ -173,6 +173,15 @@ def test_copies_are_counted(client):
     assert client.copied_bytes - before == 2 * frame.nbytes
 
 
+def test_results_that_are_small_beside_their_source_keep_nothing(client):
+    frame = noise(256, 256)
+    for side, seen in ((68, True), (64, False)):
+        client.resize(frame, (side, side))
+        before = client.copied_bytes
+        result = client.resize(frame, (side, side))
+        assert client.copied_bytes - before == frame.nbytes + (0 if seen else result.nbytes)
+
+
 def test_results_are_the_callers_however_many_are_kept(client):
     frames = [noise(54, 96, 3, seed=seed) for seed in range(30)]
     results = [client.resize(frame, (40, 22)) for frame in frames]
