@@ -233,6 +233,26 @@ except asyncio.TimeoutError:
     assert (run.returncode, run.stdout, run.stderr) == (0, "over\n", "")
 
 
+@pytest.mark.parametrize("left", ["stream.resize_async(frame)", "stream.submit(frame).__await__()"])
+def test_an_interpreter_ends_though_futures_are_left(daemon, left):
+    program = f"""
+import asyncio, os, signal, sys, numpy, resized
+stream = resized.Client(sys.argv[1]).stream("gray", (96, 54), (48, 27))
+frame = numpy.zeros((54, 96), numpy.uint8)
+
+async def main():
+    os.kill(int(sys.argv[2]), signal.SIGSTOP)
+    global left
+    left = {left}
+
+asyncio.run(main())
+print("over")
+"""
+    command = [sys.executable, "-c", program, daemon.endpoint, str(daemon.process.pid)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE / 2)
+    assert (run.returncode, run.stdout) == (0, "over\n"), run.stderr
+
+
 def test_coroutines_get_errors(daemon):
     client = resized.Client(daemon.endpoint, reconnect=0)
     stream = client.stream("rgb", (96, 54), (48, 27))
