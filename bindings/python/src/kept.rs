@@ -2,7 +2,7 @@
 //!
 //! Invariant: no picture is refused for what is kept for others.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -18,13 +18,17 @@ const KEPT: usize = 8;
 /// Slots of each, from its second frame on.
 pub(crate) const KEPT_SLOTS: u32 = 4;
 
+/// Frames for which a stream goes on with fewer slots before more are asked for again: what was short
+/// may be there by then.
+const FRAMES: u32 = 100;
+
 /// A stream that `resize` keeps.
 pub(crate) struct KeptStream {
     pub(crate) opened: Arc<Opened>,
     /// Its results that are seen.
     pub(crate) seen: Arc<AtomicU32>,
-    /// The daemon did not grant it more slots.
-    all_there_are: AtomicBool,
+    /// More slots were not to be had: frames that it goes on with those it has.
+    goes_on: AtomicU32,
 }
 
 /// The streams that a client keeps. The last used last.
@@ -44,8 +48,8 @@ impl Kept {
             Some(kept) if kept.has(spec.slots) => return Ok(kept),
             Some(kept) => match Opened::asked_for(py, connected, spec)? {
                 // Whatever the reason: what there is will do.
-                Err(Error::Refused(_)) => {
-                    kept.all_there_are.store(true, Ordering::Relaxed);
+                Err(error) if !error.is_fatal() => {
+                    kept.goes_on.store(FRAMES, Ordering::Relaxed);
                     return Ok(kept);
                 }
                 asked => asked,
@@ -56,11 +60,8 @@ impl Kept {
             }
         };
         let opened = opened.map_err(raised)?;
-        let kept = Arc::new(KeptStream {
-            opened,
-            seen: Arc::default(),
-            all_there_are: AtomicBool::default(),
-        });
+        let kept =
+            Arc::new(KeptStream { opened, seen: Arc::default(), goes_on: AtomicU32::default() });
         // Dropped without the lock: a stream that closes has something to say.
         let dropped = {
             let mut all = self.lock();
@@ -117,9 +118,11 @@ impl Kept {
 }
 
 impl KeptStream {
-    /// Whether it has as many slots, or as many as it can.
+    /// Whether it has as many slots, or goes on with those it has.
     fn has(&self, slots: u32) -> bool {
-        self.opened.spec.slots >= slots || self.all_there_are.load(Ordering::Relaxed)
+        let one_less = |frames: u32| frames.checked_sub(1);
+        self.opened.spec.slots >= slots
+            || self.goes_on.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 }
 

@@ -1,6 +1,7 @@
 """client.resize: which arrays it takes, what comes of them, and whose memory that is."""
 
 import gc
+import resource
 import subprocess
 import sys
 import threading
@@ -230,6 +231,25 @@ def test_a_kind_goes_on_with_the_slots_that_are_granted(tmp_path):
             assert near(client.resize(frame, (40, 22)), exact(frame, (40, 22)))
         # More was asked for once, not for every frame.
         assert (client.stats()["streams"], client.stats()["refused"]) == (1, 1)
+
+
+def test_a_kind_goes_on_while_there_is_no_descriptor_for_more(daemon):
+    client, frame = resized.Client(daemon.endpoint), noise(54, 96, 3)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    results = [client.resize(frame, (40, 22))]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        results += [client.resize(frame, (40, 22)) for _ in range(3)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    for result in results:
+        assert near(result, exact(frame, (40, 22)))
+    # Once there is, it has more, and results are seen where they lie.
+    for _ in range(200):
+        client.resize(frame, (40, 22))
+    copied = client.copied_bytes
+    client.resize(frame, (40, 22))
+    assert client.copied_bytes - copied == frame.nbytes
 
 
 def test_threads_share_a_client(client):
