@@ -84,6 +84,13 @@ impl Outgoing {
     }
 }
 
+/// A request that was sent in that era, and its ticket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    era: u64,
+    number: u64,
+}
+
 /// What a request was answered.
 pub(crate) struct Answer {
     pub(crate) reply: Reply,
@@ -195,39 +202,83 @@ impl Connection {
         }
     }
 
-    /// Waits until that era is over.
-    fn outlive(&self, era: u64) -> Result<(), Error> {
-        self.wait(|state| if state.era == era { Wait::Message } else { Wait::Over(()) })
+    /// Sends a request that has a reply.
+    fn request(&self, request: impl FnOnce(&mut Outgoing) -> Request) -> Result<Asked, Error> {
+        let mut outgoing = lock(&self.outgoing);
+        let request = request(&mut outgoing);
+        outgoing.encode(&request)?;
+        let number = outgoing.number();
+        // Otherwise the daemon is gone, and no reply will come in this era.
+        let _ = self.send(&mut outgoing);
+        Ok(Asked { era: outgoing.era, number })
     }
 
     /// Sends a request and waits for its reply, and for the descriptor beside it, if any. Asks again
     /// where the daemon goes away before it has answered.
-    pub(crate) fn ask(&self, request: impl Fn(&mut Outgoing) -> Request) -> Result<Answer, Error> {
+    pub(crate) fn ask(self: &Arc<Self>, request: &Request) -> Result<Reply, Error> {
+        let mut asked = None;
+        let answer = self.answer(&mut asked, None, |_| request.clone())?;
+        Ok(answer.expect("who waits for ever has an answer").reply)
+    }
+
+    /// What a request is answered, that was sent as `asked` or else is now; `None`: not by then.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        asked: &mut Option<Asked>,
+        deadline: Option<Instant>,
+        request: impl Fn(&mut Outgoing) -> Request,
+    ) -> Result<Option<Answer>, Error> {
         loop {
-            let (era, number) = {
-                let mut outgoing = lock(&self.outgoing);
-                let request = request(&mut outgoing);
-                outgoing.encode(&request)?;
-                let number = outgoing.number();
-                // Otherwise the daemon is gone, and no reply will come in this era.
-                let _ = self.send(&mut outgoing);
-                (outgoing.era, number)
+            let Asked { era, number } = match *asked {
+                Some(asked) => asked,
+                None => *asked.insert(self.request(&request)?),
             };
-            let found = self.wait(|state| {
+            let look = |state: &mut State| {
                 if state.era != era {
                     return Wait::Over(None);
                 }
                 state.replies.remove(&number).map_or(Wait::Message, |reply| Wait::Over(Some(reply)))
-            })?;
+            };
+            let found = match deadline {
+                None => self.wait(look)?,
+                Some(deadline) => match self.wait_until(deadline, look)? {
+                    Some(found) => found,
+                    None => return Ok(None),
+                },
+            };
             match found {
-                None => {}
-                Some((Reply::Refused(Refusal::Stopping), _)) if self.home.is_some() => {
-                    self.outlive(era)?;
+                None => *asked = None,
+                // The next will be asked, once this one is gone.
+                Some((Reply::Refused(Refusal::Stopping), _)) if self.home.is_some() => {}
+                Some((reply, descriptor)) => {
+                    *asked = None;
+                    return match reply {
+                        Reply::Refused(refusal) => Err(refusal.into()),
+                        reply => Ok(Some(Answer { reply, descriptor, era })),
+                    };
                 }
-                Some((Reply::Refused(refusal), _)) => return Err(refusal.into()),
-                Some((reply, descriptor)) => return Ok(Answer { reply, descriptor, era }),
             }
         }
+    }
+
+    /// Nobody will fetch the reply to that. A stream that it opens is closed, as soon as anybody reads.
+    pub(crate) fn forget(&self, Asked { era, number }: Asked) {
+        let mut state = self.state();
+        if state.era == era {
+            state.disown(number);
+            drop(self.close_disowned(state));
+        }
+    }
+
+    /// Closes streams whose opening nobody waited for.
+    fn close_disowned<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        while let Some(stream) = state.disowned.pop() {
+            let era = state.era;
+            drop(state);
+            self.close_unnoted(era, stream);
+            state = self.state();
+        }
+        state
     }
 
     /// Sends what is encoded. False: the daemon is gone, or its connection has just been given up;
@@ -306,7 +357,7 @@ impl Connection {
                 self.recover(home, &lost, || true);
                 state = self.state();
             } else {
-                state = self.advance(state, read, Until::It);
+                state = self.close_disowned(self.advance(state, read, Until::It));
             }
         }
     }
@@ -348,7 +399,7 @@ impl Connection {
                 self.recover_aside(&lost);
                 state = self.state();
             } else {
-                state = self.advance(state, read, Until::Then(deadline));
+                state = self.close_disowned(self.advance(state, read, Until::Then(deadline)));
             }
         }
     }
