@@ -19,7 +19,7 @@ use thiserror::Error;
 use crate::formats;
 use crate::picture::{self, Ratio, Shape};
 
-/// How often who waits for a daemon that went away asks whether to go on.
+/// How often who waits for a daemon asks whether to go on.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// Why frames can't be resized.
@@ -31,6 +31,9 @@ pub(crate) enum Refused {
     Interlaced,
     #[error(transparent)]
     Client(#[from] resized_client::Error),
+    /// Nobody wants them any longer.
+    #[error("flushing")]
+    Flushing,
 }
 
 /// Why a frame was not resized.
@@ -61,12 +64,14 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// `None`: nothing changes, so buffers go through as they are.
+    /// `None`: nothing changes, so buffers go through as they are. Until `stop` says that nobody wants
+    /// it.
     pub(crate) fn new(
         client: &Client,
         (from, to): (&VideoInfo, &VideoInfo),
         filter: Filter,
         borders: bool,
+        stop: impl Fn() -> bool,
     ) -> Result<Option<Self>, Refused> {
         let (seen, shown) = (shape(from), shape(to));
         let whole = Rectangle { left: 0, top: 0, extent: shown.extent };
@@ -87,7 +92,15 @@ impl Work {
         }
         let usual = StreamSpec::new(source, picture.extent);
         let spec = StreamSpec { destination, filter, ..usual };
-        let stream = client.open(&spec)?;
+        let mut opening = client.opening(&spec);
+        let stream = loop {
+            opening = match opening.wait_timeout(GLANCE)? {
+                Ok(stream) => break stream,
+                // Dropped, and so given up.
+                Err(_) if stop() => return Err(Refused::Flushing),
+                Err(opening) => opening,
+            }
+        };
         let (from, to) = (from.clone(), to.clone());
         Ok(Some(Self { stream, from, to, picture, black, lent: Arc::default() }))
     }
@@ -287,7 +300,7 @@ mod tests {
         let client = Client::from_socket(server.connect().unwrap()).unwrap();
         let info = |side| VideoInfo::builder(VideoFormat::Gray8, side, side).build().unwrap();
         let caps = (&info(64), &info(32));
-        let work = Work::new(&client, caps, Filter::Area, true).unwrap().unwrap();
+        let work = Work::new(&client, caps, Filter::Area, true, || true).unwrap().unwrap();
         let buffer = gst::Buffer::with_size(64 * 64).unwrap();
         let taken: Vec<_> = (0..StreamSpec::SLOTS).map(|_| work.stream.loan().unwrap()).collect();
         assert!(matches!(work.resize(&buffer, || true), Err(Failure::Flushing)));
