@@ -72,8 +72,8 @@ class Client:
         """Connects to `endpoint`: "unix:PATH", "tcp://HOST:PORT", "tls://HOST:PORT", "nats://HOST:PORT/stream", or "embedded" for
         a daemon in this process. Without one, to $RESIZED_ENDPOINT, the user's or the machine's daemon, else an embedded one.
 
-        A daemon that goes away is looked for as many seconds as `reconnect` says, and no frame is lost with it. An
-        embedded one does not go away.
+        A daemon that goes away is looked for as many seconds as `reconnect` says, for ever if that is infinite, and no
+        frame is lost with it. An embedded one does not go away.
         """
 
     def resize(
@@ -119,7 +119,7 @@ class Stream:
     """An open stream. Closed when it, its slots, pendings, frames and arrays are gone."""
 
     def loan(self, timeout: float | None = None) -> Slot:
-        """A free slot, waited for. Slots become free as frames are released: who holds all of them waits for ever, or until
+        """A free slot, waited for, as many seconds as `timeout` says: None or infinity are for ever. Slots become free as frames are released: who holds all of them waits for ever, or until
         TimeoutError."""
     def try_loan(self) -> Slot | None:
         """A free slot if there is one."""

@@ -21,7 +21,8 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Opens one; with the client's own error, for who may know what to do about it.
+    /// Opens one, unless that is interrupted; with the client's own error, for who may know what to do
+    /// about it.
     pub(crate) fn asked_for(
         py: Python<'_>,
         connection: &Arc<Connected>,
@@ -32,7 +33,17 @@ impl Opened {
             let (stream, connection) = (Ours::new(stream), Arc::clone(connection));
             Arc::new(Self { stream, spec, connection })
         };
-        Ok(py.detach(|| client.open(&spec)).map(opened))
+        let limit = Limit::default();
+        let mut opening = client.opening(&spec);
+        loop {
+            let slice = limit.slice();
+            opening = match py.detach(|| opening.wait_timeout(slice)) {
+                Ok(Ok(stream)) => return Ok(Ok(opened(stream))),
+                Ok(Err(opening)) => opening,
+                Err(error) => return Ok(Err(error)),
+            };
+            limit.look_up(py)?;
+        }
     }
 
     /// The frames that it takes.

@@ -57,6 +57,15 @@ impl GivenUp {
     }
 }
 
+/// So many seconds; infinitely many are for ever.
+pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
+    if seconds == f64::INFINITY {
+        return Ok(Duration::MAX);
+    }
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|error| PyValueError::new_err(format!("{name}={seconds}: {error}")))
+}
+
 /// What ends a wait before there is what is waited for; and an interrupt does.
 #[derive(Default)]
 pub(crate) struct Limit {
@@ -72,8 +81,7 @@ impl Limit {
     /// So many seconds.
     pub(crate) fn of(timeout: Option<f64>) -> PyResult<Self> {
         let Some(seconds) = timeout else { return Ok(Self::default()) };
-        let timeout = Duration::try_from_secs_f64(seconds)
-            .map_err(|error| PyValueError::new_err(format!("timeout={seconds}: {error}")))?;
+        let timeout = duration("timeout", seconds)?;
         Ok(Self { deadline: Instant::now().checked_add(timeout), ..Self::default() })
     }
 

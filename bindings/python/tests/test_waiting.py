@@ -45,15 +45,21 @@ def test_waits_have_time_outs(daemon, stream):
     for timeout in (0, 0.01, 0.15):
         with pytest.raises(TimeoutError):
             pending.result(timeout=timeout)
-    with pytest.raises(ValueError):
-        pending.result(timeout=-1)
+    for timeout in (-1, float("-inf"), float("nan")):
+        with pytest.raises(ValueError):
+            pending.result(timeout=timeout)
     assert not pending.done()
     daemon.signal(signal.SIGCONT)
     until("it is done", pending.done)
     assert right(pending.result(timeout=0).array)
+    for forever in (float("inf"), 1e18):
+        assert stream.loan(forever).array.shape == FRAME.shape
+    assert right(resized.Client(daemon.endpoint, reconnect=float("inf")).resize(FRAME, (48, 27)))
 
 
-def test_waits_are_interrupted(daemon, stream, request):
+def test_waits_are_interrupted(daemon, request):
+    client = resized.Client(daemon.endpoint)
+    stream = client.stream("rgb", (96, 54), (48, 27))
     # A shell has what it starts in the background ignore interrupts, and Python leaves it at that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
@@ -67,6 +73,9 @@ def test_waits_are_interrupted(daemon, stream, request):
     with pytest.raises(KeyboardInterrupt):
         stream.loan()
     del held
+    threading.Timer(0.2, _thread.interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        client.stream("gray", (8, 8), (4, 4))
     daemon.signal(signal.SIGCONT)
     assert right(pending.result().array)
 
