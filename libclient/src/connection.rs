@@ -98,15 +98,17 @@ pub(crate) struct Answer {
     pub(crate) era: u64,
 }
 
-/// How long a message is waited for where another thread may bring the same.
+/// How long a message is waited for where another thread may bring the same: at first, and at the
+/// most. It doubles while nothing comes.
 const GLANCE: Duration = Duration::from_millis(2);
+const LONGEST_GLANCE: Duration = Duration::from_millis(50);
 
 /// How a thread reads that waits, if no other does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Read {
     Not,
     Wait,
-    /// Until another thread has changed something, too: it looks for that after each [`GLANCE`].
+    /// Until another thread has changed something, too: it looks for that now and then ([`GLANCE`]).
     Glance,
 }
 
@@ -418,12 +420,14 @@ impl Connection {
             let changes = state.changes;
             drop(state);
             let mut incoming = lock(&self.incoming);
+            let mut glance = GLANCE;
             let received;
             (received, state) = loop {
                 let received = incoming.receive(match read {
-                    Read::Glance => until.at_most(GLANCE),
+                    Read::Glance => until.at_most(glance),
                     _ => until,
                 });
+                glance = LONGEST_GLANCE.min(2 * glance);
                 let state = self.state();
                 let silent = received.is_ok() && incoming.messages.is_empty();
                 // The others need not know that there was nothing.
