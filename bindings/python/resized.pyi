@@ -219,7 +219,9 @@ class Receipt:
     """How a frame was resized."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """Its name, as the daemon says that is there when the frame is had: where that was replaced meanwhile, perhaps
+        another's."""
     @property
     def queued(self) -> float:
         """Seconds from submission until a device took the frame."""

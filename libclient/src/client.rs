@@ -83,8 +83,8 @@ impl Client {
         Ok(Self { connection, named_segments })
     }
 
-    /// Names of the daemon's devices; a receipt's device is an index into it. Another daemon may have
-    /// others.
+    /// Names of the devices of the daemon that is there now. A receipt's device is an index into them,
+    /// but into those of the daemon that resized the frame: one in its place may have others.
     pub fn devices(&self) -> Arc<[String]> {
         Arc::clone(self.connection.state().devices())
     }
