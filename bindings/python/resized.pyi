@@ -65,14 +65,15 @@ class Options(TypedDict, total=False):
     """Seconds after which a frame that no device has taken is dropped, and raises Late."""
 
 class Client:
-    """A connection to a daemon. Threads may share it. Not for a process forked later: make one there."""
+    """A connection to a daemon. Threads may share it. Not for a process forked later: make one there. Arrays of slots and
+    frames are the parent's memory in such a process."""
 
     def __init__(self, endpoint: str | None = None, *, reconnect: float = 30.0) -> None:
         """Connects to `endpoint`: "unix:PATH", "tcp://HOST:PORT", "tls://HOST:PORT", "nats://HOST:PORT/stream", or "embedded" for
         a daemon in this process. Without one, to $RESIZED_ENDPOINT, the user's or the machine's daemon, else an embedded one.
 
-        A daemon that goes away is looked for as many seconds as `reconnect` says, and no frame is lost with it. An
-        embedded one does not go away.
+        A daemon that goes away is looked for as many seconds as `reconnect` says, for ever if that is infinite, and no
+        frame is lost with it. An embedded one does not go away.
         """
 
     def resize(
@@ -86,8 +87,9 @@ class Client:
 
         `format` is the array's; without one it is gray, rgb or rgba by its shape. The array is copied into shared memory
         once, and another time first if its pixels do not lie in rows. The result shares memory with the daemon if there
-        is enough of it, else it is a copy; it is the caller's either way, and may be written. What is kept open for other
-        kinds of frames is closed where there would be no room for this one.
+        is enough of it, else it is a copy; it is the caller's either way, and may be written. But not a forked child's, where
+        it changes when the parent drops it: copy it before the fork. What is kept open for other kinds of frames is closed
+        where there would be no room for this one.
         """
 
     def stream(
@@ -117,7 +119,7 @@ class Stream:
     """An open stream. Closed when it, its slots, pendings, frames and arrays are gone."""
 
     def loan(self, timeout: float | None = None) -> Slot:
-        """A free slot, waited for. Slots become free as frames are released: who holds all of them waits for ever, or until
+        """A free slot, waited for, as many seconds as `timeout` says: None or infinity are for ever. Slots become free as frames are released: who holds all of them waits for ever, or until
         TimeoutError."""
     def try_loan(self) -> Slot | None:
         """A free slot if there is one."""
@@ -217,7 +219,9 @@ class Receipt:
     """How a frame was resized."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """Its name, as the daemon says that is there when the frame is had: where that was replaced meanwhile, perhaps
+        another's."""
     @property
     def queued(self) -> float:
         """Seconds from submission until a device took the frame."""

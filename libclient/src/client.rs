@@ -7,14 +7,13 @@ use std::time::Instant;
 use resized_protocol::message::{Reply, Request, StreamSpec};
 use resized_protocol::stats::{ClientStats, Stats, StreamStats};
 
-use crate::connection::{Answer, Connection};
+use crate::connection::Connection;
 use crate::endpoint::PATIENCE;
-use crate::link::{self, Link};
+use crate::link::Link;
 use crate::reconnect::{Found, Home, Reconnect};
 #[cfg(feature = "remote")]
 use crate::remote::Credentials;
-use crate::slots::Slots;
-use crate::{Endpoint, Error, Stream};
+use crate::{Endpoint, Error, Opening, Stream};
 
 /// A connection to a daemon. Clones share it; it closes with the last of them and of their streams.
 #[derive(Clone, Debug)]
@@ -84,15 +83,15 @@ impl Client {
         Ok(Self { connection, named_segments })
     }
 
-    /// Names of the daemon's devices; a receipt's device is an index into it. Another daemon may have
-    /// others.
+    /// Names of the devices of the daemon that is there now. A receipt's device is an index into them,
+    /// but into those of the daemon that resized the frame: one in its place may have others.
     pub fn devices(&self) -> Arc<[String]> {
         Arc::clone(self.connection.state().devices())
     }
 
     /// What the daemon has done since it started.
     pub fn stats(&self) -> Result<Stats, Error> {
-        match self.connection.ask(|_| Request::Stats)?.reply {
+        match self.connection.ask(&Request::Stats)? {
             Reply::Stats(stats) => Ok(stats),
             _ => Err(Error::Unexpected("another reply to a request for figures")),
         }
@@ -105,7 +104,7 @@ impl Client {
         loop {
             let next = clients.last().map_or(Some(0), |last| last.client.checked_add(1));
             let Some(from) = next else { return Ok(clients) };
-            match self.connection.ask(|_| Request::Clients { from })?.reply {
+            match self.connection.ask(&Request::Clients { from })? {
                 Reply::Clients(page) if page.is_empty() => return Ok(clients),
                 Reply::Clients(page) => clients.extend(page),
                 _ => return Err(Error::Unexpected("another reply to a request for clients")),
@@ -119,7 +118,7 @@ impl Client {
         loop {
             let next = streams.last().map_or(Some(0), |last| last.stream.checked_add(1));
             let Some(from) = next else { return Ok(streams) };
-            match self.connection.ask(|_| Request::Streams { client, from })?.reply {
+            match self.connection.ask(&Request::Streams { client, from })? {
                 Reply::Streams(page) if page.is_empty() => return Ok(streams),
                 Reply::Streams(page) => streams.extend(page),
                 _ => return Err(Error::Unexpected("another reply to a request for streams")),
@@ -129,19 +128,11 @@ impl Client {
 
     /// Opens a stream: the daemon makes a ring of `spec.slots` slots, mapped into both processes.
     pub fn open(&self, spec: &StreamSpec) -> Result<Stream, Error> {
-        loop {
-            let number = std::cell::Cell::new(0);
-            let Answer { reply, descriptor, era } = self.connection.ask(|outgoing| {
-                number.set(outgoing.new_stream());
-                Request::Open { stream: number.get(), spec: *spec, named: self.named_segments }
-            })?;
-            let number = number.get();
-            let leases = link::leases(reply, descriptor, number, spec)
-                .inspect_err(|_| self.connection.close_unnoted(era, number))?;
-            if self.connection.add_stream(era, number, Slots::new(number, spec, leases)) {
-                return Ok(Stream::new(Arc::clone(&self.connection), number, spec));
-            }
-            // The daemon that opened it is gone: so is the stream.
-        }
+        self.opening(spec).wait()
+    }
+
+    /// As [`open`](Self::open), for who can't wait for as long as it takes.
+    pub fn opening(&self, spec: &StreamSpec) -> Opening {
+        Opening::new(Arc::clone(&self.connection), spec, self.named_segments)
     }
 }

@@ -23,6 +23,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub(crate) struct Connection {
     changed: Condvar,
     /// Where the daemon is found again; `None`: nowhere.
     home: Option<Home>,
+    /// Whose it is.
+    process: u32,
 }
 
 /// Held while a request is written.
@@ -81,6 +84,13 @@ impl Outgoing {
     }
 }
 
+/// A request that was sent in that era, and its ticket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    era: u64,
+    number: u64,
+}
+
 /// What a request was answered.
 pub(crate) struct Answer {
     pub(crate) reply: Reply,
@@ -88,15 +98,17 @@ pub(crate) struct Answer {
     pub(crate) era: u64,
 }
 
-/// How long a message is waited for where another thread may bring the same.
+/// How long a message is waited for where another thread may bring the same: at first, and at the
+/// most. It doubles while nothing comes.
 const GLANCE: Duration = Duration::from_millis(2);
+const LONGEST_GLANCE: Duration = Duration::from_millis(50);
 
 /// How a thread reads that waits, if no other does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Read {
     Not,
     Wait,
-    /// Until another thread has changed something, too: it looks for that after each [`GLANCE`].
+    /// Until another thread has changed something, too: it looks for that now and then ([`GLANCE`]).
     Glance,
 }
 
@@ -117,6 +129,7 @@ impl Connection {
             state: Mutex::new(State::new(devices)),
             changed: Condvar::new(),
             home,
+            process: process::id(),
         }
     }
 
@@ -179,39 +192,95 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until that era is over.
-    fn outlive(&self, era: u64) -> Result<(), Error> {
-        self.wait(|state| if state.era == era { Wait::Message } else { Wait::Over(()) })
+    /// As [`tell`](Self::tell), unless that has to wait: for another thread that sends, or for a
+    /// daemon that does not read. Then it stays unsaid.
+    pub(crate) fn suggest(&self, era: u64, request: &Request) {
+        let Ok(mut outgoing) = self.outgoing.try_lock() else { return };
+        let begun = outgoing.era == era && outgoing.encode(request).is_ok();
+        let Outgoing { socket, bytes, .. } = &*outgoing;
+        if begun && let Ok(sent) = fdpass::send(socket, bytes, None, MsgFlags::MSG_DONTWAIT) {
+            // Half a message must not stay one. Linux takes such short ones whole or not at all.
+            self.send_all(socket, &bytes[sent..]);
+        }
+    }
+
+    /// Sends a request that has a reply.
+    fn request(&self, request: impl FnOnce(&mut Outgoing) -> Request) -> Result<Asked, Error> {
+        let mut outgoing = lock(&self.outgoing);
+        let request = request(&mut outgoing);
+        outgoing.encode(&request)?;
+        let number = outgoing.number();
+        // Otherwise the daemon is gone, and no reply will come in this era.
+        let _ = self.send(&mut outgoing);
+        Ok(Asked { era: outgoing.era, number })
     }
 
     /// Sends a request and waits for its reply, and for the descriptor beside it, if any. Asks again
     /// where the daemon goes away before it has answered.
-    pub(crate) fn ask(&self, request: impl Fn(&mut Outgoing) -> Request) -> Result<Answer, Error> {
+    pub(crate) fn ask(self: &Arc<Self>, request: &Request) -> Result<Reply, Error> {
+        let mut asked = None;
+        let answer = self.answer(&mut asked, None, |_| request.clone())?;
+        Ok(answer.expect("who waits for ever has an answer").reply)
+    }
+
+    /// What a request is answered, that was sent as `asked` or else is now; `None`: not by then.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        asked: &mut Option<Asked>,
+        deadline: Option<Instant>,
+        request: impl Fn(&mut Outgoing) -> Request,
+    ) -> Result<Option<Answer>, Error> {
         loop {
-            let (era, number) = {
-                let mut outgoing = lock(&self.outgoing);
-                let request = request(&mut outgoing);
-                outgoing.encode(&request)?;
-                let number = outgoing.number();
-                // Otherwise the daemon is gone, and no reply will come in this era.
-                let _ = self.send(&mut outgoing);
-                (outgoing.era, number)
+            let Asked { era, number } = match *asked {
+                Some(asked) => asked,
+                None => *asked.insert(self.request(&request)?),
             };
-            let found = self.wait(|state| {
+            let look = |state: &mut State| {
                 if state.era != era {
                     return Wait::Over(None);
                 }
                 state.replies.remove(&number).map_or(Wait::Message, |reply| Wait::Over(Some(reply)))
-            })?;
+            };
+            let found = match deadline {
+                None => self.wait(look)?,
+                Some(deadline) => match self.wait_until(deadline, look)? {
+                    Some(found) => found,
+                    None => return Ok(None),
+                },
+            };
             match found {
-                None => {}
-                Some((Reply::Refused(Refusal::Stopping), _)) if self.home.is_some() => {
-                    self.outlive(era)?;
+                None => *asked = None,
+                // The next will be asked, once this one is gone.
+                Some((Reply::Refused(Refusal::Stopping), _)) if self.home.is_some() => {}
+                Some((reply, descriptor)) => {
+                    *asked = None;
+                    return match reply {
+                        Reply::Refused(refusal) => Err(refusal.into()),
+                        reply => Ok(Some(Answer { reply, descriptor, era })),
+                    };
                 }
-                Some((Reply::Refused(refusal), _)) => return Err(refusal.into()),
-                Some((reply, descriptor)) => return Ok(Answer { reply, descriptor, era }),
             }
         }
+    }
+
+    /// Nobody will fetch the reply to that. A stream that it opens is closed, as soon as anybody reads.
+    pub(crate) fn forget(&self, Asked { era, number }: Asked) {
+        let mut state = self.state();
+        if state.era == era {
+            state.disown(number);
+            drop(self.close_disowned(state));
+        }
+    }
+
+    /// Closes streams whose opening nobody waited for.
+    fn close_disowned<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        while let Some(stream) = state.disowned.pop() {
+            let era = state.era;
+            drop(state);
+            self.close_unnoted(era, stream);
+            state = self.state();
+        }
+        state
     }
 
     /// Sends what is encoded. False: the daemon is gone, or its connection has just been given up;
@@ -290,7 +359,7 @@ impl Connection {
                 self.recover(home, &lost, || true);
                 state = self.state();
             } else {
-                state = self.advance(state, read, Until::It);
+                state = self.close_disowned(self.advance(state, read, Until::It));
             }
         }
     }
@@ -332,7 +401,7 @@ impl Connection {
                 self.recover_aside(&lost);
                 state = self.state();
             } else {
-                state = self.advance(state, read, Until::Then(deadline));
+                state = self.close_disowned(self.advance(state, read, Until::Then(deadline)));
             }
         }
     }
@@ -351,12 +420,14 @@ impl Connection {
             let changes = state.changes;
             drop(state);
             let mut incoming = lock(&self.incoming);
+            let mut glance = GLANCE;
             let received;
             (received, state) = loop {
                 let received = incoming.receive(match read {
-                    Read::Glance => until.at_most(GLANCE),
+                    Read::Glance => until.at_most(glance),
                     _ => until,
                 });
+                glance = LONGEST_GLANCE.min(2 * glance);
                 let state = self.state();
                 let silent = received.is_ok() && incoming.messages.is_empty();
                 // The others need not know that there was nothing.
@@ -394,10 +465,72 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    /// Says that it is over, or a child forked meanwhile, which has the socket too, would keep the
+    /// session. Not the child itself: it would end its parent's.
+    fn drop(&mut self) {
+        if self.process == process::id() {
+            let _ = lock(&self.outgoing).socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 fn is_hang_up(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    const CANCEL: Request = Request::Cancel { stream: 0, slot: 0 };
+
+    fn connection() -> (Connection, UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let link = Link::over(ours.try_clone().unwrap(), Instant::now());
+        (Connection::new(link, Vec::new(), None), ours, theirs)
+    }
+
+    #[test]
+    fn what_may_stay_unsaid_is_not_waited_for() {
+        let (connection, ours, mut theirs) = connection();
+        connection.suggest(0, &CANCEL);
+        let mut wanted = Vec::new();
+        codec::encode(&CANCEL, &mut wanted).unwrap();
+        let mut said = vec![0; wanted.len()];
+        theirs.read_exact(&mut said).unwrap();
+        assert_eq!(said, wanted);
+        ours.set_nonblocking(true).unwrap();
+        let mut filling = 0;
+        while let Ok(written) = (&ours).write(&[0; 512]) {
+            filling += written;
+        }
+        connection.suggest(0, &CANCEL);
+        {
+            let _busy = lock(&connection.outgoing);
+            connection.suggest(0, &CANCEL);
+        }
+        drop((connection, ours));
+        assert_eq!(theirs.read_to_end(&mut said).unwrap(), filling);
+    }
+
+    #[test]
+    fn a_connection_is_over_though_another_process_has_its_socket() {
+        let (mut connection, _childs, mut theirs) = connection();
+        // As a child drops what it was forked with.
+        connection.process += 1;
+        drop(connection);
+        theirs.set_nonblocking(true).unwrap();
+        let lives = theirs.read(&mut [0]).unwrap_err();
+        assert_eq!(lives.kind(), io::ErrorKind::WouldBlock);
+        let (connection, _childs, mut theirs) = self::connection();
+        drop(connection);
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+    }
 }

@@ -1,7 +1,8 @@
 //! Owns streams that are kept open for frames that come one at a time, of a kind or another.
 //!
 //! Knows nothing of what is done with a stream. Invariants: no more are kept than was said, also while
-//! another is opened; no stream is refused for those that are kept.
+//! another is opened, but one more for each further thread that opens one at the same time; no stream
+//! is refused for those that are kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -71,7 +71,7 @@
 //! ```
 //!
 //! A frame walks through these files in this order: [`endpoint`](Endpoint) finds the daemon,
-//! [`client`](Client) says hello and opens a [`stream`](Stream), which loans a [`slot`](Slot), which is
+//! [`client`](Client) says hello and has a [`stream`](Stream) [opened](Opening), which loans a [`slot`](Slot), which is
 //! submitted and becomes a [`pending`](Pending), which ends as a [`frame`](Frame), whose drop frees the
 //! slot. Beside them: [`kept`](KeptStreams) are streams for frames that come one at a time, `handle` is
 //! what these share of a stream, `slots` the state of each slot, `connection` who writes and reads the
@@ -90,6 +90,7 @@ mod error;
 mod handle;
 mod kept;
 mod link;
+mod opening;
 mod pending;
 mod reconnect;
 #[cfg(feature = "remote")]
@@ -104,6 +105,7 @@ pub use endpoint::Remote;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::Error;
 pub use kept::KeptStreams;
+pub use opening::Opening;
 pub use pending::{Frame, Pending, Receipt, wait_any};
 pub use reconnect::Reconnect;
 #[cfg(feature = "remote")]

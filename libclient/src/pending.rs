@@ -16,7 +16,8 @@ use crate::handle::Handle;
 use crate::slots::Loan;
 
 /// A submitted frame. Dropping it cancels: the frame is not resized if it still waits for a device,
-/// and its slot becomes free.
+/// and its slot becomes free. That waits for nobody: a daemon that reads nothing, or is being told
+/// something by another thread, is not asked to leave the frame.
 #[derive(Debug)]
 pub struct Pending {
     handle: Arc<Handle>,
@@ -108,8 +109,7 @@ impl Drop for Pending {
         };
         if !ready {
             // First: once abandoned, the slot may be submitted again, and this must not cancel that.
-            // If the daemon is gone, so is the frame.
-            let _ = connection.tell(era, &Request::Cancel { stream: *stream, slot: self.slot });
+            connection.suggest(era, &Request::Cancel { stream: *stream, slot: self.slot });
         }
         let mut state = connection.state();
         if let Ok(slots) = state.slots(*stream) {

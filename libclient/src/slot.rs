@@ -124,7 +124,7 @@ impl Slot {
 
     /// Gives the slot to the daemon, which resizes the frame as soon as a device is free. Does not
     /// wait for a daemon that went away: the frame is pending until [another](crate::Reconnect) has
-    /// it.
+    /// it. Waits for one that reads nothing, once some hundred messages are on their way to it.
     pub fn submit(self) -> Result<Pending, Error> {
         let handle = Arc::clone(&self.handle);
         let mut pendings = Pending::submit(&handle, vec![self.into_loan()])?;

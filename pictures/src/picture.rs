@@ -149,6 +149,7 @@ impl Desk {
         let format = settings.format.unwrap_or(source.file_format());
         let spec = stream_spec(&source, &plan, orientation, format, settings.filter);
         let quality = settings.quality;
+        let profile = profile.filter(|profile| fits(profile, spec.destination.format, format));
         Ok(Planned { source, plan, orientation, profile, spec, format, quality })
     }
 
@@ -184,6 +185,13 @@ impl Desk {
 
 fn ring_bytes(spec: &StreamSpec) -> u64 {
     PIXEL_BYTES * (spec.source.extent.pixels() + spec.destination.extent.pixels())
+}
+
+/// Whether a colour profile may be said to be that of such a result: one of grays is none of colours
+/// (ICC.1, 7.2.6), which all of a WebP's pixels are.
+fn fits(profile: &[u8], made: PixelFormat, format: Format) -> bool {
+    let is_of_gray = profile.get(16..20) == Some(b"GRAY");
+    !is_of_gray || (made == PixelFormat::Gray8 && format != Format::Webp)
 }
 
 fn stream_spec(

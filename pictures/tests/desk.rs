@@ -1,9 +1,13 @@
 //! Pictures through a daemon in this process: what becomes of them, and what is refused before it costs
 //! anything.
 
+use std::io::Cursor;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use image::codecs::png::{PngDecoder, PngEncoder};
+use image::codecs::webp::WebPDecoder;
+use image::{ExtendedColorType, ImageDecoder, ImageEncoder};
 use resized::{Devices, Options, Server};
 use resized_client::{Client, Extent, Filter};
 use resized_pictures::{Desk, Format, Limits, Mode, Picture, PictureError, Settings, Wish};
@@ -79,6 +83,50 @@ fn one_desk_takes_whatever_comes() {
     let coarse = Settings { quality: 10, ..asked("100x100", None) };
     assert!(desk.resize(&photo, &coarse).unwrap().bytes.len() < first.len());
     assert_eq!(desk.resize(&photo, &asked("100x100", None)).unwrap().bytes, first);
+}
+
+/// A PNG of 64 x 64 pixels of that kind, with a profile of that colour space.
+fn png_of(kind: ExtendedColorType, space: &[u8; 4]) -> Vec<u8> {
+    let mut profile = [7; 200];
+    profile[16..20].copy_from_slice(space);
+    let mut file = Vec::new();
+    let mut encoder = PngEncoder::new(&mut file);
+    encoder.set_icc_profile(profile.to_vec()).unwrap();
+    let pixels = vec![100; 64 * 64 * usize::from(kind.channel_count())];
+    encoder.write_image(&pixels, 64, 64, kind).unwrap();
+    file
+}
+
+#[test]
+fn a_profile_of_grays_is_kept_of_gray_pictures_only() {
+    let server = server();
+    let mut desk = desk(&server);
+    let (gray, colour) = (b"GRAY", b"RGB ");
+    for (kind, space, format, kept) in [
+        (ExtendedColorType::L8, gray, Format::Png, true),
+        (ExtendedColorType::L8, gray, Format::Jpeg, true),
+        (ExtendedColorType::L8, gray, Format::Webp, false),
+        (ExtendedColorType::La8, gray, Format::Png, false),
+        (ExtendedColorType::La8, gray, Format::Jpeg, false),
+        (ExtendedColorType::La8, gray, Format::Webp, false),
+        (ExtendedColorType::Rgb8, colour, Format::Jpeg, true),
+        (ExtendedColorType::Rgba8, colour, Format::Png, true),
+        (ExtendedColorType::Rgb8, colour, Format::Webp, true),
+    ] {
+        let file = png_of(kind, space);
+        let made = desk.resize(&file, &asked("32x", Some(format))).unwrap();
+        let bytes = Cursor::new(&made.bytes[..]);
+        let profile = match format {
+            Format::Png => PngDecoder::new(bytes).unwrap().icc_profile().unwrap(),
+            Format::Webp => WebPDecoder::new(bytes).unwrap().icc_profile().unwrap(),
+            Format::Jpeg => {
+                let at = made.bytes.windows(12).position(|bytes| bytes == b"ICC_PROFILE\0");
+                at.map(|at| made.bytes[at + 14..][..200].to_vec())
+            }
+        };
+        let found = profile.map(|profile| profile[16..20].to_vec());
+        assert_eq!(found, kept.then(|| space.to_vec()), "{kind:?} as {format:?}");
+    }
 }
 
 #[test]

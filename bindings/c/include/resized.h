@@ -405,8 +405,9 @@ resized_status resized_connect_with(const char *endpoint,
 resized_status resized_disconnect(resized_client *client);
 
 // Writes the name of one of the daemon's devices, such as a receipt speaks of, and a zero, into a
-// buffer of so many bytes. Names are seldom longer than 100 bytes. RESIZED_STATUS_ARGUMENT: there
-// is no such device.
+// buffer of so many bytes. Names are seldom longer than 100 bytes. They are those of the daemon
+// that is there now: of a frame that an earlier one resized this may name another device.
+// RESIZED_STATUS_ARGUMENT: there is no such device.
 resized_status resized_device_name(resized_client *client,
                                    uint32_t device,
                                    char *buffer,

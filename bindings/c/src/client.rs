@@ -80,8 +80,9 @@ pub unsafe extern "C" fn resized_disconnect(client: *mut ClientHandle) -> Status
 }
 
 /// Writes the name of one of the daemon's devices, such as a receipt speaks of, and a zero, into a
-/// buffer of so many bytes. Names are seldom longer than 100 bytes. RESIZED_STATUS_ARGUMENT: there
-/// is no such device.
+/// buffer of so many bytes. Names are seldom longer than 100 bytes. They are those of the daemon
+/// that is there now: of a frame that an earlier one resized this may name another device.
+/// RESIZED_STATUS_ARGUMENT: there is no such device.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn resized_device_name(
     client: *mut ClientHandle,

@@ -1,7 +1,8 @@
 //! Owns which of GStreamer's formats are which of the daemon's, and what black is in them.
 //!
-//! Nothing is converted, and each plane and channel is resized by itself. So formats that differ in
-//! the order of those alone are the same to the daemon.
+//! A format stays what it is, and each plane and channel is resized by itself. So formats that differ
+//! in the order of those alone are the same to the daemon. Colour is what `GStreamer` takes it for on
+//! either side: caps that do not name it mean one thing up to 576 rows and another beyond.
 
 use gst_video::{VideoChromaSite, VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo};
 use resized_client::{Extent, FrameSpec, Matrix, PixelFormat, Range, Siting};

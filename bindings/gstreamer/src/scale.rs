@@ -26,7 +26,7 @@ use resized_client::{Filter, Reconnect};
 
 use crate::caps;
 use crate::daemon::Connection;
-use crate::work::{Failure, Work};
+use crate::work::{Failure, Refused, Work};
 
 static CATEGORY: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     let colour = gst::DebugColorFlags::empty();
@@ -248,9 +248,8 @@ impl BaseTransformImpl for Scale {
         let Some(input) = self.take_queued_buffer() else {
             return Ok(GenerateOutputSuccess::NoOutput);
         };
-        let given_up =
-            || self.stopping.load(Ordering::Relaxed) || self.flushing.load(Ordering::Relaxed);
-        let frame = work.resize(&input, given_up).map_err(|failure| self.failed(&failure))?;
+        let stop = || self.is_given_up();
+        let frame = work.resize(&input, stop).map_err(|failure| self.failed(&failure))?;
         let lends = self.lends.load(Ordering::Relaxed);
         let output = match work.share(lends, frame.layout()) {
             Some(share) => {
@@ -335,9 +334,12 @@ impl VideoFilterImpl for Scale {
         let Settings { method, add_borders, .. } = *lock(&self.settings);
         let client = lock(&self.connection).as_ref().map(|connection| connection.client.clone());
         let client = client.ok_or_else(|| gst::loggable_error!(CATEGORY, "not started"))?;
-        let work = Work::new(&client, (from, to), method.filter(), add_borders);
+        let stop = || self.is_given_up();
+        let work = Work::new(&client, (from, to), method.filter(), add_borders, stop);
         let work = work.map_err(|refused| {
-            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{refused}"));
+            if !matches!(refused, Refused::Flushing) {
+                gst::element_imp_error!(self, gst::ResourceError::Settings, ("{refused}"));
+            }
             gst::loggable_error!(CATEGORY, "{refused}")
         })?;
         self.obj().set_passthrough(work.is_none());
@@ -347,6 +349,11 @@ impl VideoFilterImpl for Scale {
 }
 
 impl Scale {
+    /// Whether nobody wants any more what is waited for.
+    fn is_given_up(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed) || self.flushing.load(Ordering::Relaxed)
+    }
+
     /// Says so on the bus, unless there is nothing to say.
     fn failed(&self, failure: &Failure) -> gst::FlowError {
         match failure {
@@ -354,7 +361,7 @@ impl Scale {
             Failure::Client(_) => {
                 gst::element_imp_error!(self, gst::ResourceError::Failed, ("{failure}"));
             }
-            Failure::Buffer(_) | Failure::Backwards => {
+            Failure::Buffer(_) | Failure::Rows(_) => {
                 gst::element_imp_error!(self, gst::StreamError::Format, ("{failure}"));
             }
         }

@@ -19,7 +19,7 @@ use thiserror::Error;
 use crate::formats;
 use crate::picture::{self, Ratio, Shape};
 
-/// How often who waits for a daemon that went away asks whether to go on.
+/// How often who waits for a daemon asks whether to go on.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// Why frames can't be resized.
@@ -31,6 +31,9 @@ pub(crate) enum Refused {
     Interlaced,
     #[error(transparent)]
     Client(#[from] resized_client::Error),
+    /// Nobody wants them any longer.
+    #[error("flushing")]
+    Flushing,
 }
 
 /// Why a frame was not resized.
@@ -40,8 +43,8 @@ pub(crate) enum Failure {
     Client(#[from] resized_client::Error),
     #[error("a buffer is no frame of its caps: {0}")]
     Buffer(#[from] glib::BoolError),
-    #[error("a buffer's rows lie backwards")]
-    Backwards,
+    #[error("a buffer's rows of {0} bytes do not lie one behind the other")]
+    Rows(usize),
     /// Nobody wants it any longer.
     #[error("flushing")]
     Flushing,
@@ -61,12 +64,14 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// `None`: nothing changes, so buffers go through as they are.
+    /// `None`: nothing changes, so buffers go through as they are. Until `stop` says that nobody wants
+    /// it.
     pub(crate) fn new(
         client: &Client,
         (from, to): (&VideoInfo, &VideoInfo),
         filter: Filter,
         borders: bool,
+        stop: impl Fn() -> bool,
     ) -> Result<Option<Self>, Refused> {
         let (seen, shown) = (shape(from), shape(to));
         let whole = Rectangle { left: 0, top: 0, extent: shown.extent };
@@ -78,9 +83,24 @@ impl Work {
             return Err(Refused::Interlaced);
         }
         let source = formats::frame_spec(from).ok_or(Refused::Format(from.format()))?;
-        let spec = StreamSpec { filter, ..StreamSpec::new(source, picture.extent) };
-        let black = formats::black(from, &source);
-        let stream = client.open(&spec)?;
+        let mut destination = formats::frame_spec(to).ok_or(Refused::Format(to.format()))?;
+        let black = formats::black(to, &destination);
+        destination.extent = picture.extent;
+        if from.colorimetry().matrix() == to.colorimetry().matrix() {
+            // What is usual depends on the height, and counts where there is none that we know.
+            destination.matrix = source.matrix;
+        }
+        let usual = StreamSpec::new(source, picture.extent);
+        let spec = StreamSpec { destination, filter, ..usual };
+        let mut opening = client.opening(&spec);
+        let stream = loop {
+            opening = match opening.wait_timeout(GLANCE)? {
+                Ok(stream) => break stream,
+                // Dropped, and so given up.
+                Err(_) if stop() => return Err(Refused::Flushing),
+                Err(opening) => opening,
+            }
+        };
         let (from, to) = (from.clone(), to.clone());
         Ok(Some(Self { stream, from, to, picture, black, lent: Arc::default() }))
     }
@@ -143,10 +163,10 @@ impl Work {
     pub(crate) fn copy(&self, frame: &Frame, buffer: &mut gst::BufferRef) -> Result<(), Failure> {
         let mut target = VideoFrameRef::from_buffer_ref_writable(buffer, &self.to)?;
         for (index, plane) in frame.layout().planes().iter().enumerate() {
-            let stride = stride(target.plane_stride(), index)?;
             let black = &self.black[index];
             // Of these formats' planes each is one component's, or begins with it.
             let row_bytes = self.to.comp_width(index as u8) as usize * black.len();
+            let stride = stride(target.plane_stride(), index, row_bytes)?;
             let height = self.to.comp_height(index as u8) as usize;
             let (info, at) = (self.to.format_info(), &self.picture);
             let left = (at.left >> info.w_sub()[index]) as usize * black.len();
@@ -210,7 +230,9 @@ impl Work {
 fn fill(slot: &mut Slot, frame: &VideoFrameRef<&gst::BufferRef>) -> Result<(), Failure> {
     for index in 0..slot.layout().planes().len() {
         let plane = slot.layout().planes()[index];
-        let rows = frame.plane_data(index as u32)?.chunks(stride(frame.plane_stride(), index)?);
+        // First: where rows lie backwards there is no such slice as the plane's.
+        let stride = stride(frame.plane_stride(), index, plane.row_bytes())?;
+        let rows = frame.plane_data(index as u32)?.chunks(stride);
         let targets = slot.plane_mut(index).chunks_exact_mut(plane.stride);
         for (target, row) in targets.zip(rows) {
             target[..plane.row_bytes()].copy_from_slice(&row[..plane.row_bytes()]);
@@ -219,12 +241,11 @@ fn fill(slot: &mut Slot, frame: &VideoFrameRef<&gst::BufferRef>) -> Result<(), F
     Ok(())
 }
 
-/// Bytes from one row of a plane to the next.
-fn stride(strides: &[i32], index: usize) -> Result<usize, Failure> {
-    match usize::try_from(strides[index]) {
-        Ok(stride) if stride > 0 => Ok(stride),
-        _ => Err(Failure::Backwards),
-    }
+/// Bytes from one row of a plane to the next: as many as a row has, or more. Who made a buffer may
+/// say anything.
+fn stride(strides: &[i32], index: usize, row_bytes: usize) -> Result<usize, Failure> {
+    let stride = strides.get(index).and_then(|&stride| usize::try_from(stride).ok());
+    stride.filter(|&stride| stride >= row_bytes).ok_or(Failure::Rows(row_bytes))
 }
 
 fn blacken(bytes: &mut [u8], pixel: &[u8]) {
@@ -279,7 +300,7 @@ mod tests {
         let client = Client::from_socket(server.connect().unwrap()).unwrap();
         let info = |side| VideoInfo::builder(VideoFormat::Gray8, side, side).build().unwrap();
         let caps = (&info(64), &info(32));
-        let work = Work::new(&client, caps, Filter::Area, true).unwrap().unwrap();
+        let work = Work::new(&client, caps, Filter::Area, true, || true).unwrap().unwrap();
         let buffer = gst::Buffer::with_size(64 * 64).unwrap();
         let taken: Vec<_> = (0..StreamSpec::SLOTS).map(|_| work.stream.loan().unwrap()).collect();
         assert!(matches!(work.resize(&buffer, || true), Err(Failure::Flushing)));

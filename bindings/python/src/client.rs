@@ -1,8 +1,8 @@
 //! Owns the client as Python has it: resizing in one call, opening streams, and figures.
 //!
-//! Results of `resize` are seen where they lie as long as the stream has slots to go on with, and
-//! few streams are held by them; what comes then is copied. So who keeps all results neither waits
-//! for a slot nor fills the daemon's memory.
+//! Results of `resize` are seen where they lie as long as the stream has slots to go on with, few
+//! streams are held by them, and they are a fair part of what they hold; all else is copied. So who
+//! keeps all results neither waits for a slot nor fills the daemon's memory.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use resized_client::{DeviceStats, StreamSpec};
+use resized_client::{DeviceStats, FrameLayout, FrameSpec, StreamSpec};
 
 use crate::connection::{Connected, EMBEDDED};
 use crate::error::raised;
@@ -27,6 +27,10 @@ const SEEN: u32 = 2;
 
 /// Results of all together: they keep whole rings, of closed streams too.
 const ALL_SEEN: u32 = 8;
+
+/// What is seen is no less than this part of its slot: less is copied in no time, and would keep many
+/// times its own bytes.
+const FAIR: usize = 16;
 
 /// A connection to a daemon.
 #[pyclass(frozen, module = "resized")]
@@ -68,8 +72,10 @@ impl Client {
         let kept = self.kept.stream(py, &self.connected, spec)?;
         let (mut frame, _) = kept.opened.resize(py, &array, &Limit::default())?;
         let spare = kept.opened.spec.slots - 1;
-        let shares = (Share::of(&kept.seen, SEEN.min(spare)), Share::of(&self.seen, ALL_SEEN));
-        if let (Some(of_stream), Some(of_client)) = shares {
+        let of_stream = Share::of(&kept.seen, SEEN.min(spare)).filter(|_| is_fair(&spec));
+        if let Some(of_stream) = of_stream
+            && let Some(of_client) = Share::of(&self.seen, ALL_SEEN)
+        {
             let shares = (of_stream, of_client);
             frame = match seen(py, frame, &kept.opened, shares)? {
                 Ok(array) => return Ok(array),
@@ -144,6 +150,14 @@ impl Client {
         let endpoint = self.endpoint();
         format!("<resized.Client {}>", endpoint.as_deref().unwrap_or(EMBEDDED))
     }
+}
+
+/// Whether a result is worth the ring that it keeps.
+fn is_fair(spec: &StreamSpec) -> bool {
+    let len = |frame: &FrameSpec| {
+        FrameLayout::new(frame.format, frame.extent).map_or(0, |layout| layout.packed_len())
+    };
+    len(&spec.destination) >= (len(&spec.source) + len(&spec.destination)) / FAIR
 }
 
 fn figures_of<'py>(py: Python<'py>, device: &DeviceStats) -> PyResult<Bound<'py, PyDict>> {

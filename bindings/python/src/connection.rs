@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use resized::{Server, ServerError};
@@ -15,6 +14,7 @@ use resized_client::{Endpoint, EndpointError, Reconnect};
 
 use crate::error::{not_embedded, nowhere, raised};
 use crate::ours::Ours;
+use crate::waiting::duration;
 
 /// What is given for an endpoint to have the daemon in this process.
 pub(crate) const EMBEDDED: &str = "embedded";
@@ -47,9 +47,7 @@ impl Connected {
     /// Connects to the daemon at `endpoint`: the one that runs if it is not given, else one in this
     /// process. One that goes away is looked for so many seconds.
     pub(crate) fn at(py: Python<'_>, endpoint: Option<&str>, reconnect: f64) -> PyResult<Self> {
-        let within = Duration::try_from_secs_f64(reconnect)
-            .map_err(|error| PyValueError::new_err(format!("reconnect={reconnect}: {error}")))?;
-        let reconnect = match within {
+        let reconnect = match duration("reconnect", reconnect)? {
             Duration::ZERO => Reconnect::NEVER,
             within => Reconnect { within, ..Reconnect::default() },
         };

@@ -51,7 +51,8 @@ pub(crate) struct Frame {
     held: Held<Resized>,
     placement: Placed,
     receipt: resized_client::Receipt,
-    /// As they were called when it was resized: another daemon may have others.
+    /// As they are called when the frame is had: if the daemon was replaced since it was resized, the
+    /// next one's.
     devices: Arc<[String]>,
     copied: usize,
 }

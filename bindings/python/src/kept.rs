@@ -2,7 +2,7 @@
 //!
 //! Invariant: no picture is refused for what is kept for others.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -18,13 +18,17 @@ const KEPT: usize = 8;
 /// Slots of each, from its second frame on.
 pub(crate) const KEPT_SLOTS: u32 = 4;
 
+/// Frames for which a stream goes on with fewer slots before more are asked for again: what was short
+/// may be there by then.
+const FRAMES: u32 = 100;
+
 /// A stream that `resize` keeps.
 pub(crate) struct KeptStream {
     pub(crate) opened: Arc<Opened>,
     /// Its results that are seen.
     pub(crate) seen: Arc<AtomicU32>,
-    /// The daemon did not grant it more slots.
-    all_there_are: AtomicBool,
+    /// More slots were not to be had: frames that it goes on with those it has.
+    goes_on: AtomicU32,
 }
 
 /// The streams that a client keeps. The last used last.
@@ -44,23 +48,20 @@ impl Kept {
             Some(kept) if kept.has(spec.slots) => return Ok(kept),
             Some(kept) => match Opened::asked_for(py, connected, spec)? {
                 // Whatever the reason: what there is will do.
-                Err(Error::Refused(_)) => {
-                    kept.all_there_are.store(true, Ordering::Relaxed);
+                Err(error) if !error.is_fatal() => {
+                    kept.goes_on.store(FRAMES, Ordering::Relaxed);
                     return Ok(kept);
                 }
                 asked => asked,
             },
             None => {
-                self.close_all_but(py, KEPT - 1);
+                self.close_all_but(KEPT - 1);
                 self.open(py, connected, StreamSpec { slots: spec.slots.min(1), ..spec })?
             }
         };
         let opened = opened.map_err(raised)?;
-        let kept = Arc::new(KeptStream {
-            opened,
-            seen: Arc::default(),
-            all_there_are: AtomicBool::default(),
-        });
+        let kept =
+            Arc::new(KeptStream { opened, seen: Arc::default(), goes_on: AtomicU32::default() });
         // Dropped without the lock: a stream that closes has something to say.
         let dropped = {
             let mut all = self.lock();
@@ -72,7 +73,7 @@ impl Kept {
             all.push(Arc::clone(&kept));
             dropped
         };
-        py.detach(|| drop(dropped));
+        drop(dropped);
         Ok(kept)
     }
 
@@ -84,7 +85,7 @@ impl Kept {
         spec: StreamSpec,
     ) -> PyResult<Result<Arc<Opened>, Error>> {
         match Opened::asked_for(py, connected, spec)? {
-            Err(error) if error.is_shortage() && self.close_all_but(py, 0) => {
+            Err(error) if error.is_shortage() && self.close_all_but(0) => {
                 Opened::asked_for(py, connected, spec)
             }
             asked => Ok(asked),
@@ -93,14 +94,14 @@ impl Kept {
 
     /// Closes all but so many of those used last, as soon as no other thread uses them and no
     /// result is of them. False: there were no others.
-    fn close_all_but(&self, py: Python<'_>, count: usize) -> bool {
+    fn close_all_but(&self, count: usize) -> bool {
         let closed: Vec<_> = {
             let mut all = self.lock();
             let over = all.len().saturating_sub(count);
             all.drain(..over).collect()
         };
         let any = !closed.is_empty();
-        py.detach(|| drop(closed));
+        drop(closed);
         any
     }
 
@@ -117,9 +118,11 @@ impl Kept {
 }
 
 impl KeptStream {
-    /// Whether it has as many slots, or as many as it can.
+    /// Whether it has as many slots, or goes on with those it has.
     fn has(&self, slots: u32) -> bool {
-        self.opened.spec.slots >= slots || self.all_there_are.load(Ordering::Relaxed)
+        let one_less = |frames: u32| frames.checked_sub(1);
+        self.opened.spec.slots >= slots
+            || self.goes_on.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 }
 

@@ -15,14 +15,14 @@ use crate::waiting::{Limit, wait};
 
 /// A stream, and the connection that it is of.
 pub(crate) struct Opened {
-    // Declared, and so dropped, before its connection.
     pub(crate) stream: Ours<resized_client::Stream>,
     pub(crate) spec: StreamSpec,
     pub(crate) connection: Arc<Connected>,
 }
 
 impl Opened {
-    /// Opens one; with the client's own error, for who may know what to do about it.
+    /// Opens one, unless that is interrupted; with the client's own error, for who may know what to do
+    /// about it.
     pub(crate) fn asked_for(
         py: Python<'_>,
         connection: &Arc<Connected>,
@@ -33,7 +33,17 @@ impl Opened {
             let (stream, connection) = (Ours::new(stream), Arc::clone(connection));
             Arc::new(Self { stream, spec, connection })
         };
-        Ok(py.detach(|| client.open(&spec)).map(opened))
+        let limit = Limit::default();
+        let mut opening = client.opening(&spec);
+        loop {
+            let slice = limit.slice();
+            opening = match py.detach(|| opening.wait_timeout(slice)) {
+                Ok(Ok(stream)) => return Ok(Ok(opened(stream))),
+                Ok(Err(opening)) => opening,
+                Err(error) => return Ok(Err(error)),
+            };
+            limit.look_up(py)?;
+        }
     }
 
     /// The frames that it takes.
@@ -82,5 +92,15 @@ impl Opened {
         let array = Array::of(array, Some(self.spec.source.format))?;
         self.taken().check(array.picture())?;
         Ok(array)
+    }
+}
+
+impl Drop for Opened {
+    /// Without the interpreter's lock: a stream that closes has something to say, and a daemon that
+    /// hangs may not read it.
+    fn drop(&mut self) {
+        let mut stream = self.stream.take();
+        // Not where the interpreter ends: the stream then goes with this.
+        Python::try_attach(|py| py.detach(|| drop(stream.take())));
     }
 }

@@ -35,11 +35,13 @@ impl<T> Ours<T> {
         self.thing.as_mut().filter(|_| here).ok_or_else(forked)
     }
 
+    /// Takes it out, if this process made it.
+    pub(crate) fn take(&mut self) -> Option<T> {
+        if self.is_here() { self.thing.take() } else { None }
+    }
+
     pub(crate) fn into_inner(mut self) -> PyResult<T> {
-        if !self.is_here() {
-            return Err(forked());
-        }
-        self.thing.take().ok_or_else(forked)
+        self.take().ok_or_else(forked)
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use crate::connection::For;
 use crate::error::raised;
@@ -67,27 +68,9 @@ impl Pending {
         Frame::new(done.map_err(raised)?, &self.opened, self.copied)
     }
 
-    /// Ends it, unless a thread waits for it.
-    fn end(&self, py: Python<'_>) -> bool {
-        let ended = {
-            let mut state = self.state();
-            if matches!(*state, State::Waited) {
-                return false;
-            }
-            std::mem::replace(&mut *state, State::Over)
-        };
-        // To cancel is to say something, which may have to wait.
-        py.detach(|| drop(ended));
-        true
-    }
-}
-
-#[pymethods]
-impl Pending {
-    /// Waits for the resized frame. Can be had once.
-    #[pyo3(signature = (timeout=None))]
-    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Frame> {
-        let limit = Limit::of(timeout)?.unless(&self.given_up);
+    /// Its frame, waited for within that limit.
+    fn had(&self, py: Python<'_>, limit: Limit) -> PyResult<Frame> {
+        let limit = limit.unless(&self.given_up);
         let taken = self.state().take(State::Waited)?;
         let pending = match taken {
             State::Submitted(pending) => pending.into_inner()?,
@@ -110,11 +93,30 @@ impl Pending {
             Err((error, pending)) => {
                 *self.state() = pending.map_or(State::Over, |it| State::Submitted(Ours::new(it)));
                 if self.given_up.is_so() {
-                    self.end(py);
+                    self.end();
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Ends it, unless a thread waits for it.
+    fn end(&self) -> bool {
+        let mut state = self.state();
+        let ends = !matches!(*state, State::Waited);
+        if ends {
+            *state = State::Over;
+        }
+        ends
+    }
+}
+
+#[pymethods]
+impl Pending {
+    /// Waits for the resized frame. Can be had once.
+    #[pyo3(signature = (timeout=None))]
+    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Frame> {
+        self.had(py, Limit::of(timeout)?)
     }
 
     /// Whether `result` would return, or raise, at once.
@@ -137,8 +139,8 @@ impl Pending {
 
     /// Gives the frame up: it is not resized if no device has taken it yet. Not while a thread
     /// waits for it.
-    fn cancel(&self, py: Python<'_>) -> bool {
-        self.end(py)
+    fn cancel(&self) -> bool {
+        self.end()
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -150,12 +152,19 @@ impl Pending {
             future
         } else {
             let pool = this.opened.connection.pool(py, For::Frames)?;
-            let future = events.call_method1("run_in_executor", (pool, slf.getattr("result")?))?;
             let this = slf.clone().unbind();
-            when_cancelled(&future, move |py| {
+            let within = events.clone().unbind();
+            let had = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+                let py = arguments.py();
+                this.get().had(py, Limit::default().within(within.bind(py)))
+            };
+            let had = PyCFunction::new_closure(py, None, None, had)?;
+            let future = events.call_method1("run_in_executor", (pool, had))?;
+            let this = slf.clone().unbind();
+            when_cancelled(&future, move || {
                 let this = this.get();
                 this.given_up.set();
-                this.end(py);
+                this.end();
             })?;
             future
         };

@@ -61,14 +61,15 @@ impl Stream {
         self.0.stream.get()?;
         let pool = self.0.connection.pool(py, For::Slots)?;
         let given_up = GivenUp::default();
-        let limit = Limit::default().unless(&given_up);
+        let events = running_loop(py)?;
+        let limit = Limit::default().unless(&given_up).within(&events);
         let (opened, array) = (Arc::clone(&self.0), array.unbind());
         let resize = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
             resized(&opened, array.bind(arguments.py()), &limit)
         };
         let resize = PyCFunction::new_closure(py, None, None, resize)?;
-        let future = running_loop(py)?.call_method1("run_in_executor", (pool, resize))?;
-        when_cancelled(&future, move |_| given_up.set())?;
+        let future = events.call_method1("run_in_executor", (pool, resize))?;
+        when_cancelled(&future, move || given_up.set())?;
         Ok(future)
     }
 

@@ -31,11 +31,11 @@ pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// not notice.
 pub(crate) fn when_cancelled(
     future: &Bound<'_, PyAny>,
-    then: impl Fn(Python<'_>) + Send + Sync + 'static,
+    then: impl Fn() + Send + Sync + 'static,
 ) -> PyResult<()> {
     let done = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
         if arguments.get_item(0)?.call_method0("cancelled")?.is_truthy()? {
-            then(arguments.py());
+            then();
         }
         PyResult::Ok(())
     };
@@ -57,6 +57,15 @@ impl GivenUp {
     }
 }
 
+/// So many seconds; infinitely many are for ever.
+pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
+    if seconds == f64::INFINITY {
+        return Ok(Duration::MAX);
+    }
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|error| PyValueError::new_err(format!("{name}={seconds}: {error}")))
+}
+
 /// What ends a wait before there is what is waited for; and an interrupt does.
 #[derive(Default)]
 pub(crate) struct Limit {
@@ -64,20 +73,27 @@ pub(crate) struct Limit {
     deadline: Option<Instant>,
     /// `None`: it is not given up.
     given_up: Option<GivenUp>,
+    /// The event loop that it is for; `None`: it is for a thread.
+    events: Option<Py<PyAny>>,
 }
 
 impl Limit {
     /// So many seconds.
     pub(crate) fn of(timeout: Option<f64>) -> PyResult<Self> {
         let Some(seconds) = timeout else { return Ok(Self::default()) };
-        let timeout = Duration::try_from_secs_f64(seconds)
-            .map_err(|error| PyValueError::new_err(format!("timeout={seconds}: {error}")))?;
-        Ok(Self { deadline: Instant::now().checked_add(timeout), given_up: None })
+        let timeout = duration("timeout", seconds)?;
+        Ok(Self { deadline: Instant::now().checked_add(timeout), ..Self::default() })
     }
 
     /// And unless it is given up.
     pub(crate) fn unless(self, given_up: &GivenUp) -> Self {
         Self { given_up: Some(given_up.clone()), ..self }
+    }
+
+    /// And as long as that event loop is open. A future of one that is closed is cancelled by nobody,
+    /// and the interpreter does not end before the thread that waits for it.
+    pub(crate) fn within(self, events: &Bound<'_, PyAny>) -> Self {
+        Self { events: Some(events.clone().unbind()), ..self }
     }
 
     /// How long to wait before looking up.
@@ -90,6 +106,11 @@ impl Limit {
     pub(crate) fn look_up(&self, py: Python<'_>) -> PyResult<()> {
         py.check_signals()?;
         self.check_wanted()?;
+        if let Some(events) = &self.events
+            && events.bind(py).call_method0("is_closed")?.is_truthy()?
+        {
+            return Err(unwanted());
+        }
         match self.deadline {
             Some(end) if Instant::now() >= end => Err(PyTimeoutError::new_err("not done in time")),
             _ => Ok(()),
@@ -99,12 +120,14 @@ impl Limit {
     /// Whether anybody wants it.
     pub(crate) fn check_wanted(&self) -> PyResult<()> {
         match &self.given_up {
-            Some(given_up) if given_up.is_so() => {
-                Err(PyValueError::new_err("this frame was cancelled"))
-            }
+            Some(given_up) if given_up.is_so() => Err(unwanted()),
             _ => Ok(()),
         }
     }
+}
+
+fn unwanted() -> PyErr {
+    PyValueError::new_err("this frame was cancelled")
 }
 
 /// Waits for a frame, however that begins. If that ends before, the pending comes back.

@@ -1,6 +1,7 @@
 """client.resize: which arrays it takes, what comes of them, and whose memory that is."""
 
 import gc
+import resource
 import subprocess
 import sys
 import threading
@@ -173,6 +174,15 @@ def test_copies_are_counted(client):
     assert client.copied_bytes - before == 2 * frame.nbytes
 
 
+def test_results_that_are_small_beside_their_source_keep_nothing(client):
+    frame = noise(256, 256)
+    for side, seen in ((68, True), (64, False)):
+        client.resize(frame, (side, side))
+        before = client.copied_bytes
+        result = client.resize(frame, (side, side))
+        assert client.copied_bytes - before == frame.nbytes + (0 if seen else result.nbytes)
+
+
 def test_results_are_the_callers_however_many_are_kept(client):
     frames = [noise(54, 96, 3, seed=seed) for seed in range(30)]
     results = [client.resize(frame, (40, 22)) for frame in frames]
@@ -221,6 +231,25 @@ def test_a_kind_goes_on_with_the_slots_that_are_granted(tmp_path):
             assert near(client.resize(frame, (40, 22)), exact(frame, (40, 22)))
         # More was asked for once, not for every frame.
         assert (client.stats()["streams"], client.stats()["refused"]) == (1, 1)
+
+
+def test_a_kind_goes_on_while_there_is_no_descriptor_for_more(daemon):
+    client, frame = resized.Client(daemon.endpoint), noise(54, 96, 3)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    results = [client.resize(frame, (40, 22))]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        results += [client.resize(frame, (40, 22)) for _ in range(3)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    for result in results:
+        assert near(result, exact(frame, (40, 22)))
+    # Once there is, it has more, and results are seen where they lie.
+    for _ in range(200):
+        client.resize(frame, (40, 22))
+    copied = client.copied_bytes
+    client.resize(frame, (40, 22))
+    assert client.copied_bytes - copied == frame.nbytes
 
 
 def test_threads_share_a_client(client):

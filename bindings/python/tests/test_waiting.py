@@ -45,15 +45,21 @@ def test_waits_have_time_outs(daemon, stream):
     for timeout in (0, 0.01, 0.15):
         with pytest.raises(TimeoutError):
             pending.result(timeout=timeout)
-    with pytest.raises(ValueError):
-        pending.result(timeout=-1)
+    for timeout in (-1, float("-inf"), float("nan")):
+        with pytest.raises(ValueError):
+            pending.result(timeout=timeout)
     assert not pending.done()
     daemon.signal(signal.SIGCONT)
     until("it is done", pending.done)
     assert right(pending.result(timeout=0).array)
+    for forever in (float("inf"), 1e18):
+        assert stream.loan(forever).array.shape == FRAME.shape
+    assert right(resized.Client(daemon.endpoint, reconnect=float("inf")).resize(FRAME, (48, 27)))
 
 
-def test_waits_are_interrupted(daemon, stream, request):
+def test_waits_are_interrupted(daemon, request):
+    client = resized.Client(daemon.endpoint)
+    stream = client.stream("rgb", (96, 54), (48, 27))
     # A shell has what it starts in the background ignore interrupts, and Python leaves it at that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
@@ -67,8 +73,26 @@ def test_waits_are_interrupted(daemon, stream, request):
     with pytest.raises(KeyboardInterrupt):
         stream.loan()
     del held
+    threading.Timer(0.2, _thread.interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        client.stream("gray", (8, 8), (4, 4))
     daemon.signal(signal.SIGCONT)
     assert right(pending.result().array)
+
+
+def test_what_is_dropped_stops_nobody_though_the_daemon_hangs(daemon):
+    stream = resized.Client(daemon.endpoint).stream("gray", (8, 8), (4, 4), slots=200)
+    daemon.signal(signal.SIGSTOP)
+    # More than the system takes for who does not read: some 280 messages.
+    pendings = [stream.submit(noise(8, 8)) for _ in range(200)]
+    del pendings[:]
+    left = [stream]
+    del stream
+    # That one has to be told.
+    closing = threading.Thread(target=left.clear)
+    closing.start()
+    daemon.signal(signal.SIGCONT)
+    closing.join()
 
 
 def test_one_thread_at_a_time_waits_for_a_frame(daemon, stream):
@@ -216,6 +240,26 @@ except asyncio.TimeoutError:
     command = [sys.executable, "-W", "error", "-c", program, daemon.endpoint, str(daemon.process.pid)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE / 2)
     assert (run.returncode, run.stdout, run.stderr) == (0, "over\n", "")
+
+
+@pytest.mark.parametrize("left", ["stream.resize_async(frame)", "stream.submit(frame).__await__()"])
+def test_an_interpreter_ends_though_futures_are_left(daemon, left):
+    program = f"""
+import asyncio, os, signal, sys, numpy, resized
+stream = resized.Client(sys.argv[1]).stream("gray", (96, 54), (48, 27))
+frame = numpy.zeros((54, 96), numpy.uint8)
+
+async def main():
+    os.kill(int(sys.argv[2]), signal.SIGSTOP)
+    global left
+    left = {left}
+
+asyncio.run(main())
+print("over")
+"""
+    command = [sys.executable, "-c", program, daemon.endpoint, str(daemon.process.pid)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE / 2)
+    assert (run.returncode, run.stdout) == (0, "over\n"), run.stderr
 
 
 def test_coroutines_get_errors(daemon):

@@ -69,6 +69,33 @@ fn slots_are_waited_for_as_long_as_is_said() {
 }
 
 #[test]
+fn streams_that_are_not_opened_in_time_stay_asked_for_or_are_closed() {
+    bounded(|| {
+        let daemon = Daemon::start(&["--user-streams", "3"]);
+        let client = daemon.client();
+        daemon.process.signal(Signal::SIGSTOP);
+        let openings: Vec<_> = (0..4)
+            .map(|_| client.opening(&oracle::mixed(2)).wait_timeout(SHORT).unwrap().unwrap_err())
+            .collect();
+        let mut openings = openings.into_iter();
+        let first = openings.next().unwrap().wait_timeout(Duration::ZERO).unwrap().unwrap_err();
+        let second = openings.next().unwrap();
+        // One that will be opened, one that will be refused.
+        drop(openings);
+        daemon.process.signal(Signal::SIGCONT);
+        let stream = first.wait().unwrap();
+        stream.loan().unwrap().submit().unwrap().wait().unwrap();
+        until("the others are closed", || client.stats().unwrap().streams == 2);
+        // Its answer has come, but nobody has fetched it.
+        drop(second);
+        until("that is closed", || client.stats().unwrap().streams == 1);
+        drop(stream);
+        until("all are closed", || client.stats().unwrap().streams == 0);
+        assert_eq!(client.stats().unwrap().refused, 1);
+    });
+}
+
+#[test]
 fn who_waits_for_a_slot_reads_for_the_others_and_hands_the_reading_on() {
     bounded(|| {
         let daemon = Daemon::start(&[]);

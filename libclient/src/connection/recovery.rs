@@ -73,6 +73,7 @@ fn begin(found: Found, incoming: &mut Incoming, outgoing: &mut Outgoing, state: 
     state.devices = devices.into();
     state.replies.clear();
     state.unwanted.clear();
+    state.disowned.clear();
     state.answered = 0;
     (outgoing.socket, outgoing.era, outgoing.requests) = (socket, state.era, 0);
     outgoing.first.clear();

@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(super) replies: BTreeMap<u64, (Reply, Option<Passed>)>,
     /// Requests whose replies nobody will fetch.
     pub(super) unwanted: Vec<u64>,
+    /// Streams that such replies opened.
+    pub(super) disowned: Vec<u32>,
     pub(super) answered: u64,
     /// A thread is reading the socket, or looking for another.
     pub(super) reading: bool,
@@ -45,6 +47,7 @@ impl State {
             streams: BTreeMap::new(),
             replies: BTreeMap::new(),
             unwanted: Vec::new(),
+            disowned: Vec::new(),
             answered: 0,
             reading: false,
             waiting: 0,
@@ -104,12 +107,29 @@ impl State {
                 let request = self.answered;
                 self.answered += 1;
                 match self.unwanted.iter().position(|&unwanted| unwanted == request) {
-                    Some(index) => drop(self.unwanted.swap_remove(index)),
+                    Some(index) => {
+                        self.unwanted.swap_remove(index);
+                        self.drop_unread(&reply);
+                    }
                     None => drop(self.replies.insert(request, (reply, descriptor))),
                 }
             }
         }
         Ok(())
+    }
+
+    /// Nobody will fetch the reply to that request.
+    pub(super) fn disown(&mut self, request: u64) {
+        match self.replies.remove(&request) {
+            Some((reply, _)) => self.drop_unread(&reply),
+            None => self.unwanted.push(request),
+        }
+    }
+
+    fn drop_unread(&mut self, reply: &Reply) {
+        if let Reply::Opened { stream, .. } = reply {
+            self.disowned.push(*stream);
+        }
     }
 
     fn note_completion(&mut self, completion: Completion) -> Result<(), Error> {

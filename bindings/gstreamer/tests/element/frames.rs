@@ -3,7 +3,7 @@
 use std::fs;
 
 use gst::prelude::*;
-use gst_video::{VideoMeta, VideoRegionOfInterestMeta};
+use gst_video::{VideoFrameFlags, VideoFrameRef, VideoInfo, VideoMeta, VideoRegionOfInterestMeta};
 use resized_client::{Filter, PixelFormat, StreamSpec};
 
 use crate::studio::{Studio, caps, errors, info, noise, packed, spec};
@@ -57,6 +57,26 @@ fn rows_may_lie_apart_and_sides_may_be_odd() {
             assert!(packed(&output, &to) == wanted, "{name}, {further} further");
             assert_eq!(is_shared(&output), reads_meta, "{name}");
         }
+    }
+}
+
+#[test]
+fn rows_that_lie_backwards_or_over_each_other_are_an_error() {
+    let studio = Studio::new();
+    let (from, to) =
+        (info("format=GRAY8,width=64,height=64"), info("format=GRAY8,width=32,height=32"));
+    for stride in [-64, 0, 1, 63] {
+        let (element, bus) = studio.element();
+        let mut harness = gst_check::Harness::with_element(&element, Some("sink"), Some("src"));
+        harness.set_caps(from.to_caps().unwrap(), to.to_caps().unwrap());
+        let mut buffer = gst::Buffer::with_size(from.size()).unwrap();
+        let offset = if stride < 0 { 63 * 64 } else { 0 };
+        let (flags, format) = (VideoFrameFlags::empty(), from.format());
+        let made = buffer.make_mut();
+        VideoMeta::add_full(made, flags, format, 64, 64, &[offset], &[stride]).unwrap();
+        assert_eq!(harness.push(buffer), Err(gst::FlowError::Error), "{stride}");
+        let said = errors(&bus);
+        assert!(said[0].contains("rows of 64 bytes"), "{said:?}");
     }
 }
 
@@ -174,6 +194,53 @@ fn borders_are_black_or_there_are_none() {
             assert!(output[luma..].chunks_exact(middle.len()).all(|chroma| chroma == middle));
         }
     }
+}
+
+#[test]
+fn colours_that_caps_do_not_name_change_with_the_height_as_with_videoscale() {
+    let studio = Studio::new();
+    for (name, colour) in [("I420", ""), ("P010_10LE", ""), ("I420", ",colorimetry=bt601")] {
+        for (from, to) in [((16, 480), (24, 720)), ((24, 720), (16, 480)), ((24, 720), (20, 600))] {
+            let text =
+                |(width, height)| format!("format={name},width={width},height={height}{colour}");
+            let (from, to) = (text(from), text(to));
+            let made = |element: &gst::Element| {
+                let mut harness =
+                    gst_check::Harness::with_element(element, Some("sink"), Some("src"));
+                harness.set_caps(caps(&from), caps(&to));
+                harness.push(red(&info(&from))).unwrap();
+                packed(&harness.pull().unwrap(), &info(&to))
+            };
+            let ours = made(&studio.element().0);
+            let theirs = made(&gst::ElementFactory::make("videoscale").build().unwrap());
+            assert_eq!(ours.len(), theirs.len());
+            // Of ten bits, the upper eight.
+            let step = if name == "I420" { 1 } else { 2 };
+            let upper = |bytes: Vec<u8>| bytes.into_iter().skip(step - 1).step_by(step);
+            let furthest = upper(ours).zip(upper(theirs)).map(|(a, b)| a.abs_diff(b)).max();
+            assert!(furthest <= Some(1), "{from} to {to}: {furthest:?}");
+        }
+    }
+}
+
+/// A red frame of luma and chroma, by BT.601.
+fn red(info: &VideoInfo) -> gst::Buffer {
+    let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
+    let mut frame = VideoFrameRef::from_buffer_ref_writable(buffer.make_mut(), info).unwrap();
+    let sample = |value: u8| match info.comp_depth(0) {
+        8 => vec![value],
+        _ => vec![0, value],
+    };
+    let pixels = match info.n_planes() {
+        3 => vec![sample(81), sample(90), sample(240)],
+        _ => vec![sample(81), [sample(90), sample(240)].concat()],
+    };
+    for (plane, pixel) in pixels.iter().enumerate() {
+        let bytes = frame.plane_data_mut(plane as u32).unwrap();
+        bytes.chunks_exact_mut(pixel.len()).for_each(|target| target.copy_from_slice(pixel));
+    }
+    drop(frame);
+    buffer
 }
 
 #[test]

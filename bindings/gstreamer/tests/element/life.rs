@@ -1,10 +1,15 @@
 //! Daemons that go away, pipelines that are stopped meanwhile, and elements that start again.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use gst::prelude::*;
+use resized_protocol::VERSION;
+use resized_protocol::codec;
+use resized_protocol::message::{Features, Message, Reply};
 
 use crate::studio::{Studio, errors, info, init, noise, packed};
 
@@ -83,6 +88,40 @@ fn a_pipeline_stops_though_its_daemon_is_gone_and_starts_again() {
         pipeline.set_state(gst::State::Null).unwrap();
         studio.start();
     }
+}
+
+#[test]
+fn a_pipeline_stops_though_its_daemon_does_not_open_a_stream() {
+    init();
+    // Says welcome, and nothing more.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hangs");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (asked, opening) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut bytes = [0; 4096];
+        assert!(socket.read(&mut bytes).unwrap() > 0);
+        let (features, devices) = (Features::default(), Vec::new());
+        let welcome = Message::Reply(Reply::Welcome { version: VERSION, features, devices });
+        let mut said = Vec::new();
+        codec::encode(&welcome, &mut said).unwrap();
+        socket.write_all(&said).unwrap();
+        while socket.read(&mut bytes).is_ok_and(|read| read > 0) {
+            asked.send(()).unwrap();
+        }
+    });
+    let pipeline = format!(
+        "videotestsrc ! video/x-raw,{FROM} ! resizedscale endpoint=unix:{} ! video/x-raw,{TO} \
+         ! fakesink",
+        path.display()
+    );
+    let pipeline = gst::parse::launch(&pipeline).unwrap();
+    pipeline.set_property("auto-flush-bus", false);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    opening.recv_timeout(LONG).unwrap();
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert_eq!(errors(&pipeline.bus().unwrap()), [] as [&str; 0]);
 }
 
 #[test]

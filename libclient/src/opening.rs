@@ -1,0 +1,68 @@
+//! Owns a stream that is being opened, until it is.
+//!
+//! Invariant: a stream that the daemon opens is somebody's, or is closed.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use resized_protocol::message::{Request, StreamSpec};
+
+use crate::connection::{Answer, Asked, Connection};
+use crate::slots::Slots;
+use crate::{Error, Stream, link};
+
+/// A stream that is being opened: making its memory takes milliseconds, and a daemon that hangs does
+/// not answer at all. Dropped, it is given up, and closed if the daemon opens it all the same.
+#[derive(Debug)]
+pub struct Opening {
+    connection: Arc<Connection>,
+    spec: StreamSpec,
+    named: bool,
+    /// `None`: not yet asked for, or answered.
+    asked: Option<Asked>,
+    /// The stream's number in the era in which it was asked for.
+    stream: Cell<u32>,
+}
+
+impl Opening {
+    pub(crate) fn new(connection: Arc<Connection>, spec: &StreamSpec, named: bool) -> Self {
+        Self { connection, spec: *spec, named, asked: None, stream: Cell::default() }
+    }
+
+    /// Waits until the stream is open.
+    pub fn wait(mut self) -> Result<Stream, Error> {
+        Ok(self.by(None)?.expect("who waits for ever has an answer"))
+    }
+
+    /// As [`wait`](Self::wait), for so long at the most: then it is given back as the inner error.
+    pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Stream, Self>, Error> {
+        Ok(self.by(Instant::now().checked_add(timeout))?.ok_or(self))
+    }
+
+    fn by(&mut self, deadline: Option<Instant>) -> Result<Option<Stream>, Error> {
+        let Self { connection, spec, named, asked, stream } = self;
+        loop {
+            let answer = connection.answer(asked, deadline, |outgoing| {
+                stream.set(outgoing.new_stream());
+                Request::Open { stream: stream.get(), spec: *spec, named: *named }
+            })?;
+            let Some(Answer { reply, descriptor, era }) = answer else { return Ok(None) };
+            let number = stream.get();
+            let leases = link::leases(reply, descriptor, number, spec)
+                .inspect_err(|_| connection.close_unnoted(era, number))?;
+            if connection.add_stream(era, number, Slots::new(number, spec, leases)) {
+                return Ok(Some(Stream::new(Arc::clone(connection), number, spec)));
+            }
+            // The daemon that opened it is gone: so is the stream.
+        }
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(asked) = self.asked {
+            self.connection.forget(asked);
+        }
+    }
+}
