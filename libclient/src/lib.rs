@@ -71,11 +71,11 @@
 //! ```
 //!
 //! A frame walks through these files in this order: [`endpoint`](Endpoint) finds the daemon,
-//! [`client`](Client) says hello and has a [`stream`](Stream) [opened](Opening), which loans a [`slot`](Slot), which is
-//! submitted and becomes a [`pending`](Pending), which ends as a [`frame`](Frame), whose drop frees the
-//! slot. Beside them: [`kept`](KeptStreams) are streams for frames that come one at a time, `handle` is
-//! what these share of a stream, `slots` the state of each slot, `connection` who writes and reads the
-//! socket.
+//! [`client`](Client) says hello and has a [`stream`](Stream) [opened](Opening), which loans a
+//! [`slot`](Slot), which is submitted and becomes a [`pending`](Pending), which ends as a
+//! [`frame`](Frame), whose drop frees the slot. Beside them: [`kept`](KeptStreams) are streams for
+//! frames that come one at a time, `handle` is what these share of a stream, `slots` the state of
+//! each slot, `connection` who writes and reads the socket.
 //!
 //! Everything is blocking, for as long as it takes or until a time-out, and thread-safe. No thread is
 //! started but one for each connection to a bridge, and one where a daemon is lost and all who wait have
