@@ -60,14 +60,17 @@ impl Replies {
         self.awaited.push_back(Awaited::Ours(Box::new(reply)));
     }
 
-    /// The daemon has answered this. None: it was not asked.
+    /// The daemon has answered this. None: it was not asked, or the bridge's own turn is before.
     pub(crate) fn answered(&mut self) -> Option<Opening> {
-        match self.awaited.pop_front() {
-            Some(Awaited::Theirs(opening)) => {
+        match self.awaited.pop_front()? {
+            Awaited::Theirs(opening) => {
                 self.opening -= opening.bytes;
                 Some(opening)
             }
-            _ => None,
+            ours => {
+                self.awaited.push_front(ours);
+                None
+            }
         }
     }
 
@@ -97,12 +100,14 @@ mod tests {
         replies.give(reply(3));
         replies.await_theirs();
         assert_eq!(replies.opening(), 10);
+        // The daemon does not take the bridge's turn.
+        assert!(replies.answered().is_none());
         assert_eq!(replies.ours(), Some(reply(0)));
         assert_eq!(replies.ours(), None);
         assert!(replies.answered().is_some_and(|opening| opening.bytes == 10));
         assert_eq!(replies.opening(), 0);
         assert_eq!(replies.ours(), Some(reply(2)));
-        assert!(replies.answered().is_none());
+        assert_eq!(replies.ours(), Some(reply(3)));
         assert!(replies.answered().is_some());
         assert!(replies.answered().is_none());
     }

@@ -35,9 +35,7 @@ pub(super) async fn back(
     let mut daemon = Arrivals { socket: daemon, inbox: Inbox::new(), descriptors: VecDeque::new() };
     let mut encoding = FuturesUnordered::new();
     loop {
-        while let Some(reply) = { shared.replies().ours() } {
-            client.send(&Message::Reply(reply), &[]).await.map_err(End::Client)?;
-        }
+        say_ours(shared, client).await?;
         shared.room.notify_one();
         let heard = tokio::select! {
             message = daemon.next() => message.map_err(End::Daemon)?,
@@ -66,6 +64,17 @@ pub(super) async fn back(
     }
 }
 
+/// Says the bridge's own replies whose turn has come.
+async fn say_ours(
+    shared: &Shared,
+    client: &mut Sender<impl AsyncWrite + Unpin>,
+) -> Result<(), End> {
+    while let Some(reply) = { shared.replies().ours() } {
+        client.send(&Message::Reply(reply), &[]).await.map_err(End::Client)?;
+    }
+    Ok(())
+}
+
 /// Tells the client why it is over.
 async fn farewell(client: &mut Sender<impl AsyncWrite + Unpin>, end: End) -> End {
     let goodbye = match &end {
@@ -85,7 +94,11 @@ async fn pass_on(
     encoding: &mut FuturesUnordered<Turn<Codec, Encoded>>,
 ) -> Result<(), End> {
     match &mut message {
-        Message::Reply(reply) => note_reply(shared, reply, descriptor)?,
+        Message::Reply(reply) => {
+            // What the daemon was asked after them it may have answered before we were woken.
+            say_ours(shared, client).await?;
+            note_reply(shared, reply, descriptor)?;
+        }
         Message::Completed(completion) => {
             let Completion { stream, slot, status, .. } = *completion;
             let lease = shared.rings().take_in_flight(stream, slot);
