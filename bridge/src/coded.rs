@@ -1,7 +1,8 @@
 //! Owns what a stream of JPEGs is to the daemon: a stream of planes, of frames that are reduced as
 //! they are decoded where it shrinks them a lot.
 //!
-//! Knows neither sockets nor how a JPEG is read. Invariant: what a stream takes is counted until
+//! Knows neither sockets nor how a JPEG is read. Invariants: what is refused of crops is what the
+//! daemon would refuse of the frames as they were; what a stream takes is counted until
 //! the last of its frames is gone, also of those that wait for their turn when it is closed.
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Weak};
 use resized_protocol::coding::{Coding, CodingError};
 use resized_protocol::frame::Extent;
 use resized_protocol::message::{Filter, Refusal, StreamSpec};
-use resized_protocol::placement::Crop;
+use resized_protocol::placement::{Crop, Placement};
 use resized_protocol::shm::{Lease, RingLayout};
 
 use crate::jpeg::{Codec, Unreadable};
@@ -83,7 +84,9 @@ impl Coded {
                 return Err(CodingError::Large { pixels, limit }.into());
             }
         }
-        let reduction = if spec.coding.jpeg_in { reduction(spec) } else { 1 };
+        let outer = RingLayout::new(spec)?;
+        let placement = spec.placement()?;
+        let reduction = if read { reduction(&placement, spec.filter) } else { 1 };
         let mut local = StreamSpec { coding: Coding::RAW, ..*spec };
         let whole = spec.source.extent;
         local.source.extent =
@@ -92,7 +95,7 @@ impl Coded {
         if !(even && spec.crop.is_none()) {
             local.crop = Some(reduced(spec.crop.unwrap_or(Crop::whole(whole)), reduction));
         }
-        let (outer, inner) = (RingLayout::new(spec)?, RingLayout::new(&local)?);
+        let inner = RingLayout::new(&local)?;
         let over = AtomicBool::new(false);
         Ok(Some(Self { spec: *spec, outer, local, inner, reduction, over }))
     }
@@ -136,6 +139,11 @@ impl Coded {
     /// Longest JPEG that may come.
     pub(crate) const fn longest_in(&self) -> usize {
         self.outer.input().longest_coded()
+    }
+
+    /// Whether frames of the stream have such a crop.
+    pub(crate) fn can_crop(&self, crop: Crop) -> bool {
+        StreamSpec { crop: Some(crop), ..self.spec }.placement().is_ok()
     }
 
     /// A crop of a frame as it is in the daemon's ring.
@@ -182,10 +190,10 @@ impl Coded {
 
 /// One in how many pixels of a frame are decoded in each direction. What is seen of them is to be
 /// shrunk still; where nothing is averaged, pixels that are none of the frame's own would be seen.
-fn reduction(spec: &StreamSpec) -> u32 {
-    let (Ok(placement), true) = (spec.placement(), spec.filter != Filter::Nearest) else {
+fn reduction(placement: &Placement, filter: Filter) -> u32 {
+    if filter == Filter::Nearest {
         return 1;
-    };
+    }
     let (crop, extent) = (placement.source, placement.destination.extent);
     let ratio = (crop.width / f64::from(extent.width)).min(crop.height / f64::from(extent.height));
     [8, 4, 2].into_iter().find(|&by| ratio / f64::from(by) >= REST).unwrap_or(1)
@@ -241,6 +249,26 @@ mod tests {
         assert_eq!(odd.local().source.extent, Extent::new(241, 135));
         let seen = Crop { left: 0.0, top: 0.0, width: 240.125, height: 135.0 };
         assert_eq!(odd.local().crop, Some(seen));
+    }
+
+    #[test]
+    fn crops_that_are_none_of_the_frame_are_refused() {
+        let part = coded((1920, 1080), (64, 36), |_| {});
+        let whole = Crop::whole(Extent::new(1920, 1080));
+        assert_eq!(part.reduction, 8);
+        for out in [
+            Crop { left: f64::NAN, ..whole },
+            Crop { width: f64::NAN, ..whole },
+            Crop { height: -1.0, ..whole },
+            Crop { width: 0.0, ..whole },
+            Crop { left: 1900.0, width: 20.5, ..whole },
+            Crop { top: -0.5, height: 20.0, ..whole },
+        ] {
+            assert!(!part.can_crop(out), "{out:?}");
+            let refused = Coded::new(&StreamSpec { crop: Some(out), ..part.spec }, u64::MAX);
+            assert!(matches!(refused, Err(Refusal::Crop { .. })), "{out:?}");
+        }
+        assert!(part.can_crop(whole));
     }
 
     #[test]

@@ -306,9 +306,12 @@ async fn read_frame(
     daemon: &ToDaemon<'_>,
     to_decode: &mpsc::UnboundedSender<Arrived>,
 ) -> Result<(), End> {
-    let Submitted { stream, slot, .. } = submitted;
+    let Submitted { stream, slot, crop } = submitted;
     let mut lease = shared.rings().take_free(stream, slot)?;
     if let Some(coded) = shared.coded(stream).filter(|coded| coded.jpeg_in()) {
+        if crop.is_some_and(|crop| !coded.can_crop(crop)) {
+            return Err(Violation::Crop { stream, slot }.into());
+        }
         let len = client.coded_len().await.map_err(End::Client)?;
         if len as usize > coded.longest_in() {
             return Err(Violation::CodedLen { stream, len }.into());

@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use resized_client::{Credentials, Extent, Filter, FrameSpec, PixelFormat, StreamSpec};
+use resized_client::{Credentials, Crop, Extent, Filter, FrameSpec, PixelFormat, StreamSpec};
 use resized_protocol::codec::CodecError;
-use resized_protocol::message::{Completion, Goodbye, Message, Request, Status, Violation};
+use resized_protocol::message::{
+    Completion, Cropped, Goodbye, Message, Request, Status, Violation,
+};
 use resized_protocol::shm::RingLayout;
 
 use crate::peer::{Peer, Scene, hello};
@@ -36,6 +38,31 @@ fn slots_and_streams_must_be_the_peers_own() {
                 peer.listen_to_the_end();
             }
             scene.all_is_well();
+        }
+        scene.end();
+    });
+}
+
+#[test]
+fn crops_outside_of_their_frames_whether_those_are_jpegs_or_not() {
+    bounded(|| {
+        let scene = Scene::new(&[]);
+        let mut jpegs = scene.spec;
+        jpegs.source = FrameSpec::jpeg(PixelFormat::Rgb24, Extent::new(640, 480));
+        jpegs.coding.jpeg_in = true;
+        for (spec, frame) in [(scene.spec, noise(scene.frame_len(), 1)), (jpegs, vec![0; 4])] {
+            let whole = Crop::whole(spec.source.extent);
+            for crop in [
+                Crop { width: f64::NAN, ..whole },
+                Crop { height: -1.0, ..whole },
+                Crop { left: 1.0, ..whole },
+            ] {
+                let mut peer = Peer::with_stream(&scene.bridge, spec);
+                let slots = vec![Cropped { slot: 0, crop }];
+                peer.say(Request::SubmitCropped { stream: 0, slots });
+                peer.raw(&frame);
+                peer.expect_violation(Violation::Crop { stream: 0, slot: 0 });
+            }
         }
         scene.end();
     });
