@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use resized_protocol::coding::{Coding, CodingError};
 use resized_protocol::frame::Extent;
-use resized_protocol::message::{Filter, Refusal, StreamSpec};
+use resized_protocol::message::{Filter, Refusal, Status, StreamSpec};
 use resized_protocol::placement::{Crop, Placement};
 use resized_protocol::shm::{Lease, RingLayout};
 
@@ -35,6 +36,8 @@ pub(crate) struct Coded {
     reduction: u32,
     /// Nobody wants its frames any more.
     over: AtomicBool,
+    /// Nor this slot's.
+    cancelled: Vec<AtomicBool>,
 }
 
 /// The streams of JPEGs of one connection.
@@ -97,7 +100,8 @@ impl Coded {
         }
         let inner = RingLayout::new(&local)?;
         let over = AtomicBool::new(false);
-        Ok(Some(Self { spec: *spec, outer, local, inner, reduction, over }))
+        let cancelled = (0..spec.slots).map(|_| AtomicBool::new(false)).collect();
+        Ok(Some(Self { spec: *spec, outer, local, inner, reduction, over, cancelled }))
     }
 
     /// What the daemon is asked for.
@@ -151,15 +155,33 @@ impl Coded {
         reduced(crop, self.reduction)
     }
 
+    /// A frame comes into that slot.
+    pub(crate) fn begin(&self, slot: u32) {
+        self.cancelled[slot as usize].store(false, Ordering::Relaxed);
+    }
+
+    /// Its frame is not wanted any more. There may be no such slot.
+    pub(crate) fn cancel(&self, slot: u32) {
+        if let Some(cancelled) = self.cancelled.get(slot as usize) {
+            cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// How the frame of a slot ends, after it has waited so long, if it is not worth beginning.
+    pub(crate) fn given_up(&self, slot: u32, waited: Duration) -> Option<Status> {
+        let cancelled = &self.cancelled[slot as usize];
+        if self.over.load(Ordering::Relaxed) || cancelled.load(Ordering::Relaxed) {
+            return Some(Status::Cancelled);
+        }
+        self.spec.deadline.is_some_and(|deadline| waited > deadline).then_some(Status::Late)
+    }
+
     pub(crate) fn decode(
         &self,
         codec: &mut Codec,
         jpeg: &[u8],
         lease: &mut Lease,
     ) -> Result<(), Unreadable> {
-        if self.over.load(Ordering::Relaxed) {
-            return Err(Unreadable::Unwanted);
-        }
         let (source, layout) = (&self.spec.source, self.inner.input());
         codec.decode(
             jpeg,
@@ -249,6 +271,28 @@ mod tests {
         assert_eq!(odd.local().source.extent, Extent::new(241, 135));
         let seen = Crop { left: 0.0, top: 0.0, width: 240.125, height: 135.0 };
         assert_eq!(odd.local().crop, Some(seen));
+    }
+
+    #[test]
+    fn frames_are_given_up_as_the_daemon_gives_them_up() {
+        let slots = 2;
+        let patient = coded((64, 64), (8, 8), |spec| spec.slots = slots);
+        let deadline = Duration::from_millis(40);
+        let live = coded((64, 64), (8, 8), |spec| {
+            (spec.slots, spec.deadline) = (slots, Some(deadline));
+        });
+        let late = deadline + Duration::from_nanos(1);
+        assert_eq!(patient.given_up(1, Duration::MAX), None);
+        assert_eq!(
+            [deadline, late].map(|waited| live.given_up(1, waited)),
+            [None, Some(Status::Late)]
+        );
+        live.cancel(1);
+        live.cancel(slots);
+        assert_eq!(live.given_up(1, late), Some(Status::Cancelled));
+        assert_eq!(live.given_up(0, deadline), None);
+        live.begin(1);
+        assert_eq!(live.given_up(1, deadline), None);
     }
 
     #[test]

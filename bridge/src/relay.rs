@@ -8,6 +8,7 @@
 //! is cut off; a frame is read into a slot only while the slot is the client's.
 
 mod back;
+mod decoding;
 
 use std::convert::Infallible;
 use std::io;
@@ -15,8 +16,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use resized_client::remote::rings::Rings;
 use resized_client::remote::wire::{Receiver, Sender, WireError};
 use resized_protocol::message::{
@@ -24,7 +23,7 @@ use resized_protocol::message::{
 };
 use resized_protocol::placement::Crop;
 use resized_protocol::remote::Call;
-use resized_protocol::shm::{Lease, RingLayout};
+use resized_protocol::shm::RingLayout;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::unix::WriteHalf;
@@ -32,9 +31,10 @@ use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
 
 use crate::coded::{Coded, CodedStreams};
-use crate::jpeg::{Codec, Unreadable};
+use crate::jpeg::Codec;
 use crate::lanes::Lanes;
 use crate::replies::{Opening, Replies};
+use decoding::{Arrived, decode_all};
 
 /// How a conversation ended.
 #[derive(Debug, Error)]
@@ -132,7 +132,7 @@ pub(crate) async fn relay(
     };
     let to_daemon = Turns::new(Sender::new(to_daemon, limits.patience));
     let (to_decode, decoding) = mpsc::unbounded_channel();
-    let (unreadable, unreadables) = mpsc::unbounded_channel();
+    let (undone, all_undone) = mpsc::unbounded_channel();
     let (violated, violation) = oneshot::channel();
     let there = async {
         let Err(end) = there(&shared, client, &to_daemon, to_decode, name).await;
@@ -146,8 +146,8 @@ pub(crate) async fn relay(
     };
     tokio::select! {
         end = there => end,
-        Err(end) = decode_all(&shared, decoding, &to_daemon, unreadable) => end,
-        Err(end) = back::back(&shared, from_daemon, to_client, unreadables, violation, stop) => end,
+        Err(end) = decode_all(&shared, decoding, &to_daemon, undone) => end,
+        Err(end) = back::back(&shared, from_daemon, to_client, all_undone, violation, stop) => end,
     }
 }
 
@@ -237,10 +237,15 @@ fn prepare(shared: &Shared, request: Request, name: &str) -> Result<Option<Reque
             shared.replies().give(Reply::Streams(Vec::new()));
             None
         }
+        Request::Cancel { stream, slot } => {
+            // The daemon may not have it yet.
+            if let Some(coded) = shared.coded(stream) {
+                coded.cancel(slot);
+            }
+            Some(request)
+        }
         // The daemon knows what to say to empty submits.
-        other @ (Request::Submit { .. }
-        | Request::SubmitCropped { .. }
-        | Request::Cancel { .. }) => Some(other),
+        Request::Submit { .. } | Request::SubmitCropped { .. } => Some(request),
     })
 }
 
@@ -260,32 +265,6 @@ impl Submitted {
             Some(crop) => Request::SubmitCropped { stream, slots: vec![Cropped { slot, crop }] },
         }
     }
-}
-
-/// One that is a JPEG, and its slot.
-struct Arrived {
-    submitted: Submitted,
-    coded: Arc<Coded>,
-    jpeg: Vec<u8>,
-    lease: Lease,
-}
-
-impl Arrived {
-    fn decode(mut self, codec: &mut Codec) -> Decoded {
-        let result = self.coded.decode(codec, &self.jpeg, &mut self.lease);
-        let Self { mut submitted, coded, lease, .. } = self;
-        submitted.crop = submitted.crop.map(|crop| coded.crop(crop));
-        Decoded { submitted, lease, result, _coded: coded }
-    }
-}
-
-/// One whose slot holds its planes, if it could be read.
-struct Decoded {
-    submitted: Submitted,
-    lease: Lease,
-    result: Result<(), Unreadable>,
-    /// What it takes is counted as long as it is here.
-    _coded: Arc<Coded>,
 }
 
 async fn say(daemon: &mut Sender<WriteHalf<'_>>, request: Request) -> Result<(), End> {
@@ -318,49 +297,13 @@ async fn read_frame(
         }
         let jpeg = client.bytes(len as usize).await.map_err(End::Client)?;
         // It is received as long as anything is.
-        let _ = to_decode.send(Arrived { submitted, coded, jpeg, lease });
+        let _ = to_decode.send(Arrived::new(submitted, coded, lease, jpeg));
         return Ok(());
     }
     let len = lease.layout().input().rows_len();
     client.fill(&mut lease.input_mut()[..len]).await.map_err(End::Client)?;
     shared.rings().submit(stream, lease);
     say(&mut *daemon.lock().await, submitted.request()).await
-}
-
-/// Has JPEGs decoded, and submits them as they are. There are no more than the streams have slots.
-async fn decode_all(
-    shared: &Shared,
-    mut arrived: mpsc::UnboundedReceiver<Arrived>,
-    daemon: &ToDaemon<'_>,
-    unreadable: mpsc::UnboundedSender<Decoded>,
-) -> Result<Infallible, End> {
-    // Those that wait for their turn are given up with it.
-    let mut decoding = FuturesUnordered::new();
-    loop {
-        let decoded: Decoded = tokio::select! {
-            Some(arrived) = arrived.recv() => {
-                let bytes = arrived.coded.decoder_bytes();
-                decoding.push(shared.lanes.run(bytes, move |codec| arrived.decode(codec)));
-                continue;
-            }
-            Some(decoded) = decoding.next() => decoded?,
-            else => std::future::pending().await,
-        };
-        if decoded.result.is_err() {
-            let _ = unreadable.send(decoded);
-            continue;
-        }
-        // Now, as the closing of a stream is noted before it is said.
-        let mut daemon = daemon.lock().await;
-        let submitted = decoded.submitted;
-        if shared.rings().is_open(submitted.stream) {
-            shared.rings().submit(submitted.stream, decoded.lease);
-            say(&mut daemon, submitted.request()).await?;
-        } else {
-            drop(decoded);
-            shared.room.notify_one();
-        }
-    }
 }
 
 /// What was closed before is given back before a stream is opened, if there is no room beside it.

@@ -18,7 +18,8 @@ use tokio::io::{AsyncWrite, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Decoded, End, Shared, Submitted, stopped};
+use super::decoding::Undone;
+use super::{End, Shared, stopped};
 use crate::coded::Coded;
 use crate::jpeg::Codec;
 use crate::lanes::Turn;
@@ -28,7 +29,7 @@ pub(super) async fn back(
     shared: &Shared,
     daemon: ReadHalf<'_>,
     client: &mut Sender<impl AsyncWrite + Unpin>,
-    mut unreadable: mpsc::UnboundedReceiver<Decoded>,
+    mut all_undone: mpsc::UnboundedReceiver<Undone>,
     mut violation: oneshot::Receiver<Violation>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Infallible, End> {
@@ -43,8 +44,9 @@ pub(super) async fn back(
                 say_encoded(shared, encoded?, client).await?;
                 continue;
             }
-            Some(decoded) = unreadable.recv() => {
-                say_unreadable(shared, decoded, client).await?;
+            Some(undone) = all_undone.recv() => {
+                let (completion, lease) = undone.completion();
+                say_late(shared, completion, lease, &[], client).await?;
                 continue;
             }
             () = shared.ours.notified() => continue,
@@ -177,20 +179,6 @@ async fn say_encoded(
         completion.status = Status::Failed;
     }
     say_late(shared, completion, lease, &jpeg.unwrap_or_default(), client).await
-}
-
-async fn say_unreadable(
-    shared: &Shared,
-    Decoded { submitted, lease, result, _coded }: Decoded,
-    client: &mut Sender<impl AsyncWrite + Unpin>,
-) -> Result<(), End> {
-    let Submitted { stream, slot, .. } = submitted;
-    if let Err(why) = result {
-        tracing::debug!(stream, slot, %why, "a JPEG is not read");
-    }
-    let status = Status::Unreadable;
-    let completion = Completion { stream, slot, status, device: 0, queued_ns: 0, worked_ns: 0 };
-    say_late(shared, completion, lease, &[], client).await
 }
 
 /// Says a completion that the daemon's messages may have overtaken.

@@ -2,9 +2,11 @@
 //! is not waited for.
 
 use std::thread;
+use std::time::Duration;
 
 use resized_client::{Extent, FrameSpec, PixelFormat, StreamSpec};
-use resized_protocol::message::{Message, Reply, Request};
+use resized_protocol::message::{Completion, Message, Reply, Request, Status};
+use resized_protocol::shm::RingLayout;
 use turbojpeg::{Compressor, Image, Subsamp};
 
 use crate::peer::{Peer, Scene};
@@ -102,6 +104,50 @@ fn who_submits_slow_jpegs_does_not_have_others_wait_for_all_of_them() {
         assert!(done < 60.max(2 * cores + 1), "{done}");
         drop(greedy);
         drop(stream);
+        scene.end();
+    });
+}
+
+/// Behind so many that their turns do not come soon.
+#[test]
+fn a_jpeg_that_waits_can_be_cancelled_and_be_late() {
+    bounded(|| {
+        let scene = Scene::new(&[]);
+        let (slow, small) = (slow_jpeg(1200), gray_jpeg(16));
+        let ahead = 3 * thread::available_parallelism().unwrap().get() as u32;
+        let made = RingLayout::new(&gray_jpegs(16, 2)).unwrap().output().rows_len();
+        let mut peer = Peer::with_stream(&scene.bridge, gray_jpegs(1200, ahead));
+        let live = StreamSpec { deadline: Some(Duration::from_millis(1)), ..gray_jpegs(16, 2) };
+        for (stream, spec) in [(1, gray_jpegs(16, 2)), (2, live)] {
+            peer.say(Request::Open { stream, spec, named: false });
+            assert!(matches!(peer.hear(), Some(Message::Reply(Reply::Opened { .. }))));
+        }
+        for _ in 0..2 {
+            (0..ahead).for_each(|slot| submit_jpeg(&mut peer, 0, slot, &slow));
+            (0..2).for_each(|slot| submit_jpeg(&mut peer, 1, slot, &small));
+            submit_jpeg(&mut peer, 2, 0, &small);
+            peer.say(Request::Cancel { stream: 1, slot: 1 });
+            // Of which there is none.
+            peer.say(Request::Cancel { stream: 1, slot: 2 });
+            let mut ended = Vec::new();
+            while ended.len() < ahead as usize + 3 {
+                match peer.hear() {
+                    Some(Message::Completed(completion)) => {
+                        let Completion { stream, slot, status, .. } = completion;
+                        if status == Status::Done {
+                            peer.skip(made);
+                        }
+                        ended.push((stream, slot, status));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            ended.retain(|&(stream, ..)| stream > 0);
+            ended.sort_by_key(|&(stream, slot, _)| (stream, slot));
+            let expected = [(1, 0, Status::Done), (1, 1, Status::Cancelled), (2, 0, Status::Late)];
+            assert_eq!(ended, expected);
+        }
+        drop(peer);
         scene.end();
     });
 }
