@@ -15,8 +15,11 @@ use resized_protocol::frame::Extent;
 use resized_protocol::message::{Filter, Refusal, Status, StreamSpec};
 use resized_protocol::placement::{Crop, Placement};
 use resized_protocol::shm::{Lease, RingLayout};
+use tokio::sync::oneshot::error::RecvError;
+use tokio::sync::watch;
 
 use crate::jpeg::{Codec, Unreadable};
+use crate::lanes::Turn;
 
 /// How many times as large as its destination a reduced frame is at the least: reducing leaves out
 /// frequencies as a box would, so the rest is left to the stream's filter.
@@ -35,7 +38,7 @@ pub(crate) struct Coded {
     inner: RingLayout,
     reduction: u32,
     /// Nobody wants its frames any more.
-    over: AtomicBool,
+    over: watch::Sender<bool>,
     /// Nor this slot's.
     cancelled: Vec<AtomicBool>,
 }
@@ -60,7 +63,7 @@ impl CodedStreams {
     /// The stream is closed: of its frames none is decoded or encoded any more.
     pub(crate) fn end(&mut self, stream: u32) {
         if let Some(coded) = self.open.remove(&stream) {
-            coded.over.store(true, Ordering::Relaxed);
+            coded.over.send_replace(true);
             self.over.push(Arc::downgrade(&coded));
         }
     }
@@ -99,7 +102,7 @@ impl Coded {
             local.crop = Some(reduced(spec.crop.unwrap_or(Crop::whole(whole)), reduction));
         }
         let inner = RingLayout::new(&local)?;
-        let over = AtomicBool::new(false);
+        let over = watch::Sender::new(false);
         let cancelled = (0..spec.slots).map(|_| AtomicBool::new(false)).collect();
         Ok(Some(Self { spec: *spec, outer, local, inner, reduction, over, cancelled }))
     }
@@ -155,6 +158,18 @@ impl Coded {
         reduced(crop, self.reduction)
     }
 
+    /// Waits for what comes of a work on one of its frames; none where nobody wants that any more
+    /// before it has begun, and what it held is gone then.
+    pub(crate) async fn wanted<T, D>(&self, mut turn: Turn<T, D>) -> Result<Option<D>, RecvError> {
+        let mut over = self.over.subscribe();
+        tokio::select! {
+            done = &mut turn => return done.map(Some),
+            _ = over.wait_for(|&over| over) => {}
+        }
+        // One that has begun is counted until it is done.
+        if turn.take_back() { Ok(None) } else { turn.await.map(Some) }
+    }
+
     /// A frame comes into that slot.
     pub(crate) fn begin(&self, slot: u32) {
         self.cancelled[slot as usize].store(false, Ordering::Relaxed);
@@ -170,7 +185,7 @@ impl Coded {
     /// How the frame of a slot ends, after it has waited so long, if it is not worth beginning.
     pub(crate) fn given_up(&self, slot: u32, waited: Duration) -> Option<Status> {
         let cancelled = &self.cancelled[slot as usize];
-        if self.over.load(Ordering::Relaxed) || cancelled.load(Ordering::Relaxed) {
+        if *self.over.borrow() || cancelled.load(Ordering::Relaxed) {
             return Some(Status::Cancelled);
         }
         self.spec.deadline.is_some_and(|deadline| waited > deadline).then_some(Status::Late)
@@ -195,7 +210,7 @@ impl Coded {
 
     /// The coded frame; none if there is none so short, or nobody wants it.
     pub(crate) fn encode(&self, codec: &mut Codec, lease: &Lease) -> Option<Vec<u8>> {
-        if self.over.load(Ordering::Relaxed) {
+        if *self.over.borrow() {
             return None;
         }
         let (layout, longest) = (self.inner.output(), self.outer.output().longest_coded());
@@ -234,9 +249,12 @@ fn reduced(crop: Crop, reduction: u32) -> Crop {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use resized_protocol::frame::{FrameSpec, PixelFormat};
 
     use super::*;
+    use crate::lanes::Lanes;
 
     fn coded(from: (u32, u32), to: (u32, u32), change: impl FnOnce(&mut StreamSpec)) -> Coded {
         let source = FrameSpec::jpeg(PixelFormat::I420, Extent::new(from.0, from.1));
@@ -271,6 +289,27 @@ mod tests {
         assert_eq!(odd.local().source.extent, Extent::new(241, 135));
         let seen = Crop { left: 0.0, top: 0.0, width: 240.125, height: 135.0 };
         assert_eq!(odd.local().crop, Some(seen));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_gone_as_soon_as_its_stream_is_closed() {
+        let mut streams = CodedStreams::default();
+        streams.add(3, coded((64, 64), (8, 8), |_| {}));
+        let stream = streams.get(3).unwrap();
+        let lanes = Lanes::<Codec>::start("lane", 1).unwrap();
+        let (begin, begun) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let first = lanes.run(0, move |_| begin.send(()).is_ok() && released.recv().is_ok());
+        begun.recv().unwrap();
+        let held = Arc::new(());
+        let holds = Arc::clone(&held);
+        let waits = lanes.run(0, move |_| unreachable!("{holds:?}"));
+        streams.end(3);
+        // While the only lane is at work.
+        assert_eq!(stream.wanted(waits).await, Ok(None));
+        assert_eq!(Arc::strong_count(&held), 1);
+        release.send(()).unwrap();
+        assert_eq!(stream.wanted(first).await, Ok(Some(true)));
     }
 
     #[test]

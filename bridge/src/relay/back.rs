@@ -62,7 +62,9 @@ pub(super) async fn back(
             client.send(&message, &[]).await.map_err(End::Client)?;
             return Err(End::DaemonHungUp);
         }
-        pass_on(shared, message, descriptor, client, &mut encoding).await?;
+        if let Some((coded, turn)) = pass_on(shared, message, descriptor, client).await? {
+            encoding.push(async move { coded.wanted(turn).await });
+        }
     }
 }
 
@@ -87,14 +89,13 @@ async fn farewell(client: &mut Sender<impl AsyncWrite + Unpin>, end: End) -> End
     end
 }
 
-/// Passes a message of the daemon's on, but a frame that is to be a JPEG first.
+/// Passes a message of the daemon's on, but a frame that is to be a JPEG first: that has a turn.
 async fn pass_on(
     shared: &Shared,
     mut message: Message,
     descriptor: Option<Passed>,
     client: &mut Sender<impl AsyncWrite + Unpin>,
-    encoding: &mut FuturesUnordered<Turn<Codec, Encoded>>,
-) -> Result<(), End> {
+) -> Result<Option<(Arc<Coded>, Turn<Codec, Encoded>)>, End> {
     match &mut message {
         Message::Reply(reply) => {
             // What the daemon was asked after them it may have answered before we were woken.
@@ -108,25 +109,25 @@ async fn pass_on(
             if status != Status::Done {
                 shared.rings().free(stream, lease);
             } else if let Some(coded) = shared.coded(stream).filter(|coded| coded.jpeg_out()) {
-                let completion = *completion;
+                let (completion, counted) = (*completion, Arc::clone(&coded));
                 let bytes = coded.encoder_bytes();
-                let encode = move |codec: &mut Codec| {
-                    let jpeg = coded.encode(codec, &lease);
-                    Encoded { jpeg, completion, lease, _coded: coded }
-                };
-                encoding.push(shared.lanes.run(bytes, encode));
-                return Ok(());
+                let turn = shared.lanes.run(bytes, move |codec| {
+                    let jpeg = counted.encode(codec, &lease);
+                    Encoded { jpeg, completion, lease, _coded: counted }
+                });
+                return Ok(Some((coded, turn)));
             } else {
                 let pixels = &lease.output()[..lease.layout().output().rows_len()];
                 client.send(&message, pixels).await.map_err(End::Client)?;
                 // Before the client, which has just got the last byte, is read from again.
                 shared.rings().free(stream, lease);
-                return Ok(());
+                return Ok(None);
             }
         }
         Message::Goodbye(_) => {}
     }
-    client.send(&message, &[]).await.map_err(End::Client)
+    client.send(&message, &[]).await.map_err(End::Client)?;
+    Ok(None)
 }
 
 /// Notes what the daemon has granted, and makes of it what the client is to hear.
@@ -170,11 +171,13 @@ struct Encoded {
     _coded: Arc<Coded>,
 }
 
+/// Says what came of it, unless nobody wanted it any more.
 async fn say_encoded(
     shared: &Shared,
-    Encoded { mut completion, lease, jpeg, _coded }: Encoded,
+    encoded: Option<Encoded>,
     client: &mut Sender<impl AsyncWrite + Unpin>,
 ) -> Result<(), End> {
+    let Some(Encoded { mut completion, lease, jpeg, _coded }) = encoded else { return Ok(()) };
     if jpeg.is_none() {
         completion.status = Status::Failed;
     }

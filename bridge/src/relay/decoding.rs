@@ -97,18 +97,23 @@ pub(super) async fn decode_all(
     // Those that wait for their turn are given up with it.
     let mut decoding = FuturesUnordered::new();
     loop {
-        let decoded: Decoded = tokio::select! {
+        let decoded: Option<Decoded> = tokio::select! {
             Some(arrived) = arrived.recv() => {
-                let bytes = arrived.frame.coded.decoder_bytes();
-                decoding.push(shared.lanes.run(bytes, move |codec| arrived.decode(codec)));
+                let coded = Arc::clone(&arrived.frame.coded);
+                let bytes = coded.decoder_bytes();
+                let turn = shared.lanes.run(bytes, move |codec| arrived.decode(codec));
+                decoding.push(async move { coded.wanted(turn).await });
                 continue;
             }
             Some(decoded) = decoding.next() => decoded?,
             else => std::future::pending().await,
         };
+        let Some(Decoded { frame, undone }) = decoded else {
+            shared.room.notify_one();
+            continue;
+        };
         // Now, as the closing of a stream and the end of a frame are noted before they are said.
         let mut daemon = daemon.lock().await;
-        let Decoded { frame, undone } = decoded;
         if !shared.rings().is_open(frame.submitted.stream) {
             drop(frame);
             shared.room.notify_one();
