@@ -85,6 +85,12 @@ pub struct Args {
     )]
     pub connection_memory: u64,
 
+    /// MiB for those of all connections [default: a quarter of the machine's memory, or of what the
+    /// bridge's control group may have]
+    #[arg(long, value_name = "MIB", env = "RESIZED_BRIDGE_MEMORY",
+          value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    pub memory: Option<u64>,
+
     /// Millions of pixels that a JPEG may have, and a single picture before and after
     #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_MEGAPIXELS", default_value_t = 64,
           value_parser = clap::value_parser!(u64).range(1..=1000))]
@@ -192,7 +198,7 @@ mod tests {
 
     #[test]
     fn numbers_that_no_bridge_could_hold_are_refused() {
-        for option in ["--connections", "--connection-memory"] {
+        for option in ["--connections", "--connection-memory", "--memory"] {
             for number in ["0", "17592186044416", "18446744073709551615"] {
                 let parsed = Args::try_parse_from(["resized-bridge", option, number]);
                 assert!(parsed.is_err(), "{option} {number}");

@@ -18,6 +18,7 @@ use resized_protocol::shm::{Lease, RingLayout};
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::watch;
 
+use crate::account::Charge;
 use crate::jpeg::{Codec, Unreadable};
 use crate::lanes::Turn;
 
@@ -41,6 +42,8 @@ pub(crate) struct Coded {
     over: watch::Sender<bool>,
     /// Nor this slot's.
     cancelled: Vec<AtomicBool>,
+    /// What it takes, when it is granted.
+    charge: Option<Charge>,
 }
 
 /// The streams of JPEGs of one connection.
@@ -52,7 +55,8 @@ pub(crate) struct CodedStreams {
 }
 
 impl CodedStreams {
-    pub(crate) fn add(&mut self, stream: u32, coded: Coded) {
+    pub(crate) fn add(&mut self, stream: u32, mut coded: Coded, charge: Charge) {
+        coded.charge = Some(charge);
         self.open.insert(stream, Arc::new(coded));
     }
 
@@ -68,11 +72,10 @@ impl CodedStreams {
         }
     }
 
-    /// How many closed streams have frames on the way still, and what they take.
-    pub(crate) fn over(&mut self) -> (usize, u64) {
+    /// How many closed streams have frames on the way still.
+    pub(crate) fn over(&mut self) -> usize {
         self.over.retain(|coded| coded.strong_count() > 0);
-        let bytes = self.over.iter().filter_map(Weak::upgrade).map(|coded| coded.bytes()).sum();
-        (self.over.len(), bytes)
+        self.over.len()
     }
 }
 
@@ -104,7 +107,16 @@ impl Coded {
         let inner = RingLayout::new(&local)?;
         let over = watch::Sender::new(false);
         let cancelled = (0..spec.slots).map(|_| AtomicBool::new(false)).collect();
-        Ok(Some(Self { spec: *spec, outer, local, inner, reduction, over, cancelled }))
+        Ok(Some(Self {
+            spec: *spec,
+            outer,
+            local,
+            inner,
+            reduction,
+            over,
+            cancelled,
+            charge: None,
+        }))
     }
 
     /// What the daemon is asked for.
@@ -254,6 +266,7 @@ mod tests {
     use resized_protocol::frame::{FrameSpec, PixelFormat};
 
     use super::*;
+    use crate::account::{Account, Memory, Takes};
     use crate::lanes::Lanes;
 
     fn coded(from: (u32, u32), to: (u32, u32), change: impl FnOnce(&mut StreamSpec)) -> Coded {
@@ -294,7 +307,9 @@ mod tests {
     #[tokio::test]
     async fn what_waits_is_gone_as_soon_as_its_stream_is_closed() {
         let mut streams = CodedStreams::default();
-        streams.add(3, coded((64, 64), (8, 8), |_| {}));
+        let account = Account::new(0, Arc::new(Memory::new(0)));
+        let charge = account.charge(Takes::default()).unwrap();
+        streams.add(3, coded((64, 64), (8, 8), |_| {}), charge);
         let stream = streams.get(3).unwrap();
         let lanes = Lanes::<Codec>::start("lane", 1).unwrap();
         let (begin, begun) = mpsc::channel();

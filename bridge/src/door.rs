@@ -33,9 +33,11 @@ use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::server::{ServerConfig, WebPkiClientVerifier};
 
+use crate::account::Memory;
 use crate::args::Args;
 use crate::jpeg::Codec;
 use crate::lanes::{Lanes, cores};
+use crate::memory;
 use crate::relay::{Limits, relay, stopped};
 use crate::tickets::Tickets;
 
@@ -110,6 +112,8 @@ impl Door {
         if let Some(path) = &args.token {
             read_token(path)?; // to know now whether there is one
         }
+        let quarter = || memory::total().map_or(u64::MAX, |total| total / 4);
+        let memory = args.memory.map_or_else(quarter, |mebibytes| mebibytes << 20);
         Ok(Self {
             daemon: args.daemon.clone(),
             tls: tls(args)?,
@@ -117,6 +121,7 @@ impl Door {
             tickets: Tickets::default(),
             limits: Limits {
                 bytes: args.connection_memory << 20,
+                memory: Arc::new(Memory::new(memory)),
                 pixels: args.megapixels * 1_000_000,
                 patience: args.patience,
             },
@@ -205,7 +210,8 @@ impl Door {
                 let (name, stop) = (peer.to_string(), self.stop.clone());
                 let lanes = self.lanes.for_another();
                 let end =
-                    relay(client, &mut to_client, daemon, &name, self.limits, lanes, stop).await;
+                    relay(client, &mut to_client, daemon, &name, self.limits.clone(), lanes, stop)
+                        .await;
                 tracing::debug!(%peer, %end, "connection over");
                 Some(place)
             }

@@ -10,6 +10,7 @@
 mod back;
 mod decoding;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use resized_client::remote::rings::Rings;
 use resized_client::remote::wire::{Receiver, Sender, WireError};
 use resized_protocol::message::{
-    Cropped, Features, Refusal, Reply, Request, Resource, StreamSpec, Violation, Whose,
+    Cropped, Features, Refusal, Reply, Request, StreamSpec, Violation,
 };
 use resized_protocol::placement::Crop;
 use resized_protocol::remote::Call;
@@ -30,6 +31,7 @@ use tokio::net::unix::WriteHalf;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
 
+use crate::account::{Account, Charge, Memory, Takes};
 use crate::coded::{Coded, CodedStreams};
 use crate::jpeg::Codec;
 use crate::lanes::Lanes;
@@ -56,10 +58,12 @@ pub(crate) enum End {
 }
 
 /// What a client may have.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     /// Bytes of rings, and of JPEGs on their way.
     pub(crate) bytes: u64,
+    /// The same of all clients.
+    pub(crate) memory: Arc<Memory>,
     /// Pixels of a JPEG that is read or written.
     pub(crate) pixels: u64,
     /// For the next piece of a frame.
@@ -79,7 +83,11 @@ struct Shared {
     ours: Notify,
     /// There is room for another request.
     room: Notify,
-    limits: Limits,
+    account: Arc<Account>,
+    /// Of the account, for streams that are not of JPEGs.
+    charges: Mutex<BTreeMap<u32, Charge>>,
+    /// Most that a JPEG may have.
+    pixels: u64,
     lanes: Lanes<Codec>,
 }
 
@@ -94,6 +102,10 @@ impl Shared {
 
     fn coded_streams(&self) -> MutexGuard<'_, CodedStreams> {
         lock(&self.coded)
+    }
+
+    fn charges(&self) -> MutexGuard<'_, BTreeMap<u32, Charge>> {
+        lock(&self.charges)
     }
 
     fn replies(&self) -> MutexGuard<'_, Replies> {
@@ -127,7 +139,9 @@ pub(crate) async fn relay(
         replies: Mutex::default(),
         ours: Notify::new(),
         room: Notify::new(),
-        limits,
+        account: Account::new(limits.bytes, limits.memory),
+        charges: Mutex::default(),
+        pixels: limits.pixels,
         lanes,
     };
     let to_daemon = Turns::new(Sender::new(to_daemon, limits.patience));
@@ -188,12 +202,11 @@ async fn there(
             }
             request => request,
         };
-        if let Request::Open { spec, .. } = &request {
-            while must_wait(shared, spec) {
-                shared.room.notified().await;
-            }
-        }
-        match prepare(shared, request, name)? {
+        let asked = match request {
+            Request::Open { stream, spec, .. } => open(shared, stream, spec).await,
+            request => prepare(shared, request, name)?,
+        };
+        match asked {
             Some(request) => say(&mut *daemon.lock().await, request).await?,
             None => shared.ours.notify_one(),
         }
@@ -208,17 +221,6 @@ fn prepare(shared: &Shared, request: Request, name: &str) -> Result<Option<Reque
             let (features, name) = (Features::default(), format!("{name} {own}"));
             Some(Request::Hello { version, features, name })
         }
-        Request::Open { stream, spec, .. } => match opening(shared, &spec) {
-            Ok(opening) => {
-                let spec = opening.coded.as_ref().map_or(spec, |coded| *coded.local());
-                shared.replies().await_stream(opening);
-                Some(Request::Open { stream, spec, named: false })
-            }
-            Err(refusal) => {
-                shared.replies().give(Reply::Refused(refusal));
-                None
-            }
-        },
         Request::Close { stream } => {
             shared.rings().close(stream)?;
             shared.replies().await_theirs();
@@ -245,7 +247,9 @@ fn prepare(shared: &Shared, request: Request, name: &str) -> Result<Option<Reque
             Some(request)
         }
         // The daemon knows what to say to empty submits.
-        Request::Submit { .. } | Request::SubmitCropped { .. } => Some(request),
+        Request::Open { .. } | Request::Submit { .. } | Request::SubmitCropped { .. } => {
+            Some(request)
+        }
     })
 }
 
@@ -306,29 +310,40 @@ async fn read_frame(
     say(&mut *daemon.lock().await, submitted.request()).await
 }
 
-/// What was closed before is given back before a stream is opened, if there is no room beside it.
-fn must_wait(shared: &Shared, spec: &StreamSpec) -> bool {
-    let (over, _) = shared.coded_streams().over();
-    let full = over >= MOST_OVER || opening(shared, spec).is_err();
-    full && (over > 0 || shared.rings().any_closing())
+/// What the daemon is to be asked about a stream; none if the bridge refuses it. If there is no room
+/// beside what was closed before, that is given back first.
+async fn open(shared: &Shared, stream: u32, spec: StreamSpec) -> Option<Request> {
+    loop {
+        let over = shared.coded_streams().over();
+        if over < MOST_OVER {
+            match opening(shared, &spec) {
+                Ok(opening) => {
+                    let spec = opening.coded.as_ref().map_or(spec, |coded| *coded.local());
+                    shared.replies().await_stream(opening);
+                    return Some(Request::Open { stream, spec, named: false });
+                }
+                Err(refusal) if over == 0 && !shared.rings().any_closing() => {
+                    shared.replies().give(Reply::Refused(refusal));
+                    return None;
+                }
+                Err(_) => {}
+            }
+        }
+        shared.room.notified().await;
+    }
 }
 
-/// What a stream that is within the client's limit takes. Specs that make no ring are for the daemon to
+/// What a stream that is within all limits takes. Specs that make no ring are for the daemon to
 /// refuse.
 fn opening(shared: &Shared, spec: &StreamSpec) -> Result<Opening, Refusal> {
-    let coded = Coded::new(spec, shared.limits.pixels)?.map(Box::new);
-    let asked = match &coded {
-        Some(coded) => coded.bytes(),
-        None => RingLayout::new(spec).map_or(0, |ring| ring.len().get() as u64),
+    let coded = Coded::new(spec, shared.pixels)?.map(Box::new);
+    let bytes = match &coded {
+        Some(coded) => Some(coded.bytes()),
+        None => RingLayout::new(spec).ok().map(|ring| ring.len().get() as u64),
     };
-    let limit = shared.limits.bytes;
-    let (_, over) = shared.coded_streams().over();
-    let taken = shared.rings().bytes() + over + shared.replies().opening();
-    let left = limit.saturating_sub(taken);
-    if asked <= left {
-        return Ok(Opening { bytes: asked, coded });
-    }
-    Err(Refusal::Quota { whose: Whose::Connection, what: Resource::RingBytes, asked, left, limit })
+    let takes = |bytes| Takes { streams: 1, slots: spec.slots.into(), bytes };
+    let charge = shared.account.charge(bytes.map_or(Takes::default(), takes))?;
+    Ok(Opening { charge: Some(charge), coded })
 }
 
 /// Waits until the bridge stops.

@@ -132,7 +132,7 @@ async fn pass_on(
 
 /// Notes what the daemon has granted, and makes of it what the client is to hear.
 fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) -> Result<(), End> {
-    let Opening { bytes, coded } =
+    let Opening { charge, coded } =
         shared.replies().answered().ok_or(unexpected("a reply to nothing"))?;
     match reply {
         Reply::Opened { stream, ring, .. } => {
@@ -143,14 +143,19 @@ fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) ->
                 .and_then(|descriptor| Region::open(descriptor, ring.len()))
                 .and_then(|region| leases(region, &Arc::new(ring.clone())))
                 .map_err(|error| End::Daemon(io::Error::other(error).into()))?;
-            shared.rings().add(*stream, leases, bytes);
-            if let Some(coded) = coded {
-                *ring = coded.ring().clone();
-                shared.coded_streams().add(*stream, *coded);
+            let charge = charge.ok_or(unexpected("a stream for another request"))?;
+            shared.rings().add(*stream, leases, ring.len().get() as u64);
+            match coded {
+                Some(coded) => {
+                    *ring = coded.ring().clone();
+                    shared.coded_streams().add(*stream, *coded, charge);
+                }
+                None => drop(shared.charges().insert(*stream, charge)),
             }
         }
         Reply::Closed { stream } => {
             shared.rings().remove(*stream);
+            shared.charges().remove(stream);
             shared.coded_streams().end(*stream);
         }
         _ => {}
