@@ -79,6 +79,8 @@ struct Shared {
     /// Those that are of JPEGs.
     coded: Mutex<CodedStreams>,
     replies: Mutex<Replies>,
+    /// Streams that the daemon is to close, of which the client does not know.
+    unwanted: mpsc::UnboundedSender<u32>,
     /// A reply of the bridge's may have its turn.
     ours: Notify,
     /// There is room for another request.
@@ -133,10 +135,12 @@ pub(crate) async fn relay(
         Err(error) => return End::Daemon(error.into()),
     };
     let (from_daemon, to_daemon) = daemon.split();
+    let (unwanted, mut all_unwanted) = mpsc::unbounded_channel();
     let shared = Shared {
         rings: Mutex::default(),
         coded: Mutex::default(),
         replies: Mutex::default(),
+        unwanted,
         ours: Notify::new(),
         room: Notify::new(),
         account: Account::new(limits.bytes, limits.memory),
@@ -158,8 +162,16 @@ pub(crate) async fn relay(
         }
         end
     };
+    // Not by who reads from the daemon, who may wait for just that.
+    let close = async {
+        while let Some(stream) = all_unwanted.recv().await {
+            say(&mut *to_daemon.lock().await, Request::Close { stream }).await?;
+        }
+        Ok::<Infallible, _>(std::future::pending().await)
+    };
     tokio::select! {
         end = there => end,
+        Err(end) = close => end,
         Err(end) = decode_all(&shared, decoding, &to_daemon, undone) => end,
         Err(end) = back::back(&shared, from_daemon, to_client, all_undone, violation, stop) => end,
     }
@@ -350,3 +362,6 @@ fn opening(shared: &Shared, spec: &StreamSpec) -> Result<Opening, Refusal> {
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|&stop| stop).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,10 @@ use nix::sys::socket::MsgFlags;
 use resized_client::remote::wire::{Sender, WireError};
 use resized_protocol::codec::Inbox;
 use resized_protocol::fdpass::{self, Passed};
-use resized_protocol::message::{Backing, Completion, Goodbye, Message, Reply, Status, Violation};
-use resized_protocol::shm::{Lease, Region, RegionError, leases};
+use resized_protocol::message::{
+    Backing, Completion, Goodbye, Message, Refusal, Reply, Status, Violation,
+};
+use resized_protocol::shm::{Lease, Region, RegionError, RingLayout, leases};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -97,6 +99,10 @@ async fn pass_on(
     client: &mut Sender<impl AsyncWrite + Unpin>,
 ) -> Result<Option<(Arc<Coded>, Turn<Codec, Encoded>)>, End> {
     match &mut message {
+        // The bridge had it closed, see `refuse`.
+        Message::Reply(Reply::Closed { stream }) if !shared.rings().knows(*stream) => {
+            return Ok(None);
+        }
         Message::Reply(reply) => {
             // What the daemon was asked after them it may have answered before we were woken.
             say_ours(shared, client).await?;
@@ -137,12 +143,13 @@ fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) ->
     match reply {
         Reply::Opened { stream, ring, .. } => {
             let descriptor = descriptor.ok_or(unexpected("a stream without a descriptor"))?;
-            let lost = |errno| RegionError::System { call: "recvmsg", errno };
-            let leases = descriptor
-                .map_err(lost)
-                .and_then(|descriptor| Region::open(descriptor, ring.len()))
-                .and_then(|region| leases(region, &Arc::new(ring.clone())))
-                .map_err(|error| End::Daemon(io::Error::other(error).into()))?;
+            let leases = match mapped(descriptor, ring) {
+                Ok(leases) => leases,
+                Err(error) => {
+                    *reply = refuse(shared, *stream, error)?;
+                    return Ok(());
+                }
+            };
             let charge = charge.ok_or(unexpected("a stream for another request"))?;
             shared.rings().add(*stream, leases, ring.len().get() as u64);
             match coded {
@@ -161,6 +168,23 @@ fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) ->
         _ => {}
     }
     Ok(())
+}
+
+fn mapped(descriptor: Passed, ring: &RingLayout) -> Result<Vec<Lease>, RegionError> {
+    let lost = |errno| RegionError::System { call: "recvmsg", errno };
+    let region = Region::open(descriptor.map_err(lost)?, ring.len())?;
+    leases(region, &Arc::new(ring.clone()))
+}
+
+/// What the client is told of a stream whose ring the bridge can't have, as if the daemon could not:
+/// the daemon has it closed. What is wrong with the ring itself is the end.
+fn refuse(shared: &Shared, stream: u32, error: RegionError) -> Result<Reply, End> {
+    let Some(errno) = error.errno() else {
+        return Err(End::Daemon(io::Error::other(error).into()));
+    };
+    tracing::warn!(stream, %error, "the bridge can't have a ring");
+    let _ = shared.unwanted.send(stream);
+    Ok(Reply::Refused(Refusal::System { errno }))
 }
 
 fn unexpected(what: &'static str) -> End {
