@@ -9,13 +9,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use resized_client::Endpoint;
 use resized_client::remote::credentials::{certificates, private_key, read_token};
 use resized_client::remote::prepare;
 use resized_client::remote::wire::{Receiver, Sender, Stream, WireError};
@@ -24,7 +22,7 @@ use resized_protocol::message::{Goodbye, Message, Refusal, Resource, Violation, 
 use resized_protocol::remote::Call;
 use subtle::ConstantTimeEq;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -38,10 +36,11 @@ use crate::args::Args;
 use crate::jpeg::Codec;
 use crate::lanes::{Lanes, cores};
 use crate::memory;
+use crate::reach::Daemon;
 use crate::relay::{Limits, relay, stopped};
 use crate::tickets::Tickets;
 
-/// For the TLS handshake, and as long for the knock.
+/// For the TLS handshake, and as long for the knock, and for the daemon to be reached then.
 const PROMPTNESS: Duration = Duration::from_secs(5);
 
 /// How long one who was sent away may take to hang up: what it has still sent is read meanwhile, or the
@@ -59,7 +58,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What everybody who comes in shares.
 pub(crate) struct Door {
-    daemon: Option<Endpoint>,
+    daemon: Daemon,
     tls: Option<TlsAcceptor>,
     token: Option<PathBuf>,
     /// What was offered to clients that come by NATS.
@@ -115,7 +114,7 @@ impl Door {
         let quarter = || memory::total().map_or(u64::MAX, |total| total / 4);
         let memory = args.memory.map_or_else(quarter, |mebibytes| mebibytes << 20);
         Ok(Self {
-            daemon: args.daemon.clone(),
+            daemon: Daemon::new(args.daemon.clone()),
             tls: tls(args)?,
             token: args.token.clone(),
             tickets: Tickets::default(),
@@ -204,14 +203,17 @@ impl Door {
         let mut client = Receiver::new(&mut reader, self.limits.patience);
         let mut to_client = Sender::new(writer, self.limits.patience);
         let knocked = timeout(PROMPTNESS, self.knock(&mut client, number)).await;
-        let place = match knocked.unwrap_or(Err(Unwelcome::Goodbye(Goodbye::Silence))) {
+        let knocked = knocked.unwrap_or(Err(Unwelcome::Goodbye(Goodbye::Silence)));
+        let connected = match knocked {
+            Ok(place) => self.reach().await.map(|daemon| (place, daemon)),
+            Err(unwelcome) => Err(unwelcome),
+        };
+        let place = match connected {
             Ok((place, daemon)) => {
                 tracing::debug!(%peer, "let in");
                 let (name, stop) = (peer.to_string(), self.stop.clone());
-                let lanes = self.lanes.for_another();
-                let end =
-                    relay(client, &mut to_client, daemon, &name, self.limits.clone(), lanes, stop)
-                        .await;
+                let (limits, lanes) = (self.limits.clone(), self.lanes.for_another());
+                let end = relay(client, &mut to_client, daemon, &name, limits, lanes, stop).await;
                 tracing::debug!(%peer, %end, "connection over");
                 Some(place)
             }
@@ -241,13 +243,12 @@ impl Door {
         }
     }
 
-    /// Hears the knock; gives who knocked rightly a place inside, and connects to the daemon for it.
+    /// Hears the knock; gives who knocked rightly a place inside.
     async fn knock(
         &self,
         client: &mut Receiver<impl tokio::io::AsyncRead + Unpin>,
         number: u64,
-    ) -> Result<(OwnedSemaphorePermit, UnixStream), Unwelcome> {
-        let refused = |refusal| Unwelcome::Goodbye(Goodbye::Refused(refusal));
+    ) -> Result<OwnedSemaphorePermit, Unwelcome> {
         let (version, token) = match client.next::<Call>().await {
             Ok(Some(Call::Knock { version, token })) => (version, token),
             Ok(Some(Call::Request(_))) => {
@@ -287,29 +288,31 @@ impl Door {
         if !self.waiting().leave(number) {
             return Err(Unwelcome::Deaf(io::ErrorKind::ConnectionAborted.into()));
         }
-        let daemon = self.daemon.clone();
-        let connected = tokio::task::spawn_blocking(|| connect(daemon)).await;
-        let connected = connected.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        connected.map(|daemon| (place, daemon)).map_err(|error| {
+        Ok(place)
+    }
+
+    /// A connection to the daemon, for one who has a place.
+    async fn reach(&self) -> Result<UnixStream, Unwelcome> {
+        let mut stop = self.stop.clone();
+        let connected = tokio::select! {
+            connected = self.daemon.connect(PROMPTNESS) => connected,
+            () = stopped(&mut stop) => return Err(Unwelcome::Goodbye(Goodbye::Stopping)),
+        };
+        connected.map_err(|error| {
             tracing::error!(%error, "the daemon can't be reached");
             refused(Refusal::Unreachable)
         })
     }
 }
 
+const fn refused(refusal: Refusal) -> Unwelcome {
+    Unwelcome::Goodbye(Goodbye::Refused(refusal))
+}
+
 /// Whether it said nothing wrong, only nothing, or not enough in time.
 fn has_left(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionReset | TimedOut | UnexpectedEof)
-}
-
-/// A connection of its own to the daemon. Waits for as long as too many others connect.
-fn connect(daemon: Option<Endpoint>) -> io::Result<UnixStream> {
-    let found = daemon.map_or_else(Endpoint::discover, Ok);
-    match found.map_err(io::Error::other)? {
-        Endpoint::Unix(path) => UnixStream::connect(path),
-        other => Err(io::Error::other(format!("{other} is no daemon's own socket"))),
-    }
 }
 
 fn tls(args: &Args) -> Result<Option<TlsAcceptor>> {

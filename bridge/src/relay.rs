@@ -13,7 +13,6 @@ mod decoding;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use resized_protocol::remote::Call;
 use resized_protocol::shm::RingLayout;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::net::unix::WriteHalf;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
@@ -123,17 +123,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) async fn relay(
     client: Receiver<impl AsyncRead + Unpin>,
     to_client: &mut Sender<impl AsyncWrite + Unpin>,
-    daemon: UnixStream,
+    mut daemon: UnixStream,
     name: &str,
     limits: Limits,
     lanes: Lanes<Codec>,
     stop: watch::Receiver<bool>,
 ) -> End {
-    let daemon = daemon.set_nonblocking(true).and(tokio::net::UnixStream::from_std(daemon));
-    let mut daemon = match daemon {
-        Ok(daemon) => daemon,
-        Err(error) => return End::Daemon(error.into()),
-    };
     let (from_daemon, to_daemon) = daemon.split();
     let (unwanted, mut all_unwanted) = mpsc::unbounded_channel();
     let shared = Shared {

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::net;
 use std::thread;
 
 use nix::sys::socket::MsgFlags;
@@ -15,7 +16,7 @@ use super::*;
 
 /// Grants streams, with a descriptor that is no memory; until it hears of no more requests it notes
 /// which it closes.
-fn daemon(mut socket: UnixStream) -> Vec<u32> {
+fn daemon(mut socket: net::UnixStream) -> Vec<u32> {
     let (mut inbox, mut closed) = (Inbox::new(), Vec::new());
     loop {
         while let Some(request) = inbox.pop::<Request>().unwrap() {
@@ -47,6 +48,8 @@ fn daemon(mut socket: UnixStream) -> Vec<u32> {
 async fn a_ring_that_the_bridge_can_not_have_costs_its_stream_alone() {
     let patience = Duration::from_secs(60);
     let (near, far) = UnixStream::pair().unwrap();
+    let far = far.into_std().unwrap();
+    far.set_nonblocking(false).unwrap();
     let daemon = thread::spawn(move || daemon(far));
     let (client, bridge) = tokio::io::duplex(1 << 16);
     let (from_client, to_client) = tokio::io::split(bridge);
