@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_nats::ServerAddr;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use resized_client::Endpoint;
@@ -53,7 +54,7 @@ pub struct Args {
     /// NATS servers (nats://HOST:PORT) of the service to join: clients are sent here while there is
     /// room, and single pictures are taken
     #[arg(long, value_name = "URL", env = "RESIZED_BRIDGE_NATS", value_delimiter = ',')]
-    pub nats: Vec<String>,
+    pub nats: Vec<ServerAddr>,
 
     /// NATS credentials file
     #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_NATS_CREDENTIALS", requires = "nats")]
@@ -204,6 +205,15 @@ mod tests {
                 assert!(parsed.is_err(), "{option} {number}");
             }
         }
+    }
+
+    #[test]
+    fn servers_that_are_no_addresses_are_refused() {
+        let parsed = |url| Args::try_parse_from(["resized-bridge", "--nats", url]);
+        for url in ["http://a:4222", "nats://a:port", "nats://a,nast://b"] {
+            assert!(parsed(url).is_err(), "{url}");
+        }
+        assert_eq!(parsed("nats://a,tls://b:1,c:2").unwrap().nats.len(), 3);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use async_nats::connection::State;
 use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Request, Service, ServiceExt};
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use futures_util::StreamExt;
 use resized_protocol::VERSION;
 use resized_protocol::codec;
@@ -39,7 +39,7 @@ const PICTURE_GROUP: &str = "pictures";
 
 /// A service that was joined.
 pub(crate) struct Member {
-    servers: Vec<String>,
+    servers: Vec<ServerAddr>,
     options: ConnectOptions,
     /// Where clients are sent.
     endpoint: String,
