@@ -38,8 +38,9 @@ pub use args::{Args, Unsafe};
 use door::Door;
 use nats::Member;
 
-/// How long those inside may take for their last words when the bridge stops.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long those inside may take for their last words when the bridge stops, and pictures to be
+/// made or refused.
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 
 /// Serves in a tokio runtime until `stop` is over. `ready` is told where it listens.
 pub async fn serve(

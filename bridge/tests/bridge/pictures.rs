@@ -2,6 +2,7 @@
 //! is said in the headers that services have for it; bridges share them, and lose none that they
 //! can help.
 
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -10,13 +11,13 @@ use async_nats::client::RequestErrorKind;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
 use futures_util::StreamExt;
-use resized_client::{Extent, Filter};
+use resized_client::{Endpoint, Extent, Filter};
 use resized_pictures::{Desk, Format, Limits, Mode, Settings, Wish};
 use tokio::runtime::Runtime;
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
 use crate::cluster::{Broker, Node};
-use crate::support::{DEADLINE, bounded, noise, until};
+use crate::support::{Bridge, DEADLINE, Local, bounded, noise, until};
 
 const SUBJECT: &str = "resized.picture";
 
@@ -392,6 +393,31 @@ fn a_bridge_that_stops_makes_what_has_come() {
             assert!(said == Ok(expected.clone()), "{number}: {:?}", said.unwrap_err());
         }
         assert_eq!(caller.try_ask(&photo, &size), Err(RequestErrorKind::NoResponders));
+    });
+}
+
+#[test]
+fn a_bridge_that_stops_refuses_what_it_can_not_make_in_time() {
+    bounded(|| {
+        let (broker, mut local) = (Broker::start(), Local::start());
+        // A daemon that hears nobody.
+        local.stop();
+        let Endpoint::Unix(path) = local.endpoint() else { unreachable!() };
+        let _ = std::fs::remove_file(&path);
+        let _deaf = UnixListener::bind(&path).unwrap();
+        let flags = ["--nats", &broker.url(), "--pictures", "1"];
+        let mut bridge = Bridge::start(&local, &flags);
+        let caller = Caller::new(&broker, DEADLINE / 2);
+        until("it takes pictures", || {
+            let stats = caller.nats.request("$SRV.STATS.resized", "".into());
+            let stats = caller.runtime.block_on(stats);
+            stats.is_ok_and(|stats| stats.payload.windows(7).any(|word| word == b"picture"))
+        });
+        let photo = jpeg(40, 30, Subsamp::None, false);
+        let answers = caller.ask_all(&photo, &[("Size", "30x")], 3, || bridge.stop());
+        for (number, said) in answers {
+            assert_eq!(said.unwrap_err().0, 503, "{number}");
+        }
     });
 }
 
