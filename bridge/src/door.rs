@@ -3,10 +3,10 @@
 //! Knows nothing of what is said inside. Invariants: nothing is read into memory of a size that the
 //! peer chose; who is not let in is told why, as far as it speaks the protocol at all, unless it
 //! has to make room; no more are inside than the limit says. Who has shown nothing takes no place
-//! of those: at the door there are others, of which who has had one for the longest gives it up
-//! when all are taken and somebody comes.
+//! of those: at the door there are others, in a `line`.
 
-use std::collections::VecDeque;
+mod line;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +24,6 @@ use subtle::ConstantTimeEq;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::RootCertStore;
@@ -39,6 +38,7 @@ use crate::memory;
 use crate::reach::Daemon;
 use crate::relay::{Limits, relay, stopped};
 use crate::tickets::Tickets;
+use line::Line;
 
 /// For the TLS handshake, and as long for the knock, and for the daemon to be reached then.
 const PROMPTNESS: Duration = Duration::from_secs(5);
@@ -46,9 +46,6 @@ const PROMPTNESS: Duration = Duration::from_secs(5);
 /// How long one who was sent away may take to hang up: what it has still sent is read meanwhile, or the
 /// system would cut our last words off.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Connections that have not shown yet what is asked for, or are being told that it was not that.
-const AT_THE_DOOR: usize = 256;
 
 /// How often a bridge that stops looks whether anybody is left at the door.
 const DOOR_GLANCE: Duration = Duration::from_millis(10);
@@ -67,35 +64,9 @@ pub(crate) struct Door {
     lanes: Lanes<Codec>,
     connections: usize,
     inside: Arc<Semaphore>,
-    waiting: Mutex<Waiting>,
+    /// Who has not been let in yet.
+    line: Mutex<Line>,
     stop: watch::Receiver<bool>,
-}
-
-/// Those at the door, the first to come first.
-#[derive(Default)]
-struct Waiting {
-    line: VecDeque<(u64, AbortHandle)>,
-    /// Who have come so far.
-    came: u64,
-}
-
-impl Waiting {
-    /// One more: who came first of too many has to go.
-    fn enter(&mut self, number: u64, task: AbortHandle) {
-        self.line.push_back((number, task));
-        if self.line.len() > AT_THE_DOOR
-            && let Some((_, first)) = self.line.pop_front()
-        {
-            tracing::debug!("the first at the door makes room for another");
-            first.abort();
-        }
-    }
-
-    /// Whether it was still there.
-    fn leave(&mut self, number: u64) -> bool {
-        let place = self.line.binary_search_by_key(&number, |&(number, _)| number);
-        place.is_ok_and(|place| self.line.remove(place).is_some())
-    }
 }
 
 /// Why somebody is not let in.
@@ -127,7 +98,7 @@ impl Door {
             lanes: Lanes::start("jpeg", cores())?,
             connections: args.connections,
             inside: Arc::new(Semaphore::new(args.connections)),
-            waiting: Mutex::default(),
+            line: Mutex::default(),
             stop,
         })
     }
@@ -161,7 +132,7 @@ impl Door {
         let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
         let _ = self.inside.acquire_many(all).await;
         let nobody = async {
-            while !self.waiting().line.is_empty() {
+            while !self.line().is_empty() {
                 sleep(DOOR_GLANCE).await;
             }
         };
@@ -171,18 +142,17 @@ impl Door {
     fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         let door = Arc::clone(self);
         // Held until it is in the line: it may leave that at once.
-        let mut waiting = self.waiting();
-        let number = waiting.came;
-        waiting.came += 1;
+        let mut line = self.line();
+        let number = line.next();
         let task = tokio::spawn(async move {
             door.receive(socket, peer, number).await;
-            door.waiting().leave(number);
+            door.line().leave(number);
         });
-        waiting.enter(number, task.abort_handle());
+        line.enter(peer.ip(), task.abort_handle());
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One connection, from its first byte to its last.
@@ -285,7 +255,7 @@ impl Door {
         };
         let place = Arc::clone(&self.inside).try_acquire_owned().map_err(|_| refused(full))?;
         // Before the daemon is waited for: from here on nobody at the door is in its way.
-        if !self.waiting().leave(number) {
+        if !self.line().leave(number) {
             return Err(Unwelcome::Deaf(io::ErrorKind::ConnectionAborted.into()));
         }
         Ok(place)
