@@ -1,6 +1,7 @@
 //! A bridge as a process, real sockets, real certificates: remote clients get the frames that local
 //! ones get, and nobody gets anything else.
 
+mod caller;
 mod cluster;
 mod frames;
 mod hostile;
