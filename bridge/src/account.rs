@@ -1,4 +1,4 @@
-//! Owns what a connection may have of streams, slots and memory, and all of them together of memory.
+//! Owns what a connection may have of streams, slots and memory, and all together of memory.
 //!
 //! Knows no frames. Invariant: what was granted counts until it is dropped, wherever that is.
 

@@ -1,8 +1,8 @@
 //! Owns how much encoding and decoding goes on at the same time, and the threads that do it.
 //!
 //! Knows neither streams nor pictures, and of clients no more than that they take turns, as `queue`
-//! has it. Lanes pull, as the daemon's do: one that is done begins the next work at once, and nobody
-//! has to be woken in between. Invariants: those that are at work take no more memory than their
+//! has it. Lanes pull, as the daemon's do: one that is done begins the next work at once, and
+//! nobody has to be woken in between. Invariants: those that are at work take no more memory than their
 //! lanes are good for, or else there is only one; what nobody waits for any more is not begun, and
 //! gone at once with all that it holds.
 
@@ -30,8 +30,8 @@ pub(crate) trait Tools: Default + 'static {
     fn put_away(&mut self);
 }
 
-/// The threads, as one client has them, until the last who may give them work is gone. What waits of
-/// a client goes with it.
+/// The threads, as one client has them, until the last who may give them work is gone. What waits
+/// of a client goes with it.
 pub(crate) struct Lanes<T> {
     threads: Arc<Ending<T>>,
     client: u64,

@@ -228,8 +228,8 @@ impl Counter {
         let _ = self.client.flush().await;
     }
 
-    /// Has a request answered. Waits for nothing, so that requests don't pile up where nobody counts
-    /// them.
+    /// Has a request answered. Waits for nothing, so that requests don't pile up where nobody
+    /// counts them.
     fn take(&mut self, mut request: Request) {
         if request.message.reply.is_none() {
             return;

@@ -317,8 +317,8 @@ async fn read_frame(
     say(&mut *daemon.lock().await, submitted.request()).await
 }
 
-/// What the daemon is to be asked about a stream; none if the bridge refuses it. If there is no room
-/// beside what was closed before, that is given back first.
+/// What the daemon is to be asked about a stream; none if the bridge refuses it. If there is no
+/// room beside what was closed before, that is given back first.
 async fn open(shared: &Shared, stream: u32, spec: StreamSpec) -> Option<Request> {
     loop {
         let over = shared.coded_streams().over();

@@ -99,7 +99,7 @@ async fn pass_on(
     client: &mut Sender<impl AsyncWrite + Unpin>,
 ) -> Result<Option<(Arc<Coded>, Turn<Codec, Encoded>)>, End> {
     match &mut message {
-        // The bridge had it closed, see `refuse`.
+        // Of which the client does not know, see `refuse`.
         Message::Reply(Reply::Closed { stream }) if !shared.rings().knows(*stream) => {
             return Ok(None);
         }
@@ -176,8 +176,8 @@ fn mapped(descriptor: Passed, ring: &RingLayout) -> Result<Vec<Lease>, RegionErr
     leases(region, &Arc::new(ring.clone()))
 }
 
-/// What the client is told of a stream whose ring the bridge can't have, as if the daemon could not:
-/// the daemon has it closed. What is wrong with the ring itself is the end.
+/// What the client is told of a stream whose ring the bridge can't have, as if the daemon could
+/// not; it is closed there. What is wrong with the ring itself is the end.
 fn refuse(shared: &Shared, stream: u32, error: RegionError) -> Result<Reply, End> {
     let Some(errno) = error.errno() else {
         return Err(End::Daemon(io::Error::other(error).into()));

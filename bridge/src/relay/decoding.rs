@@ -1,5 +1,5 @@
-//! Owns what becomes of a client's JPEGs between the network and the daemon: each waits for a turn, is
-//! decoded into its slot, and is submitted.
+//! Owns what becomes of a client's JPEGs between the network and the daemon: each waits for a turn,
+//! is decoded into its slot, and is submitted.
 //!
 //! Knows no messages of the client's. Invariant: as it would be of the daemon's, one that nobody
 //! wants any more, or that has waited too long, is not begun, nor submitted.

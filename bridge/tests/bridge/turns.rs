@@ -1,5 +1,5 @@
-//! JPEGs that wait for their turn: others do not wait for all of them, and what nobody wants any more
-//! is not waited for.
+//! JPEGs that wait for their turn: others do not wait for all of them, and what nobody wants any
+//! more is not waited for.
 
 use std::thread;
 use std::time::Duration;
