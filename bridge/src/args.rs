@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_nats::ServerAddr;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use resized_client::Endpoint;
@@ -53,7 +54,7 @@ pub struct Args {
     /// NATS servers (nats://HOST:PORT) of the service to join: clients are sent here while there is
     /// room, and single pictures are taken
     #[arg(long, value_name = "URL", env = "RESIZED_BRIDGE_NATS", value_delimiter = ',')]
-    pub nats: Vec<String>,
+    pub nats: Vec<ServerAddr>,
 
     /// NATS credentials file
     #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_NATS_CREDENTIALS", requires = "nats")]
@@ -84,6 +85,12 @@ pub struct Args {
         value_parser = clap::value_parser!(u64).range(1..=1 << 24)
     )]
     pub connection_memory: u64,
+
+    /// MiB for those of all connections [default: a quarter of the machine's memory, or of what the
+    /// bridge's control group may have]
+    #[arg(long, value_name = "MIB", env = "RESIZED_BRIDGE_MEMORY",
+          value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    pub memory: Option<u64>,
 
     /// Millions of pixels that a JPEG may have, and a single picture before and after
     #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_MEGAPIXELS", default_value_t = 64,
@@ -192,12 +199,21 @@ mod tests {
 
     #[test]
     fn numbers_that_no_bridge_could_hold_are_refused() {
-        for option in ["--connections", "--connection-memory"] {
+        for option in ["--connections", "--connection-memory", "--memory"] {
             for number in ["0", "17592186044416", "18446744073709551615"] {
                 let parsed = Args::try_parse_from(["resized-bridge", option, number]);
                 assert!(parsed.is_err(), "{option} {number}");
             }
         }
+    }
+
+    #[test]
+    fn servers_that_are_no_addresses_are_refused() {
+        let parsed = |url| Args::try_parse_from(["resized-bridge", "--nats", url]);
+        for url in ["http://a:4222", "nats://a:port", "nats://a,nast://b"] {
+            assert!(parsed(url).is_err(), "{url}");
+        }
+        assert_eq!(parsed("nats://a,tls://b:1,c:2").unwrap().nats.len(), 3);
     }
 
     #[test]

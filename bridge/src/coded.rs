@@ -1,20 +1,26 @@
 //! Owns what a stream of JPEGs is to the daemon: a stream of planes, of frames that are reduced as
 //! they are decoded where it shrinks them a lot.
 //!
-//! Knows neither sockets nor how a JPEG is read. Invariant: what a stream takes is counted until
+//! Knows neither sockets nor how a JPEG is read. Invariants: what is refused of crops is what the
+//! daemon would refuse of the frames as they were; what a stream takes is counted until
 //! the last of its frames is gone, also of those that wait for their turn when it is closed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use resized_protocol::coding::{Coding, CodingError};
 use resized_protocol::frame::Extent;
-use resized_protocol::message::{Filter, Refusal, StreamSpec};
-use resized_protocol::placement::Crop;
+use resized_protocol::message::{Filter, Refusal, Status, StreamSpec};
+use resized_protocol::placement::{Crop, Placement};
 use resized_protocol::shm::{Lease, RingLayout};
+use tokio::sync::oneshot::error::RecvError;
+use tokio::sync::watch;
 
+use crate::account::Charge;
 use crate::jpeg::{Codec, Unreadable};
+use crate::lanes::Turn;
 
 /// How many times as large as its destination a reduced frame is at the least: reducing leaves out
 /// frequencies as a box would, so the rest is left to the stream's filter.
@@ -33,7 +39,11 @@ pub(crate) struct Coded {
     inner: RingLayout,
     reduction: u32,
     /// Nobody wants its frames any more.
-    over: AtomicBool,
+    over: watch::Sender<bool>,
+    /// Nor this slot's.
+    cancelled: Vec<AtomicBool>,
+    /// What it takes, when it is granted.
+    charge: Option<Charge>,
 }
 
 /// The streams of JPEGs of one connection.
@@ -45,7 +55,8 @@ pub(crate) struct CodedStreams {
 }
 
 impl CodedStreams {
-    pub(crate) fn add(&mut self, stream: u32, coded: Coded) {
+    pub(crate) fn add(&mut self, stream: u32, mut coded: Coded, charge: Charge) {
+        coded.charge = Some(charge);
         self.open.insert(stream, Arc::new(coded));
     }
 
@@ -56,16 +67,15 @@ impl CodedStreams {
     /// The stream is closed: of its frames none is decoded or encoded any more.
     pub(crate) fn end(&mut self, stream: u32) {
         if let Some(coded) = self.open.remove(&stream) {
-            coded.over.store(true, Ordering::Relaxed);
+            coded.over.send_replace(true);
             self.over.push(Arc::downgrade(&coded));
         }
     }
 
-    /// How many closed streams have frames on the way still, and what they take.
-    pub(crate) fn over(&mut self) -> (usize, u64) {
+    /// How many closed streams have frames on the way still.
+    pub(crate) fn over(&mut self) -> usize {
         self.over.retain(|coded| coded.strong_count() > 0);
-        let bytes = self.over.iter().filter_map(Weak::upgrade).map(|coded| coded.bytes()).sum();
-        (self.over.len(), bytes)
+        self.over.len()
     }
 }
 
@@ -83,7 +93,9 @@ impl Coded {
                 return Err(CodingError::Large { pixels, limit }.into());
             }
         }
-        let reduction = if spec.coding.jpeg_in { reduction(spec) } else { 1 };
+        let outer = RingLayout::new(spec)?;
+        let placement = spec.placement()?;
+        let reduction = if read { reduction(&placement, spec.filter) } else { 1 };
         let mut local = StreamSpec { coding: Coding::RAW, ..*spec };
         let whole = spec.source.extent;
         local.source.extent =
@@ -92,9 +104,19 @@ impl Coded {
         if !(even && spec.crop.is_none()) {
             local.crop = Some(reduced(spec.crop.unwrap_or(Crop::whole(whole)), reduction));
         }
-        let (outer, inner) = (RingLayout::new(spec)?, RingLayout::new(&local)?);
-        let over = AtomicBool::new(false);
-        Ok(Some(Self { spec: *spec, outer, local, inner, reduction, over }))
+        let inner = RingLayout::new(&local)?;
+        let over = watch::Sender::new(false);
+        let cancelled = (0..spec.slots).map(|_| AtomicBool::new(false)).collect();
+        Ok(Some(Self {
+            spec: *spec,
+            outer,
+            local,
+            inner,
+            reduction,
+            over,
+            cancelled,
+            charge: None,
+        }))
     }
 
     /// What the daemon is asked for.
@@ -138,9 +160,47 @@ impl Coded {
         self.outer.input().longest_coded()
     }
 
+    /// Whether frames of the stream have such a crop.
+    pub(crate) fn can_crop(&self, crop: Crop) -> bool {
+        StreamSpec { crop: Some(crop), ..self.spec }.placement().is_ok()
+    }
+
     /// A crop of a frame as it is in the daemon's ring.
     pub(crate) fn crop(&self, crop: Crop) -> Crop {
         reduced(crop, self.reduction)
+    }
+
+    /// Waits for what comes of a work on one of its frames; none where nobody wants that any more
+    /// before it has begun, and what it held is gone then.
+    pub(crate) async fn wanted<T, D>(&self, mut turn: Turn<T, D>) -> Result<Option<D>, RecvError> {
+        let mut over = self.over.subscribe();
+        tokio::select! {
+            done = &mut turn => return done.map(Some),
+            _ = over.wait_for(|&over| over) => {}
+        }
+        // One that has begun is counted until it is done.
+        if turn.take_back() { Ok(None) } else { turn.await.map(Some) }
+    }
+
+    /// A frame comes into that slot.
+    pub(crate) fn begin(&self, slot: u32) {
+        self.cancelled[slot as usize].store(false, Ordering::Relaxed);
+    }
+
+    /// Its frame is not wanted any more. There may be no such slot.
+    pub(crate) fn cancel(&self, slot: u32) {
+        if let Some(cancelled) = self.cancelled.get(slot as usize) {
+            cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// How the frame of a slot ends, after it has waited so long, if it is not worth beginning.
+    pub(crate) fn given_up(&self, slot: u32, waited: Duration) -> Option<Status> {
+        let cancelled = &self.cancelled[slot as usize];
+        if *self.over.borrow() || cancelled.load(Ordering::Relaxed) {
+            return Some(Status::Cancelled);
+        }
+        self.spec.deadline.is_some_and(|deadline| waited > deadline).then_some(Status::Late)
     }
 
     pub(crate) fn decode(
@@ -149,9 +209,6 @@ impl Coded {
         jpeg: &[u8],
         lease: &mut Lease,
     ) -> Result<(), Unreadable> {
-        if self.over.load(Ordering::Relaxed) {
-            return Err(Unreadable::Unwanted);
-        }
         let (source, layout) = (&self.spec.source, self.inner.input());
         codec.decode(
             jpeg,
@@ -165,7 +222,7 @@ impl Coded {
 
     /// The coded frame; none if there is none so short, or nobody wants it.
     pub(crate) fn encode(&self, codec: &mut Codec, lease: &Lease) -> Option<Vec<u8>> {
-        if self.over.load(Ordering::Relaxed) {
+        if *self.over.borrow() {
             return None;
         }
         let (layout, longest) = (self.inner.output(), self.outer.output().longest_coded());
@@ -182,10 +239,10 @@ impl Coded {
 
 /// One in how many pixels of a frame are decoded in each direction. What is seen of them is to be
 /// shrunk still; where nothing is averaged, pixels that are none of the frame's own would be seen.
-fn reduction(spec: &StreamSpec) -> u32 {
-    let (Ok(placement), true) = (spec.placement(), spec.filter != Filter::Nearest) else {
+fn reduction(placement: &Placement, filter: Filter) -> u32 {
+    if filter == Filter::Nearest {
         return 1;
-    };
+    }
     let (crop, extent) = (placement.source, placement.destination.extent);
     let ratio = (crop.width / f64::from(extent.width)).min(crop.height / f64::from(extent.height));
     [8, 4, 2].into_iter().find(|&by| ratio / f64::from(by) >= REST).unwrap_or(1)
@@ -204,9 +261,13 @@ fn reduced(crop: Crop, reduction: u32) -> Crop {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use resized_protocol::frame::{FrameSpec, PixelFormat};
 
     use super::*;
+    use crate::account::{Account, Memory, Takes};
+    use crate::lanes::Lanes;
 
     fn coded(from: (u32, u32), to: (u32, u32), change: impl FnOnce(&mut StreamSpec)) -> Coded {
         let source = FrameSpec::jpeg(PixelFormat::I420, Extent::new(from.0, from.1));
@@ -241,6 +302,71 @@ mod tests {
         assert_eq!(odd.local().source.extent, Extent::new(241, 135));
         let seen = Crop { left: 0.0, top: 0.0, width: 240.125, height: 135.0 };
         assert_eq!(odd.local().crop, Some(seen));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_gone_as_soon_as_its_stream_is_closed() {
+        let mut streams = CodedStreams::default();
+        let account = Account::new(0, Arc::new(Memory::new(0)));
+        let charge = account.charge(Takes::default()).unwrap();
+        streams.add(3, coded((64, 64), (8, 8), |_| {}), charge);
+        let stream = streams.get(3).unwrap();
+        let lanes = Lanes::<Codec>::start("lane", 1).unwrap();
+        let (begin, begun) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let first = lanes.run(0, move |_| begin.send(()).is_ok() && released.recv().is_ok());
+        begun.recv().unwrap();
+        let held = Arc::new(());
+        let holds = Arc::clone(&held);
+        let waits = lanes.run(0, move |_| unreachable!("{holds:?}"));
+        streams.end(3);
+        // While the only lane is at work.
+        assert_eq!(stream.wanted(waits).await, Ok(None));
+        assert_eq!(Arc::strong_count(&held), 1);
+        release.send(()).unwrap();
+        assert_eq!(stream.wanted(first).await, Ok(Some(true)));
+    }
+
+    #[test]
+    fn frames_are_given_up_as_the_daemon_gives_them_up() {
+        let slots = 2;
+        let patient = coded((64, 64), (8, 8), |spec| spec.slots = slots);
+        let deadline = Duration::from_millis(40);
+        let live = coded((64, 64), (8, 8), |spec| {
+            (spec.slots, spec.deadline) = (slots, Some(deadline));
+        });
+        let late = deadline + Duration::from_nanos(1);
+        assert_eq!(patient.given_up(1, Duration::MAX), None);
+        assert_eq!(
+            [deadline, late].map(|waited| live.given_up(1, waited)),
+            [None, Some(Status::Late)]
+        );
+        live.cancel(1);
+        live.cancel(slots);
+        assert_eq!(live.given_up(1, late), Some(Status::Cancelled));
+        assert_eq!(live.given_up(0, deadline), None);
+        live.begin(1);
+        assert_eq!(live.given_up(1, deadline), None);
+    }
+
+    #[test]
+    fn crops_that_are_none_of_the_frame_are_refused() {
+        let part = coded((1920, 1080), (64, 36), |_| {});
+        let whole = Crop::whole(Extent::new(1920, 1080));
+        assert_eq!(part.reduction, 8);
+        for out in [
+            Crop { left: f64::NAN, ..whole },
+            Crop { width: f64::NAN, ..whole },
+            Crop { height: -1.0, ..whole },
+            Crop { width: 0.0, ..whole },
+            Crop { left: 1900.0, width: 20.5, ..whole },
+            Crop { top: -0.5, height: 20.0, ..whole },
+        ] {
+            assert!(!part.can_crop(out), "{out:?}");
+            let refused = Coded::new(&StreamSpec { crop: Some(out), ..part.spec }, u64::MAX);
+            assert!(matches!(refused, Err(Refusal::Crop { .. })), "{out:?}");
+        }
+        assert!(part.can_crop(whole));
     }
 
     #[test]

@@ -3,19 +3,17 @@
 //! Knows nothing of what is said inside. Invariants: nothing is read into memory of a size that the
 //! peer chose; who is not let in is told why, as far as it speaks the protocol at all, unless it
 //! has to make room; no more are inside than the limit says. Who has shown nothing takes no place
-//! of those: at the door there are others, of which who has had one for the longest gives it up
-//! when all are taken and somebody comes.
+//! of those: at the door there are others, in a `line`.
 
-use std::collections::VecDeque;
+mod line;
+
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use resized_client::Endpoint;
 use resized_client::remote::credentials::{certificates, private_key, read_token};
 use resized_client::remote::prepare;
 use resized_client::remote::wire::{Receiver, Sender, Stream, WireError};
@@ -24,30 +22,30 @@ use resized_protocol::message::{Goodbye, Message, Refusal, Resource, Violation, 
 use resized_protocol::remote::Call;
 use subtle::ConstantTimeEq;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::server::{ServerConfig, WebPkiClientVerifier};
 
+use crate::account::Memory;
 use crate::args::Args;
 use crate::jpeg::Codec;
 use crate::lanes::{Lanes, cores};
+use crate::memory;
+use crate::reach::Daemon;
 use crate::relay::{Limits, relay, stopped};
 use crate::tickets::Tickets;
+use line::Line;
 
-/// For the TLS handshake, and as long for the knock.
+/// For the TLS handshake, and as long for the knock, and for the daemon to be reached then.
 const PROMPTNESS: Duration = Duration::from_secs(5);
 
 /// How long one who was sent away may take to hang up: what it has still sent is read meanwhile, or the
 /// system would cut our last words off.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Connections that have not shown yet what is asked for, or are being told that it was not that.
-const AT_THE_DOOR: usize = 256;
 
 /// How often a bridge that stops looks whether anybody is left at the door.
 const DOOR_GLANCE: Duration = Duration::from_millis(10);
@@ -57,7 +55,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What everybody who comes in shares.
 pub(crate) struct Door {
-    daemon: Option<Endpoint>,
+    daemon: Daemon,
     tls: Option<TlsAcceptor>,
     token: Option<PathBuf>,
     /// What was offered to clients that come by NATS.
@@ -66,35 +64,9 @@ pub(crate) struct Door {
     lanes: Lanes<Codec>,
     connections: usize,
     inside: Arc<Semaphore>,
-    waiting: Mutex<Waiting>,
+    /// Who has not been let in yet.
+    line: Mutex<Line>,
     stop: watch::Receiver<bool>,
-}
-
-/// Those at the door, the first to come first.
-#[derive(Default)]
-struct Waiting {
-    line: VecDeque<(u64, AbortHandle)>,
-    /// Who have come so far.
-    came: u64,
-}
-
-impl Waiting {
-    /// One more: who came first of too many has to go.
-    fn enter(&mut self, number: u64, task: AbortHandle) {
-        self.line.push_back((number, task));
-        if self.line.len() > AT_THE_DOOR
-            && let Some((_, first)) = self.line.pop_front()
-        {
-            tracing::debug!("the first at the door makes room for another");
-            first.abort();
-        }
-    }
-
-    /// Whether it was still there.
-    fn leave(&mut self, number: u64) -> bool {
-        let place = self.line.binary_search_by_key(&number, |&(number, _)| number);
-        place.is_ok_and(|place| self.line.remove(place).is_some())
-    }
 }
 
 /// Why somebody is not let in.
@@ -110,20 +82,23 @@ impl Door {
         if let Some(path) = &args.token {
             read_token(path)?; // to know now whether there is one
         }
+        let quarter = || memory::total().map_or(u64::MAX, |total| total / 4);
+        let memory = args.memory.map_or_else(quarter, |mebibytes| mebibytes << 20);
         Ok(Self {
-            daemon: args.daemon.clone(),
+            daemon: Daemon::new(args.daemon.clone()),
             tls: tls(args)?,
             token: args.token.clone(),
             tickets: Tickets::default(),
             limits: Limits {
                 bytes: args.connection_memory << 20,
+                memory: Arc::new(Memory::new(memory)),
                 pixels: args.megapixels * 1_000_000,
                 patience: args.patience,
             },
             lanes: Lanes::start("jpeg", cores())?,
             connections: args.connections,
             inside: Arc::new(Semaphore::new(args.connections)),
-            waiting: Mutex::default(),
+            line: Mutex::default(),
             stop,
         })
     }
@@ -157,7 +132,7 @@ impl Door {
         let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
         let _ = self.inside.acquire_many(all).await;
         let nobody = async {
-            while !self.waiting().line.is_empty() {
+            while !self.line().is_empty() {
                 sleep(DOOR_GLANCE).await;
             }
         };
@@ -167,18 +142,17 @@ impl Door {
     fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         let door = Arc::clone(self);
         // Held until it is in the line: it may leave that at once.
-        let mut waiting = self.waiting();
-        let number = waiting.came;
-        waiting.came += 1;
+        let mut line = self.line();
+        let number = line.next();
         let task = tokio::spawn(async move {
             door.receive(socket, peer, number).await;
-            door.waiting().leave(number);
+            door.line().leave(number);
         });
-        waiting.enter(number, task.abort_handle());
+        line.enter(peer.ip(), task.abort_handle());
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One connection, from its first byte to its last.
@@ -199,13 +173,17 @@ impl Door {
         let mut client = Receiver::new(&mut reader, self.limits.patience);
         let mut to_client = Sender::new(writer, self.limits.patience);
         let knocked = timeout(PROMPTNESS, self.knock(&mut client, number)).await;
-        let place = match knocked.unwrap_or(Err(Unwelcome::Goodbye(Goodbye::Silence))) {
+        let knocked = knocked.unwrap_or(Err(Unwelcome::Goodbye(Goodbye::Silence)));
+        let connected = match knocked {
+            Ok(place) => self.reach().await.map(|daemon| (place, daemon)),
+            Err(unwelcome) => Err(unwelcome),
+        };
+        let place = match connected {
             Ok((place, daemon)) => {
                 tracing::debug!(%peer, "let in");
                 let (name, stop) = (peer.to_string(), self.stop.clone());
-                let lanes = self.lanes.for_another();
-                let end =
-                    relay(client, &mut to_client, daemon, &name, self.limits, lanes, stop).await;
+                let (limits, lanes) = (self.limits.clone(), self.lanes.for_another());
+                let end = relay(client, &mut to_client, daemon, &name, limits, lanes, stop).await;
                 tracing::debug!(%peer, %end, "connection over");
                 Some(place)
             }
@@ -235,13 +213,12 @@ impl Door {
         }
     }
 
-    /// Hears the knock; gives who knocked rightly a place inside, and connects to the daemon for it.
+    /// Hears the knock; gives who knocked rightly a place inside.
     async fn knock(
         &self,
         client: &mut Receiver<impl tokio::io::AsyncRead + Unpin>,
         number: u64,
-    ) -> Result<(OwnedSemaphorePermit, UnixStream), Unwelcome> {
-        let refused = |refusal| Unwelcome::Goodbye(Goodbye::Refused(refusal));
+    ) -> Result<OwnedSemaphorePermit, Unwelcome> {
         let (version, token) = match client.next::<Call>().await {
             Ok(Some(Call::Knock { version, token })) => (version, token),
             Ok(Some(Call::Request(_))) => {
@@ -278,32 +255,34 @@ impl Door {
         };
         let place = Arc::clone(&self.inside).try_acquire_owned().map_err(|_| refused(full))?;
         // Before the daemon is waited for: from here on nobody at the door is in its way.
-        if !self.waiting().leave(number) {
+        if !self.line().leave(number) {
             return Err(Unwelcome::Deaf(io::ErrorKind::ConnectionAborted.into()));
         }
-        let daemon = self.daemon.clone();
-        let connected = tokio::task::spawn_blocking(|| connect(daemon)).await;
-        let connected = connected.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        connected.map(|daemon| (place, daemon)).map_err(|error| {
+        Ok(place)
+    }
+
+    /// A connection to the daemon, for one who has a place.
+    async fn reach(&self) -> Result<UnixStream, Unwelcome> {
+        let mut stop = self.stop.clone();
+        let connected = tokio::select! {
+            connected = self.daemon.connect(PROMPTNESS) => connected,
+            () = stopped(&mut stop) => return Err(Unwelcome::Goodbye(Goodbye::Stopping)),
+        };
+        connected.map_err(|error| {
             tracing::error!(%error, "the daemon can't be reached");
             refused(Refusal::Unreachable)
         })
     }
 }
 
+const fn refused(refusal: Refusal) -> Unwelcome {
+    Unwelcome::Goodbye(Goodbye::Refused(refusal))
+}
+
 /// Whether it said nothing wrong, only nothing, or not enough in time.
 fn has_left(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionReset | TimedOut | UnexpectedEof)
-}
-
-/// A connection of its own to the daemon. Waits for as long as too many others connect.
-fn connect(daemon: Option<Endpoint>) -> io::Result<UnixStream> {
-    let found = daemon.map_or_else(Endpoint::discover, Ok);
-    match found.map_err(io::Error::other)? {
-        Endpoint::Unix(path) => UnixStream::connect(path),
-        other => Err(io::Error::other(format!("{other} is no daemon's own socket"))),
-    }
 }
 
 fn tls(args: &Args) -> Result<Option<TlsAcceptor>> {

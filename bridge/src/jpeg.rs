@@ -29,8 +29,6 @@ pub(crate) enum Unreadable {
     Extent(usize, usize),
     #[error("its colours are {0:?}, {1:?}, lossless: {2}")]
     Kind(Colorspace, Subsamp, bool),
-    #[error("its stream was closed")]
-    Unwanted,
 }
 
 /// Why no JPEG is written.

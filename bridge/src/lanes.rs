@@ -1,22 +1,25 @@
 //! Owns how much encoding and decoding goes on at the same time, and the threads that do it.
 //!
-//! Knows neither streams nor pictures, and of clients no more than that they take turns. Lanes
-//! pull, as the daemon's do: one that is done begins the next work at once, and nobody has to be
-//! woken in between. Invariants: of a client's works the first to come begins first, and of clients
-//! whose works wait each has one begun before any has another; those that are at work take no more
-//! memory than their lanes are good for, or else there is only one; what nobody waits for any more
-//! is not begun, and gone at once with all that it holds.
+//! Knows neither streams nor pictures, and of clients no more than that they take turns, as `queue`
+//! has it. Lanes pull, as the daemon's do: one that is done begins the next work at once, and
+//! nobody has to be woken in between. Invariants: those that are at work take no more memory than their
+//! lanes are good for, or else there is only one; what nobody waits for any more is not begun, and
+//! gone at once with all that it holds.
 
-use std::collections::{BTreeMap, VecDeque};
+mod queue;
+
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::{self, available_parallelism};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
+
+use queue::{Begun, Queue};
 
 /// Of memory, for each lane. What takes more takes the turns of several.
 pub(crate) const LANE_BYTES: u64 = 64 << 20;
@@ -27,7 +30,8 @@ pub(crate) trait Tools: Default + 'static {
     fn put_away(&mut self);
 }
 
-/// The threads, as one client has them, until the last who may give them work is gone.
+/// The threads, as one client has them, until the last who may give them work is gone. What waits
+/// of a client goes with it.
 pub(crate) struct Lanes<T> {
     threads: Arc<Ending<T>>,
     client: u64,
@@ -36,31 +40,18 @@ pub(crate) struct Lanes<T> {
 struct Ending<T>(Arc<Shared<T>>);
 
 struct Shared<T> {
-    queue: Mutex<Queue<T>>,
+    waiting: Mutex<Waiting<T>>,
     /// There is work that fits, or there will be no more.
     changed: Condvar,
     count: u32,
 }
 
-struct Queue<T> {
-    /// By client, in the order of their numbers. No client is there without any.
-    waiting: BTreeMap<u64, VecDeque<Work<T>>>,
-    /// Those clients, in the order of their turns.
-    turns: VecDeque<u64>,
-    /// The next work's.
-    number: u64,
-    clients: u64,
-    /// Lanes whose turns are taken.
-    taken: u32,
+struct Waiting<T> {
+    works: Queue<Work<T>>,
     over: bool,
 }
 
-struct Work<T> {
-    number: u64,
-    /// How many lanes' turns it takes.
-    share: u32,
-    run: Box<dyn FnOnce(&mut T) + Send>,
-}
+type Work<T> = Box<dyn FnOnce(&mut T) + Send>;
 
 /// What will come of a work; nothing, if it panics. Who drops it takes the work back, unless it has
 /// begun.
@@ -79,11 +70,18 @@ impl<T, D> Future for Turn<T, D> {
     }
 }
 
+impl<T, D> Turn<T, D> {
+    /// Whether the work had not begun, and will not.
+    pub(crate) fn take_back(&self) -> bool {
+        self.shared.take_back(self.client, self.number)
+    }
+}
+
 impl<T, D> Drop for Turn<T, D> {
     fn drop(&mut self) {
         // Who has heard what came of it has nothing to take back.
         if !self.done.is_terminated() {
-            self.shared.take_back(self.client, self.number);
+            self.take_back();
         }
     }
 }
@@ -93,50 +91,15 @@ pub(crate) fn cores() -> u32 {
     available_parallelism().map_or(1, usize::from) as u32
 }
 
-impl<T> Queue<T> {
-    fn push(&mut self, client: u64, work: Work<T>) {
-        let works = self.waiting.entry(client).or_default();
-        if works.is_empty() {
-            self.turns.push_back(client);
-        }
-        works.push_back(work);
-    }
-
-    /// The first work of the client whose turn it is, if so many lanes are enough for it.
-    fn next(&mut self, left: u32) -> Option<Work<T>> {
-        let client = *self.turns.front()?;
-        let works = self.waiting.get_mut(&client)?;
-        works.front().filter(|first| first.share <= left)?;
-        let work = works.pop_front();
-        self.turns.pop_front();
-        if works.is_empty() {
-            self.waiting.remove(&client);
-        } else {
-            self.turns.push_back(client);
-        }
-        work
-    }
-
-    fn take_back(&mut self, client: u64, number: u64) -> Option<Work<T>> {
-        let works = self.waiting.get_mut(&client)?;
-        let place = works.binary_search_by_key(&number, |work| work.number).ok()?;
-        let work = works.remove(place);
-        if works.is_empty() {
-            self.waiting.remove(&client);
-            self.turns.retain(|&waits| waits != client);
-        }
-        work
-    }
-}
-
 impl<T: Tools> Lanes<T> {
     /// Starts so many threads.
     pub(crate) fn start(name: &str, count: u32) -> io::Result<Self> {
-        let (waiting, turns) = (BTreeMap::new(), VecDeque::new());
-        let queue = Queue { waiting, turns, number: 0, clients: 1, taken: 0, over: false };
-        let shared = Arc::new(Shared { queue: queue.into(), changed: Condvar::new(), count });
+        let mut works = Queue::new(count);
+        let client = works.enter(Instant::now());
+        let waiting = Waiting { works, over: false };
+        let shared = Arc::new(Shared { waiting: waiting.into(), changed: Condvar::new(), count });
         // Before the threads: those there are end where one can't be started.
-        let lanes = Self { threads: Arc::new(Ending(Arc::clone(&shared))), client: 0 };
+        let lanes = Self { threads: Arc::new(Ending(Arc::clone(&shared))), client };
         for lane in 0..count {
             let shared = Arc::clone(&shared);
             let thread = thread::Builder::new().name(format!("{name}-{lane}"));
@@ -145,11 +108,10 @@ impl<T: Tools> Lanes<T> {
         Ok(lanes)
     }
 
-    /// The same threads, for another client.
+    /// For another client.
     pub(crate) fn for_another(&self) -> Self {
-        let mut queue = self.threads.0.lock();
-        queue.clients += 1;
-        Self { threads: Arc::clone(&self.threads), client: queue.clients - 1 }
+        let client = self.threads.0.lock().works.enter(Instant::now());
+        Self { threads: Arc::clone(&self.threads), client }
     }
 
     /// How many lanes' turns so many bytes take.
@@ -167,14 +129,19 @@ impl<T: Tools> Lanes<T> {
         let run = Box::new(move |tools: &mut T| {
             let _ = sender.send(work(tools));
         });
-        let Ending(shared) = &*self.threads;
-        let mut queue = shared.lock();
-        let (client, number) = (self.client, queue.number);
-        queue.number += 1;
-        queue.push(client, Work { number, share: self.share(bytes), run });
-        drop(queue);
+        let (Ending(shared), client, share) = (&*self.threads, self.client, self.share(bytes));
+        let number = shared.lock().works.push(client, share, run, Instant::now());
         shared.changed.notify_one();
         Turn { done, client, number, shared: Arc::clone(shared) }
+    }
+}
+
+impl<T> Drop for Lanes<T> {
+    fn drop(&mut self) {
+        let left = self.threads.0.lock().works.leave(self.client);
+        // What was behind it may fit.
+        self.threads.0.changed.notify_all();
+        drop(left);
     }
 }
 
@@ -189,13 +156,13 @@ impl<T: Tools> Shared<T> {
     /// A lane's life.
     fn work(&self) {
         let mut tools = T::default();
-        while let Some(Work { share, run, .. }) = self.pull() {
-            if catch_unwind(AssertUnwindSafe(|| run(&mut tools))).is_err() {
+        while let Some(Begun { work, client, share }) = self.pull() {
+            if catch_unwind(AssertUnwindSafe(|| work(&mut tools))).is_err() {
                 // What state they are in, nobody knows.
                 tools = T::default();
             }
             tools.put_away();
-            self.lock().taken -= share;
+            self.lock().works.done(client, share, Instant::now());
             // This lane goes on by itself.
             if share > 1 {
                 self.changed.notify_all();
@@ -206,34 +173,32 @@ impl<T: Tools> Shared<T> {
 
 impl<T> Shared<T> {
     /// The next work, if there is room for it; none if there will be none.
-    fn pull(&self) -> Option<Work<T>> {
-        let mut queue = self.lock();
+    fn pull(&self) -> Option<Begun<Work<T>>> {
+        let mut waiting = self.lock();
         loop {
-            let left = self.count - queue.taken;
-            if let Some(work) = queue.next(left) {
-                queue.taken += work.share;
-                return Some(work);
-            }
-            if queue.over && queue.waiting.is_empty() {
+            if waiting.over {
                 return None;
             }
-            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            if let Some(begun) = waiting.works.next(Instant::now()) {
+                return Some(begun);
+            }
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// The work of that number is not to be begun any more.
-    fn take_back(&self, client: u64, number: u64) {
-        let mut queue = self.lock();
-        let Some(work) = queue.take_back(client, number) else { return };
-        drop(queue);
-        // What was behind it may fit.
-        self.changed.notify_all();
-        // What it holds may be large, and takes its time.
-        drop(work);
+    /// Whether the work of that number had not begun, and will not.
+    fn take_back(&self, client: u64, number: u64) -> bool {
+        let work = self.lock().works.take_back(client, number);
+        if work.is_some() {
+            // What was behind it may fit.
+            self.changed.notify_all();
+        }
+        // Dropped without the lock: what it holds may be large, and takes its time.
+        work.is_some()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue<T>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -318,28 +283,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_much_to_do_does_not_keep_the_others_waiting() {
+    async fn what_waits_of_a_client_goes_with_it() {
         let lanes = Lanes::<u32>::start("lane", 1).unwrap();
         let (release, released) = mpsc::channel::<()>();
         let (begin, begun) = mpsc::channel();
         let first = lanes.run(0, move |_| begin.send(()).is_ok() && released.recv().is_ok());
         begun.recv().unwrap();
-        let began = Arc::new(Mutex::new(Vec::new()));
-        let note = |lanes: &Lanes<u32>, name: &'static str| {
-            let began = Arc::clone(&began);
-            lanes.run(0, move |_| began.lock().unwrap().push(name))
-        };
-        let (modest, third) = (lanes.for_another(), lanes.for_another());
-        let mut works: Vec<_> = (0..4).map(|_| note(&lanes, "greedy")).collect();
-        let taken_back = note(&third, "third");
-        works.extend([note(&modest, "modest"), note(&modest, "modest")]);
-        drop(taken_back);
+        assert!(!first.take_back());
+        let another = lanes.for_another();
+        let waits = another.run(0, |_| unreachable!("its client is gone"));
+        drop(another);
+        let _: RecvError = waits.await.unwrap_err();
+        let taken_back = lanes.run(0, |_| unreachable!("it is taken back"));
+        assert!(taken_back.take_back() && !taken_back.take_back());
         release.send(()).unwrap();
         assert!(first.await.unwrap());
-        for work in works {
-            work.await.unwrap();
-        }
-        let began = began.lock().unwrap();
-        assert_eq!(*began, ["greedy", "modest", "greedy", "modest", "greedy", "greedy"]);
     }
 }

@@ -1,18 +1,22 @@
 //! A bridge: lets clients on other machines use this machine's daemon, by TCP or TLS.
 //!
-//! One frame walks through these files in this order: `door` lets a client in, whose frames `relay`
-//! copies into the daemon's ring, and the resized ones back; `coded` says what becomes of those
-//! that are JPEGs, `jpeg` reads and writes them, when `lanes` has a turn for it. To the daemon it
-//! is a client for each connection; the daemon never opens a network socket, nor holds a key.
-//! Members of a NATS service (`nats`) take single `pictures` too.
+//! One frame walks through these files in this order: `door` lets a client in and `reach` finds the
+//! daemon for it; `relay` copies its frames into the daemon's ring, and the resized ones back;
+//! `coded` says what becomes of those that are JPEGs, `jpeg` reads and writes them, when `lanes`
+//! has a turn for it. What all that takes is granted by `account`. To the daemon it is a client for
+//! each connection; the daemon never opens a network socket, nor holds a key. Members of a NATS
+//! service (`nats`) take single `pictures` too.
 
+mod account;
 mod args;
 mod coded;
 mod door;
 mod jpeg;
 mod lanes;
+mod memory;
 mod nats;
 mod pictures;
+mod reach;
 mod relay;
 mod replies;
 mod tickets;
@@ -34,8 +38,9 @@ pub use args::{Args, Unsafe};
 use door::Door;
 use nats::Member;
 
-/// How long those inside may take for their last words when the bridge stops.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long those inside may take for their last words when the bridge stops, and pictures to be
+/// made or refused.
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 
 /// Serves in a tokio runtime until `stop` is over. `ready` is told where it listens.
 pub async fn serve(

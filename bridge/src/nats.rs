@@ -13,33 +13,39 @@ use anyhow::{Context, Result, anyhow};
 use async_nats::connection::State;
 use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Request, Service, ServiceExt};
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use futures_util::StreamExt;
 use resized_protocol::VERSION;
 use resized_protocol::codec;
 use resized_protocol::remote::{Offer, PICTURE_SUBJECT, STREAM_SUBJECT};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
+use crate::DRAIN;
 use crate::args::Args;
 use crate::door::Door;
 use crate::pictures::{Pictures, turn_away};
 use crate::relay::stopped;
 
-/// Requests that wait to be looked at, which takes no time worth speaking of: what is more is lost,
-/// and who asked asks again.
+/// Requests that wait to be looked at, which takes no time worth speaking of and waits for nobody:
+/// what is more is lost, and who asked asks again.
 const WAITING: usize = 256;
 
 /// Between two questions whether the server is still there. One that misses two answers has gone
 /// without a word, as machines without power do.
 const PING: Duration = Duration::from_secs(5);
 
+/// For pictures that have arrived when the bridge stops: what is not made by then is refused, as
+/// long as there is time to say so.
+const LAST_PICTURES: Duration = DRAIN.saturating_sub(Duration::from_secs(1));
+
 /// Of which one bridge takes each picture.
 const PICTURE_GROUP: &str = "pictures";
 
 /// A service that was joined.
 pub(crate) struct Member {
-    servers: Vec<String>,
+    servers: Vec<ServerAddr>,
     options: ConnectOptions,
     /// Where clients are sent.
     endpoint: String,
@@ -102,21 +108,16 @@ impl Member {
         let own = service.info().await.id;
         let asked = service.endpoint_builder().name("stream").queue_group(own).add(STREAM_SUBJECT);
         let mut asked = asked.await.map_err(failed)?;
-        let mut counter = match pictures {
+        let counter = match pictures {
             Some(pictures) => {
-                Some(Counter::open(&service, &client, pictures).await.map_err(failed)?)
+                let counter = Counter::open(&service, &client, pictures).await.map_err(failed)?;
+                Some(tokio::spawn(counter.serve()))
             }
             None => None,
         };
         loop {
             let request: Request = tokio::select! {
                 Some(request) = asked.next() => request,
-                Some(picture) = next(&mut counter) => {
-                    if let Some(counter) = &mut counter {
-                        counter.take(picture).await;
-                    }
-                    continue;
-                }
                 () = stopped(&mut stop) => break,
                 else => break,
             };
@@ -128,18 +129,20 @@ impl Member {
                 tracing::warn!(%error, "an offer could not be made");
             }
         }
+        // Who asks meanwhile hears that nobody is there, and asks no bridge that does not answer.
+        drop(asked);
         let _ = service.stop().await;
         if let Some(counter) = counter
             && client.connection_state() == State::Connected
         {
-            counter.close().await;
+            let _ = counter.await;
         }
         let _ = client.drain().await;
         Ok(())
     }
 }
 
-/// Why the connection can't be made, as it was said last.
+/// What is wrong with the connection, as it was said last.
 #[derive(Default)]
 struct Trouble(Mutex<String>);
 
@@ -157,7 +160,7 @@ impl Trouble {
     }
 }
 
-/// Logs what becomes of the connection: why it can't be made once, however often it is tried.
+/// Logs what becomes of the connection: what is wrong with it once, however often that is so.
 fn log() -> impl Fn(Event) -> Ready<()> + Send + Sync {
     let trouble = Trouble::default();
     move |event| {
@@ -172,6 +175,11 @@ fn log() -> impl Fn(Event) -> Ready<()> + Send + Sync {
             Event::ClientError(error) => {
                 if trouble.is_new(error.to_string()) {
                     tracing::warn!(%error, "NATS: can't join the service; trying until it can");
+                }
+            }
+            Event::SlowConsumer(_) => {
+                if trouble.is_new(event.to_string()) {
+                    tracing::warn!("NATS: more was asked than could be looked at; some is lost");
                 }
             }
             Event::Draining | Event::Closed => {}
@@ -200,18 +208,29 @@ impl Counter {
         Ok(Self { requests, at_work: JoinSet::new(), client: client.clone(), pictures })
     }
 
-    /// The next request; none if there will be no more. Given up in the middle nothing is lost.
-    async fn next(&mut self) -> Option<Request> {
+    /// Takes requests until the service has stopped, and answers those that have arrived. What the
+    /// server sends in the same moment is lost: who asked asks again.
+    async fn serve(mut self) {
         loop {
-            tokio::select! {
-                request = self.requests.next() => return request,
-                Some(_) = self.at_work.join_next() => {}
+            let request = tokio::select! {
+                request = self.requests.next() => request,
+                Some(_) = self.at_work.join_next() => continue,
+            };
+            match request {
+                Some(request) => self.take(request),
+                None => break,
             }
         }
+        if timeout(LAST_PICTURES, self.all_answered()).await.is_err() {
+            self.pictures.give_up();
+            self.all_answered().await;
+        }
+        let _ = self.client.flush().await;
     }
 
-    /// Has a request answered.
-    async fn take(&mut self, request: Request) {
+    /// Has a request answered. Waits for nothing, so that requests don't pile up where nobody
+    /// counts them.
+    fn take(&mut self, mut request: Request) {
         if request.message.reply.is_none() {
             return;
         }
@@ -220,26 +239,15 @@ impl Counter {
                 let (pictures, client) = (Arc::clone(&self.pictures), self.client.clone());
                 self.at_work.spawn(pictures.answer(client, request, place));
             }
-            None => turn_away(request).await,
+            None => {
+                request.message.payload.clear();
+                self.at_work.spawn(turn_away(request));
+            }
         }
     }
 
-    /// Answers what has arrived, when the service has stopped. What the server sends in the same
-    /// moment is lost: who asked asks again.
-    async fn close(mut self) {
-        while let Some(request) = self.next().await {
-            self.take(request).await;
-        }
+    async fn all_answered(&mut self) {
         while self.at_work.join_next().await.is_some() {}
-        let _ = self.client.flush().await;
-    }
-}
-
-/// Never, where no pictures are taken.
-async fn next(counter: &mut Option<Counter>) -> Option<Request> {
-    match counter {
-        Some(counter) => counter.next().await,
-        None => std::future::pending().await,
     }
 }
 

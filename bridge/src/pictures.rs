@@ -19,7 +19,7 @@ use async_nats::{Client as Nats, HeaderMap};
 use resized_client::{Client, Endpoint, Error as DaemonError, Extent, Reconnect, Refusal};
 use resized_pictures::{Desk, Format, Limits, PictureError, Settings};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::args::Args;
@@ -57,6 +57,8 @@ pub(crate) struct Pictures {
     lanes: Lanes<Workplace>,
     places: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    /// The bridge stops, and has no time left.
+    over: watch::Sender<bool>,
 }
 
 /// A lane's: a desk, as long as its daemon is there.
@@ -155,6 +157,7 @@ impl Pictures {
             lanes: Lanes::start("picture", count)?,
             places: semaphore(1 + WAITING),
             bytes: semaphore(LANE_BYTES as usize),
+            over: watch::Sender::new(false),
         })))
     }
 
@@ -166,6 +169,11 @@ impl Pictures {
         Some(Place { _one: one, _bytes: bytes })
     }
 
+    /// Refuses all requests that are not answered yet.
+    pub(crate) fn give_up(&self) {
+        self.over.send_replace(true);
+    }
+
     /// Answers a request, which has that place until the reply is on its way.
     pub(crate) async fn answer(self: Arc<Self>, nats: Nats, mut request: Request, place: Place) {
         let picture = std::mem::take(&mut request.message.payload);
@@ -173,7 +181,11 @@ impl Pictures {
             Err(error) => Err(error.into()),
             Ok(settings) => {
                 let most = nats.max_payload().saturating_sub(HEADERS);
-                self.make(picture, settings, most).await
+                let mut over = self.over.subscribe();
+                tokio::select! {
+                    made = Arc::clone(&self).make(picture, settings, most) => made,
+                    _ = over.wait_for(|&over| over) => Err(Refused::Busy),
+                }
             }
         };
         reply(&request, made).await;
@@ -276,8 +288,7 @@ fn resize(
 }
 
 /// Says that there is no place for a request.
-pub(crate) async fn turn_away(mut request: Request) {
-    request.message.payload.clear();
+pub(crate) async fn turn_away(request: Request) {
     reply(&request, Err(Refused::Busy)).await;
 }
 

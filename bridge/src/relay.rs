@@ -8,33 +8,35 @@
 //! is cut off; a frame is read into a slot only while the slot is the client's.
 
 mod back;
+mod decoding;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use resized_client::remote::rings::Rings;
 use resized_client::remote::wire::{Receiver, Sender, WireError};
 use resized_protocol::message::{
-    Cropped, Features, Refusal, Reply, Request, Resource, StreamSpec, Violation, Whose,
+    Cropped, Features, Refusal, Reply, Request, StreamSpec, Violation,
 };
 use resized_protocol::placement::Crop;
 use resized_protocol::remote::Call;
-use resized_protocol::shm::{Lease, RingLayout};
+use resized_protocol::shm::RingLayout;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::net::unix::WriteHalf;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
 
+use crate::account::{Account, Charge, Memory, Takes};
 use crate::coded::{Coded, CodedStreams};
-use crate::jpeg::{Codec, Unreadable};
+use crate::jpeg::Codec;
 use crate::lanes::Lanes;
 use crate::replies::{Opening, Replies};
+use decoding::{Arrived, decode_all};
 
 /// How a conversation ended.
 #[derive(Debug, Error)]
@@ -56,10 +58,12 @@ pub(crate) enum End {
 }
 
 /// What a client may have.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     /// Bytes of rings, and of JPEGs on their way.
     pub(crate) bytes: u64,
+    /// The same of all clients.
+    pub(crate) memory: Arc<Memory>,
     /// Pixels of a JPEG that is read or written.
     pub(crate) pixels: u64,
     /// For the next piece of a frame.
@@ -75,11 +79,17 @@ struct Shared {
     /// Those that are of JPEGs.
     coded: Mutex<CodedStreams>,
     replies: Mutex<Replies>,
+    /// Streams that the daemon is to close, of which the client does not know.
+    unwanted: mpsc::UnboundedSender<u32>,
     /// A reply of the bridge's may have its turn.
     ours: Notify,
     /// There is room for another request.
     room: Notify,
-    limits: Limits,
+    account: Arc<Account>,
+    /// Of the account, for streams that are not of JPEGs.
+    charges: Mutex<BTreeMap<u32, Charge>>,
+    /// Most that a JPEG may have.
+    pixels: u64,
     lanes: Lanes<Codec>,
 }
 
@@ -96,6 +106,10 @@ impl Shared {
         lock(&self.coded)
     }
 
+    fn charges(&self) -> MutexGuard<'_, BTreeMap<u32, Charge>> {
+        lock(&self.charges)
+    }
+
     fn replies(&self) -> MutexGuard<'_, Replies> {
         lock(&self.replies)
     }
@@ -109,30 +123,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) async fn relay(
     client: Receiver<impl AsyncRead + Unpin>,
     to_client: &mut Sender<impl AsyncWrite + Unpin>,
-    daemon: UnixStream,
+    mut daemon: UnixStream,
     name: &str,
     limits: Limits,
     lanes: Lanes<Codec>,
     stop: watch::Receiver<bool>,
 ) -> End {
-    let daemon = daemon.set_nonblocking(true).and(tokio::net::UnixStream::from_std(daemon));
-    let mut daemon = match daemon {
-        Ok(daemon) => daemon,
-        Err(error) => return End::Daemon(error.into()),
-    };
     let (from_daemon, to_daemon) = daemon.split();
+    let (unwanted, mut all_unwanted) = mpsc::unbounded_channel();
     let shared = Shared {
         rings: Mutex::default(),
         coded: Mutex::default(),
         replies: Mutex::default(),
+        unwanted,
         ours: Notify::new(),
         room: Notify::new(),
-        limits,
+        account: Account::new(limits.bytes, limits.memory),
+        charges: Mutex::default(),
+        pixels: limits.pixels,
         lanes,
     };
     let to_daemon = Turns::new(Sender::new(to_daemon, limits.patience));
     let (to_decode, decoding) = mpsc::unbounded_channel();
-    let (unreadable, unreadables) = mpsc::unbounded_channel();
+    let (undone, all_undone) = mpsc::unbounded_channel();
     let (violated, violation) = oneshot::channel();
     let there = async {
         let Err(end) = there(&shared, client, &to_daemon, to_decode, name).await;
@@ -144,10 +157,18 @@ pub(crate) async fn relay(
         }
         end
     };
+    // Not by who reads from the daemon, who may wait for just that.
+    let close = async {
+        while let Some(stream) = all_unwanted.recv().await {
+            say(&mut *to_daemon.lock().await, Request::Close { stream }).await?;
+        }
+        Ok::<Infallible, _>(std::future::pending().await)
+    };
     tokio::select! {
         end = there => end,
-        Err(end) = decode_all(&shared, decoding, &to_daemon, unreadable) => end,
-        Err(end) = back::back(&shared, from_daemon, to_client, unreadables, violation, stop) => end,
+        Err(end) = close => end,
+        Err(end) = decode_all(&shared, decoding, &to_daemon, undone) => end,
+        Err(end) = back::back(&shared, from_daemon, to_client, all_undone, violation, stop) => end,
     }
 }
 
@@ -188,12 +209,11 @@ async fn there(
             }
             request => request,
         };
-        if let Request::Open { spec, .. } = &request {
-            while must_wait(shared, spec) {
-                shared.room.notified().await;
-            }
-        }
-        match prepare(shared, request, name)? {
+        let asked = match request {
+            Request::Open { stream, spec, .. } => open(shared, stream, spec).await,
+            request => prepare(shared, request, name)?,
+        };
+        match asked {
             Some(request) => say(&mut *daemon.lock().await, request).await?,
             None => shared.ours.notify_one(),
         }
@@ -208,17 +228,6 @@ fn prepare(shared: &Shared, request: Request, name: &str) -> Result<Option<Reque
             let (features, name) = (Features::default(), format!("{name} {own}"));
             Some(Request::Hello { version, features, name })
         }
-        Request::Open { stream, spec, .. } => match opening(shared, &spec) {
-            Ok(opening) => {
-                let spec = opening.coded.as_ref().map_or(spec, |coded| *coded.local());
-                shared.replies().await_stream(opening);
-                Some(Request::Open { stream, spec, named: false })
-            }
-            Err(refusal) => {
-                shared.replies().give(Reply::Refused(refusal));
-                None
-            }
-        },
         Request::Close { stream } => {
             shared.rings().close(stream)?;
             shared.replies().await_theirs();
@@ -237,10 +246,17 @@ fn prepare(shared: &Shared, request: Request, name: &str) -> Result<Option<Reque
             shared.replies().give(Reply::Streams(Vec::new()));
             None
         }
+        Request::Cancel { stream, slot } => {
+            // The daemon may not have it yet.
+            if let Some(coded) = shared.coded(stream) {
+                coded.cancel(slot);
+            }
+            Some(request)
+        }
         // The daemon knows what to say to empty submits.
-        other @ (Request::Submit { .. }
-        | Request::SubmitCropped { .. }
-        | Request::Cancel { .. }) => Some(other),
+        Request::Open { .. } | Request::Submit { .. } | Request::SubmitCropped { .. } => {
+            Some(request)
+        }
     })
 }
 
@@ -262,32 +278,6 @@ impl Submitted {
     }
 }
 
-/// One that is a JPEG, and its slot.
-struct Arrived {
-    submitted: Submitted,
-    coded: Arc<Coded>,
-    jpeg: Vec<u8>,
-    lease: Lease,
-}
-
-impl Arrived {
-    fn decode(mut self, codec: &mut Codec) -> Decoded {
-        let result = self.coded.decode(codec, &self.jpeg, &mut self.lease);
-        let Self { mut submitted, coded, lease, .. } = self;
-        submitted.crop = submitted.crop.map(|crop| coded.crop(crop));
-        Decoded { submitted, lease, result, _coded: coded }
-    }
-}
-
-/// One whose slot holds its planes, if it could be read.
-struct Decoded {
-    submitted: Submitted,
-    lease: Lease,
-    result: Result<(), Unreadable>,
-    /// What it takes is counted as long as it is here.
-    _coded: Arc<Coded>,
-}
-
 async fn say(daemon: &mut Sender<WriteHalf<'_>>, request: Request) -> Result<(), End> {
     match daemon.send(&request, &[]).await {
         Ok(()) => Ok(()),
@@ -306,16 +296,19 @@ async fn read_frame(
     daemon: &ToDaemon<'_>,
     to_decode: &mpsc::UnboundedSender<Arrived>,
 ) -> Result<(), End> {
-    let Submitted { stream, slot, .. } = submitted;
+    let Submitted { stream, slot, crop } = submitted;
     let mut lease = shared.rings().take_free(stream, slot)?;
     if let Some(coded) = shared.coded(stream).filter(|coded| coded.jpeg_in()) {
+        if crop.is_some_and(|crop| !coded.can_crop(crop)) {
+            return Err(Violation::Crop { stream, slot }.into());
+        }
         let len = client.coded_len().await.map_err(End::Client)?;
         if len as usize > coded.longest_in() {
             return Err(Violation::CodedLen { stream, len }.into());
         }
         let jpeg = client.bytes(len as usize).await.map_err(End::Client)?;
         // It is received as long as anything is.
-        let _ = to_decode.send(Arrived { submitted, coded, jpeg, lease });
+        let _ = to_decode.send(Arrived::new(submitted, coded, lease, jpeg));
         return Ok(());
     }
     let len = lease.layout().input().rows_len();
@@ -324,68 +317,46 @@ async fn read_frame(
     say(&mut *daemon.lock().await, submitted.request()).await
 }
 
-/// Has JPEGs decoded, and submits them as they are. There are no more than the streams have slots.
-async fn decode_all(
-    shared: &Shared,
-    mut arrived: mpsc::UnboundedReceiver<Arrived>,
-    daemon: &ToDaemon<'_>,
-    unreadable: mpsc::UnboundedSender<Decoded>,
-) -> Result<Infallible, End> {
-    // Those that wait for their turn are given up with it.
-    let mut decoding = FuturesUnordered::new();
+/// What the daemon is to be asked about a stream; none if the bridge refuses it. If there is no
+/// room beside what was closed before, that is given back first.
+async fn open(shared: &Shared, stream: u32, spec: StreamSpec) -> Option<Request> {
     loop {
-        let decoded: Decoded = tokio::select! {
-            Some(arrived) = arrived.recv() => {
-                let bytes = arrived.coded.decoder_bytes();
-                decoding.push(shared.lanes.run(bytes, move |codec| arrived.decode(codec)));
-                continue;
+        let over = shared.coded_streams().over();
+        if over < MOST_OVER {
+            match opening(shared, &spec) {
+                Ok(opening) => {
+                    let spec = opening.coded.as_ref().map_or(spec, |coded| *coded.local());
+                    shared.replies().await_stream(opening);
+                    return Some(Request::Open { stream, spec, named: false });
+                }
+                Err(refusal) if over == 0 && !shared.rings().any_closing() => {
+                    shared.replies().give(Reply::Refused(refusal));
+                    return None;
+                }
+                Err(_) => {}
             }
-            Some(decoded) = decoding.next() => decoded?,
-            else => std::future::pending().await,
-        };
-        if decoded.result.is_err() {
-            let _ = unreadable.send(decoded);
-            continue;
         }
-        // Now, as the closing of a stream is noted before it is said.
-        let mut daemon = daemon.lock().await;
-        let submitted = decoded.submitted;
-        if shared.rings().is_open(submitted.stream) {
-            shared.rings().submit(submitted.stream, decoded.lease);
-            say(&mut daemon, submitted.request()).await?;
-        } else {
-            drop(decoded);
-            shared.room.notify_one();
-        }
+        shared.room.notified().await;
     }
 }
 
-/// What was closed before is given back before a stream is opened, if there is no room beside it.
-fn must_wait(shared: &Shared, spec: &StreamSpec) -> bool {
-    let (over, _) = shared.coded_streams().over();
-    let full = over >= MOST_OVER || opening(shared, spec).is_err();
-    full && (over > 0 || shared.rings().any_closing())
-}
-
-/// What a stream that is within the client's limit takes. Specs that make no ring are for the daemon to
+/// What a stream that is within all limits takes. Specs that make no ring are for the daemon to
 /// refuse.
 fn opening(shared: &Shared, spec: &StreamSpec) -> Result<Opening, Refusal> {
-    let coded = Coded::new(spec, shared.limits.pixels)?.map(Box::new);
-    let asked = match &coded {
-        Some(coded) => coded.bytes(),
-        None => RingLayout::new(spec).map_or(0, |ring| ring.len().get() as u64),
+    let coded = Coded::new(spec, shared.pixels)?.map(Box::new);
+    let bytes = match &coded {
+        Some(coded) => Some(coded.bytes()),
+        None => RingLayout::new(spec).ok().map(|ring| ring.len().get() as u64),
     };
-    let limit = shared.limits.bytes;
-    let (_, over) = shared.coded_streams().over();
-    let taken = shared.rings().bytes() + over + shared.replies().opening();
-    let left = limit.saturating_sub(taken);
-    if asked <= left {
-        return Ok(Opening { bytes: asked, coded });
-    }
-    Err(Refusal::Quota { whose: Whose::Connection, what: Resource::RingBytes, asked, left, limit })
+    let takes = |bytes| Takes { streams: 1, slots: spec.slots.into(), bytes };
+    let charge = shared.account.charge(bytes.map_or(Takes::default(), takes))?;
+    Ok(Opening { charge: Some(charge), coded })
 }
 
 /// Waits until the bridge stops.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|&stop| stop).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,21 +5,20 @@ use std::collections::VecDeque;
 
 use resized_protocol::message::Reply;
 
+use crate::account::Charge;
 use crate::coded::Coded;
 
 /// Requests that a client has not been answered, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     awaited: VecDeque<Awaited>,
-    /// Bytes of streams that the daemon was asked for.
-    opening: u64,
 }
 
 /// A stream that the daemon is asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Opening {
-    /// What it takes of the client's limit.
-    pub(crate) bytes: u64,
+    /// What it takes of the client's limits; nothing if it is no stream.
+    pub(crate) charge: Option<Charge>,
     /// If its frames are JPEGs.
     pub(crate) coded: Option<Box<Coded>>,
 }
@@ -39,11 +38,6 @@ impl Replies {
         self.awaited.len() >= Self::MOST
     }
 
-    /// Bytes of streams that the daemon was asked for and has not granted yet.
-    pub(crate) const fn opening(&self) -> u64 {
-        self.opening
-    }
-
     /// The daemon was asked something.
     pub(crate) fn await_theirs(&mut self) {
         self.await_stream(Opening::default());
@@ -51,7 +45,6 @@ impl Replies {
 
     /// The daemon was asked for a stream.
     pub(crate) fn await_stream(&mut self, opening: Opening) {
-        self.opening += opening.bytes;
         self.awaited.push_back(Awaited::Theirs(opening));
     }
 
@@ -60,14 +53,14 @@ impl Replies {
         self.awaited.push_back(Awaited::Ours(Box::new(reply)));
     }
 
-    /// The daemon has answered this. None: it was not asked.
+    /// The daemon has answered this. None: it was not asked, or the bridge's own turn is before.
     pub(crate) fn answered(&mut self) -> Option<Opening> {
-        match self.awaited.pop_front() {
-            Some(Awaited::Theirs(opening)) => {
-                self.opening -= opening.bytes;
-                Some(opening)
+        match self.awaited.pop_front()? {
+            Awaited::Theirs(opening) => Some(opening),
+            ours => {
+                self.awaited.push_front(ours);
+                None
             }
-            _ => None,
         }
     }
 
@@ -85,25 +78,30 @@ impl Replies {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::account::{Account, Memory, Takes};
 
     #[test]
     fn each_has_its_turn() {
         let reply = |stream| Reply::Closed { stream };
+        let account = Account::new(0, Arc::new(Memory::new(0)));
+        let charge = account.charge(Takes::default()).unwrap();
         let mut replies = Replies::default();
         replies.give(reply(0));
-        replies.await_stream(Opening { bytes: 10, coded: None });
+        replies.await_stream(Opening { charge: Some(charge), coded: None });
         replies.give(reply(2));
         replies.give(reply(3));
         replies.await_theirs();
-        assert_eq!(replies.opening(), 10);
+        // The daemon does not take the bridge's turn.
+        assert!(replies.answered().is_none());
         assert_eq!(replies.ours(), Some(reply(0)));
         assert_eq!(replies.ours(), None);
-        assert!(replies.answered().is_some_and(|opening| opening.bytes == 10));
-        assert_eq!(replies.opening(), 0);
+        assert!(replies.answered().is_some_and(|opening| opening.charge.is_some()));
         assert_eq!(replies.ours(), Some(reply(2)));
-        assert!(replies.answered().is_none());
-        assert!(replies.answered().is_some());
+        assert_eq!(replies.ours(), Some(reply(3)));
+        assert!(replies.answered().is_some_and(|opening| opening.charge.is_none()));
         assert!(replies.answered().is_none());
     }
 }

@@ -12,13 +12,16 @@ use nix::sys::socket::MsgFlags;
 use resized_client::remote::wire::{Sender, WireError};
 use resized_protocol::codec::Inbox;
 use resized_protocol::fdpass::{self, Passed};
-use resized_protocol::message::{Backing, Completion, Goodbye, Message, Reply, Status, Violation};
-use resized_protocol::shm::{Lease, Region, RegionError, leases};
+use resized_protocol::message::{
+    Backing, Completion, Goodbye, Message, Refusal, Reply, Status, Violation,
+};
+use resized_protocol::shm::{Lease, Region, RegionError, RingLayout, leases};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Decoded, End, Shared, Submitted, stopped};
+use super::decoding::Undone;
+use super::{End, Shared, stopped};
 use crate::coded::Coded;
 use crate::jpeg::Codec;
 use crate::lanes::Turn;
@@ -28,16 +31,14 @@ pub(super) async fn back(
     shared: &Shared,
     daemon: ReadHalf<'_>,
     client: &mut Sender<impl AsyncWrite + Unpin>,
-    mut unreadable: mpsc::UnboundedReceiver<Decoded>,
+    mut all_undone: mpsc::UnboundedReceiver<Undone>,
     mut violation: oneshot::Receiver<Violation>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Infallible, End> {
     let mut daemon = Arrivals { socket: daemon, inbox: Inbox::new(), descriptors: VecDeque::new() };
     let mut encoding = FuturesUnordered::new();
     loop {
-        while let Some(reply) = { shared.replies().ours() } {
-            client.send(&Message::Reply(reply), &[]).await.map_err(End::Client)?;
-        }
+        say_ours(shared, client).await?;
         shared.room.notify_one();
         let heard = tokio::select! {
             message = daemon.next() => message.map_err(End::Daemon)?,
@@ -45,8 +46,9 @@ pub(super) async fn back(
                 say_encoded(shared, encoded?, client).await?;
                 continue;
             }
-            Some(decoded) = unreadable.recv() => {
-                say_unreadable(shared, decoded, client).await?;
+            Some(undone) = all_undone.recv() => {
+                let (completion, lease) = undone.completion();
+                say_late(shared, completion, lease, &[], client).await?;
                 continue;
             }
             () = shared.ours.notified() => continue,
@@ -62,8 +64,21 @@ pub(super) async fn back(
             client.send(&message, &[]).await.map_err(End::Client)?;
             return Err(End::DaemonHungUp);
         }
-        pass_on(shared, message, descriptor, client, &mut encoding).await?;
+        if let Some((coded, turn)) = pass_on(shared, message, descriptor, client).await? {
+            encoding.push(async move { coded.wanted(turn).await });
+        }
     }
+}
+
+/// Says the bridge's own replies whose turn has come.
+async fn say_ours(
+    shared: &Shared,
+    client: &mut Sender<impl AsyncWrite + Unpin>,
+) -> Result<(), End> {
+    while let Some(reply) = { shared.replies().ours() } {
+        client.send(&Message::Reply(reply), &[]).await.map_err(End::Client)?;
+    }
+    Ok(())
 }
 
 /// Tells the client why it is over.
@@ -76,16 +91,23 @@ async fn farewell(client: &mut Sender<impl AsyncWrite + Unpin>, end: End) -> End
     end
 }
 
-/// Passes a message of the daemon's on, but a frame that is to be a JPEG first.
+/// Passes a message of the daemon's on, but a frame that is to be a JPEG first: that has a turn.
 async fn pass_on(
     shared: &Shared,
     mut message: Message,
     descriptor: Option<Passed>,
     client: &mut Sender<impl AsyncWrite + Unpin>,
-    encoding: &mut FuturesUnordered<Turn<Codec, Encoded>>,
-) -> Result<(), End> {
+) -> Result<Option<(Arc<Coded>, Turn<Codec, Encoded>)>, End> {
     match &mut message {
-        Message::Reply(reply) => note_reply(shared, reply, descriptor)?,
+        // Of which the client does not know, see `refuse`.
+        Message::Reply(Reply::Closed { stream }) if !shared.rings().knows(*stream) => {
+            return Ok(None);
+        }
+        Message::Reply(reply) => {
+            // What the daemon was asked after them it may have answered before we were woken.
+            say_ours(shared, client).await?;
+            note_reply(shared, reply, descriptor)?;
+        }
         Message::Completed(completion) => {
             let Completion { stream, slot, status, .. } = *completion;
             let lease = shared.rings().take_in_flight(stream, slot);
@@ -93,53 +115,76 @@ async fn pass_on(
             if status != Status::Done {
                 shared.rings().free(stream, lease);
             } else if let Some(coded) = shared.coded(stream).filter(|coded| coded.jpeg_out()) {
-                let completion = *completion;
+                let (completion, counted) = (*completion, Arc::clone(&coded));
                 let bytes = coded.encoder_bytes();
-                let encode = move |codec: &mut Codec| {
-                    let jpeg = coded.encode(codec, &lease);
-                    Encoded { jpeg, completion, lease, _coded: coded }
-                };
-                encoding.push(shared.lanes.run(bytes, encode));
-                return Ok(());
+                let turn = shared.lanes.run(bytes, move |codec| {
+                    let jpeg = counted.encode(codec, &lease);
+                    Encoded { jpeg, completion, lease, _coded: counted }
+                });
+                return Ok(Some((coded, turn)));
             } else {
                 let pixels = &lease.output()[..lease.layout().output().rows_len()];
                 client.send(&message, pixels).await.map_err(End::Client)?;
                 // Before the client, which has just got the last byte, is read from again.
                 shared.rings().free(stream, lease);
-                return Ok(());
+                return Ok(None);
             }
         }
         Message::Goodbye(_) => {}
     }
-    client.send(&message, &[]).await.map_err(End::Client)
+    client.send(&message, &[]).await.map_err(End::Client)?;
+    Ok(None)
 }
 
 /// Notes what the daemon has granted, and makes of it what the client is to hear.
 fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) -> Result<(), End> {
-    let Opening { bytes, coded } =
+    let Opening { charge, coded } =
         shared.replies().answered().ok_or(unexpected("a reply to nothing"))?;
     match reply {
         Reply::Opened { stream, ring, .. } => {
             let descriptor = descriptor.ok_or(unexpected("a stream without a descriptor"))?;
-            let lost = |errno| RegionError::System { call: "recvmsg", errno };
-            let leases = descriptor
-                .map_err(lost)
-                .and_then(|descriptor| Region::open(descriptor, ring.len()))
-                .and_then(|region| leases(region, &Arc::new(ring.clone())))
-                .map_err(|error| End::Daemon(io::Error::other(error).into()))?;
-            shared.rings().add(*stream, leases, bytes);
-            if let Some(coded) = coded {
-                *ring = coded.ring().clone();
-                shared.coded_streams().add(*stream, *coded);
+            let leases = match mapped(descriptor, ring) {
+                Ok(leases) => leases,
+                Err(error) => {
+                    *reply = refuse(shared, *stream, error)?;
+                    return Ok(());
+                }
+            };
+            let charge = charge.ok_or(unexpected("a stream for another request"))?;
+            shared.rings().add(*stream, leases, ring.len().get() as u64);
+            match coded {
+                Some(coded) => {
+                    *ring = coded.ring().clone();
+                    shared.coded_streams().add(*stream, *coded, charge);
+                }
+                None => drop(shared.charges().insert(*stream, charge)),
             }
         }
         Reply::Closed { stream } => {
             shared.rings().remove(*stream);
+            shared.charges().remove(stream);
             shared.coded_streams().end(*stream);
         }
         _ => {}
     }
     Ok(())
+}
+
+fn mapped(descriptor: Passed, ring: &RingLayout) -> Result<Vec<Lease>, RegionError> {
+    let lost = |errno| RegionError::System { call: "recvmsg", errno };
+    let region = Region::open(descriptor.map_err(lost)?, ring.len())?;
+    leases(region, &Arc::new(ring.clone()))
+}
+
+/// What the client is told of a stream whose ring the bridge can't have, as if the daemon could
+/// not; it is closed there. What is wrong with the ring itself is the end.
+fn refuse(shared: &Shared, stream: u32, error: RegionError) -> Result<Reply, End> {
+    let Some(errno) = error.errno() else {
+        return Err(End::Daemon(io::Error::other(error).into()));
+    };
+    tracing::warn!(stream, %error, "the bridge can't have a ring");
+    let _ = shared.unwanted.send(stream);
+    Ok(Reply::Refused(Refusal::System { errno }))
 }
 
 fn unexpected(what: &'static str) -> End {
@@ -155,29 +200,17 @@ struct Encoded {
     _coded: Arc<Coded>,
 }
 
+/// Says what came of it, unless nobody wanted it any more.
 async fn say_encoded(
     shared: &Shared,
-    Encoded { mut completion, lease, jpeg, _coded }: Encoded,
+    encoded: Option<Encoded>,
     client: &mut Sender<impl AsyncWrite + Unpin>,
 ) -> Result<(), End> {
+    let Some(Encoded { mut completion, lease, jpeg, _coded }) = encoded else { return Ok(()) };
     if jpeg.is_none() {
         completion.status = Status::Failed;
     }
     say_late(shared, completion, lease, &jpeg.unwrap_or_default(), client).await
-}
-
-async fn say_unreadable(
-    shared: &Shared,
-    Decoded { submitted, lease, result, _coded }: Decoded,
-    client: &mut Sender<impl AsyncWrite + Unpin>,
-) -> Result<(), End> {
-    let Submitted { stream, slot, .. } = submitted;
-    if let Err(why) = result {
-        tracing::debug!(stream, slot, %why, "a JPEG is not read");
-    }
-    let status = Status::Unreadable;
-    let completion = Completion { stream, slot, status, device: 0, queued_ns: 0, worked_ns: 0 };
-    say_late(shared, completion, lease, &[], client).await
 }
 
 /// Says a completion that the daemon's messages may have overtaken.

@@ -1,8 +1,8 @@
 //! What remote clients get is what local ones get.
 
 use resized_client::{
-    Arrangement, ChannelOrder, Crop, Element, Error, PixelFormat, Refusal, Resource, StreamSpec,
-    Tensor, Whose, wait_any,
+    Arrangement, ChannelOrder, Crop, Element, Error, Extent, FrameSpec, PixelFormat, Refusal,
+    Resource, Stream, StreamSpec, Tensor, Whose, wait_any,
 };
 
 use crate::support::{Bridge, Local, bounded, noise, resized, spec, until};
@@ -134,5 +134,35 @@ fn limits_are_said_in_turn_and_the_rest_goes_on() {
         for _ in 0..20 {
             drop(far.open(&StreamSpec { slots: 50, ..small }).unwrap());
         }
+    });
+}
+
+#[test]
+fn nobody_has_all_streams_and_all_together_no_more_than_the_bridge_may() {
+    bounded(|| {
+        let local = Local::start();
+        let bridge = Bridge::start(&local, &["--memory", "4"]);
+        let (far, other) = (bridge.client(), bridge.client());
+        let refused = |stream: Result<Stream, Error>| match stream {
+            Err(Error::Refused(Refusal::Quota { whose, what, limit, .. })) => (whose, what, limit),
+            other => panic!("{other:?}"),
+        };
+        let small = StreamSpec::new(
+            FrameSpec::new(PixelFormat::Gray8, Extent::new(8, 8)),
+            Extent::new(4, 4),
+        );
+        let small = StreamSpec { slots: 1, ..small };
+        let streams: Vec<_> = (0..256).map(|_| far.open(&small).unwrap()).collect();
+        let full = (Whose::Connection, Resource::Streams, 256);
+        assert_eq!(refused(far.open(&small)), full);
+        drop(other.open(&small).unwrap());
+        drop(streams);
+        // Half of the memory and a little.
+        let large = StreamSpec { slots: 256, ..spec(PixelFormat::Gray8, 2) };
+        let first = far.open(&large).unwrap();
+        let full = (Whose::Bridge, Resource::RingBytes, 4 << 20);
+        assert_eq!(refused(other.open(&large)), full);
+        drop(first);
+        until("there is room", || other.open(&large).is_ok());
     });
 }

@@ -1,133 +1,18 @@
 //! Peers that are no honest clients, or slow ones: each is cut off, and nobody else notices.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use resized_client::{Credentials, Extent, Filter, FrameSpec, PixelFormat, Stream, StreamSpec};
-use resized_protocol::VERSION;
-use resized_protocol::codec::{CodecError, Inbox, encode};
+use resized_client::{Credentials, Crop, Extent, Filter, FrameSpec, PixelFormat, StreamSpec};
+use resized_protocol::codec::CodecError;
 use resized_protocol::message::{
-    Completion, Features, Goodbye, Message, Reply, Request, Status, Violation,
+    Completion, Cropped, Goodbye, Message, Request, Status, Violation,
 };
-use resized_protocol::remote::Call;
 use resized_protocol::shm::RingLayout;
-use turbojpeg::{Compressor, Image, Subsamp};
 
-use crate::support::{
-    Authority, Bridge, DEADLINE, Local, bounded, connect, noise, resized, spec, text, until,
-};
-
-/// A peer that says exactly what it is told to.
-struct Peer {
-    socket: TcpStream,
-    inbox: Inbox,
-}
-
-impl Peer {
-    fn new(bridge: &Bridge) -> Self {
-        Self { socket: bridge.socket(), inbox: Inbox::new() }
-    }
-
-    /// One that has knocked, been welcomed, and has stream 0.
-    fn with_stream(bridge: &Bridge, spec: StreamSpec) -> Self {
-        let mut peer = Self::new(bridge);
-        peer.knock();
-        peer.say(hello());
-        assert!(matches!(peer.hear(), Some(Message::Reply(Reply::Welcome { .. }))));
-        peer.say(Request::Open { stream: 0, spec, named: false });
-        assert!(matches!(peer.hear(), Some(Message::Reply(Reply::Opened { stream: 0, .. }))));
-        peer
-    }
-
-    fn call(&mut self, call: &Call) {
-        let mut bytes = Vec::new();
-        encode(call, &mut bytes).unwrap();
-        self.raw(&bytes);
-    }
-
-    fn knock(&mut self) {
-        self.call(&Call::Knock { version: VERSION, token: String::new() });
-    }
-
-    fn say(&mut self, request: Request) {
-        self.call(&Call::Request(request));
-    }
-
-    /// The bridge may hang up meanwhile.
-    fn raw(&mut self, bytes: &[u8]) {
-        let _ = self.socket.write_all(bytes);
-    }
-
-    /// The next message; none at the end, or if what comes is none.
-    fn hear(&mut self) -> Option<Message> {
-        loop {
-            if let Some(message) = self.inbox.pop().ok()? {
-                return Some(message);
-            }
-            if self.inbox.fill(|room| self.socket.read(room)).map_or(0, |(read, _)| read) == 0 {
-                return None;
-            }
-        }
-    }
-
-    /// To the last byte: that it comes, not what it is.
-    fn listen_to_the_end(&mut self) {
-        while self.hear().is_some() {}
-        let mut rest = Vec::new();
-        let _ = self.socket.read_to_end(&mut rest);
-    }
-
-    #[track_caller]
-    fn expect_violation(&mut self, violation: Violation) {
-        assert_eq!(self.hear(), Some(Message::Goodbye(Goodbye::Violation(violation))));
-        assert_eq!(self.hear(), None);
-    }
-}
-
-fn hello() -> Request {
-    Request::Hello { version: VERSION, features: Features(u64::MAX), name: "a peer".into() }
-}
-
-/// A bridge, and an honest client of it.
-struct Scene {
-    bridge: Bridge,
-    honest: Stream,
-    expected: Vec<u8>,
-    spec: StreamSpec,
-    local: Local,
-}
-
-impl Scene {
-    fn new(flags: &[&str]) -> Self {
-        let local = Local::start();
-        let bridge = Bridge::start(&local, flags);
-        let spec = spec(PixelFormat::Bgra, 2);
-        let honest = bridge.client().open(&spec).unwrap();
-        let expected = resized(&local.client().open(&spec).unwrap(), 9).unwrap();
-        Self { bridge, honest, expected, spec, local }
-    }
-
-    #[track_caller]
-    fn all_is_well(&self) {
-        assert_eq!(resized(&self.honest, 9).unwrap(), self.expected);
-    }
-
-    /// Nothing is left of others.
-    fn end(self) {
-        self.all_is_well();
-        let client = self.local.client();
-        until("nothing is left", || {
-            let stats = client.stats().unwrap();
-            stats.streams == 1 && stats.sessions == 2
-        });
-    }
-
-    fn frame_len(&self) -> usize {
-        RingLayout::new(&self.spec).unwrap().input().rows_len()
-    }
-}
+use crate::peer::{Peer, Scene, hello};
+use crate::support::{Authority, Bridge, DEADLINE, Local, bounded, connect, noise, text, until};
 
 #[test]
 fn slots_and_streams_must_be_the_peers_own() {
@@ -159,6 +44,31 @@ fn slots_and_streams_must_be_the_peers_own() {
 }
 
 #[test]
+fn crops_outside_of_their_frames_whether_those_are_jpegs_or_not() {
+    bounded(|| {
+        let scene = Scene::new(&[]);
+        let mut jpegs = scene.spec;
+        jpegs.source = FrameSpec::jpeg(PixelFormat::Rgb24, Extent::new(640, 480));
+        jpegs.coding.jpeg_in = true;
+        for (spec, frame) in [(scene.spec, noise(scene.frame_len(), 1)), (jpegs, vec![0; 4])] {
+            let whole = Crop::whole(spec.source.extent);
+            for crop in [
+                Crop { width: f64::NAN, ..whole },
+                Crop { height: -1.0, ..whole },
+                Crop { left: 1.0, ..whole },
+            ] {
+                let mut peer = Peer::with_stream(&scene.bridge, spec);
+                let slots = vec![Cropped { slot: 0, crop }];
+                peer.say(Request::SubmitCropped { stream: 0, slots });
+                peer.raw(&frame);
+                peer.expect_violation(Violation::Crop { stream: 0, slot: 0 });
+            }
+        }
+        scene.end();
+    });
+}
+
+#[test]
 fn jpegs_that_are_longer_than_their_frames() {
     bounded(|| {
         let scene = Scene::new(&[]);
@@ -183,102 +93,6 @@ fn jpegs_that_are_longer_than_their_frames() {
             panic!("{message:?}")
         };
         drop(peer);
-        scene.end();
-    });
-}
-
-/// A gray JPEG of so many pixels in each direction.
-fn gray_jpeg(side: usize) -> Vec<u8> {
-    let pixels = vec![100; side * side];
-    let mut compressor = Compressor::new().unwrap();
-    compressor.set_progressive(true).unwrap();
-    compressor.set_subsamp(Subsamp::Gray).unwrap();
-    let format = turbojpeg::PixelFormat::GRAY;
-    let image = Image { pixels: pixels.as_slice(), width: side, pitch: side, height: side, format };
-    compressor.compress_to_vec(image).unwrap()
-}
-
-/// One that takes long: it says its last scan as often as that is read, only to be found unreadable.
-fn slow_jpeg(side: usize) -> Vec<u8> {
-    let jpeg = gray_jpeg(side);
-    let is_scan = |marker: &[u8]| marker == [0xff, 0xda];
-    let scans = jpeg.windows(2).filter(|marker| is_scan(marker)).count();
-    let last = jpeg.windows(2).rposition(is_scan).unwrap();
-    let (before, scan) = jpeg[..jpeg.len() - 2].split_at(last);
-    [before, &scan.repeat(65 - scans), &[0xff, 0xd9]].concat()
-}
-
-/// A stream of gray JPEGs.
-fn gray_jpegs(side: u32, slots: u32) -> StreamSpec {
-    let source = FrameSpec::jpeg(PixelFormat::Gray8, Extent::new(side, side));
-    let mut spec = StreamSpec { slots, ..StreamSpec::new(source, Extent::new(8, 8)) };
-    spec.coding.jpeg_in = true;
-    spec
-}
-
-/// Submits one of them.
-fn submit_jpeg(peer: &mut Peer, stream: u32, slot: u32, jpeg: &[u8]) {
-    peer.say(Request::Submit { stream, slots: vec![slot] });
-    peer.raw(&(jpeg.len() as u32).to_le_bytes());
-    peer.raw(jpeg);
-}
-
-/// Frames that wait to be decoded hold their streams' memory, also when those are closed: so there
-/// are not many of them.
-#[test]
-fn streams_that_are_closed_with_jpegs_on_the_way_do_not_pile_up() {
-    bounded(|| {
-        let scene = Scene::new(&[]);
-        let (slow, small) = (slow_jpeg(2400), slow_jpeg(16));
-        let mut peer = Peer::with_stream(&scene.bridge, gray_jpegs(2400, 16));
-        (0..16).for_each(|slot| submit_jpeg(&mut peer, 0, slot, &slow));
-        let maps = format!("/proc/{}/maps", scene.bridge.id());
-        let mut most = 0;
-        for stream in 1..=300 {
-            peer.say(Request::Open { stream, spec: gray_jpegs(16, 4), named: false });
-            loop {
-                match peer.hear() {
-                    Some(Message::Reply(Reply::Opened { .. })) => break,
-                    Some(Message::Reply(Reply::Closed { .. }) | Message::Completed(_)) => {}
-                    other => panic!("{other:?}"),
-                }
-            }
-            (0..4).for_each(|slot| submit_jpeg(&mut peer, stream, slot, &small));
-            peer.say(Request::Close { stream });
-            let mapped = std::fs::read_to_string(&maps).unwrap();
-            most = most.max(mapped.lines().filter(|line| line.contains("memfd")).count());
-        }
-        assert!(most < 100, "{most} rings at once");
-        drop(peer);
-        scene.end();
-    });
-}
-
-/// One whose JPEGs take long, and many of them wait, before one with a frame now and then.
-#[test]
-fn who_submits_slow_jpegs_does_not_have_others_wait_for_all_of_them() {
-    bounded(|| {
-        let scene = Scene::new(&[]);
-        let slow = slow_jpeg(1200);
-        let stream = scene.bridge.client().open(&gray_jpegs(16, 2)).unwrap();
-        let mut greedy = Peer::with_stream(&scene.bridge, gray_jpegs(1200, 64));
-        (0..64).for_each(|slot| submit_jpeg(&mut greedy, 0, slot, &slow));
-        assert!(matches!(greedy.hear(), Some(Message::Completed(_))));
-        for _ in 0..3 {
-            let mut slot = stream.loan().unwrap();
-            slot.write_jpeg(&gray_jpeg(16)).unwrap();
-            slot.submit().unwrap().wait().unwrap();
-        }
-        // Most of them still wait, unless there are as many cores.
-        greedy.say(Request::Close { stream: 0 });
-        let mut done = 1;
-        while let Some(Message::Completed(_)) = greedy.hear() {
-            done += 1;
-        }
-        let cores = thread::available_parallelism().unwrap().get();
-        assert!(done < 60.max(2 * cores + 1), "{done}");
-        drop(greedy);
-        drop(stream);
         scene.end();
     });
 }

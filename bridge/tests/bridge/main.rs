@@ -1,14 +1,18 @@
 //! A bridge as a process, real sockets, real certificates: remote clients get the frames that local
 //! ones get, and nobody gets anything else.
 
+mod caller;
 mod cluster;
 mod frames;
 mod hostile;
 mod jpeg;
 mod network;
+mod peer;
 mod pictures;
+mod requests;
 mod restarts;
 mod support;
+mod turns;
 mod vanished;
 mod ways_in;
 mod wire;

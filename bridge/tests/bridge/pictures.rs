@@ -2,161 +2,19 @@
 //! is said in the headers that services have for it; bridges share them, and lose none that they
 //! can help.
 
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
-use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
-use async_nats::{Client, ConnectOptions, HeaderMap, Message};
-use futures_util::StreamExt;
-use resized_client::{Extent, Filter};
-use resized_pictures::{Desk, Format, Limits, Mode, Settings, Wish};
-use tokio::runtime::Runtime;
-use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
+use resized_client::{Endpoint, Extent, Filter};
+use resized_pictures::{Format, Mode, Settings};
+use turbojpeg::Subsamp;
 
+use crate::caller::{Caller, Headers, jpeg, made, settings};
 use crate::cluster::{Broker, Node};
-use crate::support::{DEADLINE, bounded, noise, until};
-
-const SUBJECT: &str = "resized.picture";
-
-type Headers<'a> = &'a [(&'a str, &'a str)];
-
-/// A picture that was made: its format and size, as headers say, and its bytes.
-type Made = (String, String, Vec<u8>);
-
-/// Code and text of an error.
-type Refused = (usize, String);
-
-/// Somebody with a NATS client and nothing of ours.
-struct Caller {
-    runtime: Runtime,
-    nats: Client,
-}
-
-impl Caller {
-    /// Who gives up after `patience`.
-    fn new(broker: &Broker, patience: Duration) -> Self {
-        let runtime = Runtime::new().unwrap();
-        let options = ConnectOptions::new().request_timeout(Some(patience));
-        let nats = runtime.block_on(options.connect(broker.url())).unwrap();
-        Self { runtime, nats }
-    }
-
-    /// Of whatever bridge has joined by now.
-    fn of(broker: &Broker) -> Self {
-        let caller = Self::new(broker, DEADLINE / 2);
-        until("a bridge takes pictures", || caller.try_ask(b"", &[]).is_ok());
-        caller
-    }
-
-    fn try_ask(
-        &self,
-        picture: &[u8],
-        headers: Headers<'_>,
-    ) -> Result<Result<Made, Refused>, RequestErrorKind> {
-        let picture = picture.to_vec().into();
-        let asked = self.nats.request_with_headers(SUBJECT, map(headers), picture);
-        self.runtime.block_on(asked).map(answer).map_err(|error| error.kind())
-    }
-
-    #[track_caller]
-    fn ask(&self, picture: &[u8], headers: Headers<'_>) -> Result<Made, Refused> {
-        self.try_ask(picture, headers).unwrap()
-    }
-
-    /// What is said to several requests that are made at once, in the order in which it is said.
-    fn ask_all(
-        &self,
-        picture: &[u8],
-        headers: Headers<'_>,
-        count: usize,
-        meanwhile: impl FnOnce(),
-    ) -> Vec<(usize, Result<Made, Refused>)> {
-        let inbox = self.nats.new_inbox();
-        let mut answers = self.runtime.block_on(async {
-            let answers = self.nats.subscribe(format!("{inbox}.*")).await.unwrap();
-            for number in 0..count {
-                let (reply, picture) = (format!("{inbox}.{number}"), picture.to_vec().into());
-                let headers = map(headers);
-                let sent =
-                    self.nats.publish_with_reply_and_headers(SUBJECT, reply, headers, picture);
-                sent.await.unwrap();
-            }
-            // Who has answered this has got those before it.
-            self.nats.request("$SRV.PING.resized", "".into()).await.unwrap();
-            answers
-        });
-        meanwhile();
-        let mut said = Vec::new();
-        self.runtime.block_on(async {
-            while said.len() < count {
-                let message = answers.next().await.unwrap();
-                let number = message.subject.rsplit('.').next().unwrap().parse().unwrap();
-                said.push((number, answer(message)));
-            }
-        });
-        said
-    }
-
-    /// Requests and errors that a bridge's own figures have for pictures.
-    fn figures(&self) -> [usize; 2] {
-        let stats = self.nats.request("$SRV.STATS.resized", "".into());
-        let stats = self.runtime.block_on(stats).unwrap().payload;
-        let text = std::str::from_utf8(&stats).unwrap();
-        let (_, own) = text.split_once(r#""name":"picture""#).expect("an endpoint for pictures");
-        ["num_requests", "num_errors"].map(|name| {
-            let (_, value) = own.split_once(&format!(r#""{name}":"#)).expect(name);
-            value.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
-        })
-    }
-}
-
-fn map(headers: Headers<'_>) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    headers.iter().for_each(|(name, value)| map.append(*name, *value));
-    map
-}
-
-fn answer(message: Message) -> Result<Made, Refused> {
-    let header = |name: &str| {
-        let headers = message.headers.as_ref()?;
-        Some(headers.get(name)?.as_str().to_owned())
-    };
-    match header(NATS_SERVICE_ERROR_CODE) {
-        Some(code) => {
-            assert!(message.payload.is_empty());
-            Err((code.parse().unwrap(), header(NATS_SERVICE_ERROR).unwrap()))
-        }
-        None => Ok((header("Format").unwrap(), header("Size").unwrap(), message.payload.to_vec())),
-    }
-}
-
-fn jpeg(width: usize, height: usize, subsamp: Subsamp, progressive: bool) -> Vec<u8> {
-    let pixels = noise(3 * width * height, 7);
-    let format = PixelFormat::RGB;
-    let image = Image { pixels: &pixels[..], width, pitch: 3 * width, height, format };
-    let mut compressor = Compressor::new().unwrap();
-    compressor.set_quality(80).unwrap();
-    compressor.set_subsamp(subsamp).unwrap();
-    compressor.set_progressive(progressive).unwrap();
-    compressor.compress_to_vec(image).unwrap()
-}
-
-/// The way resizectl makes them.
-fn made(node: &Node, picture: &[u8], settings: &Settings) -> Made {
-    let limits = Limits { pixels: 200_000_000, made: u64::MAX, scans: 500 };
-    let mut desk = Desk::new(node.local.client(), limits).unwrap();
-    let picture = desk.resize(picture, settings).unwrap();
-    let format = picture.format.name().to_owned();
-    (format, picture.extent.to_string(), picture.bytes.into_owned())
-}
-
-fn settings(size: &str) -> Settings {
-    let wish =
-        Wish { size: size.parse().unwrap(), mode: Mode::Fit, crop: None, only_shrink: false };
-    Settings { wish, filter: Filter::Bicubic, quality: 85, format: None }
-}
+use crate::support::{Bridge, DEADLINE, Local, bounded, until};
 
 #[test]
 fn pictures_are_made_as_resizectl_makes_them() {
@@ -392,6 +250,31 @@ fn a_bridge_that_stops_makes_what_has_come() {
             assert!(said == Ok(expected.clone()), "{number}: {:?}", said.unwrap_err());
         }
         assert_eq!(caller.try_ask(&photo, &size), Err(RequestErrorKind::NoResponders));
+    });
+}
+
+#[test]
+fn a_bridge_that_stops_refuses_what_it_can_not_make_in_time() {
+    bounded(|| {
+        let (broker, mut local) = (Broker::start(), Local::start());
+        // A daemon that hears nobody.
+        local.stop();
+        let Endpoint::Unix(path) = local.endpoint() else { unreachable!() };
+        let _ = std::fs::remove_file(&path);
+        let _deaf = UnixListener::bind(&path).unwrap();
+        let flags = ["--nats", &broker.url(), "--pictures", "1"];
+        let mut bridge = Bridge::start(&local, &flags);
+        let caller = Caller::new(&broker, DEADLINE / 2);
+        until("it takes pictures", || {
+            let stats = caller.nats.request("$SRV.STATS.resized", "".into());
+            let stats = caller.runtime.block_on(stats);
+            stats.is_ok_and(|stats| stats.payload.windows(7).any(|word| word == b"picture"))
+        });
+        let photo = jpeg(40, 30, Subsamp::None, false);
+        let answers = caller.ask_all(&photo, &[("Size", "30x")], 3, || bridge.stop());
+        for (number, said) in answers {
+            assert_eq!(said.unwrap_err().0, 503, "{number}");
+        }
     });
 }
 

@@ -1,0 +1,266 @@
+//! Owns the order in which works are begun, fair over clients in what their works cost: lanes, for
+//! the time that those were taken.
+//!
+//! Knows no threads and no clock: it is told the time. Who has had the least is next, and the
+//! others wait until its work fits, so that small ones don't keep a large one out for ever. Who
+//! comes, or comes back, starts no lower than the one begun last: nobody saves up for a burst.
+//! Invariants: of a client's works the first to come begins first; those at work have no more lanes
+//! than there are.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+pub(super) struct Queue<W> {
+    clients: BTreeMap<u64, Client<W>>,
+    /// Those whose works wait, the one to wait for the longest first: next among equals.
+    waiting: VecDeque<u64>,
+    /// What the client had had whose work was begun last.
+    level: Duration,
+    /// The next client's, and the next work's.
+    number: u64,
+    /// Lanes whose turns are not taken.
+    left: u32,
+}
+
+struct Client<W> {
+    /// In the order of their numbers.
+    works: VecDeque<Work<W>>,
+    /// Lanes times time, until `since`.
+    had: Duration,
+    /// Lanes that it has since then.
+    lanes: u32,
+    since: Instant,
+}
+
+struct Work<W> {
+    number: u64,
+    share: u32,
+    work: W,
+}
+
+/// A work whose turn it is, for `done` when it is that.
+pub(super) struct Begun<W> {
+    pub(super) work: W,
+    pub(super) client: u64,
+    /// How many lanes' turns it takes.
+    pub(super) share: u32,
+}
+
+impl<W> Client<W> {
+    fn had(&self, now: Instant) -> Duration {
+        self.had + self.lanes * now.saturating_duration_since(self.since)
+    }
+
+    fn has(&mut self, lanes: u32, now: Instant) {
+        (self.had, self.since, self.lanes) = (self.had(now), now, lanes);
+    }
+}
+
+impl<W> Queue<W> {
+    /// For so many lanes.
+    pub(super) fn new(lanes: u32) -> Self {
+        let (clients, waiting) = (BTreeMap::new(), VecDeque::new());
+        Self { clients, waiting, level: Duration::ZERO, number: 0, left: lanes }
+    }
+
+    /// Another client.
+    pub(super) fn enter(&mut self, now: Instant) -> u64 {
+        let client = self.take_number();
+        let (works, had) = (VecDeque::new(), Duration::ZERO);
+        self.clients.insert(client, Client { works, had, lanes: 0, since: now });
+        client
+    }
+
+    /// Forgets a client; what waits of it is to be dropped elsewhere.
+    pub(super) fn leave(&mut self, client: u64) -> impl Sized + use<W> {
+        self.waiting.retain(|&waits| waits != client);
+        self.clients.remove(&client)
+    }
+
+    /// A work of a client's, for so many lanes' turns. Its number is there for `take_back`.
+    pub(super) fn push(&mut self, client: u64, share: u32, work: W, now: Instant) -> u64 {
+        let (number, level) = (self.take_number(), self.level);
+        if let Some(client_of) = self.clients.get_mut(&client) {
+            if client_of.works.is_empty() {
+                self.waiting.push_back(client);
+                if client_of.lanes == 0 {
+                    client_of.had = client_of.had.max(level);
+                }
+                client_of.has(client_of.lanes, now);
+            }
+            client_of.works.push_back(Work { number, share, work });
+        }
+        number
+    }
+
+    /// The first work of the client who has had the least, if there are lanes for it.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Begun<W>> {
+        let had = |place: &usize| Some(self.clients.get(&self.waiting[*place])?.had(now));
+        let place = (0..self.waiting.len()).min_by_key(had)?;
+        let id = self.waiting[place];
+        let client = self.clients.get_mut(&id)?;
+        client.works.front().filter(|first| first.share <= self.left)?;
+        let Work { share, work, .. } = client.works.pop_front()?;
+        client.has(client.lanes + share, now);
+        self.left -= share;
+        self.level = self.level.max(client.had);
+        self.waiting.remove(place);
+        if !client.works.is_empty() {
+            self.waiting.push_back(id);
+        }
+        Some(Begun { work, client: id, share })
+    }
+
+    /// A work is done, or failed.
+    pub(super) fn done(&mut self, client: u64, share: u32, now: Instant) {
+        self.left += share;
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.has(client.lanes - share, now);
+        }
+    }
+
+    /// A work that has not begun.
+    pub(super) fn take_back(&mut self, client: u64, number: u64) -> Option<impl Sized + use<W>> {
+        let works = &mut self.clients.get_mut(&client)?.works;
+        let place = works.binary_search_by_key(&number, |work| work.number).ok()?;
+        let work = works.remove(place);
+        if works.is_empty() {
+            self.waiting.retain(|&waits| waits != client);
+        }
+        work
+    }
+
+    fn take_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue, and a clock that is put forward by hand.
+    struct Scene {
+        queue: Queue<&'static str>,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new(lanes: u32) -> Self {
+            Self { queue: Queue::new(lanes), now: Instant::now() }
+        }
+
+        fn enter(&mut self) -> u64 {
+            self.queue.enter(self.now)
+        }
+
+        fn push(&mut self, client: u64, share: u32, name: &'static str) -> u64 {
+            self.queue.push(client, share, name, self.now)
+        }
+
+        fn push_some(&mut self, count: u32, client: u64, share: u32, name: &'static str) {
+            for _ in 0..count {
+                self.push(client, share, name);
+            }
+        }
+
+        fn next(&mut self) -> Option<Begun<&'static str>> {
+            self.queue.next(self.now)
+        }
+
+        fn done(&mut self, Begun { client, share, .. }: Begun<&'static str>) {
+            self.queue.done(client, share, self.now);
+        }
+
+        fn after(&mut self, milliseconds: u64) {
+            self.now += Duration::from_millis(milliseconds);
+        }
+
+        /// Does the next so many, each of which takes so long, and says which those were.
+        fn work(&mut self, times: usize, cost: impl Fn(&str) -> u64) -> Vec<&'static str> {
+            let one = |_| {
+                let begun = self.next().unwrap();
+                let name = begun.work;
+                self.after(cost(name));
+                self.done(begun);
+                name
+            };
+            (0..times).map(one).collect()
+        }
+    }
+
+    #[test]
+    fn clients_of_equal_works_take_turns() {
+        let mut scene = Scene::new(1);
+        let (greedy, modest, third) = (scene.enter(), scene.enter(), scene.enter());
+        scene.push_some(4, greedy, 1, "greedy");
+        let taken_back = scene.push(third, 1, "third");
+        scene.push_some(2, modest, 1, "modest");
+        assert!(scene.queue.take_back(third, taken_back).is_some());
+        assert!(scene.queue.take_back(third, taken_back).is_none());
+        let order = ["greedy", "modest", "greedy", "modest", "greedy", "greedy"];
+        assert_eq!(scene.work(6, |_| 5), order);
+        assert!(scene.next().is_none());
+    }
+
+    #[test]
+    fn who_has_long_works_has_as_many_fewer_of_them() {
+        let mut scene = Scene::new(4);
+        let (slow, quick) = (scene.enter(), scene.enter());
+        scene.push_some(40, slow, 4, "slow");
+        scene.push_some(400, quick, 1, "quick");
+        // Four lanes for ten, and one for one.
+        let done = scene.work(410, |name| if name == "slow" { 10 } else { 1 });
+        let slow = done.iter().filter(|&&name| name == "slow").count();
+        assert!((10..=11).contains(&slow), "{slow}");
+        // Nor all at once.
+        assert!(done[..50].contains(&"slow") && done[360..].contains(&"slow"));
+    }
+
+    #[test]
+    fn what_is_at_work_counts_before_it_is_done() {
+        let mut scene = Scene::new(3);
+        let (slow, quick) = (scene.enter(), scene.enter());
+        scene.push_some(3, slow, 1, "slow");
+        let first = scene.next().unwrap();
+        scene.after(1);
+        scene.push_some(2, quick, 1, "quick");
+        let both = [scene.next().unwrap(), scene.next().unwrap()];
+        assert_eq!(both.map(|begun| begun.work), ["quick"; 2]);
+        assert_eq!(first.work, "slow");
+        assert!(scene.next().is_none());
+    }
+
+    #[test]
+    fn others_wait_until_a_large_work_fits() {
+        let mut scene = Scene::new(2);
+        let (large, small) = (scene.enter(), scene.enter());
+        scene.push(small, 1, "small");
+        let first = scene.next().unwrap();
+        scene.after(1);
+        scene.push(large, 2, "large");
+        scene.push(small, 1, "small");
+        assert!(scene.next().is_none());
+        scene.done(first);
+        let large = scene.next().unwrap();
+        assert_eq!(large.work, "large");
+        assert!(scene.next().is_none());
+        scene.done(large);
+        assert_eq!(scene.next().unwrap().work, "small");
+    }
+
+    #[test]
+    fn who_was_away_has_saved_nothing_and_who_leaves_leaves_nothing() {
+        let mut scene = Scene::new(1);
+        let (early, busy) = (scene.enter(), scene.enter());
+        scene.push_some(10, busy, 1, "busy");
+        scene.work(6, |_| 100);
+        scene.push_some(3, early, 1, "early");
+        // It is no more than one work ahead of the others.
+        let order = ["early", "busy", "early", "busy", "early", "busy"];
+        assert_eq!(scene.work(6, |_| 100), order);
+        drop(scene.queue.leave(busy));
+        assert!(scene.next().is_none());
+    }
+}

@@ -1,0 +1,94 @@
+//! A daemon whose rings the bridge can't have.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::net;
+use std::thread;
+
+use nix::sys::socket::MsgFlags;
+use resized_protocol::codec::{Inbox, encode};
+use resized_protocol::fdpass;
+use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+use resized_protocol::message::{Backing, Message};
+use resized_protocol::stats::Stats;
+
+use super::*;
+
+/// Grants streams, with a descriptor that is no memory; until it hears of no more requests it notes
+/// which it closes.
+fn daemon(mut socket: net::UnixStream) -> Vec<u32> {
+    let (mut inbox, mut closed) = (Inbox::new(), Vec::new());
+    loop {
+        while let Some(request) = inbox.pop::<Request>().unwrap() {
+            let mut descriptor = None;
+            let reply = match request {
+                Request::Open { stream, spec, .. } => {
+                    let ring = RingLayout::new(&spec).unwrap();
+                    descriptor = Some(socket.as_fd());
+                    Reply::Opened { stream, ring, backing: Backing::Descriptor }
+                }
+                Request::Close { stream } => {
+                    closed.push(stream);
+                    Reply::Closed { stream }
+                }
+                Request::Stats => Reply::Stats(Stats::default()),
+                other => panic!("{other:?}"),
+            };
+            let mut bytes = Vec::new();
+            encode(&Message::Reply(reply), &mut bytes).unwrap();
+            fdpass::send(&socket, &bytes, descriptor, MsgFlags::empty()).unwrap();
+        }
+        if inbox.fill(|room| socket.read(room)).unwrap().0 == 0 {
+            return closed;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_ring_that_the_bridge_can_not_have_costs_its_stream_alone() {
+    let patience = Duration::from_secs(60);
+    let (near, far) = UnixStream::pair().unwrap();
+    let far = far.into_std().unwrap();
+    far.set_nonblocking(false).unwrap();
+    let daemon = thread::spawn(move || daemon(far));
+    let (client, bridge) = tokio::io::duplex(1 << 16);
+    let (from_client, to_client) = tokio::io::split(bridge);
+    let mut to_client = Sender::new(to_client, patience);
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let limits = Limits { bytes: 1 << 20, memory, pixels: 1, patience };
+    let lanes = Lanes::start("lane", 1).unwrap();
+    let (_stop, stop) = watch::channel(false);
+    let from_client = Receiver::new(from_client, patience);
+    let relay = relay(from_client, &mut to_client, near, "", limits, lanes, stop);
+    let conversation = async move {
+        let (reader, writer) = tokio::io::split(client);
+        let (mut said, mut heard) =
+            (Sender::new(writer, patience), Receiver::new(reader, patience));
+        let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(8, 8));
+        let spec = StreamSpec::new(source, Extent::new(4, 4));
+        // Twice: what the first took is given back.
+        for stream in [3, 4] {
+            for request in
+                [Request::Open { stream, spec, named: false }, Request::Stats, Request::Stats]
+            {
+                said.send(&Call::Request(request), &[]).await.unwrap();
+            }
+            let refused = heard.next().await.unwrap();
+            assert!(
+                matches!(refused, Some(Message::Reply(Reply::Refused(Refusal::System { .. })))),
+                "{refused:?}"
+            );
+            for _ in 0..2 {
+                let stats = heard.next().await.unwrap();
+                assert!(matches!(stats, Some(Message::Reply(Reply::Stats(_)))), "{stats:?}");
+            }
+        }
+        // It has heard that the last one is to be closed before it answers this.
+        said.send(&Call::Request(Request::Stats), &[]).await.unwrap();
+        assert!(heard.next::<Message>().await.unwrap().is_some());
+        drop((said, heard));
+    };
+    let (end, ()) = tokio::join!(relay, conversation);
+    assert!(matches!(end, End::HungUp), "{end}");
+    assert_eq!(daemon.join().unwrap(), [3, 4]);
+}
