@@ -151,7 +151,7 @@ fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) ->
                 }
             };
             let charge = charge.ok_or(unexpected("a stream for another request"))?;
-            shared.rings().add(*stream, leases, ring.len().get() as u64);
+            shared.rings().add(*stream, leases);
             match coded {
                 Some(coded) => {
                     *ring = coded.ring().clone();

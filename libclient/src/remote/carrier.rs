@@ -175,10 +175,9 @@ fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<OwnedFd> 
     if layout != *ring {
         return Err(unexpected("a ring of another layout than its stream's"));
     }
-    let bytes = layout.len();
-    let (region, descriptor) = Region::create(bytes).map_err(io::Error::other)?;
+    let (region, descriptor) = Region::create(layout.len()).map_err(io::Error::other)?;
     let leases = leases(region, &Arc::new(layout)).map_err(io::Error::other)?;
-    shared.rings.borrow_mut().add(stream, leases, bytes.get() as u64);
+    shared.rings.borrow_mut().add(stream, leases);
     Ok(descriptor)
 }
 

@@ -19,7 +19,6 @@ pub struct Rings {
 #[derive(Debug)]
 struct Ring {
     slots: Vec<Slot>,
-    bytes: u64,
     /// Nothing is submitted any more, but completions may be on their way.
     closing: bool,
 }
@@ -33,11 +32,6 @@ enum Slot {
 }
 
 impl Rings {
-    /// Bytes of all of them.
-    pub fn bytes(&self) -> u64 {
-        self.streams.values().map(|ring| ring.bytes).sum()
-    }
-
     /// Whether the stream is there and not closing.
     pub fn is_open(&self, stream: u32) -> bool {
         self.streams.get(&stream).is_some_and(|ring| !ring.closing)
@@ -53,10 +47,10 @@ impl Rings {
         self.streams.values().any(|ring| ring.closing)
     }
 
-    /// Notes a new stream, and what it takes.
-    pub fn add(&mut self, stream: u32, leases: Vec<Lease>, bytes: u64) {
+    /// Notes a new stream.
+    pub fn add(&mut self, stream: u32, leases: Vec<Lease>) {
         let slots = leases.into_iter().map(Slot::Free).collect();
-        self.streams.insert(stream, Ring { slots, bytes, closing: false });
+        self.streams.insert(stream, Ring { slots, closing: false });
     }
 
     /// Nothing may be submitted to the stream from now on.
@@ -134,14 +128,13 @@ mod tests {
         let ring = Arc::new(RingLayout::new(&StreamSpec { slots: 2, ..spec }).unwrap());
         let (region, _descriptor) = Region::create(ring.len()).unwrap();
         let mut rings = Rings::default();
-        rings.add(7, leases(region, &ring).unwrap(), 8192);
+        rings.add(7, leases(region, &ring).unwrap());
         rings
     }
 
     #[test]
     fn slots_go_round() {
         let mut rings = rings();
-        assert_eq!(rings.bytes(), 8192);
         for _ in 0..2 {
             let lease = rings.take_free(7, 1).unwrap();
             assert!(rings.is_open(7) && rings.knows(7) && !rings.is_open(8) && !rings.knows(8));
@@ -178,6 +171,6 @@ mod tests {
         let lease = rings.take_in_flight(7, 0).unwrap();
         rings.free(7, lease);
         rings.remove(7);
-        assert_eq!(rings.bytes(), 0);
+        assert!(!rings.knows(7));
     }
 }
