@@ -33,6 +33,7 @@ use resized_protocol::message::{Completion, Status};
 use resized_protocol::stats::DeviceStats;
 
 use crate::cores::Cores;
+use crate::device::fleet::Fleet;
 use crate::device::{Band, Device, DeviceError, Fault, Scratch};
 use crate::job::{Job, Pressure, StreamId};
 use crate::metrics::{DeviceMetrics, nanoseconds};
@@ -51,11 +52,6 @@ const UNATTENDED: Duration = Duration::from_millis(5);
 /// by then.
 const AT_ONCE: Duration = Duration::from_micros(100);
 
-/// How long a lane may be at a frame at the least, and how often as long as the frame is thought to
-/// take; after that it is stuck. The longest frames take minutes where there are no vectors.
-const PATIENCE: Duration = Duration::from_secs(30);
-const DOUBTS: u32 = 64;
-
 /// Where jobs come from.
 pub(crate) trait Intake: Send + Sync {
     /// Brings what has arrived, without waiting for more, unless another thread is at it.
@@ -64,20 +60,14 @@ pub(crate) trait Intake: Send + Sync {
 
 /// The fair queue and the devices behind it.
 pub(crate) struct Scheduler {
-    devices: Vec<Box<dyn Device>>,
+    devices: Fleet,
     /// A device that takes only what no other can.
     reserve: Option<usize>,
     metrics: Vec<DeviceMetrics>,
     queue: Shared,
     /// For frames that are resized by the thread that submits them.
     scratch: Mutex<Scratch>,
-    /// When each lane of each device must be done with what it is at, in nanoseconds since `begun`.
-    due: Vec<Box<[AtomicU64]>>,
-    begun: Instant,
 }
-
-/// When a lane that is at nothing must be done.
-const NEVER: u64 = u64::MAX;
 
 /// The threads of all lanes.
 pub(crate) struct Lanes {
@@ -149,17 +139,12 @@ impl Scheduler {
             metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
             queue: Shared::new(queue, &devices),
             scratch: Mutex::default(),
-            due: devices
-                .iter()
-                .map(|device| (0..device.lanes()).map(|_| AtomicU64::new(NEVER)).collect())
-                .collect(),
-            begun: Instant::now(),
-            devices,
+            devices: Fleet::new(devices),
             reserve,
         })
     }
 
-    pub(crate) fn devices(&self) -> &[Box<dyn Device>] {
+    pub(crate) const fn devices(&self) -> &Fleet {
         &self.devices
     }
 
@@ -167,13 +152,6 @@ impl Scheduler {
     pub(crate) fn stats(&self) -> Vec<DeviceStats> {
         let devices = self.devices.iter().zip(&self.metrics);
         devices.map(|(device, metrics)| metrics.read(device.name())).collect()
-    }
-
-    /// A device with a lane that should have been done with its frame by then.
-    pub(crate) fn stuck(&self, by: Instant) -> Option<usize> {
-        let by = nanoseconds(by.saturating_duration_since(self.begun));
-        let late = |due: &AtomicU64| due.load(Ordering::Relaxed) < by;
-        self.due.iter().position(|lanes| lanes.iter().any(late))
     }
 
     /// Jobs that wait for a device.
@@ -260,13 +238,11 @@ impl Scheduler {
             tracing::warn!(core, %error, "a lane is not bound to its core");
         }
         let mut scratch = Scratch::default();
-        let due = &self.due[device][lane];
         while let Some(task) = self.pull(device, lane, intake) {
-            let takes = PATIENCE.saturating_add(DOUBTS * task.frame.job.takes());
-            due.store(nanoseconds(self.begun.elapsed().saturating_add(takes)), Ordering::Relaxed);
+            self.devices.take(device, lane, task.frame.job.takes());
             self.work(task, &mut scratch);
             // Not where it panics: a lane that died is stuck as well.
-            due.store(NEVER, Ordering::Relaxed);
+            self.devices.done(device, lane);
         }
     }
 

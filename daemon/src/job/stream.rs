@@ -16,6 +16,7 @@ use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMe
 
 use super::cost::{Rate, tables};
 use super::pace::Pace;
+use crate::device::fleet::Fleet;
 use crate::device::{self, Allowance, Device, DeviceError, Resizer};
 use crate::metrics::{ClientId, ClientMetrics, Counted, StreamMetrics};
 use crate::quota::{Account, Charge};
@@ -80,7 +81,7 @@ impl Stream {
         id: StreamId,
         spec: &StreamSpec,
         named: bool,
-        devices: &[Box<dyn Device>],
+        devices: &Fleet,
         account: &Arc<Account>,
         client: &Arc<ClientMetrics>,
         counted: Counted,
@@ -112,6 +113,8 @@ impl Stream {
         charges[2].allocated();
         let region = Arc::new(region);
         let open = |index: usize, device: &dyn Device| {
+            // A driver may hang over it.
+            let _call = devices.call(index);
             let mut resizer = device.open(spec, &ring)?;
             resizer.allow(Arc::new(OfDevice { account: Arc::clone(account), index }));
             resizer.attach(&region)?;

@@ -95,12 +95,7 @@ pub(super) fn id(number: u32) -> StreamId {
 /// Frames so small that a stream may have many.
 pub(super) const SMALL: (u32, u32) = (9, 9);
 
-pub(super) fn stream(
-    devices: &[Box<dyn Device>],
-    number: u32,
-    filter: Filter,
-    from: (u32, u32),
-) -> Stream {
+pub(super) fn stream(devices: &Fleet, number: u32, filter: Filter, from: (u32, u32)) -> Stream {
     let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(from.0, from.1));
     let slots = if from == SMALL { 200 } else { StreamSpec::SLOTS };
     let spec = StreamSpec { filter, slots, ..StreamSpec::new(source, Extent::new(1, 1)) };

@@ -90,8 +90,10 @@ impl Scheduler {
             outage.reviving = true;
         }
         drop(queue);
+        let call = self.devices.call(device);
         let revive = || self.devices[device].revive();
         let revived = catch_unwind(AssertUnwindSafe(revive));
+        drop(call);
         let came_back = matches!(revived, Ok(Ok(())));
         let name = self.devices[device].name();
         match revived {
