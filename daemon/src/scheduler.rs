@@ -69,10 +69,12 @@ pub(crate) struct Scheduler {
     scratch: Mutex<Scratch>,
 }
 
-/// The threads of all lanes.
+/// The threads of all lanes, and one that looks after them where there are several devices.
 pub(crate) struct Lanes {
     scheduler: Arc<Scheduler>,
     threads: Vec<JoinHandle<()>>,
+    /// The one that looks whether frames wait for a device that does not get on.
+    lookout: Option<Thread>,
 }
 
 #[derive(Default)]
@@ -243,6 +245,14 @@ impl Scheduler {
             self.work(task, &mut scratch);
             // Not where it panics: a lane that died is stuck as well.
             self.devices.done(device, lane);
+        }
+    }
+
+    /// Looks from time to time, until lanes end.
+    fn look_out(&self) {
+        while !self.queue.hold().stopping {
+            thread::park_timeout(choice::LOOK);
+            self.look();
         }
     }
 
@@ -453,7 +463,8 @@ impl Lanes {
         scheduler: &Arc<Scheduler>,
         intake: &Arc<impl Intake + 'static>,
     ) -> std::io::Result<Self> {
-        let mut lanes = Self { scheduler: Arc::clone(scheduler), threads: Vec::new() };
+        let (scheduler_of, threads) = (Arc::clone(scheduler), Vec::new());
+        let mut lanes = Self { scheduler: scheduler_of, threads, lookout: None };
         for (index, device) in scheduler.devices.iter().enumerate() {
             for lane in 0..device.lanes() {
                 let (scheduler, intake) = (Arc::clone(scheduler), Arc::clone(intake));
@@ -461,6 +472,13 @@ impl Lanes {
                 let run = move || scheduler.run_lane(index, lane, &*intake);
                 lanes.threads.push(thread::Builder::new().name(name).spawn(run)?);
             }
+        }
+        if scheduler.devices.len() > 1 {
+            let scheduler = Arc::clone(scheduler);
+            let run = move || scheduler.look_out();
+            let lookout = thread::Builder::new().name("lookout".into()).spawn(run)?;
+            lanes.lookout = Some(lookout.thread().clone());
+            lanes.threads.push(lookout);
         }
         Ok(lanes)
     }
@@ -478,6 +496,7 @@ impl Drop for Lanes {
             queue.wake_all(device);
         }
         drop(queue);
+        self.lookout.iter().for_each(Thread::unpark);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a lane panicked");

@@ -1,5 +1,5 @@
-//! Owns all devices of a daemon, and who waits for which of them: by when each lane must be done with
-//! what it is at, and by when whoever else called a device must be back.
+//! Owns all devices of a daemon, and who waits for which of them: when each lane took what it is at,
+//! and by when whoever called a device must be back.
 //!
 //! Knows neither frames nor streams. A driver that hangs can't be called back: it can only be told
 //! from outside. Invariants: a lane's thread alone notes what the lane is at, without a lock; who
@@ -19,7 +19,7 @@ use crate::metrics::nanoseconds;
 const PATIENCE: Duration = Duration::from_secs(30);
 const DOUBTS: u32 = 64;
 
-/// When a lane that is at nothing must be done.
+/// When a lane that is at nothing took it, and must be done.
 const NEVER: u64 = u64::MAX;
 
 /// The devices, in the order of their numbers.
@@ -31,10 +31,20 @@ pub(crate) struct Fleet {
 
 /// Who waits for a device. In nanoseconds since the fleet was made.
 struct Watch {
-    /// When each lane must be done.
-    lanes: Box<[AtomicU64]>,
+    lanes: Box<[Lane]>,
     /// When those must be back who have it prepare a stream, or come back into service.
     calls: Mutex<Vec<u64>>,
+}
+
+struct Lane {
+    taken: AtomicU64,
+    due: AtomicU64,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self { taken: NEVER.into(), due: NEVER.into() }
+    }
 }
 
 /// A call of a device, until this is dropped.
@@ -46,7 +56,7 @@ pub(crate) struct Call<'a> {
 impl Fleet {
     pub(crate) fn new(devices: Vec<Box<dyn Device>>) -> Self {
         let watch = |lanes: usize| Watch {
-            lanes: (0..lanes).map(|_| AtomicU64::new(NEVER)).collect(),
+            lanes: (0..lanes).map(|_| Lane::default()).collect(),
             calls: Mutex::default(),
         };
         let watches = devices.iter().map(|device| watch(device.lanes())).collect();
@@ -59,14 +69,18 @@ impl Fleet {
 
     /// A lane takes a frame, or a part of one, that is thought to take so long.
     pub(crate) fn take(&self, device: usize, lane: usize, takes: Duration) {
+        let Lane { taken, due } = &self.watches[device].lanes[lane];
+        let now = self.begun.elapsed();
         let patience = PATIENCE.saturating_add(takes.saturating_mul(DOUBTS));
-        let due = nanoseconds(self.begun.elapsed().saturating_add(patience));
-        self.watches[device].lanes[lane].store(due, Ordering::Relaxed);
+        taken.store(nanoseconds(now), Ordering::Relaxed);
+        due.store(nanoseconds(now.saturating_add(patience)), Ordering::Relaxed);
     }
 
     /// The lane is done with it.
     pub(crate) fn done(&self, device: usize, lane: usize) {
-        self.watches[device].lanes[lane].store(NEVER, Ordering::Relaxed);
+        let Lane { taken, due } = &self.watches[device].lanes[lane];
+        taken.store(NEVER, Ordering::Relaxed);
+        due.store(NEVER, Ordering::Relaxed);
     }
 
     /// The caller has the device do something else than a frame.
@@ -77,11 +91,17 @@ impl Fleet {
         Call { watch, due }
     }
 
+    /// Whether a lane of the device is at nothing, or has been at what it took for no longer than that.
+    pub(crate) fn gets_on(&self, device: usize, within: Duration, now: Instant) -> bool {
+        let since = self.at(now).saturating_sub(nanoseconds(within));
+        self.watches[device].lanes.iter().any(|lane| lane.taken.load(Ordering::Relaxed) >= since)
+    }
+
     /// A device that somebody waits for who should have been done with it by then.
     pub(crate) fn stuck(&self, by: Instant) -> Option<usize> {
         let by = self.at(by);
         let is_late = |watch: &Watch| {
-            watch.lanes.iter().any(|due| due.load(Ordering::Relaxed) < by)
+            watch.lanes.iter().any(|lane| lane.due.load(Ordering::Relaxed) < by)
                 || watch.calls().iter().any(|&due| due < by)
         };
         self.watches.iter().position(is_late)
@@ -132,6 +152,20 @@ mod tests {
         assert_eq!(fleet.stuck(later), None);
         fleet.take(0, 0, 2 * PATIENCE / DOUBTS);
         assert_eq!((fleet.stuck(later), fleet.stuck(later + 2 * PATIENCE)), (None, Some(0)));
+    }
+
+    #[test]
+    fn a_device_gets_on_while_one_lane_does() {
+        let fleet = fleet();
+        let (lanes, within) = (fleet[0].lanes(), Duration::from_secs(5));
+        let later = Instant::now() + 2 * within;
+        (1..lanes).for_each(|lane| fleet.take(0, lane, Duration::ZERO));
+        assert!(fleet.gets_on(0, within, later));
+        fleet.take(0, 0, Duration::ZERO);
+        assert!(fleet.gets_on(0, within, Instant::now()) && !fleet.gets_on(0, within, later));
+        assert!(fleet.gets_on(1, within, later));
+        fleet.done(0, lanes - 1);
+        assert!(fleet.gets_on(0, within, later));
     }
 
     #[test]

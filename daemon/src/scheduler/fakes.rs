@@ -153,11 +153,21 @@ pub(super) struct Timed {
     pub(super) fault: Fault,
     /// Nothing but this filter's streams.
     pub(super) only: Option<Filter>,
+    /// It does not answer.
+    pub(super) hangs: Arc<AtomicBool>,
 }
 
 impl Timed {
     pub(super) fn new(name: &'static str, takes: Duration) -> Self {
-        Self { name, takes, worth: 1, failures: Arc::default(), fault: Fault::Lost, only: None }
+        Self {
+            name,
+            takes,
+            worth: 1,
+            failures: Arc::default(),
+            fault: Fault::Lost,
+            only: None,
+            hangs: Arc::default(),
+        }
     }
 }
 
@@ -187,6 +197,9 @@ impl Resizer for Timed {
 
     fn resize(&self, _: SlotMemory<'_>, band: Band, _: &mut Scratch) -> Result<(), DeviceError> {
         thread::sleep(self.takes * band.rows(64).len() as u32 / 64);
+        while self.hangs.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
         let left = |failures: usize| failures.checked_sub(1);
         match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
             Ok(_) => Err(DeviceError::Failed { device: self.name.into(), fault: self.fault }),
