@@ -140,7 +140,7 @@ fn a_thousand_streams_leave_nothing_on_a_gpu() {
 #[test]
 fn a_stream_that_memory_is_not_allowed_for_is_for_others() {
     let Some(vulkan) = open(&Settings::default()) else { return };
-    let purse = Purse::new(20_000);
+    let purse = Purse::new(400_000);
     let prepare = |n| {
         let (spec, ring, region) = ring(n);
         let mut resizer = vulkan.open(&spec, &ring).unwrap();
@@ -155,7 +155,7 @@ fn a_stream_that_memory_is_not_allowed_for_is_for_others() {
         }
     };
     assert_eq!(refused, vulkan.shared.failed(Fault::Memory));
-    assert!(!streams.is_empty() && purse.taken() <= 20_000);
+    assert!(!streams.is_empty() && purse.taken() <= 400_000);
     // Those that are there go on, and when one goes there is room again.
     for (resizer, ring, region) in &streams {
         resized(&**resizer, ring, region);
@@ -185,6 +185,23 @@ fn beyond_the_drivers_limit_rings_are_staged() {
     assert!(found == resized(&*cores, &ring, &region));
 }
 
+/// What is recorded for each slot in each flight, or for each flight alone where frames are staged.
+#[test]
+fn commands_are_charged_by_slots() {
+    let (spec, ..) = ring(0);
+    let system = |slots: u32, transfer| {
+        let spec = StreamSpec { slots, ..spec };
+        let ring = RingLayout::new(&spec).unwrap();
+        let program = Program::new(&spec, &spec.placement().unwrap(), &ring).unwrap();
+        Prepared::memory(&program, &ring, transfer).system
+    };
+    for transfer in [Transfer::Direct, Transfer::Copied, Transfer::BothWays] {
+        assert!(system(1, transfer) > 0);
+        assert_eq!(system(200, transfer), 200 * system(1, transfer));
+    }
+    assert_eq!(system(200, Transfer::Staged), system(1, Transfer::Staged));
+}
+
 /// Where the ring is imported. Where it is not there is nothing smaller than staging.
 #[test]
 fn a_stream_with_no_room_for_the_fastest_way_has_the_one_that_takes_least() {
@@ -198,16 +215,23 @@ fn a_stream_with_no_room_for_the_fastest_way_has_the_one_that_takes_least() {
     let program = Program::new(&spec, &placement, &ring).unwrap();
     let geometry = (spec.source, spec.destination, spec.filter, spec.source.extent);
     lock(&vulkan.shared.measured).insert(geometry, Transfer::BothWays);
-    let attach = || {
+    let takes = |transfer| {
+        let Memory { device, system } = Prepared::memory(&program, &ring, transfer);
+        device + system
+    };
+    let attach = |limit: u64| {
         let mut resizer = vulkan.open(&spec, &ring).unwrap();
-        resizer.allow(Purse::new(Prepared::memory(&program, &ring, Transfer::Direct).device));
+        resizer.allow(Purse::new(limit));
         resizer.attach(&region).map(|()| resizer)
     };
-    let found = resized(&*attach().unwrap(), &ring, &region);
+    let found = resized(&*attach(takes(Transfer::Direct)).unwrap(), &ring, &region);
     let cores = Cpu::with_level(1, Level::Scalar).unwrap().open(&spec, &ring).unwrap();
     assert!(found == resized(&*cores, &ring, &region));
     vulkan.shared.gpu().unwrap().imports.store(u32::MAX / 2, Ordering::Relaxed);
-    assert_eq!(attach().err(), Some(vulkan.shared.failed(Fault::Memory)));
+    assert_eq!(
+        attach(takes(Transfer::Staged) - 1).err(),
+        Some(vulkan.shared.failed(Fault::Memory))
+    );
     assert_eq!(validation_messages(), [""; 0]);
 }
 
