@@ -25,7 +25,7 @@ use vulkano::{Validated, VulkanError};
 
 use super::shader::Pipelines;
 use super::submit::{Submitter, Timeline};
-use super::{LANES, Settings, fault, lock};
+use super::{LANES, Settings, fault, lock, of_stream};
 use crate::device::Fault;
 
 /// After this a frame is taken for lost: far longer than the largest takes on the slowest driver.
@@ -310,15 +310,37 @@ fn copying_family(physical: &PhysicalDevice) -> Option<u32> {
     u32::try_from(family).ok()
 }
 
+/// No buffer is made for more than one stream.
 fn not_allocated(error: &Validated<AllocateBufferError>) -> Fault {
     match error {
         Validated::Error(AllocateBufferError::AllocateMemory(error)) => match error {
-            MemoryAllocatorError::AllocateDeviceMemory(error) => fault(error),
+            MemoryAllocatorError::AllocateDeviceMemory(error) => of_stream(error),
             _ => Fault::Memory,
         },
         Validated::Error(AllocateBufferError::CreateBuffer(error)) => {
-            fault(&Validated::Error(*error))
+            of_stream(&Validated::Error(*error))
         }
-        _ => Fault::Driver,
+        error => {
+            tracing::error!(%error, "a buffer");
+            Fault::Refused
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_is_refused_costs_its_stream_alone() {
+        let refused = |error| {
+            let created = Validated::Error(AllocateBufferError::CreateBuffer(error));
+            let error = MemoryAllocatorError::AllocateDeviceMemory(Validated::Error(error));
+            let allocated = Validated::Error(AllocateBufferError::AllocateMemory(error));
+            [not_allocated(&created), not_allocated(&allocated)]
+        };
+        assert_eq!(refused(VulkanError::InitializationFailed), [Fault::Refused; 2]);
+        assert_eq!(refused(VulkanError::OutOfDeviceMemory), [Fault::Memory; 2]);
+        assert_eq!(refused(VulkanError::DeviceLost), [Fault::Lost; 2]);
     }
 }
