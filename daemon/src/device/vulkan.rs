@@ -236,11 +236,10 @@ impl Device for Vulkan {
     fn revive(&self) -> Result<(), DeviceError> {
         let shared = &self.shared;
         let failed = std::mem::take(&mut lock(&shared.state).failed);
-        let (overdue, over): (Vec<_>, Vec<_>) =
-            failed.into_iter().partition(|gpu| gpu.is_overdue());
+        let (owing, over): (Vec<_>, Vec<_>) = failed.into_iter().partition(|gpu| gpu.owes());
         drop(over);
-        if !overdue.is_empty() {
-            lock(&shared.state).failed.extend(overdue);
+        if !owing.is_empty() {
+            lock(&shared.state).failed.extend(owing);
             return Err(shared.failed(Fault::TimedOut));
         }
         if lock(&shared.state).gpu.is_none() {

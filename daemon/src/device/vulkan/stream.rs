@@ -94,7 +94,7 @@ impl From<Fault> for Failure {
 /// A frame that a GPU may still be at, and all that it uses. Dropping it waits until it is over:
 /// before, nothing of it may be used or freed, nor its slot be anybody else's.
 pub(super) struct UnderWay {
-    prepared: Arc<Prepared>,
+    _prepared: Arc<Prepared>,
     lane: Taken,
     /// That of the lane's timeline when it is over.
     value: u64,
@@ -178,8 +178,7 @@ impl Prepared {
         flown.map_err(|flown| match flown {
             Flown::Failed(fault) => fault.into(),
             Flown::Late(value) => {
-                self.gpu.begin_to_wait();
-                Failure::UnderWay(UnderWay { prepared: Arc::clone(self), lane, value })
+                Failure::UnderWay(UnderWay { _prepared: Arc::clone(self), lane, value })
             }
         })
     }
@@ -411,7 +410,6 @@ impl From<Fault> for Flown {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.lane.timeline().settle(self.value);
-        self.prepared.gpu.end_waiting();
     }
 }
 

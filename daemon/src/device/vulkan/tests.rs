@@ -235,6 +235,19 @@ fn a_stream_with_no_room_for_the_fastest_way_has_the_one_that_takes_least() {
     assert_eq!(validation_messages(), [""; 0]);
 }
 
+/// Though nobody has lost patience yet.
+#[test]
+fn a_gpu_that_a_frame_is_in_is_not_opened_anew() {
+    let Some(vulkan) = open(&Settings::default()) else { return };
+    let gpu = vulkan.shared.gpu().unwrap();
+    let lane = gpu.take_lane().unwrap();
+    vulkan.shared.retire(&gpu);
+    assert_eq!(vulkan.revive(), Err(vulkan.shared.failed(Fault::TimedOut)));
+    drop(lane);
+    vulkan.revive().unwrap();
+    assert!(!Arc::ptr_eq(&gpu, &vulkan.shared.gpu().unwrap()));
+}
+
 /// Whichever of a frame's queues takes no more: what the others took is over before its memory is
 /// anybody else's, and what none took is not waited for.
 #[test]
@@ -278,7 +291,7 @@ fn a_queue_that_takes_no_more_leaves_nothing_under_way() {
             let begun = Instant::now();
             assert!(matches!(prepared.resize(slot), Err(Failure::Over(Fault::Lost))));
             assert!(begun.elapsed() < Duration::from_secs(10), "it waited for what never comes");
-            assert_eq!(gpu.free_lanes(), LANES);
+            assert!(!gpu.owes());
         }
         drop(prepared);
         let slot = SlotMemory::new(&region, &ring, 1).unwrap();
