@@ -235,6 +235,40 @@ fn a_stream_with_no_room_for_the_fastest_way_has_the_one_that_takes_least() {
     assert_eq!(validation_messages(), [""; 0]);
 }
 
+/// Its streams, though no client of theirs submits anything.
+#[test]
+fn a_gpu_that_was_lost_is_kept_by_none_of_its_streams() {
+    let Some(vulkan) = open(&Settings::default()) else { return };
+    let purse = Purse::new(u64::MAX);
+    let open = |n| {
+        let (spec, ring, region) = ring(n);
+        let mut resizer = vulkan.open(&spec, &ring).unwrap();
+        resizer.allow(Arc::<Purse>::clone(&purse));
+        resizer.attach(&region).unwrap();
+        (resizer, ring, region)
+    };
+    let streams: Vec<_> = (0..3).map(open).collect();
+    let before = resized(&*streams[0].0, &streams[0].1, &streams[0].2);
+    let lost = vulkan.shared.gpu().unwrap();
+    vulkan.shared.retire(&lost);
+    let lost = {
+        let device = Arc::downgrade(&lost.device);
+        drop(lost);
+        device
+    };
+    vulkan.revive().unwrap();
+    assert_eq!((lost.strong_count(), purse.taken()), (0, 0));
+    let (resizer, ring, region) = &streams[0];
+    assert!(resized(&**resizer, ring, region) == before);
+    // A GPU that is in service is kept by them.
+    let taken = purse.taken();
+    vulkan.revive().unwrap();
+    assert_eq!(purse.taken(), taken);
+    drop(streams);
+    assert_eq!(lock(&vulkan.shared.ways).iter().filter(|ways| ways.strong_count() > 0).count(), 0);
+    assert_eq!(validation_messages(), [""; 0]);
+}
+
 /// Though nobody has lost patience yet.
 #[test]
 fn a_gpu_that_a_frame_is_in_is_not_opened_anew() {
