@@ -185,8 +185,13 @@ impl Scheduler {
         let waiting = queue.waiting() + wanted;
         let order = jobs.peek().map(|job| self.order(&queue, job, waiting));
         queue.fair.push(stream, jobs);
-        if let Some(order) = order {
-            self.call_in(&mut queue, order, wanted);
+        match order {
+            Some(order) if order.is_empty() => {
+                drop(queue);
+                self.abandon(stream);
+            }
+            Some(order) => self.call_in(&mut queue, order, wanted),
+            None => {}
         }
     }
 
@@ -222,13 +227,7 @@ impl Scheduler {
 
     /// Takes back the waiting jobs of a stream that is over.
     pub(crate) fn withdraw(&self, stream: StreamId) -> VecDeque<Job> {
-        let mut queue = self.queue.hold();
-        let mut withdrawn = queue.fair.withdraw(stream);
-        let (failed, kept) =
-            queue.again.drain(..).partition::<VecDeque<_>, _>(|job| job.stream() == stream);
-        queue.again = kept;
-        withdrawn.extend(failed);
-        withdrawn
+        self.queue.hold().withdraw(stream)
     }
 
     fn run_lane(&self, device: usize, lane: usize, intake: &dyn Intake) {
@@ -443,6 +442,16 @@ impl Queue {
     /// Jobs that wait.
     fn waiting(&self) -> usize {
         self.fair.waiting() + self.again.len()
+    }
+
+    /// Takes back the jobs of a stream.
+    fn withdraw(&mut self, stream: StreamId) -> VecDeque<Job> {
+        let mut withdrawn = self.fair.withdraw(stream);
+        let (failed, kept) =
+            self.again.drain(..).partition::<VecDeque<_>, _>(|job| job.stream() == stream);
+        self.again = kept;
+        withdrawn.extend(failed);
+        withdrawn
     }
 
     /// The next job of those that are wanted: first those on which devices failed.

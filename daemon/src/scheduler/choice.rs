@@ -195,6 +195,11 @@ impl Default for Order {
 }
 
 impl Order {
+    /// Whether no device does the job, now or later.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     fn insert(&mut self, device: usize, takes: Duration) {
         if self.len == MOST {
             return;

@@ -348,3 +348,25 @@ fn a_driver_that_hangs_over_a_stream_or_its_return_is_seen() {
     drop(lanes);
     assert_eq!(devices.stuck(later), None);
 }
+
+#[test]
+fn frames_of_a_stream_that_every_device_gave_up_fail_and_wait_for_nothing() {
+    let full = |name| {
+        let full = Timed { fault: Fault::Memory, ..Timed::new(name, Duration::from_millis(5)) };
+        full.failures.store(usize::MAX, Ordering::SeqCst);
+        full
+    };
+    let several = Several::new(&[full("one"), full("other")], None, Filter::Area);
+    let scheduler = &several.lanes.scheduler;
+    // Those that waited meanwhile, and those that come later.
+    for turn in 1..=2 {
+        let frames = jobs(&several.stream, &several.ledger, 40);
+        scheduler.push(id(0), frames.into_iter());
+        let completed = several.ledger.await_completions(40 * turn);
+        assert!(completed.iter().all(|completion| completion.status == Status::Failed));
+        assert_eq!((completed.len(), scheduler.waiting()), (40 * turn, 0));
+    }
+    // None of them is any device's fault but the first.
+    let failed: u64 = scheduler.stats().iter().map(|stats| stats.failed).sum();
+    assert!(failed <= 8, "{failed}");
+}
