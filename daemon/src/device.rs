@@ -6,6 +6,7 @@
 //! and calls [`Resizer::resize`].
 
 pub mod cpu;
+pub(crate) mod fleet;
 pub mod null;
 mod plan;
 pub mod vulkan;

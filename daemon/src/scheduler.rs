@@ -33,6 +33,7 @@ use resized_protocol::message::{Completion, Status};
 use resized_protocol::stats::DeviceStats;
 
 use crate::cores::Cores;
+use crate::device::fleet::Fleet;
 use crate::device::{Band, Device, DeviceError, Fault, Scratch};
 use crate::job::{Job, Pressure, StreamId};
 use crate::lock;
@@ -52,11 +53,6 @@ const UNATTENDED: Duration = Duration::from_millis(5);
 /// by then.
 const AT_ONCE: Duration = Duration::from_micros(100);
 
-/// How long a lane may be at a frame at the least, and how often as long as the frame is thought to
-/// take; after that it is stuck. The longest frames take minutes where there are no vectors.
-const PATIENCE: Duration = Duration::from_secs(30);
-const DOUBTS: u32 = 64;
-
 /// Where jobs come from.
 pub(crate) trait Intake: Send + Sync {
     /// Brings what has arrived, without waiting for more, unless another thread is at it.
@@ -65,25 +61,21 @@ pub(crate) trait Intake: Send + Sync {
 
 /// The fair queue and the devices behind it.
 pub(crate) struct Scheduler {
-    devices: Vec<Box<dyn Device>>,
+    devices: Fleet,
     /// A device that takes only what no other can.
     reserve: Option<usize>,
     metrics: Vec<DeviceMetrics>,
     queue: Shared,
     /// For frames that are resized by the thread that submits them.
     scratch: Mutex<Scratch>,
-    /// When each lane of each device must be done with what it is at, in nanoseconds since `begun`.
-    due: Vec<Box<[AtomicU64]>>,
-    begun: Instant,
 }
 
-/// When a lane that is at nothing must be done.
-const NEVER: u64 = u64::MAX;
-
-/// The threads of all lanes.
+/// The threads of all lanes, and one that looks after them where there are several devices.
 pub(crate) struct Lanes {
     scheduler: Arc<Scheduler>,
     threads: Vec<JoinHandle<()>>,
+    /// The one that looks whether frames wait for a device that does not get on.
+    lookout: Option<Thread>,
 }
 
 #[derive(Default)]
@@ -151,17 +143,12 @@ impl Scheduler {
             metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
             queue: Shared::new(queue, &devices),
             scratch: Mutex::default(),
-            due: devices
-                .iter()
-                .map(|device| (0..device.lanes()).map(|_| AtomicU64::new(NEVER)).collect())
-                .collect(),
-            begun: Instant::now(),
-            devices,
+            devices: Fleet::new(devices),
             reserve,
         })
     }
 
-    pub(crate) fn devices(&self) -> &[Box<dyn Device>] {
+    pub(crate) const fn devices(&self) -> &Fleet {
         &self.devices
     }
 
@@ -169,13 +156,6 @@ impl Scheduler {
     pub(crate) fn stats(&self) -> Vec<DeviceStats> {
         let devices = self.devices.iter().zip(&self.metrics);
         devices.map(|(device, metrics)| metrics.read(device.name())).collect()
-    }
-
-    /// A device with a lane that should have been done with its frame by then.
-    pub(crate) fn stuck(&self, by: Instant) -> Option<usize> {
-        let by = nanoseconds(by.saturating_duration_since(self.begun));
-        let late = |due: &AtomicU64| due.load(Ordering::Relaxed) < by;
-        self.due.iter().position(|lanes| lanes.iter().any(late))
     }
 
     /// Jobs that wait for a device.
@@ -207,8 +187,13 @@ impl Scheduler {
         let waiting = queue.waiting() + wanted;
         let order = jobs.peek().map(|job| self.order(&queue, job, waiting));
         queue.fair.push(stream, jobs);
-        if let Some(order) = order {
-            self.call_in(&mut queue, order, wanted);
+        match order {
+            Some(order) if order.is_empty() => {
+                drop(queue);
+                self.abandon(stream);
+            }
+            Some(order) => self.call_in(&mut queue, order, wanted),
+            None => {}
         }
     }
 
@@ -244,13 +229,7 @@ impl Scheduler {
 
     /// Takes back the waiting jobs of a stream that is over.
     pub(crate) fn withdraw(&self, stream: StreamId) -> VecDeque<Job> {
-        let mut queue = self.queue.hold();
-        let mut withdrawn = queue.fair.withdraw(stream);
-        let (failed, kept) =
-            queue.again.drain(..).partition::<VecDeque<_>, _>(|job| job.stream() == stream);
-        queue.again = kept;
-        withdrawn.extend(failed);
-        withdrawn
+        self.queue.hold().withdraw(stream)
     }
 
     fn run_lane(&self, device: usize, lane: usize, intake: &dyn Intake) {
@@ -262,13 +241,19 @@ impl Scheduler {
             tracing::warn!(core, %error, "a lane is not bound to its core");
         }
         let mut scratch = Scratch::default();
-        let due = &self.due[device][lane];
         while let Some(task) = self.pull(device, lane, intake) {
-            let takes = PATIENCE.saturating_add(DOUBTS * task.frame.job.takes());
-            due.store(nanoseconds(self.begun.elapsed().saturating_add(takes)), Ordering::Relaxed);
+            self.devices.take(device, lane, task.frame.job.takes());
             self.work(task, &mut scratch);
             // Not where it panics: a lane that died is stuck as well.
-            due.store(NEVER, Ordering::Relaxed);
+            self.devices.done(device, lane);
+        }
+    }
+
+    /// Looks from time to time, until lanes end.
+    fn look_out(&self) {
+        while !self.queue.hold().stopping {
+            thread::park_timeout(choice::LOOK);
+            self.look();
         }
     }
 
@@ -461,6 +446,16 @@ impl Queue {
         self.fair.waiting() + self.again.len()
     }
 
+    /// Takes back the jobs of a stream.
+    fn withdraw(&mut self, stream: StreamId) -> VecDeque<Job> {
+        let mut withdrawn = self.fair.withdraw(stream);
+        let (failed, kept) =
+            self.again.drain(..).partition::<VecDeque<_>, _>(|job| job.stream() == stream);
+        self.again = kept;
+        withdrawn.extend(failed);
+        withdrawn
+    }
+
     /// The next job of those that are wanted: first those on which devices failed.
     fn next(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<Job> {
         let again = self.again.iter().position(wanted);
@@ -479,7 +474,8 @@ impl Lanes {
         scheduler: &Arc<Scheduler>,
         intake: &Arc<impl Intake + 'static>,
     ) -> std::io::Result<Self> {
-        let mut lanes = Self { scheduler: Arc::clone(scheduler), threads: Vec::new() };
+        let (scheduler_of, threads) = (Arc::clone(scheduler), Vec::new());
+        let mut lanes = Self { scheduler: scheduler_of, threads, lookout: None };
         for (index, device) in scheduler.devices.iter().enumerate() {
             for lane in 0..device.lanes() {
                 let (scheduler, intake) = (Arc::clone(scheduler), Arc::clone(intake));
@@ -487,6 +483,13 @@ impl Lanes {
                 let run = move || scheduler.run_lane(index, lane, &*intake);
                 lanes.threads.push(thread::Builder::new().name(name).spawn(run)?);
             }
+        }
+        if scheduler.devices.len() > 1 {
+            let scheduler = Arc::clone(scheduler);
+            let run = move || scheduler.look_out();
+            let lookout = thread::Builder::new().name("lookout".into()).spawn(run)?;
+            lanes.lookout = Some(lookout.thread().clone());
+            lanes.threads.push(lookout);
         }
         Ok(lanes)
     }
@@ -504,6 +507,7 @@ impl Drop for Lanes {
             queue.wake_all(device);
         }
         drop(queue);
+        self.lookout.iter().for_each(Thread::unpark);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a lane panicked");

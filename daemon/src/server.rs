@@ -241,9 +241,10 @@ impl Controls {
         self.shared.accounts.set_limits(options.limits, memory);
     }
 
-    /// A device with a lane that has been at a frame for far too long, and longer than half a minute.
+    /// A device that somebody waits for for far too long, and longer than half a minute: a lane for a
+    /// frame, or who opens a stream, or who brings it back into service.
     pub fn stuck(&self) -> Option<&str> {
-        let device = self.shared.scheduler.stuck(Instant::now())?;
+        let device = self.shared.scheduler.devices().stuck(Instant::now())?;
         Some(self.shared.scheduler.devices()[device].name())
     }
 }

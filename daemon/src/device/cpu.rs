@@ -47,7 +47,7 @@ mod neon;
 mod rolling;
 mod scalar;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod words;
 
 use resized_protocol::message::StreamSpec;

@@ -353,9 +353,6 @@ impl<A: Arrange> Planner<'_, A> {
         match order::order(&horizontal, &vertical, tones, mixed) {
             Order::HorizontalFirst { horizontal: taps, vertical, fraction_bits, fold } => {
                 let (first, end) = axes.horizontal.within();
-                // A mix takes whole rows.
-                let source = (!mixed).then_some((end - first) as usize * tones.len());
-                let row = Row { source, picture: samples };
                 let constant = |i: usize| centred_constant(tones[i % tones.len()].bias);
                 let across = match (across, taps) {
                     (Some(sample), _) => Across::Widen(sample),
@@ -365,6 +362,10 @@ impl<A: Arrange> Planner<'_, A> {
                     },
                     (None, None) => self.across_words(&horizontal, tones.len()),
                 };
+                // A mix takes whole rows, and words are made into whole ones.
+                let is_whole = mixed || matches!(across, Across::Words(_));
+                let source = (!is_whole).then_some((end - first) as usize * tones.len());
+                let row = Row { source, picture: samples };
                 Passes::HorizontalFirst(Arc::new(AcrossDown {
                     across,
                     lines: self.arrange.lines(vertical, row, fold),

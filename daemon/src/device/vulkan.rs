@@ -31,7 +31,7 @@ mod turn;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use resized_protocol::frame::Extent;
 use resized_protocol::message::StreamSpec;
@@ -42,7 +42,7 @@ use vulkano::{Validated, VulkanError};
 use self::gpu::Gpu;
 use self::import::Import;
 use self::program::Program;
-use self::resizer::{Geometry, VulkanResizer};
+use self::resizer::{Geometry, VulkanResizer, Ways};
 use super::{Device, DeviceError, Fault, Resizer, plan};
 
 pub use rates::CopyRates;
@@ -69,6 +69,8 @@ struct Shared {
     /// Why no ring is imported.
     staged: Option<String>,
     state: Mutex<State>,
+    /// Of each stream.
+    ways: Mutex<Vec<Weak<Mutex<Ways>>>>,
     /// The fastest way to bring frames of a geometry, where all have been measured.
     measured: Mutex<HashMap<Geometry, Transfer>>,
     frames: AtomicU64,
@@ -95,6 +97,7 @@ impl Vulkan {
             settings: settings.clone(),
             staged: why_staged(&gpu, settings),
             state: Mutex::new(State { gpu: Some(gpu), failed: Vec::new() }),
+            ways: Mutex::default(),
             measured: Mutex::default(),
             frames: AtomicU64::new(0),
         };
@@ -153,6 +156,31 @@ impl Shared {
         let mut state = lock(&self.state);
         if let Some(failed) = state.gpu.take_if(|now| Arc::ptr_eq(now, gpu)) {
             state.failed.push(failed);
+        }
+    }
+
+    /// Keeps in mind what a new stream will have prepared.
+    fn note(&self, ways: &Arc<Mutex<Ways>>) {
+        let mut noted = lock(&self.ways);
+        noted.retain(|ways| ways.strong_count() > 0);
+        noted.push(Arc::downgrade(ways));
+    }
+
+    /// Has streams let go of what they prepared for GPUs that failed: one whose client submits nothing
+    /// would keep them open. Who is at it is not waited for: a frame's lane sees for itself.
+    fn let_go(&self) {
+        let now = lock(&self.state).gpu.clone();
+        let noted: Vec<_> = lock(&self.ways).iter().filter_map(Weak::upgrade).collect();
+        for ways in noted {
+            let old = match ways.try_lock() {
+                Ok(mut ways) => ways.take_old(now.as_ref()),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    poisoned.into_inner().take_old(now.as_ref())
+                }
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            // The driver may take its time.
+            drop(old);
         }
     }
 
@@ -235,12 +263,12 @@ impl Device for Vulkan {
     /// here as well, so nobody is kept waiting by a lock.
     fn revive(&self) -> Result<(), DeviceError> {
         let shared = &self.shared;
+        shared.let_go();
         let failed = std::mem::take(&mut lock(&shared.state).failed);
-        let (overdue, over): (Vec<_>, Vec<_>) =
-            failed.into_iter().partition(|gpu| gpu.is_overdue());
+        let (owing, over): (Vec<_>, Vec<_>) = failed.into_iter().partition(|gpu| gpu.owes());
         drop(over);
-        if !overdue.is_empty() {
-            lock(&shared.state).failed.extend(overdue);
+        if !owing.is_empty() {
+            lock(&shared.state).failed.extend(owing);
             return Err(shared.failed(Fault::TimedOut));
         }
         if lock(&shared.state).gpu.is_none() {

@@ -16,6 +16,7 @@ use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMe
 
 use super::cost::{Rate, tables};
 use super::pace::Pace;
+use crate::device::fleet::Fleet;
 use crate::device::{self, Allowance, Device, DeviceError, Resizer};
 use crate::metrics::{ClientId, ClientMetrics, Counted, StreamMetrics};
 use crate::quota::{Account, Charge};
@@ -80,7 +81,7 @@ impl Stream {
         id: StreamId,
         spec: &StreamSpec,
         named: bool,
-        devices: &[Box<dyn Device>],
+        devices: &Fleet,
         account: &Arc<Account>,
         client: &Arc<ClientMetrics>,
         counted: Counted,
@@ -99,10 +100,9 @@ impl Stream {
         let mut charges = [
             account.charge(Resource::Streams, 1)?,
             account.charge(Resource::Slots, spec.slots.into())?,
-            // Tables twice: for the stream, and for the last crop that a frame brought.
             account.charge(
                 Resource::RingBytes,
-                (ring.len().get() as u64).saturating_add(2 * tables(spec)),
+                (ring.len().get() as u64).saturating_add(sets(devices, spec) * tables(spec)),
             )?,
         ];
         let (region, invitation) = allocate(&ring, named).map_err(|error| {
@@ -112,6 +112,8 @@ impl Stream {
         charges[2].allocated();
         let region = Arc::new(region);
         let open = |index: usize, device: &dyn Device| {
+            // A driver may hang over it.
+            let _call = devices.call(index);
             let mut resizer = device.open(spec, &ring)?;
             resizer.allow(Arc::new(OfDevice { account: Arc::clone(account), index }));
             resizer.attach(&region)?;
@@ -253,6 +255,13 @@ impl Drop for Stream {
     }
 }
 
+/// Sets of tables that are kept for a stream at the most: its own, those for the last crop that a
+/// frame brought, and those for each other one that a lane is at at the same time.
+fn sets(devices: &[Box<dyn Device>], spec: &StreamSpec) -> u64 {
+    let lanes = devices.iter().filter(|device| device.crops()).map(|device| device.lanes() as u64);
+    2 + lanes.sum::<u64>().min(spec.slots.into())
+}
+
 /// What the stream of a user may take of the memory of the device of that number.
 struct OfDevice {
     account: Arc<Account>,
@@ -283,9 +292,32 @@ fn allocate(ring: &RingLayout, named: bool) -> Result<(Region, Invitation), Regi
 
 #[cfg(test)]
 mod tests {
+    use resized_protocol::frame::{Extent, FrameSpec};
+
     use super::*;
     use crate::device::Memory;
+    use crate::device::cpu::Cpu;
+    use crate::metrics::{Gauge, Metrics};
     use crate::quota::{Accounts, Limits};
+
+    #[test]
+    fn every_lane_may_be_at_a_crop_of_its_own() {
+        let frame = FrameSpec::new(PixelFormat::I420, Extent::new(640, 360));
+        let charged = |lanes: usize, slots: u32| {
+            let spec = StreamSpec { slots, ..StreamSpec::new(frame, Extent::new(320, 180)) };
+            let devices = Fleet::new(vec![Box::new(Cpu::new(lanes))]);
+            let accounts = Accounts::new(Limits::default(), 1, u64::MAX, []);
+            let client = Metrics::default().connect(0, 0);
+            let (id, counted) =
+                (StreamId { user: 0, client: 0, number: 0 }, Gauge::default().count());
+            let opened =
+                Stream::open(id, &spec, false, &devices, &accounts.of(0), &client, counted);
+            let (stream, _) = opened.unwrap();
+            let tables = tables(&spec);
+            (accounts.ring_bytes() - stream.ring.len().get() as u64) / tables
+        };
+        assert_eq!([charged(1, 8), charged(3, 8), charged(16, 8)], [3, 5, 10]);
+    }
 
     #[test]
     fn what_a_device_takes_of_the_systems_memory_counts_as_rings_do() {

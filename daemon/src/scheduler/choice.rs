@@ -7,8 +7,14 @@
 //! waits, and a burst ends about twice as late as it could at the worst. Small frames stay on the
 //! cores by the same rule: a GPU takes several times as long over them.
 //!
+//! A device whose lanes are all at what they took for longer than a frame of the stream has any
+//! business to take there is one that nobody counts on: it may hang, or be busy with others' long
+//! frames. That comes about while nobody looks, so a thread does from time to time ([`look`]).
+//!
 //! Invariants: of the devices that can do a frame the fastest never leaves it to others; one that
-//! is out of service is no reason to leave a frame.
+//! is out of service, or does not get on, is no reason to leave a frame.
+//!
+//! [`look`]: Scheduler::look
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +28,18 @@ use crate::job::Job;
 /// 36,700 when they left it none (1 and 16 clients). Between the two no other number was tried.
 const TIMES_AS_SOON: f64 = 2.0;
 
+/// A device gets on as long as a lane of it is free, or took what it is at no longer ago than so many
+/// times what it takes over a frame of the stream: then one is about to be. But lanes may be kept
+/// from their cores as long as this.
+const TIMES_AS_LONG: u32 = 4;
+const KEPT: Duration = Duration::from_millis(2);
+
+/// The reserve takes the frames of a device that does not get on no sooner: it was not asked for.
+const RESERVED: Duration = Duration::from_secs(1);
+
+/// How often somebody looks whether frames wait for a device that does not get on.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+
 impl Scheduler {
     /// The next job that a lane of this device takes.
     pub(super) fn next(&self, queue: &mut Queue, device: usize) -> Option<Job> {
@@ -29,8 +47,8 @@ impl Scheduler {
         if queue.stopping || self.devices.len() == 1 {
             return queue.next(&|job| job.fits(device));
         }
-        // It does not change while jobs are looked at. The lane that asks is idle too, though it is
-        // not counted.
+        // As it is now: others' lanes go on meanwhile. The lane that asks is idle too, though it is not
+        // counted.
         let mut view = self.view(queue, queue.waiting());
         if let Some(idle) = view.idle.get_mut(device) {
             *idle += 1;
@@ -53,9 +71,10 @@ impl Scheduler {
         if !job.fits(device) || self.devices.len() == 1 {
             return job.fits(device);
         }
+        let kept = if self.reserve == Some(device) { RESERVED } else { KEPT };
         let others = (0..self.devices.len())
-            .filter(|&other| other != device && view.is_serving(other))
-            .filter(|&other| job.fits(other));
+            .filter(|&other| other != device && job.fits(other))
+            .filter(|&other| self.gets_on(job, other, view, kept));
         if self.reserve == Some(device) {
             return others.count() == 0;
         }
@@ -84,12 +103,31 @@ impl Scheduler {
                 continue;
             }
             let takes = match view.one(job, device) {
-                _ if self.reserve == Some(device) || !view.is_serving(device) => Duration::MAX,
+                _ if self.reserve == Some(device) || !self.gets_on(job, device, &view, KEPT) => {
+                    Duration::MAX
+                }
                 one => one.unwrap_or_default(),
             };
             order.insert(device, takes);
         }
         order
+    }
+
+    /// Whether a lane of the device is free for such a frame or, as far as one knows, soon will be,
+    /// though it may have been kept from its core for so long.
+    fn gets_on(&self, job: &Job, device: usize, view: &View, kept: Duration) -> bool {
+        let takes = job.pace(device, view.now).unwrap_or_else(|| job.takes());
+        let within = takes.saturating_mul(TIMES_AS_LONG).max(kept);
+        view.is_serving(device) && self.devices.gets_on(device, within, view.now)
+    }
+
+    /// Has idle lanes take what waits for a device that no longer gets on.
+    pub(super) fn look(&self) {
+        let mut queue = self.queue.hold();
+        let waiting = queue.waiting();
+        if let Some(order) = queue.first().map(|job| self.order(&queue, job, waiting)) {
+            self.call_in(&mut queue, order, waiting);
+        }
     }
 
     /// Calls idle lanes for as many frames, those of the first device first. Lanes that would leave
@@ -157,6 +195,11 @@ impl Default for Order {
 }
 
 impl Order {
+    /// Whether no device does the job, now or later.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     fn insert(&mut self, device: usize, takes: Duration) {
         if self.len == MOST {
             return;

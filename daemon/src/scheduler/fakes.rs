@@ -95,12 +95,7 @@ pub(super) fn id(number: u32) -> StreamId {
 /// Frames so small that a stream may have many.
 pub(super) const SMALL: (u32, u32) = (9, 9);
 
-pub(super) fn stream(
-    devices: &[Box<dyn Device>],
-    number: u32,
-    filter: Filter,
-    from: (u32, u32),
-) -> Stream {
+pub(super) fn stream(devices: &Fleet, number: u32, filter: Filter, from: (u32, u32)) -> Stream {
     let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(from.0, from.1));
     let slots = if from == SMALL { 200 } else { StreamSpec::SLOTS };
     let spec = StreamSpec { filter, slots, ..StreamSpec::new(source, Extent::new(1, 1)) };
@@ -158,11 +153,21 @@ pub(super) struct Timed {
     pub(super) fault: Fault,
     /// Nothing but this filter's streams.
     pub(super) only: Option<Filter>,
+    /// It does not answer.
+    pub(super) hangs: Arc<AtomicBool>,
 }
 
 impl Timed {
     pub(super) fn new(name: &'static str, takes: Duration) -> Self {
-        Self { name, takes, worth: 1, failures: Arc::default(), fault: Fault::Lost, only: None }
+        Self {
+            name,
+            takes,
+            worth: 1,
+            failures: Arc::default(),
+            fault: Fault::Lost,
+            only: None,
+            hangs: Arc::default(),
+        }
     }
 }
 
@@ -192,6 +197,9 @@ impl Resizer for Timed {
 
     fn resize(&self, _: SlotMemory<'_>, band: Band, _: &mut Scratch) -> Result<(), DeviceError> {
         thread::sleep(self.takes * band.rows(64).len() as u32 / 64);
+        while self.hangs.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
         let left = |failures: usize| failures.checked_sub(1);
         match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
             Ok(_) => Err(DeviceError::Failed { device: self.name.into(), fault: self.fault }),

@@ -2,18 +2,21 @@
 //! while, and is then tried again.
 //!
 //! Knows no reasons. Invariants: a job on which a device failed returns to that device once at the
-//! most, and only if no other can do it; one that no device is left for completes as failed; a
-//! device that is out of service keeps no job waiting that another could do; a job goes on only
-//! when the device that failed at it lets go of its slot, however late.
+//! most, and only if no other can do it; one that no device is left for completes as failed, though
+//! none was ever at it; a device that is out of service keeps no job waiting that another could do;
+//! a job goes on only when the device that failed at it lets go of its slot, however late.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use resized_protocol::message::Completion;
+use resized_protocol::message::{Completion, Status};
 
 use super::{Held, Scheduler, Started, Task};
 use crate::device::{Band, Fault, Scratch};
+use crate::job::{Job, StreamId};
+use crate::metrics::nanoseconds;
 
 /// How long a device is out of service for the first time, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -90,8 +93,10 @@ impl Scheduler {
             outage.reviving = true;
         }
         drop(queue);
+        let call = self.devices.call(device);
         let revive = || self.devices[device].revive();
         let revived = catch_unwind(AssertUnwindSafe(revive));
+        drop(call);
         let came_back = matches!(revived, Ok(Ok(())));
         let name = self.devices[device].name();
         match revived {
@@ -123,7 +128,8 @@ impl Scheduler {
         if fault == Some(Fault::TimedOut) {
             job.settle(device);
         }
-        job.failed_on(device, fault.is_some_and(Fault::is_of_stream));
+        let (stream, for_good) = (job.stream(), fault.is_some_and(Fault::is_of_stream));
+        job.failed_on(device, for_good);
         let elsewhere = (0..self.devices.len()).find(|&other| job.fits(other));
         let left = elsewhere.or_else(|| job.try_again(device).then_some(device));
         let mut queue = self.queue.hold();
@@ -142,7 +148,36 @@ impl Scheduler {
                 let order = self.order(&queue, &job, queue.waiting() + 1);
                 queue.again.push_back(job);
                 self.call_in(&mut queue, order, 1);
+                drop(queue);
             }
+        }
+        // Others of the stream may have waited for this device alone.
+        if for_good {
+            self.abandon(stream);
+        }
+    }
+
+    /// Completes as failed what waits of a stream and no device is left for; all else goes on waiting.
+    pub(super) fn abandon(&self, stream: StreamId) {
+        let is_left = |job: &Job| (0..self.devices.len()).any(|device| job.fits(device));
+        let mut queue = self.queue.hold();
+        let (left, abandoned) =
+            queue.withdraw(stream).into_iter().partition::<VecDeque<_>, _>(is_left);
+        if !left.is_empty() {
+            queue.fair.push(stream, left.into_iter());
+            self.call_all(&mut queue);
+        }
+        drop(queue);
+        for job in abandoned {
+            let completion = Completion {
+                stream: job.stream().number,
+                slot: job.slot(),
+                status: Status::Failed,
+                device: 0,
+                queued_ns: nanoseconds(job.submitted().elapsed()),
+                worked_ns: 0,
+            };
+            self.complete(job, completion);
         }
     }
 

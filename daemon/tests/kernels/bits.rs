@@ -93,7 +93,7 @@ proptest! {
                 prop_assert!(found == oracle, "{:?} in {} bands", level, bands);
             }
         }
-        for gpu in gpu::all() {
+        for gpu in gpu::all().iter() {
             let found = Ring::new(spec).resized_on(gpu, 1, edges(seed));
             prop_assert!(gpu::is_alike(&spec, &oracle, &found), "{}", gpu.transfer());
         }

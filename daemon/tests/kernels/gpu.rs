@@ -1,9 +1,14 @@
 //! The GPUs that the other tests run on, and what only they can get wrong: the way frames reach them.
 //!
-//! Every test has the validation layer look on, where there is one, synchronization included.
+//! Every test has the validation layer look on, where there is one, synchronization included. That
+//! layer keeps what it knows of all devices in one table that it locks nowhere (as of 1.3.239; issue
+//! 4391 of KhronosGroup/Vulkan-ValidationLayers), and crashes where one thread opens or closes a
+//! device while another uses one. So whoever has the GPUs that stay open holds [`LAYER`] for reading,
+//! and whoever has one of its own, which comes and goes, for writing: it is part of what is handed out.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use resized::device::cpu::Level;
 use resized::device::vulkan::{
@@ -28,10 +33,62 @@ const TRANSFERS: [(Transfer, bool); 7] = [
     (Transfer::Staged, true),
 ];
 
+/// Keeps those who open and close GPUs from those who use them.
+static LAYER: RwLock<()> = RwLock::new(());
+
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    LAYER.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// GPUs that stay open, while nobody opens or closes others. To be asked for once at a time: who
+/// waits for its turn to open one keeps all from it who ask after that.
+pub(crate) struct Open {
+    gpus: &'static [Vulkan],
+    _used: RwLockReadGuard<'static, ()>,
+}
+
+impl Deref for Open {
+    type Target = [Vulkan];
+
+    fn deref(&self) -> &[Vulkan] {
+        self.gpus
+    }
+}
+
+/// A GPU that is opened and closed by who has it, while nobody uses any other.
+struct Own {
+    // First: it goes while nobody uses another.
+    gpu: Vulkan,
+    _alone: RwLockWriteGuard<'static, ()>,
+}
+
+impl Own {
+    /// The first there is. It is to be made before what is opened on it, so that it goes last.
+    fn new(settings: &Settings) -> Option<Self> {
+        let settings = Settings { validation: true, ..settings.clone() };
+        let alone = alone();
+        let found = survey(&Wanted::All, &settings, None);
+        let gpu = found.into_iter().find_map(|found| found.outcome.ok());
+        if gpu.is_none() {
+            eprintln!("SKIPPED: there is no GPU");
+        }
+        gpu.map(|gpu| Self { gpu, _alone: alone })
+    }
+}
+
+impl Deref for Own {
+    type Target = Vulkan;
+
+    fn deref(&self) -> &Vulkan {
+        &self.gpu
+    }
+}
+
 /// Every GPU of this machine, whatever it is, once for each way that frames may reach it.
-pub(crate) fn all() -> &'static [Vulkan] {
+pub(crate) fn all() -> Open {
     static GPUS: OnceLock<Vec<Vulkan>> = OnceLock::new();
-    GPUS.get_or_init(|| {
+    let gpus = GPUS.get_or_init(|| {
+        let _alone = alone();
         let opened = TRANSFERS.into_iter().flat_map(|(transfer, copies_apart)| {
             let settings = Settings {
                 transfer: Some(transfer),
@@ -49,7 +106,8 @@ pub(crate) fn all() -> &'static [Vulkan] {
             eprintln!("SKIPPED: there is no validation layer");
         }
         opened
-    })
+    });
+    Open { gpus, _used: LAYER.read().unwrap_or_else(PoisonError::into_inner) }
 }
 
 /// Fails if the validation layer has found anything so far.
@@ -104,7 +162,7 @@ pub(crate) fn is_alike(spec: &StreamSpec, oracle: &[u8], found: &[u8]) -> bool {
 #[track_caller]
 fn assert_gpus_agree(spec: StreamSpec, seed: u32) {
     let oracle = Ring::new(spec).resized(Level::Scalar, 1, edges(seed));
-    for gpu in all() {
+    for gpu in all().iter() {
         let found = Ring::new(spec).resized_on(gpu, 1, edges(seed));
         assert!(is_alike(&spec, &oracle, &found), "{} differs: {spec:?}", gpu.transfer());
     }
@@ -162,7 +220,7 @@ fn yellow_is_within_a_step() {
         move || samples.next().unwrap_or_default()
     };
     let oracle = Ring::new(spec).resized(Level::Scalar, 1, colours());
-    for gpu in all() {
+    for gpu in all().iter() {
         let found = Ring::new(spec).resized_on(gpu, 1, colours());
         assert!(is_alike(&spec, &oracle, &found), "{}", gpu.transfer());
     }
@@ -174,7 +232,7 @@ fn yellow_is_within_a_step() {
 fn frames_under_way_at_once_do_not_meet() {
     let spec =
         StreamSpec { slots: 9, ..spec(PixelFormat::I420, Filter::Bicubic, (160, 90), (64, 36)) };
-    for gpu in all() {
+    for gpu in all().iter() {
         let layout = Arc::new(RingLayout::new(&spec).unwrap());
         let (daemon, descriptor) = Region::create(layout.len()).unwrap();
         let daemon = Arc::new(daemon);
@@ -210,14 +268,8 @@ fn frames_under_way_at_once_do_not_meet() {
 
 #[test]
 fn a_gpu_that_fails_says_so_and_comes_back() {
-    let settings =
-        Settings { validation: true, fault_every: Some((Fault::Lost, 2)), ..Settings::default() };
-    let Some(gpu) =
-        survey(&Wanted::All, &settings, None).into_iter().find_map(|found| found.outcome.ok())
-    else {
-        eprintln!("SKIPPED: there is no GPU");
-        return;
-    };
+    let settings = Settings { fault_every: Some((Fault::Lost, 2)), ..Settings::default() };
+    let Some(gpu) = Own::new(&settings) else { return };
     let spec = spec(PixelFormat::Nv12, Filter::Bicubic, (64, 36), (32, 18));
     let mut ring = Ring::new(spec);
     let oracle = ring.resized(Level::Scalar, 1, noise(1));
@@ -242,20 +294,13 @@ fn large() -> StreamSpec {
 }
 
 /// A GPU that nobody waits for, and a frame of it that is late.
-fn impatient(transfer: Transfer, copies_apart: bool) -> Option<Vulkan> {
-    let settings = Settings {
-        validation: true,
+fn impatient(transfer: Transfer, copies_apart: bool) -> Option<Own> {
+    Own::new(&Settings {
         transfer: Some(transfer),
         copies_apart,
         patience: Some(std::time::Duration::ZERO),
         ..Settings::default()
-    };
-    let found = survey(&Wanted::All, &settings, None);
-    let gpu = found.into_iter().find_map(|found| found.outcome.ok());
-    if gpu.is_none() {
-        eprintln!("SKIPPED: there is no GPU");
-    }
-    gpu
+    })
 }
 
 #[track_caller]
@@ -318,13 +363,8 @@ fn a_slot_is_let_go_of_when_a_late_frame_is_over() {
 /// As on a GPU beyond a bus: all ways are tried, one is kept, also for the next stream of the kind.
 #[test]
 fn the_faster_way_to_bring_frames_is_kept() {
-    let settings = Settings { validation: true, measure: true, ..Settings::default() };
-    let Some(gpu) =
-        survey(&Wanted::All, &settings, None).into_iter().find_map(|found| found.outcome.ok())
-    else {
-        eprintln!("SKIPPED: there is no GPU");
-        return;
-    };
+    let settings = Settings { measure: true, ..Settings::default() };
+    let Some(gpu) = Own::new(&settings) else { return };
     let spec = spec(PixelFormat::I420, Filter::Bicubic, (96, 54), (32, 18));
     let mut oracle = Ring::new(spec);
     let mut ring = Ring::new(spec);
@@ -350,7 +390,7 @@ fn the_faster_way_to_bring_frames_is_kept() {
 
 #[test]
 fn what_a_gpu_can_not_take_is_refused() {
-    for gpu in all() {
+    for gpu in all().iter() {
         let ring = Ring::new(spec(PixelFormat::I420, Filter::Area, (20, 20), (10, 10)));
         let other = Ring::new(spec(PixelFormat::I420, Filter::Area, (20, 20), (10, 11)));
         assert_eq!(gpu.open(&ring.spec, &other.layout).err(), Some(DeviceError::Layout));

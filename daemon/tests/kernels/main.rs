@@ -33,10 +33,21 @@ fn levels() -> Vec<Level> {
 }
 
 /// All levels, and all GPUs.
-fn devices() -> Vec<Box<dyn Device>> {
-    let cores = levels().into_iter().filter_map(|level| Cpu::with_level(1, level));
-    let cores = cores.map(|cpu| Box::new(cpu) as Box<dyn Device>);
-    cores.chain(gpu::all().iter().map(|gpu| Box::new(gpu) as Box<dyn Device>)).collect()
+struct Devices {
+    cores: Vec<Cpu>,
+    gpus: gpu::Open,
+}
+
+impl Devices {
+    fn iter(&self) -> impl Iterator<Item = &dyn Device> {
+        let cores = self.cores.iter().map(|cpu| cpu as &dyn Device);
+        cores.chain(self.gpus.iter().map(|gpu| gpu as &dyn Device))
+    }
+}
+
+fn devices() -> Devices {
+    let cores = levels().into_iter().filter_map(|level| Cpu::with_level(1, level)).collect();
+    Devices { cores, gpus: gpu::all() }
 }
 
 /// Largest distance of the device's samples from the exact ones.
@@ -235,12 +246,12 @@ fn colours_weighed_by_opacity_are_exact() {
 
 #[test]
 fn what_is_transparent_does_not_bleed() {
-    for device in devices() {
+    for device in devices().iter() {
         let mut spec = spec(PixelFormat::Rgba, Filter::Lanczos3, (64, 9), (21, 3));
         spec.alpha = Alpha::Weighs;
         let pixels = [[200, 100, 50, 255], [0, 255, 255, 0], [255, 0, 255, 0], [200, 100, 50, 255]];
         let mut bytes = (0_usize..).map(|i| pixels[i / 4 % 3 + i / 768 % 2][i % 4]);
-        let output = Ring::new(spec).resized_on(&*device, 1, || bytes.next().unwrap());
+        let output = Ring::new(spec).resized_on(device, 1, || bytes.next().unwrap());
         for pixel in output.as_chunks::<4>().0.iter().filter(|pixel| pixel[3] > 16) {
             assert!(
                 [200, 100, 50].iter().zip(pixel).all(|(a, b)| b.abs_diff(*a) <= 4),
@@ -317,13 +328,13 @@ fn tensors_are_exact() {
 
 #[test]
 fn what_is_cut_out_unchanged_is_copied() {
-    for device in devices() {
+    for device in devices().iter() {
         for format in PixelFormat::EIGHT_BIT {
             for filter in Filter::ALL {
                 let mut spec = spec(format, filter, (43, 19), (22, 8));
                 spec.crop = Some(Crop { left: 12.0, top: 4.0, width: 22.0, height: 8.0 });
                 let mut ring = Ring::new(spec);
-                let output = ring.resized_on(&*device, 2, noise(7));
+                let output = ring.resized_on(device, 2, noise(7));
                 let mut wanted = Vec::new();
                 for plane in ring.layout.input().planes() {
                     let step = (43_usize.div_ceil(plane.extent.width as usize)).min(2);
@@ -352,13 +363,13 @@ fn chroma_moves_a_quarter_sample_between_sitings() {
 
 #[test]
 fn flat_stays_flat_in_every_format_filter_and_range() {
-    for device in devices() {
+    for device in devices().iter() {
         for format in PixelFormat::EIGHT_BIT {
             for filter in Filter::ALL {
                 for (from, to) in [((37, 11), (13, 5)), ((5, 3), (16, 7))] {
                     let mut ring = Ring::new(spec(format, filter, from, to));
                     for value in [0, 1, 16, 128, 254, 255] {
-                        let output = ring.resized_on(&*device, 1, || value);
+                        let output = ring.resized_on(device, 1, || value);
                         assert!(output.iter().all(|&sample| sample == value), "{:?}", ring.spec);
                     }
                 }
@@ -393,11 +404,11 @@ fn ranges_convert_at_their_ends_and_alpha_does_not() {
 
 #[test]
 fn equal_sizes_copy() {
-    for device in devices() {
+    for device in devices().iter() {
         for format in PixelFormat::EIGHT_BIT {
             for filter in Filter::ALL {
                 let mut ring = Ring::new(spec(format, filter, (43, 9), (43, 9)));
-                let output = ring.resized_on(&*device, 2, noise(7));
+                let output = ring.resized_on(device, 2, noise(7));
                 assert_eq!(output, packed(ring.leases[1].input(), ring.layout.input()));
             }
         }

@@ -130,6 +130,9 @@ unsafe fn resize<K: Kernel>(
             }
         }
         Passes::HorizontalFirst(passes) => {
+            // Rows of words become whole lines, whatever is asked for: see `Lines::advance`.
+            let is_cut = passes.lines.strip < resized.samples;
+            assert!(!is_cut || !matches!(passes.across, Across::Words(_)));
             for start in (0..resized.samples).step_by(passes.lines.strip) {
                 let strip = start..(start + passes.lines.strip).min(resized.samples);
                 let mut lines = Lines::new(resized, passes, source, rows.clone(), held);

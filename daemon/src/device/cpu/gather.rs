@@ -141,7 +141,9 @@ impl<V: Copy + Eq + AsRef<[u8]>> Tables<V> {
         place
     }
 
-    pub(super) fn into_vectors(self) -> Vec<V> {
+    pub(super) fn into_vectors(mut self) -> Vec<V> {
+        // They are charged for, and kept as long as the stream.
+        self.vectors.shrink_to_fit();
         self.vectors
     }
 }

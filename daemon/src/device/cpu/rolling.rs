@@ -64,6 +64,9 @@ impl Rolling {
             rolling.singles.extend(folded.singles.iter().map(single));
             rolling.ends.push((rolling.pairs.len() as u32, rolling.singles.len() as u32));
         }
+        // They are charged for, and kept as long as the stream.
+        rolling.pairs.shrink_to_fit();
+        rolling.singles.shrink_to_fit();
         rolling
     }
 

@@ -1,7 +1,9 @@
 //! What kernels may touch: frames lie between pages that can't be touched, so a load or a store
 //! outside ends the test. Slots lie in one mapping, where nobody would notice. And which cores
-//! lanes are bound to.
+//! lanes are bound to, and what is kept of memory.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::num::NonZero;
 use std::ptr::NonNull;
 
@@ -158,4 +160,49 @@ fn lanes_are_bound_where_there_is_one_for_each_of_a_few_cores() {
     for lanes in [given.len() - 1, given.len() + 1] {
         assert!(bound(lanes).is_empty());
     }
+}
+
+/// The system's allocator, which counts what each thread has of it.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Not for a thread that ends.
+fn count(bytes: i64) {
+    let _ = HELD.try_with(|held| held.set(held.get() + bytes));
+}
+
+// SAFETY: all of it is the system's allocator's; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller's contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64));
+        // SAFETY: the caller's contract.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, len: usize) -> *mut u8 {
+        count(len as i64 - layout.size() as i64);
+        // SAFETY: the caller's contract.
+        unsafe { System.realloc(memory, layout, len) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Bytes that what is made keeps.
+pub(crate) fn kept<T>(make: impl FnOnce() -> T) -> u64 {
+    let before = HELD.get();
+    let made = make();
+    let kept = HELD.get() - before;
+    drop(made);
+    kept as u64
 }

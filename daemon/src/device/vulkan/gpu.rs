@@ -4,7 +4,7 @@
 //! Knows no streams. Invariant: lives as long as anything that was made with it.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use vulkano::{Validated, VulkanError};
 
 use super::shader::Pipelines;
 use super::submit::{Submitter, Timeline};
-use super::{LANES, Settings, fault, lock};
+use super::{LANES, Settings, fault, lock, of_stream};
 use crate::device::Fault;
 
 /// After this a frame is taken for lost: far longer than the largest takes on the slowest driver.
@@ -56,8 +56,6 @@ pub(super) struct Gpu {
     memory: Arc<StandardMemoryAllocator>,
     /// Rings that are imported.
     pub(super) imports: Arc<AtomicU32>,
-    /// Frames that did not end in time, and have not ended yet.
-    overdue: AtomicUsize,
 }
 
 /// What brings one frame at a time through a GPU.
@@ -173,7 +171,6 @@ impl Gpu {
             sets: Arc::new(StandardDescriptorSetAllocator::new(owned(), Default::default())),
             memory: Arc::new(StandardMemoryAllocator::new(owned(), memory)),
             imports: Arc::default(),
-            overdue: AtomicUsize::new(0),
             device,
         }))
     }
@@ -188,10 +185,10 @@ impl Gpu {
         Ok(Taken { gpu: Arc::clone(self), number })
     }
 
-    /// Lanes that no frame is in.
-    #[cfg(test)]
-    pub(super) fn free_lanes(&self) -> usize {
-        lock(&self.free).len()
+    /// Whether it owes an answer: a frame is in a lane, whether somebody still has patience for it
+    /// or not.
+    pub(super) fn owes(&self) -> bool {
+        lock(&self.free).len() < self.lanes.len()
     }
 
     /// Memory of the device's own, of `elements` of 32 bits, at least one. Where that is spent, the
@@ -250,21 +247,6 @@ impl Gpu {
         let made = Buffer::from_iter(memory, info, kind, content.iter().copied());
         made.map_err(|error| not_allocated(&error))
     }
-
-    /// A frame did not end in time.
-    pub(super) fn begin_to_wait(&self) {
-        self.overdue.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// One of those has ended.
-    pub(super) fn end_waiting(&self) {
-        self.overdue.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Whether it owes an answer that somebody waits for beyond all patience.
-    pub(super) fn is_overdue(&self) -> bool {
-        self.overdue.load(Ordering::Relaxed) > 0
-    }
 }
 
 /// Bytes of a device's memory for all streams together: most of what it has for itself alone, or a
@@ -310,15 +292,37 @@ fn copying_family(physical: &PhysicalDevice) -> Option<u32> {
     u32::try_from(family).ok()
 }
 
+/// No buffer is made for more than one stream.
 fn not_allocated(error: &Validated<AllocateBufferError>) -> Fault {
     match error {
         Validated::Error(AllocateBufferError::AllocateMemory(error)) => match error {
-            MemoryAllocatorError::AllocateDeviceMemory(error) => fault(error),
+            MemoryAllocatorError::AllocateDeviceMemory(error) => of_stream(error),
             _ => Fault::Memory,
         },
         Validated::Error(AllocateBufferError::CreateBuffer(error)) => {
-            fault(&Validated::Error(*error))
+            of_stream(&Validated::Error(*error))
         }
-        _ => Fault::Driver,
+        error => {
+            tracing::error!(%error, "a buffer");
+            Fault::Refused
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_is_refused_costs_its_stream_alone() {
+        let refused = |error| {
+            let created = Validated::Error(AllocateBufferError::CreateBuffer(error));
+            let error = MemoryAllocatorError::AllocateDeviceMemory(Validated::Error(error));
+            let allocated = Validated::Error(AllocateBufferError::AllocateMemory(error));
+            [not_allocated(&created), not_allocated(&allocated)]
+        };
+        assert_eq!(refused(VulkanError::InitializationFailed), [Fault::Refused; 2]);
+        assert_eq!(refused(VulkanError::OutOfDeviceMemory), [Fault::Memory; 2]);
+        assert_eq!(refused(VulkanError::DeviceLost), [Fault::Lost; 2]);
     }
 }

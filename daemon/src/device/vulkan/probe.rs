@@ -9,7 +9,7 @@
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// How long its last words may take once it has ended: what a driver has started may hold the pipe
-/// for longer.
+/// How long all its last words may take once it has ended: what a driver has started may hold the
+/// pipe for longer, and go on talking.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Bytes of an answer; what is beyond is not read.
@@ -107,8 +107,14 @@ fn ask(program: &Path, question: &str) -> Result<String, ProbeError> {
     if !status.success() {
         return Err(ProbeError::Crashed(status));
     }
-    let parts = std::iter::from_fn(|| heard.recv_timeout(LAST_WORDS).ok());
-    Ok(String::from_utf8_lossy(&parts.flatten().collect::<Vec<_>>()).into_owned())
+    Ok(String::from_utf8_lossy(&last_words(&heard)).into_owned())
+}
+
+/// What is said until the pipe is closed, or nobody waits any more.
+fn last_words(heard: &Receiver<Vec<u8>>) -> Vec<u8> {
+    let until = Instant::now() + LAST_WORDS;
+    let left = || until.saturating_duration_since(Instant::now());
+    std::iter::from_fn(|| heard.recv_timeout(left()).ok()).flatten().collect()
 }
 
 /// Kills a process. One that hangs in its driver may not even die: it is waited for, but not by us.
@@ -119,5 +125,23 @@ fn give_up(mut process: Child) {
     };
     if let Err(error) = thread::Builder::new().name("probe".into()).spawn(reap) {
         tracing::warn!(%error, "a process that hung is not waited for");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_on_talking_is_not_listened_to_without_end() {
+        let (said, heard) = mpsc::channel();
+        let talker = thread::spawn(move || {
+            while said.send(vec![b'x']).is_ok() {
+                thread::sleep(LAST_WORDS / 50);
+            }
+        });
+        assert!(!last_words(&heard).is_empty());
+        drop(heard);
+        talker.join().unwrap();
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct VulkanResizer {
     ring: RingLayout,
     region: Option<Arc<Region>>,
     allowance: Option<Arc<dyn Allowance>>,
-    ways: Mutex<Ways>,
+    ways: Arc<Mutex<Ways>>,
     /// Frames that were not answered in time, and their slots.
     overdue: Mutex<Vec<(u32, UnderWay)>>,
     /// Bytes that were copied for the last frame.
@@ -53,17 +53,28 @@ pub(super) struct VulkanResizer {
 
 /// The ways by which a stream's frames may reach its GPU: several only until the fastest one is known.
 #[derive(Default)]
-struct Ways {
+pub(super) struct Ways {
     prepared: Vec<Way>,
     /// There was room for all of them.
     whole: bool,
     frames: usize,
 }
 
-struct Way {
+pub(super) struct Way {
     prepared: Arc<Prepared>,
     /// What each frame of its trial took, in nanoseconds, with as many others under way as there were.
     took: Vec<u64>,
+}
+
+impl Ways {
+    /// What is prepared for another GPU than the one that is open now, if any is.
+    pub(super) fn take_old(&mut self, now: Option<&Arc<Gpu>>) -> Vec<Way> {
+        let is_old = |way: &Way| now.is_none_or(|now| !Arc::ptr_eq(way.prepared.gpu(), now));
+        if self.prepared.first().is_some_and(is_old) {
+            return std::mem::take(&mut self.prepared);
+        }
+        Vec::new()
+    }
 }
 
 impl Way {
@@ -79,6 +90,8 @@ impl VulkanResizer {
         program: Program,
         ring: RingLayout,
     ) -> Self {
+        let ways = Arc::default();
+        shared.note(&ways);
         Self {
             shared,
             geometry,
@@ -86,7 +99,7 @@ impl VulkanResizer {
             ring,
             region: None,
             allowance: None,
-            ways: Mutex::default(),
+            ways,
             overdue: Mutex::default(),
             copied: AtomicU64::new(0),
         }

@@ -28,6 +28,11 @@ use super::submit::Submitter;
 use super::{LANES, Transfer, lock, of_stream};
 use crate::device::{Charge, Fault, Memory};
 
+/// Bytes of the system's memory that a driver is taken to keep for the commands of a slot in a flight,
+/// and for their descriptors: no driver says it. A stream has some ten dispatches, two copies and as
+/// many barriers, and drivers take memory for commands by pages.
+const RECORDED: u64 = 16 << 10;
+
 /// What a GPU keeps for a stream. Fields go in their order: commands before buffers, all before the
 /// ring.
 pub(super) struct Prepared {
@@ -89,7 +94,7 @@ impl From<Fault> for Failure {
 /// A frame that a GPU may still be at, and all that it uses. Dropping it waits until it is over:
 /// before, nothing of it may be used or freed, nor its slot be anybody else's.
 pub(super) struct UnderWay {
-    prepared: Arc<Prepared>,
+    _prepared: Arc<Prepared>,
     lane: Taken,
     /// That of the lane's timeline when it is over.
     value: u64,
@@ -140,7 +145,7 @@ impl Prepared {
     }
 
     /// The memory that it takes beside the ring, the copy of tables that is kept for when the
-    /// device comes back included.
+    /// device comes back included, and what will be recorded.
     pub(super) fn memory(program: &Program, ring: &RingLayout, transfer: Transfer) -> Memory {
         let (input, output) = (ring.input().len() as u64, ring.output().len() as u64);
         let (frames, staging) = match transfer {
@@ -150,7 +155,11 @@ impl Prepared {
             Transfer::Staged => (input, input + output),
         };
         let (lanes, tables) = (LANES as u64, 2 * 4 * program.tables.len() as u64);
-        Memory { device: lanes * (4 * program.lines + frames) + tables, system: lanes * staging }
+        let recorded = u64::from(if transfer == Transfer::Staged { 1 } else { ring.slots() });
+        Memory {
+            device: lanes * (4 * program.lines + frames) + tables,
+            system: lanes * (staging + recorded * RECORDED),
+        }
     }
 
     pub(super) const fn transfer(&self) -> Transfer {
@@ -169,8 +178,7 @@ impl Prepared {
         flown.map_err(|flown| match flown {
             Flown::Failed(fault) => fault.into(),
             Flown::Late(value) => {
-                self.gpu.begin_to_wait();
-                Failure::UnderWay(UnderWay { prepared: Arc::clone(self), lane, value })
+                Failure::UnderWay(UnderWay { _prepared: Arc::clone(self), lane, value })
             }
         })
     }
@@ -402,7 +410,6 @@ impl From<Fault> for Flown {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.lane.timeline().settle(self.value);
-        self.prepared.gpu.end_waiting();
     }
 }
 

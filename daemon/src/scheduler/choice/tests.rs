@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use resized_protocol::message::Filter;
 
-use super::super::fakes::{Several, Timed};
+use super::super::fakes::{Several, Timed, id, jobs};
 
 #[test]
 fn a_slow_device_takes_what_would_wait_longer_for_a_fast_one_and_no_last_frames() {
@@ -63,4 +63,25 @@ fn the_reserve_takes_only_what_no_other_can() {
     assert!(reserve_did > 0);
     let several = Several::new(&[reserve, slow], Some(0), Filter::Bilinear);
     assert_eq!(several.burst(20), [20, 0]);
+}
+
+/// Frames that its lanes are at wait for it; those that would have come next do not, though nobody
+/// brings more.
+#[test]
+fn what_waits_for_a_device_that_does_not_answer_is_done_by_another() {
+    for reserve in [None, Some(1)] {
+        let fast = Timed::new("fast", Duration::from_micros(100));
+        let slow = Timed::new("slow", Duration::from_millis(2));
+        let several = Several::new(&[fast.clone(), slow], reserve, Filter::Area);
+        several.burst(20);
+        let before = several.ledger.0.lock().unwrap().len();
+        fast.hangs.store(true, Ordering::SeqCst);
+        let frames = jobs(&several.stream, &several.ledger, 8);
+        several.lanes.scheduler.push(id(0), frames.into_iter());
+        // All but one for each of its lanes.
+        let done = several.ledger.await_completions(before + 6).split_off(before);
+        assert!(done.iter().all(|done| done.device == 1), "{done:?}");
+        fast.hangs.store(false, Ordering::SeqCst);
+        several.ledger.await_completions(before + 8);
+    }
 }

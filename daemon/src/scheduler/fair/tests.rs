@@ -6,7 +6,7 @@ use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Completion, StreamSpec};
 
 use super::*;
-use crate::device::Device;
+use crate::device::fleet::Fleet;
 use crate::device::null::Null;
 use crate::job::{Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
@@ -33,7 +33,7 @@ impl Source {
         let frame = FrameSpec::new(PixelFormat::Gray8, Extent::new(extent.0, extent.1));
         let mut spec = StreamSpec { slots: 1, ..StreamSpec::new(frame, Extent::new(1, 1)) };
         change(&mut spec);
-        let devices: [Box<dyn Device>; 1] = [Box::new(Null)];
+        let devices = Fleet::new(vec![Box::new(Null)]);
         let id = StreamId { user, client: number.into(), number };
         let client = Metrics::default().connect(id.client, user);
         let account = Accounts::new(Limits::default(), 1, u64::MAX, []).of(user);

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use resized_protocol::message::{Filter, Status, StreamSpec};
-use resized_protocol::shm::{RingLayout, SlotMemory};
+use resized_protocol::shm::{Region, RingLayout, SlotMemory};
 
 use super::super::Lanes;
 use super::super::fakes::{
@@ -212,7 +212,7 @@ fn a_slot_that_a_device_may_still_write_is_nobodys_until_it_is_done_with_it() {
     assert!(!scheduler.queue.hold().lanes[0].service.is_in());
     // Who watches over the lanes sees it.
     let later = Instant::now() + Duration::from_secs(3600);
-    assert_eq!(scheduler.stuck(later), Some(0));
+    assert_eq!(scheduler.devices().stuck(later), Some(0));
     hanging.goes_on.store(true, Ordering::SeqCst);
     let last = ledger.await_completions(pushed)[pushed - 1];
     assert_eq!((last.slot, last.status), (held, Status::Done));
@@ -262,4 +262,111 @@ fn a_frame_that_no_device_is_left_for_fails_alone() {
     // Also if it is still out of service when the lanes end.
     drop(several.lanes);
     assert_eq!(several.ledger.await_completions(2)[1].status, Status::Done);
+}
+
+/// A driver that hangs over whatever is not a frame, until it is told to go on.
+#[derive(Clone, Default)]
+struct Stubborn {
+    opens: Arc<AtomicBool>,
+    attaches: Arc<AtomicBool>,
+    /// It was called to come back.
+    reviving: Arc<AtomicBool>,
+    revives: Arc<AtomicBool>,
+}
+
+impl Stubborn {
+    fn wait(goes_on: &AtomicBool) {
+        while !goes_on.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+    }
+}
+
+impl Device for Stubborn {
+    fn name(&self) -> &str {
+        "stubborn"
+    }
+
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    fn open(&self, _: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        Self::wait(&self.opens);
+        Ok(Box::new(self.clone()))
+    }
+
+    fn revive(&self) -> Result<(), DeviceError> {
+        self.reviving.store(true, Ordering::SeqCst);
+        Self::wait(&self.revives);
+        Ok(())
+    }
+}
+
+impl Resizer for Stubborn {
+    fn attach(&mut self, _: &Arc<Region>) -> Result<(), DeviceError> {
+        Self::wait(&self.attaches);
+        Ok(())
+    }
+
+    fn worth(&self) -> u32 {
+        1
+    }
+
+    fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+        let (device, fault) = (self.name().to_owned(), Fault::Lost);
+        Err(DeviceError::Failed { device, fault })
+    }
+}
+
+#[test]
+fn a_driver_that_hangs_over_a_stream_or_its_return_is_seen() {
+    let stubborn = Stubborn::default();
+    let scheduler = Scheduler::new(vec![Box::new(stubborn.clone())], None);
+    let lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
+    let devices = scheduler.devices();
+    let later = Instant::now() + Duration::from_secs(3600);
+    assert_eq!(devices.stuck(later), None);
+    let stream = thread::scope(|scope| {
+        let opening = scope.spawn(|| stream(devices, 0, Filter::Area, SMALL));
+        while devices.stuck(later).is_none() {
+            thread::yield_now();
+        }
+        stubborn.opens.store(true, Ordering::SeqCst);
+        // Still, over its ring.
+        assert_eq!(devices.stuck(later), Some(0));
+        stubborn.attaches.store(true, Ordering::SeqCst);
+        opening.join().unwrap()
+    });
+    assert_eq!(devices.stuck(later), None);
+    let ledger = Arc::<Ledger>::default();
+    scheduler.push(id(0), jobs(&Arc::new(stream), &ledger, 1).into_iter());
+    Stubborn::wait(&stubborn.reviving);
+    assert_eq!(devices.stuck(later), Some(0));
+    stubborn.revives.store(true, Ordering::SeqCst);
+    ledger.await_completions(1);
+    drop(lanes);
+    assert_eq!(devices.stuck(later), None);
+}
+
+#[test]
+fn frames_of_a_stream_that_every_device_gave_up_fail_and_wait_for_nothing() {
+    let full = |name| {
+        let full = Timed { fault: Fault::Memory, ..Timed::new(name, Duration::from_millis(5)) };
+        full.failures.store(usize::MAX, Ordering::SeqCst);
+        full
+    };
+    let several = Several::new(&[full("one"), full("other")], None, Filter::Area);
+    let scheduler = &several.lanes.scheduler;
+    // Those that waited meanwhile, and those that come later.
+    for turn in 1..=2 {
+        let frames = jobs(&several.stream, &several.ledger, 40);
+        scheduler.push(id(0), frames.into_iter());
+        let completed = several.ledger.await_completions(40 * turn);
+        assert!(completed.iter().all(|completion| completion.status == Status::Failed));
+        assert_eq!((completed.len(), scheduler.waiting()), (40 * turn, 0));
+    }
+    // None of them is any device's fault but the first.
+    let failed: u64 = scheduler.stats().iter().map(|stats| stats.failed).sum();
+    assert!(failed <= 8, "{failed}");
 }
