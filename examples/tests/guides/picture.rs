@@ -41,7 +41,7 @@ fn a_picture_is_asked_for_as_the_service_has_it() {
     server.stdout(Stdio::null()).stderr(Stdio::null());
     let _broker = Broker(server.spawn().expect("nats-server, which make test-deps brings"));
     let url = format!("nats://127.0.0.1:{port}");
-    let _service = Service::with(|_, args| args.nats = vec![url.clone()]);
+    let _service = Service::with(|_, args| args.nats = vec![url.parse().unwrap()]);
 
     let (width, height) = (1280, 720);
     let pixels = [90; 3].repeat(width * height);
