@@ -53,13 +53,17 @@ impl Folder {
             Self { path, names, own }
         });
         let folders: Vec<_> = folders.collect();
-        check_names(&folders, videos)?;
         let mut made = Vec::new();
         let locks = folders
             .iter()
-            .try_for_each(|folder| folder.make(&mut made))
-            .and_then(|()| check())
-            .and_then(|()| lock(&folders))
+            .map(|folder| folder.make(&mut made))
+            .collect::<Result<Vec<_>>>()
+            // Which of them are one is only seen once they are there.
+            .and_then(|places| {
+                check_names(&folders, &places, videos)?;
+                check()?;
+                lock(&folders, &places)
+            })
             .inspect_err(|_| made.iter().rev().for_each(|path| drop(fs::remove_dir(path))))?;
         if own {
             folders.iter().try_for_each(Self::clear)?;
@@ -67,8 +71,9 @@ impl Folder {
         Ok((folders, locks))
     }
 
-    /// Makes it, notes what it made, and finds out whether pictures can be written there.
-    fn make(&self, made: &mut Vec<PathBuf>) -> Result<()> {
+    /// Makes it, notes what it made, and finds out whether pictures can be written there. Gives the
+    /// folder's one name that has no links in it.
+    fn make(&self, made: &mut Vec<PathBuf>) -> Result<PathBuf> {
         let Self { path, names, .. } = self;
         make(path, made)?;
         let name = path.join(names.of(LARGE));
@@ -82,11 +87,14 @@ impl Folder {
             }
             _ => {}
         }
+        let place = path.canonicalize();
+        let place = place.with_context(|| format!("can't open {}", path.display()))?;
         // As it is written, and where its links lead.
-        let places = [std::path::absolute(path), path.canonicalize()];
-        let mut places = places.iter().flatten();
-        match places.find_map(|place| of_another(place, user)) {
-            None => Ok(()),
+        let written = std::path::absolute(path).ok();
+        let names = [written.as_deref(), Some(&place)];
+        let other = names.into_iter().flatten().find_map(|name| of_another(name, user));
+        match other {
+            None => Ok(place),
             Some(other) => bail!(
                 "can't write pictures to {}: {} is another user's, who could put something else there",
                 path.display(),
@@ -134,19 +142,17 @@ impl Folder {
     }
 }
 
-/// Locks each folder once, as several instances may share one. What is half done in those that are
+/// Locks each folder once, at its place, as several instances may share one. What is half done in those that are
 /// not this program's own goes.
-fn lock(folders: &[Folder]) -> Result<Locks> {
+fn lock(folders: &[Folder], places: &[PathBuf]) -> Result<Locks> {
     let mut locked = BTreeSet::new();
     let mut locks = Locks::new();
-    for folder in folders {
-        let path = &folder.path;
-        let place = path.canonicalize();
-        let opened = place.and_then(|place| Ok((File::open(&place)?, place)));
-        let (lock, place) = opened.with_context(|| format!("can't open {}", path.display()))?;
+    for (folder, place) in folders.iter().zip(places) {
         if !locked.insert(place) {
             continue;
         }
+        let path = &folder.path;
+        let lock = File::open(place).with_context(|| format!("can't open {}", path.display()))?;
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 ensure!(!folder.own, "another resize-videos writes to {}", path.display());
@@ -198,13 +204,20 @@ fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Fails if two instances could write one file, or one could write over a video.
-fn check_names(folders: &[Folder], videos: &[PathBuf]) -> Result<()> {
+/// Fails if two instances could write one file, or one could write over a video. `places` are the
+/// folders without links.
+fn check_names(folders: &[Folder], places: &[PathBuf], videos: &[PathBuf]) -> Result<()> {
     for (index, folder) in folders.iter().enumerate() {
-        let before = folders[..index]
-            .iter()
-            .position(|other| other.path == folder.path && other.names.meet(&folder.names));
+        let before = (0..index).find(|&before| {
+            places[before] == places[index] && folders[before].names.meet(&folder.names)
+        });
         if let Some(before) = before {
+            ensure!(
+                !folder.own,
+                "{} and {} are one folder, and each instance needs its own",
+                folders[before].path.display(),
+                folder.path.display()
+            );
             bail!(
                 "instances {} and {} could both write {}: put {{n}} into the pattern, the number of the instance",
                 before + 1,
@@ -213,13 +226,14 @@ fn check_names(folders: &[Folder], videos: &[PathBuf]) -> Result<()> {
             );
         }
         for video in videos {
-            let place = |path: &Path| path.canonicalize().ok();
-            let beside = video.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let beside = place(beside.unwrap_or(Path::new(".")));
             let name = video.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let named = folder.names.has(name) || folder.names.is_pattern(name);
+            if !folder.names.has(name) && !folder.names.is_pattern(name) {
+                continue;
+            }
+            let beside = video.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let beside = beside.unwrap_or(Path::new(".")).canonicalize();
             ensure!(
-                !named || beside.is_none() || beside != place(&folder.path),
+                beside.ok().as_ref() != Some(&places[index]),
                 "pictures would take the place of the video {}",
                 video.display()
             );
@@ -335,6 +349,33 @@ mod tests {
         drop((locks, other_locks));
         prepare("third-{n}-%d.jpg").unwrap();
         assert!(!half.exists() && dir.path().join("other-2-1.jpg").exists());
+    }
+
+    #[test]
+    fn a_folder_is_the_same_by_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepare = |output: &str| {
+            let output = Output::parse(dir.path().join(output).into()).unwrap();
+            Folder::prepare(&output, &["a.mp4".into()], 2, || Ok(())).map(|(folders, _)| folders)
+        };
+        let error = |output| prepare(output).unwrap_err().to_string();
+        fs::create_dir(dir.path().join("out")).unwrap();
+        symlink("vid-instance1", dir.path().join("out/vid-instance2")).unwrap();
+        fs::create_dir(dir.path().join("out/vid-instance1")).unwrap();
+        let old = dir.path().join("out/vid-instance1/Frame00001.jpg");
+        fs::write(&old, "old").unwrap();
+        let same = error("out");
+        assert!(same.ends_with("vid-instance2 are one folder, and each instance needs its own"));
+        assert!(old.exists(), "{same}");
+
+        symlink("out", dir.path().join("1")).unwrap();
+        symlink("out", dir.path().join("2")).unwrap();
+        let same = error("{n}/%d.jpg");
+        assert!(same.starts_with("instances 1 and 2 could both write "), "{same}");
+        // Only seen once they are there.
+        assert!(error("{n}/new/%d.jpg").starts_with("instances 1 and 2 "));
+        assert!(!dir.path().join("out/new").exists());
+        assert_eq!(prepare("{n}/{n}-%d.jpg").unwrap().len(), 2);
     }
 
     #[test]
