@@ -189,7 +189,7 @@ fn check(inputs: &[PathBuf], paths: &[PathBuf]) -> Result<()> {
     for (input, path) in inputs.iter().zip(paths) {
         if let Some(other) = named.insert(path, input) {
             bail!(
-                "{} and {} would both become {}: use a pattern with {{n}}",
+                "{} and {} would both become {}: use a pattern with {{n}} in the file's name",
                 other.display(),
                 input.display(),
                 path.display()
@@ -343,7 +343,7 @@ mod tests {
         let same = refused(&["a/x.jpg", "b/x.jpg"], "{name}-small.jpg");
         assert_eq!(
             same,
-            "a/x.jpg and b/x.jpg would both become x-small.jpg: use a pattern with {n}"
+            "a/x.jpg and b/x.jpg would both become x-small.jpg: use a pattern with {n} in the file's name"
         );
         let dir = tempfile::tempdir().unwrap();
         let into = dir.path().join("new/");
@@ -368,7 +368,7 @@ mod tests {
         };
         let path = dir.path().canonicalize().unwrap().join("new/x.jpg");
         let same = format!(
-            "a.jpg and b.jpg would both become {}: use a pattern with {{n}}",
+            "a.jpg and b.jpg would both become {}: use a pattern with {{n}} in the file's name",
             path.display()
         );
         assert_eq!(refused("new/{n}/../x.jpg"), same);

@@ -219,7 +219,7 @@ fn check_names(folders: &[Folder], places: &[PathBuf], videos: &[PathBuf]) -> Re
                 folder.path.display()
             );
             bail!(
-                "instances {} and {} could both write {}: put {{n}} into the pattern, the number of the instance",
+                "instances {} and {} could both write {}: put {{n}}, the number of the instance, into the file's name",
                 before + 1,
                 index + 1,
                 folder.path.join(folder.names.of(1)).display()
