@@ -1,6 +1,7 @@
 //! What goes wrong: one line says what, the exit code says that it did, and nothing is half-written.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -177,6 +178,30 @@ fn a_video_of_which_too_much_is_broken_is_an_error() {
     assert_fails(&bench.run(&[&clip], "-n 1 -q"), &["clip.nut", "10000 errors in a row"]);
     // Those that were decoded are there.
     assert_eq!(bench.names(1), frame_names(8));
+}
+
+#[test]
+fn what_can_be_read_once_is_for_one_copy() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 3 -c:v mpeg4");
+    for name in ["/dev/stdin", "pipe:0"] {
+        let run = |options: &str| {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            let mut command = bench.command(&[Path::new(name)]);
+            let child = command.args(options.split_whitespace()).stdin(reader);
+            let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            drop(command); // and with it this end of the pipe
+            let written = writer.write_all(&fs::read(&clip).unwrap());
+            drop(writer);
+            (child.wait_with_output().unwrap(), written.is_ok())
+        };
+        assert_fails(&run("").0, &[name, "is no file", "use -n 1"]);
+        assert!(!bench.path("out").exists());
+        let (output, written) = run("-n 1");
+        assert!(output.status.success() && written, "{output:?}");
+        assert_eq!(bench.names(1), frame_names(3));
+        fs::remove_dir_all(bench.path("out")).unwrap();
+    }
 }
 
 #[test]
