@@ -27,6 +27,8 @@ const LARGE: u64 = 999_999;
 /// Where the pictures of one instance go.
 #[derive(Debug)]
 pub(crate) struct Folder {
+    /// Counted from one.
+    instance: usize,
     path: PathBuf,
     names: Names,
     /// Whether it is this program's own. In others nothing is removed that is whole.
@@ -37,22 +39,23 @@ pub(crate) struct Folder {
 pub(crate) type Locks = Vec<File>;
 
 impl Folder {
-    /// Makes the folders of all instances, to which `videos` are dealt out in turn, and removes the
-    /// pictures of an earlier run from those that are its own. If one can't be written to, or `check`
-    /// fails, which is asked when the folders are there, all are left as they were.
+    /// Makes the folders of these instances, counted from one, to all of which `videos` are dealt
+    /// out in turn, and removes the pictures of an earlier run from those that are its own. If one
+    /// can't be written to, or `check` fails, which is asked when the folders are there, all are
+    /// left as they were.
     pub(crate) fn prepare(
         output: &Output,
         videos: &[PathBuf],
-        instances: usize,
+        instances: &[usize],
         check: impl FnOnce() -> Result<()>,
     ) -> Result<(Vec<Self>, Locks)> {
         let own = matches!(output, Output::Folder(_));
-        let places = (1..=instances).zip(videos.iter().cycle());
-        let folders = places.map(|(instance, video)| {
+        let folder = |&instance: &usize| {
+            let video = &videos[(instance - 1) % videos.len()];
             let (path, names) = output.place(instance, video);
-            Self { path, names, own }
-        });
-        let folders: Vec<_> = folders.collect();
+            Self { instance, path, names, own }
+        };
+        let folders: Vec<_> = instances.iter().map(folder).collect();
         let mut made = Vec::new();
         let locks = folders
             .iter()
@@ -103,16 +106,16 @@ impl Folder {
         }
     }
 
-    /// Where all pictures are, in words.
-    pub(crate) fn range(output: &Output, instances: usize) -> String {
-        match (output, instances) {
-            (Output::Folder(folder), 2..) => {
-                let first = folder.join("vid-instance1");
-                format!("{} to vid-instance{instances}", first.display())
-            }
-            (Output::Folder(folder), _) => folder.join("vid-instance1").display().to_string(),
-            (Output::Pattern(_), _) => output.to_string(),
-        }
+    /// Whose it is, counted from one.
+    pub(crate) fn instance(&self) -> usize {
+        self.instance
+    }
+
+    /// Where the pictures of the instances from `first` to `last` are, in words.
+    pub(crate) fn range(output: &Output, first: usize, last: usize) -> String {
+        let Output::Folder(folder) = output else { return output.to_string() };
+        let range = folder.join(format!("vid-instance{first}")).display().to_string();
+        if first == last { range } else { format!("{range} to vid-instance{last}") }
     }
 
     fn clear(&self) -> Result<()> {
@@ -220,8 +223,8 @@ fn check_names(folders: &[Folder], places: &[PathBuf], videos: &[PathBuf]) -> Re
             );
             bail!(
                 "instances {} and {} could both write {}: put {{n}}, the number of the instance, into the file's name",
-                before + 1,
-                index + 1,
+                folders[before].instance,
+                folder.instance,
                 folder.path.join(folder.names.of(1)).display()
             );
         }
@@ -260,7 +263,8 @@ mod tests {
         let names = [".resize-videos-1-0.part", "Frame00001.jpg"];
         names.iter().for_each(|name| symlink(&victim, path.join(name)).unwrap());
         let output = Output::Folder(output);
-        let (folders, _locks) = Folder::prepare(&output, &["a.mp4".into()], 1, || Ok(())).unwrap();
+        let (folders, _locks) =
+            Folder::prepare(&output, &["a.mp4".into()], &[1], || Ok(())).unwrap();
         let folder = &folders[0];
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
         // In the place of the whole picture: replaced.
@@ -297,7 +301,8 @@ mod tests {
         let prepare = |pattern: &str, instances| {
             let output = Output::parse(dir.path().join(pattern).into()).unwrap();
             let videos = &videos[..usize::max(1, instances - 1)];
-            Folder::prepare(&output, videos, instances, || Ok(()))
+            let instances: Vec<_> = (1..=instances).collect();
+            Folder::prepare(&output, videos, &instances, || Ok(()))
         };
         for name in ["0001.jpg", "0099.jpg", ".resize-videos-1-0.part", ".1.jpg.part"] {
             fs::write(dir.path().join(name), "old").unwrap();
@@ -326,7 +331,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let prepare = |output: &str| {
             let output = Output::parse(dir.path().join(output).into()).unwrap();
-            Folder::prepare(&output, &["a.mp4".into(), "b.mp4".into()], 2, || Ok(()))
+            Folder::prepare(&output, &["a.mp4".into(), "b.mp4".into()], &[1, 2], || Ok(()))
         };
         let (folders, locks) = prepare("out").unwrap();
         folders[1].write(1, b"jpeg").unwrap();
@@ -356,7 +361,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let prepare = |output: &str| {
             let output = Output::parse(dir.path().join(output).into()).unwrap();
-            Folder::prepare(&output, &["a.mp4".into()], 2, || Ok(())).map(|(folders, _)| folders)
+            Folder::prepare(&output, &["a.mp4".into()], &[1, 2], || Ok(()))
+                .map(|(folders, _)| folders)
         };
         let error = |output| prepare(output).unwrap_err().to_string();
         fs::create_dir(dir.path().join("out")).unwrap();
@@ -384,7 +390,7 @@ mod tests {
         let prepare = |letters: usize| {
             let pattern = format!("new/{}-%05d.jpg", "x".repeat(letters));
             let output = Output::parse(dir.path().join(pattern).into()).unwrap();
-            Folder::prepare(&output, &["a.mp4".into()], 1, || Ok(()))
+            Folder::prepare(&output, &["a.mp4".into()], &[1], || Ok(()))
         };
         let error = prepare(245).unwrap_err();
         assert!(format!("{error:#}").ends_with("-999999.jpg: File name too long (os error 36)"));
@@ -401,7 +407,7 @@ mod tests {
             assert!(dir.path().join("a/b/vid-instance1").exists());
             bail!("no")
         };
-        Folder::prepare(&output, &["a.mp4".into()], 1, check).unwrap_err();
+        Folder::prepare(&output, &["a.mp4".into()], &[1], check).unwrap_err();
         assert!(!dir.path().join("a").exists());
     }
 
@@ -411,7 +417,7 @@ mod tests {
         fs::create_dir(dir.path().join("in")).unwrap();
         let prepare = |video: &str, pattern: &str| {
             let output = Output::parse(dir.path().join(pattern).into()).unwrap();
-            Folder::prepare(&output, &[dir.path().join(video)], 1, || Ok(()))
+            Folder::prepare(&output, &[dir.path().join(video)], &[1], || Ok(()))
                 .map_err(|error| error.to_string())
         };
         for (video, pattern) in [
