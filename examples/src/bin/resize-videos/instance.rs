@@ -4,9 +4,11 @@
 //! waits for them in the order of submission and hands them to the writers, whom all instances share.
 //! The slots of the stream bound everything between the two: there is no other queue to fill.
 //!
-//! Invariant: what is wrong with one video ends its instance and no other. What others would meet
-//! as well stops all.
+//! Invariants: what is wrong with one video ends its instance and no other; what others would meet
+//! as well stops all. Few instances have a decoder before they have a stream: where there is room
+//! for few, many take no more memory.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +36,9 @@ use crate::turn::Turn;
 
 /// Most slots of a stream: a bound on memory where there are many cores.
 const MAX_SLOTS: usize = 32;
+
+/// Most instances that have started and have no stream yet.
+const MAX_ENTERING: usize = 16;
 
 /// How an instance ended.
 pub(crate) enum End {
@@ -124,6 +129,8 @@ struct Plan<'a> {
     /// The video, if nobody else has read from it.
     file: Option<File>,
     folder: Folder,
+    /// Dropped when it has a stream, or is over.
+    entering: WaitGroup,
 }
 
 /// Runs the instances whose folders these are; `files` are the videos, as far as they are open. Those
@@ -142,7 +149,8 @@ pub(crate) fn run_all<'a>(
     let plans = folders.into_iter().map(|folder| {
         let (instance, videos) = (folder.instance(), args.videos.len());
         let dealt = (instance - 1) % videos;
-        Plan { instance, video: &args.videos[dealt], file: files[dealt].take(), folder }
+        let (video, file) = (args.videos[dealt].as_path(), files[dealt].take());
+        Plan { instance, video, file, folder, entering: WaitGroup::new() }
     });
     let (finished, work) = unbounded();
     thread::scope(|scope| {
@@ -153,13 +161,17 @@ pub(crate) fn run_all<'a>(
                 stop.fail(error);
             }
         }
-        let mut handles = Vec::new();
+        let (mut handles, mut entries) = (Vec::new(), VecDeque::new());
         for plan in plans {
             run.wait_for_turn(plan.instance);
+            if entries.len() == MAX_ENTERING {
+                entries.pop_front().into_iter().for_each(WaitGroup::wait);
+            }
             if stop.is_set() {
                 break;
             }
             let (run, finished) = (&run, finished.clone());
+            entries.push_back(plan.entering.clone());
             let inside = run.room.enter();
             match spawn(scope, "feed", move || run.instance(plan, finished, inside)) {
                 Ok(handle) => handles.push(handle),
@@ -232,7 +244,7 @@ impl<'a> Run<'a> {
         finished: Sender<Work>,
         outcome: &mut Outcome<'a>,
     ) -> Result<bool> {
-        let Plan { instance, video, file, folder } = plan;
+        let Plan { instance, video, file, folder, entering } = plan;
         let file = file.map_or_else(|| File::open(video), Ok)?;
         let mut source = file.decode(self.decoder_threads())?;
         let client = self.room.wait_for(|| 0, || self.daemon.connect())?;
@@ -244,7 +256,7 @@ impl<'a> Run<'a> {
         let ended = thread::scope(|scope| {
             let collect = || collect(pendings, &target, finished, received, &mut devices);
             let collector = spawn(scope, "collect", collect)?;
-            let fed = self.feed(&mut source, &client, &target.track, submitted);
+            let fed = self.feed(&mut source, &client, &target.track, submitted, entering);
             let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
             fed.and_then(|complete| collected.map(|()| complete))
         });
@@ -277,7 +289,9 @@ impl<'a> Run<'a> {
         client: &Client,
         track: &Track,
         submitted: Sender<Submitted>,
+        entering: WaitGroup,
     ) -> Result<bool> {
+        let mut entering = Some(entering);
         let mut converter = Converter::default();
         let mut open: Option<(StreamSpec, Stream)> = None;
         while !self.stop.is_set() {
@@ -295,6 +309,7 @@ impl<'a> Run<'a> {
                     let open = || open_stream(client, &spec, decoder);
                     let stream = self.room.wait_for(|| track.frames(), open)?;
                     let Some(stream) = stream else { break };
+                    drop(entering.take());
                     (stream, None)
                 }
             };
