@@ -15,11 +15,11 @@ use serde_json::Value;
 use crate::MOVING;
 use crate::bench::{Bench, frame_names};
 
-/// Waits for a picture.
-fn wait_for(picture: &Path) {
+/// Waits until something is there.
+fn wait_for(path: &Path) {
     let begun = Instant::now();
-    while !picture.exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{}", picture.display());
+    while !path.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", path.display());
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -88,8 +88,8 @@ fn a_video_that_vanishes_is_named_and_the_others_go_on() {
     let mut command = bench.command(&[&clip]);
     command.args(["-n", "2", "-m", "3", "-q", "--json", "figures.json"]);
     let program = command.stderr(Stdio::piped()).spawn().unwrap();
-    // The first copy has it open.
-    wait_for(&bench.path("out/vid-instance1/Frame00002.jpg"));
+    // Folders are made once it is open, for the first copy.
+    wait_for(&bench.path("out/vid-instance2"));
     fs::remove_file(&clip).unwrap();
     assert_fails(&program.wait_with_output().unwrap(), &["clip.mkv: No such file"]);
     assert_failed_alone(&bench, 2, "No such file");
