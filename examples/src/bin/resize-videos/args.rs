@@ -23,10 +23,10 @@ const MAX_COPIES: usize = 10_000;
 /// earlier run; of other pictures, named after a pattern, those in the way are replaced. Where no
 /// daemon runs, one inside this process serves.
 ///
-/// What is wrong with one video ends its instance alone: it is named, the others go on, and the exit
-/// code is 1 in the end. If it can't be opened, no picture of an earlier run is removed for it. What
-/// all need, such as the daemon or room on the disk, stops all where it is missing. The figures and
-/// the report are written either way, and after a signal.
+/// What is wrong with one video ends its instance alone: it is named, the others go on, and the
+/// exit code is 1 in the end. If it can't be opened, no picture of an earlier run is removed for
+/// it. What all need, such as the daemon or room on the disk, stops all where it is missing. The
+/// figures and the report are written either way, and after a signal.
 #[derive(Parser)]
 #[command(name = "resize-videos", version)]
 pub(crate) struct Args {
@@ -78,12 +78,12 @@ pub(crate) struct Args {
 
     /// Write the figures to FILE, as JSON
     ///
-    /// "stopped" is null or says what ended the run before its time: {"signal": NUMBER} or {"error":
-    /// TEXT}. "instances" has one object for each that had begun by then. Of these "complete" says
-    /// whether all of the video was resized, "error" what was wrong with it, or null; "frames"
-    /// counts pictures, "skipped" what could not be decoded, "devices" frames by who resized them;
-    /// "latency_ms" is from submitted to received, "written_ms" from decoded to written. "total" is
-    /// all of them together
+    /// "stopped" is null or says what ended the run before its time: {"signal": NUMBER} or
+    /// {"error": TEXT}. "instances" has one object for each that had begun by then. Of these
+    /// "complete" says whether all of the video was resized, "error" what was wrong with it, or
+    /// null; "frames" counts pictures, "skipped" what could not be decoded, "devices" frames by who
+    /// resized them; "latency_ms" is from submitted to received, "written_ms" from decoded to
+    /// written. "total" is all of them together
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 

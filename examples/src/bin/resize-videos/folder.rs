@@ -145,8 +145,8 @@ impl Folder {
     }
 }
 
-/// Locks each folder once, at its place, as several instances may share one. What is half done in those that are
-/// not this program's own goes.
+/// Locks each folder once, at its place, as several instances may share one. What is half done in
+/// those that are not this program's own goes.
 fn lock(folders: &[Folder], places: &[PathBuf]) -> Result<Locks> {
     let mut locked = BTreeSet::new();
     let mut locks = Locks::new();

@@ -133,8 +133,8 @@ struct Plan<'a> {
     entering: WaitGroup,
 }
 
-/// Runs the instances whose folders these are; `files` are the videos, as far as they are open. Those
-/// that a stop kept from starting have no outcome; why it stopped is for [`Stop`] to say.
+/// Runs the instances whose folders these are; `files` are the videos, as far as they are open.
+/// Those that a stop kept from starting have no outcome; why it stopped is for [`Stop`] to say.
 pub(crate) fn run_all<'a>(
     args: &'a Args,
     daemon: &'a Daemon,
