@@ -233,7 +233,8 @@ pub(crate) struct Resize {
 
 /// Resize videos, frame by frame, into numbered JPEG files
 ///
-/// All videos at once, each through an instance of its own. This runs resize-videos, a program that is
+/// All videos at once, each through an instance of its own. A video that can't be resized is named
+/// and the others go on; the exit code is 1 then. This runs resize-videos, a program that is
 /// installed apart, since it takes FFmpeg's libraries. Where no daemon runs, one inside that program
 /// serves.
 #[derive(Args, Debug)]
@@ -261,7 +262,7 @@ pub(crate) struct Video {
     #[arg(long, value_name = "Q", default_value = "85", value_parser = quality())]
     pub(crate) quality: i32,
 
-    /// Write the figures to FILE
+    /// Write the figures to FILE, as JSON, which resize-videos(1) describes
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 

@@ -58,10 +58,11 @@ impl Outputs {
             false if pattern => paths.iter().filter_map(|path| path.parent()).collect(),
             false => BTreeSet::new(),
         };
-        for folder in folders {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("can't make the folder {}", folder.display()))?;
-        }
+        make(&folders, || {
+            // Two names may lead to one place, which is only seen once the folders are there.
+            let places = paths.iter().map(|path| place(path)).collect::<Vec<_>>();
+            check(inputs, &places)
+        })?;
         Ok(Self { paths, format: asked, exact: !(folder || pattern) })
     }
 
@@ -157,12 +158,38 @@ const fn usual_ending(format: Format) -> &'static str {
     }
 }
 
+/// Makes folders, and takes those back that were missing if a check of what is there now fails.
+fn make(folders: &BTreeSet<&Path>, check: impl FnOnce() -> Result<()>) -> Result<()> {
+    let above = folders.iter().flat_map(|folder| folder.ancestors());
+    let missing: BTreeSet<_> = above.filter(|path| !path.exists()).collect();
+    let make = |folder: &&Path| {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("can't make the folder {}", folder.display()))
+    };
+    let made = folders.iter().try_for_each(make);
+    made.and_then(|()| check())
+        // Those within others come first.
+        .inspect_err(|_| missing.iter().rev().for_each(|path| drop(fs::remove_dir(path))))
+}
+
+/// The same file, in a folder without links or dots. What it is a link to itself does not matter: a
+/// result takes its place.
+fn place(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+    match (folder, path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// Fails if two pictures would become one file, or one would take the place of another.
 fn check(inputs: &[PathBuf], paths: &[PathBuf]) -> Result<()> {
     let mut named = HashMap::new();
     for (input, path) in inputs.iter().zip(paths) {
         if let Some(other) = named.insert(path, input) {
             bail!(
-                "{} and {} would both become {}: use a pattern with {{n}}",
+                "{} and {} would both become {}: use a pattern with {{n}} in the file's name",
                 other.display(),
                 input.display(),
                 path.display()
@@ -316,7 +343,7 @@ mod tests {
         let same = refused(&["a/x.jpg", "b/x.jpg"], "{name}-small.jpg");
         assert_eq!(
             same,
-            "a/x.jpg and b/x.jpg would both become x-small.jpg: use a pattern with {n}"
+            "a/x.jpg and b/x.jpg would both become x-small.jpg: use a pattern with {n} in the file's name"
         );
         let dir = tempfile::tempdir().unwrap();
         let into = dir.path().join("new/");
@@ -329,6 +356,34 @@ mod tests {
         for output in [picture, link, dir.path().to_str().unwrap()] {
             assert!(refused(&[picture], output).contains("would take the place of"), "{output}");
         }
+    }
+
+    #[test]
+    fn results_that_come_to_lie_in_one_place_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let within = |name: &str| dir.path().join(name).display().to_string();
+        let refused = |output: &str| {
+            let error = planned(&["a.jpg", "b.jpg"], &within(output), None).unwrap_err();
+            error.to_string()
+        };
+        let path = dir.path().canonicalize().unwrap().join("new/x.jpg");
+        let same = format!(
+            "a.jpg and b.jpg would both become {}: use a pattern with {{n}} in the file's name",
+            path.display()
+        );
+        assert_eq!(refused("new/{n}/../x.jpg"), same);
+        assert!(!dir.path().join("new").exists());
+        fs::create_dir(dir.path().join("new")).unwrap();
+        for number in ["1", "2"] {
+            symlink("new", dir.path().join(number)).unwrap();
+        }
+        assert_eq!(refused("{n}/x.jpg"), same);
+        planned(&["a.jpg", "b.jpg"], &within("{n}/{n}.jpg"), None).unwrap();
+        // Nor where a picture lies.
+        fs::write(&path, "").unwrap();
+        let error = planned(&[&within("new/x.jpg")], &within("other/{n}/../../new/x.jpg"), None);
+        assert!(error.unwrap_err().to_string().contains("would take the place of"));
+        assert!(!dir.path().join("other").exists());
     }
 
     #[test]

@@ -49,6 +49,10 @@ fn videos_become_numbered_pictures() {
     let report = fs::read_to_string(shop.path("report.html")).unwrap();
     assert!(report.contains("<h1>2 videos to 40x20</h1>"), "{report}");
 
+    let error = shop.bad("video a.mkv none.mkv b.mkv -s 40x20 -o some/ -q");
+    assert_eq!(error, "resize-videos: none.mkv: No such file or directory\n");
+    assert_eq!(names(&shop, "some"), expected);
+
     let error = shop.bad("video a.mkv b.mkv -s 40x20 -o new/%d.jpg");
     assert!(
         error.starts_with("resize-videos: instances 1 and 2 could both write new/1.jpg"),

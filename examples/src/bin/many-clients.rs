@@ -1,5 +1,5 @@
-//! Many clients at once, each with a connection and frames of its own size: the daemon gives them the
-//! machine in turns.
+//! Many clients at once, each with a connection of its own, and frames of eight sizes: the daemon
+//! gives them the machine in turns.
 //!
 //!     many-clients [CLIENTS [FRAMES]]
 //!
@@ -39,7 +39,9 @@ fn main() -> Result<()> {
 
 /// What one of them does.
 fn work(number: u32, client: &Client, frames: u32) -> Result<()> {
-    let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(160 * number, 90 * number));
+    // Eight sizes, since a side has a bound and clients have none.
+    let times = number % 8 + 1;
+    let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(160 * times, 90 * times));
     let stream = client.open(&StreamSpec::new(source, Extent::new(160, 90)))?;
     let mut pendings = VecDeque::<(u8, Pending)>::new();
     for frame in 0..frames {

@@ -141,6 +141,10 @@ fn many_clients_get_their_own_frames() {
     assert_eq!(clients.len(), 6, "{said:?}");
     assert!(clients.iter().all(|line| line.ends_with(", many-clients: 15 frames")), "{said:?}");
     assert!(device.ends_with(": 90 frames since the daemon started"), "{said:?}");
+    // As many as there may be, not as many as frames are wide.
+    let service = Service::start();
+    let said = good(command(env!("CARGO_BIN_EXE_many-clients"), &service).args(["110", "1"]));
+    assert_eq!(said.len(), 111, "{said:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use tempfile::TempDir;
 use turbojpeg::PixelFormat;
 
@@ -53,6 +54,11 @@ impl Bench {
     /// Runs the program.
     pub(crate) fn run(&self, videos: &[&Path], options: &str) -> Output {
         self.command(videos).args(options.split_whitespace()).output().unwrap()
+    }
+
+    /// The figures that a run wrote to `figures.json`.
+    pub(crate) fn figures(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.path("figures.json")).unwrap()).unwrap()
     }
 
     /// Names in the folder of an instance, in order.

@@ -56,16 +56,17 @@ fn videos_are_dealt_out_in_turn_and_figures_are_written() {
     let counts = [1, 2, 3].map(|instance| bench.names(instance).len());
     assert_eq!(counts, [5, 7, 5]);
 
-    let json: Value =
-        serde_json::from_slice(&fs::read(bench.path("figures.json")).unwrap()).unwrap();
-    assert_eq!(keys(&json), ["instances", "total"]);
+    let json = bench.figures();
+    assert_eq!(keys(&json), ["instances", "stopped", "total"]);
+    assert_eq!(json["stopped"], Value::Null);
     assert_eq!(keys(&json["total"]), ["fps", "frames", "seconds"]);
     assert_eq!(json["total"]["frames"], 17);
     let instances = json["instances"].as_array().unwrap();
     for (index, (instance, video)) in instances.iter().zip([&short, &long, &short]).enumerate() {
-        let expected =
-            "devices fps frames instance latency_ms seconds skipped started_s video written_ms";
+        let expected = "complete devices error fps frames instance latency_ms seconds skipped \
+                        started_s video written_ms";
         assert_eq!(keys(instance).join(" "), expected);
+        assert_eq!((&instance["complete"], &instance["error"]), (&true.into(), &Value::Null));
         assert_eq!(instance["instance"], index + 1);
         assert_eq!(instance["video"], video.to_str().unwrap());
         assert_eq!(instance["frames"], counts[index]);

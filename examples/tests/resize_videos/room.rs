@@ -39,6 +39,20 @@ fn videos_wait_for_room() {
 }
 
 #[test]
+fn where_many_wait_no_more_start() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let service = Service::with(|options, _| options.limits.streams = 1);
+    let options = format!("-n 18 -m 0 -q --json figures.json --connect {}", service.endpoint());
+    stdout(&bench.run(&[&clip], &options));
+    let figures = bench.figures();
+    let number = |instance: usize, name| figures["instances"][instance][name].as_f64().unwrap();
+    // Both of the first two have had the only stream before the last may start.
+    let ends = [0, 1].map(|instance| number(instance, "started_s") + number(instance, "seconds"));
+    assert!(number(17, "started_s") >= f64::min(ends[0], ends[1]), "{figures}");
+}
+
+#[test]
 fn who_asks_for_more_than_there_is_is_refused() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 8 -c:v mpeg4");

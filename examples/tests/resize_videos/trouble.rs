@@ -1,6 +1,7 @@
 //! What goes wrong: one line says what, the exit code says that it did, and nothing is half-written.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -14,6 +15,15 @@ use serde_json::Value;
 use crate::MOVING;
 use crate::bench::{Bench, frame_names};
 
+/// Waits until something is there.
+fn wait_for(path: &Path) {
+    let begun = Instant::now();
+    while !path.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", path.display());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Asserts a failure with one line that contains all of `parts`.
 fn assert_fails(output: &Output, parts: &[&str]) {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -24,19 +34,66 @@ fn assert_fails(output: &Output, parts: &[&str]) {
     }
 }
 
+/// Asserts that a video failed where the others did not, and how the figures put it.
+fn assert_failed_alone(bench: &Bench, failed: usize, why: &str) {
+    let figures = bench.figures();
+    assert_eq!(figures["stopped"], Value::Null);
+    for row in figures["instances"].as_array().unwrap() {
+        let fails = row["instance"] == failed;
+        assert_eq!(row["complete"], !fails, "{row}");
+        let error = row["error"].as_str();
+        assert!(error.is_some() == fails && error.is_none_or(|error| error.contains(why)), "{row}");
+    }
+}
+
 #[test]
-fn a_video_that_is_missing_or_none_is_named_and_nothing_is_made() {
+fn a_video_that_is_missing_or_none_is_named_and_the_others_go_on() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
-    let missing = bench.path("missing.mp4");
-    assert_fails(&bench.run(&[&clip, &missing], ""), &["missing.mp4", "No such file"]);
-    let noise = bench.path("noise.mp4");
+    let (missing, noise) = (bench.path("missing.mp4"), bench.path("noise.mp4"));
     fs::write(&noise, [0xA5; 5000]).unwrap();
-    assert_fails(&bench.run(&[&noise, &clip], ""), &["noise.mp4", "Invalid data"]);
     let sound = bench.clip("sound.wav", "sine=duration=0.1", "-c:a pcm_s16le");
-    assert_fails(&bench.run(&[&sound], ""), &["sound.wav", "no video"]);
-    assert_fails(&bench.run(&[Path::new("/")], ""), &["/"]);
+    let bad = [
+        (&*missing, "No such file"),
+        (&noise, "Invalid data"),
+        (&sound, "no video"),
+        (Path::new("/"), ""),
+    ];
+    let options = "-m 0 --json figures.json --report report.html";
+    for (video, why) in bad {
+        let name = video.file_name().unwrap_or(video.as_os_str()).to_str().unwrap();
+        let output = bench.run(&[&clip, video, &clip], options);
+        assert_fails(&output, &[name, why]);
+        assert_eq!([1, 3].map(|instance| bench.names(instance)), [frame_names(2), frame_names(2)]);
+        assert!(!bench.path("out/vid-instance2").exists());
+        assert_failed_alone(&bench, 2, why);
+        let failed = format!("{name}: failed: ");
+        assert!(String::from_utf8(output.stdout).unwrap().contains(&failed));
+        assert!(fs::read_to_string(bench.path("report.html")).unwrap().contains(&failed));
+    }
+    // All copies of it, and nothing else: what is left is to say so.
+    fs::remove_dir_all(bench.path("out")).unwrap();
+    fs::remove_file(bench.path("figures.json")).unwrap();
+    let output = bench.run(&[&sound], options);
+    assert_fails(&output, &["sound.wav", "no video"]);
     assert!(!bench.path("out").exists());
+    assert!(!String::from_utf8(output.stdout).unwrap().contains("the pictures are in"));
+    assert_eq!(bench.figures()["instances"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_video_that_vanishes_is_named_and_the_others_go_on() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let mut command = bench.command(&[&clip]);
+    command.args(["-n", "2", "-m", "3", "-q", "--json", "figures.json"]);
+    let program = command.stderr(Stdio::piped()).spawn().unwrap();
+    // Folders are made once it is open, for the first copy.
+    wait_for(&bench.path("out/vid-instance2"));
+    fs::remove_file(&clip).unwrap();
+    assert_fails(&program.wait_with_output().unwrap(), &["clip.mkv: No such file"]);
+    assert_failed_alone(&bench, 2, "No such file");
+    assert_eq!([1, 2].map(|instance| bench.names(instance)), [frame_names(2), frame_names(0)]);
 }
 
 #[test]
@@ -136,10 +193,13 @@ fn a_size_that_the_daemon_refuses_later_is_an_error() {
     });
     let clip = bench.path("joined.mjpeg");
     fs::write(&clip, parts.concat()).unwrap();
-    let output = bench.run(&[&clip], "-n 1 -q -s 640x-1");
+    let good = bench.clip("good.mkv", MOVING, "-frames:v 50 -c:v mpeg4");
+    let output = bench.run(&[&clip, &good], "-m 0 -q -s 640x-1 --json figures.json");
     assert_fails(&output, &["joined.mjpeg", "640x24000"]);
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(line.matches("640x24000").count(), 1, "{line}");
+    assert_failed_alone(&bench, 1, "640x24000");
+    assert_eq!([1, 2].map(|instance| bench.names(instance)), [frame_names(2), frame_names(50)]);
 }
 
 #[test]
@@ -157,8 +217,7 @@ fn broken_packets_are_skipped_and_counted() {
     let output = bench.run(&[&clip], "-n 1 --json figures.json");
     assert!(output.status.success(), "{output:?}");
     assert_eq!(bench.names(1), frame_names(8));
-    let json: Value =
-        serde_json::from_slice(&fs::read(bench.path("figures.json")).unwrap()).unwrap();
+    let json = bench.figures();
     assert_eq!(json["instances"][0]["skipped"], 2);
     assert_eq!(json["instances"][0]["frames"], 8);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -173,10 +232,47 @@ fn a_video_of_which_too_much_is_broken_is_an_error() {
     let starts: Vec<_> =
         (0..bytes.len() - 4).filter(|&at| bytes[at..].starts_with(b"\x89PNG")).collect();
     starts[8..].iter().for_each(|&start| bytes[start..][..4].fill(0x55));
+    fs::write(&clip, &bytes).unwrap();
+    let options = "-m 0 -q --json figures.json --report report.html";
+    let good = bench.clip("good.mkv", MOVING, "-frames:v 50 -c:v mpeg4");
+    let output = bench.run(&[&clip, &good], options);
+    assert_fails(&output, &["clip.nut", "10000 errors in a row"]);
+    // Those that were decoded are there, and counted.
+    assert_eq!([1, 2].map(|instance| bench.names(instance)), [frame_names(8), frame_names(50)]);
+    assert_failed_alone(&bench, 1, "10000 errors in a row");
+    assert_eq!(bench.figures()["instances"][0]["frames"], 8);
+    assert_eq!(bench.figures()["total"]["frames"], 58);
+    let report = fs::read_to_string(bench.path("report.html")).unwrap();
+    assert!(report.contains("clip.nut: failed: 10000 errors in a row"), "{report}");
+    // A head, and nothing that can be decoded behind it.
+    bytes[starts[0]..].fill(0x55);
     fs::write(&clip, bytes).unwrap();
-    assert_fails(&bench.run(&[&clip], "-n 1 -q"), &["clip.nut", "10000 errors in a row"]);
-    // Those that were decoded are there.
-    assert_eq!(bench.names(1), frame_names(8));
+    assert_fails(&bench.run(&[&clip, &good], options), &["clip.nut", "not one frame of it"]);
+    assert_failed_alone(&bench, 1, "not one frame");
+}
+
+#[test]
+fn what_can_be_read_once_is_for_one_copy() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 3 -c:v mpeg4");
+    for name in ["/dev/stdin", "pipe:0"] {
+        let run = |options: &str| {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            let mut command = bench.command(&[Path::new(name)]);
+            let child = command.args(options.split_whitespace()).stdin(reader);
+            let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            drop(command); // and with it this end of the pipe
+            let written = writer.write_all(&fs::read(&clip).unwrap());
+            drop(writer);
+            (child.wait_with_output().unwrap(), written.is_ok())
+        };
+        assert_fails(&run("").0, &[name, "is no file", "use -n 1"]);
+        assert!(!bench.path("out").exists());
+        let (output, written) = run("-n 1");
+        assert!(output.status.success() && written, "{output:?}");
+        assert_eq!(bench.names(1), frame_names(3));
+        fs::remove_dir_all(bench.path("out")).unwrap();
+    }
 }
 
 #[test]
@@ -214,7 +310,7 @@ fn a_full_disk_is_an_error_and_leaves_whole_pictures_only() {
         .args(["--mount", "--map-root-user", "sh", "-c", script, "sh"])
         .arg(program.get_program())
         .args(program.get_args())
-        .args(["-n", "1", "-q"])
+        .args(["-n", "1", "-q", "--json", "figures.json", "--report", "report.html"])
         .env("XDG_RUNTIME_DIR", bench.path(""))
         .current_dir(bench.path(""))
         .output();
@@ -233,7 +329,16 @@ fn a_full_disk_is_an_error_and_leaves_whole_pictures_only() {
         assert_eq!(path.extension().unwrap(), "jpg", "{}", path.display());
         turbojpeg::decompress(&fs::read(path).unwrap(), turbojpeg::PixelFormat::RGB).unwrap();
     });
-    assert!((1..100).contains(&whole.count()));
+    let whole = whole.count();
+    assert!((1..100).contains(&whole));
+    // And still told.
+    let figures = bench.figures();
+    assert!(figures["stopped"]["error"].as_str().unwrap().contains("No space left"), "{figures}");
+    let row = &figures["instances"][0];
+    assert_eq!((&row["complete"], &row["error"]), (&false.into(), &Value::Null));
+    assert_eq!(row["frames"], whole);
+    let report = fs::read_to_string(bench.path("report.html")).unwrap();
+    assert!(report.contains("Stopped before its end: can't write out/"), "{report}");
 }
 
 #[test]
@@ -241,18 +346,14 @@ fn an_interrupt_stops_all_instances_and_leaves_whole_pictures_only() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 1000 -c:v mpeg4");
     // The second instance waits for its turn when the signal comes.
-    let mut program = bench
+    let program = bench
         .command(&[&clip])
-        .args(["-n", "2", "-m", "1000", "-s", "2400x1800", "--report", "report.html"])
+        .args(["-n", "2", "-m", "1000", "-s", "2400x1800"])
+        .args(["--report", "report.html", "--json", "figures.json"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let third = bench.path("out/vid-instance1/Frame00003.jpg");
-    let begun = Instant::now();
-    while !third.exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60) && program.try_wait().unwrap().is_none());
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_for(&bench.path("out/vid-instance1/Frame00003.jpg"));
     kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGINT).unwrap();
     let output = program.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{output:?}");
@@ -268,5 +369,12 @@ fn an_interrupt_stops_all_instances_and_leaves_whole_pictures_only() {
     let report = fs::read_to_string(bench.path("report.html")).unwrap();
     assert!(report.contains("Stopped by a signal before its end."), "{report}");
     assert!(report.contains(&format!("<b>{}</b><span>frames in ", names.len())), "{report}");
-    assert!(text.contains("p99 ms"), "{text}");
+    assert!(text.contains("p99 ms") && text.contains("clip.mkv: stopped"), "{text}");
+    let figures = bench.figures();
+    assert_eq!(figures["stopped"]["signal"], 2);
+    // The second had not begun.
+    assert_eq!(figures["instances"].as_array().unwrap().len(), 1);
+    let row = &figures["instances"][0];
+    assert_eq!((&row["complete"], &row["error"]), (&false.into(), &Value::Null));
+    assert_eq!(row["frames"], names.len());
 }

@@ -1,23 +1,32 @@
 //! Owns the command line.
 
 use std::fmt;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Parser;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use resized_client::{Endpoint, Extent, Filter, MAX_SIDE};
 
 use crate::names::Output;
 
+/// Most copies that are asked for by anybody who means it. The system's limits come sooner, and are
+/// named.
+const MAX_COPIES: usize = 10_000;
+
 /// Resize videos through the resized daemon, frame by frame, into JPEG files.
 ///
 /// Instance K writes OUT/vid-instanceK/Frame00001.jpg, Frame00002.jpg, ..., and removes those of an
 /// earlier run; of other pictures, named after a pattern, those in the way are replaced. Where no
 /// daemon runs, one inside this process serves.
+///
+/// What is wrong with one video ends its instance alone: it is named, the others go on, and the
+/// exit code is 1 in the end. If it can't be opened, no picture of an earlier run is removed for
+/// it. What all need, such as the daemon or room on the disk, stops all where it is missing. The
+/// figures and the report are written either way, and after a signal.
 #[derive(Parser)]
 #[command(name = "resize-videos", version)]
 pub(crate) struct Args {
@@ -25,10 +34,10 @@ pub(crate) struct Args {
     #[arg(value_name = "VIDEO", required = true)]
     pub(crate) videos: Vec<PathBuf>,
 
-    /// Copies to run at once, as far as the daemon has room, each a client of its own [default: 2,
-    /// or one for each video]
+    /// Copies to run at once, as far as the daemon has room, each a client of its own: 1 to 10000
+    /// [default: 2, or one for each video]
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = copies)]
-    instances: Option<NonZeroUsize>,
+    instances: Option<usize>,
 
     /// Seconds from the start of one instance to the start of the next; fractions are allowed
     #[arg(short = 'm', long, value_name = "SECONDS", default_value = "1", allow_negative_numbers = true,
@@ -67,7 +76,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) connect: Option<Endpoint>,
 
-    /// Write the figures to FILE
+    /// Write the figures to FILE, as JSON
+    ///
+    /// "stopped" is null or says what ended the run before its time: {"signal": NUMBER} or
+    /// {"error": TEXT}. "instances" has one object for each that had begun by then. Of these
+    /// "complete" says whether all of the video was resized, "error" what was wrong with it, or
+    /// null; "frames" counts pictures, "skipped" what could not be decoded, "devices" frames by who
+    /// resized them; "latency_ms" is from submitted to received, "written_ms" from decoded to
+    /// written. "total" is all of them together
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
@@ -85,12 +101,29 @@ impl Args {
     /// Number of copies to run.
     pub(crate) fn instances(&self) -> Result<usize> {
         let videos = self.videos.len();
-        let instances = self.instances.map_or(videos.max(2), NonZeroUsize::get);
+        let instances = self.instances.unwrap_or(videos.max(2));
         ensure!(
             instances >= videos,
             "{videos} videos are too many for {instances} instances: each resizes one"
         );
+        // Those that are dealt out more than once.
+        let mut again = self.videos.iter().take(instances - videos);
+        if let Some(video) = again.find(|video| is_read_once(video)) {
+            bail!(
+                "{} is no file, and only one copy could read what comes from it: use -n {videos}",
+                video.display()
+            );
+        }
         Ok(instances)
+    }
+}
+
+/// Whether it is a pipe, or something else that has nothing left for whoever opens it next.
+fn is_read_once(video: &Path) -> bool {
+    match fs::metadata(video) {
+        Ok(what) => !what.is_file() && !what.is_dir(),
+        // FFmpeg's name of one that is open already.
+        Err(_) => video.to_str().is_some_and(|name| name.starts_with("pipe:")),
     }
 }
 
@@ -165,13 +198,14 @@ impl FromStr for Size {
             (Some(width), Some(height)) => Ok(Self::Fixed(Extent::new(width, height))),
             (Some(width), None) => Ok(Self::Width(width)),
             (None, Some(height)) => Ok(Self::Height(height)),
-            (None, None) => anyhow::bail!("one side must be given"),
+            (None, None) => bail!("one side must be given"),
         }
     }
 }
 
-fn copies(text: &str) -> Result<NonZeroUsize> {
-    text.parse().context("write how many copies, 1 or more")
+fn copies(text: &str) -> Result<usize> {
+    let copies = text.parse().ok().filter(|copies| (1..=MAX_COPIES).contains(copies));
+    copies.with_context(|| format!("write how many copies, 1 to {MAX_COPIES}"))
 }
 
 fn seconds(text: &str) -> Result<Duration> {
@@ -248,8 +282,9 @@ mod tests {
     #[test]
     fn errors_say_what_to_write() {
         for (line, words) in [
-            ("-n 0", "'0' for '--instances <N>': write how many copies, 1 or more"),
-            ("-n -2", "'-2' for '--instances <N>': write how many copies, 1 or more"),
+            ("-n 0", "'0' for '--instances <N>': write how many copies, 1 to 10000"),
+            ("-n -2", "'-2' for '--instances <N>': write how many copies, 1 to 10000"),
+            ("-n 10001", "'10001' for '--instances <N>': write how many copies, 1 to 10000"),
             ("-m -1", "'-1' for '--interval <SECONDS>': not a length of time: "),
             ("-m 1e30", "'1e30' for '--interval <SECONDS>': not a length of time: "),
             ("-n -s 640x360", "a value is required for '--instances <N>'"),

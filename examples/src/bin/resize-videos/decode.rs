@@ -2,11 +2,11 @@
 //!
 //! What is broken inside the file is skipped and counted, and one that was cut off ends early. Not
 //! being able to open a [`File`], or to read on in the middle of a [`Video`], is an error; so is a
-//! [`Video`] of which too much in a row is broken.
+//! [`Video`] of which too much in a row is broken. Errors do not say which video it is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::codec::{context::Context as Codec, decoder};
 use ffmpeg_next::error::EAGAIN;
@@ -32,7 +32,6 @@ pub(crate) fn init() -> Result<()> {
 
 /// A file with a video in it, and a decoder to be had for that.
 pub(crate) struct File {
-    path: PathBuf,
     input: Input,
     stream: usize,
     extent: Extent,
@@ -45,28 +44,19 @@ pub(crate) struct File {
 impl File {
     /// Opens a file at its best video stream.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let open = || {
-            if path.to_str().is_none_or(|path| path.contains('\0')) {
-                return Err(anyhow!("FFmpeg only takes file names in UTF-8"));
-            }
-            // FFmpeg takes what is before a colon for a protocol, but not behind a slash.
-            let base = if path.exists() { "." } else { "" };
-            let input = format::input(&Path::new(base).join(path))?;
-            let best = input.streams().best(media::Type::Video);
-            let best = best.context("there is no video in it")?;
-            let (stream, turn) = (best.index(), turn(&best));
-            let decoder = decoder(&input, stream, 1)?;
-            let extent = Extent::new(decoder.width(), decoder.height());
-            let aspect = sample_aspect(decoder.aspect_ratio());
-            let codec = decoder.id().name();
-            Ok(Self { path: path.to_owned(), input, stream, extent, aspect, turn, codec })
-        };
-        open().with_context(|| path.display().to_string())
-    }
-
-    /// Where it lies.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+        let utf8 = path.to_str().is_some_and(|path| !path.contains('\0'));
+        ensure!(utf8, "FFmpeg only takes file names in UTF-8");
+        // FFmpeg takes what is before a colon for a protocol, but not behind a slash.
+        let base = if path.exists() { "." } else { "" };
+        let input = format::input(&Path::new(base).join(path))?;
+        let best = input.streams().best(media::Type::Video);
+        let best = best.context("there is no video in it")?;
+        let (stream, turn) = (best.index(), turn(&best));
+        let decoder = decoder(&input, stream, 1)?;
+        let extent = Extent::new(decoder.width(), decoder.height());
+        let aspect = sample_aspect(decoder.aspect_ratio());
+        let codec = decoder.id().name();
+        Ok(Self { input, stream, extent, aspect, turn, codec })
     }
 
     /// What makes its frames upright. None if it should be shown at a slant.
@@ -91,9 +81,7 @@ impl File {
 
     /// Begins to decode, with `threads` threads.
     pub(crate) fn decode(self, threads: usize) -> Result<Video> {
-        let decoder = decoder(&self.input, self.stream, threads)
-            .map(Decoder::new)
-            .with_context(|| self.path.display().to_string())?;
+        let decoder = decoder(&self.input, self.stream, threads).map(Decoder::new)?;
         let total = expected_frames(&self.input, self.stream);
         Ok(Video {
             input: self.input,

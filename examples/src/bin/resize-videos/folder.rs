@@ -27,6 +27,8 @@ const LARGE: u64 = 999_999;
 /// Where the pictures of one instance go.
 #[derive(Debug)]
 pub(crate) struct Folder {
+    /// Counted from one.
+    instance: usize,
     path: PathBuf,
     names: Names,
     /// Whether it is this program's own. In others nothing is removed that is whole.
@@ -37,29 +39,34 @@ pub(crate) struct Folder {
 pub(crate) type Locks = Vec<File>;
 
 impl Folder {
-    /// Makes the folders of all instances, to which `videos` are dealt out in turn, and removes the
-    /// pictures of an earlier run from those that are its own. If one can't be written to, or `check`
-    /// fails, which is asked when the folders are there, all are left as they were.
+    /// Makes the folders of these instances, counted from one, to all of which `videos` are dealt
+    /// out in turn, and removes the pictures of an earlier run from those that are its own. If one
+    /// can't be written to, or `check` fails, which is asked when the folders are there, all are
+    /// left as they were.
     pub(crate) fn prepare(
         output: &Output,
         videos: &[PathBuf],
-        instances: usize,
+        instances: &[usize],
         check: impl FnOnce() -> Result<()>,
     ) -> Result<(Vec<Self>, Locks)> {
         let own = matches!(output, Output::Folder(_));
-        let places = (1..=instances).zip(videos.iter().cycle());
-        let folders = places.map(|(instance, video)| {
+        let folder = |&instance: &usize| {
+            let video = &videos[(instance - 1) % videos.len()];
             let (path, names) = output.place(instance, video);
-            Self { path, names, own }
-        });
-        let folders: Vec<_> = folders.collect();
-        check_names(&folders, videos)?;
+            Self { instance, path, names, own }
+        };
+        let folders: Vec<_> = instances.iter().map(folder).collect();
         let mut made = Vec::new();
         let locks = folders
             .iter()
-            .try_for_each(|folder| folder.make(&mut made))
-            .and_then(|()| check())
-            .and_then(|()| lock(&folders))
+            .map(|folder| folder.make(&mut made))
+            .collect::<Result<Vec<_>>>()
+            // Which of them are one is only seen once they are there.
+            .and_then(|places| {
+                check_names(&folders, &places, videos)?;
+                check()?;
+                lock(&folders, &places)
+            })
             .inspect_err(|_| made.iter().rev().for_each(|path| drop(fs::remove_dir(path))))?;
         if own {
             folders.iter().try_for_each(Self::clear)?;
@@ -67,8 +74,9 @@ impl Folder {
         Ok((folders, locks))
     }
 
-    /// Makes it, notes what it made, and finds out whether pictures can be written there.
-    fn make(&self, made: &mut Vec<PathBuf>) -> Result<()> {
+    /// Makes it, notes what it made, and finds out whether pictures can be written there. Gives the
+    /// folder's one name that has no links in it.
+    fn make(&self, made: &mut Vec<PathBuf>) -> Result<PathBuf> {
         let Self { path, names, .. } = self;
         make(path, made)?;
         let name = path.join(names.of(LARGE));
@@ -82,11 +90,14 @@ impl Folder {
             }
             _ => {}
         }
+        let place = path.canonicalize();
+        let place = place.with_context(|| format!("can't open {}", path.display()))?;
         // As it is written, and where its links lead.
-        let places = [std::path::absolute(path), path.canonicalize()];
-        let mut places = places.iter().flatten();
-        match places.find_map(|place| of_another(place, user)) {
-            None => Ok(()),
+        let written = std::path::absolute(path).ok();
+        let names = [written.as_deref(), Some(&place)];
+        let other = names.into_iter().flatten().find_map(|name| of_another(name, user));
+        match other {
+            None => Ok(place),
             Some(other) => bail!(
                 "can't write pictures to {}: {} is another user's, who could put something else there",
                 path.display(),
@@ -95,16 +106,16 @@ impl Folder {
         }
     }
 
-    /// Where all pictures are, in words.
-    pub(crate) fn range(output: &Output, instances: usize) -> String {
-        match (output, instances) {
-            (Output::Folder(folder), 2..) => {
-                let first = folder.join("vid-instance1");
-                format!("{} to vid-instance{instances}", first.display())
-            }
-            (Output::Folder(folder), _) => folder.join("vid-instance1").display().to_string(),
-            (Output::Pattern(_), _) => output.to_string(),
-        }
+    /// Whose it is, counted from one.
+    pub(crate) fn instance(&self) -> usize {
+        self.instance
+    }
+
+    /// Where the pictures of the instances from `first` to `last` are, in words.
+    pub(crate) fn range(output: &Output, first: usize, last: usize) -> String {
+        let Output::Folder(folder) = output else { return output.to_string() };
+        let range = folder.join(format!("vid-instance{first}")).display().to_string();
+        if first == last { range } else { format!("{range} to vid-instance{last}") }
     }
 
     fn clear(&self) -> Result<()> {
@@ -134,19 +145,17 @@ impl Folder {
     }
 }
 
-/// Locks each folder once, as several instances may share one. What is half done in those that are
-/// not this program's own goes.
-fn lock(folders: &[Folder]) -> Result<Locks> {
+/// Locks each folder once, at its place, as several instances may share one. What is half done in
+/// those that are not this program's own goes.
+fn lock(folders: &[Folder], places: &[PathBuf]) -> Result<Locks> {
     let mut locked = BTreeSet::new();
     let mut locks = Locks::new();
-    for folder in folders {
-        let path = &folder.path;
-        let place = path.canonicalize();
-        let opened = place.and_then(|place| Ok((File::open(&place)?, place)));
-        let (lock, place) = opened.with_context(|| format!("can't open {}", path.display()))?;
+    for (folder, place) in folders.iter().zip(places) {
         if !locked.insert(place) {
             continue;
         }
+        let path = &folder.path;
+        let lock = File::open(place).with_context(|| format!("can't open {}", path.display()))?;
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 ensure!(!folder.own, "another resize-videos writes to {}", path.display());
@@ -198,28 +207,36 @@ fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Fails if two instances could write one file, or one could write over a video.
-fn check_names(folders: &[Folder], videos: &[PathBuf]) -> Result<()> {
+/// Fails if two instances could write one file, or one could write over a video. `places` are the
+/// folders without links.
+fn check_names(folders: &[Folder], places: &[PathBuf], videos: &[PathBuf]) -> Result<()> {
     for (index, folder) in folders.iter().enumerate() {
-        let before = folders[..index]
-            .iter()
-            .position(|other| other.path == folder.path && other.names.meet(&folder.names));
+        let before = (0..index).find(|&before| {
+            places[before] == places[index] && folders[before].names.meet(&folder.names)
+        });
         if let Some(before) = before {
+            ensure!(
+                !folder.own,
+                "{} and {} are one folder, and each instance needs its own",
+                folders[before].path.display(),
+                folder.path.display()
+            );
             bail!(
-                "instances {} and {} could both write {}: put {{n}} into the pattern, the number of the instance",
-                before + 1,
-                index + 1,
+                "instances {} and {} could both write {}: put {{n}}, the number of the instance, into the file's name",
+                folders[before].instance,
+                folder.instance,
                 folder.path.join(folder.names.of(1)).display()
             );
         }
         for video in videos {
-            let place = |path: &Path| path.canonicalize().ok();
-            let beside = video.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let beside = place(beside.unwrap_or(Path::new(".")));
             let name = video.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let named = folder.names.has(name) || folder.names.is_pattern(name);
+            if !folder.names.has(name) && !folder.names.is_pattern(name) {
+                continue;
+            }
+            let beside = video.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let beside = beside.unwrap_or(Path::new(".")).canonicalize();
             ensure!(
-                !named || beside.is_none() || beside != place(&folder.path),
+                beside.ok().as_ref() != Some(&places[index]),
                 "pictures would take the place of the video {}",
                 video.display()
             );
@@ -246,7 +263,8 @@ mod tests {
         let names = [".resize-videos-1-0.part", "Frame00001.jpg"];
         names.iter().for_each(|name| symlink(&victim, path.join(name)).unwrap());
         let output = Output::Folder(output);
-        let (folders, _locks) = Folder::prepare(&output, &["a.mp4".into()], 1, || Ok(())).unwrap();
+        let (folders, _locks) =
+            Folder::prepare(&output, &["a.mp4".into()], &[1], || Ok(())).unwrap();
         let folder = &folders[0];
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
         // In the place of the whole picture: replaced.
@@ -283,7 +301,8 @@ mod tests {
         let prepare = |pattern: &str, instances| {
             let output = Output::parse(dir.path().join(pattern).into()).unwrap();
             let videos = &videos[..usize::max(1, instances - 1)];
-            Folder::prepare(&output, videos, instances, || Ok(()))
+            let instances: Vec<_> = (1..=instances).collect();
+            Folder::prepare(&output, videos, &instances, || Ok(()))
         };
         for name in ["0001.jpg", "0099.jpg", ".resize-videos-1-0.part", ".1.jpg.part"] {
             fs::write(dir.path().join(name), "old").unwrap();
@@ -312,7 +331,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let prepare = |output: &str| {
             let output = Output::parse(dir.path().join(output).into()).unwrap();
-            Folder::prepare(&output, &["a.mp4".into(), "b.mp4".into()], 2, || Ok(()))
+            Folder::prepare(&output, &["a.mp4".into(), "b.mp4".into()], &[1, 2], || Ok(()))
         };
         let (folders, locks) = prepare("out").unwrap();
         folders[1].write(1, b"jpeg").unwrap();
@@ -338,12 +357,40 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_the_same_by_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepare = |output: &str| {
+            let output = Output::parse(dir.path().join(output).into()).unwrap();
+            Folder::prepare(&output, &["a.mp4".into()], &[1, 2], || Ok(()))
+                .map(|(folders, _)| folders)
+        };
+        let error = |output| prepare(output).unwrap_err().to_string();
+        fs::create_dir(dir.path().join("out")).unwrap();
+        symlink("vid-instance1", dir.path().join("out/vid-instance2")).unwrap();
+        fs::create_dir(dir.path().join("out/vid-instance1")).unwrap();
+        let old = dir.path().join("out/vid-instance1/Frame00001.jpg");
+        fs::write(&old, "old").unwrap();
+        let same = error("out");
+        assert!(same.ends_with("vid-instance2 are one folder, and each instance needs its own"));
+        assert!(old.exists(), "{same}");
+
+        symlink("out", dir.path().join("1")).unwrap();
+        symlink("out", dir.path().join("2")).unwrap();
+        let same = error("{n}/%d.jpg");
+        assert!(same.starts_with("instances 1 and 2 could both write "), "{same}");
+        // Only seen once they are there.
+        assert!(error("{n}/new/%d.jpg").starts_with("instances 1 and 2 "));
+        assert!(!dir.path().join("out/new").exists());
+        assert_eq!(prepare("{n}/{n}-%d.jpg").unwrap().len(), 2);
+    }
+
+    #[test]
     fn names_may_be_as_long_as_the_file_system_has_them() {
         let dir = tempfile::tempdir().unwrap();
         let prepare = |letters: usize| {
             let pattern = format!("new/{}-%05d.jpg", "x".repeat(letters));
             let output = Output::parse(dir.path().join(pattern).into()).unwrap();
-            Folder::prepare(&output, &["a.mp4".into()], 1, || Ok(()))
+            Folder::prepare(&output, &["a.mp4".into()], &[1], || Ok(()))
         };
         let error = prepare(245).unwrap_err();
         assert!(format!("{error:#}").ends_with("-999999.jpg: File name too long (os error 36)"));
@@ -360,7 +407,7 @@ mod tests {
             assert!(dir.path().join("a/b/vid-instance1").exists());
             bail!("no")
         };
-        Folder::prepare(&output, &["a.mp4".into()], 1, check).unwrap_err();
+        Folder::prepare(&output, &["a.mp4".into()], &[1], check).unwrap_err();
         assert!(!dir.path().join("a").exists());
     }
 
@@ -370,7 +417,7 @@ mod tests {
         fs::create_dir(dir.path().join("in")).unwrap();
         let prepare = |video: &str, pattern: &str| {
             let output = Output::parse(dir.path().join(pattern).into()).unwrap();
-            Folder::prepare(&output, &[dir.path().join(video)], 1, || Ok(()))
+            Folder::prepare(&output, &[dir.path().join(video)], &[1], || Ok(()))
                 .map_err(|error| error.to_string())
         };
         for (video, pattern) in [

@@ -3,7 +3,13 @@
 //! An instance is two threads. The feeder decodes into loaned slots and submits them; the collector
 //! waits for them in the order of submission and hands them to the writers, whom all instances share.
 //! The slots of the stream bound everything between the two: there is no other queue to fill.
+//!
+//! Invariants: what is wrong with one video ends its instance and no other; what others would meet
+//! as well stops all. Few instances have a decoder before they have a stream: where there is room
+//! for few, many take no more memory.
 
+use std::collections::VecDeque;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
@@ -23,19 +29,33 @@ use crate::inplace::{Decoder, Need};
 use crate::jpeg::{self, Target, Work};
 use crate::notes::{Pace, Times};
 use crate::picture::{Converter, Picture};
-use crate::progress::{Progress, Track};
-use crate::room::{Inside, Room};
+use crate::progress::{Progress, Track, one_line};
+use crate::room::{Inside, Room, is_for_want_of_room};
 use crate::stop::Stop;
 use crate::turn::Turn;
 
 /// Most slots of a stream: a bound on memory where there are many cores.
 const MAX_SLOTS: usize = 32;
 
+/// Most instances that have started and have no stream yet.
+const MAX_ENTERING: usize = 16;
+
+/// How an instance ended.
+pub(crate) enum End {
+    /// With its video.
+    Complete,
+    /// Before, with the run.
+    Stopped,
+    /// By what is wrong with its video, in words.
+    Failed(String),
+}
+
 /// What became of an instance.
 pub(crate) struct Outcome<'a> {
     /// Counted from one.
     pub(crate) instance: usize,
     pub(crate) video: &'a Path,
+    pub(crate) end: End,
     /// Pictures written.
     pub(crate) frames: u64,
     /// Packets and frames that could not be decoded.
@@ -52,6 +72,40 @@ pub(crate) struct Outcome<'a> {
     pub(crate) pace: Pace,
     /// Names of devices, and how many frames each did.
     pub(crate) devices: Vec<(String, u64)>,
+}
+
+impl<'a> Outcome<'a> {
+    /// Of an instance that has written nothing yet.
+    pub(crate) fn new(
+        instance: usize,
+        video: &'a Path,
+        end: End,
+        started: Duration,
+    ) -> Result<Self> {
+        Ok(Self {
+            instance,
+            video,
+            end,
+            frames: 0,
+            skipped: 0,
+            started,
+            took: Duration::ZERO,
+            received: Times::new()?,
+            written: Times::new()?,
+            pace: Pace::new(),
+            devices: Vec::new(),
+        })
+    }
+
+    /// The name of the video without its folders, and what kept it from being resized to its end.
+    pub(crate) fn label(&self) -> String {
+        let name = self.video.file_name().unwrap_or(self.video.as_os_str()).display();
+        match &self.end {
+            End::Complete => name.to_string(),
+            End::Stopped => format!("{name}: stopped"),
+            End::Failed(why) => format!("{name}: failed: {why}"),
+        }
+    }
 }
 
 /// What all instances share.
@@ -75,14 +129,16 @@ struct Plan<'a> {
     /// The video, if nobody else has read from it.
     file: Option<File>,
     folder: Folder,
+    /// Dropped when it has a stream, or is over.
+    entering: WaitGroup,
 }
 
-/// Runs all instances, each in its folder; `files` are the videos, opened. Those that a stop kept from
-/// starting have no outcome; why it stopped is for [`Stop`] to say.
+/// Runs the instances whose folders these are; `files` are the videos, as far as they are open.
+/// Those that a stop kept from starting have no outcome; why it stopped is for [`Stop`] to say.
 pub(crate) fn run_all<'a>(
     args: &'a Args,
     daemon: &'a Daemon,
-    files: Vec<File>,
+    mut files: Vec<Option<File>>,
     folders: Vec<Folder>,
     progress: &'a Progress,
     stop: &'a Stop,
@@ -90,11 +146,11 @@ pub(crate) fn run_all<'a>(
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (room, begun, instances) = (Room::new(stop), Instant::now(), folders.len());
     let run = Run { args, daemon, progress, stop, cores, begun, instances, room };
-    let mut files = files.into_iter();
-    let videos = args.videos.iter().cycle();
-    let plans = (1..).zip(videos).zip(folders).map(|((instance, video), folder)| {
-        // As many videos as instances, or fewer: each is first met in order.
-        Plan { instance, video, file: files.next(), folder }
+    let plans = folders.into_iter().map(|folder| {
+        let (instance, videos) = (folder.instance(), args.videos.len());
+        let dealt = (instance - 1) % videos;
+        let (video, file) = (args.videos[dealt].as_path(), files[dealt].take());
+        Plan { instance, video, file, folder, entering: WaitGroup::new() }
     });
     let (finished, work) = unbounded();
     thread::scope(|scope| {
@@ -105,13 +161,17 @@ pub(crate) fn run_all<'a>(
                 stop.fail(error);
             }
         }
-        let mut handles = Vec::new();
+        let (mut handles, mut entries) = (Vec::new(), VecDeque::new());
         for plan in plans {
             run.wait_for_turn(plan.instance);
+            if entries.len() == MAX_ENTERING {
+                entries.pop_front().into_iter().for_each(WaitGroup::wait);
+            }
             if stop.is_set() {
                 break;
             }
             let (run, finished) = (&run, finished.clone());
+            entries.push_back(plan.entering.clone());
             let inside = run.room.enter();
             match spawn(scope, "feed", move || run.instance(plan, finished, inside)) {
                 Ok(handle) => handles.push(handle),
@@ -120,10 +180,8 @@ pub(crate) fn run_all<'a>(
         }
         drop(finished);
         let outcome = |handle: ScopedJoinHandle<'_, _>| {
-            handle.join().unwrap_or_else(|_| {
-                stop.fail(anyhow!("an instance panicked"));
-                None
-            })
+            let outcome = handle.join().unwrap_or_else(|_| Err(anyhow!("an instance panicked")));
+            outcome.map_err(|error| stop.fail(error)).ok()
         };
         handles.into_iter().filter_map(outcome).collect()
     })
@@ -149,64 +207,70 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Runs an instance to its end, whatever that is.
     fn instance(
         &self,
         plan: Plan<'a>,
         finished: Sender<Work>,
         inside: Inside<'_>,
-    ) -> Option<Outcome<'a>> {
-        let outcome = self.resize(plan, finished);
+    ) -> Result<Outcome<'a>> {
+        let (start, video) = (Instant::now(), plan.video);
+        let mut outcome = Outcome::new(plan.instance, video, End::Stopped, start - self.begun)?;
+        let ended = self.resize(plan, start, finished, &mut outcome);
         drop(inside);
-        outcome.unwrap_or_else(|error| {
-            self.stop.fail(error);
-            None
-        })
+        match ended {
+            Ok(true) => outcome.end = End::Complete,
+            Ok(false) => {}
+            Err(error) => {
+                let (of_all, why) = (is_of_all(&error), one_line(&error));
+                let error = error.context(video.display().to_string());
+                if of_all {
+                    self.stop.fail(error);
+                } else {
+                    self.progress.complain(&one_line(&error));
+                    outcome.end = End::Failed(why);
+                }
+            }
+        }
+        Ok(outcome)
     }
 
-    /// Resizes a video. No outcome if the run ended before there was room for it.
-    fn resize(&self, plan: Plan<'a>, finished: Sender<Work>) -> Result<Option<Outcome<'a>>> {
-        let Plan { instance, video, file, folder } = plan;
-        let start = Instant::now();
+    /// Resizes a video, and notes what came of it, also if it fails. Whether all of the video was
+    /// resized; else the run has ended before.
+    fn resize(
+        &self,
+        plan: Plan<'a>,
+        start: Instant,
+        finished: Sender<Work>,
+        outcome: &mut Outcome<'a>,
+    ) -> Result<bool> {
+        let Plan { instance, video, file, folder, entering } = plan;
         let file = file.map_or_else(|| File::open(video), Ok)?;
         let mut source = file.decode(self.decoder_threads())?;
         let client = self.room.wait_for(|| 0, || self.daemon.connect())?;
-        let Some(client) = client else { return Ok(None) };
+        let Some(client) = client else { return Ok(false) };
         let track = self.progress.track(instance, source.total());
         let target = Arc::new(Target::new(folder, track, start, source.turn())?);
         let (submitted, pendings) = unbounded();
-        let tally = thread::scope(|scope| {
-            let collector = spawn(scope, "collect", || collect(pendings, &target, finished))?;
-            let fed = self.feed(&mut source, &client, &target.track, submitted);
+        let (received, mut devices) = (&mut outcome.received, Vec::new());
+        let ended = thread::scope(|scope| {
+            let collect = || collect(pendings, &target, finished, received, &mut devices);
+            let collector = spawn(scope, "collect", collect)?;
+            let fed = self.feed(&mut source, &client, &target.track, submitted, entering);
             let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
-            Ok::<_, Error>((fed?, collected?))
+            fed.and_then(|complete| collected.map(|()| complete))
         });
-        let (complete, Tally { received, devices }) =
-            tally.with_context(|| video.display().to_string())?;
-        let (frames, skipped) = (target.track.frames(), source.skipped());
-        ensure!(
-            frames > 0 || self.stop.is_set(),
-            "{}: not one frame of it can be decoded",
-            video.display()
-        );
-        let (started, took) = (start - self.begun, start.elapsed());
-        let (written, pace) = target.notes();
+        outcome.took = start.elapsed();
+        (outcome.frames, outcome.skipped) = (target.track.frames(), source.skipped());
+        (outcome.written, outcome.pace) = target.notes();
         let name = |device| client.devices().get(device).cloned().unwrap_or_default();
         let devices = devices.into_iter().enumerate().map(|(device, n)| (name(device), n));
-        let devices = devices.filter(|&(_, frames)| frames > 0).collect();
-        let outcome = Outcome {
-            instance,
-            video,
-            frames,
-            skipped,
-            started,
-            took,
-            received,
-            written,
-            pace,
-            devices,
-        };
-        target.track.finish(&outcome, complete && !self.stop.has_failed());
-        Ok(Some(outcome))
+        outcome.devices = devices.filter(|&(_, frames)| frames > 0).collect();
+        let complete = ended? && !self.stop.has_failed();
+        let any = outcome.frames > 0 || self.stop.is_set();
+        ensure!(any, "not one frame of it can be decoded");
+        target.track.finish(outcome, complete);
+        Ok(complete)
     }
 
     /// The cores, shared out over the instances that run now or are just about to.
@@ -225,7 +289,9 @@ impl<'a> Run<'a> {
         client: &Client,
         track: &Track,
         submitted: Sender<Submitted>,
+        entering: WaitGroup,
     ) -> Result<bool> {
+        let mut entering = Some(entering);
         let mut converter = Converter::default();
         let mut open: Option<(StreamSpec, Stream)> = None;
         while !self.stop.is_set() {
@@ -243,6 +309,7 @@ impl<'a> Run<'a> {
                     let open = || open_stream(client, &spec, decoder);
                     let stream = self.room.wait_for(|| track.frames(), open)?;
                     let Some(stream) = stream else { break };
+                    drop(entering.take());
                     (stream, None)
                 }
             };
@@ -313,22 +380,15 @@ struct Submitted {
     source: frame::Video,
 }
 
-/// What a collector saw.
-struct Tally {
-    /// From submissions until they were back.
-    received: Times,
-    /// Frames by device.
-    devices: Vec<u64>,
-}
-
-/// Passes resized frames on to the writers, and returns when the last is written.
+/// Passes resized frames on to the writers, and returns when the last is written. Notes how long
+/// each was away, and how many each device did.
 fn collect(
     pendings: Receiver<Submitted>,
     target: &Arc<Target>,
     finished: Sender<Work>,
-) -> Result<Tally> {
-    let mut received = Times::new()?;
-    let mut devices = Vec::new();
+    received: &mut Times,
+    devices: &mut Vec<u64>,
+) -> Result<()> {
     let all_written = WaitGroup::new();
     for (number, Submitted { pending, decoded, time, source }) in (1..).zip(pendings) {
         let frame = pending.wait()?;
@@ -345,7 +405,16 @@ fn collect(
         }
     }
     all_written.wait();
-    Ok(Tally { received, devices })
+    Ok(())
+}
+
+/// Whether the others would meet what ended an instance: the daemon is lost or has no room for
+/// anybody, or the system has no threads. Else it is about the video.
+fn is_of_all(error: &Error) -> bool {
+    match error.downcast_ref::<resized_client::Error>() {
+        Some(client) => client.is_fatal() || is_for_want_of_room(error),
+        None => error.is::<io::Error>(),
+    }
 }
 
 #[cfg(test)]
@@ -353,8 +422,30 @@ mod tests {
     use std::process::Command;
 
     use resized::Server;
+    use resized_client::{Error as ClientError, Refusal, Resource, Whose};
 
     use super::*;
+
+    #[test]
+    fn what_others_would_meet_as_well_is_of_all() {
+        let of_all = |error: Error| is_of_all(&error.context("clip.mkv"));
+        assert!(of_all(ClientError::Disconnected.into()));
+        assert!(of_all(Error::new(io::Error::from(io::ErrorKind::WouldBlock)).context("thread")));
+        let refused = |asked, limit| {
+            let whose = Whose::User;
+            ClientError::Refused(Refusal::Quota {
+                whose,
+                what: Resource::Streams,
+                asked,
+                left: 0,
+                limit,
+            })
+        };
+        assert!(of_all(refused(1, 1).into()) && !of_all(refused(2, 1).into()));
+        assert!(!of_all(ClientError::Failed.into()));
+        assert!(!of_all(ffmpeg_next::Error::InvalidData.into()));
+        assert!(!of_all(anyhow!("not one frame")));
+    }
 
     #[test]
     fn frames_are_decoded_into_slots_and_are_what_they_are_elsewhere() {

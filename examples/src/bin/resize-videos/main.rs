@@ -25,10 +25,11 @@ mod room;
 mod stop;
 mod turn;
 
-use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -36,42 +37,17 @@ use crate::args::{Args, Size};
 use crate::daemon::Daemon;
 use crate::decode::File;
 use crate::folder::Folder;
-use crate::page::{Page, Seen};
-use crate::progress::{Progress, shown};
+use crate::instance::{End, Outcome};
+use crate::page::{Head, Page, Seen};
+use crate::progress::{Progress, complain, one_line, shown};
 use crate::report::Report;
-use crate::stop::Stop;
+use crate::stop::{Reason, Stop};
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            // Whoever would have read it may be gone.
-            let _ = writeln!(io::stderr(), "resize-videos: {}", shown(&one_line(&error)));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// An error and its causes, but for those that the error before has quoted already.
-fn one_line(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
-        match (line.is_empty(), line.ends_with(&cause)) {
-            (true, _) => cause,
-            (false, true) => line,
-            (false, false) => format!("{line}: {cause}"),
-        }
+    run(&Args::parse()).unwrap_or_else(|error| {
+        complain(&one_line(&error));
+        ExitCode::FAILURE
     })
-}
-
-/// What the page says of a video.
-fn seen(file: &File, size: Size) -> Seen {
-    let path = file.path();
-    Seen {
-        name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
-        codec: file.codec(),
-        extent: file.extent(),
-        pictures: size.of(file.extent(), file.aspect()),
-    }
 }
 
 /// Each instance has a video, a connection and a ring open. Where the limit stays, many videos may
@@ -81,6 +57,41 @@ fn raise_descriptor_limit() {
     let _ = limit.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
 }
 
+/// Opens a video. What is wrong with it is said at once, and given back in words.
+fn open(video: &Path, size: Size, progress: &Progress) -> Result<File, String> {
+    let opened = File::open(video).and_then(|file| {
+        size.check(file.extent(), file.aspect())?;
+        Ok(file)
+    });
+    opened.map_err(|error| {
+        let (name, why) = (video.display(), one_line(&error));
+        progress.complain(&format!("{name}: {why}"));
+        why
+    })
+}
+
+/// What the page says of a video.
+fn seen(video: &Path, file: Option<&File>, size: Size) -> Seen {
+    let head = |file: &File| Head {
+        codec: file.codec(),
+        extent: file.extent(),
+        pictures: size.of(file.extent(), file.aspect()),
+    };
+    let name = video.file_name().unwrap_or(video.as_os_str()).to_string_lossy().into_owned();
+    Seen { name, head: file.map(head) }
+}
+
+/// Fails if the figures or the report could not be written at the end.
+fn check_writable(args: &Args) -> Result<()> {
+    if let (Some(json), Some(page)) = (&args.json, &args.report) {
+        let same = report::is_same(json, page);
+        ensure!(!same, "{} can't be both the figures and the report", page.display());
+    }
+    let mut paths = args.json.iter().chain(&args.report);
+    paths.try_for_each(|path| report::check_writable(path, &args.videos))
+}
+
+/// Resizes the videos, and tells what became of them. Fails where nothing can begin.
 fn run(args: &Args) -> Result<ExitCode> {
     raise_descriptor_limit();
     let stop = Stop::on_signals()?;
@@ -88,60 +99,86 @@ fn run(args: &Args) -> Result<ExitCode> {
 
     // What can be found out is found out now, before anything is made or removed.
     let instances = args.instances()?;
-    let files = args.videos.iter().map(|video| File::open(video)).collect::<Result<Vec<_>>>()?;
-    for file in &files {
-        let fits = args.size.check(file.extent(), file.aspect());
-        fits.with_context(|| file.path().display().to_string())?;
-    }
-    let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
-    // Which may be where the figures and the report go.
-    let check = || {
-        if let (Some(json), Some(page)) = (&args.json, &args.report) {
-            let same = report::is_same(json, page);
-            ensure!(!same, "{} can't be both the figures and the report", page.display());
-        }
-        let mut paths = args.json.iter().chain(&args.report);
-        paths.try_for_each(|path| report::check_writable(path, &args.videos))
-    };
-    let (folders, _locks) = Folder::prepare(&args.output, &args.videos, instances, check)?;
-
     let progress = Progress::new(args.quiet);
-    progress.say(&greeting);
-    for file in files.iter().filter(|file| file.turn().is_none()) {
-        let name = file.path().display().to_string();
-        progress.say(&format!(
-            "{} asks to be shown at a slant: its pictures are left as they are",
-            shown(&name)
-        ));
+    let open = |video: &PathBuf| open(video, args.size, &progress);
+    let files: Vec<_> = args.videos.iter().map(open).collect();
+    let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
+    let (mut able, mut outcomes) = (Vec::new(), Vec::new());
+    let dealt = args.videos.iter().zip(&files).cycle();
+    for (instance, (video, file)) in (1..=instances).zip(dealt) {
+        match file {
+            Ok(_) => able.push(instance),
+            Err(why) => {
+                let end = End::Failed(why.clone());
+                outcomes.push(Outcome::new(instance, video, end, Duration::ZERO)?);
+            }
+        }
     }
-    let seen: Vec<_> = files.iter().map(|file| seen(file, args.size)).collect();
+    // The figures and the report may go where the pictures go.
+    let check = || check_writable(args);
+    let (folders, _locks) = Folder::prepare(&args.output, &args.videos, &able, check)?;
+
+    progress.say(&greeting);
+    let files: Vec<_> = files.into_iter().map(Result::ok).collect();
+    for (video, file) in args.videos.iter().zip(&files) {
+        if file.as_ref().is_some_and(|file| file.turn().is_none()) {
+            let name = shown(&video.display().to_string());
+            progress.say(&format!(
+                "{name} asks to be shown at a slant: its pictures are left as they are"
+            ));
+        }
+    }
+    let seen = |(video, file): (&PathBuf, &Option<File>)| seen(video, file.as_ref(), args.size);
+    let seen: Vec<_> = args.videos.iter().zip(&files).map(seen).collect();
     let look = || args.report.as_ref().and_then(|_| daemon.look());
     let before = look();
-    let outcomes = instance::run_all(args, &daemon, files, folders, &progress, &stop);
-    let after = look();
-    stop.check()?;
-    let report = Report::new(&outcomes);
+    outcomes.extend(instance::run_all(args, &daemon, files, folders, &progress, &stop));
+    outcomes.sort_by_key(|outcome| outcome.instance);
+    let (after, stopped) = (look(), stop.reason());
+    let report = Report::new(&outcomes, stopped.as_ref());
+    let page = Page {
+        args,
+        videos: &seen,
+        outcomes: &outcomes,
+        instances,
+        took: report.took(),
+        frames: report.frames(),
+        daemon: &daemon.place(),
+        devices: &report.shares(before.as_ref(), after.as_ref()),
+        stopped: stopped.as_ref(),
+    };
+    Ok(conclude(&report, &page, &progress))
+}
+
+/// Tells what became of a run in all the ways that were asked for, and whether all went well.
+fn conclude(report: &Report<'_>, page: &Page<'_>, progress: &Progress) -> ExitCode {
+    let Page { args, outcomes, stopped, .. } = *page;
     progress.say(&report.table());
-    // Fewer than were asked for, if it was interrupted.
-    let began = outcomes.iter().map(|outcome| outcome.instance).max().unwrap_or(instances);
-    progress.say(&format!("the pictures are in {}", Folder::range(&args.output, began)));
-    if let Some(path) = &args.json {
-        report::write(path, &report.json()?)?;
+    let written = || outcomes.iter().filter(|outcome| outcome.frames > 0);
+    if let (Some(first), Some(last)) = (written().next(), written().next_back()) {
+        let range = Folder::range(&args.output, first.instance, last.instance);
+        progress.say(&format!("the pictures are in {range}"));
     }
-    if let Some(path) = &args.report {
-        let page = Page {
-            args,
-            videos: &seen,
-            outcomes: &outcomes,
-            instances,
-            took: report.took(),
-            frames: report.frames(),
-            daemon: &daemon.place(),
-            devices: &report.shares(before.as_ref(), after.as_ref()),
-            stopped: stop.signal().is_some(),
-        };
+    // Each of both, even where the other can't be written.
+    let json = args.json.as_ref().map_or(Ok(()), |path| report::write(path, &report.json()?));
+    let html = args.report.as_ref().map_or(Ok(()), |path| {
         report::write(path, &page.html()?)?;
         progress.say(&format!("the report is {}", path.display()));
+        Ok(())
+    });
+    let failure = match stopped {
+        Some(Reason::Error(why)) => Some(why.clone()),
+        Some(Reason::Signal(_)) | None => None,
+    };
+    let unwritten = [json, html].into_iter().filter_map(Result::err);
+    let wrong: Vec<_> =
+        failure.into_iter().chain(unwritten.map(|error| one_line(&error))).collect();
+    wrong.iter().for_each(|what| progress.complain(what));
+    let failed = outcomes.iter().any(|outcome| matches!(outcome.end, End::Failed(_)));
+    match stopped {
+        _ if !wrong.is_empty() => ExitCode::FAILURE,
+        Some(Reason::Signal(signal)) => ExitCode::from(128 + signal),
+        _ if failed => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
     }
-    Ok(stop.signal().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal)))
 }

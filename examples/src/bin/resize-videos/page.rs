@@ -17,6 +17,7 @@ use crate::args::Args;
 use crate::instance::Outcome;
 use crate::notes::Times;
 use crate::progress::rate;
+use crate::stop::Reason;
 use machine::Machine;
 use plot::{Axis, Curve, Plot, swatch};
 
@@ -43,14 +44,20 @@ pub(crate) struct Page<'a> {
     /// Which daemon it was, in words.
     pub(crate) daemon: &'a str,
     pub(crate) devices: &'a [Share],
-    /// Whether a signal ended it before its time.
-    pub(crate) stopped: bool,
+    /// Why it ended before its time, if it did.
+    pub(crate) stopped: Option<&'a Reason>,
 }
 
-/// A video, as its head describes it.
+/// A video.
 pub(crate) struct Seen {
     /// Without the folders.
     pub(crate) name: String,
+    /// None if it can't be opened.
+    pub(crate) head: Option<Head>,
+}
+
+/// How its head describes a video.
+pub(crate) struct Head {
     pub(crate) codec: &'static str,
     pub(crate) extent: Extent,
     /// What its frames become.
@@ -91,11 +98,13 @@ impl Page<'_> {
     pub(crate) fn html(&self) -> Result<String> {
         let (what, fps) = (self.what(), rate(self.frames, self.took));
         let title = format!("{what}: {fps:.0} frames a second");
-        let stopped = if self.stopped {
-            "<p class=\"stopped\">Stopped by a signal before its end.</p>\n"
-        } else {
-            ""
+        let why = match self.stopped {
+            None => None,
+            Some(Reason::Signal(_)) => Some("Stopped by a signal before its end.".to_owned()),
+            Some(Reason::Error(why)) => Some(format!("Stopped before its end: {why}")),
         };
+        let stopped =
+            why.map_or(String::new(), |why| format!("<p class=\"stopped\">{}</p>\n", Text(why)));
         let (version, date) = (env!("CARGO_PKG_VERSION"), date(SystemTime::now()));
         let mut html = format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -168,8 +177,8 @@ impl Page<'_> {
 
     /// Frames a second of each instance, over the run.
     fn pace(&self) -> Plot {
-        let rates: Vec<_> =
-            self.outcomes.iter().map(|outcome| (outcome, self.rates(outcome))).collect();
+        let drawn = self.outcomes.iter().filter(|outcome| outcome.frames > 0);
+        let rates: Vec<_> = drawn.map(|outcome| (outcome, self.rates(outcome))).collect();
         let most =
             rates.iter().flat_map(|(_, rates)| rates).map(|(_, rate)| *rate).fold(0.0, f64::max);
         let curve = |(outcome, rates): &(&Outcome<'_>, Vec<(f64, f64)>)| {
@@ -208,14 +217,14 @@ impl Page<'_> {
 
     fn instances(&self) -> String {
         let row = |outcome: &Outcome<'_>| {
-            let Outcome { instance, frames, skipped, started, took, video, .. } = *outcome;
+            let Outcome { instance, frames, skipped, started, took, .. } = *outcome;
             let (started, seconds) = (started.as_secs_f64(), took.as_secs_f64());
             format!(
                 "<tr><td>{}{instance}</td><td>{started:.2}</td><td>{frames}</td><td>{skipped}</td>\
                  <td>{seconds:.2}</td><td>{:.1}</td><td class=\"word\">{}</td></tr>\n",
                 swatch(instance - 1),
                 rate(frames, took),
-                Text(video.file_name().unwrap_or(video.as_os_str()).display()),
+                Text(outcome.label()),
             )
         };
         let rows: String = self.outcomes.iter().map(row).collect();
@@ -245,6 +254,9 @@ impl Page<'_> {
         for outcome in self.outcomes {
             let (index, of) = (outcome.instance - 1, times(outcome));
             rows += &row(&format!("{}{}", swatch(index), outcome.instance), "", of);
+            if of.frames() == 0 {
+                continue;
+            }
             let shares = Axis::even_shares(all.frames(), 100).map(|share| (share, of.ms(share)));
             let points = [(0.0, of.ms(0.0))].into_iter().chain(shares).chain([(1.0, of.max_ms())]);
             curves.push(Curve {
@@ -311,10 +323,16 @@ impl Page<'_> {
     fn settings(&self) -> String {
         let Args { interval, filter, quality, output, .. } = self.args;
         let video = |seen: &Seen| {
-            let Seen { name, codec, extent, pictures } = seen;
-            match extent.width {
-                0 => format!("{name} ({codec})"), // it does not say
-                _ => format!("{name} ({codec}, {extent} to {pictures})"),
+            let Seen { name, head } = seen;
+            match head {
+                None => name.clone(),
+                // It does not say how large it is.
+                Some(Head { codec, extent, .. }) if extent.width == 0 => {
+                    format!("{name} ({codec})")
+                }
+                Some(Head { codec, extent, pictures }) => {
+                    format!("{name} ({codec}, {extent} to {pictures})")
+                }
             }
         };
         let videos = self.videos.iter().map(video).collect::<Vec<_>>().join(", ");

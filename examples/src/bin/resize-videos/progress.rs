@@ -1,9 +1,10 @@
 //! Owns what the user sees while videos are resized: bars on a terminal, else a line now and then.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Error;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::instance::Outcome;
@@ -26,7 +27,7 @@ impl Progress {
     pub(crate) fn new(quiet: bool) -> Self {
         if quiet {
             Self::Quiet
-        } else if std::io::stdout().is_terminal() {
+        } else if io::stdout().is_terminal() {
             Self::Bars(MultiProgress::with_draw_target(ProgressDrawTarget::stdout()))
         } else {
             Self::Lines
@@ -39,6 +40,14 @@ impl Progress {
             Self::Quiet => {}
             Self::Lines => print(lines),
             Self::Bars(bars) => bars.suspend(|| print(lines)),
+        }
+    }
+
+    /// Prints what is wrong, where errors go.
+    pub(crate) fn complain(&self, what: &str) {
+        match self {
+            Self::Quiet | Self::Lines => complain(what),
+            Self::Bars(bars) => bars.suspend(|| complain(what)),
         }
     }
 
@@ -171,10 +180,26 @@ pub(crate) fn shown(text: &str) -> String {
     line
 }
 
+/// An error and its causes, but for those that the error before has quoted already.
+pub(crate) fn one_line(error: &Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
+        match (line.is_empty(), line.ends_with(&cause)) {
+            (true, _) => cause,
+            (false, true) => line,
+            (false, false) => format!("{line}: {cause}"),
+        }
+    })
+}
+
 /// As `println!`, but a reader that has gone away is no reason to die.
 fn print(lines: &str) {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{lines}").and_then(|()| stdout.flush());
+}
+
+/// As [`print`], of what is wrong.
+pub(crate) fn complain(what: &str) {
+    let _ = writeln!(io::stderr(), "resize-videos: {}", shown(what));
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -12,14 +12,18 @@ use serde::Serialize;
 
 use crate::aside;
 use crate::daemon::Look;
-use crate::instance::Outcome;
+use crate::instance::{End, Outcome};
 use crate::notes::Times;
 use crate::page::Share;
 use crate::progress::{rate, shown};
+use crate::stop::Reason;
 
-/// All figures of a run. Its serialization is the `--json` file.
+/// All figures of a run. Its serialization is the `--json` file, which the help of that option
+/// describes.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(crate) struct Report<'a> {
+    /// Why the run ended before its time, if it did.
+    stopped: Option<&'a Reason>,
     instances: Vec<Row>,
     total: Total,
 }
@@ -28,6 +32,13 @@ pub(crate) struct Report {
 struct Row {
     instance: usize,
     video: String,
+    /// Whether the video was resized to its end.
+    complete: bool,
+    /// What is wrong with the video.
+    error: Option<String>,
+    /// All of that for people.
+    #[serde(skip)]
+    label: String,
     frames: u64,
     skipped: u64,
     started_s: f64,
@@ -56,14 +67,14 @@ struct Total {
     fps: f64,
 }
 
-impl Report {
-    pub(crate) fn new(outcomes: &[Outcome<'_>]) -> Self {
+impl<'a> Report<'a> {
+    pub(crate) fn new(outcomes: &[Outcome<'_>], stopped: Option<&'a Reason>) -> Self {
         // From the first start, which is the run's, to the last end.
         let took = outcomes.iter().map(|outcome| outcome.started + outcome.took).max();
         let took = took.unwrap_or(Duration::ZERO);
         let frames = outcomes.iter().map(|outcome| outcome.frames).sum();
         let total = Total { frames, seconds: took.as_secs_f64(), fps: rate(frames, took) };
-        Self { instances: outcomes.iter().map(Row::new).collect(), total }
+        Self { stopped, instances: outcomes.iter().map(Row::new).collect(), total }
     }
 
     /// The table at the end of a run.
@@ -73,13 +84,13 @@ impl Report {
             "instance", "start s", "frames", "skipped", "seconds", "fps", "p50 ms", "p99 ms",
         );
         for row in &self.instances {
-            let Row { instance, frames, skipped, started_s, seconds, fps, .. } = row;
-            let (name, Milliseconds { p50, p99, .. }) = (shown(row.name()), &row.latency_ms);
+            let Row { instance, frames, skipped, started_s, seconds, fps, label, .. } = row;
+            let (label, Milliseconds { p50, p99, .. }) = (shown(label), &row.latency_ms);
             // Writing to a string can't fail.
             let _ = write!(
                 table,
                 "\n{instance:>8} {started_s:>8.2} {frames:>8} {skipped:>8} {seconds:>8.2} {fps:>7.1} \
-                 {p50:>7.2} {p99:>7.2}  {name}",
+                 {p50:>7.2} {p99:>7.2}  {label}",
             );
         }
         let Total { frames, seconds, fps } = self.total;
@@ -92,6 +103,9 @@ impl Report {
         let mut devices = BTreeMap::new();
         for (name, frames) in self.instances.iter().flat_map(|row| &row.devices) {
             *devices.entry(name).or_insert(0) += frames;
+        }
+        if devices.is_empty() {
+            return table;
         }
         let devices: Vec<_> =
             devices.iter().map(|(name, n)| format!("{name} {n} frames")).collect();
@@ -141,6 +155,12 @@ impl Row {
         Self {
             instance: outcome.instance,
             video: outcome.video.display().to_string(),
+            complete: matches!(outcome.end, End::Complete),
+            error: match &outcome.end {
+                End::Failed(why) => Some(why.clone()),
+                End::Complete | End::Stopped => None,
+            },
+            label: outcome.label(),
             frames: outcome.frames,
             skipped: outcome.skipped,
             started_s: outcome.started.as_secs_f64(),
@@ -150,11 +170,6 @@ impl Row {
             written_ms: Milliseconds::of(&outcome.written),
             devices: outcome.devices.iter().cloned().collect(),
         }
-    }
-
-    /// The video's name without its folders.
-    fn name(&self) -> &str {
-        self.video.rsplit('/').next().unwrap_or_default()
     }
 }
 

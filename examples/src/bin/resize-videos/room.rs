@@ -117,7 +117,7 @@ impl<'a> Room<'a> {
 }
 
 /// Whether others may have what was asked for.
-fn is_for_want_of_room(error: &Error) -> bool {
+pub(crate) fn is_for_want_of_room(error: &Error) -> bool {
     match error.downcast_ref() {
         Some(Refused(Refusal::Quota { asked, limit, .. })) => asked <= limit,
         Some(Refused(Refusal::System { .. })) => true,

@@ -1,4 +1,5 @@
-//! Owns the end of a run before its time: a signal from the user, or the first failure.
+//! Owns the end of a run before its time: a signal from the user, or the first failure of what all
+//! instances need.
 //!
 //! After a signal nothing new is submitted, but what was is still written. After a failure nothing
 //! more is written. A second signal ends the process on the spot.
@@ -8,18 +9,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
+use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use crate::progress::one_line;
+
 /// Longest that a sleep outlasts a signal.
 const STEP: Duration = Duration::from_millis(50);
+
+/// Why a run ended before its time. As JSON it is `stopped` of the figures.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Reason {
+    /// The number of the signal that came.
+    Signal(u8),
+    /// What failed, in words.
+    Error(String),
+}
 
 /// Asked by every thread, frame by frame.
 #[derive(Default)]
 pub(crate) struct Stop {
     signal: Arc<AtomicUsize>,
     failed: AtomicBool,
-    failure: Mutex<Option<Error>>,
+    failure: Mutex<Option<String>>,
 }
 
 impl Stop {
@@ -50,22 +64,21 @@ impl Stop {
     }
 
     /// The signal that came.
-    pub(crate) fn signal(&self) -> Option<u8> {
+    fn signal(&self) -> Option<u8> {
         u8::try_from(self.signal.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)
     }
 
     /// Ends the run. Only the first failure is kept: the others follow from it.
     pub(crate) fn fail(&self, error: Error) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert_with(|| one_line(&error));
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    /// The failure, if there was one.
-    pub(crate) fn check(&self) -> Result<()> {
-        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+    /// What ended the run, if anything did: a failure rather than a signal.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        failure.map(Reason::Error).or_else(|| self.signal().map(Reason::Signal))
     }
 
     /// Sleeps until `time`, or until the run ends.
