@@ -170,8 +170,8 @@ impl Coded {
         reduced(crop, self.reduction)
     }
 
-    /// Waits for what comes of a work on one of its frames; none where nobody wants that any more
-    /// before it has begun, and what it held is gone then.
+    /// The result of a work on one of its frames; `None` if the stream was closed before the work
+    /// began, which frees what it held.
     pub(crate) async fn wanted<T, D>(&self, mut turn: Turn<T, D>) -> Result<Option<D>, RecvError> {
         let mut over = self.over.subscribe();
         tokio::select! {

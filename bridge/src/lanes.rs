@@ -94,8 +94,9 @@ pub(crate) fn cores() -> u32 {
 impl<T: Tools> Lanes<T> {
     /// Starts so many threads.
     pub(crate) fn start(name: &str, count: u32) -> io::Result<Self> {
-        let mut works = Queue::new(count);
-        let client = works.enter(Instant::now());
+        let now = Instant::now();
+        let mut works = Queue::new(count, now);
+        let client = works.enter(now);
         let waiting = Waiting { works, over: false };
         let shared = Arc::new(Shared { waiting: waiting.into(), changed: Condvar::new(), count });
         // Before the threads: those there are end where one can't be started.
@@ -138,7 +139,7 @@ impl<T: Tools> Lanes<T> {
 
 impl<T> Drop for Lanes<T> {
     fn drop(&mut self) {
-        let left = self.threads.0.lock().works.leave(self.client);
+        let left = self.threads.0.lock().works.leave(self.client, Instant::now());
         // What was behind it may fit.
         self.threads.0.changed.notify_all();
         drop(left);
@@ -180,6 +181,10 @@ impl<T> Shared<T> {
                 return None;
             }
             if let Some(begun) = waiting.works.next(Instant::now()) {
+                // Whose turn it is changes with time: what did not fit may be behind one that does.
+                if waiting.works.has_more() {
+                    self.changed.notify_one();
+                }
                 return Some(begun);
             }
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
@@ -188,7 +193,7 @@ impl<T> Shared<T> {
 
     /// Whether the work of that number had not begun, and will not.
     fn take_back(&self, client: u64, number: u64) -> bool {
-        let work = self.lock().works.take_back(client, number);
+        let work = self.lock().works.take_back(client, number, Instant::now());
         if work.is_some() {
             // What was behind it may fit.
             self.changed.notify_all();

@@ -30,6 +30,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::Ipv6V6Only;
+use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -42,22 +43,28 @@ use nats::Member;
 /// made or refused.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 
+/// What the bridge was told, or a file that was named, can't be used: to start again would not help.
+#[derive(Debug, Error)]
+#[error("{0:#}")]
+pub struct BadSettings(pub anyhow::Error);
+
 /// Serves in a tokio runtime until `stop` is over. `ready` is told where it listens.
 pub async fn serve(
     args: &Args,
     ready: impl FnOnce(&[SocketAddr]),
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    args.check()?;
+    args.check().map_err(|error| BadSettings(error.into()))?;
     let (stopping, mut stopped) = watch::channel(false);
-    let door = Arc::new(Door::new(args, stopped.clone())?);
+    let door = Arc::new(Door::new(args, stopped.clone()).map_err(BadSettings)?);
     let mut addresses = Vec::new();
     for address in &args.listen {
         let listener = listen(*address).with_context(|| address.to_string())?;
         addresses.push(listener.local_addr()?);
         tokio::spawn(Arc::clone(&door).attend(listener));
     }
-    let mut member = match Member::new(args, &addresses, &door).await? {
+    let member = Member::new(args, &addresses, &door).await.map_err(BadSettings)?;
+    let mut member = match member {
         Some(member) => tokio::spawn(member.serve(stopped)),
         None => tokio::spawn(async move {
             relay::stopped(&mut stopped).await;

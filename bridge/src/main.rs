@@ -2,24 +2,30 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
-use resized_bridge::{Args, serve};
+use resized_bridge::{Args, BadSettings, serve};
 use resized_service::{Interrupts, log, notify, raise_descriptor_limit};
 use sd_notify::NotifyState;
+
+/// `EX_CONFIG` of sysexits.h, as the unit knows.
+const BAD_SETTINGS: u8 = 78;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("resized-bridge: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<BadSettings>() {
+                true => ExitCode::from(BAD_SETTINGS),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
 
 fn run(args: &Args) -> Result<()> {
-    let filter = log::filter(&args.log).context("--log")?;
+    let filter = log::filter(&args.log).map_err(|error| BadSettings(error.into()))?;
     let _ = log::start(filter);
     // Two for each client, and those at the door.
     raise_descriptor_limit();

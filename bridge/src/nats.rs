@@ -178,9 +178,7 @@ fn log() -> impl Fn(Event) -> Ready<()> + Send + Sync {
                 }
             }
             Event::SlowConsumer(_) => {
-                if trouble.is_new(event.to_string()) {
-                    tracing::warn!("NATS: more was asked than could be looked at; some is lost");
-                }
+                tracing::warn!("NATS: more was asked than could be looked at; some is lost");
             }
             Event::Draining | Event::Closed => {}
             other => tracing::warn!("NATS: {other}"),
@@ -228,8 +226,8 @@ impl Counter {
         let _ = self.client.flush().await;
     }
 
-    /// Has a request answered. Waits for nothing, so that requests don't pile up where nobody
-    /// counts them.
+    /// Has a request answered. Waits for nothing, so that requests don't pile up in the subscription,
+    /// whose bytes nobody counts.
     fn take(&mut self, mut request: Request) {
         if request.message.reply.is_none() {
             return;
@@ -239,6 +237,8 @@ impl Counter {
                 let (pictures, client) = (Arc::clone(&self.pictures), self.client.clone());
                 self.at_work.spawn(pictures.answer(client, request, place));
             }
+            // What is more is lost, as beyond what the subscription holds.
+            None if self.at_work.len() >= 2 * WAITING => {}
             None => {
                 request.message.payload.clear();
                 self.at_work.spawn(turn_away(request));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Parser, ValueEnum};
+use nix::errno::Errno;
 use resized::{
     Devices, Exporter, ExporterAddress, Limits, Options, Peers, ServerError, default_ring_bytes,
 };
@@ -274,15 +275,27 @@ impl Settings {
     }
 
     /// Where figures are given, listening.
-    pub(crate) fn exporter(&self, peers: Peers) -> Result<Option<Exporter>, ConfigError> {
+    pub(crate) fn exporter(&self, peers: Peers) -> anyhow::Result<Option<Exporter>> {
         let bound = self.metrics.as_ref().map(|address| Exporter::bind(address, peers));
-        bound.transpose().map_err(ConfigError::Metrics)
+        bound.transpose().map_err(|error| match error {
+            // That may pass.
+            ServerError::Taken(_) => error.into(),
+            ServerError::Listen { error: ref why, .. } if may_pass(why) => error.into(),
+            error => ConfigError::Metrics(error).into(),
+        })
     }
 
     /// What is logged.
     pub(crate) fn log(&self) -> &str {
         self.log.as_deref().unwrap_or("info")
     }
+}
+
+/// Whether somebody else has what was asked for, maybe for a moment.
+fn may_pass(error: &std::io::Error) -> bool {
+    let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].map(|errno| errno as i32);
+    error.kind() == ErrorKind::AddrInUse
+        || error.raw_os_error().is_some_and(|errno| short.contains(&errno))
 }
 
 /// What the flag of that name reads.

@@ -474,8 +474,8 @@ impl Lanes {
         scheduler: &Arc<Scheduler>,
         intake: &Arc<impl Intake + 'static>,
     ) -> std::io::Result<Self> {
-        let (scheduler_of, threads) = (Arc::clone(scheduler), Vec::new());
-        let mut lanes = Self { scheduler: scheduler_of, threads, lookout: None };
+        let mut lanes =
+            Self { scheduler: Arc::clone(scheduler), threads: Vec::new(), lookout: None };
         for (index, device) in scheduler.devices.iter().enumerate() {
             for lane in 0..device.lanes() {
                 let (scheduler, intake) = (Arc::clone(scheduler), Arc::clone(intake));

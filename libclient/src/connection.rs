@@ -101,7 +101,10 @@ pub(crate) struct Answer {
 /// How long a message is waited for where another thread may bring the same: at first, and at the
 /// most. It doubles while nothing comes.
 const GLANCE: Duration = Duration::from_millis(2);
-const LONGEST_GLANCE: Duration = Duration::from_millis(50);
+const LONGEST_GLANCE: Duration = Duration::from_millis(10);
+
+/// How often it is looked whether nobody else sends, for what may stay unsaid.
+const TRIES: u32 = 20;
 
 /// How a thread reads that waits, if no other does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -195,7 +198,11 @@ impl Connection {
     /// As [`tell`](Self::tell), unless that has to wait: for another thread that sends, or for a
     /// daemon that does not read. Then it stays unsaid.
     pub(crate) fn suggest(&self, era: u64, request: &Request) {
-        let Ok(mut outgoing) = self.outgoing.try_lock() else { return };
+        let looks = (0..TRIES).find_map(|_| {
+            // Others say their piece in microseconds.
+            self.outgoing.try_lock().inspect_err(|_| std::thread::yield_now()).ok()
+        });
+        let Some(mut outgoing) = looks else { return };
         let begun = outgoing.era == era && outgoing.encode(request).is_ok();
         let Outgoing { socket, bytes, .. } = &*outgoing;
         if begun && let Ok(sent) = fdpass::send(socket, bytes, None, MsgFlags::MSG_DONTWAIT) {
@@ -470,7 +477,8 @@ impl Drop for Connection {
     /// session. Not the child itself: it would end its parent's.
     fn drop(&mut self) {
         if self.process == process::id() {
-            let _ = lock(&self.outgoing).socket.shutdown(Shutdown::Both);
+            let outgoing = self.outgoing.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let _ = outgoing.socket.shutdown(Shutdown::Both);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::slots::Loan;
 
 /// A submitted frame. Dropping it cancels: the frame is not resized if it still waits for a device,
 /// and its slot becomes free. That waits for nobody: a daemon that reads nothing, or is being told
-/// something by another thread, is not asked to leave the frame.
+/// something for long by another thread, is not asked to leave the frame.
 #[derive(Debug)]
 pub struct Pending {
     handle: Arc<Handle>,

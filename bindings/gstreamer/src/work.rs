@@ -300,7 +300,7 @@ mod tests {
         let client = Client::from_socket(server.connect().unwrap()).unwrap();
         let info = |side| VideoInfo::builder(VideoFormat::Gray8, side, side).build().unwrap();
         let caps = (&info(64), &info(32));
-        let work = Work::new(&client, caps, Filter::Area, true, || true).unwrap().unwrap();
+        let work = Work::new(&client, caps, Filter::Area, true, || false).unwrap().unwrap();
         let buffer = gst::Buffer::with_size(64 * 64).unwrap();
         let taken: Vec<_> = (0..StreamSpec::SLOTS).map(|_| work.stream.loan().unwrap()).collect();
         assert!(matches!(work.resize(&buffer, || true), Err(Failure::Flushing)));

@@ -42,7 +42,11 @@ impl Opened {
                 Ok(Err(opening)) => opening,
                 Err(error) => return Ok(Err(error)),
             };
-            limit.look_up(py)?;
+            if let Err(error) = limit.look_up(py) {
+                // That may wait for the daemon to read.
+                py.detach(|| drop(opening));
+                return Err(error);
+            }
         }
     }
 

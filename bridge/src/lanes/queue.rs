@@ -3,7 +3,9 @@
 //!
 //! Knows no threads and no clock: it is told the time. Who has had the least is next, and the
 //! others wait until its work fits, so that small ones don't keep a large one out for ever. Who
-//! comes, or comes back, starts no lower than the one begun last: nobody saves up for a burst.
+//! comes, or has had nothing waiting, starts no lower than what each of those who are there could
+//! have had by now in equal parts: nobody saves up for a burst, and who waits is not passed for ever
+//! by others that come and go.
 //! Invariants: of a client's works the first to come begins first; those at work have no more lanes
 //! than there are.
 
@@ -14,11 +16,13 @@ pub(super) struct Queue<W> {
     clients: BTreeMap<u64, Client<W>>,
     /// Those whose works wait, the one to wait for the longest first: next among equals.
     waiting: VecDeque<u64>,
-    /// What the client had had whose work was begun last.
+    /// What a client has had that has been here all the time and has had its equal part, until `since`.
     level: Duration,
+    since: Instant,
     /// The next client's, and the next work's.
     number: u64,
-    /// Lanes whose turns are not taken.
+    lanes: u32,
+    /// Those whose turns are not taken.
     left: u32,
 }
 
@@ -58,9 +62,20 @@ impl<W> Client<W> {
 
 impl<W> Queue<W> {
     /// For so many lanes.
-    pub(super) fn new(lanes: u32) -> Self {
+    pub(super) fn new(lanes: u32, now: Instant) -> Self {
         let (clients, waiting) = (BTreeMap::new(), VecDeque::new());
-        Self { clients, waiting, level: Duration::ZERO, number: 0, left: lanes }
+        let (level, since, number) = (Duration::ZERO, now, 0);
+        Self { clients, waiting, level, since, number, lanes, left: lanes }
+    }
+
+    /// Before anything changes: what lanes did until now was for those who were there.
+    fn advance(&mut self, now: Instant) {
+        let is_there = |client: &&Client<W>| client.lanes > 0 || !client.works.is_empty();
+        if let Ok(count @ 1..) = u32::try_from(self.clients.values().filter(is_there).count()) {
+            let each = now.saturating_duration_since(self.since) / count;
+            self.level += (self.lanes - self.left) * each;
+        }
+        self.since = now;
     }
 
     /// Another client.
@@ -72,21 +87,21 @@ impl<W> Queue<W> {
     }
 
     /// Forgets a client; what waits of it is to be dropped elsewhere.
-    pub(super) fn leave(&mut self, client: u64) -> impl Sized + use<W> {
+    pub(super) fn leave(&mut self, client: u64, now: Instant) -> impl Sized + use<W> {
+        self.advance(now);
         self.waiting.retain(|&waits| waits != client);
         self.clients.remove(&client)
     }
 
     /// A work of a client's, for so many lanes' turns. Its number is there for `take_back`.
     pub(super) fn push(&mut self, client: u64, share: u32, work: W, now: Instant) -> u64 {
+        self.advance(now);
         let (number, level) = (self.take_number(), self.level);
         if let Some(client_of) = self.clients.get_mut(&client) {
             if client_of.works.is_empty() {
                 self.waiting.push_back(client);
-                if client_of.lanes == 0 {
-                    client_of.had = client_of.had.max(level);
-                }
                 client_of.has(client_of.lanes, now);
+                client_of.had = client_of.had.max(level);
             }
             client_of.works.push_back(Work { number, share, work });
         }
@@ -95,6 +110,7 @@ impl<W> Queue<W> {
 
     /// The first work of the client who has had the least, if there are lanes for it.
     pub(super) fn next(&mut self, now: Instant) -> Option<Begun<W>> {
+        self.advance(now);
         let had = |place: &usize| Some(self.clients.get(&self.waiting[*place])?.had(now));
         let place = (0..self.waiting.len()).min_by_key(had)?;
         let id = self.waiting[place];
@@ -103,7 +119,6 @@ impl<W> Queue<W> {
         let Work { share, work, .. } = client.works.pop_front()?;
         client.has(client.lanes + share, now);
         self.left -= share;
-        self.level = self.level.max(client.had);
         self.waiting.remove(place);
         if !client.works.is_empty() {
             self.waiting.push_back(id);
@@ -113,14 +128,26 @@ impl<W> Queue<W> {
 
     /// A work is done, or failed.
     pub(super) fn done(&mut self, client: u64, share: u32, now: Instant) {
+        self.advance(now);
         self.left += share;
         if let Some(client) = self.clients.get_mut(&client) {
             client.has(client.lanes - share, now);
         }
     }
 
+    /// Whether another lane may find a work to begin.
+    pub(super) fn has_more(&self) -> bool {
+        self.left > 0 && !self.waiting.is_empty()
+    }
+
     /// A work that has not begun.
-    pub(super) fn take_back(&mut self, client: u64, number: u64) -> Option<impl Sized + use<W>> {
+    pub(super) fn take_back(
+        &mut self,
+        client: u64,
+        number: u64,
+        now: Instant,
+    ) -> Option<impl Sized + use<W>> {
+        self.advance(now);
         let works = &mut self.clients.get_mut(&client)?.works;
         let place = works.binary_search_by_key(&number, |work| work.number).ok()?;
         let work = works.remove(place);
@@ -148,7 +175,8 @@ mod tests {
 
     impl Scene {
         fn new(lanes: u32) -> Self {
-            Self { queue: Queue::new(lanes), now: Instant::now() }
+            let now = Instant::now();
+            Self { queue: Queue::new(lanes, now), now }
         }
 
         fn enter(&mut self) -> u64 {
@@ -197,8 +225,8 @@ mod tests {
         scene.push_some(4, greedy, 1, "greedy");
         let taken_back = scene.push(third, 1, "third");
         scene.push_some(2, modest, 1, "modest");
-        assert!(scene.queue.take_back(third, taken_back).is_some());
-        assert!(scene.queue.take_back(third, taken_back).is_none());
+        assert!(scene.queue.take_back(third, taken_back, scene.now).is_some());
+        assert!(scene.queue.take_back(third, taken_back, scene.now).is_none());
         let order = ["greedy", "modest", "greedy", "modest", "greedy", "greedy"];
         assert_eq!(scene.work(6, |_| 5), order);
         assert!(scene.next().is_none());
@@ -224,8 +252,8 @@ mod tests {
         let (slow, quick) = (scene.enter(), scene.enter());
         scene.push_some(3, slow, 1, "slow");
         let first = scene.next().unwrap();
-        scene.after(1);
         scene.push_some(2, quick, 1, "quick");
+        scene.after(1);
         let both = [scene.next().unwrap(), scene.next().unwrap()];
         assert_eq!(both.map(|begun| begun.work), ["quick"; 2]);
         assert_eq!(first.work, "slow");
@@ -257,10 +285,58 @@ mod tests {
         scene.push_some(10, busy, 1, "busy");
         scene.work(6, |_| 100);
         scene.push_some(3, early, 1, "early");
-        // It is no more than one work ahead of the others.
-        let order = ["early", "busy", "early", "busy", "early", "busy"];
+        let order = ["busy", "early", "busy", "early", "busy", "early"];
         assert_eq!(scene.work(6, |_| 100), order);
-        drop(scene.queue.leave(busy));
+        drop(scene.queue.leave(busy, scene.now));
         assert!(scene.next().is_none());
+    }
+
+    #[test]
+    fn who_is_never_idle_saves_nothing_either() {
+        let mut scene = Scene::new(4);
+        let (steady, busy) = (scene.enter(), scene.enter());
+        scene.push_some(1000, busy, 1, "busy");
+        // One at a time of the one, while the other has all lanes that are left.
+        let mut steadily = None;
+        for _ in 0..100 {
+            scene.push(steady, 1, "steady");
+            let mut begun: Vec<_> = (0..4).map_while(|_| scene.next()).collect();
+            scene.after(10);
+            begun.extend(steadily.take());
+            let kept = begun.iter().position(|begun| begun.work == "steady").unwrap();
+            steadily = Some(begun.swap_remove(kept));
+            begun.into_iter().for_each(|begun| scene.done(begun));
+        }
+        scene.done(steadily.unwrap());
+        scene.push_some(100, steady, 1, "steady");
+        let newcomer = scene.enter();
+        scene.push(newcomer, 1, "newcomer");
+        assert!(scene.work(5, |_| 10).contains(&"newcomer"));
+    }
+
+    #[test]
+    fn who_stays_is_not_passed_for_ever_by_those_who_come_and_go() {
+        let mut scene = Scene::new(1);
+        let stays = scene.enter();
+        scene.push_some(50, stays, 1, "stays");
+        scene.work(10, |_| 10);
+        let mut done = Vec::new();
+        for _ in 0..100 {
+            // Always two of them wait.
+            while scene.queue.waiting.len() < 3 {
+                let visitor = scene.enter();
+                scene.push(visitor, 1, "visitor");
+            }
+            let begun = scene.next().unwrap();
+            scene.after(10);
+            done.push(begun.work);
+            let client = begun.client;
+            scene.done(begun);
+            if client != stays {
+                drop(scene.queue.leave(client, scene.now));
+            }
+        }
+        let stayed = done.iter().filter(|&&name| name == "stays").count();
+        assert!((25..=40).contains(&stayed), "{stayed} of 100");
     }
 }

@@ -158,18 +158,25 @@ const fn usual_ending(format: Format) -> &'static str {
     }
 }
 
-/// Makes folders, and takes those back that were missing if a check of what is there now fails.
+/// Makes folders, and takes back those that it made if a check of what is there then fails.
 fn make(folders: &BTreeSet<&Path>, check: impl FnOnce() -> Result<()>) -> Result<()> {
-    let above = folders.iter().flat_map(|folder| folder.ancestors());
-    let missing: BTreeSet<_> = above.filter(|path| !path.exists()).collect();
-    let make = |folder: &&Path| {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("can't make the folder {}", folder.display()))
+    let mut made = Vec::new();
+    let mut make = |folder: &&Path| {
+        let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).collect();
+        for path in missing.into_iter().rev().filter(|path| !path.as_os_str().is_empty()) {
+            match fs::create_dir(path) {
+                Ok(()) => made.push(path.to_owned()),
+                // By way of one that was missing, say.
+                Err(_) if path.is_dir() => {}
+                Err(error) => Err(error)
+                    .with_context(|| format!("can't make the folder {}", path.display()))?,
+            }
+        }
+        Ok(())
     };
-    let made = folders.iter().try_for_each(make);
-    made.and_then(|()| check())
-        // Those within others come first.
-        .inspect_err(|_| missing.iter().rev().for_each(|path| drop(fs::remove_dir(path))))
+    let done = folders.iter().try_for_each(&mut make).and_then(|()| check());
+    // Those within others come first.
+    done.inspect_err(|_| made.iter().rev().for_each(|path| drop(fs::remove_dir(path))))
 }
 
 /// The same file, in a folder without links or dots. What it is a link to itself does not matter: a

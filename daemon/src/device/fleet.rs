@@ -36,6 +36,8 @@ struct Watch {
     calls: Mutex<Vec<u64>>,
 }
 
+/// On a cache line of its own: its lane writes it for each frame.
+#[repr(align(64))]
 struct Lane {
     taken: AtomicU64,
     due: AtomicU64,

@@ -170,8 +170,10 @@ impl Shared {
     /// would keep them open. Who is at it is not waited for: a frame's lane sees for itself.
     fn let_go(&self) {
         let now = lock(&self.state).gpu.clone();
-        let noted: Vec<_> = lock(&self.ways).iter().filter_map(Weak::upgrade).collect();
+        let noted = lock(&self.ways).clone();
+        // No longer than it takes: a stream may end meanwhile.
         for ways in noted {
+            let Some(ways) = ways.upgrade() else { continue };
             let old = match ways.try_lock() {
                 Ok(mut ways) => ways.take_old(now.as_ref()),
                 Err(TryLockError::Poisoned(poisoned)) => {

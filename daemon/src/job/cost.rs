@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use resized_protocol::frame::{Component, Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Alpha, Filter, StreamSpec};
-use resized_protocol::placement::Crop;
+use resized_protocol::placement::{Crop, Framing};
 
 use crate::metrics::nanoseconds;
 
@@ -156,13 +156,24 @@ pub(super) fn tables(spec: &StreamSpec) -> u64 {
             let across = across(*filter, from.width, to.width, channels);
             across + down * TAP_BYTES + lines * LINE_BYTES + LEAST_BYTES
         };
-        match destination.format.is_subsampled() {
-            _ if kind(source) == kind(destination) => pass(halved(destination.extent, is_chroma)),
-            true => pass(destination.extent) + pass(halved(destination.extent, true)),
-            false => pass(destination.extent),
-        }
+        let passes = |to: Extent| match destination.format.is_subsampled() {
+            _ if kind(source) == kind(destination) => pass(halved(to, is_chroma)),
+            true => pass(to) + pass(halved(to, true)),
+            false => pass(to),
+        };
+        pictures(spec).map(passes).max().unwrap_or(0)
     };
     source.format.components().iter().map(|components| plane(components)).sum()
+}
+
+/// Extents that a picture may have in the destination, by halves: of a crop that a frame brings it is
+/// another one where it keeps its shape.
+fn pictures(spec: &StreamSpec) -> impl Iterator<Item = Extent> {
+    let fits = matches!(spec.framing, Framing::Fit { .. });
+    let Extent { width, height } = spec.destination.extent;
+    let most = if fits { width.max(height).ilog2() } else { 0 };
+    let part = move |halves| [(width >> halves, height), (width, height >> halves)];
+    (0..=most).flat_map(part).map(|(width, height)| Extent::new(width.max(1), height.max(1)))
 }
 
 fn halved(extent: Extent, halve: bool) -> Extent {
@@ -200,6 +211,7 @@ fn window(filter: Filter, from: u32, to: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use resized_protocol::placement::Align;
     use resized_protocol::shm::RingLayout;
 
     use super::*;
@@ -214,7 +226,7 @@ mod tests {
     /// Whatever the ratio, at every level that this machine has.
     #[test]
     fn tables_are_within_what_is_charged_for_them() {
-        const SIDES: [((u32, u32), (u32, u32)); 13] = [
+        const SIDES: [((u32, u32), (u32, u32)); 14] = [
             ((16384, 2), (129, 2)),
             ((2, 16384), (2, 129)),
             ((16384, 2), (1, 1)),
@@ -228,6 +240,7 @@ mod tests {
             ((2, 2), (3000, 3000)),
             ((1000, 40), (30, 3000)),
             ((7, 5), (3, 2)),
+            ((2048, 2048), (2048, 34)),
         ];
         for (from, to) in SIDES {
             for (format, into, alpha) in [
@@ -247,11 +260,15 @@ mod tests {
                     let mut spec = StreamSpec::new(source, Extent::new(to.0, to.1));
                     (spec.destination.format, spec.alpha, spec.slots) = (into, alpha, 1);
                     spec.filter = filter;
-                    let ring = RingLayout::new(&spec).unwrap();
-                    for &level in Level::ALL {
-                        let Some(cpu) = Cpu::with_level(1, level) else { continue };
-                        let kept = kept(|| cpu.open(&spec, &ring).unwrap());
-                        assert!(kept <= tables(&spec), "{kept} bytes, {level:?}: {spec:?}");
+                    let fit = Framing::Fit { align: Align::Centre, pad: [0; 3] };
+                    for framing in [Framing::Stretch, fit] {
+                        spec.framing = framing;
+                        let ring = RingLayout::new(&spec).unwrap();
+                        for &level in Level::ALL {
+                            let Some(cpu) = Cpu::with_level(1, level) else { continue };
+                            let kept = kept(|| cpu.open(&spec, &ring).unwrap());
+                            assert!(kept <= tables(&spec), "{kept} bytes, {level:?}: {spec:?}");
+                        }
                     }
                 }
             }

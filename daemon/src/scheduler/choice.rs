@@ -71,7 +71,12 @@ impl Scheduler {
         if !job.fits(device) || self.devices.len() == 1 {
             return job.fits(device);
         }
-        let kept = if self.reserve == Some(device) { RESERVED } else { KEPT };
+        let own = view.one(job, device);
+        let kept = match self.reserve == Some(device) {
+            true => RESERVED,
+            // Nor sooner than it would be done with the frame: it is twice as late then at the most.
+            false => KEPT.max(own.unwrap_or_default()),
+        };
         let others = (0..self.devices.len())
             .filter(|&other| other != device && job.fits(other))
             .filter(|&other| self.gets_on(job, other, view, kept));
@@ -79,7 +84,7 @@ impl Scheduler {
             return others.count() == 0;
         }
         // To learn it.
-        let Some(own) = view.one(job, device) else { return true };
+        let Some(own) = own else { return true };
         let (mut rate, mut fastest) = (0.0, Duration::MAX);
         for other in others.filter(|&other| self.reserve != Some(other)) {
             if let (Some(pace), Some(one)) = (job.pace(other, view.now), view.one(job, other)) {

@@ -172,7 +172,7 @@ impl Scheduler {
             let completion = Completion {
                 stream: job.stream().number,
                 slot: job.slot(),
-                status: Status::Failed,
+                status: job.given_up(Instant::now).unwrap_or(Status::Failed),
                 device: 0,
                 queued_ns: nanoseconds(job.submitted().elapsed()),
                 worked_ns: 0,

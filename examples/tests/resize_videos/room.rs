@@ -47,9 +47,10 @@ fn where_many_wait_no_more_start() {
     stdout(&bench.run(&[&clip], &options));
     let figures = bench.figures();
     let number = |instance: usize, name| figures["instances"][instance][name].as_f64().unwrap();
-    // Both of the first two have had the only stream before the last may start.
-    let ends = [0, 1].map(|instance| number(instance, "started_s") + number(instance, "seconds"));
-    assert!(number(17, "started_s") >= f64::min(ends[0], ends[1]), "{figures}");
+    // One of the first two has had the only stream, nearly to its end, before the last may start.
+    let halves =
+        [0, 1].map(|instance| number(instance, "started_s") + number(instance, "seconds") / 2.0);
+    assert!(number(17, "started_s") >= f64::min(halves[0], halves[1]), "{figures}");
 }
 
 #[test]

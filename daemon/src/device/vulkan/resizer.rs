@@ -266,7 +266,15 @@ impl Resizer for VulkanResizer {
         // room for is none of its. One that is out of service prepares when it is back.
         let Ok(gpu) = self.shared.gpu() else { return Ok(()) };
         match self.prepare(&gpu) {
-            Ok(ways) => *lock(&self.ways) = ways,
+            Ok(ways) => {
+                let mut held = lock(&self.ways);
+                *held = ways;
+                // It may have been lost meanwhile, and other streams' let go.
+                let now = self.shared.gpu().ok();
+                let old = held.take_old(now.as_ref());
+                drop(held);
+                drop(old);
+            }
             Err(fault) if fault.is_of_stream() => return Err(self.shared.failed(fault)),
             Err(_) => self.shared.retire(&gpu),
         }

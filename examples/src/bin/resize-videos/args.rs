@@ -79,7 +79,8 @@ pub(crate) struct Args {
     /// Write the figures to FILE, as JSON
     ///
     /// "stopped" is null or says what ended the run before its time: {"signal": NUMBER} or
-    /// {"error": TEXT}. "instances" has one object for each that had begun by then. Of these
+    /// {"error": TEXT}. "instances" has one object for each that had begun by then, and for each
+    /// whose video can't be opened. Of these
     /// "complete" says whether all of the video was resized, "error" what was wrong with it, or
     /// null; "frames" counts pictures, "skipped" what could not be decoded, "devices" frames by who
     /// resized them; "latency_ms" is from submitted to received, "written_ms" from decoded to

@@ -19,6 +19,7 @@ use anyhow::{Context, Error, Result, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use ffmpeg_next::util::frame;
+use nix::errno::Errno;
 use resized_client::{Client, Crop, Extent, FrameSpec, Pending, Stream, StreamSpec};
 
 use crate::args::Args;
@@ -390,29 +391,44 @@ fn collect(
     devices: &mut Vec<u64>,
 ) -> Result<()> {
     let all_written = WaitGroup::new();
-    for (number, Submitted { pending, decoded, time, source }) in (1..).zip(pendings) {
-        let frame = pending.wait()?;
-        drop(source);
-        received.note(time.elapsed());
-        let device = usize::from(frame.receipt().device);
-        if devices.len() <= device {
-            devices.resize(device + 1, 0);
+    let collect = || {
+        for (number, Submitted { pending, decoded, time, source }) in (1..).zip(pendings) {
+            let frame = pending.wait()?;
+            drop(source);
+            received.note(time.elapsed());
+            let device = usize::from(frame.receipt().device);
+            if devices.len() <= device {
+                devices.resize(device + 1, 0);
+            }
+            devices[device] += 1;
+            let (target, written) = (Arc::clone(target), all_written.clone());
+            if finished.send(Work { frame, number, decoded, target, written }).is_err() {
+                break;
+            }
         }
-        devices[device] += 1;
-        let (target, written) = (Arc::clone(target), all_written.clone());
-        if finished.send(Work { frame, number, decoded, target, written }).is_err() {
-            break;
-        }
-    }
+        Ok(())
+    };
+    let collected = collect();
+    // Also what was done before one failed.
     all_written.wait();
-    Ok(())
+    collected
 }
 
 /// Whether the others would meet what ended an instance: the daemon is lost or has no room for
-/// anybody, or the system has no threads. Else it is about the video.
+/// anybody, or the system has no threads, descriptors or memory. Else it is about the video.
 fn is_of_all(error: &Error) -> bool {
-    match error.downcast_ref::<resized_client::Error>() {
-        Some(client) => client.is_fatal() || is_for_want_of_room(error),
+    let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].map(|errno| errno as i32);
+    let is_short = |errno: i32| short.contains(&errno);
+    if let Some(client) = error.downcast_ref::<resized_client::Error>() {
+        let errno = match client {
+            resized_client::Error::Region(error) => error.errno(),
+            _ => None,
+        };
+        return client.is_fatal() || errno.is_some_and(is_short) || is_for_want_of_room(error);
+    }
+    match error.downcast_ref::<ffmpeg_next::Error>() {
+        Some(&ffmpeg_next::Error::Other { errno }) => is_short(errno),
+        Some(_) => false,
         None => error.is::<io::Error>(),
     }
 }
@@ -444,6 +460,9 @@ mod tests {
         assert!(of_all(refused(1, 1).into()) && !of_all(refused(2, 1).into()));
         assert!(!of_all(ClientError::Failed.into()));
         assert!(!of_all(ffmpeg_next::Error::InvalidData.into()));
+        let of_ffmpeg = |errno| ffmpeg_next::Error::Other { errno: errno as i32 };
+        assert!(of_all(of_ffmpeg(Errno::EMFILE).into()));
+        assert!(!of_all(of_ffmpeg(Errno::ENOENT).into()));
         assert!(!of_all(anyhow!("not one frame")));
     }
 

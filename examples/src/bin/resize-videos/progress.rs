@@ -197,7 +197,7 @@ fn print(lines: &str) {
     let _ = writeln!(stdout, "{lines}").and_then(|()| stdout.flush());
 }
 
-/// As [`print`], of what is wrong.
+/// As [`print()`], of what is wrong.
 pub(crate) fn complain(what: &str) {
     let _ = writeln!(io::stderr(), "resize-videos: {}", shown(what));
 }
