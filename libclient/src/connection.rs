@@ -198,11 +198,11 @@ impl Connection {
     /// As [`tell`](Self::tell), unless that has to wait: for another thread that sends, or for a
     /// daemon that does not read. Then it stays unsaid.
     pub(crate) fn suggest(&self, era: u64, request: &Request) {
-        let looks = (0..TRIES).find_map(|_| {
+        let free = (0..TRIES).find_map(|_| {
             // Others say their piece in microseconds.
             self.outgoing.try_lock().inspect_err(|_| std::thread::yield_now()).ok()
         });
-        let Some(mut outgoing) = looks else { return };
+        let Some(mut outgoing) = free else { return };
         let begun = outgoing.era == era && outgoing.encode(request).is_ok();
         let Outgoing { socket, bytes, .. } = &*outgoing;
         if begun && let Ok(sent) = fdpass::send(socket, bytes, None, MsgFlags::MSG_DONTWAIT) {
@@ -235,12 +235,12 @@ impl Connection {
         self: &Arc<Self>,
         asked: &mut Option<Asked>,
         deadline: Option<Instant>,
-        request: impl Fn(&mut Outgoing) -> Request,
+        mut request: impl FnMut(&mut Outgoing) -> Request,
     ) -> Result<Option<Answer>, Error> {
         loop {
             let Asked { era, number } = match *asked {
                 Some(asked) => asked,
-                None => *asked.insert(self.request(&request)?),
+                None => *asked.insert(self.request(&mut request)?),
             };
             let look = |state: &mut State| {
                 if state.era != era {

@@ -2,7 +2,6 @@
 //!
 //! Invariant: a stream that the daemon opens is somebody's, or is closed.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,12 +21,12 @@ pub struct Opening {
     /// `None`: not yet asked for, or answered.
     asked: Option<Asked>,
     /// The stream's number in the era in which it was asked for.
-    stream: Cell<u32>,
+    stream: u32,
 }
 
 impl Opening {
     pub(crate) fn new(connection: Arc<Connection>, spec: &StreamSpec, named: bool) -> Self {
-        Self { connection, spec: *spec, named, asked: None, stream: Cell::default() }
+        Self { connection, spec: *spec, named, asked: None, stream: 0 }
     }
 
     /// Waits until the stream is open.
@@ -44,11 +43,11 @@ impl Opening {
         let Self { connection, spec, named, asked, stream } = self;
         loop {
             let answer = connection.answer(asked, deadline, |outgoing| {
-                stream.set(outgoing.new_stream());
-                Request::Open { stream: stream.get(), spec: *spec, named: *named }
+                *stream = outgoing.new_stream();
+                Request::Open { stream: *stream, spec: *spec, named: *named }
             })?;
             let Some(Answer { reply, descriptor, era }) = answer else { return Ok(None) };
-            let number = stream.get();
+            let number = *stream;
             let leases = link::leases(reply, descriptor, number, spec)
                 .inspect_err(|_| connection.close_unnoted(era, number))?;
             if connection.add_stream(era, number, Slots::new(number, spec, leases)) {
