@@ -13,7 +13,6 @@ mod coded;
 mod door;
 mod jpeg;
 mod lanes;
-mod memory;
 mod nats;
 mod pictures;
 mod reach;

@@ -13,14 +13,13 @@ pub mod server;
 mod cores;
 mod job;
 mod lock;
-mod memory;
 mod metrics;
 mod quota;
 mod scheduler;
 mod session;
 
-pub use memory::available_memory;
 pub use quota::{Limits, default_ring_bytes};
+pub use resized_service::memory::available_memory;
 pub use server::{
     Controls, Daemon, Devices, Explained, Exporter, ExporterAddress, ExporterAddressError,
     Listener, Options, Peers, Server, ServerError, UnknownDevices, explain,

@@ -13,9 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use resized_protocol::message::{Refusal, Resource, Whose};
+use resized_service::memory;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::memory;
 
 /// Bytes of memory that no ring is made of: what the daemon, and all else, take beside rings. Less
 /// where there is little.

@@ -1,9 +1,10 @@
 //! What the daemon and the bridge have in common as services: how they log, how they are stopped, what
-//! they tell a service manager, and how many descriptors they may have.
+//! they tell a service manager, and how many descriptors and how much memory they may have.
 //!
 //! Knows neither frames nor clients.
 
 pub mod log;
+pub mod memory;
 
 use std::io;
 

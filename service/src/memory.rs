@@ -7,6 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::sys::sysinfo::sysinfo;
+
 /// Where the system says what there is.
 struct Places<'a> {
     proc: &'a Path,
@@ -20,12 +22,14 @@ impl Places<'static> {
 }
 
 /// Bytes of memory that this process could have at the most.
-pub(crate) fn total() -> Option<u64> {
-    Places::real().total()
+pub fn total() -> Option<u64> {
+    // Said also to services that see nothing of proc but processes.
+    let machine = sysinfo().ok().map(|info| info.ram_total());
+    Places::real().total().into_iter().chain(machine).min()
 }
 
 /// Bytes of memory that may be taken now.
-pub(crate) fn available() -> Option<u64> {
+pub fn available() -> Option<u64> {
     Places::real().available("self")
 }
 
