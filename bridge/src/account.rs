@@ -1,4 +1,5 @@
-//! Owns what a connection may have of streams, slots and memory, and all together of memory.
+//! Owns what each connection may have of streams, slots and memory, and what memory all together
+//! may have.
 //!
 //! Knows no frames. Invariant: what was granted counts until it is dropped, wherever that is.
 

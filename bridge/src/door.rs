@@ -1,9 +1,9 @@
 //! Owns the way in: accepts connections, and lets in who shows what is asked for, in time.
 //!
 //! Knows nothing of what is said inside. Invariants: nothing is read into memory of a size that the
-//! peer chose; who is not let in is told why, as far as it speaks the protocol at all, unless it
-//! has to make room; no more are inside than the limit says. Who has shown nothing takes no place
-//! of those: at the door there are others, in a `line`.
+//! peer chose; a peer that is not let in is told why, as far as it speaks the protocol at all,
+//! unless it has to make room; no more are inside than the limit says. Those who have shown nothing
+//! yet take no place inside: at the door there are other places, in a `line`.
 
 mod line;
 

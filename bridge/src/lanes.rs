@@ -2,9 +2,9 @@
 //!
 //! Knows neither streams nor pictures, and of clients no more than that they take turns, as `queue`
 //! has it. Lanes pull, as the daemon's do: one that is done begins the next work at once, and
-//! nobody has to be woken in between. Invariants: those that are at work take no more memory than their
-//! lanes are good for, or else there is only one; what nobody waits for any more is not begun, and
-//! gone at once with all that it holds.
+//! nobody has to be woken in between. Invariants: works that are under way take no more memory than
+//! their lanes are good for, unless there is only one; work that nobody waits for any more is not
+//! begun, and is gone at once with all that it holds.
 
 mod queue;
 

@@ -3,8 +3,8 @@
 //! One frame walks through these files in this order: `door` lets a client in and `reach` finds the
 //! daemon for it; `relay` copies its frames into the daemon's ring, and the resized ones back;
 //! `coded` says what becomes of those that are JPEGs, `jpeg` reads and writes them, when `lanes`
-//! has a turn for it. What all that takes is granted by `account`. To the daemon it is a client for
-//! each connection; the daemon never opens a network socket, nor holds a key. Members of a NATS
+//! has a turn for it. `account` grants what all that takes. To the daemon each connection is a
+//! client; the daemon opens no socket to other machines, and holds no key. Members of a NATS
 //! service (`nats`) take single `pictures` too.
 
 mod account;

@@ -1,5 +1,5 @@
-//! Owns the bridge's part in a NATS service: it answers who asks for a place, while it has room,
-//! and passes on who brings a single picture.
+//! Owns the bridge's part in a NATS service: it answers clients that ask for a place, while it has
+//! room, and passes on those that bring a single picture.
 //!
 //! Knows nothing of frames and pictures. A server that goes away is looked for again by the client
 //! library; open streams notice nothing of it.

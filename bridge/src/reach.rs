@@ -1,7 +1,7 @@
 //! Owns the way to the daemon: where it is, and connecting to it while others do.
 //!
-//! Knows nothing of who wants that. Invariant: no thread waits for a daemon that is busy, but one
-//! at the most that looks where there is a daemon.
+//! Knows nothing of who wants that. Invariant: no thread waits for a daemon that is busy, except at
+//! most one that looks where there is a daemon.
 
 use std::io;
 use std::path::Path;

@@ -1,8 +1,8 @@
-//! Owns the daemon's settings: what the command line says, else the environment, else a file, else a
+//! Owns the daemon's settings: from the command line, else the environment, else a file, else a
 //! default.
 //!
-//! Invariants: what is not known is refused, a file's with its line; what is not said anywhere is
-//! `None` until [`Settings::options`] decides, so that it suits the machine.
+//! Invariants: a key or value that is not known is refused, in a file with its line; a setting that
+//! is given nowhere is `None` until [`Settings::options`] decides, so that it suits the machine.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -55,11 +55,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PATH", env = "RESIZED_CONFIG")]
     config: Option<PathBuf>,
 
-    /// Read the settings, say whether they are good, and end
+    /// Read the settings, say whether they are good, and exit
     #[arg(long)]
     pub(crate) check_config: bool,
 
-    /// Say what of this machine would be used, and what not, and why; and end
+    /// Say which devices of this machine would be used, which not, and why; and exit
     #[arg(long)]
     pub(crate) explain: bool,
 
@@ -105,7 +105,7 @@ pub(crate) struct Settings {
     peers: Option<Peers>,
 
     /// MiB of shared memory for all rings together, and for what frames pass through on their way to
-    /// a GPU that can't use rings [default: half the machine's memory]
+    /// a GPU that can't use rings [default: half the machine's memory, or the control group's]
     #[arg(long, value_name = "MIB", env = "RESIZED_MEMORY")]
     memory: Option<u64>,
 

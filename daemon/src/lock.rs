@@ -1,12 +1,12 @@
 //! Owns how a lock is taken that all threads want and none keeps for long.
 //!
 //! Knows nothing of what it guards. To sleep until a lock is free and be woken takes tens of
-//! microseconds, far longer than such a lock is held. So who finds one held looks again for about
-//! as long as sleeping would take. With locks as they commonly are the lanes of sixteen cores and a
-//! GPU slept for the queue's nearly four times as often as for want of frames. Whoever holds it may
-//! have lost its core: then all sleep after that while. Who sleeps has to take its chance among
-//! those who look, as with any lock that can be taken out of turn. Where there is one core nobody
-//! looks again: who holds the lock could not let it go.
+//! microseconds, far longer than such a lock is held. So a thread that finds one held looks again,
+//! for about as long as sleeping would take. With common locks, the lanes of sixteen cores and a
+//! GPU slept for the queue's nearly four times as often as for want of frames. Its holder may have
+//! lost its core: then all sleep after that while. A thread that sleeps has to take its chance
+//! among those that look, as with any lock that can be taken out of turn. Where there is one core
+//! nobody looks again: the holder could not let go meanwhile.
 
 use std::hint::spin_loop;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};

@@ -2,11 +2,11 @@
 //!
 //! Knows no clients: two of one user share an account. Invariants: what is limited is charged
 //! before it is allocated, and the charge goes with the allocation; a refusal says whose limit it
-//! was, what was asked for and what is left. A slot is charged as its stream opens, and a slot is a
-//! frame that may be in flight: so frames in flight are limited, and submitting one is neither
-//! counted nor refused. The threads that make and free streams' memory are no limit but turns: no
-//! user has more than half of them. Memory of a device is refused to the device, which then passes
-//! on the stream: the client is told nothing.
+//! was, what was asked for and what is left. A slot is a frame that may be in flight, and is
+//! charged as its stream opens: so frames in flight are limited, and submitting one is neither
+//! counted nor refused. The threads that make and free streams' memory are not limited but taken in
+//! turns: no user has more than half of them. Memory of a device is refused to the device, which
+//! then passes on the stream: the client is told nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,8 @@
 //! Owns the threads of the devices' lanes, and the queue that they pull from.
 //!
-//! Knows nothing of sockets or messages; who is next is for [`fair`] to say. Devices pull: a lane
+//! Knows nothing of sockets or messages; [`fair`] says which frame is next. Devices pull: a lane
 //! that is free takes the next frame, so fast and slow devices are all busy and nobody predicts.
-//! When more lanes are idle than frames wait, a frame is cut into bands; a frame whose work is less
+//! When more lanes are idle than frames wait, a frame is cut into bands; a frame with less work
 //! than a lane takes to wake does not wait for one. While all lanes have work and more waits, the
 //! thread that brings jobs rests, and lanes bring them between two frames.
 //!
@@ -13,7 +13,7 @@
 //!
 //! Invariants: a job pushed is completed or withdrawn exactly once; lanes end only when asked to
 //! and when nothing waits; a frame on which a device fails or panics is tried elsewhere or, where
-//! there is no elsewhere, once more, and if that fails too, nothing else does; a frame that all
+//! there is no elsewhere, once more, and if that fails too, it alone has failed; a frame that all
 //! leave to others is taken by the fastest.
 
 mod choice;

@@ -1,8 +1,9 @@
 //! Owns the daemon as a whole: accepts clients, gives each a session, and stops in good order.
 //!
-//! Knows no messages and no pixels. All sessions share one thread at a time, see `reactor`. Invariant:
-//! a daemon that stops accepts nobody new, completes what was submitted, says goodbye, and leaves no
-//! thread and no socket behind; clients that do not read delay that by seconds at most.
+//! Knows no messages and no pixels. One thread at a time drives all sessions, see `reactor`.
+//! Invariant: a daemon that stops accepts nobody new, completes what was submitted, says goodbye,
+//! and leaves no thread and no socket behind; clients that do not read delay that by seconds at
+//! most.
 
 mod devices;
 mod exporter;

@@ -4,7 +4,7 @@
 //! Knows the queue, never a device's work. Invariants: what a client holds is released when its
 //! session ends, whatever ends it; a client that does not read its answers is not read from, and
 //! stalls nobody else; a connection has one descriptor on its way at the most, even after its
-//! session, so that all together have fewer than Linux allows the daemon.
+//! session, so that all of them together have fewer than Linux allows the daemon.
 
 mod outbox;
 mod requests;

@@ -7,13 +7,13 @@
 //!
 //! Invariants: requests are sent, and given their tickets, under one lock, so the n-th reply
 //! answers the n-th request that has one; a connection that broke for good stays broken, with the
-//! same error for all; who can't write because the daemon does not read, reads meanwhile: it may be
-//! waiting for that.
+//! same error for all; a thread that can't write because the daemon does not read, reads meanwhile:
+//! the daemon may be waiting for that.
 //!
 //! From one connection to the next is an era. What was in flight is submitted again as an era
-//! begins, in one step with the begin: so a request that was made ready in one era is never sent in
-//! the next, or it would be said twice. Locks are taken in the order `incoming`, `outgoing`,
-//! `state`.
+//! begins, in one step with its beginning: so a request that was made ready in one era is never
+//! sent in the next, or it would be said twice. Locks are taken in the order `incoming`,
+//! `outgoing`, `state`.
 
 mod incoming;
 mod recovery;

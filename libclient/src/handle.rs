@@ -1,7 +1,7 @@
-//! Owns what the parts of an open stream share, its slots, pendings and frames: the stream's
+//! Owns what the parts of an open stream (its slots, pendings and frames) share: the stream's
 //! number, whose it is, and what becomes of a slot that is loaned or given back.
 //!
-//! Invariant: the stream is closed once, when the last who holds a part of it is gone.
+//! Invariant: the stream is closed once, when the last holder of a part of it is gone.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Owns streams that are kept open for frames that come one at a time, of a kind or another.
+//! Owns streams that are kept open for frames that come one at a time, and of several kinds.
 //!
-//! Knows nothing of what is done with a stream. Invariants: no more are kept than was said, also while
-//! another is opened, but one more for each further thread that opens one at the same time; no stream
-//! is refused for those that are kept.
+//! Knows nothing of what is done with a stream. Invariants: no more are kept than was said, even
+//! while another is opened, except one more for each further thread that opens one at the same
+//! time; no stream is refused because of those that are kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

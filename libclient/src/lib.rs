@@ -73,15 +73,15 @@
 //! A frame walks through these files in this order: [`endpoint`](Endpoint) finds the daemon,
 //! [`client`](Client) says hello and has a [`stream`](Stream) [opened](Opening), which loans a
 //! [`slot`](Slot), which is submitted and becomes a [`pending`](Pending), which ends as a
-//! [`frame`](Frame), whose drop frees the slot. Beside them: [`kept`](KeptStreams) are streams for
-//! frames that come one at a time, `handle` is what these share of a stream, `slots` the state of
-//! each slot, `connection` who writes and reads the socket.
+//! [`frame`](Frame), whose drop frees the slot. Beside them: [`kept`](KeptStreams) keeps streams
+//! for frames that come one at a time, `handle` is what these parts share of a stream, `slots` is
+//! the state of each slot, and `connection` decides who writes and reads the socket.
 //!
-//! Everything is blocking, for as long as it takes or until a time-out, and thread-safe. No thread is
-//! started but one for each connection to a bridge, and one where a daemon is lost and all who wait have
-//! time-outs: whoever waits reads the socket, for the others too. A daemon that dies or is replaced by
-//! another costs a pause, no frame: see [`Reconnect`]. Frames in flight are bounded by the stream's slots,
-//! and so is memory.
+//! Everything blocks, for as long as it takes or until a time-out, and is thread-safe. No thread is
+//! started except one for each connection to a bridge, and one where a daemon is lost and all who
+//! wait have time-outs: whoever waits reads the socket, for the others too. A daemon that dies or
+//! is replaced costs a pause, no frame: see [`Reconnect`]. Frames in flight are bounded by the
+//! stream's slots, and so is memory.
 
 mod client;
 mod connection;

@@ -1,6 +1,5 @@
-//! Owns a connection as long as one thread alone knows of it: dialling, the hello, the opening of
-//! streams one after the other. And the reading of messages, which stays the same when others share
-//! it.
+//! Owns a connection as long as only one thread knows of it: dialling, the hello, opening streams
+//! one after the other; and the reading of messages, which stays the same when others share it.
 //!
 //! Invariant: nothing here waits beyond the link's deadline, whatever the other end says or leaves
 //! unsaid.

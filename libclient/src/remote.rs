@@ -1,9 +1,9 @@
 //! Owns the way to a daemon on another machine: a carrier between this client and a bridge.
 //!
-//! The carrier is one thread for each connection. It is a daemon to the client, over a socket pair,
-//! with rings of its own in memory that both have; and to the bridge it says what the client says,
-//! with the pixels behind it. So the client knows of no difference: not of copies, and when the
-//! connection is lost it is lost as a daemon is, and found again likewise.
+//! The carrier is one thread for each connection. To the client it is a daemon, over a socket pair,
+//! with rings of its own in memory that both have; to the bridge it says what the client says, with
+//! the pixels behind it. So the client notices no difference: the copies are hidden from it, and a
+//! connection that is lost is lost as a daemon is, and found again likewise.
 //!
 //! Knows nothing of how frames are resized. [`wire`] and [`rings`] are the bridge's too.
 

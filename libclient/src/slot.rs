@@ -1,4 +1,5 @@
-//! Owns a loaned slot: where a client writes its frame, and the hold on one that is read for longer.
+//! Owns a loaned slot: where a client writes its frame, and the hold on a slot that is read for
+//! longer.
 
 use std::sync::Arc;
 

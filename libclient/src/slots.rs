@@ -2,9 +2,9 @@
 //! Free -> Loaned -> Submitted -> Ready -> Loaned (as a frame) -> Free.
 //!
 //! Knows no sockets. Invariants: a slot that is held is not loaned; the lease of a slot is either
-//! here or with the one who holds the slot as [`Slot`](crate::Slot) or [`Frame`](crate::Frame),
-//! never both. When another daemon makes another ring, those who hold a slot of the old one keep
-//! it, and its memory, until they give it back; then its successor takes its place.
+//! here or with whoever holds the slot as [`Slot`](crate::Slot) or [`Frame`](crate::Frame), never
+//! both. When another daemon makes another ring, the holders of a slot of the old one keep it, and
+//! its memory, until they give it back; then its successor takes its place.
 
 use resized_protocol::message::{Completion, Cropped, Request, Status, StreamSpec};
 use resized_protocol::placement::Crop;

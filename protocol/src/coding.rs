@@ -1,8 +1,8 @@
-//! Owns how frames are written down where not as planes of samples: as JPEGs, in slots and on the
-//! way to and from a bridge. A daemon takes none: it parses no files.
+//! Owns how frames are written where they are not planes of samples: as JPEGs, in slots and on the
+//! way to and from a bridge. A daemon takes none: it parses no pictures.
 //!
 //! Knows no JPEG. A coded frame is the number of its bytes (`u32`, little-endian) and these bytes;
-//! in a slot whatever lies behind means nothing. Invariant: no coded frame is longer than
+//! whatever lies behind them in a slot means nothing. Invariant: no coded frame is longer than
 //! [`FrameLayout::coded`] of its stream's frames says.
 
 use bincode::{Decode, Encode};

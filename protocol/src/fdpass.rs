@@ -4,7 +4,7 @@
 //! reads its sockets without room for control messages, so the kernel closes whatever is sent at it.
 //!
 //! A descriptor that was sent and not yet read is on its way: it keeps its file alive, and the
-//! kernel counts it against the sender's user, to whom it refuses more of them than RLIMIT_NOFILE
+//! kernel counts it against the sender's user, to whom it refuses more of them than RLIMIT_NOFILE,
 //! with ETOOMANYREFS.
 #![allow(unsafe_code)]
 

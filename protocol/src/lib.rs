@@ -12,8 +12,9 @@
 //! 4. [`fdpass`]: the region's descriptor travels to the client over the Unix socket.
 //! 5. [`codec`]: from then on only small messages travel: *submit slot 3*, *slot 3 completed*.
 //!
-//! Pixels never travel, but to and from other machines: [`remote`]. The daemon never receives a descriptor,
-//! a name or a pointer: only numbers, which it checks once and then trusts as its own copy.
+//! Pixels never travel, except to and from other machines: [`remote`]. The daemon never receives a
+//! descriptor, a segment's name or a pointer: only numbers, which it copies, checks once, and then
+//! relies on.
 
 pub mod codec;
 pub mod coding;

@@ -13,8 +13,8 @@
 //! - Where a stream's frames are [coded](crate::coding) these are the number of their bytes, then the bytes.
 //! - The clients and streams of the daemon are not shown: the answers to those requests are empty.
 //!
-//! A client has no more frames on the way than its streams have slots, so neither side needs to hold the
-//! other up by other means than by not reading.
+//! A client has no more frames on the way than its streams have slots, so each side can hold the
+//! other up just by not reading.
 
 use bincode::{Decode, Encode};
 

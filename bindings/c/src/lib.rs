@@ -19,6 +19,7 @@
 //! functions here are `unsafe` for one reason, which the header says in C's terms: a pointer is
 //! NULL or points to what its type says, as much of it as the length beside it says, and nobody
 //! else writes there during the call.
+
 // Said above, and in the header, once.
 #![allow(clippy::missing_safety_doc)]
 

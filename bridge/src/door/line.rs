@@ -1,8 +1,8 @@
 //! Owns who is at the door, in the order in which they came, and who has to go when there are too
 //! many.
 //!
-//! Knows of them where they come from and what to end. Invariant: who comes from where nobody else
-//! does goes when there are as many other places as may wait, not before.
+//! Knows where each comes from, and what to end. Invariant: one that comes from where nobody else
+//! does goes only when as many other places wait as may.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,11 +1,11 @@
 //! Owns the order in which works are begun, fair over clients in what their works cost: lanes, for
 //! the time that those were taken.
 //!
-//! Knows no threads and no clock: it is told the time. Who has had the least is next, and the
-//! others wait until its work fits, so that small ones don't keep a large one out for ever. Who
-//! comes, or has had nothing waiting, starts no lower than what each of those who are there could
-//! have had by now in equal parts: nobody saves up for a burst, and who waits is not passed for ever
-//! by others that come and go.
+//! Knows no threads and no clock: it is told the time. The client that has had the least is next,
+//! and the others wait until its work fits, so that small works don't keep a large one out for
+//! ever. A client that comes, or has had nothing waiting, starts no lower than what each of those
+//! who are there could have had by now in equal parts: nobody saves up for a burst, and no client
+//! that waits is passed for ever by others that come and go.
 //! Invariants: of a client's works the first to come begins first; those at work have no more lanes
 //! than there are.
 

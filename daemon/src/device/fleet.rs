@@ -1,9 +1,9 @@
-//! Owns all devices of a daemon, and who waits for which of them: when each lane took what it is at,
-//! and by when whoever called a device must be back.
+//! Owns all devices of a daemon, and what is waited for of each: when each lane took what it is at,
+//! and by when a call of a device must be back.
 //!
-//! Knows neither frames nor streams. A driver that hangs can't be called back: it can only be told
-//! from outside. Invariants: a lane's thread alone notes what the lane is at, without a lock; who
-//! panics over a frame stays noted, for that lane is gone.
+//! Knows neither frames nor streams. A driver that hangs can't be called back: it can only be
+//! noticed from outside. Invariants: a lane's thread alone notes what the lane is at, without a
+//! lock; one that panics over a frame stays noted, for that lane is gone.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,8 +2,8 @@
 //! spec and what was measured of it.
 //!
 //! Knows neither devices nor tables. Costs are in pixels of the cheapest kind, planes of bytes: a
-//! stream's pixels cost as much more as they were measured to take longer. Before anything was
-//! measured its kind decides.
+//! stream's pixels cost as many times that as they were measured to take longer. Until something
+//! was measured, the stream's kind decides.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

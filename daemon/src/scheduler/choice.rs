@@ -2,14 +2,14 @@
 //! others.
 //!
 //! Knows what frames of a stream take each device, as measured, and that idle lanes share a frame;
-//! nothing is predicted beyond that. A lane takes a frame unless the others were done with all that
-//! waits in half the time that it takes for the one. So all devices are busy as long as enough
+//! nothing is predicted beyond that. A lane takes a frame unless the others would be done with all
+//! that waits in half the time that it takes for the one. So all devices are busy as long as enough
 //! waits, and a burst ends about twice as late as it could at the worst. Small frames stay on the
 //! cores by the same rule: a GPU takes several times as long over them.
 //!
-//! A device whose lanes are all at what they took for longer than a frame of the stream has any
-//! business to take there is one that nobody counts on: it may hang, or be busy with others' long
-//! frames. That comes about while nobody looks, so a thread does from time to time ([`look`]).
+//! Nobody counts on a device whose lanes have all been at what they took for far longer than a
+//! frame of the stream takes there: it may hang, or be busy with others' long frames. That comes
+//! about while nobody looks, so a thread looks from time to time ([`look`]).
 //!
 //! Invariants: of the devices that can do a frame the fastest never leaves it to others; one that
 //! is out of service, or does not get on, is no reason to leave a frame.

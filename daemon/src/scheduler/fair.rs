@@ -1,14 +1,14 @@
 //! Owns the order in which waiting jobs are taken: fair in pixels, at what those cost, over users,
 //! and over each user's streams.
 //!
-//! Knows no devices: who takes a job says which jobs it takes, and looks at the first of each
+//! Knows no devices: whoever takes a job says which jobs it takes, and looks at the first of each
 //! stream; those that are passed over keep their places. Surplus round robin, a deficit round robin
 //! that spends before it saves (Shreedhar and Varghese, "Efficient Fair Queueing using Deficit
-//! Round Robin", SIGCOMM 1995): whoever's turn it is goes on until it has had more than its part,
-//! and what it had too much of is taken off its next turns. Who had nothing waiting goes ahead of
-//! the others with one frame, much as in FQ-CoDel (RFC 8290), and owes it too: so one frame at a
-//! time comes through quickly whatever else waits. Of a crowd those go ahead who owe nothing; and a
-//! turn goes on beyond its part, on loan, so that a client's frames are done in a row.
+//! Round Robin", SIGCOMM 1995): a turn goes on until its owner has had more than its part, and the
+//! surplus is taken off its next turns. Whoever had nothing waiting goes ahead of the others with
+//! one frame, much as in FQ-CoDel (RFC 8290), and owes it too: so one frame at a time comes through
+//! quickly whatever else waits. In a crowd only those go ahead who owe nothing; and a turn goes on
+//! beyond its part, on loan, so that a client's frames are done in a row.
 //!
 //! Invariants: a job pushed is taken or withdrawn once, those of one stream in their order; while
 //! all of them have jobs waiting no two of a round are further apart than a turn, its loan and

@@ -1,9 +1,10 @@
-//! Owns the queue's lock, and how those sleep and wake who wait for what is in it.
+//! Owns the queue's lock, and how threads sleep and wake that wait for what is in the queue.
 //!
-//! Knows no jobs. Who is called while somebody holds the queue is woken when nobody does, for the
-//! queue is what it wants first; of very many at once the rest are woken before. Whether lanes have
-//! more than enough to do is written down whenever it is let go, for those who ask for no more than
-//! that. Invariants: who was called is woken; nobody sleeps who has still to wake others.
+//! Knows no jobs. A thread that is called while somebody holds the queue is woken once nobody does,
+//! for the queue is what it wants first; of very many called at once the rest are woken before.
+//! Whenever the queue is let go, it is written down whether lanes have more than enough to do, for
+//! those who ask for no more than that. Invariants: whoever was called is woken; nobody sleeps who
+//! has still to wake others.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};

@@ -4,7 +4,7 @@
 //! Knows no reasons. Invariants: a job on which a device failed returns to that device once at the
 //! most, and only if no other can do it; one that no device is left for completes as failed, though
 //! none was ever at it; a device that is out of service keeps no job waiting that another could do;
-//! a job goes on only when the device that failed at it lets go of its slot, however late.
+//! a job goes on only once the device that failed at it has let go of its slot, however late.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,8 +1,9 @@
-//! Owns the door for those who watch the daemon: figures as Prometheus reads them, liveness, readiness.
+//! Owns the door for those who watch the daemon: figures as Prometheus reads them, liveness,
+//! readiness.
 //!
 //! Knows no clients. Speaks as little HTTP as that takes, on a Unix socket or on loopback alone;
-//! see RFC 9112 and the Prometheus text format 0.0.4. Invariant: whoever asks here has a short
-//! time, and few may ask at once, so that the daemon's own clients never wait for them.
+//! see RFC 9112 and the Prometheus text format 0.0.4. Invariant: nobody may ask here for long, and
+//! few at once, so that the daemon's own clients never wait for them.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};

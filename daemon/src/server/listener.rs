@@ -1,9 +1,10 @@
-//! Owns the socket that clients connect to, and its file; and the lock beside it, of who may make it.
+//! Owns the socket that clients connect to, its file, and the lock beside it, which says who may
+//! make that.
 //!
-//! Invariants: a live daemon's socket is never taken away from it, be it one that was just about to
-//! listen; only a file that this process made is removed, and only while it is still that file. The
-//! lock is the kernel's, so it goes with its holder however that ends, and what is left of it then
-//! locks nobody out.
+//! Invariants: a live daemon's socket is never taken away from it, even from one that is just about
+//! to listen; only a file that this process made is removed, and only while it is still that file.
+//! The lock is the kernel's, so it goes with its holder however that ends, and the file that is
+//! left of it then locks nobody out.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;

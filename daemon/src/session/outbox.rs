@@ -3,10 +3,10 @@
 //!
 //! Invariants: messages leave in the order in which they were posted; posting never blocks; once a
 //! message is lost the connection is cut, so that nobody waits for it; nothing follows the last
-//! message, and no completion the closing of its stream. While lanes have more than enough to do,
-//! completions may be held back for a moment to go together with the next, but never the last one
-//! of those in flight. What can wait is bounded: a completion for each slot in flight, and answers
-//! up to where the outbox is congested, and one more.
+//! message, and no completion follows the closing of its stream. While lanes have more than enough
+//! to do, completions may be held back for a moment to go together with the next, but never the
+//! last one of those in flight. What can wait is bounded: a completion for each slot in flight, and
+//! answers up to where the outbox is congested, and one more.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

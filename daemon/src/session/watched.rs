@@ -1,7 +1,7 @@
 //! Owns the registration of a client's socket with the runtime, for reading or for writing alone.
 //!
-//! tokio's own sockets are always watched for both, and a Unix socket becomes writable each time its
-//! peer reads: whoever drives the sessions would be woken for nothing with every completion.
+//! tokio's own sockets are always watched for both, and a Unix socket becomes writable each time
+//! its peer reads: with every completion, whoever drives the sessions would be woken for nothing.
 #![allow(unsafe_code)]
 
 use std::io;

@@ -1,8 +1,8 @@
 //! Owns the finding of a bridge by a NATS service: asks all who have joined it, and takes one of
 //! those with the most room.
 //!
-//! Only that goes by NATS: frames go to the bridge directly. Who loses its bridge asks again, and those
-//! that are gone do not answer.
+//! Only that goes by NATS: frames go to the bridge directly. A client that loses its bridge asks
+//! again, and bridges that are gone do not answer.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;

@@ -1,7 +1,7 @@
 //! Owns the slots of the streams of one remote connection, on either of its sides, while frames are
 //! copied into and out of them.
 //!
-//! Knows no messages. Invariant: a slot is free, in flight, or in the hands of who copies; so a
+//! Knows no messages. Invariant: a slot is free, in flight, or in the hands of whoever copies; so a
 //! peer that submits a slot twice, or completes one that is not in flight, is found out before
 //! memory is touched.
 

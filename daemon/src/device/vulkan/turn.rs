@@ -1,12 +1,12 @@
 //! Owns how soon a lane of a GPU is on a core again when its frame is done.
 //!
-//! Knows threads, no GPUs. Such a lane sleeps while its frame is under way, and where all cores are
-//! at frames of their own it waits for one of them, and its GPU with it. Linux lets who asks for
-//! short turns go before who is in the midst of a long one (`sched_runtime` of sched_setattr(2),
-//! from 6.12 on; before it is ignored): it gets no more of the cores for that. Beside sixteen cores
-//! at 1080p frames a GPU's lanes waited 1.1 seconds of every four instead of 2, and did 9,000
-//! frames in each instead of 6,800. Invariant: nothing else about a thread is changed, and nothing
-//! of one that was given a policy.
+//! Knows threads, no GPUs. Such a lane sleeps while its frame is under way; where all cores are at
+//! frames of their own, it then waits for one of them, and its GPU with it. Linux lets a thread
+//! that asks for short turns go before one that is in the midst of a long one (`sched_runtime` of
+//! sched_setattr(2), from 6.12 on; before, that is ignored): it gets no more of the cores for that.
+//! Beside sixteen cores at 1080p frames, a GPU's four lanes together waited 1.1 seconds of each
+//! second instead of 2, and did 9,000 frames in it instead of 6,800. Invariant: nothing else about
+//! a thread is changed, and nothing of one that was given a policy.
 
 use std::io;
 
