@@ -43,7 +43,7 @@ impl Slot {
     }
 
     /// Has a part of this frame resized in place of the stream's crop. Preparing a crop takes the
-    /// daemon 0.2 to 0.3 ms at 1080p; frames in a row that have the same share it. Refused if the
+    /// daemon 0.2 to 0.8 ms at 1080p; frames in a row that have the same share it. Refused if the
     /// crop is not within the source frame.
     pub fn set_crop(&mut self, crop: Crop) -> Result<(), Error> {
         self.handle.placement(Some(crop))?;
