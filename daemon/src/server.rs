@@ -75,7 +75,7 @@ pub struct Options {
     pub program: Option<PathBuf>,
 }
 
-/// Why a daemon can't start.
+/// Why a daemon can't start, or did not end well.
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// A thread, the reactor or the catching of signals could not be set up.
@@ -95,6 +95,9 @@ pub enum ServerError {
     /// Only GPUs were asked for, and there are none.
     #[error("no GPU can be used; {}", reasons(.0))]
     NoGpu(Vec<Explained>),
+    /// It ran, and ended by a bug of its own.
+    #[error("the daemon panicked")]
+    Panicked,
 }
 
 fn reasons(explained: &[Explained]) -> String {

@@ -8,17 +8,17 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Daemon, Options, ServerError};
+use super::{Daemon, Listener, Options, ServerError};
 
 /// A daemon inside this process, for programs that want one where none runs.
 ///
-/// Dropping it stops it as a signal stops the daemon: what was submitted completes first.
+/// Dropping it [stops](Self::stop) it.
 #[derive(Debug)]
 pub struct Server {
     sockets: mpsc::UnboundedSender<UnixStream>,
     /// Dropped to stop.
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), ServerError>>>,
 }
 
 impl Server {
@@ -29,6 +29,15 @@ impl Server {
 
     /// As [`embedded`](Self::embedded), with options.
     pub fn embedded_with(options: Options) -> Result<Self, ServerError> {
+        Self::start(None, options)
+    }
+
+    /// A daemon that other processes reach too, by a socket.
+    pub fn at(listener: Listener, options: Options) -> Result<Self, ServerError> {
+        Self::start(Some(listener), options)
+    }
+
+    fn start(listener: Option<Listener>, options: Options) -> Result<Self, ServerError> {
         let daemon = Daemon::new(options)?;
         let (sockets, adopted) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
@@ -37,15 +46,25 @@ impl Server {
                 let _ = stopped.await;
                 Ok(())
             };
-            if let Err(error) = daemon.serve(None, adopted, stop) {
-                tracing::error!(%error, "the embedded daemon ended");
-            }
+            let served = daemon.serve(listener, adopted, stop);
+            served.inspect_err(|error| tracing::error!(%error, "the embedded daemon ended"))
         };
         let thread = thread::Builder::new()
             .name("resized".into())
             .spawn(serve)
             .map_err(ServerError::SetUp)?;
         Ok(Self { sockets, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Stops it as a signal stops the daemon: what was submitted completes first. Says how it ended.
+    pub fn stop(mut self) -> Result<(), ServerError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), ServerError> {
+        drop(self.stop.take());
+        let ended = self.thread.take().map_or(Ok(Ok(())), JoinHandle::join);
+        ended.unwrap_or(Err(ServerError::Panicked))
     }
 
     /// A new connection: what a client takes in place of an endpoint.
@@ -59,11 +78,30 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        // Errors are in the log already.
+        if matches!(self.end(), Err(ServerError::Panicked)) {
             tracing::error!("the embedded daemon panicked");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::server::Devices;
+
+    #[test]
+    fn who_stops_it_is_told_how_it_ended() {
+        let options = || Options { devices: Devices::Null, ..Options::default() };
+        assert!(Server::embedded_with(options()).unwrap().stop().is_ok());
+        // A file, at which nobody can listen.
+        let file = OwnedFd::from(File::open("/proc/self/exe").unwrap());
+        let nowhere = Listener::adopt(UnixListener::from(file));
+        let ended = Server::at(nowhere, options()).unwrap().stop();
+        assert!(matches!(ended, Err(ServerError::SetUp(_))), "{ended:?}");
     }
 }
