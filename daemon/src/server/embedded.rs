@@ -1,9 +1,11 @@
 //! Owns the daemon as a part of a program: on a thread of its own, for as long as somebody has it.
 //!
-//! Knows nothing of how it serves. Invariant: no thread is left when it is gone.
+//! Knows nothing of how it serves. Invariants: no thread is left when it is gone; all who share one
+//! in a process have the same.
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +32,14 @@ impl Server {
     /// As [`embedded`](Self::embedded), with options.
     pub fn embedded_with(options: Options) -> Result<Self, ServerError> {
         Self::start(None, options)
+    }
+
+    /// The one of all who ask for it in this process, for as long as any of them has it. A process that was
+    /// forked from this one has another: threads are not inherited.
+    pub fn shared() -> Result<Arc<Self>, ServerError> {
+        static SHARED: Mutex<Shared> = Mutex::new(Shared { process: 0, server: Weak::new() });
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.of(std::process::id(), Self::embedded)
     }
 
     /// A daemon that other processes reach too, by a socket.
@@ -85,6 +95,29 @@ impl Drop for Server {
     }
 }
 
+/// The server that all share who ask for it in a process.
+struct Shared {
+    process: u32,
+    server: Weak<Server>,
+}
+
+impl Shared {
+    fn of(
+        &mut self,
+        process: u32,
+        start: impl FnOnce() -> Result<Server, ServerError>,
+    ) -> Result<Arc<Server>, ServerError> {
+        if self.process == process
+            && let Some(server) = self.server.upgrade()
+        {
+            return Ok(server);
+        }
+        let server = Arc::new(start()?);
+        *self = Self { process, server: Arc::downgrade(&server) };
+        Ok(server)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -93,6 +126,21 @@ mod tests {
 
     use super::*;
     use crate::server::Devices;
+
+    #[test]
+    fn one_is_shared_by_a_process_and_not_by_those_forked_from_it() {
+        let start =
+            || Server::embedded_with(Options { devices: Devices::Null, ..Options::default() });
+        let mut shared = Shared { process: 0, server: Weak::new() };
+        let (one, same) = (shared.of(1, start).unwrap(), shared.of(1, start).unwrap());
+        assert!(Arc::ptr_eq(&one, &same));
+        let other = shared.of(2, start).unwrap();
+        assert!(!Arc::ptr_eq(&one, &other));
+        assert!(Arc::ptr_eq(&other, &shared.of(2, start).unwrap()));
+        // As if nobody had been there.
+        drop(other);
+        shared.of(2, start).unwrap().connect().unwrap();
+    }
 
     #[test]
     fn who_stops_it_is_told_how_it_ended() {
