@@ -206,9 +206,9 @@ pub struct Scratch {
 
 impl Scratch {
     /// Bytes to which the memory is aligned.
-    pub const ALIGN: usize = 64;
+    const ALIGN: usize = 64;
 
-    /// `len` words of unspecified content, aligned to [`Self::ALIGN`] bytes.
+    /// `len` words of unspecified content, aligned to 64 bytes.
     pub fn words(&mut self, len: usize) -> &mut [i16] {
         let slack = Self::ALIGN / size_of::<i16>();
         if self.words.len() < len + slack {
