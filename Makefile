@@ -64,7 +64,7 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: installed-wheel demo demo-cluster test test-python test-gstreamer gstreamer install-gstreamer test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders clean pages install install-library uninstall deb
+.PHONY: installed-wheel demo demo-cluster test test-python test-gstreamer gstreamer install-gstreamer test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders pages install install-library uninstall deb
 
 # But for the Python package, which few need: make wheel.
 build: deps
@@ -339,6 +339,3 @@ deb: build pages $(DEB)
 	@$(MAKE) -s install-library prefix=/usr DESTDIR="$(TARGET)/release/library"
 	$(DEB) -p resized --no-build --strip --locked --maintainer "$(MAINTAINER)"
 	$(DEB) -p resized-examples --no-build --strip --locked --maintainer "$(MAINTAINER)"
-
-clean:
-	$(CARGO) clean

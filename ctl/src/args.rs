@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedI64ValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat};
 use resized_pictures::{Format, Mode, Size};
 use resized_protocol::message::MAX_SLOTS;
@@ -61,8 +61,8 @@ pub(crate) struct Doctor {
     pub(crate) size: Extent,
 
     /// Format of both
-    #[arg(long, value_enum, default_value = "i420")]
-    pub(crate) format: FormatName,
+    #[arg(long, default_value = "i420", value_parser = frame_formats())]
+    pub(crate) format: PixelFormat,
 
     /// Frames in flight of each
     #[arg(long, value_name = "N", default_value = "4", value_parser = slots())]
@@ -86,8 +86,8 @@ pub(crate) struct Bench {
     pub(crate) size: Extent,
 
     /// Format of both
-    #[arg(long, value_enum, default_value = "i420")]
-    pub(crate) format: FormatName,
+    #[arg(long, default_value = "i420", value_parser = frame_formats())]
+    pub(crate) format: PixelFormat,
 
     /// How pixels are resampled
     #[arg(long, default_value = "bicubic", value_parser = filters())]
@@ -113,36 +113,6 @@ pub(crate) struct Bench {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Formats of frames that are resized to themselves.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum FormatName {
-    Gray8,
-    I420,
-    Nv12,
-    Rgb24,
-    Bgr24,
-    Rgba,
-    Bgra,
-    I420p10,
-    P010,
-}
-
-impl From<FormatName> for PixelFormat {
-    fn from(name: FormatName) -> Self {
-        match name {
-            FormatName::Gray8 => Self::Gray8,
-            FormatName::I420 => Self::I420,
-            FormatName::Nv12 => Self::Nv12,
-            FormatName::Rgb24 => Self::Rgb24,
-            FormatName::Bgr24 => Self::Bgr24,
-            FormatName::Rgba => Self::Rgba,
-            FormatName::Bgra => Self::Bgra,
-            FormatName::I420p10 => Self::I420P10,
-            FormatName::P010 => Self::P010,
-        }
-    }
 }
 
 /// Show what the daemon does, as it does it: devices, clients and their streams
@@ -278,6 +248,24 @@ pub(crate) struct Video {
 /// Reads the name of a filter.
 fn filters() -> impl TypedValueParser<Value = Filter> {
     PossibleValuesParser::new(Filter::ALL.map(Filter::name)).try_map(|name| name.parse())
+}
+
+/// Reads the name of a format of frames that are resized to themselves.
+fn frame_formats() -> impl TypedValueParser<Value = PixelFormat> {
+    const NAMED: [(&str, PixelFormat); 9] = [
+        ("gray8", PixelFormat::Gray8),
+        ("i420", PixelFormat::I420),
+        ("nv12", PixelFormat::Nv12),
+        ("rgb24", PixelFormat::Rgb24),
+        ("bgr24", PixelFormat::Bgr24),
+        ("rgba", PixelFormat::Rgba),
+        ("bgra", PixelFormat::Bgra),
+        ("i420p10", PixelFormat::I420P10),
+        ("p010", PixelFormat::P010),
+    ];
+    let format = |given: String| NAMED.into_iter().find(|(name, _)| *name == given);
+    PossibleValuesParser::new(NAMED.map(|(name, _)| name))
+        .try_map(move |given| format(given).map(|(_, format)| format).ok_or("no such format"))
 }
 
 /// Reads a JPEG's quality.

@@ -27,7 +27,7 @@ use load::{Plan, Tally};
 /// Runs the load, and reports unless the load itself was too slow.
 pub(crate) fn run(asked: &Bench, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
     let daemon = Daemon::find(endpoint)?;
-    let mut spec = StreamSpec::new(FrameSpec::new(asked.format.into(), asked.from), asked.size);
+    let mut spec = StreamSpec::new(FrameSpec::new(asked.format, asked.from), asked.size);
     spec.filter = asked.filter;
     spec.slots = asked.in_flight;
     let plan = Plan {

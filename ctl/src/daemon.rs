@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use resized::Server;
-use resized_client::{Client, Endpoint, EndpointError};
+use resized_client::{Client, Endpoint};
 
 /// The daemon that a command uses.
 pub(crate) enum Daemon {
@@ -15,11 +15,8 @@ pub(crate) enum Daemon {
 impl Daemon {
     /// The daemon at `endpoint`; without one, the daemon that runs, else one inside this process.
     pub(crate) fn find(endpoint: Option<&Endpoint>) -> Result<Self> {
-        match endpoint.cloned().map_or_else(Endpoint::discover, Ok) {
-            Ok(endpoint) => Ok(Self::Running(endpoint)),
-            Err(EndpointError::NotFound(_)) => Self::embedded(),
-            Err(error) => Err(error.into()),
-        }
+        let found = endpoint.cloned().map_or_else(Endpoint::running, |given| Ok(Some(given)))?;
+        found.map_or_else(Self::embedded, |endpoint| Ok(Self::Running(endpoint)))
     }
 
     /// One inside this process.

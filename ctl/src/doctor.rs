@@ -99,7 +99,7 @@ impl fmt::Display for Finding {
 
 /// Looks, tells, and fails if something is bad.
 pub(crate) fn run(asked: &Doctor, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
-    let mut spec = StreamSpec::new(FrameSpec::new(asked.format.into(), asked.from), asked.size);
+    let mut spec = StreamSpec::new(FrameSpec::new(asked.format, asked.from), asked.size);
     spec.slots = asked.slots;
     let mut report = Report::default();
     let (place, client) = socket::examine(endpoint, &mut report)?;

@@ -110,44 +110,6 @@ pub trait Device: Send + Sync {
     }
 }
 
-impl<D: Device + ?Sized> Device for &D {
-    fn name(&self) -> &str {
-        (**self).name()
-    }
-
-    fn lanes(&self) -> usize {
-        (**self).lanes()
-    }
-
-    fn cores(&self) -> &[usize] {
-        (**self).cores()
-    }
-
-    fn enter(&self) {
-        (**self).enter();
-    }
-
-    fn leave(&self) {
-        (**self).leave();
-    }
-
-    fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
-        (**self).open(spec, ring)
-    }
-
-    fn crops(&self) -> bool {
-        (**self).crops()
-    }
-
-    fn memory(&self) -> Option<u64> {
-        (**self).memory()
-    }
-
-    fn revive(&self) -> Result<(), DeviceError> {
-        (**self).revive()
-    }
-}
-
 /// What a stream may take of a device's memory, and of the system's for it.
 pub trait Allowance: Send + Sync {
     /// As much, until what is given for it is dropped; `None`: it is not to be had.
@@ -244,9 +206,9 @@ pub struct Scratch {
 
 impl Scratch {
     /// Bytes to which the memory is aligned.
-    pub const ALIGN: usize = 64;
+    const ALIGN: usize = 64;
 
-    /// `len` words of unspecified content, aligned to [`Self::ALIGN`] bytes.
+    /// `len` words of unspecified content, aligned to 64 bytes.
     pub fn words(&mut self, len: usize) -> &mut [i16] {
         let slack = Self::ALIGN / size_of::<i16>();
         if self.words.len() < len + slack {

@@ -6,6 +6,7 @@
 //! most.
 
 mod devices;
+mod embedded;
 mod exporter;
 mod listener;
 mod reactor;
@@ -16,7 +17,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource as System, getrlimit};
@@ -27,7 +27,7 @@ use resized_protocol::message::{Goodbye, Message, Refusal, Resource};
 use resized_protocol::{codec, fdpass};
 use thiserror::Error;
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::metrics::{ClientId, Metrics};
@@ -36,6 +36,7 @@ use crate::scheduler::{Lanes, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
 pub use devices::{Devices, Explained, UnknownDevices, explain};
+pub use embedded::Server;
 pub use exporter::{Exporter, ExporterAddress, ExporterAddressError};
 pub use listener::Listener;
 use reactor::Reactor;
@@ -75,7 +76,7 @@ pub struct Options {
     pub program: Option<PathBuf>,
 }
 
-/// Why a daemon can't start.
+/// Why a daemon can't start, or did not end well.
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// A thread, the reactor or the catching of signals could not be set up.
@@ -95,69 +96,14 @@ pub enum ServerError {
     /// Only GPUs were asked for, and there are none.
     #[error("no GPU can be used; {}", reasons(.0))]
     NoGpu(Vec<Explained>),
+    /// It ran, and ended by a bug of its own.
+    #[error("the daemon panicked")]
+    Panicked,
 }
 
 fn reasons(explained: &[Explained]) -> String {
     let unused = explained.iter().filter(|device| !device.used);
     unused.map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// A daemon inside this process, for programs that want one where none runs.
-///
-/// Dropping it stops it as a signal stops the daemon: what was submitted completes first.
-#[derive(Debug)]
-pub struct Server {
-    sockets: mpsc::UnboundedSender<UnixStream>,
-    /// Dropped to stop.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    /// A daemon on every core, reached by [`connect`](Self::connect) alone.
-    pub fn embedded() -> Result<Self, ServerError> {
-        Self::embedded_with(Options::default())
-    }
-
-    /// As [`embedded`](Self::embedded), with options.
-    pub fn embedded_with(options: Options) -> Result<Self, ServerError> {
-        let daemon = Daemon::new(options)?;
-        let (sockets, adopted) = mpsc::unbounded_channel();
-        let (stop, stopped) = oneshot::channel();
-        let serve = move || {
-            let stop = async {
-                let _ = stopped.await;
-                Ok(())
-            };
-            if let Err(error) = daemon.serve(None, adopted, stop) {
-                tracing::error!(%error, "the embedded daemon ended");
-            }
-        };
-        let thread = thread::Builder::new()
-            .name("resized".into())
-            .spawn(serve)
-            .map_err(ServerError::SetUp)?;
-        Ok(Self { sockets, stop: Some(stop), thread: Some(thread) })
-    }
-
-    /// A new connection: what a client takes in place of an endpoint.
-    pub fn connect(&self) -> io::Result<UnixStream> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let gone = |_| io::Error::from(io::ErrorKind::ConnectionRefused);
-        self.sockets.send(ours).map_err(gone)?;
-        Ok(theirs)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the embedded daemon panicked");
-        }
-    }
 }
 
 /// A daemon that is ready to serve.

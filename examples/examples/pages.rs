@@ -8,20 +8,11 @@ mod args;
 #[allow(dead_code)]
 #[path = "../src/bin/resize-videos/names.rs"]
 mod names;
+#[path = "../../daemon/examples/pages/make.rs"]
+mod pages;
 
-use std::path::PathBuf;
-
-use anyhow::{Context, Result};
 use clap::CommandFactory;
-use clap_complete::{Shell, generate_to};
 
-fn main() -> Result<()> {
-    let folder = PathBuf::from(std::env::args_os().nth(1).context("which folder?")?);
-    std::fs::create_dir_all(&folder)?;
-    let mut command = args::Args::command();
-    for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
-        generate_to(shell, &mut command, "resize-videos", &folder)?;
-    }
-    clap_mangen::generate_to(command, &folder)?;
-    Ok(())
+fn main() -> anyhow::Result<()> {
+    pages::make("resize-videos", args::Args::command())
 }

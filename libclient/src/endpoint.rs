@@ -129,6 +129,14 @@ impl Endpoint {
         Self::first_answering(user.into_iter().chain([PathBuf::from(SYSTEM_SOCKET)]).collect())
     }
 
+    /// As [`discover`](Self::discover); `None` where no daemon runs, for who has one of their own then.
+    pub fn running() -> Result<Option<Self>, EndpointError> {
+        Self::discover().map(Some).or_else(|error| match error {
+            EndpointError::NotFound(_) => Ok(None),
+            error => Err(error),
+        })
+    }
+
     /// A socket file may outlive its daemon, so only a socket that somebody listens at counts, be it
     /// one that does not let us in: connecting to it will say so.
     fn first_answering(paths: Vec<PathBuf>) -> Result<Self, EndpointError> {

@@ -172,7 +172,19 @@ mod tests {
             assert_eq!(text.parse::<Size>().unwrap(), expected, "{text}");
             assert_eq!(expected.to_string().parse::<Size>().unwrap(), expected);
         }
-        for text in ["", "640", "x", "0x1", "-1x-1", "-2x3", "1x2x3", "1x2X3", "axb", "16385x1"] {
+        for text in [
+            "",
+            "640",
+            "x",
+            "0x1",
+            "-1x-1",
+            "-2x3",
+            "1x2x3",
+            "1x2X3",
+            "axb",
+            "16385x1",
+            "99999999999x1",
+        ] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
     }

@@ -433,13 +433,7 @@ pub enum Refusal {
     Coded,
     /// Frames can't be JPEGs of that kind.
     #[error(transparent)]
-    Coding(CodingError),
-}
-
-impl From<CodingError> for Refusal {
-    fn from(error: CodingError) -> Self {
-        Self::Coding(error)
-    }
+    Coding(#[from] CodingError),
 }
 
 impl From<CropError> for Refusal {

@@ -1,10 +1,9 @@
 //! Owns the way to a daemon: the one that all clients find, or one in this process where none runs.
 //!
-//! Knows no pipelines. Invariant: there is one daemon in this process at the most, as long as an
-//! element uses it.
+//! Knows no pipelines. Invariant: all elements that have a daemon in this process have the same.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use resized::{Server, ServerError};
 use resized_client::{Client, Endpoint, EndpointError, Reconnect};
@@ -37,11 +36,7 @@ impl Connection {
     /// Without an endpoint the daemon is looked for where all clients do.
     pub(crate) fn new(endpoint: Option<&str>, reconnect: Reconnect) -> Result<Self, NoDaemon> {
         let found = match endpoint {
-            None => match Endpoint::discover() {
-                Ok(endpoint) => Some(endpoint),
-                Err(EndpointError::NotFound(_)) => None,
-                Err(error) => return Err(error.into()),
-            },
+            None => Endpoint::running()?,
             Some(EMBEDDED) => None,
             Some(text) => Some(text.parse()?),
         };
@@ -51,22 +46,10 @@ impl Connection {
                 Ok(Self { client, _server: None })
             }
             None => {
-                let server = embedded()?;
+                let server = Server::shared()?;
                 let client = Client::from_socket(server.connect()?)?;
                 Ok(Self { client, _server: Some(server) })
             }
         }
     }
-}
-
-/// This process's daemon.
-fn embedded() -> Result<Arc<Server>, ServerError> {
-    static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(server) = shared.upgrade() {
-        return Ok(server);
-    }
-    let server = Arc::new(Server::embedded()?);
-    *shared = Arc::downgrade(&server);
-    Ok(server)
 }

@@ -5,7 +5,6 @@
 //! to buffers, so whoever keeps buffers gets copies, and never stops the stream.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gst::glib;
@@ -59,8 +58,8 @@ pub(crate) struct Work {
     picture: Rectangle,
     /// A black pixel of each plane.
     black: Vec<Vec<u8>>,
-    /// Slots that buffers see.
-    lent: Arc<AtomicU32>,
+    /// There is one more for each slot that a buffer sees.
+    lent: Share,
 }
 
 impl Work {
@@ -135,7 +134,9 @@ impl Work {
     pub(crate) fn share(&self, reads_meta: bool, layout: &FrameLayout) -> Option<Share> {
         let whole = self.picture.extent == shape(&self.to).extent;
         let seen = whole && (reads_meta || self.is_usual(layout));
-        if seen { Share::of(&self.lent, StreamSpec::SLOTS - 1) } else { None }
+        // Taken, and then counted: of several threads none takes one too many.
+        let share = Arc::clone(&self.lent);
+        (seen && Arc::strong_count(&share) <= StreamSpec::SLOTS as usize).then_some(share)
     }
 
     /// A buffer whose memory is the result's.
@@ -271,22 +272,7 @@ impl AsMut<[u8]> for Lent {
 }
 
 /// One of the slots that may be lent at the same time.
-pub(crate) struct Share(Arc<AtomicU32>);
-
-impl Share {
-    /// One more, if there are not yet as many as that.
-    fn of(taken: &Arc<AtomicU32>, most: u32) -> Option<Self> {
-        let one_more = |taken| (taken < most).then_some(taken + 1);
-        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Self(Arc::clone(taken)))
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+pub(crate) type Share = Arc<()>;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,6 @@
 //! keeps all results neither waits for a slot nor fills the daemon's memory.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -14,7 +13,7 @@ use resized_client::{DeviceStats, FrameLayout, FrameSpec, StreamSpec};
 
 use crate::connection::{Connected, EMBEDDED};
 use crate::error::raised;
-use crate::frame::{Share, seen};
+use crate::frame::{Share, seen, share};
 use crate::kept::{KEPT_SLOTS, Kept};
 use crate::memory::Array;
 use crate::options::{Options, extent, format};
@@ -36,8 +35,8 @@ const FAIR: usize = 16;
 #[pyclass(frozen, module = "resized")]
 pub(crate) struct Client {
     kept: Kept,
-    /// Results that are seen, of all streams.
-    seen: Arc<AtomicU32>,
+    /// There is one more for each result that is seen, of all streams.
+    seen: Share,
     connected: Arc<Connected>,
 }
 
@@ -72,9 +71,9 @@ impl Client {
         let kept = self.kept.stream(py, &self.connected, spec)?;
         let (mut frame, _) = kept.opened.resize(py, &array, &Limit::default())?;
         let spare = kept.opened.spec.slots - 1;
-        let of_stream = Share::of(&kept.seen, SEEN.min(spare)).filter(|_| is_fair(&spec));
+        let of_stream = share(&kept.seen, SEEN.min(spare)).filter(|_| is_fair(&spec));
         if let Some(of_stream) = of_stream
-            && let Some(of_client) = Share::of(&self.seen, ALL_SEEN)
+            && let Some(of_client) = share(&self.seen, ALL_SEEN)
         {
             let shares = (of_stream, of_client);
             frame = match seen(py, frame, &kept.opened, shares)? {

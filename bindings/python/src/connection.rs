@@ -3,14 +3,14 @@
 //! The daemon is the one that Rust's clients find, or one in this process where none runs: one for
 //! all of its clients, as long as there are any.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use resized::{Server, ServerError};
-use resized_client::{Endpoint, EndpointError, Reconnect};
+use resized_client::{Endpoint, Reconnect};
 
 use crate::error::{not_embedded, nowhere, raised};
 use crate::ours::Ours;
@@ -52,11 +52,7 @@ impl Connected {
             within => Reconnect { within, ..Reconnect::default() },
         };
         let found = match endpoint {
-            None => match py.detach(Endpoint::discover) {
-                Ok(endpoint) => Some(endpoint),
-                Err(EndpointError::NotFound(_)) => None,
-                Err(error) => return Err(nowhere(&error)),
-            },
+            None => py.detach(Endpoint::running).map_err(|error| nowhere(&error))?,
             Some(EMBEDDED) => None,
             Some(text) => Some(text.parse().map_err(|error| nowhere(&error))?),
         };
@@ -66,7 +62,8 @@ impl Connected {
                 (py.detach(connect).map_err(raised)?, None)
             }
             None => {
-                let server = embedded()?;
+                // With the interpreter's lock, which a fork needs: no child finds the way there locked.
+                let server = Server::shared().map_err(|error| not_embedded(&error))?;
                 let socket = server.connect().map_err(ServerError::SetUp);
                 let socket = socket.map_err(|error| not_embedded(&error))?;
                 let connect = || resized_client::Client::from_socket(socket);
@@ -100,21 +97,4 @@ impl Connected {
         };
         Ok(self.pools[what as usize].get_or_try_init(py, make)?.bind(py).clone())
     }
-}
-
-/// This process's daemon. Not shared with the one that it was forked from: threads are not inherited.
-fn embedded() -> PyResult<Arc<Server>> {
-    static SHARED: Mutex<Option<(u32, Weak<Server>)>> = Mutex::new(None);
-    // Held with the interpreter's lock, which a fork needs: no child finds it locked.
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    let process = std::process::id();
-    if let Some((made, server)) = &*shared
-        && *made == process
-        && let Some(server) = server.upgrade()
-    {
-        return Ok(server);
-    }
-    let server = Arc::new(Server::embedded().map_err(|error| not_embedded(&error))?);
-    *shared = Some((process, Arc::downgrade(&server)));
-    Ok(server)
 }

@@ -1,7 +1,6 @@
 //! Owns what Python gets of a resized frame: its arrays, where the picture lies, how it was done.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -20,21 +19,13 @@ pub(crate) struct Resized {
 }
 
 /// One of the results that may be seen at the same time.
-pub(crate) struct Share(Arc<AtomicU32>);
+pub(crate) type Share = Arc<()>;
 
-impl Share {
-    /// One more, if there are not yet as many as that.
-    pub(crate) fn of(taken: &Arc<AtomicU32>, most: u32) -> Option<Self> {
-        let one_more = |taken| (taken < most).then_some(taken + 1);
-        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Self(Arc::clone(taken)))
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+/// One more, if there are not yet as many as that.
+pub(crate) fn share(taken: &Share, most: u32) -> Option<Share> {
+    // Taken, and then counted, beside the one that is `taken`: of several threads none takes one too many.
+    let share = Arc::clone(taken);
+    (Arc::strong_count(&share) <= most as usize + 1).then_some(share)
 }
 
 impl Leased for Resized {

@@ -10,6 +10,7 @@ use resized_client::{Error, StreamSpec};
 
 use crate::connection::Connected;
 use crate::error::raised;
+use crate::frame::Share;
 use crate::opened::Opened;
 
 /// Streams that `resize` keeps open: of so many kinds of calls, the last.
@@ -25,8 +26,8 @@ const FRAMES: u32 = 100;
 /// A stream that `resize` keeps.
 pub(crate) struct KeptStream {
     pub(crate) opened: Arc<Opened>,
-    /// Its results that are seen.
-    pub(crate) seen: Arc<AtomicU32>,
+    /// There is one more for each of its results that is seen.
+    pub(crate) seen: Share,
     /// More slots were not to be had: frames that it goes on with those it has.
     goes_on: AtomicU32,
 }

@@ -7,19 +7,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use resized::{Daemon, Devices, Listener, Options, Peers};
+use resized::{Devices, Listener, Options, Peers, Server};
 use resized_client::{
     Client, Credentials, Endpoint, Error, Extent, Filter, FrameSpec, PixelFormat, Reconnect,
     Stream, StreamSpec,
 };
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 
 /// Far longer than anything here takes on a loaded machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
@@ -59,13 +58,12 @@ pub(crate) fn everybody_gets_on(rounds: &[AtomicU32]) {
 /// A daemon in this process, at a socket.
 pub(crate) struct Local {
     dir: TempDir,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    server: Option<Server>,
 }
 
 impl Local {
     pub(crate) fn start() -> Self {
-        let mut local = Self { dir: tempfile::tempdir().unwrap(), stop: None, thread: None };
+        let mut local = Self { dir: tempfile::tempdir().unwrap(), server: None };
         local.start_again();
         local
     }
@@ -73,22 +71,12 @@ impl Local {
     pub(crate) fn start_again(&mut self) {
         let options = Options { devices: Devices::Cpu, ..Options::default() };
         let listener = Listener::bind(&self.dir.path().join("resized.sock"), Peers::Owner).unwrap();
-        let daemon = Daemon::new(options).unwrap();
-        let (stop, stopped) = oneshot::channel();
-        self.stop = Some(stop);
-        self.thread = Some(thread::spawn(move || {
-            let stopped = async {
-                let _ = stopped.await;
-                Ok(())
-            };
-            daemon.run(listener, stopped).unwrap();
-        }));
+        self.server = Some(Server::at(listener, options).unwrap());
     }
 
     pub(crate) fn stop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
+        if let Some(server) = self.server.take() {
+            server.stop().unwrap();
         }
     }
 

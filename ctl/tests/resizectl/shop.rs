@@ -5,16 +5,15 @@ use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use image::{DynamicImage, Rgb, RgbImage};
-use resized::{Daemon, Devices, Listener, Options, Peers};
+use resized::{Devices, Listener, Options, Peers, Server};
 use resized_client::{Client, Endpoint};
 use resized_protocol::VERSION;
 use resized_protocol::codec;
 use resized_protocol::message::{Features, Message, Reply};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
 /// A folder for files, gone at the end of the test.
@@ -117,8 +116,7 @@ pub(crate) fn difference(one: &DynamicImage, other: &DynamicImage) -> f64 {
 /// A daemon on the cores, in this process, at a socket.
 pub(crate) struct Service {
     dir: TempDir,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    server: Option<Server>,
 }
 
 impl Service {
@@ -126,16 +124,7 @@ impl Service {
         let dir = tempfile::tempdir().unwrap();
         let listener = Listener::bind(&dir.path().join("resized.sock"), Peers::Owner).unwrap();
         let options = Options { devices: Devices::Cpu, ..Options::default() };
-        let daemon = Daemon::new(options).unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serve = move || {
-            let stopped = async {
-                let _ = stopped.await;
-                Ok(())
-            };
-            daemon.run(listener, stopped).unwrap();
-        };
-        Self { dir, stop: Some(stop), thread: Some(thread::spawn(serve)) }
+        Self { dir, server: Some(Server::at(listener, options).unwrap()) }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -152,9 +141,8 @@ impl Service {
     }
 
     pub(crate) fn stop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
+        if let Some(server) = self.server.take() {
+            server.stop().unwrap();
         }
     }
 }

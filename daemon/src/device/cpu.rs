@@ -64,7 +64,7 @@ const NAME: &str = "cpu";
 
 /// Environment variable that caps the level, by its [name](Level::name): `scalar`, `avx2` or
 /// `avx512` on x86-64, `scalar` or `neon` on aarch64. Anything else caps nothing.
-pub const LEVEL_VARIABLE: &str = "RESIZED_CPU";
+const LEVEL_VARIABLE: &str = "RESIZED_CPU";
 
 /// Source and destination pixels that a band should have: some 20 us of work, where waking a lane for
 /// it takes about 4.
@@ -154,7 +154,7 @@ impl AnyKernel {
 }
 
 impl Cpu {
-    /// A device of `lanes` lanes at the best level that this CPU has and [`LEVEL_VARIABLE`] allows.
+    /// A device of `lanes` lanes at the best level that this CPU has and `$RESIZED_CPU` allows.
     pub fn new(lanes: usize) -> Self {
         let cap = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
         let allowed = Level::ALL.iter().position(|level| level.name() == cap);

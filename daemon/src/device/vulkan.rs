@@ -46,7 +46,7 @@ use self::resizer::{Geometry, VulkanResizer, Ways};
 use super::{Device, DeviceError, Fault, Resizer, plan};
 
 pub use rates::CopyRates;
-pub use settings::{FAULT_VARIABLE, Settings, TRANSFER_VARIABLE, Transfer, VALIDATION_VARIABLE};
+pub use settings::{Settings, Transfer};
 pub use survey::{Found, Unused, Wanted, is_validating, survey, validation_messages};
 
 /// Frames under way at once on a GPU: one is brought, one computed, one taken back, and one is with

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 
 use clap::Parser;
-use resized::{Daemon, Devices, Listener, Options, Peers};
+use resized::{Devices, Listener, Options, Peers, Server};
 use resized_bridge::{Args, serve};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 /// Both serve until this is dropped.
 pub(crate) struct Service {
     dir: TempDir,
-    bridge: SocketAddr,
-    stops: Vec<oneshot::Sender<()>>,
-    threads: Vec<JoinHandle<()>>,
+    daemon: Option<Server>,
+    bridge: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    address: SocketAddr,
 }
 
 impl Service {
@@ -33,16 +33,8 @@ impl Service {
         let mut args = Args::try_parse_from(args).unwrap();
         let mut options = Options { devices: Devices::Cpu, ..Options::default() };
         set(&mut options, &mut args);
-        let daemon = Daemon::new(options).unwrap();
-        let (stop_daemon, stopped) = oneshot::channel::<()>();
-        let daemon = thread::spawn(move || {
-            let stopped = async {
-                let _ = stopped.await;
-                Ok(())
-            };
-            daemon.run(listener, stopped).unwrap();
-        });
-        let (stop_bridge, stopped) = oneshot::channel::<()>();
+        let daemon = Server::at(listener, options).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
         let (ready, listening) = channel();
         let bridge = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -50,8 +42,8 @@ impl Service {
             let ready = |addresses: &[SocketAddr]| ready.send(addresses[0]).unwrap();
             runtime.unwrap().block_on(serve(&args, ready, stopped)).unwrap();
         });
-        let (stops, threads) = (vec![stop_bridge, stop_daemon], vec![bridge, daemon]);
-        Self { dir, bridge: listening.recv().unwrap(), stops, threads }
+        let address = listening.recv().unwrap();
+        Self { dir, daemon: Some(daemon), bridge: Some((stop, bridge)), address }
     }
 
     /// The daemon's, as programs are told.
@@ -61,13 +53,18 @@ impl Service {
 
     /// The bridge's.
     pub(crate) fn remote(&self) -> String {
-        format!("tcp://{}", self.bridge)
+        format!("tcp://{}", self.address)
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        self.stops.clear();
-        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+        if let Some((stop, bridge)) = self.bridge.take() {
+            drop(stop);
+            bridge.join().unwrap();
+        }
+        if let Some(daemon) = self.daemon.take() {
+            daemon.stop().unwrap();
+        }
     }
 }

@@ -2,25 +2,17 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use resized::{Daemon, Devices, Listener, Options, Peers};
-use tokio::sync::oneshot;
+use resized::{Devices, Listener, Options, Peers, Server};
 
 use crate::bench::{Bench, frame_names};
 
-/// A daemon that serves until its sender is dropped.
-fn daemon(socket: &Path) -> (oneshot::Sender<()>, JoinHandle<()>) {
+fn daemon(socket: &Path) -> Server {
     let listener = Listener::bind(socket, Peers::Owner).unwrap();
     let options = Options { devices: Devices::Cpu, ..Options::default() };
-    let daemon = Daemon::new(options).unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let stopped = async {
-        let _ = stopped.await;
-        Ok(())
-    };
-    (stop, thread::spawn(|| daemon.run(listener, stopped).unwrap()))
+    Server::at(listener, options).unwrap()
 }
 
 #[test]
@@ -36,7 +28,7 @@ fn a_daemon_that_comes_back_costs_no_picture() {
     assert!(run(&bench).status().unwrap().success());
 
     let socket = disturbed.path("resized.sock");
-    let (mut stop, mut thread) = daemon(&socket);
+    let mut server = daemon(&socket);
     let endpoint = format!("unix:{}", socket.display());
     let mut program = run(&disturbed).args(["--connect", &endpoint]).spawn().unwrap();
     for number in [10, 40, 70] {
@@ -47,13 +39,11 @@ fn a_daemon_that_comes_back_costs_no_picture() {
             assert!(program.try_wait().unwrap().is_none_or(|status| status.success()), "{number}");
             thread::sleep(Duration::from_millis(2));
         }
-        drop(stop);
-        thread.join().unwrap();
-        (stop, thread) = daemon(&socket);
+        server.stop().unwrap();
+        server = daemon(&socket);
     }
     assert!(program.wait().unwrap().success());
-    drop(stop);
-    thread.join().unwrap();
+    server.stop().unwrap();
     for instance in [1, 2] {
         assert_eq!(disturbed.names(instance), frame_names(120));
         for name in frame_names(120) {

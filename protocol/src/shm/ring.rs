@@ -10,43 +10,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
-use thiserror::Error;
 
 use super::region::HUGE;
 use super::{Region, RegionError};
-use crate::frame::{FrameError, FrameLayout, FrameSpec};
+use crate::frame::{FrameLayout, FrameSpec};
 use crate::message::{MAX_SLOTS, Refusal, StreamSpec};
 
 /// Alignment of every frame in a ring: what importing it into a GPU asks for.
 const PAGE: usize = 4096;
-
-/// Why a spec has no ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum RingError {
-    /// The source frame can't be laid out.
-    #[error("source frame: {0}")]
-    Source(FrameError),
-    /// The destination frame can't be laid out.
-    #[error("destination frame: {0}")]
-    Destination(FrameError),
-    /// Zero slots, or more than [`MAX_SLOTS`].
-    #[error("{0} slots, a stream has 1 to {MAX_SLOTS}")]
-    Slots(u32),
-    /// The ring does not fit this machine's addresses.
-    #[error("the ring does not fit this machine's addresses")]
-    Overflow,
-}
-
-impl From<RingError> for Refusal {
-    fn from(error: RingError) -> Self {
-        match error {
-            RingError::Source(error) => Self::Source(error),
-            RingError::Destination(error) => Self::Destination(error),
-            RingError::Slots(asked) => Self::Slots { asked },
-            RingError::Overflow => Self::Overflow,
-        }
-    }
-}
 
 /// Where the slots of a stream lie in its region.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -60,26 +31,25 @@ pub struct RingLayout {
 
 impl RingLayout {
     /// The ring of a stream. Both ends compute it and compare.
-    pub fn new(spec: &StreamSpec) -> Result<Self, RingError> {
+    pub fn new(spec: &StreamSpec) -> Result<Self, Refusal> {
         if spec.slots == 0 || spec.slots > MAX_SLOTS {
-            return Err(RingError::Slots(spec.slots));
+            return Err(Refusal::Slots { asked: spec.slots });
         }
         let layout = |frame: &FrameSpec, coded: bool| match coded {
             true => FrameLayout::coded(frame.format, frame.extent),
             false => FrameLayout::new(frame.format, frame.extent),
         };
-        let input = layout(&spec.source, spec.coding.jpeg_in).map_err(RingError::Source)?;
+        let input = layout(&spec.source, spec.coding.jpeg_in).map_err(Refusal::Source)?;
         let output = layout(&spec.destination, spec.coding.jpeg_out.is_some())
-            .map_err(RingError::Destination)?;
-        let pages = |bytes: usize| bytes.checked_next_multiple_of(PAGE).ok_or(RingError::Overflow);
+            .map_err(Refusal::Destination)?;
+        let pages = |bytes: usize| bytes.checked_next_multiple_of(PAGE).ok_or(Refusal::Overflow);
         let output_offset = pages(input.len())?;
-        let slot_len =
-            output_offset.checked_add(pages(output.len())?).ok_or(RingError::Overflow)?;
+        let slot_len = output_offset.checked_add(pages(output.len())?).ok_or(Refusal::Overflow)?;
         slot_len
             .checked_mul(spec.slots as usize)
             .and_then(|len| len.checked_next_multiple_of(HUGE))
             .filter(|&len| isize::try_from(len).is_ok())
-            .ok_or(RingError::Overflow)?;
+            .ok_or(Refusal::Overflow)?;
         Ok(Self { input, output, output_offset, slot_len, slots: spec.slots })
     }
 
@@ -299,7 +269,10 @@ mod tests {
     fn refuses_slot_counts_out_of_bounds() {
         let extent = Extent::new(4, 4);
         for slots in [0, MAX_SLOTS + 1, u32::MAX] {
-            assert_eq!(RingLayout::new(&spec(extent, extent, slots)), Err(RingError::Slots(slots)));
+            assert_eq!(
+                RingLayout::new(&spec(extent, extent, slots)),
+                Err(Refusal::Slots { asked: slots })
+            );
         }
     }
 

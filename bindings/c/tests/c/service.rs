@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 
 use clap::Parser;
-use resized::{Daemon, Devices, Listener, Options, Peers};
+use resized::{Devices, Listener, Options, Peers, Server};
 use resized_bridge::{Args, serve};
 use tokio::sync::oneshot;
 
@@ -27,13 +27,10 @@ impl Service {
     pub(crate) fn daemon(socket: &Path) -> Self {
         let listener = Listener::bind(socket, Peers::Owner).unwrap();
         let options = Options { devices: Devices::Cpu, ..Options::default() };
-        let daemon = Daemon::new(options).unwrap();
+        let daemon = Server::at(listener, options).unwrap();
         Self::start(move |stopped| {
-            let stopped = async {
-                let _ = stopped.await;
-                Ok(())
-            };
-            daemon.run(listener, stopped).unwrap();
+            let _ = stopped.blocking_recv();
+            daemon.stop().unwrap();
         })
     }
 

@@ -3,15 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Once;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use gst::prelude::*;
 use gst_video::prelude::*;
 use gst_video::{VideoFrameFlags, VideoFrameRef, VideoInfo, VideoMeta};
-use resized::{Daemon, Devices, Limits, Listener, Options, Peers};
+use resized::{Devices, Limits, Listener, Options, Peers, Server};
 use resized_client::{Client, Endpoint, Extent, FrameSpec, PixelFormat, Siting, StreamSpec};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 
 /// GStreamer, which knows the element.
 pub(crate) fn init() {
@@ -26,7 +25,7 @@ pub(crate) fn init() {
 pub(crate) struct Studio {
     dir: TempDir,
     limits: Limits,
-    daemon: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    daemon: Option<Server>,
 }
 
 impl Studio {
@@ -55,23 +54,14 @@ impl Studio {
     pub(crate) fn start(&mut self) {
         let listener = Listener::bind(&self.socket(), Peers::Owner).unwrap();
         let (devices, limits) = (Devices::Cpu, self.limits);
-        let daemon = Daemon::new(Options { devices, limits, ..Options::default() }).unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serve = move || {
-            let stopped = async {
-                let _ = stopped.await;
-                Ok(())
-            };
-            daemon.run(listener, stopped).unwrap();
-        };
-        self.daemon = Some((stop, thread::spawn(serve)));
+        let options = Options { devices, limits, ..Options::default() };
+        self.daemon = Some(Server::at(listener, options).unwrap());
     }
 
     pub(crate) fn stop(&mut self) {
-        if let Some((stop, thread)) = self.daemon.take() {
-            drop(stop);
-            let ended = thread.join();
-            assert!(ended.is_ok() || thread::panicking(), "the daemon panicked");
+        if let Some(daemon) = self.daemon.take() {
+            let ended = daemon.stop();
+            assert!(ended.is_ok() || thread::panicking(), "{ended:?}");
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Parser;
 use honest::Honest;
 use nix::sys::signal::{SigSet, Signal};
-use resized::{Daemon, Devices, Limits, Listener, Options, Peers};
+use resized::{Devices, Limits, Listener, Options, Peers, Server};
 use resized_bridge::{Args, serve};
 use resized_client::{Client, Endpoint};
 use tempfile::TempDir;
@@ -31,6 +31,7 @@ pub(crate) struct Scene {
     /// Comes through the bridge.
     pub(crate) honest: Honest,
     rest: Rest,
+    _server: Server,
     _dir: TempDir,
 }
 
@@ -44,9 +45,7 @@ impl Scene {
         let Endpoint::Unix(path) = &near else { unreachable!() };
         let limits = Limits { ring_bytes: (4 * MEMORY) << 20, ..Limits::default() };
         let options = Options { devices: Devices::Cpu, limits, ..Options::default() };
-        let (daemon, listener) =
-            (Daemon::new(options).unwrap(), Listener::bind(path, Peers::Owner).unwrap());
-        thread::spawn(move || daemon.run(listener, pending()).unwrap());
+        let server = Server::at(Listener::bind(path, Peers::Owner).unwrap(), options).unwrap();
         let (ready, addresses) = mpsc::channel();
         let (daemon, memory) = (near.to_string(), MEMORY.to_string());
         let args = ["resized-bridge", "--listen", "127.0.0.1:0", "--megapixels", "1"];
@@ -63,7 +62,8 @@ impl Scene {
         let far = format!("tcp://{bridge}").parse().unwrap();
         let honest = Honest::new(&Client::connect(&far).unwrap());
         let near = Client::connect(&near).unwrap();
-        let mut scene = Self { bridge, near, honest, rest: Rest::default(), _dir: dir };
+        let mut scene =
+            Self { bridge, near, honest, rest: Rest::default(), _server: server, _dir: dir };
         scene.settle();
         scene
     }

@@ -6,14 +6,14 @@ use crate::device::Fault;
 
 /// Environment variable that says how frames reach a GPU: `direct`, `copied`, `both-ways` or
 /// `staged`. Anything else leaves it to the device.
-pub const TRANSFER_VARIABLE: &str = "RESIZED_VULKAN_TRANSFER";
+const TRANSFER_VARIABLE: &str = "RESIZED_VULKAN_TRANSFER";
 
 /// Environment variable that turns the validation layer on, if it is there, synchronization
 /// included: its messages go to the log.
-pub const VALIDATION_VARIABLE: &str = "RESIZED_VULKAN_VALIDATION";
+const VALIDATION_VARIABLE: &str = "RESIZED_VULKAN_VALIDATION";
 
 /// Environment variable for tests: every so many frames a GPU reports that it was lost.
-pub const FAULT_VARIABLE: &str = "RESIZED_VULKAN_FAULT";
+const FAULT_VARIABLE: &str = "RESIZED_VULKAN_FAULT";
 
 /// How frames reach a GPU, and results the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,15 +1,14 @@
 //! Owns the command line.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Parser;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use resized_client::{Endpoint, Extent, Filter, MAX_SIDE};
+use resized_pictures::Size;
 
 use crate::names::Output;
 
@@ -133,75 +132,40 @@ fn filters() -> impl TypedValueParser<Value = Filter> {
     PossibleValuesParser::new(Filter::ALL.map(Filter::name)).try_map(|name| name.parse())
 }
 
-/// Size of the pictures, one side of which may follow from the video's aspect ratio.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Size {
-    Fixed(Extent),
-    Width(u32),
-    Height(u32),
-}
-
-impl Size {
-    /// The size for pictures from frames of `source`, whose samples are `aspect` times as wide as
-    /// high. A side that follows keeps the shape in which the video is to be shown; it is rounded
-    /// to the nearest.
-    pub(crate) fn of(self, source: Extent, aspect: f64) -> Extent {
-        let (width, height) = (f64::from(source.width) * aspect, f64::from(source.height));
-        let follow = |side: u32, of: f64, to: f64| {
-            let exact = f64::from(side) * to / of;
-            (exact.round() as u32).max(1) // a float that is too large saturates
-        };
-        match self {
-            Self::Fixed(extent) => extent,
-            Self::Width(side) => Extent::new(side, follow(side, width, height)),
-            Self::Height(side) => Extent::new(follow(side, height, width), side),
-        }
-    }
-
-    /// Fails if the daemon would refuse frames of `source`, or pictures made from them.
-    pub(crate) fn check(self, source: Extent, aspect: f64) -> Result<()> {
-        if source.width == 0 || source.height == 0 {
-            return Ok(()); // not known before the first frame
-        }
-        let fits = |extent: Extent| extent.width.max(extent.height) <= MAX_SIDE;
-        ensure!(fits(source), "frames of {source} have more than {MAX_SIDE} pixels a side");
-        let pictures = self.of(source, aspect);
-        ensure!(fits(pictures), "pictures of {pictures} have more than {MAX_SIDE} pixels a side");
-        Ok(())
+/// The size for pictures from frames of `source`, whose samples are `aspect` times as wide as high. A
+/// side that follows keeps the shape in which the video is to be shown; it is rounded to the nearest.
+pub(crate) fn extent(size: Size, source: Extent, aspect: f64) -> Extent {
+    let (width, height) = (f64::from(source.width) * aspect, f64::from(source.height));
+    let follow = |side: u32, of: f64, to: f64| {
+        let exact = f64::from(side) * to / of;
+        (exact.round() as u32).max(1) // a float that is too large saturates
+    };
+    match size {
+        Size::Box(extent) => extent,
+        Size::Width(side) => Extent::new(side, follow(side, width, height)),
+        Size::Height(side) => Extent::new(follow(side, height, width), side),
     }
 }
 
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fixed(extent) => extent.fmt(f),
-            Self::Width(side) => write!(f, "{side} pixels wide"),
-            Self::Height(side) => write!(f, "{side} pixels high"),
-        }
+/// As the report says it.
+pub(crate) fn in_words(size: Size) -> String {
+    match size {
+        Size::Box(extent) => extent.to_string(),
+        Size::Width(side) => format!("{side} pixels wide"),
+        Size::Height(side) => format!("{side} pixels high"),
     }
 }
 
-impl FromStr for Size {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let side = |text: &str| -> Result<Option<u32>> {
-            if matches!(text, "" | "-1") {
-                return Ok(None);
-            }
-            let side = text.parse().with_context(|| format!("'{text}' is no number of pixels"))?;
-            ensure!(side > 0, "a picture has at least one pixel");
-            ensure!(side <= MAX_SIDE, "a picture has at most {MAX_SIDE} pixels a side");
-            Ok(Some(side))
-        };
-        let (width, height) = text.split_once('x').context("write WIDTHxHEIGHT, like 640x360")?;
-        match (side(width)?, side(height)?) {
-            (Some(width), Some(height)) => Ok(Self::Fixed(Extent::new(width, height))),
-            (Some(width), None) => Ok(Self::Width(width)),
-            (None, Some(height)) => Ok(Self::Height(height)),
-            (None, None) => bail!("one side must be given"),
-        }
+/// Fails if the daemon would refuse frames of `source`, or pictures made from them.
+pub(crate) fn check(size: Size, source: Extent, aspect: f64) -> Result<()> {
+    if source.width == 0 || source.height == 0 {
+        return Ok(()); // not known before the first frame
     }
+    let fits = |extent: Extent| extent.width.max(extent.height) <= MAX_SIDE;
+    ensure!(fits(source), "frames of {source} have more than {MAX_SIDE} pixels a side");
+    let pictures = extent(size, source, aspect);
+    ensure!(fits(pictures), "pictures of {pictures} have more than {MAX_SIDE} pixels a side");
+    Ok(())
 }
 
 fn copies(text: &str) -> Result<usize> {
@@ -230,12 +194,9 @@ mod tests {
             ("101x-1", Extent::new(101, 57)),
             ("1x-1", Extent::new(1, 1)),
         ] {
-            assert_eq!(text.parse::<Size>().unwrap().of(source, 1.0), expected, "{text}");
+            assert_eq!(extent(text.parse().unwrap(), source, 1.0), expected, "{text}");
         }
-        assert_eq!(
-            "1x-1".parse::<Size>().unwrap().of(Extent::new(9000, 1), 1.0),
-            Extent::new(1, 1)
-        );
+        assert_eq!(extent(Size::Width(1), Extent::new(9000, 1), 1.0), Extent::new(1, 1));
     }
 
     #[test]
@@ -247,23 +208,14 @@ mod tests {
             ("-1x480", Extent::new(640, 480)),
             ("720x576", Extent::new(720, 576)),
         ] {
-            assert_eq!(text.parse::<Size>().unwrap().of(source, aspect), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn sizes_without_meaning_are_refused() {
-        for text in
-            ["", "640", "x", "0x1", "-1x-1", "-2x3", "1x2x3", "axb", "99999999999x1", "16385x1"]
-        {
-            assert!(text.parse::<Size>().is_err(), "{text}");
+            assert_eq!(extent(text.parse().unwrap(), source, aspect), expected, "{text}");
         }
     }
 
     #[test]
     fn sides_are_bounded_also_where_they_follow() {
         let fits = |size: &str, (width, height)| {
-            size.parse::<Size>().unwrap().check(Extent::new(width, height), 1.0).is_ok()
+            check(size.parse().unwrap(), Extent::new(width, height), 1.0).is_ok()
         };
         assert!(fits("16384x16384", (16384, 16384)));
         assert!(!fits("1x1", (16385, 1)) && !fits("1x1", (1, 16385)));

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use resized::Server;
-use resized_client::{Client, DeviceStats, Endpoint, EndpointError};
+use resized_client::{Client, DeviceStats, Endpoint};
 
 /// What the devices of a daemon have done until now.
 pub(crate) struct Look {
@@ -22,14 +22,7 @@ impl Daemon {
     /// The daemon at `endpoint`; without one, the daemon that runs, else one inside this process. Comes
     /// with a line that says which.
     pub(crate) fn find(endpoint: Option<&Endpoint>) -> Result<(Self, String)> {
-        let found = match endpoint {
-            Some(endpoint) => Some(endpoint.clone()),
-            None => match Endpoint::discover() {
-                Ok(endpoint) => Some(endpoint),
-                Err(EndpointError::NotFound(_)) => None,
-                Err(error) => return Err(error.into()),
-            },
-        };
+        let found = endpoint.cloned().map_or_else(Endpoint::running, |given| Ok(Some(given)))?;
         let daemon = match found {
             Some(endpoint) => Self::Running(endpoint),
             None => {

@@ -22,7 +22,7 @@ use ffmpeg_next::util::frame;
 use nix::errno::Errno;
 use resized_client::{Client, Crop, Extent, FrameSpec, Pending, Stream, StreamSpec};
 
-use crate::args::Args;
+use crate::args::{self, Args};
 use crate::daemon::Daemon;
 use crate::decode::{File, Video};
 use crate::folder::Folder;
@@ -335,7 +335,8 @@ impl<'a> Run<'a> {
     fn stream_spec(&self, picture: &Picture<'_>, turn: Turn) -> StreamSpec {
         let source = picture.spec();
         let upright = turn.extent(source.extent);
-        let size = turn.extent(self.args.size.of(upright, turn.aspect(picture.aspect())));
+        let size =
+            turn.extent(args::extent(self.args.size, upright, turn.aspect(picture.aspect())));
         let mut spec = StreamSpec::new(source, size);
         spec.destination = FrameSpec { extent: size, ..picture.destination() };
         spec.filter = self.args.filter;

@@ -32,8 +32,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use resized_pictures::Size;
 
-use crate::args::{Args, Size};
+use crate::args::Args;
 use crate::daemon::Daemon;
 use crate::decode::File;
 use crate::folder::Folder;
@@ -60,7 +61,7 @@ fn raise_descriptor_limit() {
 /// Opens a video. What is wrong with it is said at once, and given back in words.
 fn open(video: &Path, size: Size, progress: &Progress) -> Result<File, String> {
     let opened = File::open(video).and_then(|file| {
-        size.check(file.extent(), file.aspect())?;
+        args::check(size, file.extent(), file.aspect())?;
         Ok(file)
     });
     opened.map_err(|error| {
@@ -75,7 +76,7 @@ fn seen(video: &Path, file: Option<&File>, size: Size) -> Seen {
     let head = |file: &File| Head {
         codec: file.codec(),
         extent: file.extent(),
-        pictures: size.of(file.extent(), file.aspect()),
+        pictures: args::extent(size, file.extent(), file.aspect()),
     };
     let name = video.file_name().unwrap_or(video.as_os_str()).to_string_lossy().into_owned();
     Seen { name, head: file.map(head) }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use resized_client::Extent;
 
-use crate::args::Args;
+use crate::args::{self, Args};
 use crate::instance::Outcome;
 use crate::notes::Times;
 use crate::progress::rate;
@@ -138,7 +138,7 @@ impl Page<'_> {
 
     /// What was measured, in words.
     fn what(&self) -> String {
-        let size = self.args.size;
+        let size = args::in_words(self.args.size);
         match (self.videos, self.instances) {
             ([video], 1) => format!("{} to {size}", video.name),
             ([video], copies) => format!("{copies} copies of {} to {size}", video.name),
@@ -342,7 +342,7 @@ impl Page<'_> {
         };
         let list = [
             ("Video", videos),
-            ("Size", self.args.size.to_string()),
+            ("Size", args::in_words(self.args.size)),
             ("Filter", filter.name().to_owned()),
             ("JPEG quality", quality.to_string()),
             ("Instances", instances),
