@@ -141,7 +141,7 @@ fn victims(daemon: &Daemon, count: usize) -> Vec<Process> {
 fn processes(daemon: &Daemon, test: &str, count: usize) -> Vec<Process> {
     let start = |seed| {
         let mut command = clients::client_process(test, &daemon.endpoint(), seed);
-        Process(command.stdout(Stdio::piped()).spawn().unwrap())
+        Process::start(command.stdout(Stdio::piped()))
     };
     let mut clients: Vec<_> = (0..count).map(start).collect();
     for client in &mut clients {

@@ -205,7 +205,7 @@ fn a_client_killed_mid_frame_leaves_nothing_and_harms_nobody() {
         for seed in 0..2 {
             let test = "clients::a_client_that_is_killed";
             let mut command = client_process(test, &daemon.endpoint(), seed);
-            let mut victim = Process(command.stdout(Stdio::piped()).spawn().unwrap());
+            let mut victim = Process::start(command.stdout(Stdio::piped()));
             let mut said = BufReader::new(victim.0.stdout.take().unwrap()).lines();
             assert!(said.any(|line| line.unwrap().contains(IN_FLIGHT)), "the victim ended early");
             assert!(watcher.stats().unwrap().region_bytes > 0);
