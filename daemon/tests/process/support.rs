@@ -3,6 +3,7 @@
 
 mod remains;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::catch_unwind;
@@ -214,6 +215,29 @@ impl Drop for Daemon {
         if thread::panicking() {
             eprintln!("--- the daemon's log\n{}---", self.log());
         }
+    }
+}
+
+/// The named segments of shared memory that there were when this was made.
+pub(crate) struct Segments(BTreeSet<PathBuf>);
+
+impl Segments {
+    pub(crate) fn now() -> Self {
+        let shared = Path::new("/dev/shm").read_dir().unwrap().flatten().map(|file| file.path());
+        // As the crate names them that makes them.
+        let is_named = |path: &PathBuf| path.to_string_lossy().starts_with("/dev/shm/shmem_");
+        Self(shared.filter(is_named).collect())
+    }
+
+    /// How many there are now that there were not.
+    pub(crate) fn more(&self) -> usize {
+        Self::now().0.difference(&self.0).count()
+    }
+
+    /// Waits until those are gone that there are now and were not: others' come and go meanwhile.
+    pub(crate) fn await_rest(&self) {
+        let more: Vec<_> = Self::now().0.difference(&self.0).cloned().collect();
+        until("named segments are gone", || !more.iter().any(|path| path.exists()));
     }
 }
 

@@ -1,0 +1,196 @@
+//! Owns what a row is: a daemon, a neighbour that does nothing wrong and whose frames are timed, and
+//! what disturbs them.
+//!
+//! Invariant: a time counts for what happened beside it, and for nothing else.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use resized_client::{Client, StreamSpec};
+
+use super::{ROW, length, whole};
+use crate::oracle::{self, Checked};
+use crate::support::{DEADLINE, Daemon, Segments, bounded_by, until};
+
+/// A client that does nothing wrong: one frame at a time, each checked, each timed.
+pub(super) struct Neighbour {
+    over: Arc<AtomicBool>,
+    times: Arc<Mutex<Vec<Duration>>>,
+    thread: JoinHandle<()>,
+}
+
+/// How long some frames took, the shortest first.
+pub(super) struct Times(Vec<Duration>);
+
+impl Times {
+    /// So many of a hundred took no longer than this.
+    pub(super) fn percentile(&self, percent: usize) -> Duration {
+        self.0[self.0.len() * percent / 100]
+    }
+}
+
+impl Neighbour {
+    fn of(daemon: &Daemon, specs: &[StreamSpec]) -> Self {
+        let (over, times) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let (client, stop, note) = (daemon.faithful_client(), over.clone(), times.clone());
+        let specs = specs.to_vec();
+        let thread = thread::spawn(move || {
+            let open = |spec| Checked::open(&client, spec, 3);
+            let streams: Vec<_> = specs.into_iter().map(open).collect();
+            for n in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                for stream in &streams {
+                    let begun = Instant::now();
+                    let frame = stream.submit(n).unwrap().wait().unwrap();
+                    note.lock().unwrap().push(begun.elapsed());
+                    stream.check(n, &frame);
+                }
+            }
+        });
+        Self { over, times, thread }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Vec<Duration>> {
+        self.times.lock().unwrap()
+    }
+
+    /// Whether there are enough times to say something about them.
+    fn is_timed(&self) -> bool {
+        self.noted().len() > length(30, 1000)
+    }
+
+    /// Forgets what was noted so far.
+    fn forget(&self) {
+        self.noted().clear();
+    }
+
+    /// Times from now on, of so long at the least.
+    pub(super) fn measure(&self, at_least: Duration) -> Times {
+        let begun = Instant::now();
+        self.forget();
+        until("the neighbour is served", || self.is_timed() && begun.elapsed() >= at_least);
+        self.times()
+    }
+
+    /// Those since it forgot.
+    fn times(&self) -> Times {
+        let mut times = std::mem::take(&mut *self.noted());
+        times.sort_unstable();
+        Times(times)
+    }
+
+    fn part(self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+    }
+}
+
+/// What happens beside the neighbour while it is timed.
+pub(super) struct Scene<'a> {
+    pub(super) daemon: &'a Daemon,
+    neighbour: &'a Neighbour,
+    begun: Instant,
+}
+
+impl<'a> Scene<'a> {
+    fn begin(daemon: &'a Daemon, neighbour: &'a Neighbour) -> Self {
+        neighbour.forget();
+        Self { daemon, neighbour, begun: Instant::now() }
+    }
+
+    /// Whether it goes on: for a while, and until the neighbour was timed beside it.
+    pub(super) fn goes_on(&self) -> bool {
+        self.begun.elapsed() < length(Duration::from_secs(1), Duration::from_secs(10))
+            || !self.neighbour.is_timed()
+    }
+
+    /// 99 of 100 frames took no longer than this.
+    fn end(self) -> Duration {
+        assert!(self.neighbour.is_timed(), "over before the neighbour was timed beside it");
+        self.neighbour.times().percentile(99)
+    }
+}
+
+/// Nothing happens.
+pub(super) fn nothing(scene: &Scene<'_>) {
+    while scene.goes_on() {
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A daemon and a neighbour with those streams, and whatever happens beside it; nothing is left of that.
+pub(super) fn beside(
+    flags: &'static [&'static str],
+    specs: Vec<StreamSpec>,
+    happens: impl FnOnce(&Daemon, &Neighbour) + Send + 'static,
+) {
+    bounded_by(length(DEADLINE, ROW), move || {
+        let segments = Segments::now();
+        let mut daemon = Daemon::start(flags);
+        let watcher = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&watcher);
+        let neighbour = Neighbour::of(&daemon, &specs);
+        // Once it is warm.
+        neighbour.measure(Duration::ZERO);
+        happens(&daemon, &neighbour);
+        neighbour.part();
+        assert!(daemon.process.0.try_wait().unwrap().is_none(), "the daemon died");
+        assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+        daemon.await_rest(&watcher, descriptors);
+        segments.await_rest();
+    });
+}
+
+/// One row: the neighbour is timed beside what nobody could mind, for as long as beside `disturb`, so
+/// that what else there is on the machine is in both.
+pub(super) fn row(
+    flags: &'static [&'static str],
+    undisturbed: impl FnOnce(&Scene<'_>) + Send + 'static,
+    disturb: impl FnOnce(&Scene<'_>) + Send + 'static,
+) {
+    let disturb = move |scene: &Scene<'_>| {
+        disturb(scene);
+        Duration::ZERO
+    };
+    row_of_frames(flags, undisturbed, disturb);
+}
+
+/// A row in which others' frames are resized that were not there before: `disturb` returns how long
+/// the longest of them takes a lane, for which the neighbour may have to wait, as a frame that was
+/// begun is not interrupted. Not for more: who has one frame at a time goes ahead of all others.
+pub(super) fn row_of_frames(
+    flags: &'static [&'static str],
+    undisturbed: impl FnOnce(&Scene<'_>) + Send + 'static,
+    disturb: impl FnOnce(&Scene<'_>) -> Duration + Send + 'static,
+) {
+    let specs = [3, 6, 10].map(oracle::mixed).into();
+    beside(flags, specs, move |daemon, neighbour| {
+        let scene = Scene::begin(daemon, neighbour);
+        undisturbed(&scene);
+        let before = scene.end();
+        let scene = Scene::begin(daemon, neighbour);
+        let longest = disturb(&scene);
+        let during = scene.end();
+        println!("p99 {before:?} undisturbed, {during:?} beside; a frame of others {longest:?}");
+        // What a scheduler does to one frame in a hundred is not ours.
+        let most = before.mul_f64(1.5) + longest + Duration::from_micros(300);
+        assert!(!whole() || during <= most, "{during:?} are more than {most:?}");
+    });
+}
+
+/// How long a frame of that stream takes a lane while none is idle, so that it is not cut.
+pub(super) fn work_of(client: &Client, spec: &StreamSpec) -> Duration {
+    let stream = client.open(&StreamSpec { slots: 16, ..*spec }).unwrap();
+    let mut worked = Vec::new();
+    for _ in 0..3 {
+        let slots = (0..16).map(|_| stream.loan().unwrap()).collect();
+        let pendings = stream.submit_all(slots).unwrap().into_iter();
+        worked.extend(pendings.map(|pending| pending.wait().unwrap().receipt().worked));
+    }
+    worked.sort_unstable();
+    worked[worked.len() / 2]
+}
