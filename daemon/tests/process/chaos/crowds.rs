@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use resized_client::{Client, Filter, PixelFormat, StreamSpec};
 
-use super::neighbour::{Scene, beside, nothing, row_of_frames, work_of};
+use super::neighbour::{Scene, beside, median, nothing, row_of_frames, work_of};
 use super::victims::{kill_all, processes};
 use super::{ROW, length, raise_descriptor_limit, whole};
 use crate::clients::flooded;
@@ -57,20 +57,16 @@ fn one_frame_at_a_time_goes_ahead_of_eight_that_flood() {
         };
         let client = daemon.client();
         // In turns, so that what else there is on the machine is in both.
-        let mut parts: Vec<_> = (0..length(1, TURNS))
-            .map(|_| {
-                signal(Signal::SIGSTOP);
-                let frame = work_of(&client, &flooded());
-                let alone = neighbour.measure(turn).percentile(50);
-                signal(Signal::SIGCONT);
-                let beside = neighbour.measure(turn).percentile(50);
-                println!("p50 {alone:?} alone, {beside:?} beside 8 that flood; a frame {frame:?}");
-                beside.as_secs_f64() / (3 * alone + frame).as_secs_f64()
-            })
-            .collect();
+        let part = median((0..length(1, TURNS)).map(|_| {
+            signal(Signal::SIGSTOP);
+            let frame = work_of(&client, &flooded());
+            let alone = neighbour.measure(turn).percentile(50);
+            signal(Signal::SIGCONT);
+            let beside = neighbour.measure(turn).percentile(50);
+            println!("p50 {alone:?} alone, {beside:?} beside 8 that flood; a frame {frame:?}");
+            beside.as_secs_f64() / (3 * alone + frame).as_secs_f64()
+        }));
         kill_all(flooders);
-        parts.sort_unstable_by(f64::total_cmp);
-        let part = parts[parts.len() / 2];
         println!("{part:.2} of three times alone and a frame (goal 1)");
         assert!(!whole() || part <= 1.0, "{part}");
     });

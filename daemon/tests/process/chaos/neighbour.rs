@@ -104,7 +104,7 @@ impl<'a> Scene<'a> {
 
     /// Whether it goes on: for a while, and until the neighbour was timed beside it.
     pub(super) fn goes_on(&self) -> bool {
-        self.begun.elapsed() < length(Duration::from_secs(1), Duration::from_secs(10))
+        self.begun.elapsed() < length(Duration::from_secs(1), Duration::from_secs(2))
             || !self.neighbour.is_timed()
     }
 
@@ -145,12 +145,12 @@ pub(super) fn beside(
     });
 }
 
-/// One row: the neighbour is timed beside what nobody could mind, for as long as beside `disturb`, so
-/// that what else there is on the machine is in both.
+/// One row: the neighbour is timed beside what nobody could mind and beside `disturb`, in turns, so that
+/// what else there is on the machine is in both.
 pub(super) fn row(
     flags: &'static [&'static str],
-    undisturbed: impl FnOnce(&Scene<'_>) + Send + 'static,
-    disturb: impl FnOnce(&Scene<'_>) + Send + 'static,
+    undisturbed: impl Fn(&Scene<'_>) + Send + 'static,
+    disturb: impl Fn(&Scene<'_>) + Send + 'static,
 ) {
     let disturb = move |scene: &Scene<'_>| {
         disturb(scene);
@@ -164,22 +164,35 @@ pub(super) fn row(
 /// begun is not interrupted. Not for more: who has one frame at a time goes ahead of all others.
 pub(super) fn row_of_frames(
     flags: &'static [&'static str],
-    undisturbed: impl FnOnce(&Scene<'_>) + Send + 'static,
-    disturb: impl FnOnce(&Scene<'_>) -> Duration + Send + 'static,
+    undisturbed: impl Fn(&Scene<'_>) + Send + 'static,
+    disturb: impl Fn(&Scene<'_>) -> Duration + Send + 'static,
 ) {
     let specs = [3, 6, 10].map(oracle::mixed).into();
     beside(flags, specs, move |daemon, neighbour| {
-        let scene = Scene::begin(daemon, neighbour);
-        undisturbed(&scene);
-        let before = scene.end();
-        let scene = Scene::begin(daemon, neighbour);
-        let longest = disturb(&scene);
-        let during = scene.end();
-        println!("p99 {before:?} undisturbed, {during:?} beside; a frame of others {longest:?}");
-        // What a scheduler does to one frame in a hundred is not ours.
-        let most = before.mul_f64(1.5) + longest + Duration::from_micros(300);
-        assert!(!whole() || during <= most, "{during:?} are more than {most:?}");
+        let turn = |_| {
+            let scene = Scene::begin(daemon, neighbour);
+            undisturbed(&scene);
+            let before = scene.end();
+            let scene = Scene::begin(daemon, neighbour);
+            let longest = disturb(&scene);
+            let during = scene.end();
+            println!(
+                "p99 {before:?} undisturbed, {during:?} beside; a frame of others {longest:?}"
+            );
+            // What a scheduler does to one frame in a hundred is not ours.
+            let most = before.mul_f64(1.5) + longest + Duration::from_micros(300);
+            during.as_secs_f64() / most.as_secs_f64()
+        };
+        let part = median((0..length(1, 5)).map(turn));
+        println!("{part:.2} of what it may be");
+        assert!(!whole() || part <= 1.0, "{part}");
     });
+}
+
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// How long a frame of that stream takes a lane while none is idle, so that it is not cut.

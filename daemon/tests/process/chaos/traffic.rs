@@ -129,7 +129,7 @@ fn random_bytes_and_mutated_traffic() {
         let (daemon, traffic) = (scene.daemon, real_traffic());
         let mad = Storm::begin(daemon, &traffic, true);
         let begun = Instant::now();
-        while begun.elapsed() < length(Duration::from_secs(2), Duration::from_secs(600)) {
+        while begun.elapsed() < length(Duration::from_secs(2), Duration::from_secs(120)) {
             nothing(scene);
             thread::sleep(Duration::from_millis(100));
         }
