@@ -3,7 +3,7 @@
 //! behind.
 //!
 //! In short as any test; with `RESIZED_CHAOS` set (`make chaos`, in a release build, one row at a time)
-//! for longer, and then the neighbour's p99 must stay within one and a half times what it was before.
+//! for longer, and then the neighbour's p99 must stay within one and a half times what it is undisturbed.
 //! `RESIZED_SOAK` (`make soak`) is how many seconds the soak takes.
 
 mod connections;
