@@ -18,7 +18,6 @@ use resized::{Controls, Daemon, Listener, Options, Peers};
 use resized_service::log::{self, SetFilter};
 use resized_service::{Interrupts, raise_descriptor_limit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time;
 
 use config::{Arguments, ConfigError, Settings};
 
@@ -97,8 +96,10 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
         // Only now: whoever is told so may stop us at once.
         systemd::ready();
         tracing::info!(at, devices = ?options.devices, memory_mib, "ready");
-        // Also while it stops.
-        tokio::spawn(report_health(controls.clone()));
+        if let Some(interval) = systemd::watchdog() {
+            // Twice in that time, so that one report that comes late does no harm; also while it stops.
+            tokio::spawn(controls.clone().report_health(interval / 2, systemd::well));
+        }
         tokio::select! {
             () = interrupted => {}
             never = reload_on(hangups, arguments, options.peers, &controls, set_filter) => match never {},
@@ -138,24 +139,6 @@ async fn reload_on(
             }
         }
         systemd::ready();
-    }
-}
-
-/// Tells the service manager that we are well, as often as it wants to know, as long as we are: that
-/// sessions are served is shown by this being run, that devices get on is looked at.
-async fn report_health(controls: Controls) -> Infallible {
-    let Some(interval) = systemd::watchdog() else {
-        return std::future::pending().await;
-    };
-    // Twice, so that one report that comes late does no harm.
-    let mut looks = time::interval_at(time::Instant::now() + interval / 2, interval / 2);
-    looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    loop {
-        looks.tick().await;
-        match controls.stuck() {
-            None => systemd::well(),
-            Some(device) => tracing::error!(device, "a device does not get on"),
-        }
     }
 }
 

@@ -11,6 +11,7 @@ mod exporter;
 mod listener;
 mod reactor;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -29,6 +30,7 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::metrics::{ClientId, Metrics};
 use crate::quota::{Accounts, Limits, default_ring_bytes};
@@ -126,7 +128,10 @@ impl Daemon {
         if chosen.lacks_gpus() {
             return Err(ServerError::NoGpu(chosen.explained));
         }
-        let scheduler = Scheduler::new(chosen.devices, chosen.reserve);
+        Self::of(Scheduler::new(chosen.devices, chosen.reserve), options)
+    }
+
+    fn of(scheduler: Arc<Scheduler>, options: Options) -> Result<Self, ServerError> {
         let reactor = Arc::new(Reactor::new(&scheduler).map_err(ServerError::SetUp)?);
         let lanes = Lanes::start(&scheduler, &reactor).map_err(ServerError::SetUp)?;
         let connections = getrlimit(System::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
@@ -186,6 +191,20 @@ impl Controls {
     pub fn reload(&self, options: Options) {
         let memory = options.memory.unwrap_or_else(default_ring_bytes);
         self.shared.accounts.set_limits(options.limits, memory);
+    }
+
+    /// Reports, as often as it is to, as long as the daemon is well: that sessions are served is shown
+    /// by this being run, beside them; that devices get on is looked at.
+    pub async fn report_health(self, every: Duration, report: impl Fn()) -> Infallible {
+        let mut looks = interval_at(tokio::time::Instant::now() + every, every);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            match self.stuck() {
+                None => report(),
+                Some(device) => tracing::error!(device, "a device does not get on"),
+            }
+        }
     }
 
     /// A device that somebody waits for for far too long, and longer than half a minute: a lane for a
@@ -266,7 +285,8 @@ impl Door {
         let uid = getsockopt(&socket, PeerCredentials)?.uid();
         match self.shared.accounts.of(uid).charge(Resource::Connections, 1) {
             Ok(place) => {
-                let (rights, shared) = (self.rights(uid), Arc::clone(&self.shared));
+                let rights = rights(&self.options, geteuid().as_raw(), uid);
+                let shared = Arc::clone(&self.shared);
                 Session::new(client, place, rights, socket, shared, stopped.clone()).map(Some)
             }
             Err(refusal) => {
@@ -277,15 +297,15 @@ impl Door {
             }
         }
     }
+}
 
-    /// What a user may do.
-    fn rights(&self, uid: u32) -> Rights {
-        let own = uid == geteuid().as_raw();
-        Rights {
-            welcome: own || uid == 0 || self.options.peers == Peers::Anyone,
-            sees_all: own || uid == 0,
-            named_segments: own && self.options.allow_named_segments,
-        }
+/// What a user may do with a daemon that is this owner's.
+fn rights(options: &Options, owner: u32, uid: u32) -> Rights {
+    let own = uid == owner;
+    Rights {
+        welcome: own || uid == 0 || options.peers == Peers::Anyone,
+        sees_all: own || uid == 0,
+        named_segments: own && options.allow_named_segments,
     }
 }
 
@@ -311,3 +331,6 @@ async fn accept(listener: Option<&UnixListener>) -> io::Result<UnixStream> {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

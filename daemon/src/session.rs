@@ -74,7 +74,7 @@ impl Shared {
 }
 
 /// What this client may do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rights {
     /// Resize at all.
     pub(crate) welcome: bool,

@@ -27,6 +27,8 @@ pub(crate) struct Fleet {
     devices: Vec<Box<dyn Device>>,
     watches: Vec<Watch>,
     begun: Instant,
+    /// [`PATIENCE`], but for tests.
+    pub(crate) patience: Duration,
 }
 
 /// Who waits for a device. In nanoseconds since the fleet was made.
@@ -62,7 +64,7 @@ impl Fleet {
             calls: Mutex::default(),
         };
         let watches = devices.iter().map(|device| watch(device.lanes())).collect();
-        Self { devices, watches, begun: Instant::now() }
+        Self { devices, watches, begun: Instant::now(), patience: PATIENCE }
     }
 
     fn at(&self, now: Instant) -> u64 {
@@ -73,7 +75,7 @@ impl Fleet {
     pub(crate) fn take(&self, device: usize, lane: usize, takes: Duration) {
         let Lane { taken, due } = &self.watches[device].lanes[lane];
         let now = self.begun.elapsed();
-        let patience = PATIENCE.saturating_add(takes.saturating_mul(DOUBTS));
+        let patience = self.patience.saturating_add(takes.saturating_mul(DOUBTS));
         taken.store(nanoseconds(now), Ordering::Relaxed);
         due.store(nanoseconds(now.saturating_add(patience)), Ordering::Relaxed);
     }
@@ -88,7 +90,7 @@ impl Fleet {
     /// The caller has the device do something else than a frame.
     pub(crate) fn call(&self, device: usize) -> Call<'_> {
         let watch = &self.watches[device];
-        let due = nanoseconds(self.begun.elapsed().saturating_add(PATIENCE));
+        let due = nanoseconds(self.begun.elapsed().saturating_add(self.patience));
         watch.calls().push(due);
         Call { watch, due }
     }

@@ -13,6 +13,15 @@ use crate::job::{Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
 
+impl Scheduler {
+    /// The same, before it has lanes, whose devices are stuck after this.
+    pub(crate) fn with_patience(self: Arc<Self>, patience: Duration) -> Arc<Self> {
+        let Some(mut scheduler) = Arc::into_inner(self) else { panic!("it is in use") };
+        scheduler.devices.patience = patience;
+        Arc::new(scheduler)
+    }
+}
+
 /// Keeps what was completed.
 #[derive(Default)]
 pub(super) struct Ledger(pub(super) Mutex<Vec<Completion>>);

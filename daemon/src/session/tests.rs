@@ -50,6 +50,8 @@ impl Resizer for Nothing {
     }
 }
 
+const SEES_ALL: Rights = Rights { welcome: true, sees_all: true, named_segments: false };
+
 /// A daemon without lanes, and who lets its device open streams.
 struct Scene {
     shared: Arc<Shared>,
@@ -70,22 +72,27 @@ impl Scene {
 
     /// A client of that user.
     async fn client(&self, uid: u32, number: ClientId) -> Peer {
-        self.session(uid, number).await.0
+        self.welcomed(uid, number, SEES_ALL).await.0
     }
 
-    /// The same, and the task that its session is.
-    async fn session(&self, uid: u32, number: ClientId) -> (Peer, JoinHandle<()>) {
+    /// A client of that user that may do that, and the task that its session is.
+    async fn welcomed(&self, uid: u32, number: ClientId, rights: Rights) -> (Peer, JoinHandle<()>) {
+        let (mut peer, task) = self.session(uid, number, rights).await;
+        assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Welcome { .. })));
+        (peer, task)
+    }
+
+    /// The same, of which the hello was not answered yet.
+    async fn session(&self, uid: u32, number: ClientId, rights: Rights) -> (Peer, JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         let place = self.shared.accounts.of(uid).charge(resource(), 1).unwrap();
-        let rights = Rights { welcome: true, sees_all: true, named_segments: false };
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
         let session = Session::new(number, place, rights, ours, shared, stop).unwrap();
         let task = tokio::spawn(session.run());
-        let mut peer = Peer::from_std(theirs).unwrap();
-        let features = Features::default();
+        let peer = Peer::from_std(theirs).unwrap();
+        let features = Features(u64::MAX);
         say(&peer, &Request::Hello { version: VERSION, features, name: String::new() }).await;
-        assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Welcome { .. })));
         (peer, task)
     }
 }
@@ -283,7 +290,7 @@ fn frames_are_kept_for_who_is_told_nothing_of_the_end() {
         // One whose session is cut short, as by a panic, and one who hangs up.
         for (kept, left) in [(true, 7), (false, 0)] {
             let scene = Scene::new();
-            let (peer, task) = scene.session(1, 0).await;
+            let (peer, task) = scene.welcomed(1, 0, SEES_ALL).await;
             let mut leases = map(&peer).await;
             leases[0].input_mut().fill(7);
             match kept {
@@ -294,6 +301,71 @@ fn frames_are_kept_for_who_is_told_nothing_of_the_end() {
                 sleep(Duration::from_millis(1)).await;
             }
             assert_eq!(leases[0].input()[0], left);
+        }
+    });
+}
+
+#[test]
+fn one_who_is_not_welcome_is_told_so_and_hung_up_on() {
+    run(async {
+        let scene = Scene::new();
+        let rights = Rights { welcome: false, ..SEES_ALL };
+        let (mut peer, task) = scene.session(7, 0, rights).await;
+        let refused = Message::Reply(Reply::Refused(Refusal::User { uid: 7 }));
+        assert_eq!(hear(&mut peer).await, refused);
+        assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);
+        task.await.unwrap();
+        assert_eq!(scene.shared.metrics.sessions.read(), 0);
+    });
+}
+
+#[test]
+fn named_segments_are_for_those_alone_who_may_have_them() {
+    run(async {
+        let scene = Scene::new();
+        for (number, named_segments) in [(0, false), (1, true)] {
+            let rights = Rights { named_segments, ..SEES_ALL };
+            let (mut peer, _) = scene.session(1, number, rights).await;
+            let Message::Reply(Reply::Welcome { features, .. }) = hear(&mut peer).await else {
+                panic!("not welcome");
+            };
+            assert_eq!(features.contains(Features::NAMED_SEGMENTS), named_segments);
+            let Request::Open { stream, spec, .. } = open(Filter::Bicubic) else { unreachable!() };
+            say(&peer, &Request::Open { stream, spec, named: true }).await;
+            match hear(&mut peer).await {
+                Message::Reply(Reply::Opened { .. }) if named_segments => {}
+                Message::Reply(Reply::Refused(Refusal::NamedSegments)) if !named_segments => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn who_does_not_see_all_sees_its_own_users_clients_alone() {
+    run(async {
+        let scene = Scene::new();
+        let mut peers = Vec::new();
+        for (number, uid) in [(0, 1), (1, 2), (2, 1)] {
+            let rights = Rights { sees_all: uid == 2, ..SEES_ALL };
+            let mut peer = scene.welcomed(uid, number, rights).await.0;
+            say(&peer, &open(Filter::Bicubic)).await;
+            assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Opened { .. })));
+            peers.push(peer);
+        }
+        for (peer, seen) in peers.iter_mut().zip([&[0, 2][..], &[0, 1, 2], &[0, 2]]) {
+            say(peer, &Request::Clients { from: 0 }).await;
+            let Message::Reply(Reply::Clients(clients)) = hear(peer).await else {
+                panic!("no clients");
+            };
+            assert!(clients.iter().map(|client| &client.client).eq(seen), "{clients:?}");
+            for client in 0..3 {
+                say(peer, &Request::Streams { client, from: 0 }).await;
+                let Message::Reply(Reply::Streams(streams)) = hear(peer).await else {
+                    panic!("no streams");
+                };
+                assert_eq!(streams.len(), usize::from(seen.contains(&client)), "{client}");
+            }
         }
     });
 }

@@ -4,8 +4,10 @@
 //! that is there already. Run without it, as any test is, that test makes its own daemon.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, stdin};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use nix::errno::Errno;
@@ -123,8 +125,9 @@ fn a_client_without_descriptors_loses_one_stream_alone() {
     });
 }
 
-/// Keeps as many frames in flight as it can; returns when as many as `rounds` rings have been resized.
-fn overload(client: &Client, rounds: usize) {
+/// Keeps as many frames in flight as it can; returns when as many as `rounds` rings have been resized,
+/// or earlier once it is asked to.
+fn overload(client: &Client, rounds: usize, asked: &AtomicBool) {
     let spec = StreamSpec { slots: 16, ..oracle::big() };
     let (stream, other) = (client.open(&spec).unwrap(), client.open(&oracle::dot()).unwrap());
     for round in 0..rounds {
@@ -135,7 +138,21 @@ fn overload(client: &Client, rounds: usize) {
         }
         other.loan().unwrap().submit().unwrap().wait().unwrap();
         pendings.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
+        if asked.load(Ordering::Relaxed) {
+            break;
+        }
     }
+}
+
+/// True once a byte is said to this process.
+fn asked_to_end() -> Arc<AtomicBool> {
+    let asked = Arc::<AtomicBool>::default();
+    let heard = Arc::clone(&asked);
+    thread::spawn(move || {
+        let said = stdin().read_exact(&mut [0]);
+        heard.store(said.is_ok(), Ordering::Relaxed);
+    });
+    asked
 }
 
 /// Keeps all slots of a stream in flight until so many frames are done.
@@ -157,18 +174,19 @@ fn flood(client: &Client, spec: &StreamSpec, frames: usize) {
     pendings.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
 }
 
+/// What those who flood have resized: what figures are about, where those are asserted.
+pub(crate) fn flooded() -> StreamSpec {
+    StreamSpec { slots: 6, ..if whole() { oracle::film() } else { oracle::big() } }
+}
+
 #[test]
 fn a_client_that_floods() {
-    let small = StreamSpec { slots: 6, ..oracle::big() };
-    bounded(move || match told() {
-        Some((client, _)) if whole() => {
-            flood(&client, &StreamSpec { slots: 6, ..oracle::film() }, usize::MAX);
-        }
-        Some((client, _)) => flood(&client, &small, usize::MAX),
+    bounded(|| match told() {
+        Some((client, _)) => flood(&client, &flooded(), usize::MAX),
         None => {
             let server = Server::embedded().unwrap();
             let client = Client::from_socket(server.connect().unwrap()).unwrap();
-            flood(&client, &small, 20);
+            flood(&client, &flooded(), 20);
             assert_eq!(client.stats().unwrap().devices[0].frames, 20);
         }
     });
@@ -177,11 +195,11 @@ fn a_client_that_floods() {
 #[test]
 fn a_client_that_is_killed() {
     bounded(|| match told() {
-        Some((client, _)) => overload(&client, usize::MAX),
+        Some((client, _)) => overload(&client, usize::MAX, &asked_to_end()),
         None => {
             let server = Server::embedded().unwrap();
             let client = Client::from_socket(server.connect().unwrap()).unwrap();
-            overload(&client, 1);
+            overload(&client, 1, &AtomicBool::default());
             drop(client.open(&oracle::big()).unwrap().loan().unwrap().submit().unwrap());
             until("its streams are closed", || client.stats().unwrap().streams == 0);
         }
@@ -205,7 +223,7 @@ fn a_client_killed_mid_frame_leaves_nothing_and_harms_nobody() {
         for seed in 0..2 {
             let test = "clients::a_client_that_is_killed";
             let mut command = client_process(test, &daemon.endpoint(), seed);
-            let mut victim = Process(command.stdout(Stdio::piped()).spawn().unwrap());
+            let mut victim = Process::start(command.stdout(Stdio::piped()));
             let mut said = BufReader::new(victim.0.stdout.take().unwrap()).lines();
             assert!(said.any(|line| line.unwrap().contains(IN_FLIGHT)), "the victim ended early");
             assert!(watcher.stats().unwrap().region_bytes > 0);

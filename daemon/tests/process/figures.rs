@@ -11,7 +11,7 @@ use resized_client::{Error, Histogram, StreamSpec};
 use resized_protocol::message::Request;
 
 use crate::oracle::{self, Checked};
-use crate::support::{Daemon, bounded, until};
+use crate::support::{Daemon, Folder, bounded, until};
 use crate::wire::{Wire, bytes};
 
 #[test]
@@ -68,7 +68,7 @@ fn ask(socket: &Path, path: &str) -> (String, String) {
 #[test]
 fn prometheus_is_given_figures_that_add_up() {
     bounded(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         let socket = dir.path().join("metrics.sock");
         let mut daemon = Daemon::start(&["--metrics", &format!("unix:{}", socket.display())]);
         let client = daemon.faithful_client();
@@ -111,7 +111,7 @@ fn prometheus_is_given_figures_that_add_up() {
 #[test]
 fn a_daemon_that_stops_lives_and_is_not_ready() {
     bounded(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         let socket = dir.path().join("metrics.sock");
         let figures = format!("unix:{}", socket.display());
         let mut daemon = Daemon::start(&["--devices", "null", "--metrics", &figures]);

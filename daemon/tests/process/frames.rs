@@ -39,22 +39,6 @@ fn odd_sizes_are_as_the_oracle_says() {
 }
 
 #[test]
-fn equal_sizes_are_copied() {
-    bounded(|| {
-        let daemon = Daemon::start(&[]);
-        let client = daemon.client();
-        for (n, format) in PixelFormat::EIGHT_BIT.into_iter().enumerate() {
-            let spec = spec(format, Filter::ALL[n % 5], (123, 45), (123, 45));
-            let stream = client.open(&spec).unwrap();
-            let mut slot = stream.loan().unwrap();
-            let source = oracle::noise(&spec, 1);
-            slot.write_packed(&source).unwrap();
-            assert!(slot.submit().unwrap().wait().unwrap().to_packed() == source, "{format:?}");
-        }
-    });
-}
-
-#[test]
 fn frames_may_have_crops_of_their_own() {
     bounded(|| {
         let daemon = Daemon::start(&[]);

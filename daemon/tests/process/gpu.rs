@@ -9,7 +9,7 @@ use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::Filter;
 
 use crate::oracle::{self, Checked};
-use crate::support::{Daemon, bounded};
+use crate::support::{Daemon, Folder, bounded};
 
 /// The daemon's answer to the question what it would use.
 fn explained(devices: &str) -> String {
@@ -185,7 +185,7 @@ fn what_is_used_and_what_is_not_is_explained() {
     let explained = auto.output().unwrap();
     assert!(explained.status.success());
     assert!(String::from_utf8_lossy(&explained.stdout).contains("vulkan: not used: "));
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Folder::new();
     let mut insists = crate::support::command(dir.path(), &["--devices", "vulkan:no such GPU"]);
     let refused = insists.output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
@@ -198,7 +198,7 @@ fn what_is_used_and_what_is_not_is_explained() {
 fn a_driver_that_crashes_its_trial_is_not_used() {
     use std::os::unix::fs::PermissionsExt;
     bounded(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         let program = |text: &str| {
             let path = dir.path().join(format!("program-{}", text.len()));
             std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::socket::MsgFlags;
 use nix::unistd::geteuid;
-use resized_client::{Client, Endpoint, Reconnect, Refusal, StreamSpec};
+use resized_client::{Client, Refusal, StreamSpec};
 use resized_protocol::VERSION;
 use resized_protocol::codec::Inbox;
 use resized_protocol::fdpass::receive;
@@ -21,7 +22,7 @@ use resized_protocol::message::{Features, Goodbye, Message, Reply, Request, Stat
 
 use crate::oracle::{self, Checked};
 use crate::quotas::NOBODY;
-use crate::support::{Daemon, bounded, command, spawn, until};
+use crate::support::{Daemon, Folder, bounded, by_shell, until};
 use crate::wire::{Wire, bytes, hello};
 
 /// KiB by which a daemon may grow for clients that do not read.
@@ -309,29 +310,31 @@ fn one_who_reads_late_gets_every_stream() {
 #[test]
 fn those_who_take_no_descriptors_do_not_keep_others_from_theirs() {
     bounded(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let daemon = command(dir.path(), &["--devices", "null"]);
-        let mut few = Command::new("sh");
-        few.args(["-c", r#"ulimit -n 64; exec "$0" "$@""#]).arg(daemon.get_program());
-        few.args(daemon.get_args()).env("RESIZED_CONFIG", "/dev/null").current_dir("/");
-        if geteuid().is_root() {
-            few.uid(NOBODY);
-            chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-        let mut process = spawn(&mut few, dir.path());
-        let socket = dir.path().join("resized.sock");
-        let endpoint = Endpoint::Unix(socket.clone());
-        let connect = || Client::connect_with(&endpoint, Reconnect::NEVER);
-        let mut neighbour = connect();
-        while neighbour.is_err() {
-            if process.0.try_wait().unwrap().is_some() {
-                eprintln!("SKIPPED: another user can't run the daemon from here");
-                return;
+        let as_nobody = |command: &mut Command, dir: &Path| {
+            command.current_dir("/");
+            if geteuid().is_root() {
+                command.uid(NOBODY);
+                chown(dir, Some(NOBODY), Some(NOBODY)).unwrap();
             }
-            thread::sleep(Duration::from_millis(5));
-            neighbour = connect();
+        };
+        let folder = Folder::new();
+        let mut reaches = Command::new("sh");
+        reaches.args(["-c", r#"test -x "$0" && test -w "$1""#]);
+        reaches.arg(env!("CARGO_BIN_EXE_resized")).arg(folder.path());
+        as_nobody(&mut reaches, folder.path());
+        let reached = reaches.output();
+        if !reached.as_ref().is_ok_and(|output| output.status.success()) {
+            eprintln!("SKIPPED: another user can't run the daemon from here: {reached:?}");
+            return;
         }
-        let neighbour = neighbour.unwrap();
+        let mut daemon = Daemon::start_as(&["--devices", "null"], |command, dir| {
+            let mut few = by_shell(r#"ulimit -n 64; exec "$0" "$@""#, &command);
+            as_nobody(&mut few, dir);
+            few
+        });
+        let socket = daemon.socket();
+        let neighbour = daemon.faithful_client();
+        let (_, descriptors) = daemon.at_rest(&neighbour);
         let served = || {
             for _ in 0..20 {
                 let stream = neighbour.open(&oracle::dot()).unwrap();
@@ -356,9 +359,9 @@ fn those_who_take_no_descriptors_do_not_keep_others_from_theirs() {
             .collect();
         served();
         drop((unread, hung_up_on));
-        until("there is room again", || connect().is_ok());
+        daemon.await_rest(&neighbour, descriptors);
         served();
-        process.signal(Signal::SIGTERM);
-        assert_eq!(process.wait().code(), Some(0));
+        daemon.process.signal(Signal::SIGTERM);
+        assert_eq!(daemon.process.wait().code(), Some(0));
     });
 }

@@ -16,7 +16,7 @@ use resized_client::{Client, Error, Reconnect, StreamSpec};
 use resized_protocol::message::Goodbye;
 
 use crate::oracle::{self, Checked};
-use crate::support::{Daemon, Process, bounded, command, spawn, until};
+use crate::support::{Daemon, Folder, Process, bounded, command, spawn, until};
 use crate::wire::Wire;
 
 fn said_goodbye(error: &Error) -> bool {
@@ -154,7 +154,7 @@ fn a_dead_daemons_socket_is_replaced() {
 
 /// A second daemon at that place gives up; returns what it said.
 fn refused_start(dir: &Path) -> String {
-    let aside = tempfile::tempdir().unwrap();
+    let aside = Folder::new();
     let mut second: Process = spawn(&mut command(dir, &[]), aside.path());
     assert_eq!(second.wait().code(), Some(1));
     std::fs::read_to_string(aside.path().join("log")).unwrap()
@@ -200,7 +200,7 @@ fn a_socket_is_left_to_who_has_its_lock() {
 fn of_daemons_that_start_at_once_over_a_dead_ones_socket_one_serves() {
     bounded(|| {
         for _ in 0..5 {
-            let dir = tempfile::tempdir().unwrap();
+            let dir = Folder::new();
             let socket = dir.path().join("resized.sock");
             drop(UnixListener::bind(&socket).unwrap());
             let start = |_| spawn(&mut command(dir.path(), &["--devices", "null"]), dir.path());
@@ -243,7 +243,7 @@ fn a_folder_that_takes_no_file_is_named() {
 fn what_is_no_dead_daemons_socket_is_left_alone() {
     bounded(|| {
         let path = |dir: &Path| dir.join("resized.sock");
-        let file = tempfile::tempdir().unwrap();
+        let file = Folder::new();
         std::fs::write(path(file.path()), "precious").unwrap();
         let said = refused_start(file.path());
         assert!(said.contains(&path(file.path()).display().to_string()), "{said}");
@@ -251,7 +251,7 @@ fn what_is_no_dead_daemons_socket_is_left_alone() {
         assert_eq!(std::fs::read_to_string(path(file.path())).unwrap(), "precious");
 
         // Somebody's socket, alive, that does not take our kind of connection.
-        let other = tempfile::tempdir().unwrap();
+        let other = Folder::new();
         let datagrams = UnixDatagram::bind(path(other.path())).unwrap();
         refused_start(other.path());
         let sender = UnixDatagram::unbound().unwrap();

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use resized_client::{
@@ -104,9 +104,12 @@ fn what_one_user_has_taken_another_still_has() {
         open_up(daemon.dir());
         let mut other = Command::new(std::env::current_exe().unwrap());
         other.args(["--exact", "quotas::a_user_that_asks_for_ring_bytes"]).uid(NOBODY);
-        other.env(ENDPOINT, daemon.endpoint().to_string()).current_dir("/").stdout(Stdio::null());
-        match other.status() {
-            Ok(status) => assert!(status.success()),
+        other.env(ENDPOINT, daemon.endpoint().to_string()).current_dir("/");
+        match other.output() {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stdout);
+                assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+            }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 eprintln!("SKIPPED: only root can start a process of another user");
             }

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use resized_client::{Client, Crop, Endpoint, Error, Extent, Reconnect, StreamSpec};
 
 use crate::oracle::{self, Checked};
-use crate::support::{Daemon, Process, bounded, until};
+use crate::support::{Daemon, Folder, Process, bounded, until};
 
 /// Clients on threads of their own that check every frame, with as many in flight as they have slots,
 /// until they are told to end.
@@ -129,13 +129,13 @@ fn activated(listener: &UnixListener, dir: &Path) -> Process {
     command.env("RESIZED_CONFIG", "/dev/null").env("RESIZED_LOG", "debug");
     let log = File::options().append(true).create(true).open(dir.join("log")).unwrap();
     let socket = OwnedFd::from(listener.try_clone().unwrap());
-    Process(command.stdin(socket).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    Process::start(command.stdin(socket).stdout(Stdio::null()).stderr(log))
 }
 
 #[test]
 fn a_daemon_upgraded_under_load_fails_no_request() {
     bounded(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         let path = dir.path().join("resized.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let endpoint = Endpoint::Unix(path);

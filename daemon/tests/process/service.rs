@@ -12,7 +12,7 @@ use resized_client::{
 };
 
 use crate::oracle::workout;
-use crate::support::{DEADLINE, bounded, command, spawn, until};
+use crate::support::{DEADLINE, Folder, bounded, command, spawn, until};
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd");
 
@@ -43,7 +43,7 @@ impl Manager {
 #[test]
 fn the_manager_is_told_when_it_is_ready_and_when_it_stops() {
     bounded(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         let manager = Manager::listen(dir.path());
         let mut command = command(dir.path(), &[]);
         let mut daemon = spawn(command.env("NOTIFY_SOCKET", dir.path().join("notify")), dir.path());
@@ -64,7 +64,7 @@ fn the_manager_is_told_when_it_is_ready_and_when_it_stops() {
 #[test]
 fn a_socket_that_the_manager_listens_on_is_taken_over_and_left() {
     bounded(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         let socket = dir.path().join("activated.sock");
         let manager = Manager::listen(dir.path());
         let mut activate = Command::new("systemd-socket-activate");
@@ -107,7 +107,7 @@ fn a_socket_that_the_manager_listens_on_is_taken_over_and_left() {
 #[test]
 fn the_manager_hears_that_the_daemon_is_well() {
     bounded(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         let manager = Manager::listen(dir.path());
         let mut command = command(dir.path(), &[]);
         command.env("NOTIFY_SOCKET", dir.path().join("notify")).env("WATCHDOG_USEC", "200000");
@@ -119,7 +119,7 @@ fn the_manager_hears_that_the_daemon_is_well() {
 
 /// What a daemon that does not start says, with that file of settings and those flags.
 fn refused(settings: &str, flags: &[&str]) -> String {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Folder::new();
     let file = dir.path().join("resized.toml");
     std::fs::write(&file, settings).unwrap();
     let mut command = command(dir.path(), flags);
@@ -165,7 +165,7 @@ fn figures_that_can_not_be_given_where_the_settings_say_are_refused_as_these() {
         // Who has it may give it back.
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = other.local_addr().unwrap().to_string();
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         let flags = ["--devices", "null", "--metrics", &taken];
         let output = command(dir.path(), &flags).env("RESIZED_CONFIG", "/dev/null").output();
         let output = output.unwrap();
@@ -178,7 +178,7 @@ fn figures_that_can_not_be_given_where_the_settings_say_are_refused_as_these() {
 #[test]
 fn flags_go_before_the_environment_and_that_before_the_file() {
     bounded(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         let file = dir.path().join("resized.toml");
         let settings = "user-streams = 1\nuser-slots = 2\ndevices = \"null\"";
         std::fs::write(&file, settings).unwrap();
@@ -203,7 +203,7 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
 #[test]
 fn sighup_has_the_settings_read_again_and_bad_ones_change_nothing() {
     bounded(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         let manager = Manager::listen(dir.path());
         let file = dir.path().join("resized.toml");
         std::fs::write(&file, "user-streams = 1").unwrap();
@@ -234,7 +234,7 @@ fn sighup_has_the_settings_read_again_and_bad_ones_change_nothing() {
 #[test]
 fn a_daemon_that_does_not_get_done_ends_in_time() {
     bounded(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         // Scalar, and far more than a second's work.
         let mut command = command(dir.path(), &["--drain", "1"]);
         let mut daemon = spawn(command.env("RESIZED_CPU", "scalar"), dir.path());
@@ -277,4 +277,44 @@ fn the_units_are_as_tight_as_they_can_be() {
             }
         }
     });
+}
+
+/// What makes a unit look tighter and breaks the service, and what lets in those alone who may.
+#[test]
+fn the_units_are_no_tighter_than_the_service_can_bear_and_let_in_its_group_alone() {
+    let lines = |unit: &str| -> Vec<_> {
+        let text = std::fs::read_to_string(Path::new(UNITS).join(unit)).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    };
+    let daemon = lines("resized.service");
+    let bridge = lines("resized-bridge.service");
+    let session = lines("user/resized.service");
+    let has = |unit: &[String], name: &str| unit.iter().any(|line| line.starts_with(name));
+    // Drivers of GPUs make code as they run.
+    for unit in [&daemon, &session] {
+        assert!(!has(unit, "MemoryDenyWriteExecute="));
+    }
+    // Everybody would be the same user, with one quota, and nobody in the socket's group.
+    for unit in [&daemon, &bridge, &session] {
+        assert!(!has(unit, "PrivateUsers="));
+    }
+    // GPUs would be hidden, and how much memory there is.
+    for name in ["PrivateDevices=", "ProcSubset="] {
+        assert!(!has(&daemon, name), "{name}");
+    }
+    for unit in [&daemon, &bridge] {
+        assert!(unit.contains(&"DevicePolicy=closed".into()));
+    }
+    for (unit, name, wanted) in [
+        ("resized.socket", "SocketMode=", &["0660"][..]),
+        ("resized.socket", "SocketGroup=", &["resized"]),
+        ("user/resized.socket", "SocketMode=", &["0600"]),
+        ("user/resized.socket", "SocketGroup=", &[]),
+    ] {
+        let lines = lines(unit);
+        // The last of several would hold.
+        let said: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix(name)).collect();
+        assert_eq!(said, wanted, "{name} of {unit}");
+    }
+    assert!(bridge.contains(&"SupplementaryGroups=resized".into()));
 }

@@ -1,7 +1,12 @@
 //! Owns a daemon as a process of its own, on a private socket, for one test; and ways to wait for what
 //! will happen without saying when.
 
+mod remains;
+
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -13,10 +18,12 @@ use nix::unistd::Pid;
 use resized_client::{Client, Endpoint, Reconnect, Stats};
 use tempfile::TempDir;
 
+use remains::Noted;
+
 /// After this a test hangs: far longer than anything here takes on a loaded machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Runs a test's body on a thread of its own, so that one that hangs fails.
+/// Runs a test's body on a thread of its own, so that one that hangs fails, and leaves nothing.
 pub(crate) fn bounded(body: impl FnOnce() + Send + 'static) {
     bounded_by(DEADLINE, body);
 }
@@ -31,6 +38,7 @@ pub(crate) fn bounded_by(deadline: Duration, body: impl FnOnce() + Send + 'stati
     };
     let body = thread::Builder::new().name(test).spawn(run).unwrap();
     if wait.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout) {
+        remains::clear(body.thread().id());
         panic!("still not over after {deadline:?}");
     }
     if let Err(panic) = body.join() {
@@ -48,10 +56,31 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
+/// A folder that is removed when this is dropped.
+pub(crate) struct Folder(TempDir, #[expect(dead_code)] Noted);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let noted = Noted::folder(&dir);
+        Self(dir, noted)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
 /// A process that is killed when this is dropped.
-pub(crate) struct Process(pub(crate) Child);
+pub(crate) struct Process(pub(crate) Child, #[expect(dead_code)] Noted);
 
 impl Process {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let child = command.spawn().unwrap();
+        let noted = Noted::process(&child);
+        Self(child, noted)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
     }
@@ -76,7 +105,7 @@ impl Drop for Process {
 /// The `resized` binary, running.
 pub(crate) struct Daemon {
     pub(crate) process: Process,
-    dir: TempDir,
+    dir: Folder,
 }
 
 impl Daemon {
@@ -87,10 +116,18 @@ impl Daemon {
 
     /// The same, with these in its environment.
     pub(crate) fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut command = command(dir.path(), flags);
-        let process = spawn(command.envs(environment.iter().copied()), dir.path());
-        let daemon = Self { process, dir };
+        Self::start_as(flags, |mut command, _| {
+            command.envs(environment.iter().copied());
+            command
+        })
+    }
+
+    /// One whose command line, and its folder, `change` makes another of.
+    pub(crate) fn start_as(flags: &[&str], change: impl FnOnce(Command, &Path) -> Command) -> Self {
+        let dir = Folder::new();
+        let mut command = change(command(dir.path(), flags), dir.path());
+        let process = spawn(&mut command, dir.path());
+        let mut daemon = Self { process, dir };
         daemon.await_socket();
         daemon
     }
@@ -101,8 +138,12 @@ impl Daemon {
         self.await_socket();
     }
 
-    fn await_socket(&self) {
-        until("the daemon answers", || Client::connect(&self.endpoint()).is_ok());
+    fn await_socket(&mut self) {
+        until("the daemon answers", || {
+            let ended = self.process.0.try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended: {ended:?}");
+            Client::connect(&self.endpoint()).is_ok()
+        });
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -177,6 +218,29 @@ impl Drop for Daemon {
     }
 }
 
+/// The named segments of shared memory that there were when this was made.
+pub(crate) struct Segments(BTreeSet<PathBuf>);
+
+impl Segments {
+    pub(crate) fn now() -> Self {
+        let shared = Path::new("/dev/shm").read_dir().unwrap().flatten().map(|file| file.path());
+        // As the crate names them that makes them.
+        let is_named = |path: &PathBuf| path.to_string_lossy().starts_with("/dev/shm/shmem_");
+        Self(shared.filter(is_named).collect())
+    }
+
+    /// How many there are now that there were not.
+    pub(crate) fn more(&self) -> usize {
+        Self::now().0.difference(&self.0).count()
+    }
+
+    /// Waits until those are gone that there are now and were not: others' come and go meanwhile.
+    pub(crate) fn await_rest(&self) {
+        let more: Vec<_> = Self::now().0.difference(&self.0).cloned().collect();
+        until("named segments are gone", || !more.iter().any(|path| path.exists()));
+    }
+}
+
 /// The daemon's command line for a socket in `dir`, with nothing of this process's service manager.
 pub(crate) fn command(dir: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_resized"));
@@ -192,5 +256,47 @@ pub(crate) fn command(dir: &Path, flags: &[&str]) -> Command {
 /// Starts it with its log kept in `dir`.
 pub(crate) fn spawn(command: &mut Command, dir: &Path) -> Process {
     let log = File::options().append(true).create(true).open(dir.join("log")).unwrap();
-    Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log))
+}
+
+/// That command as the arguments of a shell's script, in the place of `$0` and `$@`.
+pub(crate) fn by_shell(script: &str, command: &Command) -> Command {
+    by(&["sh", "-c", script], command)
+}
+
+/// That command, with its environment, behind those words.
+pub(crate) fn by(words: &[&str], command: &Command) -> Command {
+    let mut by = Command::new(words[0]);
+    by.args(&words[1..]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => by.env(name, value),
+            None => by.env_remove(name),
+        };
+    }
+    by
+}
+
+#[test]
+fn a_test_that_hangs_leaves_no_process_and_no_folder() {
+    loop {
+        let (tell, told) = channel();
+        let hangs = move || {
+            let folder = Folder::new();
+            let mut process = Process::start(Command::new("sleep").arg("1000"));
+            let _ = tell.send(folder.path().to_owned());
+            // Until somebody ends it.
+            let status = process.wait();
+            assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+            std::mem::forget(folder);
+            let _ = tell.send(PathBuf::new());
+        };
+        assert!(catch_unwind(|| bounded_by(Duration::from_secs(1), hangs)).is_err());
+        // Unless it had not even begun.
+        if let Ok(folder) = told.try_recv() {
+            told.recv().expect("its process was ended");
+            assert!(!folder.exists());
+            break;
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! A daemon that the system gives little: descriptors, shared memory, memory at all.
+//! A daemon that the system gives little: descriptors, shared memory, memory at all. A neighbour that
+//! has its stream already is served all the while, and nothing is left in the end.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -11,23 +12,54 @@ use nix::sys::signal::Signal;
 use resized_client::{Client, Error, Filter, PixelFormat, Reconnect, Refusal, Resource, Whose};
 
 use crate::oracle::{self, Checked};
-use crate::support::{DEADLINE, bounded_by, command, spawn, until};
+use crate::support::{DEADLINE, Daemon, bounded_by, by, by_shell, until};
+
+/// A daemon, and a client that came before there was little.
+struct Scene {
+    daemon: Daemon,
+    client: Client,
+    descriptors: usize,
+    neighbour: Checked,
+}
+
+impl Scene {
+    /// The daemon's command line is what `change` makes of it.
+    fn new(flags: &[&str], change: impl FnOnce(&Command) -> Command) -> Self {
+        let daemon = Daemon::start_as(flags, |command, _| change(&command));
+        let client = daemon.faithful_client();
+        let (_, descriptors) = daemon.at_rest(&client);
+        let neighbour = Checked::open(&client, oracle::mixed(3), 3);
+        Self { daemon, client, descriptors, neighbour }
+    }
+
+    fn connect(&self) -> Result<Client, Error> {
+        Client::connect_with(&self.daemon.endpoint(), Reconnect::NEVER)
+    }
+
+    /// The neighbour's frames are right.
+    fn is_served(&self) {
+        (0..3).for_each(|n| self.neighbour.round_trip(n));
+    }
+
+    /// Nothing of the others is left, and the daemon ends as it should.
+    fn end(self) {
+        self.is_served();
+        let Self { mut daemon, client, descriptors, neighbour } = self;
+        drop(neighbour);
+        daemon.await_rest(&client, descriptors);
+        assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+        daemon.process.signal(Signal::SIGTERM);
+        assert_eq!(daemon.process.wait().code(), Some(0));
+    }
+}
 
 #[test]
 fn a_daemon_with_few_descriptors_refuses_and_lives() {
     bounded_by(DEADLINE, || {
-        let dir = tempfile::tempdir().unwrap();
-        let daemon = command(dir.path(), &[]);
-        let mut few = Command::new("sh");
-        few.args(["-c", r#"ulimit -n 64; exec "$0" "$@""#]).arg(daemon.get_program());
-        few.args(daemon.get_args()).env("RESIZED_CONFIG", "/dev/null");
-        let mut process = spawn(&mut few, dir.path());
-        let endpoint = resized_client::Endpoint::Unix(dir.path().join("resized.sock"));
-        let connect = || Client::connect_with(&endpoint, Reconnect::NEVER);
-        until("the daemon answers", || connect().is_ok());
+        let scene = Scene::new(&[], |daemon| by_shell(r#"ulimit -n 64; exec "$0" "$@""#, daemon));
         let mut clients = Vec::new();
         let refusal = loop {
-            match connect() {
+            match scene.connect() {
                 Ok(client) => clients.push(client),
                 Err(error) => break error,
             }
@@ -37,45 +69,41 @@ fn a_daemon_with_few_descriptors_refuses_and_lives() {
             matches!(refusal, Error::Refused(Refusal::Quota { whose: w, what: Resource::Connections, .. }) if w == whose),
             "{refusal}"
         );
-        assert_eq!(clients.len(), 32);
+        // And the neighbour.
+        assert_eq!(clients.len() + 1, 32);
         // All of them are served.
-        for client in &clients {
-            client.open(&oracle::dot()).unwrap().loan().unwrap().submit().unwrap().wait().unwrap();
+        for (n, client) in clients.iter().enumerate() {
+            Checked::open(client, oracle::mixed(n), 1).round_trip(0);
         }
+        scene.is_served();
         drop(clients.pop());
-        until("there is room again", || connect().is_ok());
-        assert!(process.0.try_wait().unwrap().is_none());
-        process.signal(Signal::SIGTERM);
-        assert_eq!(process.wait().code(), Some(0));
+        until("there is room again", || scene.connect().is_ok());
+        drop(clients);
+        scene.end();
     });
 }
 
 #[test]
 fn a_full_dev_shm_is_a_refusal() {
     bounded_by(DEADLINE, || {
-        let dir = tempfile::tempdir().unwrap();
-        let daemon = command(dir.path(), &["--allow-named-segments"]);
-        let mut full = Command::new("unshare");
-        let mount = r#"mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$0" "$@""#;
-        full.args(["--mount", "--", "sh", "-c", mount]).arg(daemon.get_program());
-        full.args(daemon.get_args()).env("RESIZED_CONFIG", "/dev/null");
-        let mut process = spawn(&mut full, dir.path());
-        let socket = dir.path().join("resized.sock");
-        let answers = || UnixStream::connect(&socket).is_ok();
-        while !answers() {
-            if process.0.try_wait().unwrap().is_some() {
-                eprintln!("SKIPPED: no mount namespace of our own");
-                return;
-            }
-            thread::sleep(Duration::from_millis(5));
+        const MOUNT: &str = "mount -t tmpfs -o size=64k tmpfs /dev/shm";
+        let alone = Command::new("unshare").args(["--mount", "--", "sh", "-c", MOUNT]).output();
+        if !alone.as_ref().is_ok_and(|output| output.status.success()) {
+            eprintln!("SKIPPED: no mount namespace of our own: {alone:?}");
+            return;
         }
-        let named = UnixStream::connect(&socket).unwrap();
-        let named = Client::from_socket_with_named_segments(named).unwrap();
+        let mount = format!(r#"{MOUNT} && exec "$0" "$@""#);
+        let full = |daemon: &_| by(&["unshare", "--mount", "--", "sh", "-c", &mount], daemon);
+        let scene = Scene::new(&["--allow-named-segments"], full);
+        let connect = || UnixStream::connect(scene.daemon.socket()).unwrap();
+        let named = Client::from_socket_with_named_segments(connect()).unwrap();
         let error = named.open(&oracle::big()).unwrap_err();
         assert!(matches!(error, Error::Refused(Refusal::System { .. })), "{error}");
-        let client = Client::from_socket(UnixStream::connect(&socket).unwrap()).unwrap();
+        scene.is_served();
+        let client = Client::from_socket(connect()).unwrap();
         Checked::open(&client, oracle::mixed(1), 1).round_trip(0);
-        assert_eq!(client.stats().unwrap().region_bytes, 0);
+        drop((named, client));
+        scene.end();
     });
 }
 
@@ -124,18 +152,14 @@ fn a_memory_limit_of_the_daemons_group_is_a_refusal() {
                 return;
             }
         };
-        let dir = tempfile::tempdir().unwrap();
-        // More than the group has.
-        let daemon = command(dir.path(), &["--devices", "cpu", "--memory", "65536"]);
-        let mut bounded = Command::new("sh");
         let join = r#"echo $$ > "$GROUP/cgroup.procs"; exec "$0" "$@""#;
-        bounded.args(["-c", join]).arg(daemon.get_program()).args(daemon.get_args());
-        bounded.env("RESIZED_CONFIG", "/dev/null").env("GROUP", &group.0);
-        let mut process = spawn(&mut bounded, dir.path());
-        let endpoint = resized_client::Endpoint::Unix(dir.path().join("resized.sock"));
-        let connect = || Client::connect_with(&endpoint, Reconnect::NEVER);
-        until("the daemon answers", || connect().is_ok());
-        let client = connect().unwrap();
+        // More than the group has.
+        let scene = Scene::new(&["--devices", "cpu", "--memory", "65536"], |daemon| {
+            let mut bounded = by_shell(join, daemon);
+            bounded.env("GROUP", &group.0);
+            bounded
+        });
+        let client = scene.connect().unwrap();
         let spec = oracle::spec(PixelFormat::Rgba, Filter::Bicubic, (2048, 1024), (64, 64));
         let mut streams = Vec::new();
         let refusal = loop {
@@ -154,10 +178,10 @@ fn a_memory_limit_of_the_daemons_group_is_a_refusal() {
         for stream in &streams {
             stream.loan().unwrap().submit().unwrap().wait().unwrap();
         }
+        scene.is_served();
         drop(streams);
         until("there is room again", || client.open(&spec).is_ok());
-        assert!(process.0.try_wait().unwrap().is_none());
-        process.signal(Signal::SIGTERM);
-        assert_eq!(process.wait().code(), Some(0));
+        drop(client);
+        scene.end();
     });
 }

@@ -4,14 +4,15 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use resized_client::StreamSpec;
 use resized_protocol::VERSION;
 use resized_protocol::message::{Cropped, Message, Reply, Request};
 use resized_protocol::placement::Crop;
 
-use super::{length, row};
+use super::length;
+use super::neighbour::{Scene, nothing, row};
 use crate::oracle;
 use crate::support::Daemon;
 use crate::wire::{Wire, bytes, hello};
@@ -118,16 +119,23 @@ impl Storm {
 
 #[test]
 fn random_bytes_and_mutated_traffic() {
-    // The neighbour is measured beside as many that do the same and say what clients say.
-    let sane = |daemon: &Daemon| {
-        let traffic = real_traffic();
-        (Storm::begin(daemon, &traffic, false), traffic)
+    // The neighbour is timed beside as many that do the same and say what clients say.
+    let sane = |scene: &Scene<'_>| {
+        let sane = Storm::begin(scene.daemon, &real_traffic(), false);
+        nothing(scene);
+        assert!(sane.end() > 0);
     };
-    let attack = |daemon: &Daemon, (sane, traffic): (Storm, Vec<u8>)| {
-        sane.end();
+    let attack = |scene: &Scene<'_>| {
+        let (daemon, traffic) = (scene.daemon, real_traffic());
         let mad = Storm::begin(daemon, &traffic, true);
-        thread::sleep(length(Duration::from_secs(2), Duration::from_secs(600)));
-        println!("{} connections with bytes that no client says", mad.end());
+        let begun = Instant::now();
+        while begun.elapsed() < length(Duration::from_secs(2), Duration::from_secs(120)) {
+            nothing(scene);
+            thread::sleep(Duration::from_millis(100));
+        }
+        let mad = mad.end();
+        println!("{mad} connections with bytes that no client says");
+        assert!(mad > 0);
         // The traffic itself is what it says it is.
         let mut wire = Wire::connect(&daemon.socket());
         wire.raw(&traffic);
