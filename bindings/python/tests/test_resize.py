@@ -98,7 +98,7 @@ def test_tensors(client, dtype, within, layout):
 @pytest.mark.parametrize("layout", ["chw", "hwc"])
 def test_tensors_of_bytes(client, layout):
     frame = noise(54, 96, 3)
-    mean, scale = (128, 120, 110), (1, 0.5, 2)
+    mean, scale = (128, 120, 125), (1, 0.5, 4)
     tensor = client.resize(frame, (40, 22), dtype="int8", layout=layout, mean=mean, scale=scale)
     assert tensor.dtype == np.int8
     # What is beyond a byte's range is its end.
