@@ -175,7 +175,8 @@ class Pending:
     def done(self) -> bool:
         """Whether result would return or raise at once."""
     def cancel(self) -> bool:
-        """Gives the frame up. False if a thread waits for it."""
+        """Gives the frame up: it is not resized if the daemon hears of that before a device takes it. False if a
+        thread waits for it."""
     def __await__(self) -> Generator[Any, None, Frame]: ...
 
 class Frame:

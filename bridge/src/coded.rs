@@ -129,6 +129,11 @@ impl Coded {
         &self.outer
     }
 
+    /// The daemon's.
+    pub(crate) const fn inner_ring(&self) -> &RingLayout {
+        &self.inner
+    }
+
     pub(crate) const fn jpeg_in(&self) -> bool {
         self.spec.coding.jpeg_in
     }

@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use resized_client::remote::credentials::{certificates, private_key, read_token};
@@ -234,7 +234,7 @@ impl Door {
             return Err(refused(Refusal::Version { daemon: VERSION, client: version }));
         }
         if let Some(path) = &self.token
-            && !self.tickets.take(&token)
+            && !self.tickets.take(&token, Instant::now())
         {
             // Anew each time: tokens are replaced.
             let known = read_token(path).inspect_err(|error| tracing::error!(%error, "no token"));

@@ -307,3 +307,39 @@ async fn reply(request: &Request, made: Result<Made, Refused>) {
         tracing::debug!(%error, "a reply could not be sent");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use resized_client::Filter;
+    use resized_pictures::{Mode, Wish};
+
+    use super::*;
+
+    /// A picture at which whoever looks at it fails.
+    #[derive(Clone)]
+    struct Trap;
+
+    impl AsRef<[u8]> for Trap {
+        fn as_ref(&self) -> &[u8] {
+            panic!("as some decoder may")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_picture_at_which_the_bridge_fails_is_an_error_of_its_own() {
+        let args = ["bridge", "--pictures", "1", "--nats", "nats://localhost"];
+        let args = Args::try_parse_from(args).unwrap();
+        let pictures = Pictures::new(&args).unwrap().unwrap();
+        let wish =
+            Wish { size: "8x8".parse().unwrap(), mode: Mode::Fit, crop: None, only_shrink: false };
+        let settings = Settings { wish, filter: Filter::Bicubic, quality: 85, format: None };
+        // The lane lives on.
+        for _ in 0..2 {
+            let made = Arc::clone(&pictures).make(Trap, settings, usize::MAX).await;
+            let Err(refused) = made else { panic!("made of nothing") };
+            assert!(matches!(refused, Refused::Panicked), "{refused}");
+            assert_eq!(ServiceError::from(refused).code, 500);
+        }
+    }
+}

@@ -344,13 +344,17 @@ async fn open(shared: &Shared, stream: u32, spec: StreamSpec) -> Option<Request>
 /// refuse.
 fn opening(shared: &Shared, spec: &StreamSpec) -> Result<Opening, Refusal> {
     let coded = Coded::new(spec, shared.pixels)?.map(Box::new);
+    let ring = match &coded {
+        Some(coded) => Some(coded.inner_ring().clone()),
+        None => RingLayout::new(spec).ok(),
+    };
     let bytes = match &coded {
         Some(coded) => Some(coded.bytes()),
-        None => RingLayout::new(spec).ok().map(|ring| ring.len().get() as u64),
+        None => ring.as_ref().map(|ring| ring.len().get() as u64),
     };
     let takes = |bytes| Takes { streams: 1, slots: spec.slots.into(), bytes };
     let charge = shared.account.charge(bytes.map_or(Takes::default(), takes))?;
-    Ok(Opening { charge: Some(charge), coded })
+    Ok(Opening { charge: Some(charge), coded, ring })
 }
 
 /// Waits until the bridge stops.

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use resized_protocol::message::Reply;
+use resized_protocol::shm::RingLayout;
 
 use crate::account::Charge;
 use crate::coded::Coded;
@@ -21,6 +22,8 @@ pub(crate) struct Opening {
     pub(crate) charge: Option<Charge>,
     /// If its frames are JPEGs.
     pub(crate) coded: Option<Box<Coded>>,
+    /// The ring that the daemon is to make; none if there is no such ring.
+    pub(crate) ring: Option<RingLayout>,
 }
 
 #[derive(Debug)]
@@ -90,7 +93,7 @@ mod tests {
         let charge = account.charge(Takes::default()).unwrap();
         let mut replies = Replies::default();
         replies.give(reply(0));
-        replies.await_stream(Opening { charge: Some(charge), coded: None });
+        replies.await_stream(Opening { charge: Some(charge), ..Opening::default() });
         replies.give(reply(2));
         replies.give(reply(3));
         replies.await_theirs();

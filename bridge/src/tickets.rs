@@ -44,8 +44,8 @@ impl Tickets {
 
     /// Whether it is good; it is not any more. Looked up by its hash, which nobody outside can
     /// compute, so that the time that takes tells nothing of others.
-    pub(crate) fn take(&self, ticket: &str) -> bool {
-        self.issued().ends.remove(ticket).is_some_and(|end| end > Instant::now())
+    pub(crate) fn take(&self, ticket: &str, now: Instant) -> bool {
+        self.issued().ends.remove(ticket).is_some_and(|end| end > now)
     }
 
     fn issued(&self) -> MutexGuard<'_, Issued> {
@@ -59,24 +59,32 @@ mod tests {
 
     #[test]
     fn each_is_good_once() {
-        let tickets = Tickets::default();
+        let (tickets, now) = (Tickets::default(), Instant::now());
         let [one, other] = [tickets.issue().unwrap(), tickets.issue().unwrap()];
         assert_ne!(one, other);
-        assert!(tickets.take(&one));
-        assert!(!tickets.take(&one));
-        assert!(!tickets.take(""));
-        assert!(tickets.take(&other));
+        assert!(tickets.take(&one, now));
+        assert!(!tickets.take(&one, now));
+        assert!(!tickets.take("", now));
+        assert!(tickets.take(&other, now));
+    }
+
+    #[test]
+    fn none_is_good_for_long() {
+        let (tickets, before) = (Tickets::default(), Instant::now());
+        let [in_time, late] = [tickets.issue().unwrap(), tickets.issue().unwrap()];
+        assert!(tickets.take(&in_time, before + GOOD_FOR - Duration::from_nanos(1)));
+        assert!(!tickets.take(&late, Instant::now() + GOOD_FOR));
     }
 
     #[test]
     fn the_oldest_goes_where_there_are_too_many() {
-        let tickets = Tickets::default();
+        let (tickets, now) = (Tickets::default(), Instant::now());
         let [oldest, second] = [tickets.issue().unwrap(), tickets.issue().unwrap()];
         assert!((2..MOST).all(|_| tickets.issue().is_some()));
         let newest = tickets.issue().unwrap();
-        assert!(!tickets.take(&oldest));
-        assert!(tickets.take(&second));
-        assert!(tickets.take(&newest));
+        assert!(!tickets.take(&oldest, now));
+        assert!(tickets.take(&second, now));
+        assert!(tickets.take(&newest, now));
         let issued = tickets.issued();
         assert_eq!([issued.ends.len(), issued.order.len()], [MOST - 2, MOST]);
     }

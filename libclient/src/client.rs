@@ -100,30 +100,28 @@ impl Client {
     /// The clients that are connected to the daemon: those of this user, or all if this is root or the
     /// daemon's own.
     pub fn clients(&self) -> Result<Vec<ClientStats>, Error> {
-        let mut clients = Vec::<ClientStats>::new();
-        loop {
-            let next = clients.last().map_or(Some(0), |last| last.client.checked_add(1));
-            let Some(from) = next else { return Ok(clients) };
-            match self.connection.ask(&Request::Clients { from })? {
-                Reply::Clients(page) if page.is_empty() => return Ok(clients),
-                Reply::Clients(page) => clients.extend(page),
-                _ => return Err(Error::Unexpected("another reply to a request for clients")),
-            }
-        }
+        pages(
+            |client: &ClientStats| client.client,
+            |from| match self.connection.ask(&Request::Clients { from })? {
+                Reply::Clients(page) => Ok(page),
+                _ => Err(Error::Unexpected("another reply to a request for clients")),
+            },
+        )
     }
 
     /// The open streams of one of those.
     pub fn streams_of(&self, client: u64) -> Result<Vec<StreamStats>, Error> {
-        let mut streams = Vec::<StreamStats>::new();
-        loop {
-            let next = streams.last().map_or(Some(0), |last| last.stream.checked_add(1));
-            let Some(from) = next else { return Ok(streams) };
-            match self.connection.ask(&Request::Streams { client, from })? {
-                Reply::Streams(page) if page.is_empty() => return Ok(streams),
-                Reply::Streams(page) => streams.extend(page),
-                _ => return Err(Error::Unexpected("another reply to a request for streams")),
-            }
-        }
+        pages(
+            |stream: &StreamStats| stream.stream.into(),
+            |from| {
+                // There are no more numbers.
+                let Ok(from) = from.try_into() else { return Ok(Vec::new()) };
+                match self.connection.ask(&Request::Streams { client, from })? {
+                    Reply::Streams(page) => Ok(page),
+                    _ => Err(Error::Unexpected("another reply to a request for streams")),
+                }
+            },
+        )
     }
 
     /// Opens a stream: the daemon makes a ring of `spec.slots` slots, mapped into both processes.
@@ -135,4 +133,24 @@ impl Client {
     pub fn opening(&self, spec: &StreamSpec) -> Opening {
         Opening::new(Arc::clone(&self.connection), spec, self.named_segments)
     }
+}
+
+/// All of a list whose pages are asked for by the first number that is not known yet, up to an empty
+/// one.
+fn pages<T>(
+    number: impl Fn(&T) -> u64,
+    page: impl Fn(u64) -> Result<Vec<T>, Error>,
+) -> Result<Vec<T>, Error> {
+    let (mut all, mut from) = (Vec::new(), Some(0));
+    while let Some(first) = from {
+        let page = page(first)?;
+        let Some(last) = page.last().map(&number) else { break };
+        // Or it would be asked for without end.
+        if last < first {
+            return Err(Error::Unexpected("a page of a list that was there before"));
+        }
+        from = last.checked_add(1);
+        all.extend(page);
+    }
+    Ok(all)
 }

@@ -61,7 +61,6 @@ pub(crate) struct Outgoing {
     bytes: Vec<u8>,
     /// What goes before anything else in this era.
     first: Vec<u8>,
-    requests: u64,
     streams: u32,
 }
 
@@ -75,12 +74,6 @@ impl Outgoing {
     pub(crate) fn new_stream(&mut self) -> u32 {
         self.streams += 1;
         self.streams - 1
-    }
-
-    /// The number of a request that has a reply.
-    fn number(&mut self) -> u64 {
-        self.requests += 1;
-        self.requests - 1
     }
 }
 
@@ -125,7 +118,6 @@ impl Connection {
                 era: 0,
                 bytes: Vec::new(),
                 first: Vec::new(),
-                requests: 0,
                 streams: 0,
             }),
             incoming: Mutex::new(Incoming::new(socket, link.arrivals)),
@@ -176,8 +168,11 @@ impl Connection {
         let mut outgoing = lock(&self.outgoing);
         // With its era, the stream is over.
         if outgoing.era == era && outgoing.encode(&Request::Close { stream }).is_ok() {
-            let number = outgoing.number();
-            self.state().unwanted.push(number);
+            {
+                let mut state = self.state();
+                let number = state.number();
+                state.unwanted.push(number);
+            }
             let _ = self.send(&mut outgoing);
         }
     }
@@ -216,7 +211,7 @@ impl Connection {
         let mut outgoing = lock(&self.outgoing);
         let request = request(&mut outgoing);
         outgoing.encode(&request)?;
-        let number = outgoing.number();
+        let number = self.state().number();
         // Otherwise the daemon is gone, and no reply will come in this era.
         let _ = self.send(&mut outgoing);
         Ok(Asked { era: outgoing.era, number })

@@ -4,7 +4,6 @@
 //! Invariant: nothing here waits beyond the link's deadline, whatever the other end says or leaves
 //! unsaid.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -16,12 +15,13 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 use resized_protocol::VERSION;
-use resized_protocol::codec::{self, Inbox};
+use resized_protocol::arrivals::Arrivals;
+use resized_protocol::codec;
 use resized_protocol::fdpass::{self, Passed};
 use resized_protocol::message::{
     Backing, Completion, Features, Goodbye, Message, Reply, Request, StreamSpec,
 };
-use resized_protocol::shm::{self, Lease, Region, RegionError, RingLayout};
+use resized_protocol::shm::{self, Lease, Region, RingLayout};
 
 use crate::Error;
 use crate::endpoint::{self, Endpoint};
@@ -65,7 +65,7 @@ impl Link {
     /// Opens a stream.
     pub(crate) fn open(&mut self, stream: u32, spec: &StreamSpec) -> Result<Vec<Lease>, Error> {
         let (reply, descriptor) = self.ask(&Request::Open { stream, spec: *spec, named: false })?;
-        leases(reply, descriptor, stream, spec)
+        leases(reply, descriptor, stream, spec, false)
     }
 
     fn ask(&mut self, request: &Request) -> Result<(Reply, Option<Passed>), Error> {
@@ -84,7 +84,7 @@ impl Link {
             }
         }
         loop {
-            match self.arrivals.pop()? {
+            match next(&mut self.arrivals)? {
                 Some(Arrived::Reply(Reply::Refused(refusal), _)) => return Err(refusal.into()),
                 Some(Arrived::Reply(reply, descriptor)) => return Ok((reply, descriptor)),
                 Some(Arrived::Completed(_)) => {
@@ -92,7 +92,7 @@ impl Link {
                 }
                 None => {
                     self.wait_for(PollFlags::POLLIN)?;
-                    self.arrivals.receive(&self.socket)?;
+                    receive(&mut self.arrivals, &self.socket)?;
                 }
             }
         }
@@ -112,12 +112,14 @@ pub(crate) fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// The leases of a stream that was asked for, from the answer.
+/// The leases of a stream that was asked for, from the answer; in a named segment only if that was
+/// asked for.
 pub(crate) fn leases(
     reply: Reply,
     descriptor: Option<Passed>,
     number: u32,
     spec: &StreamSpec,
+    named: bool,
 ) -> Result<Vec<Lease>, Error> {
     let Reply::Opened { stream, ring, backing } = reply else {
         return Err(Error::Unexpected("another reply to the opening of a stream"));
@@ -128,25 +130,16 @@ pub(crate) fn leases(
     if RingLayout::new(spec).as_ref() != Ok(&ring) {
         return Err(Error::Unexpected("a ring of another layout than its stream's"));
     }
-    let region = match (backing, descriptor) {
-        (Backing::Descriptor, Some(passed)) => {
-            let lost = |errno| RegionError::System { call: "recvmsg", errno };
-            Region::open(passed.map_err(lost)?, ring.len())?
+    match (backing, descriptor) {
+        (Backing::Descriptor, Some(passed)) => Ok(shm::mapped(passed, ring)?),
+        (Backing::Descriptor, None) => Err(Error::Unexpected("a stream without a descriptor")),
+        (Backing::Named(name), _) if named => {
+            let region = Region::open_named(&name, ring.len())?;
+            Ok(shm::leases(region, &Arc::new(ring))?)
         }
-        (Backing::Named(name), _) => Region::open_named(&name, ring.len())?,
-        (Backing::Descriptor, None) => {
-            return Err(Error::Unexpected("a stream without a descriptor"));
-        }
-    };
-    Ok(shm::leases(region, &Arc::new(ring))?)
-}
-
-/// What has arrived and was not yet looked at.
-#[derive(Debug, Default)]
-pub(crate) struct Arrivals {
-    inbox: Inbox,
-    /// With those that were lost in their places.
-    descriptors: VecDeque<Passed>,
+        // Which has no seals.
+        (Backing::Named(_), _) => Err(Error::Unexpected("a named segment that was not asked for")),
+    }
 }
 
 /// A message that is not the last.
@@ -156,42 +149,25 @@ pub(crate) enum Arrived {
     Completed(Completion),
 }
 
-impl Arrivals {
-    /// Reads what has arrived, if anything.
-    pub(crate) fn receive(&mut self, socket: &UnixStream) -> Result<(), Error> {
-        let Self { inbox, descriptors } = self;
-        let filled = inbox.fill(|space| {
-            let (read, descriptor) = fdpass::receive(socket, space, MsgFlags::MSG_DONTWAIT)?;
-            descriptors.extend(descriptor);
-            Ok::<_, io::Error>(read)
-        });
-        match filled {
-            Ok((0, _)) => Err(Error::Disconnected),
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+/// Reads what has arrived, if anything.
+pub(crate) fn receive(arrivals: &mut Arrivals, socket: &UnixStream) -> Result<(), Error> {
+    match arrivals.receive(socket) {
+        Ok(0) => Err(Error::Disconnected),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(error.into()),
     }
+}
 
-    /// Whether a message has begun, once those that are whole were popped.
-    pub(crate) fn is_amid_message(&self) -> bool {
-        !self.inbox.is_empty()
-    }
-
-    /// The next message that is whole. The last one of a connection is an error.
-    pub(crate) fn pop(&mut self) -> Result<Option<Arrived>, Error> {
-        Ok(match self.inbox.pop()? {
-            None => None,
-            Some(Message::Completed(completion)) => Some(Arrived::Completed(completion)),
-            Some(Message::Reply(reply)) => {
-                let passed = matches!(reply, Reply::Opened { backing: Backing::Descriptor, .. });
-                let descriptor = if passed { self.descriptors.pop_front() } else { None };
-                Some(Arrived::Reply(reply, descriptor))
-            }
-            Some(Message::Goodbye(Goodbye::Refused(refusal))) => return Err(refusal.into()),
-            Some(Message::Goodbye(goodbye)) => return Err(Error::Goodbye(goodbye)),
-        })
-    }
+/// The next message that is whole. The last one of a connection is an error.
+pub(crate) fn next(arrivals: &mut Arrivals) -> Result<Option<Arrived>, Error> {
+    Ok(match arrivals.pop()? {
+        None => None,
+        Some((Message::Completed(completion), _)) => Some(Arrived::Completed(completion)),
+        Some((Message::Reply(reply), descriptor)) => Some(Arrived::Reply(reply, descriptor)),
+        Some((Message::Goodbye(Goodbye::Refused(refusal)), _)) => return Err(refusal.into()),
+        Some((Message::Goodbye(goodbye), _)) => return Err(Error::Goodbye(goodbye)),
+    })
 }
 
 #[cfg(test)]

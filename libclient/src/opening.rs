@@ -48,7 +48,7 @@ impl Opening {
             })?;
             let Some(Answer { reply, descriptor, era }) = answer else { return Ok(None) };
             let number = *stream;
-            let leases = link::leases(reply, descriptor, number, spec)
+            let leases = link::leases(reply, descriptor, number, spec, *named)
                 .inspect_err(|_| connection.close_unnoted(era, number))?;
             if connection.add_stream(era, number, Slots::new(number, spec, leases)) {
                 return Ok(Some(Stream::new(Arc::clone(connection), number, spec)));

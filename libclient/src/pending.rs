@@ -15,8 +15,8 @@ use crate::connection::{State, Wait};
 use crate::handle::Handle;
 use crate::slots::Loan;
 
-/// A submitted frame. Dropping it cancels: the frame is not resized if it still waits for a device,
-/// and its slot becomes free. That waits for nobody: a daemon that reads nothing, or is being told
+/// A submitted frame. Dropping it cancels: the frame is not resized if it still waits for a device
+/// when the daemon hears of it, and its slot becomes free. That waits for nobody: a daemon that reads nothing, or is being told
 /// something for long by another thread, is not asked to leave the frame.
 #[derive(Debug)]
 pub struct Pending {

@@ -2,6 +2,9 @@
 //! anything.
 
 use std::io::Cursor;
+use std::ops::Deref;
+use std::process::abort;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,8 +18,38 @@ use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
 const LIMITS: Limits = Limits { pixels: 1_000_000, made: 500_000, scans: 64 };
 
-fn server() -> Server {
-    Server::embedded_with(Options { devices: Devices::Cpu, ..Options::default() }).unwrap()
+/// Far longer than any test here takes on a loaded machine.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A daemon for one test. Should that hang, it is named, and all is ended.
+struct Watched {
+    server: Server,
+    _over: Sender<()>,
+}
+
+impl Deref for Watched {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+fn server() -> Watched {
+    server_with(Options::default())
+}
+
+fn server_with(options: Options) -> Watched {
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    let (over, wait) = channel();
+    thread::spawn(move || {
+        if wait.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{test}: still not over after {DEADLINE:?}");
+            abort();
+        }
+    });
+    let server = Server::embedded_with(Options { devices: Devices::Cpu, ..options }).unwrap();
+    Watched { server, _over: over }
 }
 
 fn desk(server: &Server) -> Desk {
@@ -38,6 +71,13 @@ fn jpeg(width: usize, height: usize, progressive: bool) -> Vec<u8> {
     compressor.set_subsamp(Subsamp::Sub2x2).unwrap();
     compressor.set_progressive(progressive).unwrap();
     compressor.compress_to_vec(image).unwrap()
+}
+
+/// A JPEG for printers.
+fn inks() -> Vec<u8> {
+    let (width, height, format) = (16, 16, PixelFormat::CMYK);
+    let image = Image { pixels: &[90; 4 * 16 * 16][..], width, pitch: 4 * width, height, format };
+    turbojpeg::compress(image, 90, Subsamp::None).unwrap().to_vec()
 }
 
 /// What a JPEG's or a PNG's own header says.
@@ -157,8 +197,7 @@ fn a_desk_keeps_what_it_may() {
 #[test]
 fn no_picture_is_refused_for_streams_that_are_kept() {
     let limits = resized::Limits { streams: 1, ..resized::Limits::default() };
-    let options = Options { devices: Devices::Cpu, limits, ..Options::default() };
-    let server = Server::embedded_with(options).unwrap();
+    let server = server_with(Options { limits, ..Options::default() });
     let mut desk = desk(&server);
     let photo = jpeg(640, 480, false);
     for width in [100, 110, 120, 100, 110, 120] {
@@ -190,6 +229,8 @@ fn what_is_too_large_is_refused_by_its_header() {
     // One without tables has none of another's.
     let bare = [&small[..2], &small[frame..]].concat();
     assert!(matches!(desk.resize(&bare, &asked("32x", None)), Err(PictureError::Jpeg(_))));
+    let error = desk.resize(&inks(), &asked("32x", None)).unwrap_err();
+    assert!(matches!(error, PictureError::Inks), "{error}");
     // And it goes on.
     assert_eq!(desk.resize(&small, &asked("32x", None)).unwrap().extent, Extent::new(32, 32));
 }

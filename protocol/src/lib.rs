@@ -9,13 +9,15 @@
 //!    becomes which part of the destination.
 //! 3. [`shm`]: the daemon creates a [`Region`](shm::Region) of shared memory, divided by a
 //!    [`RingLayout`](shm::RingLayout) into slots of one input and one output frame each.
-//! 4. [`fdpass`]: the region's descriptor travels to the client over the Unix socket.
+//! 4. [`fdpass`]: the region's descriptor travels to the client over the Unix socket, where [`arrivals`]
+//!    has it go with its message.
 //! 5. [`codec`]: from then on only small messages travel: *submit slot 3*, *slot 3 completed*.
 //!
 //! Pixels never travel, except to and from other machines: [`remote`]. The daemon never receives a
 //! descriptor, a segment's name or a pointer: only numbers, which it copies, checks once, and then
 //! relies on.
 
+pub mod arrivals;
 pub mod codec;
 pub mod coding;
 pub mod fdpass;

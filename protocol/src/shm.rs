@@ -5,4 +5,4 @@ mod region;
 mod ring;
 
 pub use region::{NamedRegion, Region, RegionError};
-pub use ring::{Lease, RingLayout, SlotMemory, leases};
+pub use ring::{Lease, RingLayout, SlotMemory, leases, mapped};

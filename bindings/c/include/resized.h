@@ -501,9 +501,9 @@ resized_status resized_placement_to_source(const resized_placement *placement,
 resized_status resized_slot_receipt(resized_slot *slot, resized_receipt *out);
 
 // Ends a slot's handle, once for each loan and at any stage: one that was only loaned is free
-// again, one that was submitted is cancelled, and a result is given back. RESIZED_STATUS_HANDLE:
-// it was released before. RESIZED_STATUS_STATE: another thread is submitting or waiting for it,
-// and it is not released.
+// again, a result is given back, and one that was submitted is cancelled: it is not resized if the
+// daemon hears of that before a device takes it. RESIZED_STATUS_HANDLE: it was released before.
+// RESIZED_STATUS_STATE: another thread is submitting or waiting for it, and it is not released.
 resized_status resized_slot_release(resized_slot *slot);
 
 // Resizes one frame from and into planes of the caller's memory, in the order of the format's

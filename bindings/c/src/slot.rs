@@ -230,9 +230,9 @@ pub unsafe extern "C" fn resized_slot_receipt(slot: *mut SlotHandle, out: *mut R
 }
 
 /// Ends a slot's handle, once for each loan and at any stage: one that was only loaned is free
-/// again, one that was submitted is cancelled, and a result is given back. RESIZED_STATUS_HANDLE:
-/// it was released before. RESIZED_STATUS_STATE: another thread is submitting or waiting for it,
-/// and it is not released.
+/// again, a result is given back, and one that was submitted is cancelled: it is not resized if the
+/// daemon hears of that before a device takes it. RESIZED_STATUS_HANDLE: it was released before.
+/// RESIZED_STATUS_STATE: another thread is submitting or waiting for it, and it is not released.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn resized_slot_release(slot: *mut SlotHandle) -> Status {
     // Two threads that release it at once: one finds it closed.

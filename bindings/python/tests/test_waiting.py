@@ -86,7 +86,8 @@ def test_what_is_dropped_stops_nobody_though_the_daemon_hangs(daemon):
     # More than the system takes for who does not read: some 280 messages.
     pendings = [stream.submit(noise(8, 8)) for _ in range(200)]
     # If this waits it does so with the interpreter's lock: another process has to end it.
-    end = subprocess.Popen(["sh", "-c", f"sleep 60; kill -CONT {daemon.process.pid}"])
+    code = f"import os, time; time.sleep(60); os.kill({daemon.process.pid}, {int(signal.SIGCONT)})"
+    end = subprocess.Popen([sys.executable, "-c", code])
     del pendings[:]
     assert end.poll() is None
     end.kill()

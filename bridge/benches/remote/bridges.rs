@@ -15,7 +15,8 @@ use resized_client::{Client, Stream, StreamSpec};
 use resized_protocol::remote::STREAM_SUBJECT;
 use tokio::runtime::Runtime;
 
-use super::nodes::{Broker, Node, joined};
+use super::broker::Broker;
+use super::nodes::{Node, joined};
 use super::{FRAMES, IN_FLIGHT, TURNS, film, median, per_second, resize, small};
 
 /// The last of them to see that what grows, grows in proportion.
@@ -210,7 +211,7 @@ struct Asker(BufReader<TcpStream>);
 
 impl Asker {
     fn connect(broker: &Broker) -> Self {
-        let mut socket = TcpStream::connect(broker.address()).unwrap();
+        let mut socket = TcpStream::connect(broker.address).unwrap();
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let hello = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n";

@@ -16,7 +16,8 @@ use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 use turbojpeg::Image;
 
-use super::nodes::{Broker, Node, joined};
+use super::broker::Broker;
+use super::nodes::{Node, joined};
 
 const NODES: usize = 3;
 const PICTURES: usize = 10_000;
@@ -84,6 +85,8 @@ pub(crate) fn lost_node(folder: &Path) -> String {
     let [done, again, extra, frames] =
         [done, again, extra, &frames].map(|count| count.load(Ordering::Relaxed));
     assert_eq!(done, PICTURES, "pictures made");
+    // Who asks again may be answered twice, and nobody else.
+    assert!(extra <= again, "{extra} replies too many to {again} that were asked for again");
     let longest = |times: Vec<Duration>| times.into_iter().max().unwrap().as_secs_f64();
     let (stream, picture) = (longest(pauses), longest(waits));
     println!(

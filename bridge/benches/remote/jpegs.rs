@@ -55,12 +55,15 @@ pub(crate) fn jpegs(bridge: &Process) -> String {
     let cores = thread::available_parallelism().unwrap().get();
     let result = streams.made(&jpeg);
     let all = FRAMES * CONNECTIONS;
+    // Made before, as what the bridge and its daemon have for a stream is.
+    let mut threads: Vec<_> = (0..cores).map(|_| Whole::new(&spec)).collect();
     let bare = || {
         per_second(all / cores * cores, || {
             thread::scope(|scope| {
-                (0..cores).for_each(|_| {
-                    drop(scope.spawn(|| in_process(&jpeg, &spec, all / cores, &result)));
-                });
+                for whole in &mut threads {
+                    let (jpeg, result) = (&jpeg, &result);
+                    scope.spawn(move || whole.resize(jpeg, all / cores, result));
+                }
             });
         })
     };
@@ -101,37 +104,57 @@ pub(crate) fn photo() -> Vec<u8> {
     compressor.compress_to_vec(image).unwrap()
 }
 
-/// What a thread of a program does that has the codec and the kernels in itself.
-fn in_process(jpeg: &[u8], spec: &StreamSpec, frames: usize, expected: &[u8]) {
-    let Extent { width, height } = spec.source.extent;
-    let mut spec = StreamSpec { coding: Coding::RAW, slots: 1, ..*spec };
-    spec.source.extent = Extent::new(width / 2, height / 2);
-    let mut bare = InProcess::new(&spec);
-    let mut decompressor = Decompressor::new().unwrap();
-    decompressor.set_scaling_factor(ScalingFactor::ONE_HALF).unwrap();
-    let mut compressor = Compressor::new().unwrap();
-    compressor.set_quality(QUALITY.into()).unwrap();
-    let mut made = Vec::new();
-    for _ in 0..frames {
-        let (width, height) = (width as usize / 2, height as usize / 2);
-        let (pixels, subsamp) = (bare.lease.input_mut(), Subsamp::Sub2x2);
-        let image = YuvImage { pixels, width, align: 64, height, subsamp };
-        decompressor.decompress_to_yuv(jpeg, image).unwrap();
-        bare.resize();
-        let layout = bare.ring.output();
-        let plane = |index: usize| &bare.lease.output()[layout.planes()[index].offset..];
-        let image = YuvPlanesImage {
-            y_plane: plane(0),
-            u_plane: plane(1),
-            v_plane: plane(2),
-            width: spec.destination.extent.width as usize,
-            height: spec.destination.extent.height as usize,
-            y_stride: layout.planes()[0].stride,
-            u_stride: layout.planes()[1].stride,
-            v_stride: layout.planes()[2].stride,
-            subsamp,
-        };
-        made = compressor.compress_yuv_planes_to_vec(&image).unwrap();
+/// What a thread of a program has that has the codec and the kernels in itself.
+struct Whole {
+    bare: InProcess,
+    decompressor: Decompressor,
+    compressor: Compressor,
+    destination: Extent,
+}
+
+impl Whole {
+    fn new(spec: &StreamSpec) -> Self {
+        let Extent { width, height } = spec.source.extent;
+        let mut spec = StreamSpec { coding: Coding::RAW, slots: 1, ..*spec };
+        spec.source.extent = Extent::new(width / 2, height / 2);
+        let mut decompressor = Decompressor::new().unwrap();
+        decompressor.set_scaling_factor(ScalingFactor::ONE_HALF).unwrap();
+        let mut compressor = Compressor::new().unwrap();
+        compressor.set_quality(QUALITY.into()).unwrap();
+        let (bare, destination) = (InProcess::new(&spec), spec.destination.extent);
+        Self { bare, decompressor, compressor, destination }
     }
-    assert!(made == expected, "the same work");
+
+    /// So many frames, which are to become what is expected.
+    fn resize(&mut self, jpeg: &[u8], frames: usize, expected: &[u8]) {
+        let Self { bare, decompressor, compressor, destination } = self;
+        let mut made = Vec::new();
+        for _ in 0..frames {
+            let half = bare.ring.input().planes()[0];
+            let image = YuvImage {
+                width: half.row_bytes(),
+                height: half.rows(),
+                align: 64,
+                pixels: bare.lease.input_mut(),
+                subsamp: Subsamp::Sub2x2,
+            };
+            decompressor.decompress_to_yuv(jpeg, image).unwrap();
+            bare.resize();
+            let whole = bare.ring.output().planes();
+            let plane = |index: usize| &bare.lease.output()[whole[index].offset..];
+            let image = YuvPlanesImage {
+                y_plane: plane(0),
+                u_plane: plane(1),
+                v_plane: plane(2),
+                width: destination.width as usize,
+                height: destination.height as usize,
+                y_stride: whole[0].stride,
+                u_stride: whole[1].stride,
+                v_stride: whole[2].stride,
+                subsamp: Subsamp::Sub2x2,
+            };
+            made = compressor.compress_yuv_planes_to_vec(&image).unwrap();
+        }
+        assert!(made == expected, "the same work");
+    }
 }

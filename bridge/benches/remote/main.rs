@@ -6,6 +6,8 @@
 //! medians over the turns. Prints a table and writes `target/bench/remote.json`.
 
 mod bridges;
+#[path = "../../tests/common/broker.rs"]
+mod broker;
 mod cluster;
 mod jpegs;
 mod nodes;
@@ -203,7 +205,7 @@ fn throughput(bridge: &Process) -> String {
 }
 
 /// Medians of both speeds, and of their ratio, over turns of which each has both.
-fn in_turns(ours: impl Fn() -> f64, bare: impl Fn() -> f64) -> (f64, f64, f64) {
+fn in_turns(ours: impl Fn() -> f64, mut bare: impl FnMut() -> f64) -> (f64, f64, f64) {
     // The first brings pages and caches.
     let turns: Vec<_> = (0..=TURNS).map(|_| (bare(), ours())).skip(1).collect();
     (

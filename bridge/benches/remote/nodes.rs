@@ -1,10 +1,9 @@
-//! A NATS server, and nodes that have joined a service there.
+//! What a NATS server says of itself, and nodes that have joined a service there.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use async_nats::{Client as Nats, StatusCode};
@@ -12,18 +11,11 @@ use futures_util::StreamExt;
 use resized_client::{Client, Endpoint};
 use tokio::time::timeout;
 
+use super::broker::Broker;
 use super::{Process, this};
 
 /// For all nodes to answer.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// A nats-server, which is killed when this is dropped.
-pub(crate) struct Broker {
-    process: Child,
-    address: SocketAddr,
-    /// Where it tells of itself, by HTTP.
-    monitor: SocketAddr,
-}
 
 /// What a server has taken in, and given out, since it started.
 pub(crate) struct Passed {
@@ -33,29 +25,6 @@ pub(crate) struct Passed {
 }
 
 impl Broker {
-    pub(crate) fn start() -> Self {
-        // Both at once, or they could be the same.
-        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [address, monitor] = free.map(|listener| listener.local_addr().unwrap());
-        let mut command = Command::new("nats-server");
-        command.args(["--addr", "127.0.0.1", "--port", &address.port().to_string()]);
-        command.args(["--http_port", &monitor.port().to_string()]);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let process = process.expect("nats-server, which make bench-remote brings");
-        while TcpStream::connect(address).is_err() {
-            thread::sleep(Duration::from_millis(5));
-        }
-        Self { process, address, monitor }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("nats://{}", self.address)
-    }
-
     /// Of whichever node has room.
     pub(crate) fn endpoint(&self) -> Endpoint {
         format!("{}/stream", self.url()).parse().unwrap()
@@ -63,7 +32,7 @@ impl Broker {
 
     /// What it says itself.
     pub(crate) fn passed(&self) -> Passed {
-        let mut socket = TcpStream::connect(self.monitor).unwrap();
+        let mut socket = TcpStream::connect(self.listens("monitoring")).unwrap();
         socket.write_all(b"GET /varz HTTP/1.0\r\n\r\n").unwrap();
         let mut said = String::new();
         socket.read_to_string(&mut said).unwrap();
@@ -85,13 +54,6 @@ impl Broker {
             times.split_whitespace().next().unwrap().parse().map(Duration::from_nanos).unwrap()
         });
         times.sum()
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -1,21 +1,17 @@
 //! Owns the way back of a conversation: what the daemon says, to the client, with the frames that
 //! it has done.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use nix::sys::socket::MsgFlags;
 use resized_client::remote::wire::{Sender, WireError};
-use resized_protocol::codec::Inbox;
-use resized_protocol::fdpass::{self, Passed};
-use resized_protocol::message::{
-    Backing, Completion, Goodbye, Message, Refusal, Reply, Status, Violation,
-};
-use resized_protocol::shm::{Lease, Region, RegionError, RingLayout, leases};
+use resized_protocol::arrivals::Arrivals;
+use resized_protocol::fdpass::Passed;
+use resized_protocol::message::{Completion, Goodbye, Message, Refusal, Reply, Status, Violation};
+use resized_protocol::shm::{self, Lease, RegionError};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,7 +31,7 @@ pub(super) async fn back(
     mut violation: oneshot::Receiver<Violation>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Infallible, End> {
-    let mut daemon = Arrivals { socket: daemon, inbox: Inbox::new(), descriptors: VecDeque::new() };
+    let mut daemon = FromDaemon { socket: daemon, arrivals: Arrivals::default() };
     let mut encoding = FuturesUnordered::new();
     loop {
         say_ours(shared, client).await?;
@@ -138,12 +134,15 @@ async fn pass_on(
 
 /// Notes what the daemon has granted, and makes of it what the client is to hear.
 fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) -> Result<(), End> {
-    let Opening { charge, coded } =
+    let Opening { charge, coded, ring: wanted } =
         shared.replies().answered().ok_or(unexpected("a reply to nothing"))?;
     match reply {
         Reply::Opened { stream, ring, .. } => {
             let descriptor = descriptor.ok_or(unexpected("a stream without a descriptor"))?;
-            let leases = match mapped(descriptor, ring) {
+            // Else its slots would lie anywhere.
+            let layout = wanted.filter(|wanted| wanted == ring);
+            let layout = layout.ok_or(unexpected("a ring of another layout than its stream's"))?;
+            let leases = match shm::mapped(descriptor, layout) {
                 Ok(leases) => leases,
                 Err(error) => {
                     *reply = refuse(shared, *stream, error)?;
@@ -168,12 +167,6 @@ fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) ->
         _ => {}
     }
     Ok(())
-}
-
-fn mapped(descriptor: Passed, ring: &RingLayout) -> Result<Vec<Lease>, RegionError> {
-    let lost = |errno| RegionError::System { call: "recvmsg", errno };
-    let region = Region::open(descriptor.map_err(lost)?, ring.len())?;
-    leases(region, &Arc::new(ring.clone()))
 }
 
 /// What the client is told of a stream whose ring the bridge can't have, as if the daemon could
@@ -229,35 +222,22 @@ async fn say_late(
     Ok(())
 }
 
-/// What the daemon says, with the descriptors beside it.
-struct Arrivals<'a> {
+/// What the daemon says.
+struct FromDaemon<'a> {
     socket: ReadHalf<'a>,
-    inbox: Inbox,
-    descriptors: VecDeque<Passed>,
+    arrivals: Arrivals,
 }
 
-impl Arrivals<'_> {
-    /// The next message. Given up in the middle nothing is lost.
+impl FromDaemon<'_> {
+    /// The next message, with the descriptor beside it. Given up in the middle nothing is lost.
     async fn next(&mut self) -> Result<Option<(Message, Option<Passed>)>, WireError> {
+        let Self { socket, arrivals } = self;
+        let socket: &tokio::net::UnixStream = (*socket).as_ref();
         loop {
-            if let Some(message) = self.inbox.pop::<Message>()? {
-                let passed = matches!(
-                    message,
-                    Message::Reply(Reply::Opened { backing: Backing::Descriptor, .. })
-                );
-                let descriptor = if passed { self.descriptors.pop_front() } else { None };
-                return Ok(Some((message, descriptor)));
+            if let Some(heard) = arrivals.pop()? {
+                return Ok(Some(heard));
             }
-            let Self { socket, inbox, descriptors } = self;
-            let socket: &tokio::net::UnixStream = socket.as_ref();
-            let receive = || {
-                inbox.fill(|room| {
-                    let (read, descriptor) = fdpass::receive(socket, room, MsgFlags::MSG_DONTWAIT)?;
-                    descriptors.extend(descriptor);
-                    Ok::<_, io::Error>(read)
-                })
-            };
-            if socket.async_io(Interest::READABLE, receive).await?.0 == 0 {
+            if socket.async_io(Interest::READABLE, || arrivals.receive(socket)).await? == 0 {
                 return Ok(None);
             }
         }

@@ -11,7 +11,8 @@ use resized_pictures::{Desk, Limits, Mode, Settings, Wish};
 use tokio::runtime::Runtime;
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
-use crate::cluster::{Broker, Node};
+use crate::broker::Broker;
+use crate::cluster::Node;
 use crate::support::{DEADLINE, noise, until};
 
 const SUBJECT: &str = "resized.picture";

@@ -1,59 +1,36 @@
 //! Several bridges, each with a daemon of its own, that have joined a NATS service: clients go
 //! where there is room, and on elsewhere when that is lost.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Read;
+use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use resized_client::{Client, Credentials, Endpoint, Error, PixelFormat};
+use resized_client::{Client, Credentials, Endpoint, Error, PixelFormat, Refusal};
+use resized_protocol::VERSION;
+use resized_protocol::codec::Inbox;
+use resized_protocol::message::{Goodbye, Message, Reply};
+use resized_protocol::remote::{Call, Offer, STREAM_SUBJECT};
 
+use crate::broker::Broker;
+use crate::caller::Caller;
+use crate::peer::{Peer, hello};
+use crate::port::free_port;
 use crate::support::{
     Authority, Bridge, Local, bounded, connect, everybody_gets_on, resized, spec, text, until,
 };
 
-/// A nats-server, for one test.
-pub(crate) struct Broker {
-    process: Child,
-    address: SocketAddr,
-}
-
 impl Broker {
-    pub(crate) fn start() -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self::start_at(address)
-    }
-
-    pub(crate) fn start_at(address: SocketAddr) -> Self {
-        let mut broker = Self { process: Self::spawn(address), address };
-        broker.await_answer();
-        broker
-    }
-
-    fn spawn(address: SocketAddr) -> Child {
-        let mut command = Command::new("nats-server");
-        let (host, port) = (address.ip().to_string(), address.port().to_string());
-        command.args(["--addr", &host, "--port", &port]);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().expect("nats-server, which make test-deps brings")
-    }
-
-    fn await_answer(&mut self) {
-        until("NATS answers", || TcpStream::connect(self.address).is_ok());
-    }
-
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.process = Self::spawn(self.address);
-        self.await_answer();
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("nats://{}", self.address)
+        self.process = Self::spawn(self.folder.path(), self.address);
+        self.listens("nats");
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
@@ -68,13 +45,6 @@ impl Broker {
             client.is_some()
         });
         client.unwrap()
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -99,48 +69,57 @@ impl Node {
 
 #[test]
 fn a_node_that_is_killed_costs_no_frame() {
+    bounded(|| a_node_that_goes_costs_no_frame(|node| node.bridge.kill()));
+}
+
+#[test]
+fn a_node_that_stops_costs_no_frame() {
+    bounded(|| a_node_that_goes_costs_no_frame(|node| node.bridge.stop()));
+}
+
+/// Has one of three go so, with streams.
+fn a_node_that_goes_costs_no_frame(go: fn(&mut Node)) {
     const STREAMS: usize = 8;
-    bounded(|| {
-        let broker = Broker::start();
-        let mut nodes: Vec<_> = (0..3).map(|_| Node::start(&broker, &[])).collect();
-        drop(broker.client());
-        let spec = spec(PixelFormat::I420, 3);
-        let near = nodes[0].local.client().open(&spec).unwrap();
-        let expected: Vec<_> = (0..5).map(|seed| resized(&near, seed).unwrap()).collect();
-        drop(near);
-        let (over, rounds) = (AtomicBool::new(false), [const { AtomicU32::new(0) }; STREAMS]);
-        thread::scope(|scope| {
-            for rounds in &rounds {
-                let (over, expected, endpoint) = (&over, &expected, broker.endpoint());
-                scope.spawn(move || {
-                    let stream = Client::connect(&endpoint).unwrap().open(&spec).unwrap();
-                    let mut seeds = (0..5).cycle();
-                    while !over.load(Ordering::Relaxed) {
-                        let seed = seeds.next().unwrap();
-                        assert_eq!(resized(&stream, seed).unwrap(), expected[seed as usize]);
-                        rounds.fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-            }
-            everybody_gets_on(&rounds);
-            // Whichever has most.
-            let busiest = (0..3).max_by_key(|&node| nodes[node].sessions()).unwrap();
-            assert!(nodes[busiest].sessions() > 0);
-            nodes[busiest].bridge.kill();
-            everybody_gets_on(&rounds);
-            // The rest is shared by those that are left.
-            let left = |(node, _): &(usize, &Node)| *node != busiest;
-            let sessions = nodes.iter().enumerate().filter(left).map(|(_, node)| node.sessions());
-            assert_eq!(sessions.sum::<u32>(), STREAMS as u32);
-            over.store(true, Ordering::Relaxed);
-        });
+    let broker = Broker::start();
+    let mut nodes: Vec<_> = (0..3).map(|_| Node::start(&broker, &[])).collect();
+    drop(broker.client());
+    let spec = spec(PixelFormat::I420, 3);
+    let near = nodes[0].local.client().open(&spec).unwrap();
+    let expected: Vec<_> = (0..5).map(|seed| resized(&near, seed).unwrap()).collect();
+    drop(near);
+    let (over, rounds) = (AtomicBool::new(false), [const { AtomicU32::new(0) }; STREAMS]);
+    thread::scope(|scope| {
+        for rounds in &rounds {
+            let (over, expected, endpoint) = (&over, &expected, broker.endpoint());
+            scope.spawn(move || {
+                let stream = Client::connect(&endpoint).unwrap().open(&spec).unwrap();
+                let mut seeds = (0..5).cycle();
+                while !over.load(Ordering::Relaxed) {
+                    let seed = seeds.next().unwrap();
+                    assert_eq!(resized(&stream, seed).unwrap(), expected[seed as usize]);
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        everybody_gets_on(&rounds);
+        // Whichever has most.
+        let busiest = (0..3).max_by_key(|&node| nodes[node].sessions()).unwrap();
+        assert!(nodes[busiest].sessions() > 0);
+        go(&mut nodes[busiest]);
+        everybody_gets_on(&rounds);
+        // The rest is shared by those that are left.
+        let left = |(node, _): &(usize, &Node)| *node != busiest;
+        let sessions = nodes.iter().enumerate().filter(left).map(|(_, node)| node.sessions());
+        assert_eq!(sessions.sum::<u32>(), STREAMS as u32);
+        over.store(true, Ordering::Relaxed);
     });
 }
 
 #[test]
 fn a_broker_that_is_gone_stops_no_stream_and_is_found_again() {
     bounded(|| {
-        let mut broker = Broker::start();
+        // Where no connection of others can be when it comes again.
+        let mut broker = Broker::start_at((Ipv4Addr::LOCALHOST, free_port()).into());
         let node = Node::start(&broker, &[]);
         let spec = spec(PixelFormat::Gray8, 2);
         let stream = broker.client().open(&spec).unwrap();
@@ -197,7 +176,7 @@ fn haproxy_does_as_well() {
     bounded(|| {
         let local = Local::start();
         let mut bridges: Vec<_> = (0..3).map(|_| Bridge::start(&local, &[])).collect();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let folder = tempfile::tempdir().unwrap();
         // The example, with these addresses.
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/haproxy.cfg");
@@ -235,7 +214,7 @@ fn offers_let_in_without_the_bridges_own_token() {
         let authority = Authority::new();
         let (certificate, key) = authority.sign("bridge", false);
         let token = authority.write("token", "nobody knows");
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let advertised = format!("tls://localhost:{port}");
         let listen = format!("127.0.0.1:{port}");
         let flags = [
@@ -257,5 +236,32 @@ fn offers_let_in_without_the_bridges_own_token() {
         assert!(direct.to_string().contains("token"), "{direct}");
         until("the bridge has joined", || connect(&broker.endpoint(), &trusting).is_ok());
         drop(node);
+    });
+}
+
+#[test]
+fn an_offer_lets_in_once() {
+    bounded(|| {
+        let broker = Broker::start();
+        let authority = Authority::new();
+        let token = authority.write("token", "nobody knows");
+        let node = Node::start(&broker, &["--token", text(&token)]);
+        let caller = Caller::new(&broker, Duration::from_secs(1));
+        let mut inbox = Inbox::new();
+        until("the bridge has joined", || {
+            let asked = caller.nats.request(STREAM_SUBJECT, "".into());
+            let Ok(offer) = caller.runtime.block_on(asked) else { return false };
+            inbox.fill(|room| (&offer.payload[..]).read(room)).unwrap();
+            !inbox.is_empty()
+        });
+        let Offer { token, .. } = inbox.pop().unwrap().unwrap();
+        let knock = || {
+            let mut peer = Peer::new(&node.bridge);
+            peer.call(&Call::Knock { version: VERSION, token: token.clone() });
+            peer.say(hello());
+            peer.hear()
+        };
+        assert!(matches!(knock(), Some(Message::Reply(Reply::Welcome { .. }))));
+        assert_eq!(knock(), Some(Message::Goodbye(Goodbye::Refused(Refusal::Token))));
     });
 }

@@ -1,6 +1,8 @@
 //! A bridge as a process, real sockets, real certificates: remote clients get the frames that local
 //! ones get, and nobody gets anything else.
 
+#[path = "../common/broker.rs"]
+mod broker;
 mod caller;
 mod cluster;
 mod frames;
@@ -9,6 +11,8 @@ mod jpeg;
 mod network;
 mod peer;
 mod pictures;
+#[path = "../common/port.rs"]
+mod port;
 mod requests;
 mod restarts;
 mod support;

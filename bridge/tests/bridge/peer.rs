@@ -1,6 +1,6 @@
 //! Peers that say exactly what they are told to, and an honest client that they must not disturb.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use resized_client::{PixelFormat, Stream, StreamSpec};
@@ -59,8 +59,13 @@ impl Peer {
             if let Some(message) = self.inbox.pop().ok()? {
                 return Some(message);
             }
-            if self.inbox.fill(|room| self.socket.read(room)).map_or(0, |(read, _)| read) == 0 {
-                return None;
+            match self.inbox.fill(|room| self.socket.read(room)) {
+                Ok((0, _)) => return None,
+                Ok(_) => {}
+                Err(error) => {
+                    is_over(&error);
+                    return None;
+                }
             }
         }
     }
@@ -75,7 +80,9 @@ impl Peer {
     pub(crate) fn listen_to_the_end(&mut self) {
         while self.hear().is_some() {}
         let mut rest = Vec::new();
-        let _ = self.socket.read_to_end(&mut rest);
+        if let Err(error) = self.socket.read_to_end(&mut rest) {
+            is_over(&error);
+        }
     }
 
     #[track_caller]
@@ -83,6 +90,13 @@ impl Peer {
         assert_eq!(self.hear(), Some(Message::Goodbye(Goodbye::Violation(violation))));
         assert_eq!(self.hear(), None);
     }
+}
+
+/// A connection that was cut off has ended, one that says nothing has not.
+#[track_caller]
+fn is_over(error: &io::Error) {
+    let waits = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+    assert!(!waits, "neither said goodbye nor hung up");
 }
 
 pub(crate) fn hello() -> Request {

@@ -12,8 +12,9 @@ use resized_client::{Endpoint, Extent, Filter};
 use resized_pictures::{Format, Mode, Settings};
 use turbojpeg::Subsamp;
 
+use crate::broker::Broker;
 use crate::caller::{Caller, Headers, jpeg, made, settings};
-use crate::cluster::{Broker, Node};
+use crate::cluster::Node;
 use crate::support::{Bridge, DEADLINE, Local, bounded, until};
 
 #[test]

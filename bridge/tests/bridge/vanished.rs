@@ -11,7 +11,8 @@ use resized_client::{Client, Credentials, PixelFormat, Stream};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use crate::cluster::{Broker, Node};
+use crate::broker::Broker;
+use crate::cluster::Node;
 use crate::network::{Host, Network, with_network};
 use crate::support::{
     Authority, Bridge, Local, bounded, connect, everybody_gets_on, noise, resized, spec, text,

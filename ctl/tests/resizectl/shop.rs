@@ -16,6 +16,11 @@ use resized_protocol::message::{Features, Message, Reply};
 use tempfile::TempDir;
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_resizectl");
+
+/// In seconds: far longer than any run takes on a loaded machine.
+const DEADLINE: &str = "120";
+
 /// A folder for files, gone at the end of the test.
 pub(crate) struct Shop {
     dir: TempDir,
@@ -37,7 +42,10 @@ impl Shop {
 
     /// The program in this folder, with no daemon to be found but its own.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_resizectl"));
+        self.prepared(Command::new(PROGRAM))
+    }
+
+    fn prepared(&self, mut command: Command) -> Command {
         command
             .env_remove("RESIZED_ENDPOINT")
             .env("XDG_RUNTIME_DIR", self.dir.path())
@@ -45,8 +53,11 @@ impl Shop {
         command
     }
 
+    /// Runs it; it is ended if it hangs.
     pub(crate) fn run(&self, line: &str) -> Output {
-        self.command().args(line.split_whitespace()).output().unwrap()
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", DEADLINE, PROGRAM]);
+        self.prepared(command).args(line.split_whitespace()).output().unwrap()
     }
 
     /// Runs it, and it must succeed.

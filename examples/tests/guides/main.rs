@@ -5,9 +5,13 @@
 //! the built programs in the PATH. What can't be run here is listed with the reason
 //! ([`page::NOT_RUN`]), and nothing else is left out.
 
+#[path = "../../../bridge/tests/common/broker.rs"]
+mod broker;
 mod install;
 mod page;
 mod picture;
+#[path = "../../../bridge/tests/common/port.rs"]
+mod port;
 mod programs;
 #[path = "../common/service.rs"]
 mod service;

@@ -1,28 +1,17 @@
 //! What the `nats` command on the page asks for, asked by another NATS client.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
+use crate::broker::Broker;
 use crate::page::Page;
 use crate::service::Service;
 
 /// Far longer than it takes.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A nats-server, until it is dropped.
-struct Broker(Child);
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn a_picture_is_asked_for_as_the_service_has_it() {
@@ -35,12 +24,8 @@ fn a_picture_is_asked_for_as_the_service_has_it() {
         headers.append(name, value);
     }
 
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut server = Command::new("nats-server");
-    server.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
-    server.stdout(Stdio::null()).stderr(Stdio::null());
-    let _broker = Broker(server.spawn().expect("nats-server, which make test-deps brings"));
-    let url = format!("nats://127.0.0.1:{port}");
+    let broker = Broker::start();
+    let url = broker.url();
     let _service = Service::with(|_, args| args.nats = vec![url.parse().unwrap()]);
 
     let (width, height) = (1280, 720);
@@ -57,7 +42,7 @@ fn a_picture_is_asked_for_as_the_service_has_it() {
         })
     };
     let begun = Instant::now();
-    // Until the server listens, and the bridge has joined it.
+    // Until the bridge has joined the service.
     let answer = loop {
         if let Some(answer) = ask() {
             break answer;

@@ -1,7 +1,6 @@
 //! Owns the folder in which a page's commands are run, and the shell that runs them.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +8,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use crate::page::{Page, ROOT};
+use crate::port::free_port;
 
 /// A page's commands that take longer hang.
 const SECONDS: &str = "120";
@@ -85,10 +85,7 @@ struct Here([(&'static str, String); 7]);
 
 impl Here {
     fn new(dir: &Path) -> Self {
-        // All at once, so that they differ.
-        let free = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [near, bridge, other, nats] =
-            free.map(|socket| socket.local_addr().unwrap().port().to_string());
+        let [near, bridge, other, nats] = [(); 4].map(|()| free_port().to_string());
         Self([
             ("/etc/", format!("{}/etc/", dir.display())),
             ("/run/resized-daemon/", format!("{}/", dir.display())),

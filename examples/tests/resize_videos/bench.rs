@@ -10,6 +10,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 use turbojpeg::PixelFormat;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_resize-videos");
+
+/// In seconds: far longer than any run takes on a loaded machine.
+const DEADLINE: &str = "120";
+
 /// A folder for clips and pictures, gone at the end of the test.
 pub(crate) struct Bench {
     dir: TempDir,
@@ -41,7 +46,10 @@ impl Bench {
 
     /// The program, to be run with no daemon to be found but its own, and `out` as its output folder.
     pub(crate) fn command(&self, videos: &[&Path]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_resize-videos"));
+        self.prepared(Command::new(PROGRAM), videos)
+    }
+
+    fn prepared(&self, mut command: Command, videos: &[&Path]) -> Command {
         command
             .env_remove("RESIZED_ENDPOINT")
             .env("XDG_RUNTIME_DIR", self.dir.path())
@@ -51,9 +59,11 @@ impl Bench {
         command
     }
 
-    /// Runs the program.
+    /// Runs the program, which is ended if it hangs.
     pub(crate) fn run(&self, videos: &[&Path], options: &str) -> Output {
-        self.command(videos).args(options.split_whitespace()).output().unwrap()
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", DEADLINE, PROGRAM]);
+        self.prepared(command, videos).args(options.split_whitespace()).output().unwrap()
     }
 
     /// The figures that a run wrote to `figures.json`.

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use resized_protocol::arrivals::Arrivals;
 
 use crate::Error;
 use crate::endpoint::PATIENCE;
-use crate::link::{Arrivals, Arrived, left};
+use crate::link::{self, Arrived, left};
 
 /// Held by the thread that reads.
 #[derive(Debug)]
@@ -76,8 +77,8 @@ impl Incoming {
             }
             (Until::It, rest) => self.wait_for_bytes(rest.map(left))?,
         }
-        self.arrivals.receive(&self.socket)?;
-        while let Some(arrived) = self.arrivals.pop()? {
+        link::receive(&mut self.arrivals, &self.socket)?;
+        while let Some(arrived) = link::next(&mut self.arrivals)? {
             self.messages.push(arrived);
         }
         if !self.arrivals.is_amid_message() {

@@ -74,15 +74,16 @@ fn begin(found: Found, incoming: &mut Incoming, outgoing: &mut Outgoing, state: 
     state.replies.clear();
     state.unwanted.clear();
     state.disowned.clear();
-    state.answered = 0;
-    (outgoing.socket, outgoing.era, outgoing.requests) = (socket, state.era, 0);
+    (state.asked, state.answered) = (0, 0);
+    (outgoing.socket, outgoing.era) = (socket, state.era);
     outgoing.first.clear();
     for (stream, leases) in rings {
         let request = match state.streams.get_mut(&stream) {
             Some(slots) => slots.renew(leases),
             None => {
                 // Closed while it was being opened again.
-                state.unwanted.push(outgoing.number());
+                let number = state.number();
+                state.unwanted.push(number);
                 Some(Request::Close { stream })
             }
         };

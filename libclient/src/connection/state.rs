@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(super) unwanted: Vec<u64>,
     /// Streams that such replies opened.
     pub(super) disowned: Vec<u32>,
+    /// Requests that have a reply: counted by who is about to send one, and has the lock for that.
+    pub(super) asked: u64,
     pub(super) answered: u64,
     /// A thread is reading the socket, or looking for another.
     pub(super) reading: bool,
@@ -48,6 +50,7 @@ impl State {
             replies: BTreeMap::new(),
             unwanted: Vec::new(),
             disowned: Vec::new(),
+            asked: 0,
             answered: 0,
             reading: false,
             waiting: 0,
@@ -105,6 +108,9 @@ impl State {
             Arrived::Completed(completion) => self.note_completion(completion)?,
             Arrived::Reply(reply, descriptor) => {
                 let request = self.answered;
+                if request == self.asked {
+                    return Err(Error::Unexpected("a reply to nothing"));
+                }
                 self.answered += 1;
                 match self.unwanted.iter().position(|&unwanted| unwanted == request) {
                     Some(index) => {
@@ -116,6 +122,12 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// The number of a request that has a reply.
+    pub(super) fn number(&mut self) -> u64 {
+        self.asked += 1;
+        self.asked - 1
     }
 
     /// Nobody will fetch the reply to that request.

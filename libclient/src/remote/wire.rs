@@ -163,6 +163,17 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
     pub async fn send(&mut self, message: &impl Encode, pixels: &[u8]) -> io::Result<()> {
         self.bytes.clear();
         codec::encode(message, &mut self.bytes).map_err(io::Error::other)?;
+        self.write(pixels).await
+    }
+
+    /// Sends pixels that belong to the message before.
+    pub async fn send_more(&mut self, pixels: &[u8]) -> io::Result<()> {
+        self.bytes.clear();
+        self.write(pixels).await
+    }
+
+    /// Writes the bytes of a message, if any, and pixels behind them.
+    async fn write(&mut self, pixels: &[u8]) -> io::Result<()> {
         let (mut head, mut rest) = (self.bytes.as_slice(), pixels);
         let all = in_all(self.patience, head.len() + rest.len());
         let writer = &mut self.writer;
@@ -178,22 +189,6 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
                 rest = &rest[sent - of_head..];
             }
             writer.flush().await
-        };
-        in_time(all, write).await
-    }
-
-    /// Sends pixels that belong to the message before.
-    pub async fn send_more(&mut self, mut pixels: &[u8]) -> io::Result<()> {
-        let all = in_all(self.patience, pixels.len());
-        let write = async {
-            while !pixels.is_empty() {
-                let sent = in_time(self.patience, self.writer.write(pixels)).await?;
-                if sent == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
-                pixels = &pixels[sent..];
-            }
-            self.writer.flush().await
         };
         in_time(all, write).await
     }

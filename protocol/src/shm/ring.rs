@@ -13,6 +13,7 @@ use bincode::{Decode, Encode};
 
 use super::region::HUGE;
 use super::{Region, RegionError};
+use crate::fdpass::Passed;
 use crate::frame::{FrameLayout, FrameSpec};
 use crate::message::{MAX_SLOTS, Refusal, StreamSpec};
 
@@ -161,6 +162,14 @@ pub fn leases(region: Region, layout: &Arc<RingLayout>) -> Result<Vec<Lease>, Re
     let region = Arc::new(region);
     let lease = |slot| Lease { region: Arc::clone(&region), layout: Arc::clone(layout), slot };
     Ok((0..layout.slots()).map(lease).collect())
+}
+
+/// The leases of a ring whose descriptor was passed. The layout is to be the one that both ends
+/// compute.
+pub fn mapped(passed: Passed, layout: RingLayout) -> Result<Vec<Lease>, RegionError> {
+    let lost = |errno| RegionError::System { call: "recvmsg", errno };
+    let region = Region::open(passed.map_err(lost)?, layout.len())?;
+    leases(region, &Arc::new(layout))
 }
 
 impl Lease {
