@@ -248,8 +248,8 @@ impl<'a> Run<'a> {
         let Plan { instance, video, file, folder, entering } = plan;
         let file = file.map_or_else(|| File::open(video), Ok)?;
         let mut source = file.decode(self.decoder_threads())?;
-        let client = self.room.wait_for(|| 0, || self.daemon.connect())?;
-        let Some(client) = client else { return Ok(false) };
+        let client = self.room.wait_for(|| 0, || self.daemon.connect_again(self.stop))?;
+        let Some(client) = client.flatten() else { return Ok(false) };
         let track = self.progress.track(instance, source.total());
         let target = Arc::new(Target::new(folder, track, start, source.turn())?);
         let (submitted, pendings) = unbounded();
