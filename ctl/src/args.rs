@@ -195,8 +195,7 @@ pub(crate) struct Resize {
     pub(crate) jobs: Option<NonZeroUsize>,
 
     /// Refuse pictures with more millions of pixels, before they are decoded
-    #[arg(long, value_name = "N", default_value = "200",
-          value_parser = clap::value_parser!(u64).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value = "200", value_parser = megapixels)]
     pub(crate) max_megapixels: u64,
 
     /// Print errors only
@@ -316,6 +315,11 @@ fn one_or_more(text: &str) -> Result<NonZeroUsize> {
     text.parse().context("write how many, 1 or more")
 }
 
+fn megapixels(text: &str) -> Result<u64> {
+    let megapixels = text.parse().ok().filter(|megapixels| (1..=4096).contains(megapixels));
+    megapixels.context("write millions of pixels, a whole number from 1 to 4096")
+}
+
 fn rate(text: &str) -> Result<f64> {
     let rate: f64 = text.parse().context("not a number of frames a second")?;
     ensure!((0.01..=1e9).contains(&rate), "from 0.01 to 1000000000 frames a second");
@@ -360,10 +364,11 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_of_them_at_least() {
+    fn errors_say_what_to_write() {
         for (line, words) in [
             ("bench -c 0", "'0' for '--clients <N>': write how many, 1 or more"),
             ("bench -c -1", "'-1' for '--clients <N>': write how many, 1 or more"),
+            ("resize a.jpg -s 4x4 -o b --max-megapixels 0.5", "a whole number from 1 to 4096"),
             ("resize a.jpg -s 4x4 -o b -j some", "'some' for '--jobs <N>': write how many"),
         ] {
             let line = format!("resizectl {line}");
