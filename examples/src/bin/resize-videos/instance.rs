@@ -98,13 +98,21 @@ impl<'a> Outcome<'a> {
         })
     }
 
-    /// The name of the video without its folders, and what kept it from being resized to its end.
+    /// The name of the video without its folders, and whether it was resized to its end.
     pub(crate) fn label(&self) -> String {
         let name = self.video.file_name().unwrap_or(self.video.as_os_str()).display();
         match &self.end {
             End::Complete => name.to_string(),
             End::Stopped => format!("{name}: stopped"),
-            End::Failed(why) => format!("{name}: failed: {why}"),
+            End::Failed(_) => format!("{name}: failed"),
+        }
+    }
+
+    /// That, and why it was not.
+    pub(crate) fn reason(&self) -> String {
+        match &self.end {
+            End::Failed(why) => format!("{}: {why}", self.label()),
+            End::Complete | End::Stopped => self.label(),
         }
     }
 }
