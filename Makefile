@@ -64,7 +64,7 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: installed-wheel demo demo-cluster test test-python test-gstreamer gstreamer install-gstreamer test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders pages install install-library uninstall deb
+.PHONY: installed-wheel demo demo-cluster test test-python test-gstreamer gstreamer install-gstreamer test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders pages install install-library writable-settings uninstall deb
 
 # But for the Python package, which few need: make wheel.
 build: deps
@@ -305,8 +305,14 @@ install-library:
 	@install -d "$(DESTDIR)$(dir $(PC))"
 	sed 's|@prefix@|$(prefix)|; s|@version@|$(VERSION)|' bindings/c/resized.pc.in > "$(DESTDIR)$(PC)"
 
+# First of all, so that nothing is left half done.
+writable-settings:
+	@install -d "$(SETTINGS)" 2>/dev/null && test -w "$(SETTINGS)" || { \
+	    echo "can't write $(SETTINGS), the settings' folder whatever the prefix: be root, or give DESTDIR=folder;" \
+	        "make install-library installs the library alone" >&2; exit 1; }
+
 # Builds nothing, so that it can be run as root: make build pages, then sudo make install.
-install: install-library
+install: writable-settings install-library
 	@test -x "$(BUILT)/resized" && test -d "$(PAGES)" || { echo "first: make build pages" >&2; exit 1; }
 	$(call put,$(INSTALLED))
 	sed -i 's|/usr/bin/resized|$(prefix)/bin/resized|' $(DESTDIR)$(prefix)/lib/systemd/{system,user}/resized*.service

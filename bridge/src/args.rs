@@ -27,7 +27,8 @@ pub struct Args {
         value_name = "ADDRESS:PORT",
         env = "RESIZED_BRIDGE_LISTEN",
         default_value = "127.0.0.1:7788",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = address
     )]
     pub listen: Vec<SocketAddr>,
 
@@ -94,7 +95,7 @@ pub struct Args {
 
     /// Millions of pixels that a JPEG may have, and a single picture before and after
     #[arg(long, value_name = "N", env = "RESIZED_BRIDGE_MEGAPIXELS", default_value_t = 64,
-          value_parser = clap::value_parser!(u64).range(1..=1000))]
+          value_parser = megapixels)]
     pub megapixels: u64,
 
     /// Seconds that a client may take for the next piece of a frame that it sends or is sent, and
@@ -159,6 +160,15 @@ impl Args {
     }
 }
 
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write ADDRESS:PORT, numbers only, such as 127.0.0.1:7788")
+}
+
+fn megapixels(text: &str) -> Result<u64, &'static str> {
+    let megapixels = text.parse().ok().filter(|megapixels| (1..=1000).contains(megapixels));
+    megapixels.ok_or("write millions of pixels, a whole number from 1 to 1000")
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
@@ -204,6 +214,19 @@ mod tests {
                 let parsed = Args::try_parse_from(["resized-bridge", option, number]);
                 assert!(parsed.is_err(), "{option} {number}");
             }
+        }
+    }
+
+    #[test]
+    fn errors_say_what_to_write() {
+        for (option, value, words) in [
+            ("--listen", "localhost:7788", "write ADDRESS:PORT, numbers only"),
+            ("--listen", "7788", "write ADDRESS:PORT, numbers only"),
+            ("--megapixels", "0.5", "a whole number from 1 to 1000"),
+            ("--megapixels", "1001", "a whole number from 1 to 1000"),
+        ] {
+            let error = Args::try_parse_from(["resized-bridge", option, value]).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
         }
     }
 

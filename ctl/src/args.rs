@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::builder::{PossibleValue, PossibleValuesParser, RangedI64ValueParser, TypedValueParser};
+use clap::builder::{
+    PathBufValueParser, PossibleValue, PossibleValuesParser, RangedI64ValueParser, TypedValueParser,
+};
 use clap::{Args, Parser, Subcommand};
 use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat};
 use resized_pictures::{Format, Mode, Size};
@@ -145,22 +147,23 @@ pub(crate) struct Status {
 /// Resize JPEG, PNG and WebP files, many at once
 ///
 /// Pictures are turned upright as their EXIF orientation says; their colour profile is kept, all
-/// other metadata, such as where they were taken, is not. A picture that can't be resized is named
-/// and the others go on; the exit code is 1 then. Where no daemon runs, one inside this process
-/// serves.
+/// other metadata, such as where they were taken, is not. Of an animation only the first picture is
+/// kept, and of 16 bits a channel only 8; that is said of each. A picture that can't be resized is
+/// named and the others go on; the exit code is 1 then. Where no daemon runs, one inside this
+/// process serves.
 #[derive(Args, Debug)]
 pub(crate) struct Resize {
-    /// Pictures to resize
-    #[arg(value_name = "IN", required = true)]
+    /// Pictures to resize; - is standard input
+    #[arg(value_name = "IN", required = true, value_parser = path_or("/dev/stdin"))]
     pub(crate) inputs: Vec<PathBuf>,
 
     /// Size of the results; 640x and x360 leave the other side to the picture's shape
     #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
     pub(crate) size: Size,
 
-    /// A folder; a file, for a single picture; or a pattern for files, in which {name} is the name
-    /// of the picture without its ending, and an n in such braces its number
-    #[arg(short, long, value_name = "OUT")]
+    /// A folder; a file, for a single picture, - for standard output; or a pattern for files, in
+    /// which {name} is the name of the picture without its ending, and an n in such braces its number
+    #[arg(short, long, value_name = "OUT", value_parser = path_or("/dev/stdout"))]
     pub(crate) output: PathBuf,
 
     /// What becomes of pictures of another shape
@@ -175,7 +178,7 @@ pub(crate) struct Resize {
     #[arg(long, default_value = "bicubic", value_parser = filters())]
     pub(crate) filter: Filter,
 
-    /// Quality of JPEG results; PNG and WebP lose nothing
+    /// Quality of JPEG results; PNG and WebP are encoded without loss
     #[arg(long, value_name = "Q", default_value = "85", value_parser = quality())]
     pub(crate) quality: i32,
 
@@ -192,8 +195,7 @@ pub(crate) struct Resize {
     pub(crate) jobs: Option<NonZeroUsize>,
 
     /// Refuse pictures with more millions of pixels, before they are decoded
-    #[arg(long, value_name = "N", default_value = "200",
-          value_parser = clap::value_parser!(u64).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value = "200", value_parser = megapixels)]
     pub(crate) max_megapixels: u64,
 
     /// Print errors only
@@ -245,6 +247,12 @@ pub(crate) struct Video {
     pub(crate) quiet: bool,
 }
 
+/// Reads a path; a dash is what is open already.
+fn path_or(standard: &'static str) -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new()
+        .map(move |path| if path.as_os_str() == "-" { standard.into() } else { path })
+}
+
 /// Reads the name of a filter.
 fn filters() -> impl TypedValueParser<Value = Filter> {
     PossibleValuesParser::new(Filter::ALL.map(Filter::name)).try_map(|name| name.parse())
@@ -277,7 +285,9 @@ fn quality() -> RangedI64ValueParser<i32> {
 fn modes() -> impl TypedValueParser<Value = Mode> {
     let value = |mode: Mode| {
         PossibleValue::new(mode.name()).help(match mode {
-            Mode::Fit => "As large as it can be within the size; one side may be shorter",
+            Mode::Fit => {
+                "As large as it can be within the size; one side may be shorter, none is padded"
+            }
             Mode::Fill => "Exactly the size; what is too much is cut off evenly at both ends",
             Mode::Stretch => "Exactly the size; the shape changes",
         })
@@ -303,6 +313,11 @@ fn slots() -> RangedI64ValueParser<u32> {
 
 fn one_or_more(text: &str) -> Result<NonZeroUsize> {
     text.parse().context("write how many, 1 or more")
+}
+
+fn megapixels(text: &str) -> Result<u64> {
+    let megapixels = text.parse().ok().filter(|megapixels| (1..=4096).contains(megapixels));
+    megapixels.context("write millions of pixels, a whole number from 1 to 4096")
 }
 
 fn rate(text: &str) -> Result<f64> {
@@ -349,10 +364,11 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_of_them_at_least() {
+    fn errors_say_what_to_write() {
         for (line, words) in [
             ("bench -c 0", "'0' for '--clients <N>': write how many, 1 or more"),
             ("bench -c -1", "'-1' for '--clients <N>': write how many, 1 or more"),
+            ("resize a.jpg -s 4x4 -o b --max-megapixels 0.5", "a whole number from 1 to 4096"),
             ("resize a.jpg -s 4x4 -o b -j some", "'some' for '--jobs <N>': write how many"),
         ] {
             let line = format!("resizectl {line}");

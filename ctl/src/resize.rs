@@ -7,6 +7,7 @@ mod error;
 mod file;
 mod output;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use resized_client::Endpoint;
-use resized_pictures::{Limits, Settings, Wish};
+use resized_pictures::{Limits, Loss, Settings, Wish};
 
 use crate::args::Resize;
 use crate::complain;
@@ -96,7 +97,7 @@ impl Batch<'_> {
         };
         while let Some((number, from)) = self.next() {
             match files.resize(from, self.outputs, number) {
-                Ok(()) => {}
+                Ok(losses) => losses.iter().for_each(|loss| self.mention(from, loss)),
                 Err(error) if error.is_final() => return self.end(error.into()),
                 Err(error) => self.report(from, &error),
             }
@@ -114,7 +115,18 @@ impl Batch<'_> {
 
     fn report(&self, from: &std::path::Path, error: &FileError) {
         self.failed.fetch_add(1, Ordering::Relaxed);
-        let line = crate::shown(&format!("{}: {error}", from.display()));
+        self.say_of(from, error);
+    }
+
+    /// What is no error.
+    fn mention(&self, from: &std::path::Path, loss: &Loss) {
+        if !self.asked.quiet {
+            self.say_of(from, loss);
+        }
+    }
+
+    fn say_of(&self, from: &std::path::Path, what: &dyn Display) {
+        let line = crate::shown(&format!("{}: {what}", from.display()));
         self.bar.suspend(|| complain(format_args!("resizectl: {line}")));
     }
 

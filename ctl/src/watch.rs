@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use resized_client::{Client, Endpoint, Reconnect};
 
 use crate::args::{Status, Top};
@@ -35,8 +35,7 @@ pub(crate) fn top(asked: &Top, endpoint: Option<&Endpoint>) -> Result<ExitCode> 
     } else {
         let terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
         ensure!(terminal, "top needs a terminal: --once prints its figures anywhere");
-        return screen::show(client, &endpoint, asked.interval)
-            .with_context(|| format!("the daemon at {endpoint}"));
+        return screen::show(client, &endpoint, asked.interval);
     }
     Ok(ExitCode::SUCCESS)
 }

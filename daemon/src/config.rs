@@ -4,6 +4,7 @@
 //! Invariants: a key or value that is not known is refused, in a file with its line; a setting that
 //! is given nowhere is `None` until [`Settings::options`] decides, so that it suits the machine.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,7 +15,8 @@ use resized::{
     Devices, Exporter, ExporterAddress, Limits, Options, Peers, ServerError, default_ring_bytes,
 };
 use resized_service::log::NoFilter;
-use serde::{Deserialize, Deserializer, de};
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 /// The system service's settings.
@@ -22,6 +24,10 @@ const SYSTEM_FILE: &str = "/etc/resized/resized.toml";
 
 /// A session's settings, below `$XDG_CONFIG_HOME` or `~/.config`.
 const SESSION_FILE: &str = "resized/resized.toml";
+
+/// What an ordinary user is told who has no folder for sockets.
+const NO_SESSION: &str = "$XDG_RUNTIME_DIR is not set: set it, or give --socket PATH, and \
+                          RESIZED_ENDPOINT=unix:PATH to clients";
 
 /// Why there are no settings.
 #[derive(Debug, Error)]
@@ -107,23 +113,28 @@ pub(crate) struct Settings {
     /// MiB of shared memory for all rings together, and for what frames pass through on their way to
     /// a GPU that can't use rings [default: half the machine's memory, or the control group's]
     #[arg(long, value_name = "MIB", env = "RESIZED_MEMORY")]
+    #[serde(deserialize_with = "mebibytes")]
     memory: Option<u64>,
 
     /// MiB of the same for one user
     /// [default: three quarters of what there is; with peers = owner all of it]
     #[arg(long, value_name = "MIB", env = "RESIZED_USER_MEMORY")]
+    #[serde(deserialize_with = "mebibytes")]
     user_memory: Option<u64>,
 
     /// Connections of one user at the same time [default: 1024]
     #[arg(long, value_name = "COUNT", env = "RESIZED_USER_CONNECTIONS")]
+    #[serde(deserialize_with = "count")]
     user_connections: Option<u64>,
 
     /// Open streams of one user [default: 4096]
     #[arg(long, value_name = "COUNT", env = "RESIZED_USER_STREAMS")]
+    #[serde(deserialize_with = "count")]
     user_streams: Option<u64>,
 
     /// Slots of all streams of one user: its frames in flight [default: 65536]
     #[arg(long, value_name = "COUNT", env = "RESIZED_USER_SLOTS")]
+    #[serde(deserialize_with = "count")]
     user_slots: Option<u64>,
 
     /// Also offer rings as named segments, to clients of the daemon's own user. Such a ring has no
@@ -136,6 +147,7 @@ pub(crate) struct Settings {
     /// Seconds that a daemon which stops gives what was submitted to complete, one at the least
     /// [default: 20]
     #[arg(long, value_name = "SECONDS", env = "RESIZED_DRAIN")]
+    #[serde(deserialize_with = "seconds")]
     drain: Option<u64>,
 
     /// Where figures are given to Prometheus, at /metrics, with /live and /ready beside them:
@@ -269,6 +281,19 @@ impl Settings {
         self.socket.clone().unwrap_or_else(|| folder().join("resized/resized.sock"))
     }
 
+    /// Why nobody can listen there; and what to do about it, where nobody chose the place.
+    pub(crate) fn advise(&self, error: ServerError) -> anyhow::Error {
+        let of_the_system = matches!(
+            &error,
+            ServerError::Listen { path, error }
+                if path.starts_with("/run/resized/") && error.kind() == ErrorKind::PermissionDenied
+        );
+        match self.socket {
+            None if of_the_system => anyhow::anyhow!("{error}; {NO_SESSION}"),
+            _ => error.into(),
+        }
+    }
+
     /// How long a daemon that stops may take.
     pub(crate) fn drain(&self) -> std::time::Duration {
         std::time::Duration::from_secs(self.drain.unwrap_or(20))
@@ -298,10 +323,42 @@ fn may_pass(error: &std::io::Error) -> bool {
         || error.raw_os_error().is_some_and(|errno| short.contains(&errno))
 }
 
+fn mebibytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    deserializer.deserialize_u64(Whole("a whole number of MiB"))
+}
+
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    deserializer.deserialize_u64(Whole("a whole number"))
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    deserializer.deserialize_u64(Whole("a whole number of seconds"))
+}
+
+/// Reads a number that is no less than zero, and says of what else is there that it is none.
+struct Whole(&'static str);
+
+impl Visitor<'_> for Whole {
+    type Value = Option<u64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+        let signed = |_| E::invalid_value(Unexpected::Signed(number), &self);
+        u64::try_from(number).map(Some).map_err(signed)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(number))
+    }
+}
+
 /// What the flag of that name reads.
 fn text<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
-    T: FromStr<Err: std::fmt::Display>,
+    T: FromStr<Err: fmt::Display>,
 {
     String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
 }
@@ -366,6 +423,35 @@ mod tests {
             let error = parsed(text).unwrap_err();
             assert!(error.contains(line), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_number_is_told_what_it_should_be() {
+        for (text, words) in [
+            ("memory = \"x\"", "expected a whole number of MiB"),
+            ("user-memory = -1", "expected a whole number of MiB"),
+            ("user-slots = 1.5", "expected a whole number"),
+            ("drain = true", "expected a whole number of seconds"),
+        ] {
+            let error = parsed(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_listen_where_nobody_chose_to_is_told_where() {
+        let refused = |path: &str, kind: ErrorKind| ServerError::Listen {
+            path: path.to_owned(),
+            error: kind.into(),
+        };
+        let lock = "/run/resized/resized.sock.lock";
+        let advice = |settings: &Settings, error| settings.advise(error).to_string();
+        let (plain, chosen) = (Settings::default(), parsed("socket = \"/run/resized/a\"").unwrap());
+        let denied = || refused(lock, ErrorKind::PermissionDenied);
+        assert!(advice(&plain, denied()).contains("XDG_RUNTIME_DIR is not set: set it, or give"));
+        assert!(!advice(&chosen, denied()).contains("XDG"));
+        assert!(!advice(&plain, refused(lock, ErrorKind::NotFound)).contains("XDG"));
+        assert!(!advice(&plain, refused("/tmp/a", ErrorKind::PermissionDenied)).contains("XDG"));
     }
 
     #[test]

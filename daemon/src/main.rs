@@ -77,7 +77,8 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
         Some(socket) => (Listener::adopt(socket), "a socket of the service manager's".to_owned()),
         None => {
             let path = settings.socket();
-            (Listener::bind(&path, options.peers)?, path.display().to_string())
+            let bound = Listener::bind(&path, options.peers);
+            (bound.map_err(|error| settings.advise(error))?, path.display().to_string())
         }
     };
     let memory_mib = options.memory.map(|bytes| bytes >> 20);

@@ -28,5 +28,5 @@ mod wish;
 
 pub use error::PictureError;
 pub use geometry::Wish;
-pub use picture::{Desk, Limits, Picture, Planned, Settings};
+pub use picture::{Desk, Limits, Loss, Picture, Planned, Settings};
 pub use wish::{Format, Mode, Size, SizeError, UnknownFormat, UnknownMode};

@@ -4,6 +4,7 @@
 //! than are allowed.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use image::DynamicImage;
 use image::metadata::Orientation;
@@ -64,6 +65,25 @@ pub struct Picture<'a> {
     pub extent: Extent,
 }
 
+/// What a file has, and its result does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Loss {
+    /// All but the first of so many pictures.
+    Pictures(u64),
+    /// All but the upper 8 of so many bits a channel.
+    Depth(u64),
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pictures(all) => write!(f, "only the first of {all} pictures is kept"),
+            Self::Depth(all) => write!(f, "only 8 of {all} bits a channel are kept"),
+        }
+    }
+}
+
 /// Resizes one picture after the other. Each thread has one.
 pub struct Desk {
     limits: Limits,
@@ -71,8 +91,8 @@ pub struct Desk {
     encoder: Encoder,
 }
 
-impl std::fmt::Debug for Desk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Desk").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
@@ -94,8 +114,8 @@ pub struct Planned<'a> {
     quality: i32,
 }
 
-impl std::fmt::Debug for Planned<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Planned<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Planned").field("plan", &self.plan).finish_non_exhaustive()
     }
 }
@@ -109,6 +129,14 @@ impl Planned<'_> {
             Source::Raster(raster, _) => raster.decoder_bytes(),
         };
         decoder + ring_bytes(&self.spec) + RESULT_BYTES * self.plan.result.pixels()
+    }
+
+    /// What of the file will be lost, beside metadata and size.
+    pub fn losses(&self) -> Vec<Loss> {
+        match &self.source {
+            Source::Jpeg(_) => Vec::new(),
+            Source::Raster(raster, _) => raster.losses().collect(),
+        }
     }
 }
 

@@ -14,6 +14,9 @@ pub(crate) enum FileError {
     /// It can't be read.
     #[error("can't read it: {0}")]
     Read(io::Error),
+    /// It is a folder.
+    #[error("it is a folder: name its pictures, {}", .0.join("*.jpg").display())]
+    Folder(PathBuf),
     /// It is too large to be read.
     #[error("it has more than {0} bytes")]
     Long(u64),

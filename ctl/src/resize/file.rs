@@ -1,11 +1,11 @@
 //! Owns one file's way: read, resized, written.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use resized_client::Client;
-use resized_pictures::{Desk, Limits, PictureError, Settings};
+use resized_pictures::{Desk, Limits, Loss, PictureError, Settings};
 
 use super::error::FileError;
 use super::output::Outputs;
@@ -29,22 +29,29 @@ impl Files {
         Ok(Self { desk: Desk::new(client, limits)?, settings, file: Vec::new() })
     }
 
-    /// Resizes the picture at `from`, which has that number among the outputs.
+    /// Resizes the picture at `from`, which has that number among the outputs. What was lost.
     pub(crate) fn resize(
         &mut self,
         from: &Path,
         outputs: &Outputs,
         number: usize,
-    ) -> Result<(), FileError> {
+    ) -> Result<Vec<Loss>, FileError> {
         read(from, &mut self.file)?;
-        outputs.write(number, &self.desk.resize(&self.file, &self.settings)?.bytes)
+        let planned = self.desk.plan(&self.file, &self.settings)?;
+        let losses = planned.losses();
+        outputs.write(number, &self.desk.make(planned)?.bytes)?;
+        Ok(losses)
     }
 }
 
 fn read(path: &Path, file: &mut Vec<u8>) -> Result<(), FileError> {
     file.clear();
     let bytes = File::open(path).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(file));
-    match bytes.map_err(FileError::Read)? as u64 {
+    let bytes = bytes.map_err(|error| match error.kind() {
+        ErrorKind::IsADirectory => FileError::Folder(path.to_owned()),
+        _ => FileError::Read(error),
+    });
+    match bytes? as u64 {
         0..=MAX_FILE => Ok(()),
         _ => Err(FileError::Long(MAX_FILE)),
     }

@@ -34,6 +34,9 @@ impl Outputs {
         let text = output.as_os_str().as_bytes();
         let pattern = pieces(text).any(|piece| !matches!(piece, Piece::Text(_)));
         let folder = !pattern && (output.is_dir() || text.ends_with(b"/"));
+        if !output.is_dir() {
+            check_words(text)?;
+        }
         ensure!(
             folder || pattern || inputs.len() == 1,
             "{} is one file, and there are {} pictures: write {0}/ for a folder, or a pattern with {{name}}",
@@ -110,8 +113,33 @@ fn filled(pattern: &Path, input: &Path, number: usize) -> Result<PathBuf> {
 }
 
 fn stem(input: &Path) -> Result<&OsStr> {
-    let stem = input.file_stem().context("it has no name");
-    stem.with_context(|| input.display().to_string())
+    input.file_stem().with_context(|| match input.is_dir() {
+        true => format!("{}: {}", input.display(), FileError::Folder(input.to_owned())),
+        false => format!("{}: it has no name", input.display()),
+    })
+}
+
+/// Fails if somebody took something for a pattern's that is none.
+fn check_words(pattern: &[u8]) -> Result<()> {
+    let text = pattern.utf8_chunks().map(|chunk| chunk.valid());
+    for text in text {
+        for braced in text.split('{').skip(1).filter_map(|rest| rest.split_once('}')) {
+            let word = braced.0;
+            let is_word = !word.is_empty() && word.chars().all(char::is_alphabetic);
+            ensure!(
+                !is_word || ["name", "n"].contains(&word),
+                "{{{word}}} stands for nothing: write {{name}} for the picture's name, {{n}} for its number"
+            );
+        }
+        for number in text.split("%0").skip(1).filter_map(|rest| rest.split_once('d')) {
+            let digits = number.0;
+            ensure!(
+                digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()),
+                "%0{digits}d stands for nothing: write {{n}} for the picture's number"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A piece of a pattern.
@@ -320,6 +348,24 @@ mod tests {
         assert_eq!(paths(dir.path().as_os_str().as_bytes()), expected);
         let alone = Outputs::plan(&inputs[..1], &not_text(b"\xfc.jpg"), None).unwrap();
         assert_eq!(alone.paths, [not_text(b"\xfc.jpg")]);
+    }
+
+    #[test]
+    fn what_stands_for_nothing_is_refused() {
+        let refused = |output: &str| planned(&["a.jpg"], output, None).unwrap_err().to_string();
+        for output in ["{nmae}.jpg", "{name}/{N}.jpg", "{stem}/"] {
+            assert!(refused(output).contains("} stands for nothing: write {name}"), "{output}");
+        }
+        for output in ["x%05d.jpg", "{name}-%03d.jpg"] {
+            assert!(refused(output).contains("d stands for nothing: write {n}"), "{output}");
+        }
+        for output in ["{}.jpg", "{name}{2}.jpg", "{n.jpg", "100%0.jpg", "%0d.jpg"] {
+            planned(&["a.jpg"], output, None).unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("{odd}");
+        fs::create_dir(&folder).unwrap();
+        planned(&["a.jpg"], folder.to_str().unwrap(), None).unwrap();
     }
 
     #[test]

@@ -16,7 +16,7 @@ use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Row, Table};
-use resized_client::{Client, Endpoint, Error};
+use resized_client::{Client, Endpoint, Error, Reconnect};
 
 use super::figures::{Figures, Look};
 use super::table;
@@ -34,22 +34,30 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Shows figures until the user has seen enough.
 pub(crate) fn show(client: Client, endpoint: &Endpoint, interval: Duration) -> Result<ExitCode> {
     let signal = Signal::listen()?;
-    let looks = looks(client, interval)?;
+    let looks = looks(client, endpoint.clone(), interval)?;
     let mut terminal = ratatui::try_init().context("can't take the terminal")?;
     let shown = (|| {
         let (mut before, mut figures, mut top) = (None, None, 0);
+        let mut lost = false;
         // When the next look is to be had.
         let mut due = Instant::now();
         loop {
-            let late = due.elapsed();
-            terminal.draw(|frame| draw(frame, endpoint, figures.as_ref(), late, &mut top))?;
+            let trouble = match due.elapsed() {
+                _ if lost => "lost, looking for it".to_owned(),
+                late if late >= SECOND => format!("no answer for {} s", late.as_secs()),
+                _ => String::new(),
+            };
+            terminal.draw(|frame| draw(frame, endpoint, figures.as_ref(), &trouble, &mut top))?;
             match wait(&looks, &signal)? {
                 Wish::Leave => return Ok(signal.code().unwrap_or(ExitCode::SUCCESS)),
                 Wish::Up(rows) => top = top.saturating_sub(rows),
                 Wish::Down(rows) => top += rows,
+                // What comes next may be another's.
+                Wish::Lost => (lost, before) = (true, None),
                 Wish::See(now) => {
                     figures = Some(Figures::new(before.as_ref(), &now));
                     before = Some(*now);
+                    lost = false;
                     due = Instant::now() + interval;
                 }
             }
@@ -59,17 +67,27 @@ pub(crate) fn show(client: Client, endpoint: &Endpoint, interval: Duration) -> R
     shown
 }
 
-/// Looks at the daemon, so long after each other, until one fails.
-fn looks(client: Client, interval: Duration) -> Result<Receiver<Result<Look, Error>>> {
+/// Looks at the daemon, so long after each other. One that is lost is looked for until it is found.
+fn looks(
+    client: Client,
+    endpoint: Endpoint,
+    interval: Duration,
+) -> Result<Receiver<Result<Look, Error>>> {
     let (seen, looks) = mpsc::channel();
     let look = move || {
+        let mut client = Ok(client);
         loop {
-            let look = Look::at(&client);
-            let failed = look.is_err();
-            if seen.send(look).is_err() || failed {
+            let look = client.as_ref().map_err(Clone::clone).and_then(Look::at);
+            let lost = look.is_err();
+            if seen.send(look).is_err() {
                 return;
             }
-            thread::sleep(interval);
+            if lost {
+                thread::sleep(interval.min(SECOND));
+                client = Client::connect_with(&endpoint, Reconnect::NEVER);
+            } else {
+                thread::sleep(interval);
+            }
         }
     };
     thread::Builder::new().name("looks".to_owned()).spawn(look).context("can't start a thread")?;
@@ -81,6 +99,8 @@ enum Wish {
     Leave,
     Up(usize),
     Down(usize),
+    /// There is nobody to ask.
+    Lost,
     /// There is something new.
     See(Box<Look>),
 }
@@ -98,7 +118,8 @@ fn wait(looks: &Receiver<Result<Look, Error>>, signal: &Signal) -> Result<Wish> 
             return Ok(Wish::Leave);
         }
         match looks.try_recv() {
-            Ok(look) => return Ok(Wish::See(Box::new(look?))),
+            Ok(Ok(look)) => return Ok(Wish::See(Box::new(look))),
+            Ok(Err(_)) => return Ok(Wish::Lost),
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => bail!("the thread that looks is gone"),
         }
@@ -123,13 +144,13 @@ fn wait(looks: &Receiver<Result<Look, Error>>, signal: &Signal) -> Result<Wish> 
     Ok(Wish::AGAIN)
 }
 
-/// Draws the figures, if there are some yet; `late` is for how long the next have been due; `top`
-/// is the first row of the streams, made smaller where there are fewer.
+/// Draws the figures, if there are some yet; `trouble` is why they may be old, if so; `top` is the
+/// first row of the streams, made smaller where there are fewer.
 fn draw(
     frame: &mut Frame<'_>,
     endpoint: &Endpoint,
     figures: Option<&Figures>,
-    late: Duration,
+    trouble: &str,
     top: &mut usize,
 ) {
     let (devices, streams) = figures
@@ -153,10 +174,7 @@ fn draw(
     frame.render_widget(grid(&table::DEVICES, &devices), upper);
     frame.render_widget(grid(&table::STREAMS, &streams[*top..]), lower);
     let mut keys = Line::styled("q leaves, arrows scroll", Modifier::DIM);
-    if late >= SECOND {
-        let silent = format!("   no answer for {} s", late.as_secs());
-        keys.push_span(Span::styled(silent, Modifier::BOLD));
-    }
+    keys.push_span(Span::styled(format!("   {trouble}"), Modifier::BOLD));
     frame.render_widget(keys, foot);
 }
 
@@ -225,9 +243,9 @@ mod tests {
         for (width, height) in [(100, 30), (20, 4), (1, 1)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
             let mut top = 99;
-            let late = Duration::from_millis(7_900);
-            let draw =
-                |frame: &mut Frame<'_>| draw(frame, &endpoint, Some(&figures()), late, &mut top);
+            let draw = |frame: &mut Frame<'_>| {
+                draw(frame, &endpoint, Some(&figures()), "no answer for 7 s", &mut top)
+            };
             terminal.draw(draw).unwrap();
             assert_eq!(top, 0);
             let screen: String =

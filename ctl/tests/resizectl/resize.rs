@@ -75,7 +75,12 @@ fn webps_of_every_kind_are_read() {
     for (file, kind) in [(&lossy, b"VP8 "), (&clear, b"ALPH"), (&moving, b"ANMF")] {
         assert!(file.windows(4).any(|bytes| bytes == kind));
     }
-    shop.good("resize lossy.webp clear.webp moving.webp -s 64x -o {name}-out.png");
+    let line = "resize lossy.webp clear.webp moving.webp -s 64x -o {name}-out.png";
+    let said = shop.run(line).stderr;
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("moving.webp: only the first of 2 pictures is kept\n"), "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(shop.run(&format!("{line} -q")).stderr.is_empty());
     let expected = expected(&scene.into(), 64, 48);
     for name in ["lossy", "moving"] {
         let off = difference(&shop.picture(&format!("{name}-out.png")), &expected);
@@ -288,7 +293,7 @@ fn a_bad_picture_is_named_and_the_others_go_on() {
         ("cut.png", ""),
         ("empty.png", "it is no JPEG, PNG or WebP file"),
         ("text.jpg", "it is no JPEG, PNG or WebP file"),
-        ("folder.jpg", "can't read it: Is a directory"),
+        ("folder.jpg", "it is a folder: name its pictures, folder.jpg/*.jpg"),
         ("huge.jpg", "it has 65500x65500 pixels, more than --max-megapixels 200 allows"),
         ("huge.png", "it has 65535x65535 pixels, more than --max-megapixels 200 allows"),
         ("missing.jpg", "can't read it: No such file or directory"),
@@ -318,6 +323,37 @@ fn nobody_who_reads_what_is_said_is_no_reason_to_end() {
     let status = shop.command().args(line.split_whitespace()).stderr(writer).status().unwrap();
     assert_eq!(status.code(), Some(1));
     assert_eq!(shop.picture("4.png").width(), 32);
+}
+
+#[test]
+fn what_a_result_can_not_have_is_said() {
+    let shop = Shop::new();
+    let scene = DynamicImage::from(scenery(64, 64));
+    scene.to_rgb16().save(shop.path("deep.png")).unwrap();
+    scene.save(shop.path("plain.png")).unwrap();
+    let output = shop.run("resize deep.png plain.png -s 32x -o out/");
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("resizectl: deep.png: only 8 of 16 bits a channel are kept\n2 of 2"));
+}
+
+#[test]
+fn a_dash_is_what_is_open_already() {
+    let shop = Shop::new();
+    shop.file("a.jpg", &jpeg(&scenery(64, 64), Subsamp::Sub2x2));
+    let mut command = shop.command();
+    command.args(["resize", "-", "-s", "32x", "--format", "png", "-o", "-"]);
+    let output = command.stdin(fs::File::open(shop.path("a.jpg")).unwrap()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(image::load_from_memory(&output.stdout).unwrap().width(), 32);
+    assert!(!shop.path("-").exists());
+}
+
+#[test]
+fn a_folder_is_no_picture() {
+    let shop = Shop::new();
+    let said = shop.bad("resize . -s 32x -o out/");
+    assert_eq!(said, "resizectl: .: it is a folder: name its pictures, ./*.jpg\n");
 }
 
 #[test]

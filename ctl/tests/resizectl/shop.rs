@@ -132,10 +132,16 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let listener = Listener::bind(&dir.path().join("resized.sock"), Peers::Owner).unwrap();
+        let mut service = Self { dir: tempfile::tempdir().unwrap(), server: None };
+        service.start_again();
+        service
+    }
+
+    /// At the same place, after a [`stop`](Self::stop).
+    pub(crate) fn start_again(&mut self) {
+        let listener = Listener::bind(&self.socket(), Peers::Owner).unwrap();
         let options = Options { devices: Devices::Cpu, ..Options::default() };
-        Self { dir, server: Some(Server::at(listener, options).unwrap()) }
+        self.server = Some(Server::at(listener, options).unwrap());
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

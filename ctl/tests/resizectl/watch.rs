@@ -118,13 +118,13 @@ fn top_says_that_it_needs_a_terminal() {
 const TAKES: &[u8] = b"\x1b[?1049h";
 const GIVES_BACK: &[u8] = b"\x1b[?1049l";
 
-/// Runs `top` on a terminal of its own, and acts when that is shown: on the process, and on who
-/// types. How it ended. It must have given the terminal back.
+/// Runs `top` on a terminal of its own, and acts each time that the next of these is shown: on the
+/// process, and on who types. How it ended. It must have given the terminal back.
 fn on_a_terminal(
     shop: &Shop,
     endpoint: &str,
-    shown: &[u8],
-    act: impl FnOnce(&str, &mut ChildStdin),
+    mut shown: &[&[u8]],
+    mut act: impl FnMut(&str, &mut ChildStdin),
 ) -> Option<i32> {
     // The terminal's name does not matter, but where it has no size nothing is shown.
     let mut command = Command::new("script");
@@ -134,7 +134,7 @@ fn on_a_terminal(
     command.args(["-qec", &line, "/dev/null"]).current_dir(shop.path("."));
     command.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut run = command.spawn().expect("the tool script is needed to have a terminal");
-    let (mut seen, mut act) = (Vec::new(), Some(act));
+    let (mut seen, mut before) = (Vec::new(), 0);
     let (mut keys, mut screen) = (run.stdin.take().unwrap(), run.stdout.take().unwrap());
     let has = |seen: &[u8], text: &[u8]| seen.windows(text.len()).any(|bytes| bytes == text);
     let mut more = [0; 4096];
@@ -144,21 +144,22 @@ fn on_a_terminal(
             break;
         }
         seen.extend_from_slice(&more[..read]);
-        if has(&seen, shown)
-            && let Some(act) = act.take()
+        if let Some((next, rest)) = shown.split_first()
+            && has(&seen[before..], next)
         {
+            (shown, before) = (rest, seen.len());
             act(fs::read_to_string(shop.path("pid")).unwrap().trim(), &mut keys);
         }
     }
     let text = String::from_utf8_lossy(&seen);
-    assert!(act.is_none() && has(&seen, TAKES) && has(&seen, GIVES_BACK), "{text}");
+    assert!(shown.is_empty() && has(&seen, TAKES) && has(&seen, GIVES_BACK), "{text}");
     run.wait().unwrap().code()
 }
 
 #[test]
 fn top_gives_the_terminal_back_when_it_is_told_to_end() {
     let (shop, service) = (Shop::new(), Service::start());
-    let code = on_a_terminal(&shop, &service.endpoint(), TAKES, |pid, _| {
+    let code = on_a_terminal(&shop, &service.endpoint(), &[TAKES], |pid, _| {
         assert!(Command::new("kill").arg(pid).status().unwrap().success());
     });
     assert_eq!(code, Some(128 + 15));
@@ -168,12 +169,33 @@ fn top_gives_the_terminal_back_when_it_is_told_to_end() {
 fn top_can_be_left_while_the_daemon_does_not_answer() {
     let shop = Shop::new();
     let endpoint = mute(&shop, "cpu");
-    let code = on_a_terminal(&shop, &endpoint, b"no answer for", |_, keys| {
+    let code = on_a_terminal(&shop, &endpoint, &[b"no answer for"], |_, keys| {
         keys.write_all(b"q").unwrap();
     });
     assert_eq!(code, Some(0));
-    let code = on_a_terminal(&shop, &endpoint, TAKES, |pid, _| {
+    let code = on_a_terminal(&shop, &endpoint, &[TAKES], |pid, _| {
         assert!(Command::new("kill").args(["-INT", pid]).status().unwrap().success());
     });
     assert_eq!(code, Some(128 + 2));
+}
+
+#[test]
+fn top_goes_on_when_its_daemon_is_replaced() {
+    let (shop, mut service) = (Shop::new(), Service::start());
+    let endpoint = service.endpoint();
+    let (mut step, mut stream) = (0, None);
+    // The row of a stream has such a sign before its number.
+    let shown: [&[u8]; 3] = [b"cpu", b"lost, looking for it", b"#"];
+    let code = on_a_terminal(&shop, &endpoint, &shown, |_, keys| {
+        step += 1;
+        match step {
+            1 => service.stop(),
+            2 => {
+                service.start_again();
+                stream = Some(service.client().open(&spec()).unwrap());
+            }
+            _ => keys.write_all(b"q").unwrap(),
+        }
+    });
+    assert_eq!((code, stream.is_some()), (Some(0), true));
 }

@@ -202,3 +202,23 @@ fn every_command_of_resizectl_has_a_page() {
     let names: BTreeSet<_> = names.filter(|name| !["", "help"].contains(name)).collect();
     assert_eq!(names, COMMANDS.into());
 }
+
+#[test]
+fn settings_that_can_not_be_written_keep_all_from_being_installed() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    // Where not even root can make a folder.
+    fs::write(folder.path().join("etc"), "a file").unwrap();
+    let output = Command::new("make")
+        .env_remove("MAKEFLAGS")
+        .env_remove("MFLAGS")
+        .env_remove("MAKELEVEL")
+        .args(["-s", "-C", ROOT, "install"])
+        .arg(format!("DESTDIR={}", folder.path().display()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let settings = folder.path().join("etc/resized");
+    assert!(said.starts_with(&format!("can't write {}", settings.display())), "{said}");
+    assert!(!output.status.success() && said.contains("make install-library"), "{said}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use resized::{Devices, Listener, Options, Peers, Server};
 
 use crate::bench::{Bench, frame_names};
@@ -53,4 +56,44 @@ fn a_daemon_that_comes_back_costs_no_picture() {
             assert!(calm == shaken, "{name} of instance {instance}");
         }
     }
+}
+
+/// A program whose first instance has ended and whose second has begun, and found no daemon at the socket.
+fn left_alone(bench: &Bench, socket: &Path) -> Child {
+    let clip = bench.clip("clip.mkv", "testsrc2=size=64x48", "-frames:v 3 -c:v mpeg4");
+    let server = daemon(socket);
+    let mut command = bench.command(&[&clip]);
+    command.args(["-n", "2", "-m", "1", "-s", "32x24", "-q"]);
+    command.arg("--connect").arg(format!("unix:{}", socket.display()));
+    let begun = Instant::now();
+    let mut program = command.spawn().unwrap();
+    while !bench.path("out/vid-instance1/Frame00003.jpg").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(2));
+    }
+    server.stop().unwrap();
+    while begun.elapsed() < Duration::from_millis(2500) {
+        assert!(program.try_wait().unwrap().is_none_or(|status| status.success()));
+        thread::sleep(Duration::from_millis(2));
+    }
+    program
+}
+
+#[test]
+fn a_daemon_that_is_away_when_an_instance_starts_is_waited_for() {
+    let bench = Bench::new();
+    let socket = bench.path("resized.sock");
+    let mut program = left_alone(&bench, &socket);
+    let server = daemon(&socket);
+    assert!(program.wait().unwrap().success());
+    server.stop().unwrap();
+    assert_eq!([1, 2].map(|instance| bench.names(instance)), [frame_names(3), frame_names(3)]);
+}
+
+#[test]
+fn who_waits_for_a_daemon_heeds_a_signal() {
+    let bench = Bench::new();
+    let mut program = left_alone(&bench, &bench.path("resized.sock"));
+    kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert_eq!(program.wait().unwrap().code(), Some(130));
 }

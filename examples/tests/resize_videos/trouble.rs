@@ -67,9 +67,12 @@ fn a_video_that_is_missing_or_none_is_named_and_the_others_go_on() {
         assert_eq!([1, 3].map(|instance| bench.names(instance)), [frame_names(2), frame_names(2)]);
         assert!(!bench.path("out/vid-instance2").exists());
         assert_failed_alone(&bench, 2, why);
-        let failed = format!("{name}: failed: ");
-        assert!(String::from_utf8(output.stdout).unwrap().contains(&failed));
-        assert!(fs::read_to_string(bench.path("report.html")).unwrap().contains(&failed));
+        // Why not is said once, and on the page.
+        let failed = format!("{name}: failed");
+        let table = String::from_utf8(output.stdout).unwrap();
+        assert!(table.lines().any(|line| line.ends_with(&failed)), "{table}");
+        let report = fs::read_to_string(bench.path("report.html")).unwrap();
+        assert!(report.contains(&format!("{failed}: ")), "{report}");
     }
     // All copies of it, and nothing else: what is left is to say so.
     fs::remove_dir_all(bench.path("out")).unwrap();
@@ -278,14 +281,46 @@ fn what_can_be_read_once_is_for_one_copy() {
 #[test]
 fn a_truncated_video_gives_the_frames_that_it_has() {
     let bench = Bench::new();
-    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 50 -c:v mpeg4 -g 10");
-    let bytes = fs::read(&clip).unwrap();
-    fs::write(&clip, &bytes[..bytes.len() / 2]).unwrap();
-    let output = bench.run(&[&clip], "-n 1");
-    assert!(output.status.success(), "{output:?}");
-    let names = bench.names(1);
-    assert_eq!(names, frame_names(names.len()));
-    assert!((5..45).contains(&names.len()), "{}", names.len());
+    // Neither says how many they were.
+    for name in ["clip.mkv", "clip.ts"] {
+        let clip = bench.clip(name, MOVING, "-frames:v 50 -c:v mpeg4 -g 10");
+        let bytes = fs::read(&clip).unwrap();
+        fs::write(&clip, &bytes[..bytes.len() / 2]).unwrap();
+        let output = bench.run(&[&clip], "-n 1");
+        assert!(output.status.success(), "{output:?}");
+        let names = bench.names(1);
+        assert_eq!(names, frame_names(names.len()));
+        assert!((5..45).contains(&names.len()), "{}", names.len());
+    }
+}
+
+#[test]
+fn a_video_that_lacks_frames_of_its_index_is_an_error() {
+    let bench = Bench::new();
+    let options = "-frames:v 50 -c:v mpeg4 -g 10 -movflags +faststart";
+    let good = bench.clip("good.mp4", MOVING, options);
+    let bytes = fs::read(&good).unwrap();
+    let clip = bench.path("cut.mp4");
+    for name in ["cut.mp4", "/dev/stdin"] {
+        fs::write(&clip, &bytes[..bytes.len() / 2]).unwrap();
+        let mut command = bench.command(&[Path::new(name), &good]);
+        command.args("-m 0 -q --json figures.json".split_whitespace());
+        let output = command.stdin(fs::File::open(&clip).unwrap()).output().unwrap();
+        let names = bench.names(1);
+        assert_eq!(names, frame_names(names.len()));
+        assert!((5..45).contains(&names.len()), "{}", names.len());
+        let why = format!("ends early: {} of 50 frames", names.len());
+        assert_fails(&output, &[name, &why]);
+        assert_failed_alone(&bench, 1, &why);
+        assert_eq!(bench.figures()["instances"][0]["frames"], names.len());
+        assert_eq!(bench.names(2), frame_names(50));
+    }
+    // What an edit list leaves out is not missing.
+    let options = "-y -v error -ss 0.9 -i good.mp4 -c copy late.mp4".split_whitespace();
+    let status = Command::new("ffmpeg").args(options).current_dir(bench.path("")).status();
+    assert!(status.unwrap().success());
+    assert!(bench.run(&[Path::new("late.mp4")], "-n 1 -q").status.success());
+    assert!(bench.names(1).len() < 30, "{}", bench.names(1).len());
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Owns the command line.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use resized_client::{Endpoint, Extent, Filter, MAX_SIDE};
@@ -30,7 +31,8 @@ const MAX_COPIES: usize = 10_000;
 #[command(name = "resize-videos", version)]
 pub(crate) struct Args {
     /// Videos to resize; several are dealt out over the instances in turn
-    #[arg(value_name = "VIDEO", required = true)]
+    #[arg(value_name = "VIDEO", required = true,
+          value_parser = OsStringValueParser::new().try_map(video))]
     pub(crate) videos: Vec<PathBuf>,
 
     /// Copies to run at once, as far as the daemon has room, each a client of its own: 1 to 10000
@@ -168,14 +170,19 @@ pub(crate) fn check(size: Size, source: Extent, aspect: f64) -> Result<()> {
     Ok(())
 }
 
+fn video(text: OsString) -> Result<PathBuf> {
+    ensure!(text != "-", "write /dev/stdin for standard input");
+    Ok(text.into())
+}
+
 fn copies(text: &str) -> Result<usize> {
     let copies = text.parse().ok().filter(|copies| (1..=MAX_COPIES).contains(copies));
     copies.with_context(|| format!("write how many copies, 1 to {MAX_COPIES}"))
 }
 
 fn seconds(text: &str) -> Result<Duration> {
-    let seconds: f64 = text.parse().context("write a number of seconds, like 0.5")?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| anyhow!("not a length of time: {error}"))
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.context("write seconds, 0 or more, like 0.5")
 }
 
 #[cfg(test)]
@@ -238,10 +245,11 @@ mod tests {
             ("-n 0", "'0' for '--instances <N>': write how many copies, 1 to 10000"),
             ("-n -2", "'-2' for '--instances <N>': write how many copies, 1 to 10000"),
             ("-n 10001", "'10001' for '--instances <N>': write how many copies, 1 to 10000"),
-            ("-m -1", "'-1' for '--interval <SECONDS>': not a length of time: "),
-            ("-m 1e30", "'1e30' for '--interval <SECONDS>': not a length of time: "),
+            ("-m -1", "'-1' for '--interval <SECONDS>': write seconds, 0 or more"),
+            ("-m 1e30", "'1e30' for '--interval <SECONDS>': write seconds, 0 or more"),
+            ("-", "'-' for '<VIDEO>...': write /dev/stdin for standard input"),
             ("-n -s 640x360", "a value is required for '--instances <N>'"),
-            ("-m soon", "'soon' for '--interval <SECONDS>': write a number of seconds"),
+            ("-m soon", "'soon' for '--interval <SECONDS>': write seconds, 0 or more"),
         ] {
             let line = format!("resize-videos clip {line}");
             let Err(error) = Args::try_parse_from(line.split_whitespace()) else {

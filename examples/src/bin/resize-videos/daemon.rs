@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use resized::Server;
-use resized_client::{Client, DeviceStats, Endpoint};
+use resized_client::{Client, DeviceStats, Endpoint, Error, Reconnect, Refusal};
+
+use crate::stop::Stop;
 
 /// What the devices of a daemon have done until now.
 pub(crate) struct Look {
@@ -59,8 +61,34 @@ impl Daemon {
         Some(Look { at: Instant::now(), devices: stats.devices })
     }
 
+    /// A new connection, to a daemon that was there before: where it is away it is waited for, as by a
+    /// client that had one. None if the run ends before.
+    pub(crate) fn connect_again(&self, stop: &Stop) -> Result<Option<Client>> {
+        let Reconnect { first, longest, within } = Reconnect::default();
+        let (begun, mut pause) = (Instant::now(), first);
+        loop {
+            let error = match self.connect() {
+                Ok(client) => return Ok(Some(client)),
+                Err(error) => error,
+            };
+            // By its address, or behind its bridge.
+            let away = matches!(
+                error.downcast_ref(),
+                Some(Error::Connect { .. } | Error::Refused(Refusal::Unreachable))
+            );
+            if !away || begun.elapsed() >= within {
+                return Err(error);
+            }
+            stop.sleep_until(Instant::now() + pause);
+            if stop.is_set() {
+                return Ok(None);
+            }
+            pause = (2 * pause).min(longest);
+        }
+    }
+
     /// A new connection.
-    pub(crate) fn connect(&self) -> Result<Client> {
+    fn connect(&self) -> Result<Client> {
         Ok(match self {
             Self::Running(endpoint) => Client::connect(endpoint)?,
             Self::Embedded(server) => {

@@ -1,8 +1,9 @@
 //! Owns a video file and its decoder: gives its frames one after the other.
 //!
-//! What is broken inside the file is skipped and counted, and one that was cut off ends early. Not
-//! being able to open a [`File`], or to read on in the middle of a [`Video`], is an error; so is a
-//! [`Video`] of which too much in a row is broken. Errors do not say which video it is.
+//! What is broken inside the file is skipped and counted. Not being able to open a [`File`], or to
+//! read on in the middle of a [`Video`], is an error; so is a [`Video`] of which too much in a row is
+//! broken, or that was cut off, where the file says how many frames it had. Errors do not say which
+//! video it is.
 
 use std::path::Path;
 
@@ -82,7 +83,8 @@ impl File {
     /// Begins to decode, with `threads` threads.
     pub(crate) fn decode(self, threads: usize) -> Result<Video> {
         let decoder = decoder(&self.input, self.stream, threads).map(Decoder::new)?;
-        let total = expected_frames(&self.input, self.stream);
+        let promised = indexed_frames(&self.input, self.stream);
+        let total = promised.or_else(|| estimated_frames(&self.input, self.stream));
         Ok(Video {
             input: self.input,
             stream: self.stream,
@@ -93,6 +95,10 @@ impl File {
             errors: 0,
             skipped: 0,
             total,
+            promised,
+            whole: 0,
+            cut: false,
+            frames: 0,
         })
     }
 }
@@ -129,6 +135,14 @@ pub(crate) struct Video {
     errors: u32,
     skipped: u64,
     total: Option<u64>,
+    /// As the file's index says; an estimate does not count.
+    promised: Option<u64>,
+    /// Packets that were read as a whole.
+    whole: u64,
+    /// Whether the file ended in the middle of a packet of any stream.
+    cut: bool,
+    /// Frames given.
+    frames: u64,
 }
 
 impl Video {
@@ -160,6 +174,7 @@ impl Video {
             match self.decoder.receive_frame(&mut frame) {
                 Ok(()) => {
                     self.errors = 0;
+                    self.frames += 1;
                     return Ok(Some(frame));
                 }
                 Err(Error::Other { errno: EAGAIN }) if !self.drained => self.feed(),
@@ -167,7 +182,14 @@ impl Video {
                 Err(_) => self.skip(),
             }
         }
-        self.failure.take().map_or(Ok(None), Err)
+        self.failure.take().or_else(|| self.missing()).map_or(Ok(None), Err)
+    }
+
+    /// What a file that was cut off lacks. Less than promised alone means nothing: what an edit list
+    /// leaves out is in the index as well.
+    fn missing(&self) -> Option<anyhow::Error> {
+        let promised = self.promised.filter(|promised| self.cut && self.whole < *promised)?;
+        Some(anyhow!("ends early: {} of {promised} frames", self.frames))
     }
 
     /// Gives the decoder a packet, or tells it that there are no more.
@@ -189,8 +211,13 @@ impl Video {
         while self.failure.is_none() {
             let mut packet = Packet::empty();
             match packet.read(&mut self.input) {
-                Ok(()) if packet.stream() == self.stream => return Some(packet),
-                Ok(()) => {}
+                Ok(()) => {
+                    self.cut |= packet.is_corrupt();
+                    if packet.stream() == self.stream {
+                        self.whole += u64::from(!packet.is_corrupt());
+                        return Some(packet);
+                    }
+                }
                 Err(Error::Eof) => return None,
                 // The demuxer finds the next packet by itself.
                 Err(Error::InvalidData) => self.skip(),
@@ -211,11 +238,14 @@ impl Video {
     }
 }
 
-fn expected_frames(input: &Input, stream: usize) -> Option<u64> {
+/// How many frames a file's index has: where there is none, as in Matroska, nobody knows.
+fn indexed_frames(input: &Input, stream: usize) -> Option<u64> {
+    u64::try_from(input.stream(stream)?.frames()).ok().filter(|frames| *frames > 0)
+}
+
+/// About how many there are, from the file's length.
+fn estimated_frames(input: &Input, stream: usize) -> Option<u64> {
     let stream = input.stream(stream)?;
-    if let Ok(frames @ 1..) = u64::try_from(stream.frames()) {
-        return Some(frames);
-    }
     let seconds = match (stream.duration(), input.duration()) {
         (duration @ 1.., _) => duration as f64 * f64::from(stream.time_base()),
         (_, duration @ 1..) => duration as f64 / f64::from(ffi::AV_TIME_BASE),

@@ -98,13 +98,21 @@ impl<'a> Outcome<'a> {
         })
     }
 
-    /// The name of the video without its folders, and what kept it from being resized to its end.
+    /// The name of the video without its folders, and whether it was resized to its end.
     pub(crate) fn label(&self) -> String {
         let name = self.video.file_name().unwrap_or(self.video.as_os_str()).display();
         match &self.end {
             End::Complete => name.to_string(),
             End::Stopped => format!("{name}: stopped"),
-            End::Failed(why) => format!("{name}: failed: {why}"),
+            End::Failed(_) => format!("{name}: failed"),
+        }
+    }
+
+    /// That, and why it was not.
+    pub(crate) fn reason(&self) -> String {
+        match &self.end {
+            End::Failed(why) => format!("{}: {why}", self.label()),
+            End::Complete | End::Stopped => self.label(),
         }
     }
 }
@@ -248,8 +256,8 @@ impl<'a> Run<'a> {
         let Plan { instance, video, file, folder, entering } = plan;
         let file = file.map_or_else(|| File::open(video), Ok)?;
         let mut source = file.decode(self.decoder_threads())?;
-        let client = self.room.wait_for(|| 0, || self.daemon.connect())?;
-        let Some(client) = client else { return Ok(false) };
+        let client = self.room.wait_for(|| 0, || self.daemon.connect_again(self.stop))?;
+        let Some(client) = client.flatten() else { return Ok(false) };
         let track = self.progress.track(instance, source.total());
         let target = Arc::new(Target::new(folder, track, start, source.turn())?);
         let (submitted, pendings) = unbounded();

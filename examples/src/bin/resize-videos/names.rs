@@ -8,7 +8,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Where the pictures of a run go.
 #[derive(Clone, Debug)]
@@ -122,6 +122,12 @@ impl Pattern {
                 rest = after;
                 continue;
             } else {
+                if let Some(word) = word(rest) {
+                    bail!(
+                        "{{{word}}} stands for nothing: write {{name}} for the video's name, {{n}} for \
+                         the instance's number"
+                    );
+                }
                 (Piece::Letter(letter), &rest[letter.len_utf8()..])
             };
             pieces.push(piece);
@@ -141,6 +147,12 @@ impl Pattern {
         let prefix = folder.split_off(slash.map_or(0, |at| at + 1));
         Ok(Self { text: text.to_owned(), folder, prefix, digits, suffix: pieces })
     }
+}
+
+/// What is between braces, if it looks as if it stood for something.
+fn word(text: &str) -> Option<&str> {
+    let (word, _) = text.strip_prefix('{')?.split_once('}')?;
+    (!word.is_empty() && word.chars().all(char::is_alphabetic)).then_some(word)
 }
 
 /// What is between a percent sign and a d: how many digits at least, as C has it. And what is behind.
@@ -253,6 +265,8 @@ mod tests {
             ("out/%021d.jpg", "write %05d"),
             ("out/100%", "write %05d"),
             ("100%%/a.jpg", "%05d is missing"),
+            ("{nmae}-%05d.jpg", "{nmae} stands for nothing: write {name}"),
+            ("%05d{N}.jpg", "{N} stands for nothing"),
             ("%05d/a.jpg", "not its folder's"),
             ("%d-%d.jpg", "one number"),
             ("out/%05d.png", ".jpg"),

@@ -224,7 +224,7 @@ impl Page<'_> {
                  <td>{seconds:.2}</td><td>{:.1}</td><td class=\"word\">{}</td></tr>\n",
                 swatch(instance - 1),
                 rate(frames, took),
-                Text(outcome.label()),
+                Text(outcome.reason()),
             )
         };
         let rows: String = self.outcomes.iter().map(row).collect();

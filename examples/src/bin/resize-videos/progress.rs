@@ -12,8 +12,8 @@ use crate::instance::Outcome;
 /// Time between an instance's lines where there are no bars.
 const PERIOD: Duration = Duration::from_secs(2);
 
-const KNOWN: &str = "{prefix} {wide_bar} {pos:>6}/{len} frames {fps:>7} fps {left:>8}";
-const UNKNOWN: &str = "{prefix} {spinner} {pos:>6} frames {fps:>7} fps";
+const KNOWN: &str = "{prefix} {wide_bar} {pos:>6}/{len} frames {fps:>11} {left:>8}";
+const UNKNOWN: &str = "{prefix} {spinner} {pos:>6} frames {fps:>11}";
 
 /// How progress is shown.
 pub(crate) enum Progress {
@@ -136,7 +136,8 @@ impl Track {
             rate(frames, took)
         );
         if skipped > 0 {
-            text += &format!(", {skipped} broken ones skipped");
+            let ones = if skipped == 1 { "one" } else { "ones" };
+            text += &format!(", {skipped} broken {ones} skipped");
         }
         match &self.view {
             View::Nothing => {}
@@ -203,11 +204,16 @@ pub(crate) fn complain(what: &str) {
 }
 
 fn style(template: &str) -> ProgressStyle {
+    // Before the first frame there is no rate, and nothing to tell from it.
     let fps = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        let _ = write!(out, "{:.1}", rate(state.pos(), state.elapsed()));
+        if state.pos() > 0 {
+            let _ = write!(out, "{:.1} fps", rate(state.pos(), state.elapsed()));
+        }
     };
     let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        let _ = write!(out, "{:.0} s left", state.eta().as_secs_f64());
+        if state.pos() > 0 {
+            let _ = write!(out, "{:.0} s left", state.eta().as_secs_f64());
+        }
     };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())

@@ -36,7 +36,7 @@ struct Row {
     complete: bool,
     /// What is wrong with the video.
     error: Option<String>,
-    /// All of that for people.
+    /// For people, who have been told what was wrong.
     #[serde(skip)]
     label: String,
     frames: u64,
