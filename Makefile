@@ -16,6 +16,7 @@
 # make test-gstreamer  its tests, with Debian's GStreamer: a part of make test
 # make bench-remote    what it costs to be on another machine
 # make install         the service, below prefix=/usr/local; uninstall takes it away again. DESTDIR=... for packages
+# make install-library only the library for C of it, for who needs no service: docs/c.md
 # make deb             the same as two Debian packages: that of resize-videos takes FFmpeg's libraries
 # make bench-kernels   the kernels beside other resizers: zimg, swscale, OpenCV and more
 #

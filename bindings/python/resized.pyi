@@ -105,6 +105,13 @@ class Client:
         """What the daemon has done since it started. `copied_bytes`: pixels that it copied for devices which do not work
         where the pixels lie."""
 
+    def close(self) -> None:
+        """Closes what resize keeps open, and the connection as soon as no streams, frames and arrays of it are left. All but
+        close raises ValueError from then on. The end of a `with` does it, too."""
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
     @property
     def endpoint(self) -> str | None:
         """Where the daemon is. None: in this process."""
@@ -116,19 +123,27 @@ class Client:
         """Bytes of pixels that this client has copied in this process."""
 
 class Stream:
-    """An open stream. Closed when it, its slots, pendings, frames and arrays are gone."""
+    """An open stream. Closed when it was closed or is gone, and its slots, pendings, frames and arrays are gone."""
 
     def loan(self, timeout: float | None = None) -> Slot:
         """A free slot, waited for, as many seconds as `timeout` says: None or infinity are for ever. Slots become free as frames are released: who holds all of them waits for ever, or until
         TimeoutError."""
     def try_loan(self) -> Slot | None:
         """A free slot if there is one."""
-    def submit(self, array: ArrayLike | Buffer) -> Pending:
-        """Copies a frame into a free slot, waited for, and submits it."""
-    def resize(self, array: ArrayLike | Buffer) -> Frame:
-        """Copies a frame into a free slot, submits it and waits."""
-    def resize_async(self, array: ArrayLike | Buffer) -> Future[Frame]:
+    def submit(self, array: ArrayLike | Buffer, timeout: float | None = None) -> Pending:
+        """Copies a frame into a free slot, waited for as in loan, and submits it."""
+    def resize(self, array: ArrayLike | Buffer, timeout: float | None = None) -> Frame:
+        """Copies a frame into a free slot, submits it and waits: in all as many seconds as `timeout` says, then TimeoutError
+        gives the frame up."""
+    def resize_async(self, array: ArrayLike | Buffer, timeout: float | None = None) -> Future[Frame]:
         """As resize, for coroutines: copies and waits in another thread, which gives up if the coroutine is cancelled."""
+    def close(self) -> None:
+        """Closes it as soon as no slots, pendings, frames and arrays of it are left. All but close raises ValueError from then
+        on. The end of a `with` does it, too."""
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
     @property
     def source_format(self) -> Format: ...
     @property
@@ -212,7 +227,7 @@ class Placement:
     def to_source(self, x: float, y: float) -> tuple[float, float]: ...
     @overload
     def to_source(
-        self, x: NDArray[Any], y: NDArray[Any]
+        self, x: NDArray[Any] | Sequence[float], y: NDArray[Any] | Sequence[float]
     ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
         """Where points of the resized frame lie in the source, in pixels from the upper left corner."""
 

@@ -25,6 +25,10 @@ impl Handle {
         Self { connection, stream, spec }
     }
 
+    pub(crate) const fn spec(&self) -> &StreamSpec {
+        &self.spec
+    }
+
     /// A slot to be loaned, or what will bring one.
     pub(crate) fn look_for_lease(&self, state: &mut State) -> Wait<Result<Lease, Error>> {
         match state.slots(self.stream) {

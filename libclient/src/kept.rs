@@ -1,12 +1,12 @@
 //! Owns streams that are kept open for frames that come one at a time, and of several kinds.
 //!
-//! Knows nothing of what is done with a stream. Invariants: no more are kept than was said, even
+//! Invariants: no more are kept than was said, even
 //! while another is opened, except one more for each further thread that opens one at the same
 //! time; no stream is refused because of those that are kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Client, Error, Stream, StreamSpec};
+use crate::{Client, Error, Frame, Stream, StreamSpec};
 
 /// The streams of a client that were used last, for frames that come one at a time: most are of a
 /// spec that one before was of, and need not wait for a stream to be opened.
@@ -40,6 +40,14 @@ impl KeptStreams {
         drop(streams);
         self.close_all_but(self.most);
         Ok(stream)
+    }
+
+    /// Resizes a [packed](crate::Slot::write_packed) frame by the stream of that spec. Waits for a
+    /// slot: for ever, if the caller keeps as many of the stream's frames as it has slots.
+    pub fn resize(&self, spec: &StreamSpec, packed: &[u8]) -> Result<Frame, Error> {
+        let mut slot = self.stream(spec)?.loan()?;
+        slot.write_packed(packed)?;
+        slot.submit()?.wait()
     }
 
     /// Opens a stream that is not kept, but for which those that are make room: all are closed

@@ -40,10 +40,10 @@
 //! let stream = client.open(&spec)?;
 //!
 //! let frame = stream.loan()?.submit()?.wait()?;
-//! let bytes = frame.output(); // 3 x 640 x 640 numbers of four bytes, dense, page aligned
+//! let numbers = frame.f32s(); // 3 x 640 x 640 of them, dense, page aligned; their bytes are frame.output()
 //! for &corner in boxes {
 //!     let (x, y) = frame.placement().to_source(corner); // in pixels of the video
-//! #   let _ = (bytes, x, y);
+//! #   let _ = (numbers, x, y);
 //! }
 //! # Ok(())
 //! # }

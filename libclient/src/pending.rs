@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use resized_protocol::coding::{self, PREFIX};
-use resized_protocol::frame::FrameLayout;
+use resized_protocol::frame::{FrameLayout, PixelFormat};
 use resized_protocol::message::{Completion, Request};
 use resized_protocol::placement::{Crop, Placement};
 use resized_protocol::shm::Lease;
+use resized_protocol::tensor::{Element, Tensor};
 
 use crate::Error;
 use crate::connection::{State, Wait};
@@ -169,14 +170,26 @@ impl Frame {
         self.lease().layout().output()
     }
 
-    /// The whole resized frame.
+    /// The whole resized frame, to the end of its last row. It begins on a page; a tensor is dense.
     pub fn output(&self) -> &[u8] {
-        self.lease().output()
+        &self.lease().output()[..self.layout().rows_len()]
     }
 
     /// The whole resized frame, to be changed where it lies: the daemon no longer looks at it.
     pub fn output_mut(&mut self) -> &mut [u8] {
-        self.lease.as_mut().expect("a frame holds its lease").output_mut()
+        let len = self.layout().rows_len();
+        &mut self.lease.as_mut().expect("a frame holds its lease").output_mut()[..len]
+    }
+
+    /// The numbers of a tensor of [`Element::F32`], as they lie in [`output`](Self::output); `None`
+    /// of any other frame.
+    pub fn f32s(&self) -> Option<&[f32]> {
+        match self.handle.spec().destination.format {
+            PixelFormat::Tensor(Tensor { element: Element::F32, .. }) => {
+                bytemuck::try_cast_slice(self.output()).ok()
+            }
+            _ => None,
+        }
     }
 
     /// One plane of the resized frame: from its first row to the end of its last, rows

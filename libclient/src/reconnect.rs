@@ -13,6 +13,8 @@ use resized_protocol::message::{Goodbye, Refusal, StreamSpec};
 use resized_protocol::shm::Lease;
 
 use crate::endpoint::PATIENCE;
+#[cfg(feature = "remote")]
+use crate::endpoint::Scheme;
 use crate::link::{Link, left};
 #[cfg(feature = "remote")]
 use crate::remote::{self, Credentials};
@@ -23,7 +25,8 @@ const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What a client does when its daemon goes away: it tries to connect again, at once and then after
 /// pauses that double, opens its streams again and submits again what was in flight. Callers wait
-/// as long, and notice nothing else.
+/// as long, and notice nothing else, but that frames which have waited longer than their stream's
+/// deadline by then are late. For the others that time begins anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
     /// The first pause; a millisecond at the least, as all are.
@@ -75,7 +78,29 @@ impl Home {
     pub(crate) fn first(&self) -> Result<Found, Error> {
         let stopping =
             |error: &Error| is_mishap(error) || matches!(error, Error::Refused(Refusal::Stopping));
-        self.search(Vec::new, stopping, || true).map_err(|(_, last)| last)
+        self.search(Vec::new, stopping, || true).map_err(|(_, last)| self.explain(last))
+    }
+
+    /// A bridge that hangs up on who greets it could not say why.
+    #[cfg(feature = "remote")]
+    fn explain(&self, error: Error) -> Error {
+        let hung_up = is_loss(&error) && !matches!(error, Error::Goodbye(_));
+        let Endpoint::Remote(remote) = &self.endpoint else { return error };
+        if !hung_up {
+            return error;
+        }
+        let hint = match remote.scheme {
+            Scheme::Tcp => "it may want TLS: write tls://",
+            _ => "it may want a certificate, or another one: $RESIZED_CERTIFICATE",
+        };
+        let source =
+            std::io::Error::new(ErrorKind::ConnectionAborted, format!("it hung up; {hint}"));
+        Error::Connect { endpoint: self.endpoint.clone(), source: Arc::new(source) }
+    }
+
+    #[cfg(not(feature = "remote"))]
+    const fn explain(&self, error: Error) -> Error {
+        error
     }
 
     /// Connects again after the connection was lost, and opens the streams that there are again.

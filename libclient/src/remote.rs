@@ -86,7 +86,8 @@ async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<Strea
             io::Error::new(io::ErrorKind::InvalidInput, "not a name that a certificate may be for")
         })?;
         let connector = TlsConnector::from(credentials.client().map_err(bad)?);
-        Box::new(connector.connect(name, socket).await?)
+        let connected = connector.connect(name, socket).await;
+        Box::new(connected.map_err(|error| credentials.explain(error))?)
     } else {
         Box::new(socket)
     };

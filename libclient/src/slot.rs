@@ -56,7 +56,8 @@ impl Slot {
         self.lease().layout().input()
     }
 
-    /// The whole source frame, to be written. Its bytes are those of an earlier frame, or zero.
+    /// The whole source frame, to be written, and what a decoder may touch behind its last row:
+    /// `layout().len()` bytes, those of an earlier frame, or zero.
     pub fn input_mut(&mut self) -> &mut [u8] {
         self.loan_mut().lease.input_mut()
     }

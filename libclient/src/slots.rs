@@ -6,6 +6,8 @@
 //! both. When another daemon makes another ring, the holders of a slot of the old one keep it, and
 //! its memory, until they give it back; then its successor takes its place.
 
+use std::time::Instant;
+
 use resized_protocol::message::{Completion, Cropped, Request, Status, StreamSpec};
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::Lease;
@@ -52,6 +54,15 @@ struct Submitted {
     crop: Option<Crop>,
     /// How many were submitted before it.
     turn: u64,
+    /// When that was, where the stream has a deadline.
+    since: Option<Instant>,
+}
+
+impl Submitted {
+    fn is_late(&self, spec: &StreamSpec) -> bool {
+        let waited = self.since.map(|since| since.elapsed());
+        waited.zip(spec.deadline).is_some_and(|(waited, deadline)| waited >= deadline)
+    }
 }
 
 impl Slots {
@@ -84,13 +95,14 @@ impl Slots {
     /// Notes frames as submitted, and makes the request that submits them.
     pub(crate) fn submit(&mut self, loans: Vec<Loan>) -> Request {
         let request = self.request(loans.iter().map(|loan| (loan.lease.slot(), loan.crop)));
+        let since = self.spec.deadline.map(|_| Instant::now());
         for Loan { lease, crop } in loans {
             let state = &mut self.states[lease.slot() as usize];
             let lease = match std::mem::replace(state, State::Loaned(None)) {
                 State::Loaned(Some(successor)) => moved(&lease, successor),
                 _ => lease,
             };
-            *state = State::Submitted(Submitted { lease, crop, turn: self.submitted });
+            *state = State::Submitted(Submitted { lease, crop, turn: self.submitted, since });
             self.submitted += 1;
         }
         request
@@ -181,16 +193,22 @@ impl Slots {
     }
 
     /// Goes over to the slots of another ring. Frames in flight are copied there; the request submits
-    /// them, in the order in which they were. Those that are ready stay where they are.
+    /// them, in the order in which they were. Those that are ready stay where they are, and those
+    /// that have waited longer than the stream's deadline are late: the next daemon, which counts
+    /// from the request on, would not know.
     pub(crate) fn renew(&mut self, leases: Vec<Lease>) -> Option<Request> {
         let mut in_flight = Vec::new();
         for (state, new) in self.states.iter_mut().zip(leases) {
             *state = match std::mem::replace(state, State::Loaned(None)) {
                 State::Free(_) | State::Abandoned(_) => State::Free(new),
                 State::Loaned(_) => State::Loaned(Some(new)),
-                State::Submitted(Submitted { lease, crop, turn }) => {
+                State::Submitted(frame) if frame.is_late(&self.spec) => {
+                    let late = late(self.stream, new.slot());
+                    State::Ready(new, late, None)
+                }
+                State::Submitted(Submitted { lease, crop, turn, since }) => {
                     in_flight.push((turn, (new.slot(), crop)));
-                    State::Submitted(Submitted { lease: moved(&lease, new), crop, turn })
+                    State::Submitted(Submitted { lease: moved(&lease, new), crop, turn, since })
                 }
                 State::Ready(lease, completion, _) => State::Ready(lease, completion, Some(new)),
             };
@@ -199,6 +217,12 @@ impl Slots {
         let slots = in_flight.iter().map(|(_, slot)| *slot);
         (!in_flight.is_empty()).then(|| self.request(slots))
     }
+}
+
+/// What a daemon would have said of a frame that nobody began in time.
+const fn late(stream: u32, slot: u32) -> Completion {
+    let status = Status::Late;
+    Completion { stream, slot, status, device: 0, queued_ns: 0, worked_ns: 0 }
 }
 
 /// The successor of a lease, with its input frame.
@@ -210,6 +234,7 @@ fn moved(lease: &Lease, mut successor: Lease) -> Lease {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
     use resized_protocol::message::StreamSpec;
@@ -280,6 +305,22 @@ mod tests {
         assert_eq!(all.len(), 6);
         assert!(all.iter().all(|lease| memory(lease) == new));
         assert_eq!(slots.renew(ring(6)), None);
+    }
+
+    #[test]
+    fn what_waited_longer_than_the_deadline_is_late_at_a_new_ring() {
+        let deadlines = [(Some(Duration::ZERO), true), (Some(Duration::from_secs(3600)), false)];
+        for (deadline, is_late) in deadlines.into_iter().chain([(None, false)]) {
+            let mut slots = Slots::new(0, &StreamSpec { deadline, ..spec(1) }, ring(1));
+            let loan = loaned(&mut slots, 7);
+            slots.submit(vec![loan]);
+            assert_eq!(slots.renew(ring(1)).is_none(), is_late);
+            assert_eq!(slots.is_ready(0), is_late);
+            if is_late {
+                assert!(matches!(slots.take_ready(0), Some(Err(Error::Late))));
+                assert!(slots.loan().is_some());
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use resized_client::{DeviceStats, FrameLayout, FrameSpec, StreamSpec};
 
+use crate::closable::Closable;
 use crate::connection::{Connected, EMBEDDED};
 use crate::error::raised;
 use crate::frame::{Share, seen, share};
@@ -33,7 +34,9 @@ const FAIR: usize = 16;
 
 /// A connection to a daemon.
 #[pyclass(frozen, module = "resized")]
-pub(crate) struct Client {
+pub(crate) struct Client(Closable<Open>);
+
+struct Open {
     kept: Kept,
     /// There is one more for each result that is seen, of all streams.
     seen: Share,
@@ -47,8 +50,9 @@ impl Client {
     #[new]
     #[pyo3(signature = (endpoint=None, *, reconnect=30.0))]
     fn new(py: Python<'_>, endpoint: Option<&str>, reconnect: f64) -> PyResult<Self> {
-        let connected = Connected::at(py, endpoint, reconnect)?;
-        Ok(Self { kept: Kept::default(), seen: Arc::default(), connected: Arc::new(connected) })
+        let connected = Arc::new(Connected::at(py, endpoint, reconnect)?);
+        let open = Open { kept: Kept::default(), seen: Arc::default(), connected };
+        Ok(Self(Closable::new(Arc::new(open))))
     }
 
     /// Resizes one frame to `size`, width and height.
@@ -68,12 +72,13 @@ impl Client {
         let result = Picture { format: spec.destination.format, extent: size };
         // Before anything is done for what can't be given.
         result.shape()?;
-        let kept = self.kept.stream(py, &self.connected, spec)?;
+        let open = self.0.get()?;
+        let kept = open.kept.stream(py, &open.connected, spec)?;
         let (mut frame, _) = kept.opened.resize(py, &array, &Limit::default())?;
         let spare = kept.opened.spec.slots - 1;
         let of_stream = share(&kept.seen, SEEN.min(spare)).filter(|_| is_fair(&spec));
         if let Some(of_stream) = of_stream
-            && let Some(of_client) = share(&self.seen, ALL_SEEN)
+            && let Some(of_client) = share(&open.seen, ALL_SEEN)
         {
             let shares = (of_stream, of_client);
             frame = match seen(py, frame, &kept.opened, shares)? {
@@ -87,7 +92,7 @@ impl Client {
             drop(frame);
             copied
         });
-        self.connected.count(copied);
+        open.connected.count(copied);
         Ok(array)
     }
 
@@ -105,30 +110,32 @@ impl Client {
         let source = Picture { format: format(source_format)?, extent: source_extent };
         let size = extent("size", size)?;
         let spec = Options::of(options)?.spec(source, size, StreamSpec::SLOTS)?;
-        self.kept.open(py, &self.connected, spec)?.map(Stream).map_err(raised)
+        let open = self.0.get()?;
+        open.kept.open(py, &open.connected, spec)?.map(Stream::new).map_err(raised)
     }
 
     /// Where the daemon is; `None`: in this process.
     #[getter]
-    fn endpoint(&self) -> Option<String> {
-        self.connected.endpoint.as_ref().map(ToString::to_string)
+    fn endpoint(&self) -> PyResult<Option<String>> {
+        Ok(self.0.get()?.connected.endpoint.as_ref().map(ToString::to_string))
     }
 
     /// Names of the daemon's devices.
     #[getter]
     fn devices(&self) -> PyResult<Vec<String>> {
-        Ok(self.connected.client.get()?.devices().to_vec())
+        Ok(self.0.get()?.connected.client.get()?.devices().to_vec())
     }
 
     /// Bytes of pixels that this client has copied in this process.
     #[getter]
-    fn copied_bytes(&self) -> u64 {
-        self.connected.copied()
+    fn copied_bytes(&self) -> PyResult<u64> {
+        Ok(self.0.get()?.connected.copied())
     }
 
     /// What the daemon has done since it started.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let client = self.connected.client.get()?;
+        let open = self.0.get()?;
+        let client = open.connected.client.get()?;
         let stats = py.detach(|| client.stats()).map_err(raised)?;
         let figures = PyDict::new(py);
         figures.set_item("sessions", stats.sessions)?;
@@ -145,9 +152,28 @@ impl Client {
         Ok(figures)
     }
 
+    /// Closes it, and the connection with the last of its streams, their frames and arrays.
+    fn close(&self, py: Python<'_>) {
+        self.0.close(py);
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
+        &self,
+        kind: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) {
+        self.close(kind.py());
+    }
+
     fn __repr__(&self) -> String {
         let endpoint = self.endpoint();
-        format!("<resized.Client {}>", endpoint.as_deref().unwrap_or(EMBEDDED))
+        let endpoint = endpoint.as_ref().map(|it| it.as_deref().unwrap_or(EMBEDDED));
+        format!("<resized.Client {}>", endpoint.unwrap_or("closed"))
     }
 }
 

@@ -12,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use resized::{Server, ServerError};
 use resized_client::{Endpoint, Reconnect};
 
-use crate::error::{not_embedded, nowhere, raised};
+use crate::error::{no_endpoint, not_embedded, nowhere, raised};
 use crate::ours::Ours;
 use crate::waiting::duration;
 
@@ -54,7 +54,7 @@ impl Connected {
         let found = match endpoint {
             None => py.detach(Endpoint::running).map_err(|error| nowhere(&error))?,
             Some(EMBEDDED) => None,
-            Some(text) => Some(text.parse().map_err(|error| nowhere(&error))?),
+            Some(text) => Some(text.parse().map_err(no_endpoint)?),
         };
         let (client, server) = match &found {
             Some(endpoint) => {

@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 use resized::ServerError;
 use resized_client::{EndpointError as NoEndpoint, Error as ClientError};
 
+use crate::connection::EMBEDDED;
+
 /// Makes the classes, each of a base, with what it says of itself; and what puts them into the module.
 macro_rules! classes {
     ($($class:ident, $base:ident, $words:literal;)+) => {
@@ -69,6 +71,11 @@ pub(crate) fn raised(error: ClientError) -> PyErr {
 /// Why there is no endpoint, as an exception.
 pub(crate) fn nowhere(error: &NoEndpoint) -> PyErr {
     EndpointError::new_err(error.to_string())
+}
+
+/// Why what was given is no endpoint, as an exception. Here there is one more than the client knows.
+pub(crate) fn no_endpoint(error: NoEndpoint) -> PyErr {
+    EndpointError::new_err(format!("{error}, or '{EMBEDDED}' for a daemon in this process"))
 }
 
 /// Why there is no embedded daemon, as an exception.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyList, PyTuple};
 use resized_client::{Extent, Placement as Placed};
 
 use crate::held::Held;
@@ -175,8 +175,8 @@ impl Placement {
         (self.0.destination.left, self.0.destination.top, width, height)
     }
 
-    /// Where points of the resized frame lie in the source: x and y, numbers or arrays of them, in
-    /// pixels from the upper left corner.
+    /// Where points of the resized frame lie in the source: x and y, numbers or arrays or lists of
+    /// them, in pixels from the upper left corner.
     fn to_source<'py>(
         &self,
         x: &Bound<'py, PyAny>,
@@ -184,6 +184,8 @@ impl Placement {
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let (crop, rectangle) = (self.0.source, self.0.destination);
         let map = |at: &Bound<'py, PyAny>, from: u32, len: u32, start: f64, side: f64| {
+            let is_list = at.is_instance_of::<PyList>() || at.is_instance_of::<PyTuple>();
+            let at = if is_list { memory::as_array(at)? } else { at.clone() };
             at.sub(f64::from(from))?.mul(side)?.div(f64::from(len))?.add(start)
         };
         Ok((

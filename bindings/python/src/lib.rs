@@ -6,7 +6,7 @@
 //! `memory` gives out its bytes and copies them); submitted it is a `pending`, which ends as a
 //! `frame`. Beside them: `opened` is the stream that all of these share, `held` what slot and frame
 //! have in common, `waiting` how a thread of Python's waits, `kept` the streams for resizing in one
-//! call. Classes are thin: what can be said in Rust is said by the client library, and here by the
+//! call, `closable` what is closed before it is dropped. Classes are thin: what can be said in Rust is said by the client library, and here by the
 //! words of Python.
 //!
 //! Nothing that waits or copies holds the interpreter's lock, and no lock of this crate is held
@@ -15,6 +15,7 @@
 //! `docs/python.md` is the guide, `resized.pyi` the reference.
 
 mod client;
+mod closable;
 mod connection;
 mod error;
 mod frame;

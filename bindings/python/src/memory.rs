@@ -226,7 +226,7 @@ pub(crate) fn array<'py, T: Leased>(
 }
 
 /// `numpy.asarray`.
-fn as_array<'py>(thing: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn as_array<'py>(thing: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     static AS_ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     AS_ARRAY.import(thing.py(), "numpy", "asarray")?.call1((thing,))
 }
@@ -247,8 +247,14 @@ impl Array {
             Ok(buffer) if buffer.suboffsets().is_none() => Self::in_buffer(thing, buffer, format),
             _ => {
                 let array = as_array(thing)?;
-                // First by its shape: a number, which is an array too, is no buffer.
-                Picture::of(format, &array.getattr("shape")?.extract::<Vec<usize>>()?)?;
+                let shape = array.getattr("shape")?.extract::<Vec<usize>>()?;
+                // numpy makes one of anything, of no dimension.
+                if shape.is_empty() {
+                    let kind = thing.get_type().name()?;
+                    return Err(PyTypeError::new_err(format!("a frame is an array, not {kind}")));
+                }
+                // First by its shape: not all that numpy makes are buffers.
+                Picture::of(format, &shape)?;
                 Self::in_buffer(&array, PyUntypedBuffer::get(&array)?, format)
             }
         }
@@ -260,7 +266,7 @@ impl Array {
         format: Option<PixelFormat>,
     ) -> PyResult<Self> {
         let picture = Picture::of(format, buffer.shape())?;
-        check_numbers(&buffer, picture.format)?;
+        check_numbers(array.py(), &buffer, picture.format)?;
         if let Some(rows) = picture.rows(buffer.strides()) {
             return Ok(Self { buffer, rows, picture, copied: 0 });
         }
@@ -355,7 +361,7 @@ impl Array {
 }
 
 /// Whether an array is of numbers as the format has them.
-fn check_numbers(buffer: &PyUntypedBuffer, format: PixelFormat) -> PyResult<()> {
+fn check_numbers(py: Python<'_>, buffer: &PyUntypedBuffer, format: PixelFormat) -> PyResult<()> {
     let bytes = format.sample_bytes();
     let letters = buffer.format();
     let swapped = matches!(letters.to_bytes(), [b'>' | b'!', ..]) && bytes > 1;
@@ -363,12 +369,20 @@ fn check_numbers(buffer: &PyUntypedBuffer, format: PixelFormat) -> PyResult<()> 
     if ElementType::from_format(letters) == unsigned && !swapped {
         return Ok(());
     }
-    Err(PyTypeError::new_err(format!(
-        "arrays of {} frames hold {}, not '{}'",
-        crate::picture::name(format),
-        element(format).0,
-        letters.to_string_lossy(),
-    )))
+    let letters = letters.to_string_lossy();
+    let found = numpy_name(py, &letters).unwrap_or_else(|_| format!("'{letters}'"));
+    let hint = match (swapped, found.starts_with("float") && bytes == 1) {
+        (true, _) => " of the other byte order",
+        (_, true) => " (if it is from 0 to 1, multiply by 255, and convert)",
+        _ => "",
+    };
+    let (name, wanted) = (crate::picture::name(format), element(format).0);
+    Err(PyTypeError::new_err(format!("arrays of {name} frames hold {wanted}, not {found}{hint}")))
+}
+
+/// numpy's name for numbers that the struct module has letters for.
+fn numpy_name(py: Python<'_>, letters: &str) -> PyResult<String> {
+    py.import("numpy")?.call_method1("dtype", (letters,))?.getattr("name")?.extract()
 }
 
 /// The arrays of a frame's planes.

@@ -17,6 +17,7 @@ use resized_client::{
 };
 
 use crate::picture::{FORMATS, Picture};
+use crate::waiting::SECONDS;
 
 const MODES: [(&str, Framing); 3] = [
     ("stretch", Framing::Stretch),
@@ -121,11 +122,8 @@ impl Options {
             "slots" => self.slots = Some(said(key, value, "a number of slots, 1 or more")?),
             "weight" => self.weight = Some(said(key, value, "a whole number, 1 or more")?),
             "deadline" => {
-                let seconds = said(key, value, "a number of seconds")?;
-                let duration = Duration::try_from_secs_f64(seconds);
-                self.deadline = Some(duration.map_err(|error| {
-                    PyValueError::new_err(format!("deadline={seconds}: {error}"))
-                })?);
+                let duration = Duration::try_from_secs_f64(said(key, value, SECONDS)?);
+                self.deadline = Some(duration.map_err(|_| unfit(key, value, SECONDS, false))?);
             }
             _ => return Err(PyTypeError::new_err(format!("unexpected keyword argument '{key}'"))),
         }

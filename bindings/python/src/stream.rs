@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use resized_client::{Extent, StreamSpec};
 
+use crate::closable::Closable;
 use crate::connection::For;
 use crate::error::raised;
 use crate::frame::{Frame, Placement};
@@ -15,55 +16,74 @@ use crate::picture::name;
 use crate::slot::Slot;
 use crate::waiting::{GivenUp, Limit, running_loop, when_cancelled};
 
-/// Frames of one format and size that become frames of another. Closed when it, its slots, pendings
-/// and frames are gone.
+/// Frames of one format and size that become frames of another. Closed when it was, or is gone, and
+/// its slots, pendings and frames are.
 #[pyclass(frozen, module = "resized")]
-pub(crate) struct Stream(pub(crate) Arc<Opened>);
+pub(crate) struct Stream(Closable<Opened>);
+
+impl Stream {
+    pub(crate) fn new(opened: Arc<Opened>) -> Self {
+        Self(Closable::new(opened))
+    }
+}
 
 #[pymethods]
 impl Stream {
     /// A free slot, waited for.
     #[pyo3(signature = (timeout=None))]
     fn loan(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Slot> {
-        Ok(Slot::new(self.0.loan(py, &Limit::of(timeout)?)?, Arc::clone(&self.0)))
+        let opened = self.0.get()?;
+        Ok(Slot::new(opened.loan(py, &Limit::of(timeout)?)?, opened))
     }
 
     /// A free slot if there is one.
     fn try_loan(&self) -> PyResult<Option<Slot>> {
-        let loaned = self.0.stream.get()?.try_loan().map_err(raised)?;
-        Ok(loaned.map(|slot| Slot::new(slot, Arc::clone(&self.0))))
+        let opened = self.0.get()?;
+        let loaned = opened.stream.get()?.try_loan().map_err(raised)?;
+        Ok(loaned.map(|slot| Slot::new(slot, opened)))
     }
 
     /// Copies a frame into a free slot, and submits it.
-    fn submit(&self, py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<Pending> {
-        let array = self.0.array(array)?;
-        let mut slot = self.0.loan(py, &Limit::default())?;
+    #[pyo3(signature = (array, timeout=None))]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        array: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Pending> {
+        let opened = self.0.get()?;
+        let array = opened.array(array)?;
+        let mut slot = opened.loan(py, &Limit::of(timeout)?)?;
         let (pending, copied) = py.detach(|| {
             let copied = array.write_to(&mut slot);
             (slot.submit(), copied)
         });
-        self.0.connection.count(copied);
-        Ok(Pending::new(pending.map_err(raised)?, Arc::clone(&self.0), copied))
+        opened.connection.count(copied);
+        Ok(Pending::new(pending.map_err(raised)?, opened, copied))
     }
 
     /// Copies a frame into a free slot, submits it and waits.
-    fn resize(&self, array: &Bound<'_, PyAny>) -> PyResult<Frame> {
-        resized(&self.0, array, &Limit::default())
+    #[pyo3(signature = (array, timeout=None))]
+    fn resize(&self, array: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Frame> {
+        resized(&self.0.get()?, array, &Limit::of(timeout)?)
     }
 
     /// As `resize`, for coroutines: copies and waits in another thread, as long as the coroutine does.
+    #[pyo3(signature = (array, timeout=None))]
     fn resize_async<'py>(
         &self,
         py: Python<'py>,
         array: Bound<'py, PyAny>,
+        timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         // In a forked child there are no threads in the pool, though it thinks so.
-        self.0.stream.get()?;
-        let pool = self.0.connection.pool(py, For::Slots)?;
+        let opened = self.0.get()?;
+        opened.stream.get()?;
+        let pool = opened.connection.pool(py, For::Slots)?;
         let given_up = GivenUp::default();
         let events = running_loop(py)?;
-        let limit = Limit::default().unless(&given_up).within(&events);
-        let (opened, array) = (Arc::clone(&self.0), array.unbind());
+        let limit = Limit::of(timeout)?.unless(&given_up).within(&events);
+        let array = array.unbind();
         let resize = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
             resized(&opened, array.bind(arguments.py()), &limit)
         };
@@ -74,42 +94,61 @@ impl Stream {
     }
 
     #[getter]
-    fn source_format(&self) -> &'static str {
-        name(self.0.spec.source.format)
+    fn source_format(&self) -> PyResult<&'static str> {
+        Ok(name(self.0.get()?.spec.source.format))
     }
 
     #[getter]
-    fn source_size(&self) -> (u32, u32) {
-        size(self.0.spec.source.extent)
+    fn source_size(&self) -> PyResult<(u32, u32)> {
+        Ok(size(self.0.get()?.spec.source.extent))
     }
 
     #[getter]
-    fn format(&self) -> &'static str {
-        name(self.0.spec.destination.format)
+    fn format(&self) -> PyResult<&'static str> {
+        Ok(name(self.0.get()?.spec.destination.format))
     }
 
     #[getter]
-    fn size(&self) -> (u32, u32) {
-        size(self.0.spec.destination.extent)
+    fn size(&self) -> PyResult<(u32, u32)> {
+        Ok(size(self.0.get()?.spec.destination.extent))
     }
 
     /// Frames that may be in flight or held at once.
     #[getter]
-    fn slots(&self) -> u32 {
-        self.0.spec.slots
+    fn slots(&self) -> PyResult<u32> {
+        Ok(self.0.get()?.spec.slots)
     }
 
     /// Where the picture lies in frames that have no crop of their own.
     #[getter]
     fn placement(&self) -> PyResult<Placement> {
-        let placed = self.0.spec.placement();
+        let placed = self.0.get()?.spec.placement();
         placed
             .map(Placement)
             .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))
     }
 
+    /// Closes it, with the last of its slots, pendings, frames and arrays.
+    fn close(&self, py: Python<'_>) {
+        self.0.close(py);
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
+        &self,
+        kind: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) {
+        self.close(kind.py());
+    }
+
     fn __repr__(&self) -> String {
-        let StreamSpec { source, destination, .. } = &self.0.spec;
+        let Ok(opened) = self.0.get() else { return "<resized.Stream closed>".into() };
+        let StreamSpec { source, destination, .. } = &opened.spec;
         let (from, to) = (name(source.format), name(destination.format));
         format!("<resized.Stream {} {from} to {} {to}>", source.extent, destination.extent)
     }

@@ -57,13 +57,16 @@ impl GivenUp {
     }
 }
 
+/// What a time is.
+pub(crate) const SECONDS: &str = "a number of seconds, 0 or more";
+
 /// So many seconds; infinitely many are for ever.
 pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
     if seconds == f64::INFINITY {
         return Ok(Duration::MAX);
     }
     Duration::try_from_secs_f64(seconds)
-        .map_err(|error| PyValueError::new_err(format!("{name}={seconds}: {error}")))
+        .map_err(|_| PyValueError::new_err(format!("{name}={seconds}: wanted is {SECONDS}")))
 }
 
 /// What ends a wait before there is what is waited for; and an interrupt does.

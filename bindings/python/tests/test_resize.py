@@ -321,8 +321,8 @@ def test_framing(client):
     (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), crop=(1, 2, 3))),
     (TypeError, lambda it: it.resize(noise(54, 96, 3), 4)),
     (TypeError, lambda it: it.resize(noise(54, 96, 3), (4.5, 4))),
-    (ValueError, lambda it: it.resize(np.uint8(7), (4, 4))),
-    (ValueError, lambda it: it.resize(None, (4, 4))),
+    (TypeError, lambda it: it.resize(np.uint8(7), (4, 4))),
+    (TypeError, lambda it: it.resize(None, (4, 4))),
     (resized.Refused, lambda it: it.resize(noise(0, 96, 3), (4, 4))),
     (resized.Refused, lambda it: it.resize(noise(54, 0), (4, 4))),
     # Larger than memory may be, if it were copied to have its rows together.
@@ -348,7 +348,17 @@ def test_what_can_not_be_done_is_said(client, error, call):
     ("mean=1: wanted is three numbers", lambda it, a: it.resize(a, (4, 4), dtype="int8", mean=1)),
     ("filter=3: wanted is one of", lambda it, a: it.resize(a, (4, 4), filter=3)),
     ("crop=(1, 2): wanted is (left, top, width, height)", lambda it, a: it.resize(a, (4, 4), crop=(1, 2))),
-    ("arrays of rgb frames hold uint8, not 'd'", lambda it, a: it.resize(a.astype(float), (4, 4))),
+    ("arrays of rgb frames hold uint8, not float64 (if it is from 0 to 1, multiply by 255",
+     lambda it, a: it.resize(a.astype(float), (4, 4))),
+    ("arrays of rgb frames hold uint8, not int64", lambda it, a: it.resize(a.astype(np.int64), (4, 4))),
+    ("arrays of p010 frames hold uint16, not uint16 of the other byte order",
+     lambda it, a: it.resize(noise(54, 96).astype(">u2"), (4, 4), "p010")),
+    ("a frame is an array, not NoneType", lambda it, a: it.resize(None, (4, 4))),
+    ("a frame is an array, not str", lambda it, a: it.resize("hello", (4, 4))),
+    ("deadline=-1: wanted is a number of seconds, 0 or more",
+     lambda it, a: it.stream("rgb", (4, 4), (4, 4), deadline=-1)),
+    ("timeout=-1: wanted is a number of seconds, 0 or more",
+     lambda it, a: it.stream("rgb", (4, 4), (4, 4)).loan(timeout=-1)),
 ])
 def test_errors_name_what_is_wrong(client, words, call):
     with pytest.raises((TypeError, ValueError)) as raised:
@@ -368,7 +378,7 @@ def test_an_error_of_the_values_own_stays_what_it_is(client):
 def test_who_is_not_there_is_said(tmp_path, monkeypatch):
     with pytest.raises(resized.ConnectError, match="nowhere"):
         resized.Client(f"unix:{tmp_path}/nowhere")
-    with pytest.raises(resized.EndpointError, match="unix:/path"):
+    with pytest.raises(resized.EndpointError, match="unix:/path.*'embedded'"):
         resized.Client("http://x")
     monkeypatch.setenv("RESIZED_ENDPOINT", "x")
     with pytest.raises(resized.EndpointError, match="RESIZED_ENDPOINT"):

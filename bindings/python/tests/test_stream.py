@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import resized
-from conftest import exact, near, noise
+from conftest import exact, near, noise, until
 
 
 def traced(walk, times):
@@ -208,6 +208,8 @@ def test_crops_and_boxes_are_mapped_back(client):
     boxes = np.array([[0, 14, 64, 50], [32, 32, 33, 33]], float)
     x, y = frame.placement.to_source(boxes[:, 0::2], boxes[:, 1::2])
     assert x.tolist() == [[0, 192], [96, 99]] and y.tolist() == [[0, 108], [54, 57]]
+    x, y = frame.placement.to_source([0, 32], (14, 32))
+    assert x.tolist() == [0, 96] and y.tolist() == [0, 54]
     slot = stream.loan()
     slot.write(noise(108, 192, 3))
     slot.set_crop(96, 54, 54, 54)
@@ -217,6 +219,32 @@ def test_crops_and_boxes_are_mapped_back(client):
     slot = stream.loan()
     with pytest.raises(resized.Refused):
         slot.set_crop(190, 0, 10, 10)
+
+
+def test_what_was_closed_takes_no_calls_and_what_is_seen_stays(daemon):
+    source = noise(54, 96, 3)
+    with resized.Client(daemon.endpoint) as client:
+        with client.stream("rgb", (96, 54), (48, 27)) as stream:
+            frame, slot = stream.resize(source), stream.loan()
+        kept = client.resize(source, (48, 27))
+    for _ in range(2):
+        client.close()
+        stream.close()
+    calls = [lambda: stream.loan(), lambda: stream.resize(source), lambda: stream.slots,
+             lambda: client.resize(source, (48, 27)), lambda: client.stats()]
+    for call in calls:
+        with pytest.raises(ValueError, match="closed"):
+            call()
+    assert "closed" in repr(client) and "closed" in repr(stream)
+    slot.write(source)
+    with slot.submit().result() as late:
+        assert np.array_equal(late.array, frame.array) and np.array_equal(late.array, kept)
+    watcher = resized.Client(daemon.endpoint)
+    # What resize kept was closed with the client: its first result is a copy.
+    assert watcher.stats()["streams"] == 1
+    # With the last that is seen of it.
+    del slot, late, frame, kept
+    until("the connection is closed", lambda: watcher.stats()["sessions"] == 1)
 
 
 def test_wrong_frames_are_refused_and_slots_stay_free(client):

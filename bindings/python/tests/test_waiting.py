@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 import resized
 from conftest import DEADLINE, exact, near, noise, until
@@ -55,6 +56,24 @@ def test_waits_have_time_outs(daemon, stream):
     for forever in (float("inf"), 1e18):
         assert stream.loan(forever).array.shape == FRAME.shape
     assert right(resized.Client(daemon.endpoint, reconnect=float("inf")).resize(FRAME, (48, 27)))
+
+
+def test_who_holds_all_slots_is_told_in_time(client):
+    stream = client.stream("rgb", (96, 54), (48, 27), slots=1)
+    source = np.zeros((54, 96, 3), np.uint8)
+    kept = stream.resize(source)
+
+    async def later():
+        with pytest.raises(TimeoutError):
+            await stream.resize_async(source, timeout=0.01)
+
+    for call in (stream.loan, lambda timeout: stream.submit(source, timeout),
+                 lambda timeout: stream.resize(source, timeout=timeout)):
+        with pytest.raises(TimeoutError):
+            call(timeout=0.01)
+    asyncio.run(later())
+    kept.release()
+    assert stream.submit(source, timeout=60).result().array.shape == (27, 48, 3)
 
 
 def test_waits_are_interrupted(daemon, request):

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use resized_client::{
-    Align, Crop, Error, Filter, Framing, PixelFormat, Refusal, Stream, StreamSpec, wait_any,
+    Align, Arrangement, ChannelOrder, Crop, Element, Error, Filter, Framing, KeptStreams,
+    PixelFormat, Refusal, Stream, StreamSpec, Tensor, wait_any,
 };
 
 use crate::oracle::{self, Checked, spec};
@@ -34,6 +35,29 @@ fn odd_sizes_are_as_the_oracle_says() {
                     Checked::open(&client, spec(format, filter, from, to), 1).round_trip(0);
                 }
             }
+        }
+    });
+}
+
+#[test]
+fn a_tensor_is_its_numbers_and_nothing_else() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let streams = KeptStreams::new(daemon.client(), 2);
+        let mut spec = spec(PixelFormat::Rgb24, Filter::Bilinear, (40, 30), (21, 13));
+        let packed = [200; 40 * 30 * 3];
+        let rgb = streams.resize(&spec, &packed).unwrap();
+        assert!(rgb.f32s().is_none());
+        assert!(matches!(streams.resize(&spec, &[0]), Err(Error::PackedLen { .. })));
+        for (element, bytes) in [(Element::F32, 4), (Element::F16, 2), (Element::I8, 1)] {
+            let (arrangement, order) = (Arrangement::Planar, ChannelOrder::Rgb);
+            spec.destination.format = PixelFormat::Tensor(Tensor { element, arrangement, order });
+            spec.normalisation.scale = [0.5; 3];
+            let mut frame = streams.resize(&spec, &packed).unwrap();
+            assert_eq!(frame.output().len(), 3 * 21 * 13 * bytes);
+            assert_eq!(frame.output_mut().len(), 3 * 21 * 13 * bytes);
+            let numbers = frame.f32s().map(|numbers| numbers.iter().map(|n| n.round()).collect());
+            assert_eq!(numbers, (element == Element::F32).then(|| vec![100.0; 3 * 21 * 13]));
         }
     });
 }

@@ -227,6 +227,28 @@ fn what_callers_hold_while_the_daemon_changes_is_theirs() {
 }
 
 #[test]
+fn frames_in_flight_are_late_at_the_next_daemon_if_their_deadline_is_over() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let deadlines = [Some(Duration::from_millis(1)), Some(Duration::from_secs(3600)), None];
+        let streams = deadlines.map(|deadline| {
+            let spec = StreamSpec { deadline, slots: 1, ..oracle::mixed(0) };
+            Checked::open(&client, spec, 7)
+        });
+        daemon.process.signal(Signal::SIGSTOP);
+        let [late, soon, whenever] = streams.each_ref().map(|stream| stream.submit(1).unwrap());
+        thread::sleep(Duration::from_millis(1)); // so the first one's is over
+        daemon.process.signal(Signal::SIGKILL);
+        daemon.process.wait();
+        daemon.start_again(&[]);
+        assert!(late.wait().is_err_and(|error| matches!(error, Error::Late)));
+        streams[1].check(1, &soon.wait().unwrap());
+        streams[2].check(1, &whenever.wait().unwrap());
+    });
+}
+
+#[test]
 fn a_daemon_that_does_not_come_back_is_given_up_in_time() {
     bounded(|| {
         let mut daemon = Daemon::start(&[]);

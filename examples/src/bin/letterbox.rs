@@ -51,12 +51,11 @@ fn main() -> Result<()> {
 
 /// In place of a network: a box around all that is red.
 fn detect(frame: &Frame) -> Option<Corners> {
-    // Three dense planes of numbers, page aligned: most runtimes take `frame.output()` as it lies.
-    let [red, green] = [0, 1].map(|channel| {
-        let bytes = frame.plane(channel).chunks_exact(4);
-        bytes.map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-    });
-    let numbers = red.zip(green).enumerate().filter(|(_, (red, green))| red - green > 0.5);
+    // Three dense planes of numbers, page aligned: most runtimes take them as they lie.
+    let mut planes = frame.f32s()?.chunks_exact((SIDE * SIDE) as usize);
+    let (red, green) = (planes.next()?, planes.next()?);
+    let numbers = red.iter().zip(green).enumerate();
+    let numbers = numbers.filter(|(_, (red, green))| *red - *green > 0.5);
     let places = numbers.map(|(index, _)| (index as u32 % SIDE, index as u32 / SIDE));
     places.fold(None, |found: Option<Corners>, (x, y)| {
         let (x, y) = (f64::from(x), f64::from(y));

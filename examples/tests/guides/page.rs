@@ -48,6 +48,12 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
         "bindings/c/tests runs it",
     ),
     ("./camera", "bindings/c/tests runs it"),
+    (
+        "make build install-library prefix=$HOME/resized",
+        "a whole build; bindings/c/tests installs it",
+    ),
+    ("export PKG_CONFIG_PATH=$HOME/resized/lib/pkgconfig", "of no use without the library"),
+    ("export LD_LIBRARY_PATH=$HOME/resized/lib", "of no use without the library"),
 ];
 
 /// A page of the documentation.

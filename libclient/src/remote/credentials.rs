@@ -14,7 +14,10 @@ use tokio_rustls::rustls::client::ClientConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{self, RootCertStore};
+use tokio_rustls::rustls::{self, CertificateError, RootCertStore};
+
+const CERTIFICATE: &str = "RESIZED_CERTIFICATE";
+const KEY: &str = "RESIZED_KEY";
 
 /// What a client shows a bridge, and whom it trusts. Paths of files, none of which is read before it is
 /// needed.
@@ -27,15 +30,16 @@ pub struct Credentials {
     pub authorities: Option<PathBuf>,
     /// A NATS credentials file.
     pub nats: Option<PathBuf>,
-    /// A certificate of the client's own, with those up to its authority (PEM), and its key.
+    /// A certificate of the client's own, with those up to its authority (PEM), and its key. One
+    /// that is missing has an empty path, and is asked for as the client connects.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// What is wrong with them.
 #[derive(Debug, Error)]
 pub enum CredentialsError {
-    /// The token's file can't be read.
-    #[error("can't read the token in {path}: {error}")]
+    /// The file can't be read.
+    #[error("can't read {path}: {error}")]
     Unreadable {
         /// Its path.
         path: PathBuf,
@@ -51,6 +55,17 @@ pub enum CredentialsError {
         what: &'static str,
         /// What is wrong with it.
         error: pem::Error,
+    },
+    /// No authorities are to be had from the file that names them.
+    #[error("the authorities to trust ($RESIZED_CA): {0}")]
+    Authorities(Box<Self>),
+    /// Of a certificate and its key there is only one.
+    #[error("${set} is set, and ${unset} is not: both are needed")]
+    Half {
+        /// The variable of the one that there is.
+        set: &'static str,
+        /// That of the other.
+        unset: &'static str,
     },
     /// The token file is empty.
     #[error("{0} holds no token")]
@@ -72,13 +87,11 @@ impl Credentials {
             token: path("RESIZED_TOKEN_FILE"),
             authorities: path("RESIZED_CA"),
             nats: path("RESIZED_NATS_CREDENTIALS"),
-            identity: match (path("RESIZED_CERTIFICATE"), path("RESIZED_KEY")) {
+            identity: match (path(CERTIFICATE), path(KEY)) {
                 (None, None) => None,
-                // One alone is a mistake, which reading the other will tell.
-                (certificate, key) => Some((
-                    certificate.unwrap_or_else(|| "$RESIZED_CERTIFICATE".into()),
-                    key.unwrap_or_else(|| "$RESIZED_KEY".into()),
-                )),
+                (certificate, key) => {
+                    Some((certificate.unwrap_or_default(), key.unwrap_or_default()))
+                }
             },
         }
     }
@@ -91,7 +104,9 @@ impl Credentials {
         let mut roots = RootCertStore::empty();
         match &self.authorities {
             Some(path) => {
-                for certificate in certificates(path)? {
+                let certificates = certificates(path)
+                    .map_err(|error| CredentialsError::Authorities(Box::new(error)))?;
+                for certificate in certificates {
                     roots.add(certificate)?;
                 }
             }
@@ -106,12 +121,40 @@ impl Credentials {
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots);
-        Ok(Arc::new(match &self.identity {
+        Ok(Arc::new(match self.identity()? {
             Some((path, key)) => {
                 config.with_client_auth_cert(certificates(path)?, private_key(key)?)?
             }
             None => config.with_no_client_auth(),
         }))
+    }
+
+    fn identity(&self) -> Result<Option<(&Path, &Path)>, CredentialsError> {
+        let half = |set, unset| Err(CredentialsError::Half { set, unset });
+        match &self.identity {
+            None => Ok(None),
+            Some((_, key)) if key.as_os_str().is_empty() => half(CERTIFICATE, KEY),
+            Some((certificate, _)) if certificate.as_os_str().is_empty() => half(KEY, CERTIFICATE),
+            Some((certificate, key)) => Ok(Some((certificate, key))),
+        }
+    }
+
+    /// Why TLS failed, with what is to be done where nobody trusted has signed the bridge's
+    /// certificate.
+    pub(super) fn explain(&self, error: io::Error) -> io::Error {
+        // The latter of an authority of the same name as one that is trusted.
+        let is_strange = |cause: &rustls::Error| {
+            use CertificateError::{BadSignature, UnknownIssuer};
+            matches!(cause, rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature))
+        };
+        if !error.get_ref().and_then(|cause| cause.downcast_ref()).is_some_and(is_strange) {
+            return error;
+        }
+        let advice = match &self.authorities {
+            None => "$RESIZED_CA names the authorities to trust".to_owned(),
+            Some(path) => format!("none in {} signed it", path.display()),
+        };
+        io::Error::new(error.kind(), format!("{error}: {advice}"))
     }
 }
 
@@ -127,8 +170,7 @@ pub fn read_token(path: &Path) -> Result<String, CredentialsError> {
 
 /// The certificates in a file (PEM).
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let what = "certificate";
-    let broken = |error| CredentialsError::Pem { path: path.to_owned(), what, error };
+    let broken = |error| broken(path, "certificate", error);
     let found = CertificateDer::pem_file_iter(path).map_err(broken)?;
     let found = found.collect::<Result<Vec<_>, _>>().map_err(broken)?;
     if found.is_empty() { Err(broken(pem::Error::NoItemsFound)) } else { Ok(found) }
@@ -136,10 +178,49 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Credent
 
 /// The first private key in a file (PEM).
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CredentialsError> {
-    let what = "private key";
-    PrivateKeyDer::from_pem_file(path).map_err(|error| CredentialsError::Pem {
-        path: path.to_owned(),
-        what,
-        error,
-    })
+    PrivateKeyDer::from_pem_file(path).map_err(|error| broken(path, "private key", error))
+}
+
+fn broken(path: &Path, what: &'static str, error: pem::Error) -> CredentialsError {
+    let path = path.to_owned();
+    match error {
+        pem::Error::Io(error) => CredentialsError::Unreadable { path, error },
+        error => CredentialsError::Pem { path, what, error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_certificate_and_its_key_both_are_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("there.pem");
+        for (identity, said) in [
+            ((there.clone(), PathBuf::new()), "$RESIZED_CERTIFICATE is set, and $RESIZED_KEY is"),
+            ((PathBuf::new(), there), "$RESIZED_KEY is set, and $RESIZED_CERTIFICATE is not"),
+        ] {
+            let credentials = Credentials { identity: Some(identity), ..Credentials::default() };
+            let error = credentials.identity().unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_told_from_one_that_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let [nowhere, empty] = ["nowhere.pem", "empty.pem"].map(|name| dir.path().join(name));
+        fs::write(&empty, "").unwrap();
+        for (path, said) in [(&nowhere, "can't read"), (&empty, "holds no certificate")] {
+            let error = certificates(path).unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains(path.to_str().unwrap()), "{error}");
+            let authorities = Some(path.clone());
+            let credentials = Credentials { authorities, ..Credentials::default() };
+            let error = credentials.client().unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains("$RESIZED_CA"), "{error}");
+        }
+        assert!(private_key(&nowhere).unwrap_err().to_string().starts_with("can't read"));
+        assert!(read_token(&nowhere).unwrap_err().to_string().starts_with("can't read"));
+    }
 }
