@@ -64,7 +64,7 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: installed-wheel demo demo-cluster test test-python test-gstreamer gstreamer install-gstreamer test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders clean pages install install-library uninstall deb
+.PHONY: installed-wheel demo demo-cluster test seeds test-python test-gstreamer gstreamer install-gstreamer test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders clean pages install install-library uninstall deb
 
 # But for the Python package, which few need: make wheel.
 build: deps
@@ -102,10 +102,23 @@ test: test-deps deny
 	@set -ex; for dir in $(FUZZING); do \
 		$(CARGO) fmt --manifest-path $$dir/Cargo.toml --check; \
 		$(CARGO) clippy --manifest-path $$dir/Cargo.toml --target-dir $(TARGET) --locked -- -D warnings; done
+	$(MAKE) --no-print-directory seeds
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked -- $(TEST_FLAGS)
 	$(MAKE) --no-print-directory test-python
 	$(MAKE) --no-print-directory test-gstreamer
+
+# The files that fuzzing starts from are what the programs say today, and each is taken by its target: built
+# without the fuzzer's switches, that runs what it is given and ends.
+seeds: deps
+	@set -e; was=$$(mktemp -d); trap 'rm -rf "$$was"' EXIT; for dir in $(FUZZING); do \
+		built="--manifest-path $$dir/Cargo.toml --target-dir $(TARGET) --locked"; \
+		mkdir -p "$$was/$$dir"; cp -r $$dir/seeds "$$was/$$dir"; \
+		(set -x; $(CARGO) build $$built; $(CARGO) run $$built --bin seeds); \
+		diff -r "$$was/$$dir/seeds" $$dir/seeds || { echo "seeds are others now: commit them" >&2; exit 1; }; \
+		for seeds in $$dir/seeds/*; do \
+			(set -x; $(TARGET)/debug/$${seeds##*/} -timeout=60 $$seeds/*) >"$$was/said" 2>&1 \
+			|| { cat "$$was/said" >&2; exit 1; }; done; done
 
 # With Debian's packages alone: nothing is fetched from Python's. A module is a library by another name.
 PYTHON        ?= $(or $(wildcard /usr/bin/python3),python3)
