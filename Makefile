@@ -1,6 +1,6 @@
 # make demo            see a real video being resized by the daemon
 # make demo-cluster    the same on three nodes, of which one is killed on the way
-# make test            every check there is
+# make test            every check there is; of what it installs nothing may be missing (RESIZED_TESTS_NEED, see there)
 # make sanitize        the kernels' tests under AddressSanitizer
 # make test-arm        the kernels' tests for aarch64, under qemu
 # make fuzz            what peers may send, made up: FUZZ=600 seconds for each kind
@@ -65,7 +65,7 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: installed-wheel demo demo-cluster test test-python test-gstreamer gstreamer install-gstreamer test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders pages install install-library writable-settings uninstall deb
+.PHONY: installed-wheel demo demo-cluster test seeds test-python test-gstreamer gstreamer install-gstreamer test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders pages install install-library writable-settings uninstall deb
 
 # But for the Python package, which few need: make wheel.
 build: deps
@@ -92,6 +92,9 @@ $(SAMPLE): | deps
 	@mkdir -p $(@D)
 	ffmpeg -v error -y -f lavfi -i testsrc2=size=1280x720:rate=30:duration=20 -c:v libx264 -preset fast -pix_fmt yuv420p $@
 
+# Tests that find no GPU, or whatever it is, say SKIPPED and pass, but fail over what is named here: all of
+# that was just installed, so that it was not found is a fault of ours (daemon/tests/common/skip.rs).
+test: export RESIZED_TESTS_NEED := vulkan import validation glslc systemd-analyze systemd-socket-activate
 test: test-deps deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -100,10 +103,23 @@ test: test-deps deny
 	@set -ex; for dir in $(FUZZING); do \
 		$(CARGO) fmt --manifest-path $$dir/Cargo.toml --check; \
 		$(CARGO) clippy --manifest-path $$dir/Cargo.toml --target-dir $(TARGET) --locked -- -D warnings; done
+	$(MAKE) --no-print-directory seeds
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked -- $(TEST_FLAGS)
 	$(MAKE) --no-print-directory test-python
 	$(MAKE) --no-print-directory test-gstreamer
+
+# The files that fuzzing starts from are what the programs say today, and each is taken by its target: built
+# without the fuzzer's switches, that runs what it is given and ends.
+seeds: deps
+	@set -e; was=$$(mktemp -d); trap 'rm -rf "$$was"' EXIT; for dir in $(FUZZING); do \
+		built="--manifest-path $$dir/Cargo.toml --target-dir $(TARGET) --locked"; \
+		mkdir -p "$$was/$$dir"; cp -r $$dir/seeds "$$was/$$dir"; \
+		(set -x; $(CARGO) build $$built; $(CARGO) run $$built --bin seeds); \
+		diff -r "$$was/$$dir/seeds" $$dir/seeds || { echo "seeds are others now: commit them" >&2; exit 1; }; \
+		for seeds in $$dir/seeds/*; do \
+			(set -x; $(TARGET)/debug/$${seeds##*/} -timeout=60 $$seeds/*) >"$$was/said" 2>&1 \
+			|| { cat "$$was/said" >&2; exit 1; }; done; done
 
 # With Debian's packages alone: nothing is fetched from Python's. A module is a library by another name.
 PYTHON        ?= $(or $(wildcard /usr/bin/python3),python3)

@@ -18,6 +18,10 @@ mod quota;
 mod scheduler;
 mod session;
 
+#[cfg(test)]
+#[path = "../tests/common/skip.rs"]
+mod skip;
+
 pub use quota::{Limits, default_ring_bytes};
 pub use resized_service::memory::available_memory;
 pub use server::{

@@ -1,7 +1,6 @@
 //! Any bytes, in any pieces, are messages or an error: none panics, none takes more memory than the
-//! codec allows, and what is a message has as many bytes, which read and said again stay what they
-//! are. They may differ from those that came in one thing: a duration's nanoseconds beyond a second
-//! are seconds.
+//! codec allows, and what is a message has just these bytes when it is said again. One thing may come
+//! in two ways: nanoseconds of a stream's deadline, beyond a second, are seconds; once read, they are.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,11 +11,16 @@ use resized_protocol::remote::Call;
 fuzz_target!(|input: &[u8]| {
     let Some((&piece, bytes)) = input.split_first() else { return };
     for piece in [usize::from(piece) + 1, bytes.len().max(1)] {
-        read(bytes, piece, |inbox| inbox.pop::<Request>(), encode);
-        read(bytes, piece, |inbox| inbox.pop::<Message>(), encode);
-        read(bytes, piece, |inbox| inbox.pop::<Call>(), encode);
+        read(bytes, piece, |inbox| inbox.pop::<Request>(), encode, has_deadline);
+        read(bytes, piece, |inbox| inbox.pop::<Message>(), encode, |_| false);
+        let has = |call: &Call| matches!(call, Call::Request(request) if has_deadline(request));
+        read(bytes, piece, |inbox| inbox.pop::<Call>(), encode, has);
     }
 });
+
+fn has_deadline(request: &Request) -> bool {
+    matches!(request, Request::Open { spec, .. } if spec.deadline.is_some())
+}
 
 /// The number in front of a message: of its bytes.
 const PREFIX: usize = size_of::<u32>();
@@ -37,6 +41,7 @@ fn read<M, E>(
     piece: usize,
     pop: impl Fn(&mut Inbox) -> Result<Option<M>, E>,
     encode: impl Fn(&M, &mut Vec<u8>) -> Result<(), E>,
+    may_differ: impl Fn(&M) -> bool,
 ) {
     let mut inbox = Inbox::new();
     let mut read = 0;
@@ -54,6 +59,7 @@ fn read<M, E>(
                         );
                         let came = &bytes[read..read + again.len()];
                         if again != came {
+                            assert!(may_differ(&message), "a message that comes in two ways");
                             assert_eq!(again[..PREFIX], came[..PREFIX], "another length");
                             let (mut inbox, mut rest) = (Inbox::new(), again.as_slice());
                             while !rest.is_empty() {

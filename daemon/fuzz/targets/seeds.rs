@@ -2,6 +2,7 @@
 //! the files committed, when the protocol changes.
 
 use std::path::Path;
+use std::time::Duration;
 
 use resized_client::{
     Align, Arrangement, ChannelOrder, Crop, Element, Extent, Filter, FrameSpec, Framing,
@@ -52,6 +53,7 @@ fn conversations() -> Vec<(&'static str, Vec<Request>)> {
     let crop = Crop { left: 3.5, top: 2.0, width: 20.0, height: 10.25 };
     let gray = FrameSpec::new(PixelFormat::Gray8, Extent::new(8, 8));
     let gray = StreamSpec { slots: 4, ..StreamSpec::new(gray, Extent::new(4, 4)) };
+    let hurried = StreamSpec { deadline: Some(Duration::from_millis(1500)), ..gray };
     vec![
         ("formats", formats),
         (
@@ -88,6 +90,7 @@ fn conversations() -> Vec<(&'static str, Vec<Request>)> {
                 Request::Streams { client: u64::MAX, from: u32::MAX },
             ],
         ),
+        ("deadlines", vec![hello(), open(0, hurried), submit(0, &[0])]),
         ("segments", vec![hello(), Request::Open { stream: 0, spec: gray, named: true }]),
     ]
 }

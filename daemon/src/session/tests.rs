@@ -17,7 +17,8 @@ use super::*;
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
 use crate::quota::{Limits, THREADS};
 
-/// A device that takes as long over streams to be resized by `Nearest` as the test wants.
+/// A device that takes as long over streams to be resized by `Nearest` as the test wants, can't do
+/// `Area`, and panics over `Mitchell`.
 struct Slow(Mutex<Gate<()>>);
 
 struct Nothing;
@@ -32,9 +33,17 @@ impl Device for Slow {
     }
 
     fn open(&self, spec: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
-        if spec.filter == Filter::Nearest {
-            // One after the other, until the test has ended.
-            let _ = self.0.lock().map(|gate| gate.recv());
+        match spec.filter {
+            Filter::Nearest => {
+                // One after the other, until the test has ended.
+                let _ = self.0.lock().map(|gate| gate.recv());
+            }
+            Filter::Area => {
+                let (device, reason) = (self.name().to_owned(), "it has no areas");
+                return Err(DeviceError::Unsupported { device, reason });
+            }
+            Filter::Mitchell => panic!("a stream that this device panics over"),
+            Filter::Bilinear | Filter::Bicubic | Filter::Lanczos3 => {}
         }
         Ok(Box::new(Nothing))
     }
@@ -166,6 +175,22 @@ fn one_who_opens_without_end_leaves_others_their_turn() {
         for peer in &mut greedy {
             assert!(matches!(hear(peer).await, Message::Reply(Reply::Opened { .. })));
         }
+    });
+}
+
+#[test]
+fn a_stream_that_no_device_takes_is_refused_and_costs_nothing() {
+    run(async {
+        let scene = Scene::new();
+        let mut peer = scene.client(1, 0).await;
+        for (stream, filter) in [(0, Filter::Area), (1, Filter::Mitchell)] {
+            say(&peer, &open_as(stream, filter)).await;
+            assert_eq!(hear(&mut peer).await, Message::Reply(Reply::Refused(Refusal::Device)));
+            assert_eq!(scene.shared.metrics.streams.read(), 0);
+            assert_eq!(scene.shared.accounts.ring_bytes(), 0);
+        }
+        say(&peer, &open_as(2, Filter::Bicubic)).await;
+        assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Opened { .. })));
     });
 }
 

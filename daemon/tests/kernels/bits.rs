@@ -2,11 +2,13 @@
 
 use proptest::prelude::*;
 use resized::device::cpu::Level;
-use resized_protocol::frame::{PixelFormat, Range, Siting};
+use resized_protocol::frame::{Matrix, PixelFormat, Range, Siting};
 use resized_protocol::message::{Alpha, Filter, StreamSpec};
 use resized_protocol::placement::Crop;
 
-use crate::frames::{Ring, edges, noise, pictures, sources, spec, tensors};
+use crate::frames::{
+    MATRICES, NORMALISATIONS, Ring, either, noise, pictures, sources, spec, tensors,
+};
 use crate::{gpu, levels};
 
 pub(crate) fn assert_levels_agree(spec: StreamSpec, seed: u32) {
@@ -50,6 +52,12 @@ fn every_level_gives_the_same_bits_at_the_extremes() {
     }
 }
 
+fn colours() -> impl Strategy<Value = (Range, Siting, Matrix)> {
+    use proptest::sample::select;
+    let range = select(vec![Range::Limited, Range::Full]);
+    (range, select(vec![Siting::Left, Siting::Centre]), select(&MATRICES[..]))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() })]
 
@@ -59,19 +67,20 @@ proptest! {
         filter in proptest::sample::select(Filter::ALL.to_vec()),
         from in (1_u32..150, 1_u32..40),
         to in (1_u32..150, 1_u32..40),
-        full in any::<(bool, bool)>(),
-        centre in any::<(bool, bool)>(),
+        source in colours(),
+        destination in colours(),
         other in proptest::option::of(0_usize..9 + 12),
+        normalisation in proptest::sample::select(&NORMALISATIONS[..]),
         framing in 0_usize..4,
         weighs in any::<bool>(),
         crop in proptest::option::of((0.0..0.5, 0.0..0.5, 0.1..0.5, 0.1..0.5)),
         seed in any::<u32>(),
     ) {
-        let range = |full| if full { Range::Full } else { Range::Limited };
-        let siting = |centre| if centre { Siting::Centre } else { Siting::Left };
         let mut spec = spec(format, filter, from, to);
-        (spec.source.range, spec.destination.range) = (range(full.0), range(full.1));
-        (spec.source.siting, spec.destination.siting) = (siting(centre.0), siting(centre.1));
+        for (frame, colours) in [(&mut spec.source, source), (&mut spec.destination, destination)] {
+            (frame.range, frame.siting, frame.matrix) = colours;
+        }
+        spec.normalisation = normalisation;
         if let Some(other) = other {
             let mut all = sources().chain(tensors());
             spec.destination.format = all.nth(other).unwrap();
@@ -86,15 +95,15 @@ proptest! {
         spec.framing = pictures()[framing].1;
         spec.alpha = if weighs { Alpha::Weighs } else { Alpha::Apart };
         let mut ring = Ring::new(spec);
-        let oracle = ring.resized(Level::Scalar, 1, edges(seed));
+        let oracle = ring.resized(Level::Scalar, 1, either(seed));
         for level in levels() {
             for bands in [1, 2, 3, 7] {
-                let found = ring.resized(level, bands, edges(seed));
+                let found = ring.resized(level, bands, either(seed));
                 prop_assert!(found == oracle, "{:?} in {} bands", level, bands);
             }
         }
         for gpu in gpu::all().iter() {
-            let found = Ring::new(spec).resized_on(gpu, 1, edges(seed));
+            let found = Ring::new(spec).resized_on(gpu, 1, either(seed));
             prop_assert!(gpu::is_alike(&spec, &oracle, &found), "{}", gpu.transfer());
         }
         gpu::assert_valid();

@@ -5,7 +5,7 @@ use resized_protocol::frame::{Component, FrameSpec, Matrix, PixelFormat, Plane, 
 use resized_protocol::message::{Alpha, Filter, StreamSpec};
 use resized_protocol::placement::{Framing, Placement};
 use resized_protocol::shm::RingLayout;
-use resized_protocol::tensor::ChannelOrder;
+use resized_protocol::tensor::{ChannelOrder, Element};
 
 /// The exact numbers of a destination plane, row by row, pixel by pixel, cut to what they may be
 /// but not rounded.
@@ -245,7 +245,12 @@ fn from_rgba(spec: &StreamSpec, [red, green, blue, alpha]: [f64; 4]) -> Vec<f64>
             let normalisation = spec.normalisation;
             let number = |c: usize| {
                 let mean = f64::from(normalisation.mean[c]);
-                (colours[c].clamp(0.0, 255.0) - mean) * f64::from(normalisation.scale[c])
+                let number =
+                    (colours[c].clamp(0.0, 255.0) - mean) * f64::from(normalisation.scale[c]);
+                match tensor.element {
+                    Element::I8 => number.clamp(-128.0, 127.0),
+                    Element::F16 | Element::F32 => number,
+                }
             };
             return [0, 1, 2].map(number).to_vec();
         }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use resized::device::cpu::{Cpu, Level};
 use resized::device::{Band, Device, Scratch};
-use resized_protocol::frame::{Extent, FrameLayout, FrameSpec, PixelFormat, TAIL};
+use resized_protocol::frame::{Extent, FrameLayout, FrameSpec, Matrix, PixelFormat, TAIL};
 use resized_protocol::message::{Filter, StreamSpec};
 use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::{Lease, Region, RingLayout, SlotMemory, leases};
-use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
+use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
 
 /// Every format that a source may have.
 pub(crate) fn sources() -> impl Iterator<Item = PixelFormat> + Clone {
@@ -27,6 +27,19 @@ pub(crate) fn tensors() -> Vec<PixelFormat> {
     }
     all
 }
+
+/// What becomes of a tensor's colours: numbers as networks want them, with signs, more than eight
+/// bits hold, and channels alone.
+pub(crate) const NORMALISATIONS: [Normalisation; 6] = [
+    Normalisation { mean: [0.0; 3], scale: [1.0 / 255.0; 3] },
+    Normalisation { mean: [123.675, 116.28, 103.53], scale: [0.017, 0.0175, -0.0174] },
+    Normalisation { mean: [128.0; 3], scale: [1.0; 3] },
+    Normalisation { mean: [127.5; 3], scale: [4.0; 3] },
+    Normalisation { mean: [0.0; 3], scale: [0.4, 0.0, 0.0] },
+    Normalisation { mean: [0.0; 3], scale: [0.0, 0.0, 0.4] },
+];
+
+pub(crate) const MATRICES: [Matrix; 3] = [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020];
 
 /// Extents from which and to which, of every kind.
 pub(crate) const SIZES: [((u32, u32), (u32, u32)); 9] = [
@@ -91,9 +104,7 @@ impl Ring {
         sample: impl FnMut() -> u8,
     ) -> Vec<u8> {
         self.leases[1].input_mut().fill_with(sample);
-        for neighbour in [0, 2] {
-            self.leases[neighbour].input_mut().fill(0xa5);
-        }
+        self.fill_neighbours();
         let before = self.leases[1].input().to_vec();
         let mut resizer = device.open(&self.spec, &self.layout).unwrap();
         resizer.attach(&self.daemon).unwrap();
@@ -105,6 +116,19 @@ impl Ring {
             resizer.resize(slot, band, &mut scratch).unwrap();
         }
         assert_eq!(self.leases[1].input(), before, "the input was written");
+        self.assert_kept_to();
+        packed(self.leases[1].output(), self.layout.output())
+    }
+
+    pub(crate) fn fill_neighbours(&mut self) {
+        for neighbour in [0, 2] {
+            self.leases[neighbour].input_mut().fill(0xa5);
+        }
+    }
+
+    /// Whatever was resized wrote rows of the middle output frame, and nothing beside.
+    #[track_caller]
+    pub(crate) fn assert_kept_to(&self) {
         for neighbour in [0, 2] {
             assert!(self.leases[neighbour].input().iter().all(|&byte| byte == 0xa5));
             assert!(self.leases[neighbour].output().iter().all(|&byte| byte == 0));
@@ -114,7 +138,6 @@ impl Ring {
         for row in padding(self.layout.output()) {
             assert!(output[row].iter().all(|&byte| byte == 0), "padding holds what is nobody's");
         }
-        packed(output, self.layout.output())
     }
 }
 
@@ -164,6 +187,12 @@ pub(crate) fn edges(seed: u32) -> impl FnMut() -> u8 {
         }
         value
     }
+}
+
+/// The one or the other, by the seed.
+pub(crate) fn either(seed: u32) -> impl FnMut() -> u8 {
+    let (mut noise, mut edges) = (noise(seed), edges(seed));
+    move || if seed.is_multiple_of(2) { noise() } else { edges() }
 }
 
 /// The numbers of a packed frame.

@@ -5,6 +5,9 @@ mod bits;
 mod exact;
 mod frames;
 mod gpu;
+mod rewritten;
+#[path = "../common/skip.rs"]
+mod skip;
 
 use resized::device::cpu::{Cpu, Level};
 use resized::device::{Band, Device, DeviceError, Scratch};
@@ -15,7 +18,10 @@ use resized_protocol::shm::{RingLayout, SlotMemory};
 use resized_protocol::tensor::{Element, Normalisation, Tensor};
 
 use bits::assert_levels_agree;
-use frames::{Ring, SIZES, edges, noise, numbers, packed, pictures, sources, spec, tensors};
+use frames::{
+    NORMALISATIONS, Ring, SIZES, edges, noise, numbers, packed, pictures, sources, spec, tensors,
+};
+use gpu::{assert_a_gpu_agrees, assert_valid};
 
 /// The levels that this machine has.
 fn levels() -> Vec<Level> {
@@ -259,6 +265,7 @@ fn what_is_transparent_does_not_bleed() {
             );
         }
     }
+    assert_valid();
 }
 
 #[test]
@@ -286,6 +293,8 @@ fn conversions_are_exact() {
                 let mut ring = Ring::new(spec);
                 let error = error(&mut ring, noise(n as u32)).max(error(&mut ring, edges(7)));
                 assert!(error < 1.0, "{error}: {spec:?}");
+                assert_levels_agree(spec, n as u32);
+                assert_a_gpu_agrees(spec, n as u32);
             }
         }
     }
@@ -293,18 +302,11 @@ fn conversions_are_exact() {
 
 #[test]
 fn tensors_are_exact() {
-    let normalisations = [
-        Normalisation::default(),
-        Normalisation { mean: [123.675, 116.28, 103.53], scale: [0.017, 0.0175, -0.0174] },
-        Normalisation { mean: [128.0; 3], scale: [1.0; 3] },
-        // A channel alone.
-        Normalisation { mean: [0.0; 3], scale: [0.4, 0.0, 0.0] },
-        Normalisation { mean: [0.0; 3], scale: [0.0, 0.0, 0.4] },
-    ];
+    assert_eq!(NORMALISATIONS[0], Normalisation::default());
     let mut n = 0;
     for from in sources() {
         for to in tensors() {
-            for normalisation in normalisations {
+            for normalisation in NORMALISATIONS {
                 n += 1;
                 let filter = Filter::ALL[n % Filter::ALL.len()];
                 let mut spec = spec(from, filter, (40, 30), [(35, 23), (17, 70)][n % 2]);
@@ -321,6 +323,8 @@ fn tensors_are_exact() {
                     _ => 0.0,
                 };
                 assert!(error < 0.5 * step + last_place, "{error}: {spec:?}");
+                assert_levels_agree(spec, n as u32);
+                assert_a_gpu_agrees(spec, n as u32);
             }
         }
     }
@@ -348,6 +352,7 @@ fn what_is_cut_out_unchanged_is_copied() {
             }
         }
     }
+    assert_valid();
 }
 
 #[test]
@@ -376,6 +381,7 @@ fn flat_stays_flat_in_every_format_filter_and_range() {
             }
         }
     }
+    assert_valid();
 }
 
 #[test]
@@ -413,6 +419,7 @@ fn equal_sizes_copy() {
             }
         }
     }
+    assert_valid();
 }
 
 #[test]

@@ -19,6 +19,8 @@ mod quotas;
 mod refusals;
 mod restarts;
 mod service;
+#[path = "../common/skip.rs"]
+mod skip;
 mod support;
 mod threads;
 mod timeouts;

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::page::{Page, ROOT};
 use crate::shell;
+use crate::skip::skip;
 
 const PROGRAMS: [&str; 4] = ["resize-videos", "resizectl", "resized", "resized-bridge"];
 
@@ -122,7 +123,7 @@ impl Machine {
                     assert_eq!(said.lines().find(complaint), None);
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    eprintln!("SKIPPED: there is no systemd-analyze");
+                    skip("systemd-analyze", "there is no systemd-analyze");
                 }
                 Err(error) => panic!("{error}"),
             }

@@ -16,6 +16,8 @@ mod programs;
 #[path = "../common/service.rs"]
 mod service;
 mod shell;
+#[path = "../../../daemon/tests/common/skip.rs"]
+mod skip;
 
 use std::collections::BTreeSet;
 use std::fs;

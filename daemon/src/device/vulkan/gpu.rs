@@ -129,7 +129,8 @@ impl Gpu {
         let info = DeviceCreateInfo {
             queue_create_infos: families.map(queue).collect(),
             enabled_extensions: DeviceExtensions {
-                ext_external_memory_host: supported.ext_external_memory_host,
+                ext_external_memory_host: supported.ext_external_memory_host
+                    && !settings.imports_nothing,
                 ..DeviceExtensions::empty()
             },
             enabled_features: features(),

@@ -54,7 +54,7 @@ pub enum ProbeError {
 /// Which GPUs there are and could be used, of those that a [question](super::Wanted) is about: a
 /// line for each.
 pub(super) fn list(program: &Path, question: &str) -> Result<Vec<Report>, ProbeError> {
-    let answer = ask(program, question)?;
+    let answer = ask(program, question, PATIENCE)?;
     let report = |line: &str| {
         let (name, reason) = line.split_once('\t')?;
         Some((name.to_owned(), (!reason.is_empty()).then(|| reason.to_owned())))
@@ -64,14 +64,14 @@ pub(super) fn list(program: &Path, question: &str) -> Result<Vec<Report>, ProbeE
 
 /// Has the GPU of that name resize a frame.
 pub(super) fn attempt(program: &Path, name: &str) -> Result<(), ProbeError> {
-    let answer = ask(program, &format!("try:{name}"))?;
+    let answer = ask(program, &format!("try:{name}"), PATIENCE)?;
     match answer.trim_end() {
         "passed" => Ok(()),
         said => Err(ProbeError::Failed(said.to_owned())),
     }
 }
 
-fn ask(program: &Path, question: &str) -> Result<String, ProbeError> {
+fn ask(program: &Path, question: &str, patience: Duration) -> Result<String, ProbeError> {
     let mut process = Command::new(program)
         .arg(ARGUMENT)
         .arg(question)
@@ -96,7 +96,7 @@ fn ask(program: &Path, question: &str) -> Result<String, ProbeError> {
     let status = loop {
         match process.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if begun.elapsed() < PATIENCE => thread::sleep(LOOK),
+            Ok(None) if begun.elapsed() < patience => thread::sleep(LOOK),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Ok(None) | Err(_) => {
                 give_up(process);
@@ -130,7 +130,32 @@ fn give_up(mut process: Child) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    /// Its process does not stay either.
+    #[test]
+    fn a_driver_that_hangs_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (program, number) = (dir.path().join("program"), dir.path().join("process"));
+        let text = format!("#!/bin/sh\necho $$ > {}\nexec sleep 600\n", number.display());
+        std::fs::write(&program, text).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut process = None;
+        // It is killed at once, or after it has said which it is.
+        while process.is_none() {
+            let answer = ask(&program, "list", Duration::from_millis(50));
+            assert!(matches!(answer, Err(ProbeError::Hung)), "{answer:?}");
+            process = std::fs::read_to_string(&number).ok().filter(|text| text.ends_with('\n'));
+        }
+        let process = Path::new("/proc").join(process.unwrap().trim());
+        let given_up = Instant::now();
+        while process.exists() {
+            assert!(given_up.elapsed() < Duration::from_secs(60), "it is there still");
+            thread::sleep(LOOK);
+        }
+    }
 
     #[test]
     fn who_goes_on_talking_is_not_listened_to_without_end() {

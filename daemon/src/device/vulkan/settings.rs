@@ -39,6 +39,8 @@ pub struct Settings {
     pub validation: bool,
     /// For tests: submit copies apart from shaders, as where the copy engine has a queue of its own.
     pub copies_apart: bool,
+    /// For tests: leave out the extension by which rings are imported, as where a driver has none.
+    pub imports_nothing: bool,
     /// For tests: how long a frame may take before it is taken for lost.
     pub patience: Option<Duration>,
     /// For tests: measure the ways that frames may reach it, as on a GPU beyond a bus.

@@ -135,6 +135,8 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
+    use crate::skip::skip;
+
     /// Which compiler made it.
     fn generator(spirv: &[u8]) -> Option<&[u8]> {
         spirv.get(8..12)
@@ -153,7 +155,7 @@ mod tests {
                 .arg(&source)
                 .output();
             let Ok(compiled) = compiled else {
-                eprintln!("SKIPPED: there is no glslc");
+                skip("glslc", "there is no glslc");
                 return;
             };
             assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));

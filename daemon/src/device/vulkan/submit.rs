@@ -39,6 +39,8 @@ pub(super) struct Submitter {
     queue: Arc<Queue>,
     noted: Mutex<Noted>,
     batch: Mutex<Batch>,
+    #[cfg(test)]
+    calls: AtomicU64,
 }
 
 /// Tells one lane how far its command buffers have come.
@@ -80,7 +82,13 @@ struct Batch {
 
 impl Submitter {
     pub(super) fn new(queue: Arc<Queue>) -> Self {
-        Self { queue, noted: Mutex::default(), batch: Mutex::default() }
+        Self {
+            queue,
+            noted: Mutex::default(),
+            batch: Mutex::default(),
+            #[cfg(test)]
+            calls: AtomicU64::default(),
+        }
     }
 
     /// The same queue, but what is refused here is not refused there.
@@ -144,6 +152,8 @@ impl Submitter {
     ///
     /// As for [`Self::submit`], and the queue must be held.
     unsafe fn submit_all(&self, batch: &[Entry]) -> Result<(), VulkanError> {
+        #[cfg(test)]
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let mut commands = [vk::CommandBufferSubmitInfo::default(); BATCH];
         let mut signals = [vk::SemaphoreSubmitInfo::default(); BATCH];
         let mut waits = [vk::SemaphoreSubmitInfo::default(); BATCH];
@@ -171,6 +181,24 @@ impl Submitter {
         let result =
             unsafe { submit(self.queue.handle(), count, submits.as_ptr(), vk::Fence::null()) };
         result.result().map_err(VulkanError::from)
+    }
+
+    /// Has `begin` start threads that submit, and the queue wait until so many command buffers are
+    /// noted.
+    #[cfg(test)]
+    pub(super) fn together<T>(&self, count: usize, begin: impl FnOnce() -> T) -> T {
+        let _held = lock(&self.batch);
+        let begun = begin();
+        while lock(&self.noted).waiting.len() < count {
+            thread::sleep(Duration::from_micros(100));
+        }
+        begun
+    }
+
+    /// How often the queue was called.
+    #[cfg(test)]
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// As if the queue had refused something.

@@ -227,6 +227,11 @@ fn physical_devices(validation: bool) -> Result<Vec<Arc<PhysicalDevice>>, Unused
     let validating = validation && there();
     let info = if validating { looked_on() } else { InstanceCreateInfo::default() };
     VALIDATING.fetch_or(validating, Ordering::Relaxed);
+    match (validation, validating) {
+        (true, true) => tracing::info!("the validation layer looks on"),
+        (true, false) => tracing::warn!("there is no validation layer"),
+        (false, _) => {}
+    }
     let info = InstanceCreateInfo { max_api_version: Some(Version::V1_3), ..info };
     let instance = Instance::new(library, info).map_err(|error| Unused::Instance(plain(error)))?;
     let devices = instance.enumerate_physical_devices();

@@ -5,17 +5,21 @@
 //! KhronosGroup/Vulkan-ValidationLayers), and crashes where one thread opens or closes a device
 //! while another uses one.
 
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::Filter;
 use resized_protocol::shm::SlotMemory;
 
+use super::import::ImportError;
 use super::stream::{Failure, Prepared};
 use super::*;
 use crate::device::cpu::{Cpu, Level};
 use crate::device::{Allowance, Band, Charge, Memory, Scratch};
+use crate::skip::skip;
 
 /// Counts what is taken, up to a limit.
 struct Purse {
@@ -70,13 +74,25 @@ fn open(settings: &Settings) -> Option<Own> {
     let alone = lock(&ALONE);
     let settings = Settings { validation: true, ..settings.clone() };
     let found = survey(&Wanted::All, &settings, None);
-    let gpu = found.into_iter().find_map(|found| found.outcome.ok());
-    match gpu {
-        None => eprintln!("SKIPPED: there is no GPU"),
-        Some(_) if !is_validating() => eprintln!("SKIPPED: there is no validation layer"),
-        Some(_) => {}
+    let mut gpus = found.into_iter().filter_map(|found| found.outcome.ok()).collect::<Vec<_>>();
+    match gpus[..] {
+        [] => skip("vulkan", "there is no GPU"),
+        _ if !is_validating() => skip("validation", "there is no validation layer"),
+        _ => {}
     }
-    gpu.map(|gpu| Own { gpu, _alone: alone })
+    // One that imports rings, if there is one.
+    gpus.sort_by_key(|gpu| gpu.shared.staged.is_some());
+    gpus.into_iter().next().map(|gpu| Own { gpu, _alone: alone })
+}
+
+/// The same of one that imports rings.
+fn open_importing(settings: &Settings) -> Option<Own> {
+    let gpu = open(settings)?;
+    let imports = gpu.shared.staged.is_none();
+    if !imports {
+        skip("import", "no GPU imports rings");
+    }
+    imports.then_some(gpu)
 }
 
 /// Two slots of a stream; of the second an input frame that is all of that.
@@ -168,12 +184,8 @@ fn a_stream_that_memory_is_not_allowed_for_is_for_others() {
 
 #[test]
 fn beyond_the_drivers_limit_rings_are_staged() {
-    let Some(vulkan) = open(&Settings::default()) else { return };
+    let Some(vulkan) = open_importing(&Settings::default()) else { return };
     let gpu = vulkan.shared.gpu().unwrap();
-    if vulkan.shared.staged.is_some() {
-        eprintln!("SKIPPED: it imports nothing");
-        return;
-    }
     gpu.imports.store(u32::MAX / 2, Ordering::Relaxed);
     let (spec, ring, region) = ring(1);
     let mut resizer = vulkan.open(&spec, &ring).unwrap();
@@ -183,6 +195,88 @@ fn beyond_the_drivers_limit_rings_are_staged() {
     assert_eq!(gpu.imports.load(Ordering::Relaxed), u32::MAX / 2);
     let cores = Cpu::with_level(1, Level::Scalar).unwrap().open(&spec, &ring).unwrap();
     assert!(found == resized(&*cores, &ring, &region));
+}
+
+#[test]
+fn where_a_driver_imports_nothing_frames_are_staged_and_it_is_said_why() {
+    let settings = Settings { imports_nothing: true, ..Settings::default() };
+    let Some(vulkan) = open(&settings) else { return };
+    assert_eq!(
+        vulkan.transfer(),
+        "frames are staged: the driver has no VK_EXT_external_memory_host"
+    );
+    let (spec, ring, region) = ring(1);
+    let mut resizer = vulkan.open(&spec, &ring).unwrap();
+    resizer.attach(&region).unwrap();
+    let found = resized(&*resizer, &ring, &region);
+    assert!(resizer.copied_bytes() > 0);
+    let cores = Cpu::with_level(1, Level::Scalar).unwrap().open(&spec, &ring).unwrap();
+    assert!(found == resized(&*cores, &ring, &region));
+    assert_eq!(validation_messages(), [""; 0]);
+}
+
+#[test]
+fn what_is_not_aligned_is_not_imported() {
+    let Some(vulkan) = open_importing(&Settings::default()) else { return };
+    let gpu = vulkan.shared.gpu().unwrap();
+    let (region, _) = Region::create(NonZeroUsize::new(1001).unwrap()).unwrap();
+    let refused = Import::new(&gpu, &Arc::new(region)).err();
+    assert!(matches!(refused, Some(ImportError::Alignment(2..))), "{refused:?}");
+    assert_eq!(gpu.imports.load(Ordering::Relaxed), 0);
+    assert_eq!(validation_messages(), [""; 0]);
+}
+
+#[test]
+fn what_a_driver_says_tells_what_is_lost() {
+    let faults = |error| [fault(&Validated::Error(error)), of_stream(&Validated::Error(error))];
+    assert_eq!(faults(VulkanError::DeviceLost), [Fault::Lost; 2]);
+    assert_eq!(faults(VulkanError::Timeout), [Fault::TimedOut; 2]);
+    assert_eq!(faults(VulkanError::OutOfHostMemory), [Fault::Memory; 2]);
+    assert_eq!(faults(VulkanError::TooManyObjects), [Fault::Memory; 2]);
+    assert_eq!(faults(VulkanError::InitializationFailed), [Fault::Driver, Fault::Refused]);
+}
+
+/// As many as there are lanes, each of a client's stream of its own.
+#[test]
+fn frames_that_come_together_are_submitted_at_once_by_commands_recorded_once() {
+    let settings = Settings { transfer: Some(Transfer::Direct), ..Settings::default() };
+    let Some(vulkan) = open_importing(&settings) else { return };
+    let gpu = vulkan.shared.gpu().unwrap();
+    let prepare = |n| {
+        let (spec, ring, region) = ring(n);
+        let mut resizer = vulkan.open(&spec, &ring).unwrap();
+        resizer.attach(&region).unwrap();
+        (resizer, ring, region)
+    };
+    let streams: Vec<_> = (0..LANES).map(prepare).collect();
+    // Whether commands were recorded for a stream's frame.
+    let records = &|n: usize| {
+        let (resizer, ring, region) = &streams[n];
+        let mut scratch = Scratch::default();
+        let slot = SlotMemory::new(region, ring, 1).unwrap();
+        resizer.resize(slot, Band::WHOLE, &mut scratch).unwrap();
+        scratch.take_preparation()
+    };
+    // Each lane in turn is the only one that is free.
+    let mut taken: VecDeque<_> = (0..LANES).map(|_| gpu.take_lane().unwrap()).collect();
+    for _ in 0..LANES {
+        drop(taken.pop_front());
+        assert_eq!([0, 0, 1, 1, 2, 2, 3, 3].map(records), [true, false].repeat(LANES)[..]);
+        taken.push_back(gpu.take_lane().unwrap());
+    }
+    drop(taken);
+    let computing = &gpu.lanes[0].computing;
+    let (calls, allocated) = (computing.calls(), gpu.device.allocation_count());
+    for round in 1..=20 {
+        thread::scope(|scope| {
+            let frames =
+                computing.together(LANES, || [0, 1, 2, 3].map(|n| scope.spawn(move || records(n))));
+            assert_eq!(frames.map(|frame| frame.join().unwrap()), [false; LANES]);
+        });
+        assert_eq!(computing.calls(), calls + round);
+    }
+    assert_eq!(gpu.device.allocation_count(), allocated);
+    assert_eq!(validation_messages(), [""; 0]);
 }
 
 /// What is recorded for each slot in each flight, or for each flight alone where frames are staged.
@@ -205,11 +299,7 @@ fn commands_are_charged_by_slots() {
 /// Where the ring is imported. Where it is not there is nothing smaller than staging.
 #[test]
 fn a_stream_with_no_room_for_the_fastest_way_has_the_one_that_takes_least() {
-    let Some(vulkan) = open(&Settings::default()) else { return };
-    if vulkan.shared.staged.is_some() {
-        eprintln!("SKIPPED: it imports nothing");
-        return;
-    }
+    let Some(vulkan) = open_importing(&Settings::default()) else { return };
     let (spec, ring, region) = ring(0);
     let placement = spec.placement().unwrap();
     let program = Program::new(&spec, &placement, &ring).unwrap();
@@ -300,12 +390,8 @@ fn a_queue_that_takes_no_more_leaves_nothing_under_way() {
         (Transfer::BothWays, true, back),
     ] {
         let settings = Settings { transfer: Some(transfer), copies_apart, ..Settings::default() };
-        let Some(vulkan) = open(&settings) else { return };
+        let Some(vulkan) = open_importing(&settings) else { return };
         let gpu = vulkan.shared.gpu().unwrap();
-        if vulkan.shared.staged.is_some() {
-            eprintln!("SKIPPED: it imports nothing");
-            return;
-        }
         let (spec, ring, region) = ring(0);
         let mut resizer = vulkan.open(&spec, &ring).unwrap();
         resizer.attach(&region).unwrap();

@@ -70,15 +70,16 @@ fn trial(name: &str, settings: &Settings) -> Result<(), TrialError> {
         found.into_iter().find(|found| found.0 == name).ok_or(TrialError::Gone)?;
     let gpu = Vulkan::open(name, outcome?, settings).map_err(Unused::Open)?;
     let cores = Cpu::with_level(1, Level::Scalar).ok_or(TrialError::Memory)?;
-    let is_alike = |spec: &StreamSpec| {
-        let (found, wanted) = (resized(&gpu, spec)?, resized(&cores, spec)?);
-        // Mixed in single precision, where a device may not fuse what it adds.
-        let most = u8::from(spec.destination.format != spec.source.format);
-        let alike = found.len() == wanted.len()
-            && found.iter().zip(&wanted).all(|(one, other)| one.abs_diff(*other) <= most);
-        if alike { Ok(()) } else { Err(TrialError::Wrong) }
-    };
-    trials().iter().try_for_each(is_alike)
+    trials().iter().try_for_each(|spec| compare(&gpu, &cores, spec))
+}
+
+fn compare(gpu: &dyn Device, cores: &dyn Device, spec: &StreamSpec) -> Result<(), TrialError> {
+    let (found, wanted) = (resized(gpu, spec)?, resized(cores, spec)?);
+    // Mixed in single precision, where a device may not fuse what it adds.
+    let most = u8::from(spec.destination.format != spec.source.format);
+    let alike = found.len() == wanted.len()
+        && found.iter().zip(&wanted).all(|(one, other)| one.abs_diff(*other) <= most);
+    if alike { Ok(()) } else { Err(TrialError::Wrong) }
 }
 
 /// One stream for each kind of arithmetic that shaders have, whose results are bytes.
@@ -135,4 +136,68 @@ fn resized(device: &dyn Device, spec: &StreamSpec) -> Result<Vec<u8>, TrialError
         (0..plane.rows()).map(|y| (plane.offset + y * plane.stride, plane.row_bytes()))
     });
     Ok(rows.flat_map(|(start, bytes)| row(start, bytes)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cores, but for the last pixel's last byte, which is off by so much.
+    struct Off(Cpu, u8);
+
+    struct OffResizer(Box<dyn Resizer>, u8);
+
+    impl Device for Off {
+        fn name(&self) -> &str {
+            "a GPU that is off"
+        }
+
+        fn lanes(&self) -> usize {
+            1
+        }
+
+        fn open(
+            &self,
+            spec: &StreamSpec,
+            ring: &RingLayout,
+        ) -> Result<Box<dyn Resizer>, DeviceError> {
+            Ok(Box::new(OffResizer(self.0.open(spec, ring)?, self.1)))
+        }
+    }
+
+    impl Resizer for OffResizer {
+        fn worth(&self) -> u32 {
+            self.0.worth()
+        }
+
+        fn resize(
+            &self,
+            slot: SlotMemory<'_>,
+            band: Band,
+            scratch: &mut Scratch,
+        ) -> Result<(), DeviceError> {
+            self.0.resize(slot, band, scratch)?;
+            let plane = *slot.layout().output().planes().last().unwrap();
+            let last = plane.offset + (plane.rows() - 1) * plane.stride + plane.row_bytes() - 1;
+            // SAFETY: within the output frame, which nobody else is at.
+            unsafe {
+                let byte = slot.output().add(last);
+                let off = if *byte < 128 { *byte + self.1 } else { *byte - self.1 };
+                byte.write(off);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn one_byte_that_is_wrong_fails_a_trial() {
+        let cores = || Cpu::with_level(1, Level::Scalar).unwrap();
+        for spec in trials() {
+            let off = |by| compare(&Off(cores(), by), &cores(), &spec);
+            let is_mixed = spec.source.format != spec.destination.format;
+            assert!(off(0).is_ok());
+            assert_eq!(off(1).is_ok(), is_mixed, "{spec:?}");
+            assert!(matches!(off(2), Err(TrialError::Wrong)), "{spec:?}");
+        }
+    }
 }

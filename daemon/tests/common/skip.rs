@@ -1,0 +1,21 @@
+//! Owns what becomes of a test that this machine lacks something for: it says so and passes, or
+//! fails where that has to be there. So nothing that the tested code does can hide its own tests.
+
+/// Names of what has to be there, spaces between. `make test` sets it to what it installs.
+const VARIABLE: &str = "RESIZED_TESTS_NEED";
+
+/// What can be named there: a GPU, one into which rings are imported, the layer that looks on, and
+/// programs.
+const NAMES: [&str; 6] =
+    ["vulkan", "import", "validation", "glslc", "systemd-analyze", "systemd-socket-activate"];
+
+/// Says that a test, or a part of it, does not run for lack of one of these [`NAMES`]. Panics where
+/// that is needed.
+#[track_caller]
+pub(crate) fn skip(what: &str, why: &str) {
+    let needed = std::env::var(VARIABLE).unwrap_or_default();
+    let mut named = needed.split_whitespace().chain([what]);
+    assert_eq!(named.find(|name| !NAMES.contains(name)), None, "nobody skips anything for it");
+    assert!(!needed.split_whitespace().any(|name| name == what), "{what} is needed, but {why}");
+    eprintln!("SKIPPED: {why}");
+}
