@@ -2,9 +2,11 @@ use std::io::{Read, Write};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use resized_client::{Client, Endpoint, Extent, FrameSpec, PixelFormat, StreamSpec};
 use resized_protocol::shm::{RingLayout, SlotMemory};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
