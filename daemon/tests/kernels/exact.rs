@@ -87,7 +87,7 @@ fn source_channels(
 }
 
 /// For each of the picture's samples in both directions the weight of every source sample.
-fn weights(
+pub(crate) fn weights(
     spec: &StreamSpec,
     placement: &Placement,
     (from, to): (Component, Component),

@@ -3,8 +3,10 @@
 
 mod bits;
 mod exact;
+mod extremes;
 mod frames;
 mod gpu;
+mod mixes;
 
 use resized::device::cpu::{Cpu, Level};
 use resized::device::{Band, Device, DeviceError, Scratch};

@@ -87,8 +87,7 @@ impl Swelling {
 }
 
 /// Decides for a plane of which each channel has its tone. `mixed`: it goes on as words to be mixed
-/// with others, and only the horizontal pass being first leaves them unrounded: so whenever it can
-/// be.
+/// with others, and the horizontal pass is first at any ratio that its sums have room for.
 pub(super) fn order(
     horizontal: &Weights,
     vertical: &Weights,

@@ -1,0 +1,106 @@
+//! Mixes of planes whose horizontal pass comes second: beyond what the sums of the other order have
+//! room for, and where the width grows too much. Overshoot has to reach the matrix uncut.
+
+use resized::device::cpu::Level;
+use resized_protocol::frame::{Matrix, PixelFormat};
+use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::tensor::{Element, Tensor};
+
+use crate::extremes::worst;
+use crate::frames::{Ring, sources, spec, tensors};
+use crate::{error, gpu, levels};
+
+/// Extents that make the horizontal pass the second.
+const SIZES: [((u32, u32), (u32, u32)); 4] =
+    [((250, 150), (7, 4)), ((4, 90), (12, 3)), ((2, 120), (60, 11)), ((300, 9), (2, 3))];
+
+/// How far a number may be from exact: half a step is rounding itself, floats take none.
+fn most(format: PixelFormat) -> f64 {
+    match format {
+        // In shares of what is white, of which half precision has 11 bits.
+        PixelFormat::Tensor(Tensor { element: Element::F32, .. }) => 0.3 / 255.0,
+        PixelFormat::Tensor(Tensor { element: Element::F16, .. }) => 0.3 / 255.0 + 1.0 / 4096.0,
+        PixelFormat::Tensor(Tensor { element: Element::I8, .. }) => 0.5 + 0.3 / 255.0,
+        format if PixelFormat::TEN_BIT.contains(&format) => 0.8,
+        _ => 0.65,
+    }
+}
+
+#[track_caller]
+fn assert_exact(spec: StreamSpec, picture: &[u8], on_gpus: bool) {
+    let mut ring = Ring::new(spec);
+    let samples = || {
+        let mut samples = picture.iter().copied();
+        move || samples.next().unwrap()
+    };
+    let error = error(&mut ring, samples());
+    assert!(error < most(spec.destination.format), "{error}: {spec:?}");
+    let oracle = ring.resized(Level::Scalar, 1, samples());
+    for level in levels() {
+        for bands in [1, 3] {
+            assert!(ring.resized(level, bands, samples()) == oracle, "{level:?} differs: {spec:?}");
+        }
+    }
+    for gpu in gpu::all().iter().filter(|_| on_gpus) {
+        let found = Ring::new(spec).resized_on(gpu, 1, samples());
+        assert!(gpu::is_alike(&spec, &oracle, &found), "{} differs: {spec:?}", gpu.transfer());
+    }
+    gpu::assert_valid();
+}
+
+#[test]
+fn every_format_made_of_every_other_is_exact_where_it_shrinks_or_grows_much() {
+    let matrices = [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020];
+    let pairs = sources().flat_map(|from| sources().chain(tensors()).map(move |to| (from, to)));
+    for (n, (from, to)) in pairs.enumerate() {
+        let (source, destination) = SIZES[n % SIZES.len()];
+        let mut spec = spec(from, Filter::ALL[n / 2 % Filter::ALL.len()], source, destination);
+        spec.destination.format = to;
+        (spec.source.matrix, spec.destination.matrix) = (matrices[n % 3], matrices[n / 3 % 3]);
+        let ring = Ring::new(spec);
+        // Alike, and one against the others: overshoot of one colour above, of the other below.
+        for flipped in [0b0000, 0b1010, 0b0101] {
+            assert_exact(spec, &worst(&spec, &ring, flipped), flipped == 0b1010);
+        }
+    }
+}
+
+/// Red and blue, on both sides of a corner.
+#[test]
+fn an_edge_between_two_colours_keeps_them_in_a_thumbnail() {
+    for filter in [Filter::Bicubic, Filter::Lanczos3] {
+        for (from, to) in [
+            (PixelFormat::Rgb24, PixelFormat::I420),
+            (PixelFormat::Rgb24, PixelFormat::P010),
+            (PixelFormat::I420, PixelFormat::Rgb24),
+            (PixelFormat::Nv12, PixelFormat::I420P10),
+        ] {
+            let mut spec = spec(from, filter, (480, 270), (15, 9));
+            spec.destination.format = to;
+            let ring = Ring::new(spec);
+            let mut picture = vec![0; ring.layout.input().len()];
+            let mut channel = 0;
+            for plane in ring.layout.input().planes() {
+                let (width, height) = (plane.extent.width as usize, plane.rows());
+                for c in 0..plane.channels {
+                    // Of a red pixel, and of a blue one.
+                    let (red, blue) = match (from, channel) {
+                        (PixelFormat::Rgb24, 0) => (255, 0),
+                        (PixelFormat::Rgb24, 1) => (0, 0),
+                        (PixelFormat::Rgb24, _) => (0, 255),
+                        (_, 0) => (81, 41),
+                        (_, 1) => (90, 240),
+                        (_, _) => (240, 110),
+                    };
+                    channel += 1;
+                    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+                        let is_red = (x > width / 2 + 2) != (y > height / 2 + 1);
+                        let at = plane.offset + y * plane.stride + x * plane.channels + c;
+                        picture[at] = if is_red { red } else { blue };
+                    }
+                }
+            }
+            assert_exact(spec, &picture, true);
+        }
+    }
+}
