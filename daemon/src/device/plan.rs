@@ -364,7 +364,14 @@ impl<A: Arrange> Planner<'_, A> {
                         gathers: self.arrange.gather(taps),
                         constants: std::array::from_fn(constant),
                     },
-                    (None, None) => self.across_words(&horizontal, tones.len()),
+                    (None, None) => {
+                        // Words are made of samples as they are. Rows become words at once only where
+                        // they swell and shrink beyond what sums of samples have room for, and planes
+                        // that do are mixed, without a tone (see `works`; chroma alone may swell where
+                        // luma does not, but not at such ratios).
+                        debug_assert!(unchanged, "the tone would be lost");
+                        self.across_words(&horizontal, tones.len())
+                    }
                 };
                 // A mix takes whole rows, and words are made into whole ones.
                 let is_whole = mixed || matches!(across, Across::Words(_));
