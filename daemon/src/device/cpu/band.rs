@@ -514,9 +514,11 @@ unsafe fn words_row<K: Kernel>(
     let (words, sums) = held.split_at_mut(resized.row_words());
     let words = &mut words[resized.columns.clone()];
     let (first, len) = (resized.columns.start, words.len());
-    assert!(size_of_val(sums) >= len * size_of::<f32>());
-    // SAFETY: working memory of our own, aligned and long enough, as just asserted.
-    let sums = unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast::<f32>(), len) };
+    // SAFETY: any four bytes are a number.
+    let (before, sums, _) = unsafe { sums.align_to_mut::<f32>() };
+    // Or there would be less room than was counted.
+    assert!(before.is_empty());
+    let sums = &mut sums[..len];
     sums.fill(0.0);
     for (row, weight) in vertical.window(index).used() {
         // SAFETY: the window's rows lie within the plane.
