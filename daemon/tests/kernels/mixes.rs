@@ -1,52 +1,15 @@
 //! Mixes of planes whose horizontal pass comes second: beyond what the sums of the other order have
 //! room for, and where the width grows too much. Overshoot has to reach the matrix uncut.
 
-use resized::device::cpu::Level;
 use resized_protocol::frame::{Matrix, PixelFormat};
-use resized_protocol::message::{Filter, StreamSpec};
-use resized_protocol::tensor::{Element, Tensor};
+use resized_protocol::message::Filter;
 
-use crate::extremes::worst;
+use crate::extremes::{assert_exact, worst};
 use crate::frames::{Ring, sources, spec, tensors};
-use crate::{error, gpu, levels};
 
 /// Extents that make the horizontal pass the second.
 const SIZES: [((u32, u32), (u32, u32)); 4] =
     [((250, 150), (7, 4)), ((4, 90), (12, 3)), ((2, 120), (60, 11)), ((300, 9), (2, 3))];
-
-/// How far a number may be from exact: half a step is rounding itself, floats take none.
-fn most(format: PixelFormat) -> f64 {
-    match format {
-        // In shares of what is white, of which half precision has 11 bits.
-        PixelFormat::Tensor(Tensor { element: Element::F32, .. }) => 0.3 / 255.0,
-        PixelFormat::Tensor(Tensor { element: Element::F16, .. }) => 0.3 / 255.0 + 1.0 / 4096.0,
-        PixelFormat::Tensor(Tensor { element: Element::I8, .. }) => 0.5 + 0.3 / 255.0,
-        format if PixelFormat::TEN_BIT.contains(&format) => 0.8,
-        _ => 0.65,
-    }
-}
-
-#[track_caller]
-fn assert_exact(spec: StreamSpec, picture: &[u8], on_gpus: bool) {
-    let mut ring = Ring::new(spec);
-    let samples = || {
-        let mut samples = picture.iter().copied();
-        move || samples.next().unwrap()
-    };
-    let error = error(&mut ring, samples());
-    assert!(error < most(spec.destination.format), "{error}: {spec:?}");
-    let oracle = ring.resized(Level::Scalar, 1, samples());
-    for level in levels() {
-        for bands in [1, 3] {
-            assert!(ring.resized(level, bands, samples()) == oracle, "{level:?} differs: {spec:?}");
-        }
-    }
-    for gpu in gpu::all().iter().filter(|_| on_gpus) {
-        let found = Ring::new(spec).resized_on(gpu, 1, samples());
-        assert!(gpu::is_alike(&spec, &oracle, &found), "{} differs: {spec:?}", gpu.transfer());
-    }
-    gpu::assert_valid();
-}
 
 #[test]
 fn every_format_made_of_every_other_is_exact_where_it_shrinks_or_grows_much() {
