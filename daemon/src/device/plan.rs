@@ -27,8 +27,11 @@ pub(super) use number::{Half, HighTen, LowTen, Number, Stored};
 use order::{ACROSS_BITS, Order, Swelling};
 pub(super) use order::{FIRST_CACHE, WORD_BITS};
 
-/// Fraction bits of a horizontal sum in the second pass: 6 of the word, 14 of the weight.
-const FRACTION_BITS: u32 = 20;
+/// Fraction bits of a horizontal sum in the second pass: those of the word, 14 of the weight.
+const FRACTION_BITS: u32 = WORD_BITS + WEIGHT_BITS;
+
+/// Those of a weight that is [`ONE`](crate::filter::ONE).
+const WEIGHT_BITS: u32 = 14;
 
 /// Outputs after which the constants of a horizontal pass repeat, if it comes first: a multiple of the
 /// number of channels, or those of all channels are the same.
@@ -150,7 +153,8 @@ pub(super) enum Passes<A: Arrange> {
 /// The second pass of one channel of a plane, where that is the horizontal one.
 pub(super) struct ChannelPlan<A: Arrange> {
     pub(super) windows: A::Windows,
-    /// Bias and rounding.
+    /// Rounding and, of what becomes samples, bias; of what is mixed, the step from 0..=255 to a
+    /// centre of zero.
     pub(super) constant: i32,
 }
 
@@ -360,7 +364,14 @@ impl<A: Arrange> Planner<'_, A> {
                         gathers: self.arrange.gather(taps),
                         constants: std::array::from_fn(constant),
                     },
-                    (None, None) => self.across_words(&horizontal, tones.len()),
+                    (None, None) => {
+                        // Words are made of samples as they are. Rows become words at once only where
+                        // they swell and shrink beyond what sums of samples have room for, and planes
+                        // that do are mixed, without a tone (see `works`; chroma alone may swell where
+                        // luma does not, but not at such ratios).
+                        debug_assert!(unchanged, "the tone would be lost");
+                        self.across_words(&horizontal, tones.len())
+                    }
                 };
                 // A mix takes whole rows, and words are made into whole ones.
                 let is_whole = mixed || matches!(across, Across::Words(_));
@@ -375,7 +386,7 @@ impl<A: Arrange> Planner<'_, A> {
             Order::VerticalFirst { vertical, horizontal } => {
                 let channel = |(taps, tone): (Taps, &Tone)| ChannelPlan {
                     windows: self.arrange.arrange(taps),
-                    constant: constant(tone.bias),
+                    constant: if mixed { word_constant() } else { constant(tone.bias) },
                 };
                 let channels = horizontal.into_iter().zip(tones).map(channel).collect();
                 Passes::VerticalFirst { vertical, channels }
@@ -420,6 +431,11 @@ impl<A: Arrange> Planner<'_, A> {
 /// Bias and half a step, in the scale of a horizontal sum in the second pass.
 fn constant(bias: f64) -> i32 {
     (bias * f64::from(1 << FRACTION_BITS)).round() as i32 + (1 << (FRACTION_BITS - 1))
+}
+
+/// What moves the middle of 0..=255 to zero, and half a step of a word, in the same scale.
+const fn word_constant() -> i32 {
+    (1 << (WEIGHT_BITS - 1)) - (128 << FRACTION_BITS)
 }
 
 /// Bias, what moves the middle of 0..=255 to zero, and half a step, in the scale of a horizontal sum in

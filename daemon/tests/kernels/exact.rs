@@ -1,5 +1,7 @@
 //! Owns the definition that kernels are held against: every plane in f64, each destination sample a sum
-//! over all source samples. Written without a look at `filter.rs`, slow, and meant to be.
+//! over all source samples. Written without a look at `filter.rs`, slow, and meant to be. Which part of a
+//! frame becomes which part of another it takes from the product (`StreamSpec::placement`), whose own
+//! tests hold that.
 
 use resized_protocol::frame::{Component, FrameSpec, Matrix, PixelFormat, Plane, Range, Siting};
 use resized_protocol::message::{Alpha, Filter, StreamSpec};
@@ -87,7 +89,7 @@ fn source_channels(
 }
 
 /// For each of the picture's samples in both directions the weight of every source sample.
-fn weights(
+pub(crate) fn weights(
     spec: &StreamSpec,
     placement: &Placement,
     (from, to): (Component, Component),

@@ -122,6 +122,18 @@ impl Kernel for Avx2 {
         unsafe { horizontal(words.as_ptr(), blocks, constant, target) }
     }
 
+    unsafe fn horizontal_words(
+        &self,
+        words: &[i16],
+        blocks: &Blocks,
+        constant: i32,
+        line: *mut i16,
+    ) {
+        assert!(words.len() >= blocks.reach);
+        // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
+        unsafe { horizontal_words(words.as_ptr(), blocks, constant, line) }
+    }
+
     unsafe fn across(
         &self,
         rows: [*const u8; ROWS],
@@ -162,7 +174,7 @@ impl Kernel for Avx2 {
         for (words, line) in rows.into_iter().zip(lines) {
             assert!(words.len() >= blocks.reach);
             // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
-            unsafe { across_words(words.as_ptr(), blocks, line) }
+            unsafe { horizontal_words(words.as_ptr(), blocks, 1 << 13, line) }
         }
     }
 
@@ -181,13 +193,13 @@ impl Kernel for Avx2 {
         unsafe { split(interleaved, lines, pitch) }
     }
 
-    unsafe fn merge(
+    unsafe fn merge<T: Copy>(
         &self,
-        lines: *const u8,
+        lines: *const T,
         pitch: usize,
         channels: usize,
         width: usize,
-        target: *mut u8,
+        target: *mut T,
     ) {
         // SAFETY: `self` proves the feature; the rest is the same contract.
         unsafe { merge(lines, pitch, channels, width, target) }
@@ -200,7 +212,13 @@ fn split(interleaved: &[i16], lines: &mut [i16], pitch: usize) {
 }
 
 #[target_feature(enable = "avx2")]
-unsafe fn merge(lines: *const u8, pitch: usize, channels: usize, width: usize, target: *mut u8) {
+unsafe fn merge<T: Copy>(
+    lines: *const T,
+    pitch: usize,
+    channels: usize,
+    width: usize,
+    target: *mut T,
+) {
     // SAFETY: the same contract.
     unsafe { interleave::merge(lines, pitch, channels, width, target) };
 }
@@ -286,18 +304,18 @@ unsafe fn horizontal(words: *const i16, blocks: &Blocks, constant: i32, target: 
     }
 }
 
-/// As [`horizontal`], but makes words of words.
+/// As [`horizontal`], but what it makes stays words.
 #[target_feature(enable = "avx2")]
-unsafe fn across_words(words: *const i16, blocks: &Blocks, line: *mut i16) {
-    let rounding = _mm256_set1_epi32(1 << 13);
+unsafe fn horizontal_words(words: *const i16, blocks: &Blocks, constant: i32, line: *mut i16) {
+    let constant = _mm256_set1_epi32(constant);
     let vectors = 4 * (blocks.quads / 2) + 2 * (blocks.quads % 2);
     let weights = blocks.weights.chunks_exact(vectors);
     for (block, (starts, weights)) in blocks.starts.iter().zip(weights).enumerate() {
         // SAFETY: no padded window reaches beyond `words`.
         let sums = unsafe { block_sums(words, starts, weights, blocks.quads) };
-        let sums = _mm256_srai_epi32::<14>(_mm256_add_epi32(sums, rounding));
+        let sums = _mm256_srai_epi32::<14>(_mm256_add_epi32(sums, constant));
         let (low, high) = (_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
-        // SAFETY: `line` is writable for the windows, rounded up to a multiple of 64.
+        // SAFETY: `line` is writable for the windows, rounded up to a multiple of `LINE`.
         unsafe { _mm_storeu_si128(line.add(block * BLOCK).cast(), _mm_packs_epi32(low, high)) };
     }
 }

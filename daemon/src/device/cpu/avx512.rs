@@ -150,6 +150,17 @@ impl Kernel for Avx512 {
         unsafe { self.avx2.horizontal(words, blocks, constant, target) }
     }
 
+    unsafe fn horizontal_words(
+        &self,
+        words: &[i16],
+        blocks: &Blocks,
+        constant: i32,
+        line: *mut i16,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { self.avx2.horizontal_words(words, blocks, constant, line) }
+    }
+
     unsafe fn across(
         &self,
         rows: [*const u8; ROWS],
@@ -239,13 +250,13 @@ impl Kernel for Avx512 {
         self.avx2.split(interleaved, lines, pitch);
     }
 
-    unsafe fn merge(
+    unsafe fn merge<T: Copy>(
         &self,
-        lines: *const u8,
+        lines: *const T,
         pitch: usize,
         channels: usize,
         width: usize,
-        target: *mut u8,
+        target: *mut T,
     ) {
         // SAFETY: the same contract.
         unsafe { self.avx2.merge(lines, pitch, channels, width, target) }

@@ -303,20 +303,61 @@ impl<'a, K: Kernel> Lines<'a, K> {
     }
 }
 
-/// Makes one row of samples, the vertical pass first.
+/// What a row of the picture is made of where the horizontal pass comes second.
+trait Made: Copy {
+    /// Makes one channel's part of it.
+    ///
+    /// # Safety
+    ///
+    /// `line` must be writable for one of each window, rounded up to a multiple of [`LINE`].
+    unsafe fn across<K: Kernel>(
+        kernel: &K,
+        words: &[i16],
+        channel: &ChannelPlan<K>,
+        line: *mut Self,
+    );
+}
+
+/// Samples of a plane.
+impl Made for u8 {
+    unsafe fn across<K: Kernel>(
+        kernel: &K,
+        words: &[i16],
+        channel: &ChannelPlan<K>,
+        line: *mut Self,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { kernel.horizontal(words, &channel.windows, channel.constant, line) };
+    }
+}
+
+/// Words, to be mixed.
+impl Made for i16 {
+    unsafe fn across<K: Kernel>(
+        kernel: &K,
+        words: &[i16],
+        channel: &ChannelPlan<K>,
+        line: *mut Self,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { kernel.horizontal_words(words, &channel.windows, channel.constant, line) };
+    }
+}
+
+/// Makes one row of the picture, the vertical pass first.
 ///
 /// # Safety
 ///
 /// `source` must be the start of the plane, `target` writable for a row of the picture, rounded up to a
 /// multiple of [`LINE`].
-unsafe fn down_across<K: Kernel>(
+unsafe fn down_across<K: Kernel, M: Made>(
     kernel: &K,
     resized: &Resized<K>,
     (vertical, channels): (&Taps, &[ChannelPlan<K>]),
     source: *const u8,
     index: usize,
     words: &mut [i16],
-    target: *mut u8,
+    target: *mut M,
 ) {
     let (row, lines) = words.split_at_mut(resized.row_words());
     let (window, columns) = (vertical.window(index), resized.columns.clone());
@@ -336,9 +377,9 @@ unsafe fn down_across<K: Kernel>(
         }
     }
     match channels {
-        [ChannelPlan { windows, constant }] => {
+        [channel] => {
             // SAFETY: the caller's contract.
-            unsafe { kernel.horizontal(row, windows, *constant, target) };
+            unsafe { M::across(kernel, row, channel, target) };
         }
         channels => {
             // SAFETY: the caller's contract.
@@ -352,31 +393,28 @@ unsafe fn down_across<K: Kernel>(
 /// # Safety
 ///
 /// `target` must be writable for a row of the picture.
-unsafe fn interleaved_row<K: Kernel>(
+unsafe fn interleaved_row<K: Kernel, M: Made>(
     kernel: &K,
     resized: &Resized<K>,
     channels: &[ChannelPlan<K>],
     row: &[i16],
     lines: &mut [i16],
-    target: *mut u8,
+    target: *mut M,
 ) {
-    let (words, samples) = lines.split_at_mut(resized.line_words() * channels.len());
+    let (words, made) = lines.split_at_mut(resized.line_words() * channels.len());
     let width = resized.source.extent.width as usize;
     kernel.split(&row[..width * channels.len()], words, resized.line_words());
-    let pitch = resized.line_bytes();
-    assert!(size_of_val(samples) >= pitch * channels.len());
-    let samples = samples.as_mut_ptr().cast::<u8>();
+    let pitch = resized.line_samples();
+    assert!(size_of_val(made) >= pitch * channels.len() * size_of::<M>());
+    let made = made.as_mut_ptr().cast::<M>();
     let lines = words.chunks_exact(resized.line_words());
     for (c, (line, channel)) in lines.zip(channels).enumerate() {
-        // SAFETY: `samples` holds a line of `pitch` bytes, whole vectors, for each channel, as just
-        // asserted.
-        unsafe {
-            kernel.horizontal(line, &channel.windows, channel.constant, samples.add(c * pitch));
-        }
+        // SAFETY: `made` holds a line of `pitch`, whole vectors, for each channel, as just asserted.
+        unsafe { M::across(kernel, line, channel, made.add(c * pitch)) };
     }
     let width = resized.samples / channels.len();
     // SAFETY: as above, `pitch` is at least `width`, and by this function's contract.
-    unsafe { kernel.merge(samples, pitch, channels.len(), width, target) };
+    unsafe { kernel.merge(made, pitch, channels.len(), width, target) };
 }
 
 /// A source plane on its way into a mix.
@@ -384,9 +422,7 @@ struct Input<'a, K: Kernel> {
     resized: &'a Resized<K>,
     source: *const u8,
     passes: InputPasses<'a, K>,
-    /// A row of the picture, as samples.
-    samples: &'a mut [i16],
-    /// A row of the picture, as words.
+    /// A row of the picture.
     line: &'a mut [i16],
 }
 
@@ -411,7 +447,6 @@ impl<'a, K: Kernel> Input<'a, K> {
         words: &'a mut [i16],
     ) -> (Self, &'a mut [i16]) {
         let (held, words) = words.split_at_mut(resized.held_words());
-        let (samples, words) = words.split_at_mut(resized.row_bytes() / 2);
         let (line, words) = words.split_at_mut(resized.picture_words());
         // SAFETY: the caller's contract.
         let source = unsafe { frames.input.add(resized.source.offset) };
@@ -427,7 +462,7 @@ impl<'a, K: Kernel> Input<'a, K> {
                 InputPasses::Words { taps: (vertical, channels.as_slice()), held }
             }
         };
-        (Self { resized, source, passes, samples, line }, words)
+        (Self { resized, source, passes, line }, words)
     }
 
     /// Makes the line of words of a row of the picture.
@@ -436,9 +471,9 @@ impl<'a, K: Kernel> Input<'a, K> {
     ///
     /// Rows of one band in order; the input frame must be readable as its layout says.
     unsafe fn advance(&mut self, kernel: &K, row: usize) {
-        let (resized, samples) = (self.resized, self.samples.as_mut_ptr().cast::<u8>());
+        let resized = self.resized;
         let (len, line) = (resized.samples, self.line.as_mut_ptr());
-        // SAFETY: the caller's contract; samples and line have room for whole vectors.
+        // SAFETY: the caller's contract; the line has room for whole vectors.
         unsafe {
             match &mut self.passes {
                 InputPasses::HorizontalFirst(lines) => {
@@ -446,8 +481,7 @@ impl<'a, K: Kernel> Input<'a, K> {
                     kernel.down_words(lines, taps, len, line);
                 }
                 InputPasses::VerticalFirst { taps, held } => {
-                    down_across(kernel, resized, *taps, self.source, row, held, samples);
-                    kernel.words(samples, Samples::Bytes, len, line);
+                    down_across(kernel, resized, *taps, self.source, row, held, line);
                 }
                 InputPasses::Words { taps, held } => {
                     words_row(kernel, resized, *taps, self.source, row, held, self.line);
@@ -480,9 +514,11 @@ unsafe fn words_row<K: Kernel>(
     let (words, sums) = held.split_at_mut(resized.row_words());
     let words = &mut words[resized.columns.clone()];
     let (first, len) = (resized.columns.start, words.len());
-    assert!(size_of_val(sums) >= len * size_of::<f32>());
-    // SAFETY: working memory of our own, aligned and long enough, as just asserted.
-    let sums = unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast::<f32>(), len) };
+    // SAFETY: any four bytes are a number.
+    let (before, sums, _) = unsafe { sums.align_to_mut::<f32>() };
+    // Or there would be less room than was counted.
+    assert!(before.is_empty());
+    let sums = &mut sums[..len];
     sums.fill(0.0);
     for (row, weight) in vertical.window(index).used() {
         // SAFETY: the window's rows lie within the plane.

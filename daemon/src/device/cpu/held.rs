@@ -67,8 +67,8 @@ impl<K: Kernel> Resized<K> {
         (self.source.extent.width as usize).next_multiple_of(LINE) + LINE
     }
 
-    /// Bytes of one channel's part of a row of the picture.
-    pub(super) const fn line_bytes(&self) -> usize {
+    /// Samples, or words, of one channel's part of a row of the picture.
+    pub(super) const fn line_samples(&self) -> usize {
         (self.samples / self.source.channels).next_multiple_of(WIDE_LINE)
     }
 
@@ -88,7 +88,8 @@ impl<K: Kernel> Resized<K> {
         let lines = match channels {
             0 => return 0,
             1 => 0,
-            _ => channels * (self.line_words() + self.line_bytes() / size_of::<i16>()),
+            // Samples take half of what words do.
+            _ => channels * (self.line_words() + self.line_samples()),
         };
         (self.row_words() + lines).next_multiple_of(LINE)
     }
@@ -110,9 +111,7 @@ impl<K: Kernel> Work<K> {
         match self {
             Self::Resize(resized, _) => resized.held_words() + resized.row_bytes() / 2,
             Self::Mix { inputs, .. } => {
-                let words = |input: &Resized<K>| {
-                    input.held_words() + input.picture_words() + input.row_bytes() / 2
-                };
+                let words = |input: &Resized<K>| input.held_words() + input.picture_words();
                 inputs.iter().map(words).sum()
             }
         }

@@ -37,30 +37,30 @@ fn split_channels<const C: usize>(interleaved: &[i16], lines: &mut [i16], pitch:
 ///
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn merge(
-    lines: *const u8,
+pub(super) unsafe fn merge<T: Copy>(
+    lines: *const T,
     pitch: usize,
     channels: usize,
     width: usize,
-    target: *mut u8,
+    target: *mut T,
 ) {
     // SAFETY: the caller's contract is that of the functions called.
     unsafe {
         match channels {
-            2 => merge_channels::<2>(lines, pitch, width, target),
-            3 => merge_channels::<3>(lines, pitch, width, target),
-            4 => merge_channels::<4>(lines, pitch, width, target),
+            2 => merge_channels::<2, T>(lines, pitch, width, target),
+            3 => merge_channels::<3, T>(lines, pitch, width, target),
+            4 => merge_channels::<4, T>(lines, pitch, width, target),
             _ => unreachable!("no format interleaves {channels} channels"),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn merge_channels<const C: usize>(
-    lines: *const u8,
+unsafe fn merge_channels<const C: usize, T: Copy>(
+    lines: *const T,
     pitch: usize,
     width: usize,
-    target: *mut u8,
+    target: *mut T,
 ) {
     for x in 0..width {
         for c in 0..C {

@@ -118,6 +118,19 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         target: *mut u8,
     );
 
+    /// As [`Self::horizontal`], but the sums stay words of 6 fraction bits, in the order of the outputs.
+    ///
+    /// # Safety
+    ///
+    /// As there, with a word of `line` for each window.
+    unsafe fn horizontal_words(
+        &self,
+        words: &[i16],
+        windows: &Self::Windows,
+        constant: i32,
+        line: *mut i16,
+    );
+
     /// Horizontal pass, if it comes first: makes a line of words out of each source row, one for each
     /// window of `outputs`, whose start is a multiple of [`WIDE_LINE`]; `constants` are bias and
     /// rounding, with 13 fraction bits, in turns. In what order a line holds its words is the kernel's
@@ -222,18 +235,19 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         interleave::split(interleaved, lines, pitch);
     }
 
-    /// Interleaves `width` samples of each of `channels` lines, which lie `pitch` bytes apart.
+    /// Interleaves `width` samples or words of each of `channels` lines, which lie `pitch` of them
+    /// apart.
     ///
     /// # Safety
     ///
-    /// The lines must be readable for `width` bytes each, `target` writable for `width` x `channels`.
-    unsafe fn merge(
+    /// The lines must be readable for `width` each, `target` writable for `width` x `channels`.
+    unsafe fn merge<T: Copy>(
         &self,
-        lines: *const u8,
+        lines: *const T,
         pitch: usize,
         channels: usize,
         width: usize,
-        target: *mut u8,
+        target: *mut T,
     ) {
         // SAFETY: the same contract.
         unsafe { interleave::merge(lines, pitch, channels, width, target) };

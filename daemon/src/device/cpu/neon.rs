@@ -103,6 +103,18 @@ impl Kernel for Neon {
         unsafe { horizontal(words.as_ptr(), blocks, constant, target) }
     }
 
+    unsafe fn horizontal_words(
+        &self,
+        words: &[i16],
+        blocks: &Blocks,
+        constant: i32,
+        line: *mut i16,
+    ) {
+        assert!(words.len() >= blocks.reach);
+        // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
+        unsafe { horizontal_words(words.as_ptr(), blocks, constant, line) }
+    }
+
     unsafe fn across(
         &self,
         rows: [*const u8; ROWS],
@@ -143,7 +155,7 @@ impl Kernel for Neon {
         for (words, line) in rows.into_iter().zip(lines) {
             assert!(words.len() >= blocks.reach);
             // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
-            unsafe { across_words(words.as_ptr(), blocks, line) }
+            unsafe { horizontal_words(words.as_ptr(), blocks, 1 << 13, line) }
         }
     }
 }
@@ -221,12 +233,14 @@ unsafe fn horizontal(words: *const i16, blocks: &Blocks, constant: i32, target: 
     unsafe { block_sums(words, blocks, store) };
 }
 
-/// As [`horizontal`], but makes words of words.
+/// As [`horizontal`], but what it makes stays words.
 #[target_feature(enable = "neon")]
-unsafe fn across_words(words: *const i16, blocks: &Blocks, line: *mut i16) {
-    let store = |x: usize, [front, back]: [int32x4_t; 2]| {
-        let eight = vqrshrn_high_n_s32::<14>(vqrshrn_n_s32::<14>(front), back);
-        // SAFETY: `line` is writable for the windows, rounded up to a multiple of 64.
+unsafe fn horizontal_words(words: *const i16, blocks: &Blocks, constant: i32, line: *mut i16) {
+    let constant = vdupq_n_s32(constant);
+    let store = |x: usize, sums: [int32x4_t; 2]| {
+        let [front, back] = sums.map(|sum| vaddq_s32(sum, constant));
+        let eight = vqshrn_high_n_s32::<14>(vqshrn_n_s32::<14>(front), back);
+        // SAFETY: `line` is writable for the windows, rounded up to a multiple of `LINE`.
         unsafe { vst1q_s16(line.add(x), eight) };
     };
     // SAFETY: no padded window reaches beyond `words`.

@@ -49,13 +49,18 @@ impl Kernel for Scalar {
 
     unsafe fn horizontal(&self, words: &[i16], taps: &Taps, constant: i32, target: *mut u8) {
         for x in 0..taps.destination() {
-            let window = taps.window(x);
-            let words = &words[window.start..][..window.weights.len()];
-            let products =
-                words.iter().zip(window.weights).map(|(&w, &v)| i32::from(w) * i32::from(v));
-            let sum = constant + products.sum::<i32>();
+            let sum = constant + window_sum(words, taps, x);
             // SAFETY: the caller vouches for a byte for each window.
             unsafe { target.add(x).write((sum >> 20).clamp(0, 255) as u8) };
+        }
+    }
+
+    unsafe fn horizontal_words(&self, words: &[i16], taps: &Taps, constant: i32, line: *mut i16) {
+        for x in 0..taps.destination() {
+            let sum = constant + window_sum(words, taps, x);
+            let word = (sum >> 14).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+            // SAFETY: the caller vouches for a word for each window.
+            unsafe { line.add(x).write(word) };
         }
     }
 
@@ -128,6 +133,13 @@ impl Kernel for Scalar {
             }
         }
     }
+}
+
+/// A sum of the second, horizontal pass.
+fn window_sum(words: &[i16], taps: &Taps, x: usize) -> i32 {
+    let window = taps.window(x);
+    let words = &words[window.start..][..window.weights.len()];
+    words.iter().zip(window.weights).map(|(&w, &v)| i32::from(w) * i32::from(v)).sum()
 }
 
 /// A sum of the second, vertical pass.

@@ -28,7 +28,8 @@ const MAX_SHRINK_FAR: usize = 8;
 /// gathers that go half empty are cheap.
 const MAX_SHRINK_PACKED: usize = 16;
 
-/// Bytes of the first data cache on current cores.
+/// Bytes of the first data cache that orders and strips are made for. It decides the arithmetic, so it is
+/// one number for every CPU, also for those that have less: Zen 4 has 32 KiB.
 pub(in crate::device) const FIRST_CACHE: usize = 48 << 10;
 
 /// Times the pixels of the larger end that there may be between the passes.
@@ -87,8 +88,7 @@ impl Swelling {
 }
 
 /// Decides for a plane of which each channel has its tone. `mixed`: it goes on as words to be mixed
-/// with others, and only the horizontal pass being first leaves them unrounded: so whenever it can
-/// be.
+/// with others, and the horizontal pass is first at any ratio that its sums have room for.
 pub(super) fn order(
     horizontal: &Weights,
     vertical: &Weights,

@@ -1,14 +1,15 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// The horizontal pass, if it comes second: `horizontal` of the oracle, for all channels of a row.
+// The horizontal pass, if it comes second: `horizontal` and `horizontal_words` of the oracle, for all channels of
+// a row.
 
 #include "common.glsl"
 
-// 0: samples of a plane. 1: words of them, two at a time.
+// 0: samples of a plane. 1: words, two at a time.
 layout(constant_id = 0) const uint FORM = 0u;
 
-uint made(uint x, uint y) {
+int sum_of(uint x, uint y) {
     int sum = int(tables[constants + (x & 3u)]);
     uint i = tables[starts + x];
     uint line = from + y * from_pitch;
@@ -18,12 +19,14 @@ uint made(uint x, uint y) {
         // Behind the window there may be no line any more.
         sum += pair.y != 0 ? pair.y * word(line, i + step) : 0;
     }
-    return uint(clamp(sum >> 20, 0, 255));
+    return sum;
 }
+
+uint made(uint x, uint y) { return uint(clamp(sum_of(x, y) >> 20, 0, 255)); }
 
 #include "bytes.glsl"
 
-int made_word(uint x) { return (int(made(x, row())) - 128) << 6; }
+int made_word(uint x) { return clamp(sum_of(x, row()) >> 14, -32768, 32767); }
 
 void main() {
     if (FORM == 0u) {

@@ -289,3 +289,59 @@ fn average(a: __m256i, b: __m256i) -> __m256i {
     }
     average
 }
+
+#[cfg(test)]
+mod tests {
+    use resized_protocol::message::Filter;
+
+    use super::*;
+    use crate::device::cpu::avx2::Avx2;
+    use crate::device::cpu::kernel::{Kernel, WIDE_LINE};
+    use crate::device::cpu::scalar::Scalar;
+    use crate::filter::Axis;
+
+    #[derive(Clone, Copy)]
+    #[repr(align(64))]
+    struct Line([i16; 2 * WIDE_LINE]);
+
+    /// Rows that bring the low sum of an output as far from zero as it can be.
+    #[test]
+    fn low_sums_fit_at_their_worst() {
+        if Avx2::new().is_none() {
+            return eprintln!("SKIPPED: this CPU has no AVX2");
+        }
+        let constants = [(-128 << 13) + 127; PATTERN];
+        let mut made = 0;
+        for (filter, destination) in
+            Filter::ALL.into_iter().flat_map(|filter| (24..90_u32).map(move |to| (filter, to)))
+        {
+            for gain in [1.0, 255.0 / 219.0] {
+                let taps = Taps::new(filter, &Axis::full(60, destination), 0.5 * gain);
+                let Some(pairs) = Pairs::new(&taps) else { continue };
+                made += 1;
+                for (x, is_flipped) in (0..taps.destination()).flat_map(|x| [(x, false), (x, true)])
+                {
+                    let mut row = [0; 60 + WIDE_LINE];
+                    for (sample, weight) in taps.window(x).used() {
+                        let is_white = Pick { index: 0, weight }.low() > 0;
+                        row[sample] = if is_white == is_flipped { 0 } else { 255 };
+                    }
+                    let outputs = 0..taps.destination();
+                    let mut lines = [[Line([0; 2 * WIDE_LINE]); ROWS]; 2];
+                    let [found, wanted] = &mut lines;
+                    // SAFETY: the feature is there; rows and lines are long enough, and lines aligned.
+                    unsafe {
+                        let found = found.each_mut().map(|line| line.0.as_mut_ptr());
+                        let rows = [row.as_ptr(); ROWS];
+                        across(rows, 0, &pairs, outputs.clone(), constants, found);
+                        let wanted = wanted.each_mut().map(|line| line.0.as_mut_ptr());
+                        Scalar.across(rows, 0, &taps, outputs.clone(), constants, wanted);
+                    }
+                    let of = |lines: &[Line; ROWS]| lines[0].0[outputs.clone()].to_vec();
+                    assert_eq!(of(found), of(wanted), "{filter:?} to {destination}, {x}");
+                }
+            }
+        }
+        assert!(made > 200, "{made}");
+    }
+}
