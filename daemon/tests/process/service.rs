@@ -12,6 +12,7 @@ use resized_client::{
 };
 
 use crate::oracle::workout;
+use crate::skip::skip;
 use crate::support::{DEADLINE, Folder, bounded, command, spawn, until};
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd");
@@ -78,7 +79,7 @@ fn a_socket_that_the_manager_listens_on_is_taken_over_and_left() {
         let there =
             Command::new("systemd-socket-activate").arg("--version").stdout(Stdio::null()).status();
         if there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            eprintln!("SKIPPED: there is no systemd-socket-activate");
+            skip("systemd-socket-activate", "there is none");
             return;
         }
         let mut daemon = spawn(&mut activate, dir.path());
@@ -271,7 +272,7 @@ fn the_units_are_as_tight_as_they_can_be() {
                     assert!(said.contains("Overall exposure level"), "{said}");
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    eprintln!("SKIPPED: there is no systemd-analyze");
+                    skip("systemd-analyze", "there is none");
                 }
                 Err(error) => panic!("{error}"),
             }
