@@ -14,6 +14,7 @@ use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Backing, Message};
 use resized_protocol::stats::Stats;
 use tokio::io;
+use tokio::time::timeout;
 
 use super::*;
 
@@ -76,7 +77,7 @@ async fn between<C: Future<Output = ()>>(
         future::pending::<Infallible>().await
     };
     let end = tokio::select! {
-        end = relay => end,
+        end = timeout(patience, relay) => end.expect("an end"),
         never = conversation => match never {},
     };
     (end, daemon.join().unwrap())
