@@ -69,8 +69,8 @@ pub struct Picture<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Loss {
-    /// All but the first of so many pictures.
-    Pictures(u64),
+    /// All but the first picture of an animation.
+    Pictures,
     /// All but the upper 8 of so many bits a channel.
     Depth(u64),
 }
@@ -78,7 +78,7 @@ pub enum Loss {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pictures(all) => write!(f, "only the first of {all} pictures is kept"),
+            Self::Pictures => f.write_str("only the first picture of the animation is kept"),
             Self::Depth(all) => write!(f, "only 8 of {all} bits a channel are kept"),
         }
     }

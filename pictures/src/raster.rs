@@ -27,15 +27,16 @@ pub(crate) struct Raster<'a> {
     decoder: Box<dyn ImageDecoder + 'a>,
     pub(crate) orientation: Orientation,
     pub(crate) profile: Option<Vec<u8>>,
-    /// In the file, of which the first is decoded.
-    pictures: u64,
+    /// Its first picture is decoded.
+    is_animated: bool,
 }
 
 impl<'a> Raster<'a> {
     /// Reads the header of a PNG.
     pub(crate) fn png(file: &'a [u8]) -> Result<Self, PictureError> {
         let decoder = PngDecoder::with_limits(Cursor::new(file), limits(0))?;
-        Self::new(Box::new(decoder), pictures_of_png(file).unwrap_or(1))
+        let is_animated = decoder.is_apng()?;
+        Self::new(Box::new(decoder), is_animated)
     }
 
     /// Reads the header of a WebP.
@@ -45,21 +46,25 @@ impl<'a> Raster<'a> {
         if !webp::is_honest(file, Extent::new(width, height)) {
             return Err(PictureError::Dishonest);
         }
-        Self::new(Box::new(decoder), webp::pictures(file))
+        let is_animated = decoder.has_animation();
+        Self::new(Box::new(decoder), is_animated)
     }
 
-    fn new(mut decoder: Box<dyn ImageDecoder + 'a>, pictures: u64) -> Result<Self, PictureError> {
+    fn new(
+        mut decoder: Box<dyn ImageDecoder + 'a>,
+        is_animated: bool,
+    ) -> Result<Self, PictureError> {
         // Metadata that can't be understood is as if it were not there.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let profile = decoder.icc_profile().unwrap_or_default();
-        Ok(Self { decoder, orientation, profile, pictures })
+        Ok(Self { decoder, orientation, profile, is_animated })
     }
 
     /// What of it is not decoded.
     pub(crate) fn losses(&self) -> impl Iterator<Item = Loss> {
         let bits = 8 * u64::from(self.decoder.color_type().bytes_per_pixel())
             / u64::from(self.decoder.color_type().channel_count());
-        let pictures = (self.pictures > 1).then_some(Loss::Pictures(self.pictures));
+        let pictures = self.is_animated.then_some(Loss::Pictures);
         pictures.into_iter().chain((bits > 8).then_some(Loss::Depth(bits)))
     }
 
@@ -95,20 +100,6 @@ impl<'a> Raster<'a> {
             _ => image.into_rgb8().into_raw(),
         })?;
         Ok(())
-    }
-}
-
-/// How many pictures an animation has: PNG, third edition, section 11.3.6.1.
-fn pictures_of_png(file: &[u8]) -> Option<u64> {
-    let mut rest = file.get(8..)?;
-    loop {
-        let (len, body) = rest.split_first_chunk()?;
-        let (name, body) = body.split_first_chunk()?;
-        match name {
-            b"acTL" => return Some(u32::from_be_bytes(*body.first_chunk()?).into()),
-            b"IDAT" => return None,
-            _ => rest = body.get((u32::from_be_bytes(*len) as usize).checked_add(4)?..)?,
-        }
     }
 }
 
@@ -190,20 +181,6 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pictures_of_an_animation_are_counted() {
-        let chunk = |name: &[u8], body: &[u8]| {
-            [&(body.len() as u32).to_be_bytes(), name, body, b"crc."].concat()
-        };
-        let (head, count) = (chunk(b"IHDR", &[0; 13]), chunk(b"acTL", &[0, 0, 0, 7, 0, 0, 0, 0]));
-        let file = |chunks: &[&[u8]]| [b"\x89PNG\r\n\x1a\n", &chunks.concat()[..]].concat();
-        let pixels = chunk(b"IDAT", b"pixels");
-        assert_eq!(pictures_of_png(&file(&[&head, &count, &pixels])), Some(7));
-        assert_eq!(pictures_of_png(&file(&[&head, &pixels, &count])), None);
-        assert_eq!(pictures_of_png(&file(&[&head, &count[..9]])), None);
-        assert_eq!(pictures_of_png(&file(&[&[0xFF; 12]])), None);
-    }
 
     #[test]
     fn transparent_pixels_show_the_paper() {

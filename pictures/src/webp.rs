@@ -16,12 +16,6 @@ pub(crate) fn is_honest(file: &[u8], canvas: Extent) -> bool {
         && first(b"ANMF").is_none_or(|chunk| animated(chunk.body))
 }
 
-/// How many pictures it has: more than one if it is an animation.
-pub(crate) fn pictures(file: &[u8]) -> u64 {
-    let chunks = Chunks(file.get(12..).unwrap_or_default());
-    (chunks.filter(|chunk| chunk.name == b"ANMF").count() as u64).max(1)
-}
-
 /// Whether a frame of an animation has the size that it is said to have.
 fn animated(body: &[u8]) -> bool {
     let Some((head, chunks)) = body.split_first_chunk::<16>() else { return false };
@@ -109,14 +103,6 @@ mod tests {
         assert!(!honest(&[&anmf(size, &good)]) && !honest(&[&anmf(size, &alpha)]));
         let other = [&alpha[..], b"else", &good[4..]].concat();
         assert!(!honest(&[&anmf(size, &other)]) && !honest(&[&chunk(b"ANMF", b"short")]));
-    }
-
-    #[test]
-    fn pictures_of_an_animation_are_counted() {
-        let frame = anmf(CANVAS, &vp8(CANVAS));
-        let file = |chunks: &[&[u8]]| [b"RIFF....WEBP", &chunks.concat()[..]].concat();
-        assert_eq!(pictures(&file(&[&frame, &chunk(b"odd ", b"x"), &frame, &frame])), 3);
-        assert_eq!((pictures(&file(&[&vp8(CANVAS)])), pictures(b"RIFF")), (1, 1));
     }
 
     #[test]

@@ -78,9 +78,20 @@ fn webps_of_every_kind_are_read() {
     let line = "resize lossy.webp clear.webp moving.webp -s 64x -o {name}-out.png";
     let said = shop.run(line).stderr;
     let said = String::from_utf8(said).unwrap();
-    assert!(said.contains("moving.webp: only the first of 2 pictures is kept\n"), "{said}");
+    assert!(
+        said.contains("moving.webp: only the first picture of the animation is kept\n"),
+        "{said}"
+    );
     assert_eq!(said.lines().count(), 2, "{said}");
     assert!(shop.run(&format!("{line} -q")).stderr.is_empty());
+    made("-loop 1 -i colours.png -vf negate=enable='gt(n,0)' -frames:v 3 -f apng", "moving.png");
+    let said = shop.run("resize moving.png colours.png -s 64x -o {name}-moved.png").stderr;
+    let said = String::from_utf8(said).unwrap();
+    assert!(
+        said.contains("moving.png: only the first picture of the animation is kept\n"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 2, "{said}");
     let expected = expected(&scene.into(), 64, 48);
     for name in ["lossy", "moving"] {
         let off = difference(&shop.picture(&format!("{name}-out.png")), &expected);
