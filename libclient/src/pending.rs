@@ -17,8 +17,9 @@ use crate::handle::Handle;
 use crate::slots::Loan;
 
 /// A submitted frame. Dropping it cancels: the frame is not resized if it still waits for a device
-/// when the daemon hears of it, and its slot becomes free. That waits for nobody: a daemon that reads nothing, or is being told
-/// something for long by another thread, is not asked to leave the frame.
+/// when the daemon hears of it, and its slot becomes free. That waits for nobody: a daemon that
+/// reads nothing, or is being told something for long by another thread, is not asked to leave the
+/// frame.
 #[derive(Debug)]
 pub struct Pending {
     handle: Arc<Handle>,

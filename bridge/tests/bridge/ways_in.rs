@@ -99,10 +99,10 @@ fn by_a_certificate_of_the_clients_own() {
         let flags =
             ["--certificate", text(&certificate), "--key", text(&key), "--client-ca", text(&ca)];
         let bridge = Bridge::start(&local, &flags);
-        let with = |identity| Credentials {
-            authorities: Some(authority.certificate()),
-            identity,
-            ..Credentials::default()
+        let with = |identity: Option<_>| {
+            let (certificate, key) = identity.unzip();
+            let authorities = Some(authority.certificate());
+            Credentials { authorities, certificate, key, ..Credentials::default() }
         };
         assert!(connect(&bridge.secure(), &with(Some(authority.sign("me", false)))).is_ok());
         for stranger in [None, Some(other.sign("me", false)), Some(authority.sign("old", true))] {

@@ -30,9 +30,11 @@ pub struct Credentials {
     pub authorities: Option<PathBuf>,
     /// A NATS credentials file.
     pub nats: Option<PathBuf>,
-    /// A certificate of the client's own, with those up to its authority (PEM), and its key. One
-    /// that is missing has an empty path, and is asked for as the client connects.
-    pub identity: Option<(PathBuf, PathBuf)>,
+    /// A certificate of the client's own, with those up to its authority (PEM). It needs its
+    /// [key](Self::key).
+    pub certificate: Option<PathBuf>,
+    /// The private key of that certificate (PEM).
+    pub key: Option<PathBuf>,
 }
 
 /// What is wrong with them.
@@ -87,12 +89,8 @@ impl Credentials {
             token: path("RESIZED_TOKEN_FILE"),
             authorities: path("RESIZED_CA"),
             nats: path("RESIZED_NATS_CREDENTIALS"),
-            identity: match (path(CERTIFICATE), path(KEY)) {
-                (None, None) => None,
-                (certificate, key) => {
-                    Some((certificate.unwrap_or_default(), key.unwrap_or_default()))
-                }
-            },
+            certificate: path(CERTIFICATE),
+            key: path(KEY),
         }
     }
 
@@ -131,11 +129,11 @@ impl Credentials {
 
     fn identity(&self) -> Result<Option<(&Path, &Path)>, CredentialsError> {
         let half = |set, unset| Err(CredentialsError::Half { set, unset });
-        match &self.identity {
-            None => Ok(None),
-            Some((_, key)) if key.as_os_str().is_empty() => half(CERTIFICATE, KEY),
-            Some((certificate, _)) if certificate.as_os_str().is_empty() => half(KEY, CERTIFICATE),
-            Some((certificate, key)) => Ok(Some((certificate, key))),
+        match (&self.certificate, &self.key) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+            (Some(_), None) => half(CERTIFICATE, KEY),
+            (None, Some(_)) => half(KEY, CERTIFICATE),
         }
     }
 
@@ -197,11 +195,11 @@ mod tests {
     fn of_a_certificate_and_its_key_both_are_needed() {
         let dir = tempfile::tempdir().unwrap();
         let there = dir.path().join("there.pem");
-        for (identity, said) in [
-            ((there.clone(), PathBuf::new()), "$RESIZED_CERTIFICATE is set, and $RESIZED_KEY is"),
-            ((PathBuf::new(), there), "$RESIZED_KEY is set, and $RESIZED_CERTIFICATE is not"),
+        for ((certificate, key), said) in [
+            ((Some(there.clone()), None), "$RESIZED_CERTIFICATE is set, and $RESIZED_KEY is"),
+            ((None, Some(there)), "$RESIZED_KEY is set, and $RESIZED_CERTIFICATE is not"),
         ] {
-            let credentials = Credentials { identity: Some(identity), ..Credentials::default() };
+            let credentials = Credentials { certificate, key, ..Credentials::default() };
             let error = credentials.identity().unwrap_err().to_string();
             assert!(error.starts_with(said), "{error}");
         }
