@@ -15,7 +15,7 @@ use std::time::Instant;
 use resized::device::cpu::{Cpu, Level};
 use resized::device::{Band, Device, Resizer, Scratch};
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
-use resized_protocol::message::{Filter, MAX_SLOTS, StreamSpec};
+use resized_protocol::message::{Alpha, Filter, MAX_SLOTS, StreamSpec};
 use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
@@ -50,6 +50,20 @@ fn main() {
         let mut spec = spec(from, (1920, 1080), size, Filter::Bicubic);
         (spec.destination.format, spec.framing) = (to, framing);
         row(&spec, &mut rows);
+    }
+    for (format, alpha) in [
+        (PixelFormat::I420, Alpha::Apart),
+        (PixelFormat::I420P10, Alpha::Apart),
+        (PixelFormat::Rgba, Alpha::Apart),
+        (PixelFormat::Rgba, Alpha::Weighs),
+    ] {
+        // Thumbnails: the vertical pass is the first one there.
+        let thumbnail = spec(format, (3840, 2160), (160, 90), Filter::Bicubic);
+        row(&StreamSpec { alpha, ..thumbnail }, &mut rows);
+    }
+    for size in [(640, 360), (1280, 720)] {
+        let weighed = spec(PixelFormat::Rgba, (1920, 1080), size, Filter::Bicubic);
+        row(&StreamSpec { alpha: Alpha::Weighs, ..weighed }, &mut rows);
     }
     println!("\n{:<42} {:<9}{levels}", "preparing a crop", "filter");
     for (format, from, to) in [
@@ -217,7 +231,8 @@ fn name(spec: &StreamSpec) -> String {
         }
         format => format!("{format:?} "),
     };
-    format!("{:?} {} -> {to}{}", source.format, source.extent, destination.extent)
+    let weighed = if spec.alpha == Alpha::Weighs { " weighed" } else { "" };
+    format!("{:?}{weighed} {} -> {to}{}", source.format, source.extent, destination.extent)
 }
 
 fn shown(ms: &Option<f64>) -> String {

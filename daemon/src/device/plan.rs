@@ -24,7 +24,7 @@ use crate::filter::{Axes, Blend, Taps, Tone, Weights};
 pub(super) use fold::Folded;
 pub(super) use mix::{Mix, Place, Sum};
 pub(super) use number::{Half, HighTen, LowTen, Number, Stored};
-use order::{ACROSS_BITS, Order, Swelling};
+use order::{ACROSS_BITS, Order, Swelling, Toned};
 pub(super) use order::{FIRST_CACHE, WORD_BITS};
 
 /// Fraction bits of a horizontal sum in the second pass: those of the word, 14 of the weight.
@@ -138,24 +138,33 @@ pub(super) enum Passes<A: Arrange> {
         row: usize,
         sample: usize,
     },
-    VerticalFirst {
-        vertical: Taps,
-        channels: Vec<ChannelPlan<A>>,
-    },
+    VerticalFirst(Arc<DownAcross<A>>),
     HorizontalFirst(Arc<AcrossDown<A>>),
-    /// Rows become words first, and shrink beyond what those can add up: the taps of each channel.
-    Words {
-        vertical: Taps,
-        channels: Vec<Taps>,
-    },
+}
+
+/// Both passes, where the vertical one is first. Shared by planes that are alike.
+pub(super) struct DownAcross<A: Arrange> {
+    pub(super) vertical: Taps,
+    /// Those of one tone once.
+    windows: Vec<A::Windows>,
+    /// Of each channel the number of its windows, and its constant.
+    channels: Vec<(usize, i32)>,
 }
 
 /// The second pass of one channel of a plane, where that is the horizontal one.
-pub(super) struct ChannelPlan<A: Arrange> {
-    pub(super) windows: A::Windows,
-    /// Rounding and, of what becomes samples, bias; of what is mixed, the step from 0..=255 to a
-    /// centre of zero.
+#[derive(Clone, Copy)]
+pub(super) struct ChannelPlan<'passes, A: Arrange> {
+    pub(super) windows: &'passes A::Windows,
+    /// Rounding and, of what becomes samples, bias; of bytes that are mixed, the step from 0..=255 to
+    /// a centre of zero.
     pub(super) constant: i32,
+}
+
+impl<A: Arrange> DownAcross<A> {
+    pub(super) fn channels(&self) -> impl ExactSizeIterator<Item = ChannelPlan<'_, A>> {
+        let Self { windows, channels, .. } = self;
+        channels.iter().map(|&(i, constant)| ChannelPlan { windows: &windows[i], constant })
+    }
 }
 
 /// Both passes, where the horizontal one is first. Shared by planes that are alike.
@@ -285,9 +294,9 @@ impl<A: Arrange> Planner<'_, A> {
         let alike = index > 0
             && components[index - 1] == components[index]
             && before.source.offset == self.ring.input().planes()[index - 1].offset;
-        let passes = before.passes.shared().filter(|_| alike)?;
-        let Resized { samples, kind, ref columns, .. } = *before;
-        Some(Resized { source, passes, samples, kind, columns: columns.clone() })
+        let Resized { ref passes, samples, kind, ref columns, .. } = *before;
+        let (passes, columns) = (passes.shared(), columns.clone());
+        alike.then_some(Resized { source, passes, samples, kind, columns })
     }
 
     /// A source plane, made as large as destination planes of the component `to`. With the tones of its
@@ -302,38 +311,12 @@ impl<A: Arrange> Planner<'_, A> {
             Some(tones) => tones.to_vec(),
             None => vec![Tone { gain: 1.0, bias: 0.0 }; source.channels],
         };
-        let passes = match kind {
-            Samples::Bytes => self.passes(&axes, &tones, samples, tones_given.is_none()),
-            _ => self.word_passes(&axes, &tones, samples),
-        };
+        let mixed = tones_given.is_none();
+        let passes = self.passes(&axes, kind, &tones, samples, mixed);
         let (first, end) = axes.horizontal.within();
         let (first, end) = (first as usize * source.channels, end as usize * source.channels);
         let columns = first / ROW_ALIGN * ROW_ALIGN..end;
         Resized { source, passes, samples, kind, columns }
-    }
-
-    /// As `passes`, of rows that become words first. They are only ever mixed.
-    fn word_passes(&self, axes: &Axes, tones: &[Tone], samples: usize) -> Passes<A> {
-        let (horizontal, vertical) = self.weights(axes);
-        if let (Some(sample), Some(row)) = (horizontal.copies_from(), vertical.copies_from()) {
-            return Passes::Copy { row, sample: sample * tones.len() };
-        }
-        match order::order(&horizontal, &vertical, tones, true) {
-            Order::HorizontalFirst { vertical, fraction_bits, fold, .. } => {
-                Passes::HorizontalFirst(Arc::new(AcrossDown {
-                    across: self.across_words(&horizontal, tones.len()),
-                    lines: self.arrange.lines(
-                        vertical,
-                        Row { source: None, picture: samples },
-                        fold,
-                    ),
-                    fraction_bits,
-                }))
-            }
-            Order::VerticalFirst { vertical, horizontal } => {
-                Passes::Words { vertical, channels: horizontal }
-            }
-        }
     }
 
     /// The horizontal pass of rows that become words first, whose values stay what they are.
@@ -347,7 +330,16 @@ impl<A: Arrange> Planner<'_, A> {
         (weights(&axes.horizontal), weights(&axes.vertical))
     }
 
-    fn passes(&self, axes: &Axes, tones: &[Tone], samples: usize, mixed: bool) -> Passes<A> {
+    /// The passes of a plane whose samples are `kind`, to `samples` in a row of the picture. `mixed`:
+    /// without a tone, and to words.
+    fn passes(
+        &self,
+        axes: &Axes,
+        kind: Samples,
+        tones: &[Tone],
+        samples: usize,
+        mixed: bool,
+    ) -> Passes<A> {
         let unchanged = tones.iter().all(|tone| *tone == Tone { gain: 1.0, bias: 0.0 });
         let (horizontal, vertical) = self.weights(axes);
         let across = horizontal.copies_from().filter(|_| unchanged).map(|x| x * tones.len());
@@ -358,17 +350,17 @@ impl<A: Arrange> Planner<'_, A> {
             Order::HorizontalFirst { horizontal: taps, vertical, fraction_bits, fold } => {
                 let (first, end) = axes.horizontal.within();
                 let constant = |i: usize| centred_constant(tones[i % tones.len()].bias);
-                let across = match (across, taps) {
-                    (Some(sample), _) => Across::Widen(sample),
-                    (None, Some(taps)) => Across::Gather {
+                let across = match (kind, across, taps) {
+                    (Samples::Bytes, Some(sample), _) => Across::Widen(sample),
+                    (Samples::Bytes, None, Some(taps)) => Across::Gather {
                         gathers: self.arrange.gather(taps),
                         constants: std::array::from_fn(constant),
                     },
-                    (None, None) => {
-                        // Words are made of samples as they are. Rows become words at once only where
-                        // they swell and shrink beyond what sums of samples have room for, and planes
-                        // that do are mixed, without a tone (see `works`; chroma alone may swell where
-                        // luma does not, but not at such ratios).
+                    _ => {
+                        // Words are made of samples as they are. Rows of bytes become words at once only
+                        // where they swell and shrink beyond what sums of samples have room for, and
+                        // planes that do are mixed, without a tone (see `works`; chroma alone may swell
+                        // where luma does not, but not at such ratios).
                         debug_assert!(unchanged, "the tone would be lost");
                         self.across_words(&horizontal, tones.len())
                     }
@@ -383,13 +375,16 @@ impl<A: Arrange> Planner<'_, A> {
                     fraction_bits,
                 }))
             }
-            Order::VerticalFirst { vertical, horizontal } => {
-                let channel = |(taps, tone): (Taps, &Tone)| ChannelPlan {
-                    windows: self.arrange.arrange(taps),
-                    constant: if mixed { word_constant() } else { constant(tone.bias) },
+            Order::VerticalFirst { vertical, horizontal: Toned { taps, channels } } => {
+                let windows = taps.into_iter().map(|taps| self.arrange.arrange(taps)).collect();
+                let constant = |tone: &Tone| match (mixed, kind) {
+                    (false, _) => constant(tone.bias),
+                    (true, Samples::Bytes) => WORD_ROUNDING - (128 << FRACTION_BITS),
+                    // Their words are centred on zero already.
+                    (true, _) => WORD_ROUNDING,
                 };
-                let channels = horizontal.into_iter().zip(tones).map(channel).collect();
-                Passes::VerticalFirst { vertical, channels }
+                let channels = channels.into_iter().zip(tones.iter().map(constant)).collect();
+                Passes::VerticalFirst(Arc::new(DownAcross { vertical, windows, channels }))
             }
         }
     }
@@ -433,10 +428,8 @@ fn constant(bias: f64) -> i32 {
     (bias * f64::from(1 << FRACTION_BITS)).round() as i32 + (1 << (FRACTION_BITS - 1))
 }
 
-/// What moves the middle of 0..=255 to zero, and half a step of a word, in the same scale.
-const fn word_constant() -> i32 {
-    (1 << (WEIGHT_BITS - 1)) - (128 << FRACTION_BITS)
-}
+/// Half a step of a word, in the same scale.
+const WORD_ROUNDING: i32 = 1 << (WEIGHT_BITS - 1);
 
 /// Bias, what moves the middle of 0..=255 to zero, and half a step, in the scale of a horizontal sum in
 /// the first pass.
@@ -446,11 +439,11 @@ fn centred_constant(bias: f64) -> i32 {
 }
 
 impl<A: Arrange> Passes<A> {
-    fn shared(&self) -> Option<Self> {
+    fn shared(&self) -> Self {
         match self {
-            Self::HorizontalFirst(passes) => Some(Self::HorizontalFirst(Arc::clone(passes))),
-            Self::Copy { row, sample } => Some(Self::Copy { row: *row, sample: *sample }),
-            Self::VerticalFirst { .. } | Self::Words { .. } => None,
+            Self::HorizontalFirst(passes) => Self::HorizontalFirst(Arc::clone(passes)),
+            Self::VerticalFirst(passes) => Self::VerticalFirst(Arc::clone(passes)),
+            Self::Copy { row, sample } => Self::Copy { row: *row, sample: *sample },
         }
     }
 }
@@ -460,7 +453,7 @@ impl<A: Arrange> Resized<A> {
     pub(super) fn fraction_bits(&self) -> u32 {
         match &self.passes {
             Passes::HorizontalFirst(passes) => passes.fraction_bits,
-            Passes::Copy { .. } | Passes::VerticalFirst { .. } | Passes::Words { .. } => WORD_BITS,
+            Passes::Copy { .. } | Passes::VerticalFirst(_) => WORD_BITS,
         }
     }
 

@@ -235,8 +235,14 @@ fn colours_weighed_by_opacity_are_exact() {
     for from in [PixelFormat::Rgba, PixelFormat::Bgra] {
         for to in sources() {
             for (i, filter) in Filter::ALL.into_iter().enumerate() {
-                for size in [(17, 23), (61, 47), (2, 1)] {
-                    let mut spec = spec(from, filter, (40, 30), size);
+                // With the vertical pass first, too.
+                for (source, size) in [
+                    ((40, 30), (17, 23)),
+                    ((40, 30), (61, 47)),
+                    ((40, 30), (2, 1)),
+                    ((250, 150), (7, 4)),
+                ] {
+                    let mut spec = spec(from, filter, source, size);
                     (spec.alpha, spec.destination.format) = (Alpha::Weighs, to);
                     (spec.crop, spec.framing) = pictures()[i];
                     let (mut next, mut at) = (noise(i as u32), 0_u32);

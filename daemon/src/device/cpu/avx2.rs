@@ -178,6 +178,18 @@ impl Kernel for Avx2 {
         }
     }
 
+    unsafe fn vertical_words(
+        &self,
+        first: *const u8,
+        stride: usize,
+        samples: Samples,
+        weights: &[i16],
+        words: &mut [i16],
+    ) {
+        // SAFETY: `self` proves the features; the rest is this method's contract.
+        unsafe { vertical_words(first, stride, samples, weights, words) };
+    }
+
     unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
         unsafe { row_words(row, samples, len, line) };
@@ -221,6 +233,18 @@ unsafe fn merge<T: Copy>(
 ) {
     // SAFETY: the same contract.
     unsafe { interleave::merge(lines, pitch, channels, width, target) };
+}
+
+#[target_feature(enable = "avx2")]
+unsafe fn vertical_words(
+    first: *const u8,
+    stride: usize,
+    samples: Samples,
+    weights: &[i16],
+    words: &mut [i16],
+) {
+    // SAFETY: the same contract.
+    unsafe { words::vertical(first, stride, samples, weights, words) };
 }
 
 #[target_feature(enable = "avx2")]

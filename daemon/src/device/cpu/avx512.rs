@@ -236,6 +236,18 @@ impl Kernel for Avx512 {
         unsafe { words_first::across(rows, words, lines) };
     }
 
+    unsafe fn vertical_words(
+        &self,
+        first: *const u8,
+        stride: usize,
+        samples: Samples,
+        weights: &[i16],
+        words: &mut [i16],
+    ) {
+        // SAFETY: `self` proves the features; the rest is this method's contract.
+        unsafe { vertical_words(first, stride, samples, weights, words) };
+    }
+
     unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
         unsafe { row_words(row, samples, len, line) };
@@ -454,6 +466,18 @@ unsafe fn widen(row: *const u8, len: usize, line: *mut i16) {
             _mm512_store_si512(line.add(x).cast(), words);
         }
     }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+unsafe fn vertical_words(
+    first: *const u8,
+    stride: usize,
+    samples: Samples,
+    weights: &[i16],
+    words: &mut [i16],
+) {
+    // SAFETY: the same contract.
+    unsafe { words::vertical(first, stride, samples, weights, words) };
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]

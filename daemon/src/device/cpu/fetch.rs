@@ -15,7 +15,7 @@ use super::kernel::WIDE_LINE;
 const LINE: usize = 64;
 
 /// Samples of a piece of a row.
-const PIECE: usize = 512;
+pub(super) const PIECE: usize = 512;
 
 const _: () = assert!(PIECE.is_multiple_of(WIDE_LINE));
 

@@ -81,9 +81,7 @@ impl<K: Kernel> Resized<K> {
                 let rows = if matches!(passes.across, Across::Words(_)) { ROWS } else { 0 };
                 return passes.lines.rolling.words() + rows * self.row_words();
             }
-            // A row of words, and of their sums in single precision.
-            Passes::Words { .. } => return 3 * self.row_words(),
-            Passes::VerticalFirst { channels, .. } => channels.len(),
+            Passes::VerticalFirst(passes) => passes.channels().len(),
         };
         let lines = match channels {
             0 => return 0,

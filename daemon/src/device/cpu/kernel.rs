@@ -103,6 +103,26 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         len: usize,
     );
 
+    /// As [`Self::vertical`], of samples of any kind, at most [`PIECE`] of them, that become words first:
+    /// those that it makes are centred on zero, as [`Self::words`] are.
+    ///
+    /// # Safety
+    ///
+    /// Each row must be readable for as many samples as there are `words`, and aligned to a sample.
+    ///
+    /// [`PIECE`]: super::fetch::PIECE
+    unsafe fn vertical_words(
+        &self,
+        first: *const u8,
+        stride: usize,
+        samples: Samples,
+        weights: &[i16],
+        words: &mut [i16],
+    ) {
+        // SAFETY: the same contract.
+        unsafe { words::vertical(first, stride, samples, weights, words) };
+    }
+
     /// Horizontal pass, if it comes second: makes a line of samples out of a line of words, one for
     /// each window; `constant` is bias and rounding, with 20 fraction bits. `words` must have [`LINE`]
     /// words, of any content, behind those that the windows reach.

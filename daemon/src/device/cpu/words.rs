@@ -1,9 +1,11 @@
-//! Owns the step from a row of samples to a line of words of 6 fraction bits, centred on zero,
-//! where that is no pass: as plain loops that every level compiles anew with its own instructions.
+//! Owns the steps from samples of any kind to words of 6 fraction bits, centred on zero: a word for each
+//! of a row, and the vertical pass of such words where that comes first. Plain loops, that every level
+//! compiles anew with its own instructions.
 //!
 //! Knows what samples are, not where they go.
 #![allow(unsafe_code)]
 
+use super::fetch::PIECE;
 pub(super) use crate::device::plan::Samples;
 
 /// [`Kernel::words`](super::kernel::Kernel::words). A step of eight bits is four of ten.
@@ -36,17 +38,68 @@ pub(super) unsafe fn words(row: *const u8, samples: Samples, len: usize, line: *
             Samples::Weighed => {
                 for x in (0..len).step_by(4) {
                     let pixel = row.add(x).cast::<[u8; 4]>().read();
-                    let alpha = u32::from(pixel[3]);
-                    let weighed = |colour: u8| {
-                        // Rounded to the nearest word.
-                        let word = (u32::from(colour) * alpha * 64 + 127) / 255;
-                        word as i16 - (128 << 6)
-                    };
+                    let weighed = |colour| weighed(colour, pixel[3]) - (128 << 6);
                     let [a, b, c] = [weighed(pixel[0]), weighed(pixel[1]), weighed(pixel[2])];
                     let alpha = (i16::from(pixel[3]) - 128) << 6;
                     line.add(x).cast::<[i16; 4]>().write_unaligned([a, b, c, alpha]);
                 }
             }
+        }
+    }
+}
+
+/// 64 x colour x alpha / 255, rounded to the nearest.
+#[inline(always)]
+const fn weighed(colour: u8, alpha: u8) -> i16 {
+    /// 64 / 255 with 18 fraction bits: the product takes 32 bits, and all quotients come out right.
+    const SHARE: u32 = 65_793;
+    ((colour as u32 * alpha as u32 * SHARE + (1 << 17)) >> 18) as i16
+}
+
+/// [`Kernel::vertical_words`](super::kernel::Kernel::vertical_words). Two rows at a time, so that sums are
+/// loaded and stored half as often.
+///
+/// # Safety
+///
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn vertical(
+    first: *const u8,
+    stride: usize,
+    samples: Samples,
+    weights: &[i16],
+    words: &mut [i16],
+) {
+    let len = words.len();
+    let mut sums = [1 << 13; PIECE];
+    let mut rows = [[0_i16; PIECE]; 2];
+    let sums = &mut sums[..len];
+    for (i, weights) in weights.chunks(2).enumerate() {
+        for (r, row) in rows.iter_mut().enumerate().take(weights.len()) {
+            // SAFETY: each weight has its row, and a piece is no longer than `PIECE`.
+            unsafe { self::words(first.add((2 * i + r) * stride), samples, len, row.as_mut_ptr()) };
+        }
+        let [one, other] = &rows;
+        let other_weight = i32::from(*weights.get(1).unwrap_or(&0));
+        let weights = (i32::from(weights[0]), other_weight);
+        for ((sum, one), other) in sums.iter_mut().zip(&one[..len]).zip(&other[..len]) {
+            *sum += weights.0 * i32::from(*one) + weights.1 * i32::from(*other);
+        }
+    }
+    for (word, sum) in words.iter_mut().zip(sums) {
+        *word = (*sum >> 14).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::weighed;
+
+    #[test]
+    fn colours_are_weighed_to_the_nearest_word() {
+        for (colour, alpha) in (0..=255_u8).flat_map(|c| (0..=255_u8).map(move |a| (c, a))) {
+            let exact = f64::from(colour) * f64::from(alpha) * 64.0 / 255.0;
+            assert_eq!(weighed(colour, alpha), exact.round() as i16, "{colour} {alpha}");
         }
     }
 }

@@ -48,8 +48,8 @@ pub(super) enum Order {
     VerticalFirst {
         /// Sum to [`ONE`].
         vertical: Taps,
-        /// Those of each channel, sum to [`ONE`] x gain.
-        horizontal: Vec<Taps>,
+        /// Sum to [`ONE`] x gain.
+        horizontal: Toned,
     },
     /// Where it can be done: it is faster.
     HorizontalFirst {
@@ -106,10 +106,10 @@ pub(super) fn order(
     };
     let swelling = Swelling::of(horizontal.axis(), vertical.axis());
     if swelling != Swelling::Horizontal && (mixed || shrink <= most) {
-        let across = Channels::new(horizontal, tones, 0.5);
-        let extremes = || across.taps.iter().map(|(tone, taps)| (tone, taps, Extremes::of(taps)));
-        let fits = extremes().all(|(_, taps, extremes)| fits(&extremes, taps.count()));
-        let reaches = extremes().map(|(tone, _, extremes)| reach(&extremes, tone));
+        let across = Toned::new(horizontal, tones, 0.5);
+        let extremes: Vec<Extremes> = across.taps.iter().map(Extremes::of).collect();
+        let fits = extremes.iter().all(|extremes| fits(extremes, across.taps[0].count()));
+        let reaches = tones.iter().zip(&across.channels).map(|(t, &i)| reach(&extremes[i], t));
         let reach = reaches.fold(0.0, f64::max);
         let bits = fraction_bits(reach, &unit);
         // Rows become words where nothing else is left: that is slower than gathering samples.
@@ -121,36 +121,38 @@ pub(super) fn order(
                 more => vertical.taps(f64::from(1 << more)),
             };
             let fold = reach < f64::from(1 << (14 - WORD_BITS));
-            let horizontal = fits.then(|| Taps::interleaved(&across.all(tones)));
+            let horizontal = fits.then(|| Taps::interleaved(&across.each()));
             return Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold };
         }
     }
-    let horizontal =
-        Channels::new(horizontal, tones, 1.0).all(tones).into_iter().cloned().collect();
-    Order::VerticalFirst { vertical: unit, horizontal }
+    Order::VerticalFirst { vertical: unit, horizontal: Toned::new(horizontal, tones, 1.0) }
 }
 
-/// The taps of channels, those of one tone once.
-struct Channels<'tones> {
-    taps: Vec<(&'tones Tone, Taps)>,
+/// The horizontal taps of channels of which each has its tone: those of one tone once.
+pub(super) struct Toned {
+    pub(super) taps: Vec<Taps>,
+    /// Which of them are those of each channel.
+    pub(super) channels: Vec<usize>,
 }
 
-impl<'tones> Channels<'tones> {
-    fn new(weights: &Weights, tones: &'tones [Tone], scale: f64) -> Self {
-        let mut taps: Vec<(&Tone, Taps)> = Vec::with_capacity(tones.len());
-        for tone in tones {
-            if taps.iter().all(|(other, _)| *other != tone) {
-                taps.push((tone, weights.taps(tone.gain * scale)));
-            }
-        }
-        Self { taps }
+impl Toned {
+    fn new(weights: &Weights, tones: &[Tone], scale: f64) -> Self {
+        let mut distinct: Vec<&Tone> = Vec::with_capacity(tones.len());
+        let number = |tone| {
+            let known = distinct.iter().position(|&other| other == tone);
+            known.unwrap_or_else(|| {
+                distinct.push(tone);
+                distinct.len() - 1
+            })
+        };
+        let channels = tones.iter().map(number).collect();
+        let taps = distinct.iter().map(|tone| weights.taps(tone.gain * scale)).collect();
+        Self { taps, channels }
     }
 
     /// Those of each channel.
-    fn all(&self, tones: &[Tone]) -> Vec<&Taps> {
-        let all =
-            tones.iter().filter_map(|tone| self.taps.iter().find(|(other, _)| *other == tone));
-        all.map(|(_, taps)| taps).collect()
+    fn each(&self) -> Vec<&Taps> {
+        self.channels.iter().map(|&taps| &self.taps[taps]).collect()
     }
 }
 

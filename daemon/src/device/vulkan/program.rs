@@ -13,7 +13,7 @@ use resized_protocol::shm::RingLayout;
 
 use super::shader::{NUMBERS, Shader, Variant};
 use crate::device::plan::{
-    self, Across, AcrossDown, Arrange, ChannelPlan, Folded, Mix, Number, PATTERN, Passes, Resized,
+    self, Across, AcrossDown, Arrange, DownAcross, Folded, Mix, Number, PATTERN, Passes, Resized,
     Row, Samples, Target, WORD_BITS, Work,
 };
 use crate::filter::Taps;
@@ -23,6 +23,9 @@ const GROUP: u64 = 64;
 
 /// Rows that an invocation makes of `across.comp`.
 const ROWS: u32 = 4;
+
+/// Columns that an invocation makes of `vertical.comp`.
+const COLUMNS: usize = 4;
 
 /// Bytes of an element.
 const ELEMENT: usize = 4;
@@ -226,42 +229,42 @@ impl Builder {
                 }
             }
             Passes::HorizontalFirst(passes) => self.across_down(resized, passes, from, end),
-            Passes::VerticalFirst { vertical, channels } => {
-                let columns = &resized.columns;
-                let words = Numbers {
-                    first: columns.start as u32,
-                    samples: columns.end as u32,
-                    ..self.windows(vertical, from)
-                };
-                let lines = self.lines(resized.row_samples(), vertical.destination());
-                let words = Numbers {
-                    to: lines.first,
-                    to_pitch: lines.pitch,
-                    width: (columns.end - columns.start).div_ceil(ELEMENT) as u32,
-                    rows: vertical.destination() as u32,
-                    ..words
-                };
-                self.dispatch(0, Shader::Vertical, [0, 0], words);
-                self.horizontal(resized, channels, lines, vertical.destination(), end)
-            }
-            Passes::Words { vertical, channels } => {
-                let rows = vertical.destination();
-                // A sum takes as much as two words.
-                let sums = self.lines(2 * resized.row_samples(), rows);
-                let columns = Numbers {
-                    to: sums.first,
-                    to_pitch: sums.pitch,
-                    width: resized.row_samples() as u32,
-                    rows: rows as u32,
-                    ..self.windows(vertical, from)
-                };
-                self.dispatch(0, Shader::Sums, [0, samples(resized.kind)], columns);
-                let from = Numbers { from: sums.first, from_pitch: sums.pitch, ..from };
-                let windows =
-                    self.windows(&Taps::interleaved(&channels.iter().collect::<Vec<_>>()), from);
-                self.made_lines(1, Shader::Sums, [1, samples(resized.kind)], windows, rows)
-            }
+            Passes::VerticalFirst(passes) => self.down_across(resized, passes, from, end),
         }
+    }
+
+    /// Both passes of a plane, the vertical one first.
+    fn down_across(
+        &mut self,
+        resized: &Resized<AsTheyAre>,
+        passes: &DownAcross<AsTheyAre>,
+        from: Numbers,
+        end: &End<'_>,
+    ) -> Lines {
+        let (columns, rows) = (&resized.columns, passes.vertical.destination());
+        let lines = self.lines(resized.row_samples(), rows);
+        let words = Numbers {
+            first: columns.start as u32,
+            samples: columns.end as u32,
+            to: lines.first,
+            to_pitch: lines.pitch,
+            width: (columns.end - columns.start).div_ceil(COLUMNS) as u32,
+            rows: rows as u32,
+            ..self.windows(&passes.vertical, from)
+        };
+        self.dispatch(0, Shader::Vertical, [0, samples(resized.kind)], words);
+        let channels: Vec<_> = passes.channels().collect();
+        let windows: Vec<_> = channels.iter().map(|channel| channel.windows).collect();
+        let constants = std::array::from_fn(|i| channels[i % channels.len()].constant);
+        let from = Numbers {
+            from: lines.first,
+            from_pitch: lines.pitch,
+            samples: resized.samples as u32,
+            constants: self.constants(constants),
+            ..Numbers::default()
+        };
+        let from = self.windows(&Taps::interleaved(&windows), from);
+        self.second(Shader::Horizontal, from, rows, end)
     }
 
     /// Both passes of a plane, the horizontal one first.
@@ -314,28 +317,6 @@ impl Builder {
             ..Numbers::default()
         };
         self.second(Shader::Down, from, vertical.destination(), end)
-    }
-
-    /// The horizontal pass of a plane, where it comes second.
-    fn horizontal(
-        &mut self,
-        resized: &Resized<AsTheyAre>,
-        channels: &[ChannelPlan<AsTheyAre>],
-        lines: Lines,
-        rows: usize,
-        end: &End<'_>,
-    ) -> Lines {
-        let windows: Vec<_> = channels.iter().map(|channel| &channel.windows).collect();
-        let from = Numbers {
-            from: lines.first,
-            from_pitch: lines.pitch,
-            samples: resized.samples as u32,
-            constants: self
-                .constants(std::array::from_fn(|i| channels[i % channels.len()].constant)),
-            ..Numbers::default()
-        };
-        let from = self.windows(&Taps::interleaved(&windows), from);
-        self.second(Shader::Horizontal, from, rows, end)
     }
 
     /// A second pass, to where its samples go.

@@ -29,7 +29,6 @@ pub(super) enum Shader {
     Vertical,
     Horizontal,
     Copy,
-    Sums,
     Mix,
 }
 
@@ -49,7 +48,6 @@ impl Shader {
             Self::Vertical => include_bytes!("shaders/vertical.spv"),
             Self::Horizontal => include_bytes!("shaders/horizontal.spv"),
             Self::Copy => include_bytes!("shaders/copy.spv"),
-            Self::Sums => include_bytes!("shaders/sums.spv"),
             Self::Mix => include_bytes!("shaders/mix.spv"),
         }
     }
@@ -171,6 +169,6 @@ mod tests {
             );
             compared += 1;
         }
-        assert_eq!(compared, 7);
+        assert_eq!(compared, 6);
     }
 }

@@ -8,7 +8,7 @@ layout(local_size_x = 64) in;
 
 layout(set = 0, binding = 0) restrict readonly buffer Source { uint source[]; };
 layout(set = 0, binding = 1) restrict readonly buffer Tables { uint tables[]; };
-// Lines of words, two in 32 bits, or of sums.
+// Lines of words, two in 32 bits.
 layout(set = 0, binding = 2) restrict buffer Lines { uint lines[]; };
 layout(set = 0, binding = 3) restrict buffer Target { uint target[]; };
 

@@ -1,0 +1,153 @@
+//! Owns the walk of one row of the picture through the passes of a plane that is resized vertically
+//! first: every row of the picture looks at all source rows of its window anew.
+//!
+//! Knows columns and channels; not where the picture goes. Invariant: what is kept between the passes
+//! is one row, in working memory of the lane's own.
+#![allow(unsafe_code)]
+
+use super::super::fetch::{fetch, pieces};
+use super::super::kernel::Kernel;
+#[cfg(doc)]
+use super::super::kernel::LINE;
+use super::super::words::Samples;
+use crate::device::plan::{ChannelPlan, DownAcross, Resized};
+use crate::filter::Taps;
+
+/// What a row of the picture is made of where the horizontal pass comes second.
+pub(super) trait Made: Copy {
+    /// Makes one channel's part of it.
+    ///
+    /// # Safety
+    ///
+    /// `line` must be writable for one of each window, rounded up to a multiple of [`LINE`].
+    unsafe fn across<K: Kernel>(
+        kernel: &K,
+        words: &[i16],
+        channel: ChannelPlan<'_, K>,
+        line: *mut Self,
+    );
+}
+
+/// Samples of a plane.
+impl Made for u8 {
+    unsafe fn across<K: Kernel>(
+        kernel: &K,
+        words: &[i16],
+        channel: ChannelPlan<'_, K>,
+        line: *mut Self,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { kernel.horizontal(words, channel.windows, channel.constant, line) };
+    }
+}
+
+/// Words, to be mixed.
+impl Made for i16 {
+    unsafe fn across<K: Kernel>(
+        kernel: &K,
+        words: &[i16],
+        channel: ChannelPlan<'_, K>,
+        line: *mut Self,
+    ) {
+        // SAFETY: the same contract.
+        unsafe { kernel.horizontal_words(words, channel.windows, channel.constant, line) };
+    }
+}
+
+/// Makes one row of the picture, the vertical pass first.
+///
+/// # Safety
+///
+/// `source` must be the start of the plane, `target` writable for a row of the picture, rounded up to a
+/// multiple of [`LINE`].
+pub(super) unsafe fn down_across<K: Kernel, M: Made>(
+    kernel: &K,
+    resized: &Resized<K>,
+    passes: &DownAcross<K>,
+    source: *const u8,
+    index: usize,
+    words: &mut [i16],
+    target: *mut M,
+) {
+    let (row, lines) = words.split_at_mut(resized.row_words());
+    // SAFETY: the caller's contract.
+    unsafe { down(kernel, resized, &passes.vertical, source, index, row) };
+    let mut channels = passes.channels();
+    match (channels.len(), channels.next()) {
+        (1, Some(channel)) => {
+            // SAFETY: the caller's contract.
+            unsafe { M::across(kernel, row, channel, target) };
+        }
+        _ => {
+            // SAFETY: the caller's contract.
+            unsafe { interleaved_row(kernel, resized, passes, row, lines, target) };
+        }
+    }
+}
+
+/// The vertical pass of a row of the picture: a word for each column that is read.
+///
+/// # Safety
+///
+/// `source` must be the start of the plane.
+unsafe fn down<K: Kernel>(
+    kernel: &K,
+    resized: &Resized<K>,
+    vertical: &Taps,
+    source: *const u8,
+    index: usize,
+    row: &mut [i16],
+) {
+    let Resized { kind, ref columns, source: plane, .. } = *resized;
+    let (window, stride, bytes) = (vertical.window(index), plane.stride, plane.sample_bytes);
+    // What the next row reads that this one does not.
+    let next = vertical.window((index + 1).min(vertical.destination() - 1));
+    let weights = window.weights;
+    let new = weights.len()..(next.start + next.weights.len()).saturating_sub(window.start);
+    let row = &mut row[columns.start..];
+    // SAFETY: the window's rows lie within the plane; each is readable up to its stride, which is a
+    // multiple of 64 and so reaches to the last column in whole vectors.
+    unsafe {
+        let first = source.add(window.start * stride + columns.start * bytes);
+        for piece in pieces(columns.len()) {
+            let (first, len) = (first.add(piece.start * bytes), piece.len());
+            let words = &mut row[piece.start..];
+            new.clone().for_each(|row| fetch(first.wrapping_add(row * stride), len * bytes));
+            match kind {
+                Samples::Bytes => kernel.vertical(first, stride, weights, words, len),
+                _ => kernel.vertical_words(first, stride, kind, weights, &mut words[..len]),
+            }
+        }
+    }
+}
+
+/// The horizontal pass of a row whose channels are interleaved: each on its own.
+///
+/// # Safety
+///
+/// `target` must be writable for a row of the picture.
+unsafe fn interleaved_row<K: Kernel, M: Made>(
+    kernel: &K,
+    resized: &Resized<K>,
+    passes: &DownAcross<K>,
+    row: &[i16],
+    lines: &mut [i16],
+    target: *mut M,
+) {
+    let channels = passes.channels();
+    let count = channels.len();
+    let (words, made) = lines.split_at_mut(resized.line_words() * count);
+    let width = resized.source.extent.width as usize;
+    kernel.split(&row[..width * count], words, resized.line_words());
+    let pitch = resized.line_samples();
+    assert!(size_of_val(made) >= pitch * count * size_of::<M>());
+    let made = made.as_mut_ptr().cast::<M>();
+    let lines = words.chunks_exact(resized.line_words());
+    for (c, (line, channel)) in lines.zip(channels).enumerate() {
+        // SAFETY: `made` holds a line of `pitch`, whole vectors, for each channel, as just asserted.
+        unsafe { M::across(kernel, line, channel, made.add(c * pitch)) };
+    }
+    let width = resized.samples / count;
+    // SAFETY: as above, `pitch` is at least `width`, and by this function's contract.
+    unsafe { kernel.merge(made, pitch, count, width, target) };
+}
