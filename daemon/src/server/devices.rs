@@ -92,13 +92,15 @@ pub(super) struct Chosen {
 /// are used that are asked for: a program that embeds the daemon would go down with a driver.
 pub(super) fn choose(wanted: &Devices, program: Option<&Path>) -> Chosen {
     let mut chosen = Chosen { devices: Vec::new(), reserve: None, explained: Vec::new() };
+    let settings = Settings::from_environment();
+    let real = if settings.posing { Wanted::All } else { Wanted::Real };
     match wanted {
         Devices::Null => chosen.add(Box::new(Null), "frames complete untouched".to_owned()),
         Devices::Cpu => chosen.add_cores(""),
         Devices::Auto => {
             chosen.add_cores("");
             if program.is_some() {
-                chosen.add_gpus(&Wanted::Real, program);
+                chosen.add_gpus(&real, &settings, program);
             } else {
                 let reason = "an embedded daemon has no process to try them in".to_owned();
                 chosen.explained.push(Explained { name: "GPUs".into(), used: false, reason });
@@ -107,8 +109,8 @@ pub(super) fn choose(wanted: &Devices, program: Option<&Path>) -> Chosen {
         Devices::Vulkan(name) => {
             chosen.add_cores(", for what no GPU can do");
             chosen.reserve = Some(0);
-            let wanted = name.clone().map_or(Wanted::Real, Wanted::Named);
-            chosen.add_gpus(&wanted, program);
+            let wanted = name.clone().map_or(real, Wanted::Named);
+            chosen.add_gpus(&wanted, &settings, program);
         }
     }
     chosen
@@ -126,8 +128,8 @@ impl Chosen {
         self.add(Box::new(cpu), reason);
     }
 
-    fn add_gpus(&mut self, wanted: &Wanted, program: Option<&Path>) {
-        for Found { name, outcome } in survey(wanted, &Settings::from_environment(), program) {
+    fn add_gpus(&mut self, wanted: &Wanted, settings: &Settings, program: Option<&Path>) {
+        for Found { name, outcome } in survey(wanted, settings, program) {
             match outcome {
                 Ok(gpu) => {
                     let room = gpu.memory().unwrap_or(0) >> 20;

@@ -104,11 +104,58 @@ fn a_gpu_serves_clients_whichever_way_frames_reach_it() {
     });
 }
 
+/// Cores and a GPU take from one queue: whole bursts of frames of many streams are right whoever did them, both
+/// have their share, and streams that end meanwhile harm nobody.
+#[test]
+fn cores_and_a_gpu_share_the_frames_of_all_clients() {
+    bounded(|| {
+        if gpu().is_none() {
+            return;
+        }
+        let daemon = start("auto", &[("RESIZED_VULKAN_POSING", "1")]);
+        let client = daemon.client();
+        // A posing GPU is slower than the cores: it takes what would wait longer for them.
+        let twelve = |n| StreamSpec { slots: 12, ..exact(n) };
+        let streams: Vec<_> = (0..8).map(|n| Checked::open(&client, twelve(n), 2)).collect();
+        let shares = || figures(&client).map(|device| device.frames);
+        let begun = std::time::Instant::now();
+        let mut n = 0;
+        while n < 10 || shares().contains(&0) {
+            assert!(begun.elapsed().as_secs() < 60, "one does nothing: {:?}", shares());
+            let other = daemon.client();
+            let ends = other.open(&StreamSpec { slots: 4, ..exact(n) }).unwrap();
+            let slots = (0..4).map(|_| ends.loan().unwrap()).collect();
+            let forgotten = ends.submit_all(slots).unwrap();
+            let burst = |_| streams.iter().map(|stream| (stream, stream.submit(n).unwrap()));
+            let pendings: Vec<_> = (0..12).flat_map(burst).collect();
+            drop((other, forgotten));
+            for (stream, pending) in pendings {
+                stream.check(n, &pending.wait().unwrap());
+            }
+            n += 1;
+        }
+        let [cores, gpu] = figures(&client);
+        assert_eq!((cores.failed, gpu.failed), (0, 0), "{cores:?} {gpu:?}");
+        assert!(cores.frames + gpu.frames >= 96 * n as u64, "{cores:?} {gpu:?}");
+        assert_valid(&daemon);
+    });
+}
+
 #[test]
 fn frames_at_which_a_gpu_fails_come_back_right_from_the_cores() {
-    bounded(|| {
+    frames_come_back_right("lost");
+}
+
+#[test]
+fn frames_that_a_gpu_does_not_answer_come_back_right_from_the_cores() {
+    frames_come_back_right("timed-out");
+}
+
+/// Whatever it fails of, it is out of service for a while, and comes back.
+fn frames_come_back_right(fault: &'static str) {
+    bounded(move || {
         let Some(devices) = gpu() else { return };
-        let daemon = start(devices, &[("RESIZED_VULKAN_FAULT", "5")]);
+        let daemon = start(devices, &[("RESIZED_VULKAN_FAULT", &format!("{fault}:5"))]);
         let client = daemon.client();
         let begun = std::time::Instant::now();
         // Long enough for it to come back at least once.
@@ -119,6 +166,24 @@ fn frames_at_which_a_gpu_fails_come_back_right_from_the_cores() {
         assert!(gpu.failed >= 2 && gpu.frames >= 5 && cores.frames > 0, "{cores:?} {gpu:?}");
         assert_eq!(cores.failed, 0);
         assert!(daemon.log().contains("back in service"));
+        assert_valid(&daemon);
+    });
+}
+
+/// Its frames come from the cores; the GPU itself is as good as before.
+#[test]
+fn streams_for_which_a_gpu_has_no_memory_are_done_by_the_cores() {
+    bounded(|| {
+        let Some(devices) = gpu() else { return };
+        let daemon = start(devices, &[("RESIZED_VULKAN_FAULT", "memory:5")]);
+        let client = daemon.client();
+        for _ in 0..3 {
+            rounds(&client, 7, 4);
+        }
+        let [cores, gpu] = figures(&client);
+        assert!(gpu.failed >= 2 && gpu.frames >= 5 && cores.frames > 0, "{cores:?} {gpu:?}");
+        assert_eq!((cores.failed, cores.frames + gpu.frames), (0, 3 * 7 * 4));
+        assert!(!daemon.log().contains("back in service"), "it was never out of it");
         assert_valid(&daemon);
     });
 }

@@ -12,8 +12,12 @@ const TRANSFER_VARIABLE: &str = "RESIZED_VULKAN_TRANSFER";
 /// included: its messages go to the log.
 const VALIDATION_VARIABLE: &str = "RESIZED_VULKAN_VALIDATION";
 
-/// Environment variable for tests: every so many frames a GPU reports that it was lost.
+/// Environment variable for tests: `lost:N`, `timed-out:N` or `memory:N`. After every N frames a GPU reports
+/// this.
 const FAULT_VARIABLE: &str = "RESIZED_VULKAN_FAULT";
+
+/// Environment variable for tests: a CPU that poses as a GPU is used beside the cores, as a GPU would be.
+const POSING_VARIABLE: &str = "RESIZED_VULKAN_POSING";
 
 /// How frames reach a GPU, and results the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +41,8 @@ pub struct Settings {
     pub transfer: Option<Transfer>,
     /// Have the validation layer look on.
     pub validation: bool,
+    /// For tests: take a CPU that poses as a GPU for a real one.
+    pub posing: bool,
     /// For tests: submit copies apart from shaders, as where the copy engine has a queue of its own.
     pub copies_apart: bool,
     /// For tests: leave out the extension by which rings are imported, as where a driver has none.
@@ -59,12 +65,26 @@ impl Settings {
             Ok("staged") => Some(Transfer::Staged),
             _ => None,
         };
-        let fault = std::env::var(FAULT_VARIABLE).ok().and_then(|every| every.parse().ok());
+        let is_on = |variable| std::env::var_os(variable).is_some_and(|value| value != "0");
+        let fault = std::env::var(FAULT_VARIABLE).ok();
         Self {
             transfer,
-            validation: std::env::var_os(VALIDATION_VARIABLE).is_some_and(|value| value != "0"),
-            fault_every: fault.filter(|&every| every > 0).map(|every| (Fault::Lost, every)),
+            validation: is_on(VALIDATION_VARIABLE),
+            posing: is_on(POSING_VARIABLE),
+            fault_every: fault.as_deref().and_then(fault_every),
             ..Self::default()
         }
     }
+}
+
+/// A fault, and after how many frames it comes.
+fn fault_every(text: &str) -> Option<(Fault, u64)> {
+    let (fault, every) = text.split_once(':')?;
+    let fault = match fault {
+        "lost" => Fault::Lost,
+        "timed-out" => Fault::TimedOut,
+        "memory" => Fault::Memory,
+        _ => return None,
+    };
+    Some((fault, every.parse().ok().filter(|&every| every > 0)?))
 }
