@@ -100,14 +100,35 @@ impl Times {
     }
 }
 
+/// What frames there were that a device completed.
+#[derive(Debug, Default)]
+struct Done {
+    /// Their number, too: each is counted once.
+    queued: Times,
+    worked: Times,
+    pixels: Counter,
+    copied_bytes: Counter,
+}
+
+impl Done {
+    fn add(&self, pixels: u64, copied: u64, completion: &Completion) {
+        self.queued.add(completion.queued_ns);
+        self.worked.add(completion.worked_ns);
+        self.pixels.add(pixels);
+        // Where frames are resized where they lie, none ever are.
+        if copied > 0 {
+            self.copied_bytes.add(copied);
+        }
+    }
+}
+
 /// Figures of a connected client.
 #[derive(Debug, Default)]
 pub(crate) struct ClientMetrics {
     client: ClientId,
     uid: u32,
     name: OnceLock<String>,
-    frames: Counter,
-    pixels: Counter,
+    done: Done,
     streams: Mutex<BTreeMap<u32, Arc<StreamMetrics>>>,
 }
 
@@ -135,13 +156,17 @@ impl ClientMetrics {
     }
 
     fn read(&self) -> ClientStats {
+        let queued = self.done.queued.read();
         ClientStats {
             client: self.client,
             uid: self.uid,
             name: self.name.get().cloned().unwrap_or_default(),
             streams: lock(&self.streams).len() as u32,
-            frames: self.frames.read(),
-            pixels: self.pixels.read(),
+            frames: queued.count(),
+            pixels: self.done.pixels.read(),
+            copied_bytes: self.done.copied_bytes.read(),
+            queued,
+            worked: self.done.worked.read(),
         }
     }
 }
@@ -152,14 +177,10 @@ pub(crate) struct StreamMetrics {
     client: Arc<ClientMetrics>,
     slots: u32,
     ring_bytes: u64,
-    frames: Counter,
-    pixels: Counter,
-    copied_bytes: Counter,
+    done: Done,
     failed: Counter,
     late: Counter,
     cancelled: Counter,
-    queued: Times,
-    worked: Times,
 }
 
 impl StreamMetrics {
@@ -171,13 +192,8 @@ impl StreamMetrics {
     pub(crate) fn add_frame(&self, pixels: u64, copied: u64, completion: &Completion) {
         match completion.status {
             Status::Done => {
-                self.frames.add(1);
-                self.pixels.add(pixels);
-                self.copied_bytes.add(copied);
-                self.queued.add(completion.queued_ns);
-                self.worked.add(completion.worked_ns);
-                self.client.frames.add(1);
-                self.client.pixels.add(pixels);
+                self.done.add(pixels, copied, completion);
+                self.client.done.add(pixels, copied, completion);
             }
             Status::Failed => self.failed.add(1),
             Status::Late => self.late.add(1),
@@ -187,19 +203,20 @@ impl StreamMetrics {
     }
 
     fn read(&self, client: ClientId, stream: u32) -> StreamStats {
+        let queued = self.done.queued.read();
         StreamStats {
             client,
             stream,
             slots: self.slots,
             ring_bytes: self.ring_bytes,
-            frames: self.frames.read(),
-            pixels: self.pixels.read(),
-            copied_bytes: self.copied_bytes.read(),
+            frames: queued.count(),
+            pixels: self.done.pixels.read(),
+            copied_bytes: self.done.copied_bytes.read(),
             failed: self.failed.read(),
             late: self.late.read(),
             cancelled: self.cancelled.read(),
-            queued: self.queued.read(),
-            worked: self.worked.read(),
+            queued,
+            worked: self.done.worked.read(),
         }
     }
 }
@@ -232,13 +249,9 @@ impl Drop for Counted {
 /// Figures of one device.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceMetrics {
-    frames: Counter,
+    done: Done,
     failed: Counter,
-    pixels: Counter,
     busy_ns: Counter,
-    copied_bytes: Counter,
-    queued: Times,
-    worked: Times,
 }
 
 impl DeviceMetrics {
@@ -255,28 +268,23 @@ impl DeviceMetrics {
     /// copied on the way.
     pub(crate) fn add_attempt(&self, pixels: u64, copied: u64, completion: &Completion) {
         match completion.status {
-            Status::Done => {
-                self.frames.add(1);
-                self.pixels.add(pixels);
-                self.copied_bytes.add(copied);
-                self.queued.add(completion.queued_ns);
-                self.worked.add(completion.worked_ns);
-            }
+            Status::Done => self.done.add(pixels, copied, completion),
             Status::Failed => self.failed.add(1),
             Status::Cancelled | Status::Late | Status::Unreadable => {}
         }
     }
 
     pub(crate) fn read(&self, name: &str) -> DeviceStats {
+        let queued = self.done.queued.read();
         DeviceStats {
             name: name.to_owned(),
-            frames: self.frames.read(),
+            frames: queued.count(),
             failed: self.failed.read(),
-            pixels: self.pixels.read(),
+            pixels: self.done.pixels.read(),
             busy_ns: self.busy_ns(),
-            copied_bytes: self.copied_bytes.read(),
-            queued: self.queued.read(),
-            worked: self.worked.read(),
+            copied_bytes: self.done.copied_bytes.read(),
+            queued,
+            worked: self.done.worked.read(),
         }
     }
 }

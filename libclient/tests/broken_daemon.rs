@@ -13,7 +13,8 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::MsgFlags;
 use resized_client::{
-    Client, ClientStats, Error, Extent, FrameSpec, PixelFormat, Stats, Stream, StreamSpec,
+    Client, ClientStats, Error, Extent, FrameSpec, Histogram, PixelFormat, Stats, Stream,
+    StreamSpec,
 };
 use resized_protocol::VERSION;
 use resized_protocol::codec::{self, CodecError, Inbox};
@@ -359,8 +360,9 @@ fn a_reply_to_nothing_answers_no_later_request() {
 #[test]
 fn a_list_that_does_not_get_on_has_an_end() {
     let of = |client| {
-        let (uid, name, streams, frames, pixels) = (0, String::new(), 0, 0, 0);
-        ClientStats { client, uid, name, streams, frames, pixels }
+        let (queued, worked) = (Histogram::default(), Histogram::default());
+        let (uid, name, streams, frames, pixels, copied_bytes) = (0, String::new(), 0, 0, 0, 0);
+        ClientStats { client, uid, name, streams, frames, pixels, copied_bytes, queued, worked }
     };
     let daemon = move |script: &mut Script| {
         for (wanted, page) in [(0, vec![of(2), of(5)]), (6, vec![of(2), of(5)])] {

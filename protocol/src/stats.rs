@@ -7,7 +7,7 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 
 /// Most clients or streams in one answer: it fits a message whatever their names are.
-pub const PAGE: usize = 24;
+pub const PAGE: usize = 20;
 
 /// What the daemon has done since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -64,6 +64,12 @@ pub struct ClientStats {
     pub frames: u64,
     /// Source and destination pixels of those.
     pub pixels: u64,
+    /// Bytes of pixels that were copied for devices that can't work where they lie.
+    pub copied_bytes: u64,
+    /// From the submission of a frame until a device took it.
+    pub queued: Histogram,
+    /// From then until it was done.
+    pub worked: Histogram,
 }
 
 /// An open stream.

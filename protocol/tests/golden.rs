@@ -231,12 +231,23 @@ fn replies() {
              0300000000000000 0400000000000000 0900000000000000 {five} {six}"
         ),
     );
-    let client =
-        ClientStats { client: 1, uid: 2, name: "ab".into(), streams: 3, frames: 4, pixels: 5 };
+    let client = ClientStats {
+        client: 1,
+        uid: 2,
+        name: "ab".into(),
+        streams: 3,
+        frames: 4,
+        pixels: 5,
+        copied_bytes: 6,
+        queued: histogram(5),
+        worked: histogram(6),
+    };
     pinned(
         Message::Reply(Reply::Clients(vec![client])),
-        "00000000 05000000 0100000000000000 0100000000000000 02000000 0200000000000000 6162
-         03000000 0400000000000000 0500000000000000",
+        &format!(
+            "00000000 05000000 0100000000000000 0100000000000000 02000000 0200000000000000 6162
+             03000000 0400000000000000 0500000000000000 0600000000000000 {five} {six}"
+        ),
     );
     pinned(
         Message::Reply(Reply::Streams(vec![stream_stats()])),
@@ -297,6 +308,9 @@ fn a_page_fits_a_message_whatever_names_are() {
         streams: 0,
         frames: 0,
         pixels: 0,
+        copied_bytes: 0,
+        queued: Histogram::default(),
+        worked: Histogram::default(),
     };
     let mut bytes = Vec::new();
     encode(&Message::Reply(Reply::Clients(vec![client; PAGE])), &mut bytes).unwrap();

@@ -77,6 +77,9 @@ pub(crate) struct ClientFigures {
     pub(crate) name: String,
     #[serde(flatten)]
     pub(crate) work: Work,
+    pub(crate) copied_bytes: u64,
+    #[serde(flatten)]
+    pub(crate) times: Times,
     pub(crate) streams: Vec<StreamFigures>,
 }
 
@@ -141,6 +144,11 @@ impl Figures {
                 work: span.work(
                     (client.frames, client.pixels),
                     earlier.map(|client| (client.frames, client.pixels)),
+                ),
+                copied_bytes: client.copied_bytes,
+                times: Times::new(
+                    [&client.queued, &client.worked],
+                    earlier.map(|client| [&client.queued, &client.worked]),
                 ),
                 streams: streams.iter().map(stream).collect(),
             }
@@ -277,7 +285,7 @@ mod tests {
             failed: 1,
             late: 2,
             cancelled: 3,
-            queued,
+            queued: queued.clone(),
             worked: Histogram::default(),
         };
         let client = ClientStats {
@@ -287,6 +295,9 @@ mod tests {
             streams: 1,
             frames,
             pixels: frames * 1_000_000,
+            copied_bytes: 0,
+            queued,
+            worked: Histogram::default(),
         };
         let stats = Stats { devices: vec![device], ..Stats::default() };
         Look { at, stats, clients: vec![(client, vec![stream])] }
@@ -307,6 +318,7 @@ mod tests {
         assert_eq!(device.times.work_us.p50, None);
         let stream = &figures.clients[0].streams[0];
         assert_eq!(stream.work.frames_per_second, Some(100.0));
+        assert_eq!(figures.clients[0].times.wait_us.p50, Some(512));
         assert_eq!(figures.clients[0].name, "camera\\u{9b}2J");
         let whole = Figures::new(None, &now);
         assert_eq!(whole.devices[0].work.frames_per_second, None);

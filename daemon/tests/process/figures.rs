@@ -36,6 +36,9 @@ fn every_frame_is_counted_for_its_stream_its_client_and_its_device() {
             assert!(stream.worked.quantile(0.5) <= stream.worked.quantile(0.99));
             assert!(stream.worked.sum_ns > 0 && stream.pixels > 0 && stream.ring_bytes > 0);
         }
+        assert_eq!((seen.queued.count(), seen.worked.count(), seen.copied_bytes), (8, 8, 0));
+        let worked_ns: u64 = streams.iter().map(|stream| stream.worked.sum_ns).sum();
+        assert_eq!(seen.worked.sum_ns, worked_ns);
         let stats = watcher.stats().unwrap();
         assert_eq!(seen.pixels, streams.iter().map(|stream| stream.pixels).sum::<u64>());
         assert_eq!((stats.devices[0].frames, stats.devices[0].pixels), (8, seen.pixels));
