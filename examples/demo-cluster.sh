@@ -1,6 +1,6 @@
 #!/bin/sh
-# Resizes a video on three nodes of a NATS service, all on this machine, and kills one of them on the way:
-# demo-cluster.sh FOLDER_OF_PROGRAMS ARGUMENTS_OF_RESIZE_VIDEOS...
+# Resizes a video on three nodes of a NATS service, all on this machine, and kills the busiest of them halfway:
+# demo-cluster.sh FOLDER_OF_PROGRAMS VIDEO ARGUMENTS_OF_RESIZE_VIDEOS...
 set -eu
 
 programs=$1
@@ -41,10 +41,45 @@ for node in 1 2 3; do
         --listen 127.0.0.1:0 --nats "$nats" 2>"$folder/bridge$node.log"
     await listening "$folder/bridge$node.log"
 done
-echo "Three nodes have joined the service at $nats; the first is killed after two seconds"
+
+# Copies of the video, and the frames that all of them have; 0 where the video does not say.
+video=$1
+copies=1
+last=
+for argument in "$@"; do
+    if [ "$last" = -n ]; then copies=$argument; fi
+    last=$argument
+done
+frames=$(ffprobe -v error -select_streams v:0 -show_entries stream=nb_frames -of csv=p=0 "$video" | tr -cd 0-9)
+all=$((copies * ${frames:-0}))
+# Whoever does not say is taken for long enough.
+half=$(( (all > 0 ? all : 400) / 2 ))
+
+# figures NODE: the streams of its daemon, and the frames that it has done.
+figures() {
+    "$programs/resizectl" status --json --connect "unix:$folder/$1.sock" |
+        sed 's/"clients".*//; s/.*"streams":\([0-9]*\).*"frames":\([0-9]*\),.*/\1 \2/'
+}
 # kill -9: it says no goodbye to anybody.
-first=$(cat "$folder/bridge1.pid")
-(sleep 2 && kill -9 "$first" 2>/dev/null && echo "The first node is dead") &
+kill_busiest() {
+    until [ "${total:-0}" -ge "$half" ]; do
+        sleep 0.05
+        total=0 most=0
+        for node in 1 2 3; do
+            figures "$node" >"$folder/figures" 2>/dev/null || return 0
+            read -r streams finished <"$folder/figures"
+            total=$((total + finished))
+            if [ "$streams" -gt "$most" ]; then most=$streams busiest=$node; fi
+        done
+    done
+    if [ "$most" -gt 0 ] && kill -9 "$(cat "$folder/bridge$busiest.pid")"; then
+        echo "Node $busiest, which had $most streams, is dead: $total frames are done${frames:+ of $all}"
+    fi
+}
+
+echo "Three nodes have joined the service at $nats; the busiest is killed halfway"
+kill_busiest &
+echo $! >"$folder/killer.pid"
 
 status=0
 "$programs/resize-videos" --connect "$nats/stream" "$@" || status=$?

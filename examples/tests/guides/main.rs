@@ -179,14 +179,3 @@ fn flags_and_names_are_known() {
         }
     }
 }
-
-#[test]
-fn links_lead_somewhere() {
-    for Page { name, text, .. } in Page::all() {
-        let folder = Path::new(ROOT).join(&name).parent().unwrap().to_path_buf();
-        for link in text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
-            let is_there = link.contains("://") || folder.join(link).exists();
-            assert!(is_there, "{name}: {link} is not there");
-        }
-    }
-}

@@ -6,7 +6,9 @@ use std::process::{Command, Output};
 
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
+use crate::page::ROOT;
 use crate::service::Service;
+use crate::shell;
 
 /// The program, told where the daemon is.
 fn command(program: &str, service: &Service) -> Command {
@@ -45,6 +47,27 @@ fn seen(path: &Path) -> ((usize, usize), [u8; 3], [u8; 3]) {
 
 fn is_near(found: [u8; 3], wanted: [u8; 3]) -> bool {
     found.iter().zip(wanted).all(|(found, wanted)| found.abs_diff(wanted) <= 4)
+}
+
+/// What `make demo-cluster` shows.
+#[test]
+fn a_cluster_that_loses_the_busiest_of_its_nodes_loses_no_frame() {
+    const FRAMES: usize = 200;
+    let dir = tempfile::tempdir().unwrap();
+    let clip = dir.path().join("clip.mp4");
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=640x480:rate=25"]);
+    ffmpeg.args(["-frames:v", &FRAMES.to_string(), "-c:v", "mpeg4", "-pix_fmt", "yuv420p"]);
+    assert!(ffmpeg.arg(&clip).status().unwrap().success());
+    let mut demo = Command::new(Path::new(ROOT).join("examples/demo-cluster.sh"));
+    demo.arg(shell::programs()).arg(&clip).args(["-n", "3", "-m", "0", "-s", "320x240", "-o"]);
+    demo.arg(dir.path()).env("VK_DRIVER_FILES", "/nowhere").env("VK_ICD_FILENAMES", "/nowhere");
+    let said = good(&mut demo);
+    assert!(said.iter().any(|line| line.contains("is dead")), "{said:?}");
+    for instance in 1..=3 {
+        let folder = dir.path().join(format!("vid-instance{instance}"));
+        assert_eq!(fs::read_dir(folder).unwrap().count(), FRAMES, "{said:?}");
+    }
 }
 
 #[test]
