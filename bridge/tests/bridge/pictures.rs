@@ -62,6 +62,15 @@ fn pictures_are_made_as_resizectl_makes_them() {
     });
 }
 
+/// The checksum of a PNG's chunk, of its type and its data: Portable Network Graphics (third edition), annex D.
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            if crc & 1 == 0 { crc >> 1 } else { 0xEDB8_8320 ^ (crc >> 1) }
+        })
+    })
+}
+
 #[test]
 fn what_can_not_be_made_is_said() {
     bounded(|| {
@@ -74,6 +83,15 @@ fn what_can_not_be_made_is_said() {
         let frame = bomb.windows(2).position(|bytes| bytes == [0xFF, 0xC0]).unwrap();
         let side = 60_000_u16.to_be_bytes();
         bomb[frame + 5..frame + 9].copy_from_slice(&[side, side].concat());
+        let (_, _, mut png) = caller.ask(&photo, &[("Size", "9x9"), ("Format", "png")]).unwrap();
+        // The header's chunk, and its checksum: the same, 11.2.1.
+        let side = 60_000_u32.to_be_bytes();
+        png[16..24].copy_from_slice(&[side, side].concat());
+        let checksum = crc(&png[12..29]).to_be_bytes();
+        png[29..33].copy_from_slice(&checksum);
+        // The most that a lossless one can say: RFC 9649, 3.4.
+        let webp =
+            [&b"RIFF\x1e\0\0\0WEBPVP8L\x11\0\0\0\x2f"[..], &[0xFF; 3], &[0x0F], &[0; 13]].concat();
         let scans = {
             let file = jpeg(64, 64, Subsamp::Sub2x2, true);
             let last = file.windows(2).rposition(|marker| marker == [0xFF, 0xDA]).unwrap();
@@ -83,7 +101,7 @@ fn what_can_not_be_made_is_said() {
         let long = jpeg(16, 16, Subsamp::Gray, false);
         let size = &[("Size", "64x64")][..];
         let before = caller.figures();
-        let said: [(&[u8], Headers<'_>, usize, &str); 15] = [
+        let said: [(&[u8], Headers<'_>, usize, &str); 17] = [
             (&photo, &[], 400, "a header Size is needed, such as 640x360"),
             (&photo, &[("Size", "64")], 400, "Size: write WIDTHxHEIGHT, like 640x360"),
             (&photo, &[("Size", "16385x")], 400, "Size: a picture has at most 16384 pixels a side"),
@@ -97,6 +115,8 @@ fn what_can_not_be_made_is_said() {
             (&photo[..photo.len() / 2], size, 400, "Premature end of JPEG file"),
             (&scans, size, 400, ""),
             (&bomb, size, 413, "it has 60000x60000 pixels, and no more than 1000000 are read"),
+            (&png, size, 413, "it has 60000x60000 pixels, and no more than 1000000 are read"),
+            (&webp, size, 413, "it has 16384x16384 pixels, and no more than 1000000 are read"),
             (&photo, &[("Size", "1001x1001")], 413, "it would become 1001x1001, and no more"),
             (&long, &[("Size", "2000x2000")], 413, "it would become 2000x2000, and no more"),
         ];
