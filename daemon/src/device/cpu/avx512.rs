@@ -1,40 +1,21 @@
 //! Owns the passes in AVX-512 with the horizontal one first, bit for bit those of
 //! [`scalar`](super::scalar). In the other order it works as [`Avx2`] does.
 //!
-//! Invariants: an [`Avx512`] exists only where the CPU has the features, so its methods may use them. A
-//! line holds its words in blocks of 32, in the order that `_mm512_packs_epi32` gives them: four of
-//! outputs 0..16, four of outputs 16..32, and so on. [`down`] undoes it.
+//! Invariant: an [`Avx512`] exists only where the CPU has the features, so its methods may use them.
 #![allow(unsafe_code)]
 
+mod horizontal_first;
 mod words_first;
 
-use std::arch::x86_64::*;
 use std::ops::Range;
 
+use self::horizontal_first::Gathers;
 use self::words_first::Words;
 use super::avx2::{Avx2, Blocks};
-use super::fetch::fetch;
-use super::gather::{self, Gather, Tables};
-use super::kernel::{Kernel, PATTERN, ROWS, RowTaps, WIDE_LINE};
+use super::kernel::{Kernel, PATTERN, ROWS, RowTaps};
 use super::mix::{self, Mix};
 use super::words::{self, Samples};
 use crate::filter::Taps;
-
-/// Outputs that one gather serves.
-const BLOCK: usize = 16;
-
-/// Gathers of a block up to which they stay in registers between the two halves of the weights.
-const FEW: usize = 6;
-
-/// All gathers of a block are from the first 32 bytes of the same window: such loads cross the
-/// border of a cache line half as often.
-const NARROW: usize = 32;
-
-/// All gathers of a block are from the same window.
-const WIDE: usize = 64;
-
-/// Each gather of a block has a window of its own.
-const OWN: usize = 0;
 
 /// Proof that this CPU has AVX-512 with BW, VL, VBMI, VBMI2 and VNNI (Ice Lake, Zen 4 and later).
 #[derive(Clone, Copy, Debug)]
@@ -63,57 +44,6 @@ impl AsRef<[u8]> for Vector {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
-}
-
-/// Horizontal taps as tables, an even number of blocks.
-///
-/// A block's table is three vectors for each gather: where in the window its bytes lie, four for each
-/// output, and the high and the low bytes of their weights. Most blocks share theirs with others.
-pub(super) struct Gathers {
-    count: usize,
-    /// [`NARROW`], [`WIDE`] or [`OWN`].
-    window: usize,
-    /// Bytes of the source from two blocks to the next two, at the most.
-    step: usize,
-    /// For each block the place of its table in `tables`, then the start of each gather's window.
-    places: Vec<u32>,
-    tables: Vec<Vector>,
-}
-
-impl Gathers {
-    fn new(taps: &Taps) -> Self {
-        let gathers = gather::Gathers::<4, BLOCK>::new(taps, 64, 2);
-        let blocks: Vec<_> = gathers.blocks().collect();
-        let count = gathers.count;
-        let mut picks =
-            blocks.iter().copied().flatten().flat_map(|gather| gather.picks.as_flattened());
-        let window = match gathers.windows() {
-            1 if picks.all(|pick| usize::from(pick.index) < NARROW) => NARROW,
-            1 => WIDE,
-            _ => OWN,
-        };
-        let step = gather::furthest_step(blocks.iter().step_by(2).map(|block| block[0].base));
-        let mut places = Vec::with_capacity(blocks.len() * (1 + count));
-        let mut tables = Tables::new();
-        for block in blocks {
-            places.push(tables.place(block.iter().flat_map(vectors)));
-            places.extend(block.iter().map(|gather| gather.base as u32));
-        }
-        let tables = tables.into_vectors();
-        Self { count, window, step, places, tables }
-    }
-}
-
-/// A gather's part of its block's table.
-fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 3] {
-    let mut vectors = [Vector([0; 64]); 3];
-    for (i, pick) in gather.picks.as_flattened().iter().enumerate() {
-        let bytes = [pick.index, pick.high() as u8, pick.low() as u8];
-        for (vector, byte) in vectors.iter_mut().zip(bytes) {
-            vector.0[i] = byte;
-        }
-    }
-    vectors
 }
 
 impl Kernel for Avx512 {
@@ -170,32 +100,8 @@ impl Kernel for Avx512 {
         constants: [i32; PATTERN],
         lines: [*mut i16; ROWS],
     ) {
-        // SAFETY: `self` proves the features; the rest is this method's contract. The numbers of
-        // gathers are those of the tables.
-        unsafe {
-            match (gathers.count, gathers.window) {
-                (1, NARROW) => across::<1, NARROW>(rows, ahead, gathers, outputs, constants, lines),
-                (1, WIDE) => across::<1, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-                (2, NARROW) => across::<2, NARROW>(rows, ahead, gathers, outputs, constants, lines),
-                (2, WIDE) => across::<2, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-                (2, OWN) => across::<2, OWN>(rows, ahead, gathers, outputs, constants, lines),
-                (3, NARROW) => across::<3, NARROW>(rows, ahead, gathers, outputs, constants, lines),
-                (3, WIDE) => across::<3, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-                (3, OWN) => across::<3, OWN>(rows, ahead, gathers, outputs, constants, lines),
-                (4, NARROW) => across::<4, NARROW>(rows, ahead, gathers, outputs, constants, lines),
-                (4, WIDE) => across::<4, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-                (4, OWN) => across::<4, OWN>(rows, ahead, gathers, outputs, constants, lines),
-                (5, NARROW) => across::<5, NARROW>(rows, ahead, gathers, outputs, constants, lines),
-                (5, WIDE) => across::<5, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-                (5, OWN) => across::<5, OWN>(rows, ahead, gathers, outputs, constants, lines),
-                (FEW, NARROW) => {
-                    across::<FEW, NARROW>(rows, ahead, gathers, outputs, constants, lines)
-                }
-                (FEW, WIDE) => across::<FEW, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-                (FEW, OWN) => across::<FEW, OWN>(rows, ahead, gathers, outputs, constants, lines),
-                _ => across::<0, OWN>(rows, ahead, gathers, outputs, constants, lines),
-            }
-        }
+        // SAFETY: `self` proves the features; the rest is this method's contract.
+        unsafe { horizontal_first::across(rows, ahead, gathers, outputs, constants, lines) };
     }
 
     unsafe fn down(
@@ -207,13 +113,13 @@ impl Kernel for Avx512 {
         target: *mut u8,
     ) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { down(lines, taps, fraction_bits, width, target) }
+        unsafe { horizontal_first::down(lines, taps, fraction_bits, width, target) }
     }
 
     unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
         for (row, line) in rows.into_iter().zip(lines) {
             // SAFETY: `self` proves the features; the rest is this method's contract.
-            unsafe { widen(row, len, line) };
+            unsafe { horizontal_first::widen(row, len, line) };
         }
     }
 
@@ -225,7 +131,7 @@ impl Kernel for Avx512 {
         line: *mut i16,
     ) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { down_words(lines, taps, width, line) }
+        unsafe { horizontal_first::down_words(lines, taps, width, line) }
     }
 
     unsafe fn across_words(&self, rows: [&[i16]; ROWS], words: &Words, lines: [*mut i16; ROWS]) {
@@ -275,199 +181,6 @@ impl Kernel for Avx512 {
     }
 }
 
-/// Two blocks at a time. `COUNT` is the number of gathers, or 0 for any.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn across<const COUNT: usize, const WINDOW: usize>(
-    rows: [*const u8; ROWS],
-    ahead: usize,
-    gathers: &Gathers,
-    outputs: Range<usize>,
-    constants: [i32; PATTERN],
-    lines: [*mut i16; ROWS],
-) {
-    let per_block = 1 + gathers.count;
-    let pairs = outputs.start / (2 * BLOCK)..outputs.end.div_ceil(2 * BLOCK);
-    let places = &gathers.places[pairs.start * 2 * per_block..pairs.end * 2 * per_block];
-    for (pair, places) in places.chunks_exact(2 * per_block).enumerate() {
-        let (front, back) = places.split_at(per_block);
-        rows.iter()
-            .for_each(|row| fetch(row.wrapping_add(front[1] as usize + ahead), gathers.step));
-        // SAFETY: the caller's contract; both are blocks of `gathers`.
-        let (front, back) = unsafe {
-            (
-                sums::<COUNT, WINDOW>(rows, gathers, front, constants),
-                sums::<COUNT, WINDOW>(rows, gathers, back, constants),
-            )
-        };
-        for r in 0..ROWS {
-            let (front, back) = (_mm512_srai_epi32::<7>(front[r]), _mm512_srai_epi32::<7>(back[r]));
-            // SAFETY: lines are writable for the blocks, rounded up to pairs, and aligned.
-            unsafe {
-                let line = lines[r].add(2 * BLOCK * pair);
-                _mm512_store_si512(line.cast(), _mm512_packs_epi32(front, back));
-            }
-        }
-    }
-}
-
-/// The sums of a block, for each row: `128 x (high sum + high part of the constant) + low part of the
-/// constant + low sum`.
-///
-/// # Safety
-///
-/// `block` must be a place and as many starts of windows as `gathers` counts; that is `COUNT` unless
-/// `COUNT` is 0. Each row must be readable for 64 bytes from each of these starts.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-#[inline]
-unsafe fn sums<const COUNT: usize, const WINDOW: usize>(
-    rows: [*const u8; ROWS],
-    gathers: &Gathers,
-    block: &[u32],
-    constants: [i32; PATTERN],
-) -> [__m512i; ROWS] {
-    let [a, b, c, d] = constants;
-    let constants = _mm512_set4_epi32(d, c, b, a);
-    let high_start = _mm512_srai_epi32::<7>(constants);
-    // Its upper seven bits are shifted in below the high sum.
-    let low_start = _mm512_slli_epi32::<25>(constants);
-    // SAFETY: the place of a table.
-    let table = unsafe { gathers.tables.as_ptr().add(block[0] as usize) };
-    // SAFETY: a table has three vectors for each gather.
-    let vector = |i: usize| unsafe { _mm512_load_si512(table.add(i).cast()) };
-    // SAFETY: rows are readable for 64 bytes from the start of each window.
-    let window = |r: usize, g: usize| unsafe {
-        let start = rows[r].add(block[1 + g] as usize);
-        match WINDOW {
-            NARROW => _mm512_castsi256_si512(_mm256_loadu_si256(start.cast())),
-            _ => _mm512_loadu_si512(start.cast()),
-        }
-    };
-    let mut high = [high_start; ROWS];
-    if COUNT == 0 {
-        let mut low = [_mm512_setzero_si512(); ROWS];
-        for g in 0..block.len() - 1 {
-            let (index, upper, lower) = (vector(3 * g), vector(3 * g + 1), vector(3 * g + 2));
-            for r in 0..ROWS {
-                let taps = _mm512_permutexvar_epi8(index, window(r, g));
-                high[r] = _mm512_dpbusd_epi32(high[r], taps, upper);
-                low[r] = _mm512_dpbusd_epi32(low[r], taps, lower);
-            }
-        }
-        for r in 0..ROWS {
-            high[r] = _mm512_shldi_epi32::<7>(high[r], low_start);
-            high[r] = _mm512_add_epi32(high[r], low[r]);
-        }
-        return high;
-    }
-    let mut windows = [_mm512_setzero_si512(); ROWS];
-    let mut taps = [[_mm512_setzero_si512(); ROWS]; COUNT];
-    for (g, taps) in taps.iter_mut().enumerate() {
-        let (index, upper) = (vector(3 * g), vector(3 * g + 1));
-        for r in 0..ROWS {
-            if g == 0 || WINDOW == OWN {
-                windows[r] = window(r, g);
-            }
-            taps[r] = _mm512_permutexvar_epi8(index, windows[r]);
-            high[r] = _mm512_dpbusd_epi32(high[r], taps[r], upper);
-        }
-    }
-    let mut sums = high.map(|high| _mm512_shldi_epi32::<7>(high, low_start));
-    for (g, taps) in taps.iter().enumerate() {
-        let lower = vector(3 * g + 2);
-        for r in 0..ROWS {
-            sums[r] = _mm512_dpbusd_epi32(sums[r], taps[r], lower);
-        }
-    }
-    sums
-}
-
-/// Two vectors of words make one of samples; two of those at a time, while there are.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn down(
-    lines: *const i16,
-    taps: RowTaps<'_>,
-    fraction_bits: u32,
-    width: usize,
-    target: *mut u8,
-) {
-    let mut x = 0;
-    // SAFETY: lines are readable and `target` is writable for `width`, rounded up to `WIDE_LINE`.
-    unsafe {
-        while x + WIDE_LINE < width {
-            blend::<4>(lines.add(x), taps, fraction_bits, target.add(x));
-            x += 2 * WIDE_LINE;
-        }
-        if x < width {
-            blend::<2>(lines.add(x), taps, fraction_bits, target.add(x));
-        }
-    }
-}
-
-/// `VECTORS`, an even number of them, of words from each line make 32 samples each.
-///
-/// # Safety
-///
-/// Each tap's line must be readable for the vectors, aligned; `target` must be writable for half of
-/// their bytes.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-#[inline]
-unsafe fn blend<const VECTORS: usize>(
-    lines: *const i16,
-    taps: RowTaps<'_>,
-    fraction_bits: u32,
-    target: *mut u8,
-) {
-    // SAFETY: the caller's contract.
-    let sums = unsafe { down_sums::<VECTORS>(lines, taps) };
-    // A rounding multiplication by `2^(15 - bits)` is a rounding shift by `bits`.
-    let shift = _mm512_set1_epi16(1 << (15 - fraction_bits));
-    // Four samples at a time, from where packing twice leaves them to where they belong.
-    let order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    for v in (0..VECTORS).step_by(2) {
-        let samples = _mm512_packs_epi16(
-            _mm512_mulhrs_epi16(sums[v], shift),
-            _mm512_mulhrs_epi16(sums[v + 1], shift),
-        );
-        let samples = _mm512_xor_si512(samples, _mm512_set1_epi8(i8::MIN));
-        // SAFETY: the caller's contract.
-        unsafe {
-            let target = target.add(BLOCK * 2 * v);
-            _mm512_storeu_si512(target.cast(), _mm512_permutexvar_epi32(order, samples));
-        }
-    }
-}
-
-/// Sixty-four words at a time; four of them from where packing leaves them to where they belong.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn down_words(lines: *const i16, taps: RowTaps<'_>, width: usize, line: *mut i16) {
-    let order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
-    for x in (0..width).step_by(WIDE_LINE) {
-        // SAFETY: lines are readable, and `line` writable, for `width` rounded up to `WIDE_LINE`.
-        unsafe {
-            for (v, sum) in down_sums::<2>(lines.add(x), taps).into_iter().enumerate() {
-                let words = _mm512_permutexvar_epi64(order, sum);
-                _mm512_storeu_si512(line.add(x + 2 * BLOCK * v).cast(), words);
-            }
-        }
-    }
-}
-
-/// Thirty-two samples at a time, four of them from where they are to where [`across`] leaves them.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn widen(row: *const u8, len: usize, line: *mut i16) {
-    let order = _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0);
-    let middle = _mm512_set1_epi16(128);
-    for x in (0..len).step_by(2 * BLOCK) {
-        // SAFETY: row and line reach to a multiple of `WIDE_LINE`.
-        unsafe {
-            let samples = _mm256_loadu_si256(row.add(x).cast());
-            let words = _mm512_cvtepu8_epi16(_mm256_permutevar8x32_epi32(samples, order));
-            let words = _mm512_slli_epi16::<6>(_mm512_sub_epi16(words, middle));
-            _mm512_store_si512(line.add(x).cast(), words);
-        }
-    }
-}
-
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 unsafe fn vertical_words(
     first: *const u8,
@@ -490,51 +203,4 @@ unsafe fn row_words(row: *const u8, samples: Samples, len: usize, line: *mut i16
 unsafe fn mix_row(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
     // SAFETY: the same contract.
     unsafe { mix::mix(mix, lines, targets, width) };
-}
-
-/// The sums of `VECTORS` vectors of words, as they lie.
-///
-/// # Safety
-///
-/// Each tap's lines must be readable for the vectors, aligned.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-#[inline]
-unsafe fn down_sums<const VECTORS: usize>(
-    lines: *const i16,
-    taps: RowTaps<'_>,
-) -> [__m512i; VECTORS] {
-    // SAFETY: the caller's contract.
-    let words = |offset: u32, v: usize| unsafe {
-        _mm512_load_si512(lines.add(offset as usize + 2 * BLOCK * v).cast())
-    };
-    let mut sums = [_mm512_setzero_si512(); VECTORS];
-    let (mut pairs, mut singles) = (taps.pairs.iter(), taps.singles.iter());
-    // The first one is no addition.
-    if let Some(pair) = pairs.next() {
-        let weight = _mm512_set1_epi32(pair.weights());
-        for (v, sum) in sums.iter_mut().enumerate() {
-            let both = _mm512_add_epi16(words(pair.offsets[0], v), words(pair.offsets[1], v));
-            *sum = _mm512_mulhrs_epi16(both, weight);
-        }
-    } else if let Some(single) = singles.next() {
-        let weight = _mm512_set1_epi32(single.weights());
-        for (v, sum) in sums.iter_mut().enumerate() {
-            *sum = _mm512_mulhrs_epi16(words(single.offsets[0], v), weight);
-        }
-    }
-    for pair in pairs {
-        let weight = _mm512_set1_epi32(pair.weights());
-        for (v, sum) in sums.iter_mut().enumerate() {
-            let both = _mm512_add_epi16(words(pair.offsets[0], v), words(pair.offsets[1], v));
-            *sum = _mm512_add_epi16(*sum, _mm512_mulhrs_epi16(both, weight));
-        }
-    }
-    for single in singles {
-        let weight = _mm512_set1_epi32(single.weights());
-        for (v, sum) in sums.iter_mut().enumerate() {
-            let product = _mm512_mulhrs_epi16(words(single.offsets[0], v), weight);
-            *sum = _mm512_add_epi16(*sum, product);
-        }
-    }
-    sums
 }

@@ -3,7 +3,7 @@
 //! two taps each.
 //!
 //! Weights stay whole, 16 bits. Invariant: a line holds its words in the order of
-//! [`across`](super::across).
+//! [`across`](super::horizontal_first::across).
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
