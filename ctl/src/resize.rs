@@ -20,9 +20,9 @@ use resized_client::Endpoint;
 use resized_pictures::{Limits, Loss, Settings, Wish};
 
 use crate::args::Resize;
-use crate::complain;
 use crate::daemon::Daemon;
 use crate::signal::Signal;
+use crate::terminal::{complain, shown};
 use error::FileError;
 use file::Files;
 use output::Outputs;
@@ -126,7 +126,7 @@ impl Batch<'_> {
     }
 
     fn say_of(&self, from: &std::path::Path, what: &dyn Display) {
-        let line = crate::shown(&format!("{}: {what}", from.display()));
+        let line = shown(&format!("{}: {what}", from.display()));
         self.bar.suspend(|| complain(format_args!("resizectl: {line}")));
     }
 

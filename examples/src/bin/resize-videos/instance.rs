@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use ffmpeg_next::util::frame;
 use nix::errno::Errno;
+use resizectl::terminal::one_line;
 use resized_client::{Client, Crop, Extent, FrameSpec, Pending, Stream, StreamSpec};
 
 use crate::args::{self, Args};
@@ -30,7 +31,7 @@ use crate::inplace::{Decoder, Need};
 use crate::jpeg::{self, Target, Work};
 use crate::notes::{Pace, Times};
 use crate::picture::{Converter, Picture};
-use crate::progress::{Progress, Track, one_line};
+use crate::progress::{Progress, Track};
 use crate::room::{Inside, Room, is_for_want_of_room};
 use crate::stop::Stop;
 use crate::turn::Turn;

@@ -32,6 +32,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use resizectl::terminal::{one_line, shown};
 use resized_pictures::Size;
 
 use crate::args::Args;
@@ -40,7 +41,7 @@ use crate::decode::File;
 use crate::folder::Folder;
 use crate::instance::{End, Outcome};
 use crate::page::{Head, Page, Seen};
-use crate::progress::{Progress, complain, one_line, shown};
+use crate::progress::{Progress, complain};
 use crate::report::Report;
 use crate::stop::{Reason, Stop};
 

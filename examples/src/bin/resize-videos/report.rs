@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use resizectl::terminal::shown;
 use serde::Serialize;
 
 use crate::aside;
@@ -15,7 +16,7 @@ use crate::daemon::Look;
 use crate::instance::{End, Outcome};
 use crate::notes::Times;
 use crate::page::Share;
-use crate::progress::{rate, shown};
+use crate::progress::rate;
 use crate::stop::Reason;
 
 /// All figures of a run. Its serialization is the `--json` file, which the help of that option

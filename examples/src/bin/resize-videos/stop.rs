@@ -9,11 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
+use resizectl::terminal::one_line;
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-
-use crate::progress::one_line;
 
 /// Longest that a sleep outlasts a signal.
 const STEP: Duration = Duration::from_millis(50);
