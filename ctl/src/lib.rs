@@ -3,9 +3,10 @@
 //!
 //! [`args`](Arguments) says what may be asked, and each command is a file of its own that knows
 //! nothing of the others. Both programs' manners are public: [`daemon`] finds who answers, [`signal`]
-//! says when to end, [`terminal`] how to speak.
+//! says when to end, [`terminal`] how to speak, [`aside`] how to leave files.
 
 mod args;
+pub mod aside;
 mod bench;
 pub mod daemon;
 mod doctor;

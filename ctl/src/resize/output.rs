@@ -1,21 +1,22 @@
-//! Owns the names of the results, and their writing: a result is there whole, or not at all.
+//! Owns the names of the results, and who writes them: a result is there whole, or not at all.
 //!
 //! Invariants of [`Outputs`]: no two results have the same name, and none is the name of a picture
 //! that is yet to be read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use resized_pictures::Format;
 
 use super::error::FileError;
+use crate::aside::Aside;
+
+const ASIDE: Aside = Aside::of("resizectl");
 
 /// Where the results go.
 #[derive(Debug)]
@@ -71,7 +72,12 @@ impl Outputs {
 
     /// Writes the result of a picture.
     pub(crate) fn write(&self, number: usize, bytes: &[u8]) -> Result<(), FileError> {
-        write(&self.paths[number], bytes, self.exact)
+        let path = &self.paths[number];
+        let written = match self.exact {
+            true => ASIDE.write_named(path, bytes),
+            false => ASIDE.write(path, bytes),
+        };
+        written.map_err(|error| FileError::Write { path: path.clone(), error })
     }
 
     /// Its format, if the user has said.
@@ -245,54 +251,8 @@ fn check(inputs: &[PathBuf], paths: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Results whose writing has begun.
-static BEGUN: AtomicU64 = AtomicU64::new(0);
-
-/// Whether there is something that can't be replaced by a file: a pipe, say, or what is open
-/// already, such as /dev/stdout, which lead to names in /proc/self/fd.
-fn is_special(path: &Path) -> bool {
-    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-    let linked = fs::read_link(path).ok().and_then(|to| Some(to.parent()?.to_owned()));
-    let mut folders = folder.into_iter().chain(linked);
-    fs::metadata(path).is_ok_and(|there| !there.is_file())
-        || folders.any(|folder| folder.starts_with("/proc") && folder.ends_with("fd"))
-}
-
-/// Writes a result: aside first, so that nobody ever sees half of it. Only what the user has named
-/// as it is may be something other than a file, such as a pipe, and is written to; elsewhere it may
-/// be somebody's trap.
-fn write(path: &Path, bytes: &[u8], exact: bool) -> Result<(), FileError> {
-    let written = if exact && is_special(path) {
-        // Where it is a file after all it may have been begun.
-        File::options().append(true).open(path).and_then(|mut file| file.write_all(bytes))
-    } else {
-        beside(path).and_then(|(aside, mut file)| {
-            file.write_all(bytes)
-                .and_then(|()| fs::rename(&aside, path))
-                .inspect_err(|_| drop(fs::remove_file(&aside)))
-        })
-    };
-    written.map_err(|error| FileError::Write { path: path.to_owned(), error })
-}
-
-/// A new file in the folder of `path`. Nobody else's, so that no two that write the same result
-/// meet in it; and made anew, so that nobody's link is followed.
-fn beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    let process = std::process::id();
-    loop {
-        let number = BEGUN.fetch_add(1, Ordering::Relaxed);
-        let aside = path.with_file_name(format!(".resizectl-{process}-{number}.part"));
-        match File::create_new(&aside) {
-            // Of one that was killed and had this number: in containers all have the same.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => return Ok((aside, made?)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -440,58 +400,23 @@ mod tests {
     }
 
     #[test]
-    fn what_one_that_was_killed_has_left_is_in_nobodys_way() {
+    fn only_what_the_user_has_named_may_be_other_than_a_file() {
         let dir = tempfile::tempdir().unwrap();
-        let begun = BEGUN.load(Ordering::Relaxed);
-        let left = |number| format!(".resizectl-{}-{number}.part", std::process::id());
-        // Other tests write, too.
-        for number in begun..begun + 100 {
-            fs::write(dir.path().join(left(number)), "half").unwrap();
-        }
-        write(&dir.path().join("x.jpg"), b"jpeg", false).unwrap();
-        assert_eq!(fs::read(dir.path().join("x.jpg")).unwrap(), b"jpeg");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 101);
-    }
-
-    #[test]
-    fn a_result_is_whole_or_not_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.jpg");
-        let victim = dir.path().join("victim");
-        fs::write(&victim, "precious").unwrap();
-        symlink(&victim, &path).unwrap();
-        write(&path, b"jpeg", true).unwrap();
-        assert_eq!(
-            (fs::read(&path).unwrap(), fs::read(&victim).unwrap()),
-            (b"jpeg".to_vec(), b"precious".to_vec())
-        );
-        // As long as a name may be.
-        let long = dir.path().join(format!("{}.jpg", "x".repeat(251)));
-        write(&long, b"jpeg", true).unwrap();
-        assert_eq!(fs::read(&long).unwrap(), b"jpeg");
-        fs::remove_file(&long).unwrap();
+        let full = dir.path().join("full.jpg");
+        let write = |output: &Path| {
+            let outputs = Outputs::plan(&["a/full.jpg".into()], output, None).unwrap();
+            outputs.write(0, b"jpeg").map_err(|error| error.to_string())
+        };
+        symlink("/dev/full", &full).unwrap();
+        let error = write(&full).unwrap_err();
+        assert!(error.ends_with("full.jpg: No space left on device (os error 28)"), "{error}");
         // Planted where a folder's results go.
-        let trap = dir.path().join("trap.jpg");
-        symlink("/dev/full", &trap).unwrap();
-        write(&trap, b"jpeg", false).unwrap();
-        assert_eq!(fs::read(&trap).unwrap(), b"jpeg");
-        fs::remove_file(&trap).unwrap();
-        let full = write(Path::new("/dev/full"), b"jpeg", true).unwrap_err().to_string();
-        assert_eq!(full, "can't write /dev/full: No space left on device (os error 28)");
-        // What is open already: said after what was said before, and the name stays.
-        let mut open = File::create_new(victim.with_extension("open")).unwrap();
-        open.write_all(b"one ").unwrap();
-        let descriptor = format!("/proc/self/fd/{}", open.as_raw_fd());
-        let link = dir.path().join("link");
-        symlink(&descriptor, &link).unwrap();
-        write(&link, b"two ", true).unwrap();
-        write(Path::new(&descriptor), b"three", true).unwrap();
-        assert!(link.is_symlink());
-        assert_eq!(fs::read(victim.with_extension("open")).unwrap(), b"one two three");
-        fs::remove_file(&link).unwrap();
-        fs::remove_file(victim.with_extension("open")).unwrap();
-        let error = write(&dir.path().join("no/x.jpg"), b"jpeg", true).unwrap_err().to_string();
-        assert!(error.ends_with("no/x.jpg: No such file or directory (os error 2)"), "{error}");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        write(dir.path()).unwrap();
+        assert_eq!(fs::read(&full).unwrap(), b"jpeg");
+        // Nor has a pattern named it.
+        fs::remove_file(&full).unwrap();
+        symlink("/dev/full", &full).unwrap();
+        write(&dir.path().join("{name}.jpg")).unwrap();
+        assert_eq!(fs::read(&full).unwrap(), b"jpeg");
     }
 }

@@ -1,7 +1,7 @@
 //! Owns the folders of the pictures, and their writing: a picture is there whole, or not at all.
 //!
 //! The names are easy to guess, and the folder may lie where others write too: no file is opened
-//! that was there before (see [`aside`]); and no folder is written to that is another user's, where
+//! that was there before (see [`ASIDE`]); and no folder is written to that is another user's, where
 //! all may make some, since that one could put something else in its place.
 //!
 //! Invariant: a folder is locked while it is written to. One of this program's own is for one run
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::aside;
+use crate::ASIDE;
 use crate::names::{Names, Output};
 
 /// A number of a frame that is as long as they get: eleven hours of video.
@@ -80,7 +80,7 @@ impl Folder {
         let Self { path, names, .. } = self;
         make(path, made)?;
         let name = path.join(names.of(LARGE));
-        let tried = aside::try_out(&name);
+        let tried = ASIDE.try_out(&name);
         let user =
             tried.with_context(|| format!("can't write pictures to {}", path.display()))?.uid();
         // One that is too long is an error even where it is only looked for.
@@ -135,13 +135,13 @@ impl Folder {
     /// Whether a file is left from an earlier run: a picture in the making, or a whole one in a
     /// folder of ours.
     fn is_left(&self, name: &str) -> bool {
-        aside::is_aside(name) || (self.own && self.names.has(name))
+        ASIDE.has(name) || (self.own && self.names.has(name))
     }
 
     /// Writes picture `number`.
     pub(crate) fn write(&self, number: u64, jpeg: &[u8]) -> Result<()> {
         let path = self.path.join(self.names.of(number));
-        aside::write(&path, jpeg).with_context(|| format!("can't write {}", path.display()))
+        ASIDE.write(&path, jpeg).with_context(|| format!("can't write {}", path.display()))
     }
 }
 

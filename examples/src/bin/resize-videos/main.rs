@@ -8,7 +8,6 @@
 //! [`page`] tell the user; [`stop`] ends it early.
 
 mod args;
-mod aside;
 mod daemon;
 mod decode;
 mod folder;
@@ -32,6 +31,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use resizectl::aside::Aside;
 use resizectl::terminal::{one_line, shown};
 use resized_pictures::Size;
 
@@ -44,6 +44,9 @@ use crate::page::{Head, Page, Seen};
 use crate::progress::{Progress, complain};
 use crate::report::Report;
 use crate::stop::{Reason, Stop};
+
+/// Its files in the making.
+const ASIDE: Aside = Aside::of("resize-videos");
 
 fn main() -> ExitCode {
     run(&Args::parse()).unwrap_or_else(|error| {
