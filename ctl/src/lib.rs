@@ -3,13 +3,16 @@
 //!
 //! [`args`](Arguments) says what may be asked, and each command is a file of its own that knows
 //! nothing of the others. Both programs' manners are public: [`daemon`] finds who answers, [`signal`]
-//! says when to end, [`terminal`] how to speak, [`aside`] how to leave files.
+//! says when to end, [`terminal`] how to speak, [`pattern`] how results are named, [`folders`] and
+//! [`aside`] how they are left.
 
 mod args;
 pub mod aside;
 mod bench;
 pub mod daemon;
 mod doctor;
+pub mod folders;
+pub mod pattern;
 mod resize;
 pub mod signal;
 pub mod terminal;

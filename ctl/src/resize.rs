@@ -1,10 +1,11 @@
 //! Owns `resizectl resize`: many pictures at once, and what the user is told about them.
 //!
 //! The walk of a picture is [`resized_pictures`]'; [`file`] reads and writes them, [`output`] knows the
-//! names. A picture that fails is named; the others go on.
+//! places of the results, [`names`] what they are called. A picture that fails is named; the others go on.
 
 mod error;
 mod file;
+mod names;
 mod output;
 
 use std::fmt::Display;

@@ -1,20 +1,21 @@
-//! Owns the names of the results, and who writes them: a result is there whole, or not at all.
+//! Owns the places of the results, and their writing: a result is there whole, or not at all.
 //!
 //! Invariants of [`Outputs`]: no two results have the same name, and none is the name of a picture
 //! that is yet to be read.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use resized_pictures::Format;
 
 use super::error::FileError;
+use super::names;
 use crate::aside::Aside;
+use crate::folders::Made;
 
 const ASIDE: Aside = Aside::of("resizectl");
 
@@ -32,11 +33,11 @@ impl Outputs {
     /// The results of `inputs`, in order, named as `output` says, and the folders for them where
     /// they are missing.
     pub(crate) fn plan(inputs: &[PathBuf], output: &Path, format: Option<Format>) -> Result<Self> {
-        let text = output.as_os_str().as_bytes();
-        let pattern = pieces(text).any(|piece| !matches!(piece, Piece::Text(_)));
-        let folder = !pattern && (output.is_dir() || text.ends_with(b"/"));
+        let pattern = names::is_pattern(output);
+        let ends_as_one = output.as_os_str().as_bytes().ends_with(b"/");
+        let folder = !pattern && (output.is_dir() || ends_as_one);
         if !output.is_dir() {
-            check_words(text)?;
+            names::check_words(output)?;
         }
         ensure!(
             folder || pattern || inputs.len() == 1,
@@ -44,7 +45,7 @@ impl Outputs {
             output.display(),
             inputs.len()
         );
-        let asked = format.or_else(|| of_ending(output).filter(|_| !folder));
+        let asked = format.or_else(|| names::of_ending(output).filter(|_| !folder));
         // Who names a GIF wants one.
         ensure!(
             folder || asked.is_some() || output.extension().is_none(),
@@ -52,8 +53,8 @@ impl Outputs {
             output.display()
         );
         let name = |(input, number): (&PathBuf, usize)| match folder {
-            true => Ok(output.join(in_folder(input, asked)?)),
-            false => filled(output, input, number),
+            true => Ok(output.join(names::in_folder(input, asked)?)),
+            false => names::filled(output, input, number),
         };
         let paths = inputs.iter().zip(1..).map(name).collect::<Result<Vec<_>>>()?;
         check(inputs, &paths)?;
@@ -62,11 +63,14 @@ impl Outputs {
             false if pattern => paths.iter().filter_map(|path| path.parent()).collect(),
             false => BTreeSet::new(),
         };
-        make(&folders, || {
-            // Two names may lead to one place, which is only seen once the folders are there.
+        let mut made = Made::default();
+        let all_made = folders.iter().try_for_each(|folder| made.make(folder));
+        // Two names may lead to one place, which is only seen once the folders are there.
+        let checked = all_made.and_then(|()| {
             let places = paths.iter().map(|path| place(path)).collect::<Vec<_>>();
             check(inputs, &places)
-        })?;
+        });
+        checked.inspect_err(|_| made.take_back())?;
         Ok(Self { paths, format: asked, exact: !(folder || pattern) })
     }
 
@@ -84,133 +88,6 @@ impl Outputs {
     pub(crate) const fn format(&self) -> Option<Format> {
         self.format
     }
-}
-
-/// The name of a picture's result in a folder: its own, with another ending if it becomes another
-/// format.
-fn in_folder(input: &Path, format: Option<Format>) -> Result<OsString> {
-    let mut name = stem(input)?.to_owned();
-    let ending = match format {
-        Some(format) if of_ending(input) != Some(format) => Some(usual_ending(format).as_ref()),
-        _ => input.extension(),
-    };
-    if let Some(ending) = ending {
-        name.push(".");
-        name.push(ending);
-    }
-    Ok(name)
-}
-
-/// The name of a picture's result after a pattern.
-fn filled(pattern: &Path, input: &Path, number: usize) -> Result<PathBuf> {
-    let mut path = OsString::new();
-    for piece in pieces(pattern.as_os_str().as_bytes()) {
-        match piece {
-            Piece::Text(text) => path.push(OsStr::from_bytes(text)),
-            // One of dots would be a folder's.
-            Piece::Name => path.push(match stem(input)? {
-                dots if dots == "." || dots == ".." => input.file_name().unwrap_or(dots),
-                stem => stem,
-            }),
-            Piece::Number => path.push(number.to_string()),
-        }
-    }
-    Ok(path.into())
-}
-
-fn stem(input: &Path) -> Result<&OsStr> {
-    input.file_stem().with_context(|| match input.is_dir() {
-        true => format!("{}: {}", input.display(), FileError::Folder(input.to_owned())),
-        false => format!("{}: it has no name", input.display()),
-    })
-}
-
-/// Fails if somebody took something for a pattern's that is none.
-fn check_words(pattern: &[u8]) -> Result<()> {
-    let text = pattern.utf8_chunks().map(|chunk| chunk.valid());
-    for text in text {
-        for braced in text.split('{').skip(1).filter_map(|rest| rest.split_once('}')) {
-            let word = braced.0;
-            let is_word = !word.is_empty() && word.chars().all(char::is_alphabetic);
-            ensure!(
-                !is_word || ["name", "n"].contains(&word),
-                "{{{word}}} stands for nothing: write {{name}} for the picture's name, {{n}} for its number"
-            );
-        }
-        for number in text.split("%0").skip(1).filter_map(|rest| rest.split_once('d')) {
-            let digits = number.0;
-            ensure!(
-                digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()),
-                "%0{digits}d stands for nothing: write {{n}} for the picture's number"
-            );
-        }
-    }
-    Ok(())
-}
-
-/// A piece of a pattern.
-enum Piece<'a> {
-    Text(&'a [u8]),
-    /// The picture's name, without its ending.
-    Name,
-    /// Its number.
-    Number,
-}
-
-/// Names need not be text; those filled in are not looked at again.
-fn pieces(mut pattern: &[u8]) -> impl Iterator<Item = Piece<'_>> {
-    std::iter::from_fn(move || {
-        let (piece, rest) = if let Some(rest) = pattern.strip_prefix(b"{name}") {
-            (Piece::Name, rest)
-        } else if let Some(rest) = pattern.strip_prefix(b"{n}") {
-            (Piece::Number, rest)
-        } else {
-            let more = pattern.iter().skip(1).take_while(|&&byte| byte != b'{').count();
-            let (text, rest) = pattern.split_at_checked(1 + more)?;
-            (Piece::Text(text), rest)
-        };
-        pattern = rest;
-        Some(piece)
-    })
-}
-
-/// The format that the ending of a name stands for.
-fn of_ending(path: &Path) -> Option<Format> {
-    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-        "jpg" | "jpeg" | "jpe" => Some(Format::Jpeg),
-        "png" => Some(Format::Png),
-        "webp" => Some(Format::Webp),
-        _ => None,
-    }
-}
-
-const fn usual_ending(format: Format) -> &'static str {
-    match format {
-        Format::Jpeg => "jpg",
-        Format::Png => "png",
-        Format::Webp => "webp",
-    }
-}
-
-/// Makes folders, and takes back those that it made if a check of what is there then fails.
-fn make(folders: &BTreeSet<&Path>, check: impl FnOnce() -> Result<()>) -> Result<()> {
-    let mut made = Vec::new();
-    let mut make = |folder: &&Path| {
-        let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).collect();
-        for path in missing.into_iter().rev().filter(|path| !path.as_os_str().is_empty()) {
-            match fs::create_dir(path) {
-                Ok(()) => made.push(path.to_owned()),
-                // By way of one that was missing, say.
-                Err(_) if path.is_dir() => {}
-                Err(error) => Err(error)
-                    .with_context(|| format!("can't make the folder {}", path.display()))?,
-            }
-        }
-        Ok(())
-    };
-    let done = folders.iter().try_for_each(&mut make).and_then(|()| check());
-    // Those within others come first.
-    done.inspect_err(|_| made.iter().rev().for_each(|path| drop(fs::remove_dir(path))))
 }
 
 /// The same file, in a folder without links or dots. What it is a link to itself does not matter: a
@@ -285,47 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_picture_is_called_has_no_meaning() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = format!("{}/", dir.path().display());
-        let one = |input: &str, pattern: &str| {
-            let made = planned(&[input], &format!("{folder}{pattern}"), None).unwrap().remove(0);
-            made.strip_prefix(&folder).unwrap().to_owned()
-        };
-        assert_eq!(one("{n}{name}.png", "a/{name}{n}.jpg"), "a/{n}{name}1.jpg");
-        // Their stems are the folder's and the one above it.
-        assert_eq!(one("...png", "a/{name}/{n}.jpg"), "a/...png/1.jpg");
-        assert_eq!(one("..png", "{name}{n}{.jpg"), "..png1{.jpg");
-        let not_text = |name: &[u8]| PathBuf::from(OsStr::from_bytes(name));
-        let inputs = [not_text(b"\xff.png"), not_text(b"\xfe.png")];
-        let paths = |output: &[u8]| {
-            Outputs::plan(&inputs, &not_text(output), Some(Format::Jpeg)).unwrap().paths
-        };
-        let expected = [&b"\xfd\xff.jpg"[..], b"\xfd\xfe.jpg"].map(not_text);
-        assert_eq!(paths(b"\xfd{name}.jpg"), expected);
-        let dir = tempfile::tempdir().unwrap();
-        let expected = [&b"\xff.jpg"[..], b"\xfe.jpg"].map(|name| dir.path().join(not_text(name)));
-        assert_eq!(paths(dir.path().as_os_str().as_bytes()), expected);
-        let alone = Outputs::plan(&inputs[..1], &not_text(b"\xfc.jpg"), None).unwrap();
-        assert_eq!(alone.paths, [not_text(b"\xfc.jpg")]);
-    }
-
-    #[test]
-    fn what_stands_for_nothing_is_refused() {
-        let refused = |output: &str| planned(&["a.jpg"], output, None).unwrap_err().to_string();
-        for output in ["{nmae}.jpg", "{name}/{N}.jpg", "{stem}/"] {
-            assert!(refused(output).contains("} stands for nothing: write {name}"), "{output}");
-        }
-        for output in ["x%05d.jpg", "{name}-%03d.jpg"] {
-            assert!(refused(output).contains("d stands for nothing: write {n}"), "{output}");
-        }
-        for output in ["{}.jpg", "{name}{2}.jpg", "{n.jpg", "100%0.jpg", "%0d.jpg"] {
-            planned(&["a.jpg"], output, None).unwrap();
-        }
+    fn a_folder_that_is_there_is_no_pattern() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("{odd}");
+        let plan = || planned(&["a.jpg"], folder.to_str().unwrap(), None);
+        assert!(plan().unwrap_err().to_string().contains("{odd} stands for nothing"));
         fs::create_dir(&folder).unwrap();
-        planned(&["a.jpg"], folder.to_str().unwrap(), None).unwrap();
+        plan().unwrap();
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use resizectl::folders::Made;
 
 use crate::ASIDE;
 use crate::names::{Names, Output};
@@ -56,7 +57,7 @@ impl Folder {
             Self { instance, path, names, own }
         };
         let folders: Vec<_> = instances.iter().map(folder).collect();
-        let mut made = Vec::new();
+        let mut made = Made::default();
         let locks = folders
             .iter()
             .map(|folder| folder.make(&mut made))
@@ -67,7 +68,7 @@ impl Folder {
                 check()?;
                 lock(&folders, &places)
             })
-            .inspect_err(|_| made.iter().rev().for_each(|path| drop(fs::remove_dir(path))))?;
+            .inspect_err(|_| made.take_back())?;
         if own {
             folders.iter().try_for_each(Self::clear)?;
         }
@@ -76,9 +77,9 @@ impl Folder {
 
     /// Makes it, notes what it made, and finds out whether pictures can be written there. Gives the
     /// folder's one name that has no links in it.
-    fn make(&self, made: &mut Vec<PathBuf>) -> Result<PathBuf> {
+    fn make(&self, made: &mut Made) -> Result<PathBuf> {
         let Self { path, names, .. } = self;
-        make(path, made)?;
+        made.make(path)?;
         let name = path.join(names.of(LARGE));
         let tried = ASIDE.try_out(&name);
         let user =
@@ -194,17 +195,6 @@ fn of_another(path: &Path, user: u32) -> Option<&Path> {
         above.is_some_and(|above| above.mode() & STICKY != 0)
             && owner(path).is_ok_and(|owner| owner != user && owner != 0)
     })
-}
-
-/// Makes a folder and those above it, and notes which were missing.
-fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
-    let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
-    for path in missing.into_iter().rev().filter(|path| !path.as_os_str().is_empty()) {
-        fs::create_dir(path)
-            .with_context(|| format!("can't make the folder {}", path.display()))?;
-        made.push(path.to_owned());
-    }
-    Ok(())
 }
 
 /// Fails if two instances could write one file, or one could write over a video. `places` are the
