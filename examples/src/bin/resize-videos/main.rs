@@ -4,8 +4,10 @@
 //! The walk of a frame: [`decode`] takes it from the video, straight into a slot where [`inplace`]
 //! can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
 //! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
-//! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took. [`progress`], [`report`] and
-//! [`page`] tell the user; [`stop`] ends it early.
+//! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took, [`outcome`] what became of its
+//! instance. [`progress`], [`report`] and [`page`] tell the user; [`stop`] ends it early.
+//!
+//! What any program of this kind does, from errors to files in the making, is `resizectl`'s.
 
 mod args;
 mod daemon;
@@ -16,6 +18,7 @@ mod instance;
 mod jpeg;
 mod names;
 mod notes;
+mod outcome;
 mod page;
 mod picture;
 mod progress;
@@ -39,7 +42,7 @@ use crate::args::Args;
 use crate::daemon::Daemon;
 use crate::decode::File;
 use crate::folder::Folder;
-use crate::instance::{End, Outcome};
+use crate::outcome::{End, Outcome};
 use crate::page::{Head, Page, Seen};
 use crate::progress::{Progress, complain};
 use crate::report::Report;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use resizectl::terminal::{self, shown};
 
-use crate::instance::Outcome;
+use crate::outcome::Outcome;
 
 /// Time between an instance's lines where there are no bars.
 const PERIOD: Duration = Duration::from_secs(2);

@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use crate::ASIDE;
 use crate::daemon::Look;
-use crate::instance::{End, Outcome};
 use crate::notes::Times;
+use crate::outcome::{End, Outcome};
 use crate::page::Share;
 use crate::progress::rate;
 use crate::stop::Reason;
