@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use crate::args::Bench;
 use crate::daemon::Daemon;
-use crate::say;
+use crate::terminal::say;
 use load::{Plan, Tally};
 
 /// Runs the load, and reports unless the load itself was too slow.

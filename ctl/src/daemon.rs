@@ -4,8 +4,9 @@ use anyhow::{Context, Result};
 use resized::Server;
 use resized_client::{Client, Endpoint};
 
-/// The daemon that a command uses.
-pub(crate) enum Daemon {
+/// The daemon that a program uses.
+#[derive(Debug)]
+pub enum Daemon {
     /// One that runs, here or behind a bridge.
     Running(Endpoint),
     /// One of this process's own.
@@ -14,7 +15,7 @@ pub(crate) enum Daemon {
 
 impl Daemon {
     /// The daemon at `endpoint`; without one, the daemon that runs, else one inside this process.
-    pub(crate) fn find(endpoint: Option<&Endpoint>) -> Result<Self> {
+    pub fn find(endpoint: Option<&Endpoint>) -> Result<Self> {
         let found = endpoint.cloned().map_or_else(Endpoint::running, |given| Ok(Some(given)))?;
         found.map_or_else(Self::embedded, |endpoint| Ok(Self::Running(endpoint)))
     }
@@ -26,7 +27,7 @@ impl Daemon {
     }
 
     /// A new connection.
-    pub(crate) fn connect(&self) -> Result<Client> {
+    pub fn connect(&self) -> Result<Client> {
         Ok(match self {
             Self::Running(endpoint) => Client::connect(endpoint)?,
             Self::Embedded(server) => {

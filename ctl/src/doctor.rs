@@ -21,7 +21,7 @@ use resized_client::{Client, Endpoint, FrameSpec, StreamSpec};
 
 use crate::args::Doctor;
 use crate::daemon::Daemon;
-use crate::{say, shown};
+use crate::terminal::{one_line, say, shown};
 
 /// After so long somebody is not waited for any more.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -181,7 +181,7 @@ fn frame(place: Place, client: Option<Client>, spec: StreamSpec) -> Finding {
     };
     match found.and_then(|found| found) {
         Ok(found) => Finding::good("a frame", format!("{found}, {way}")),
-        Err(error) => Finding::bad("a frame", crate::one_line(&error), advice),
+        Err(error) => Finding::bad("a frame", one_line(&error), advice),
     }
 }
 

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use resizectl::Arguments;
+use resizectl::terminal::{complain, one_line, shown};
 
 fn main() -> ExitCode {
     resizectl::run(&Arguments::parse()).unwrap_or_else(|error| {
-        resizectl::complain(format_args!("resizectl: {}", resizectl::one_line(&error)));
+        complain(format_args!("resizectl: {}", shown(&one_line(&error))));
         ExitCode::FAILURE
     })
 }

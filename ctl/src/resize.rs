@@ -1,10 +1,11 @@
 //! Owns `resizectl resize`: many pictures at once, and what the user is told about them.
 //!
 //! The walk of a picture is [`resized_pictures`]'; [`file`] reads and writes them, [`output`] knows the
-//! names. A picture that fails is named; the others go on.
+//! places of the results, [`names`] what they are called. A picture that fails is named; the others go on.
 
 mod error;
 mod file;
+mod names;
 mod output;
 
 use std::fmt::Display;
@@ -20,9 +21,9 @@ use resized_client::Endpoint;
 use resized_pictures::{Limits, Loss, Settings, Wish};
 
 use crate::args::Resize;
-use crate::complain;
 use crate::daemon::Daemon;
 use crate::signal::Signal;
+use crate::terminal::{complain, shown};
 use error::FileError;
 use file::Files;
 use output::Outputs;
@@ -126,7 +127,7 @@ impl Batch<'_> {
     }
 
     fn say_of(&self, from: &std::path::Path, what: &dyn Display) {
-        let line = crate::shown(&format!("{}: {what}", from.display()));
+        let line = shown(&format!("{}: {what}", from.display()));
         self.bar.suspend(|| complain(format_args!("resizectl: {line}")));
     }
 

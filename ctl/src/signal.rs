@@ -1,4 +1,4 @@
-//! Owns what becomes of signals: the first one asks a command to end in good order, a second one
+//! Owns what becomes of signals: the first one asks a program to end in good order, a second one
 //! ends the process on the spot.
 
 use std::process::ExitCode;
@@ -10,11 +10,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// The signal that came, if one has.
-pub(crate) struct Signal(Arc<AtomicUsize>);
+#[derive(Debug)]
+pub struct Signal(Arc<AtomicUsize>);
 
 impl Signal {
-    /// From now on.
-    pub(crate) fn listen() -> Result<Self> {
+    /// SIGINT or SIGTERM, from now on.
+    pub fn listen() -> Result<Self> {
         let (first, second) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         for signal in [SIGINT, SIGTERM] {
             // In this order, so that the first signal finds `second` unset.
@@ -26,14 +27,18 @@ impl Signal {
         Ok(Self(first))
     }
 
+    /// Its number.
+    pub fn number(&self) -> Option<u8> {
+        u8::try_from(self.0.load(Ordering::Relaxed)).ok().filter(|&number| number != 0)
+    }
+
     /// Whether one has.
-    pub(crate) fn came(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
+    pub fn came(&self) -> bool {
+        self.number().is_some()
     }
 
     /// How a process ends that one has asked to.
-    pub(crate) fn code(&self) -> Option<ExitCode> {
-        let signal = u8::try_from(self.0.load(Ordering::Relaxed)).ok()?;
-        (signal != 0).then(|| ExitCode::from(128 + signal))
+    pub fn code(&self) -> Option<ExitCode> {
+        self.number().map(|number| ExitCode::from(128 + number))
     }
 }

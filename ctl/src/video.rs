@@ -13,6 +13,7 @@ use anyhow::{Result, anyhow, ensure};
 use resized_client::Endpoint;
 
 use crate::args::Video;
+use crate::pattern;
 
 /// The program that does it.
 const PROGRAM: &str = "resize-videos";
@@ -68,9 +69,9 @@ fn option(name: &str, value: &OsStr) -> OsString {
 fn pattern(output: &Path) -> Result<OsString> {
     let bytes = output.as_os_str().as_bytes();
     if output.is_dir() || bytes.ends_with(b"/") {
-        let is_pattern = |what: &[u8]| bytes.windows(what.len()).any(|part| part == what);
+        let has = |word: &str| bytes.windows(word.len()).any(|part| part == word.as_bytes());
         ensure!(
-            !is_pattern(b"{n}") && !is_pattern(b"{name}"),
+            !has(pattern::NUMBER) && !has(pattern::NAME),
             "{} is a folder, and resize-videos takes {{name}} and {{n}} in its name for a pattern's: choose another, or \
              write a pattern such as {{name}}/%05d.jpg",
             output.display()

@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use resized_client::{Client, Endpoint, Reconnect};
 
 use crate::args::{Status, Top};
-use crate::say;
+use crate::terminal::say;
 use figures::{Figures, Look};
 pub(crate) use table::bytes;
 

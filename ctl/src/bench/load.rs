@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow};
 use hdrhistogram::Histogram;
 use resized_client::{Frame, Pending, Stream, StreamSpec};
 
-use crate::shown;
+use crate::terminal::shown;
 
 /// Part of the run for which nothing is counted, while caches and clocks warm up.
 const WARM_UP: f64 = 0.1;

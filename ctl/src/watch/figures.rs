@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use resized_client::{Client, ClientStats, DeviceStats, Error, Histogram, Stats, StreamStats};
 use serde::Serialize;
 
-use crate::shown;
+use crate::terminal::shown;
 
 /// One look at a daemon.
 #[derive(Debug)]

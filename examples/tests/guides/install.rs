@@ -159,6 +159,35 @@ fn installed(prefix: &str) -> BTreeSet<String> {
     below.chain(SETTINGS.map(str::to_owned)).collect()
 }
 
+/// What the Debian packages install, but for what there is to read.
+fn packaged() -> BTreeSet<String> {
+    let mut packaged = BTreeSet::new();
+    for package in ["daemon", "examples"] {
+        let manifest = fs::read_to_string(format!("{ROOT}/{package}/Cargo.toml")).unwrap();
+        // Each is `["from", "to", "mode"],`.
+        for asset in manifest.lines().filter_map(|line| line.strip_prefix("    [\"")) {
+            let mut parts = asset.split("\", \"");
+            let (from, to) = (parts.next().unwrap(), parts.next().unwrap());
+            if to.contains("/doc/") {
+                continue;
+            }
+            let (_, name) = from.rsplit_once('/').unwrap();
+            let names = match name.split_once('*') {
+                None => vec![name.to_owned()],
+                Some((prefix, suffix)) => {
+                    let is_meant =
+                        |name: &String| name.starts_with(prefix) && name.ends_with(suffix);
+                    made_pages().into_iter().filter(is_meant).collect()
+                }
+            };
+            let place =
+                |name| if to.ends_with('/') { format!("/{to}{name}") } else { format!("/{to}") };
+            packaged.extend(names.into_iter().map(place));
+        }
+    }
+    packaged
+}
+
 /// What comes after `sudo make` in the guide's command of that target.
 fn guides(target: &str) -> Vec<String> {
     let commands = Page::read("docs/administrator.md").all_commands();
@@ -179,6 +208,13 @@ fn what_the_guide_installs_is_whole_and_it_takes_all_away_but_the_settings() {
     machine.check_units("/usr");
     machine.make(&guides("uninstall"));
     assert_eq!(machine.files(), SETTINGS.map(str::to_owned).into());
+}
+
+#[test]
+fn packages_have_what_make_installs() {
+    // Debian has a folder of its own for these.
+    let place = |file: String| file.replace("/vendor-completions/_", "/site-functions/_");
+    assert_eq!(packaged().into_iter().map(place).collect::<BTreeSet<_>>(), installed("/usr"));
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Owns the choice of the daemon: one that runs, or one inside this process.
+//! Owns the way to the daemon: what is said of it, what its devices have done, and how it is met again
+//! where it was away.
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use resized::Server;
+use anyhow::Result;
+use resizectl::daemon::Daemon as Found;
 use resized_client::{Client, DeviceStats, Endpoint, Error, Reconnect, Refusal};
 
 use crate::stop::Stop;
@@ -15,27 +16,17 @@ pub(crate) struct Look {
 }
 
 /// The daemon that serves this run.
-pub(crate) enum Daemon {
-    Running(Endpoint),
-    Embedded(Server),
-}
+pub(crate) struct Daemon(Found);
 
 impl Daemon {
     /// The daemon at `endpoint`; without one, the daemon that runs, else one inside this process. Comes
     /// with a line that says which.
     pub(crate) fn find(endpoint: Option<&Endpoint>) -> Result<(Self, String)> {
-        let found = endpoint.cloned().map_or_else(Endpoint::running, |given| Ok(Some(given)))?;
-        let daemon = match found {
-            Some(endpoint) => Self::Running(endpoint),
-            None => {
-                let server = Server::embedded().context("can't start a daemon in this process")?;
-                Self::Embedded(server)
-            }
-        };
-        let devices = daemon.connect()?.devices().join(", ");
-        let greeting = match &daemon {
-            Self::Running(_) => format!("{} resizes on: {devices}", daemon.place()),
-            Self::Embedded(_) => {
+        let daemon = Self(Found::find(endpoint)?);
+        let devices = daemon.0.connect()?.devices().join(", ");
+        let greeting = match &daemon.0 {
+            Found::Running(_) => format!("{} resizes on: {devices}", daemon.place()),
+            Found::Embedded(_) => {
                 format!("No daemon runs, so {} resizes on: {devices}", daemon.place())
             }
         };
@@ -44,20 +35,20 @@ impl Daemon {
 
     /// Which it is, in words.
     pub(crate) fn place(&self) -> String {
-        match self {
-            Self::Running(endpoint) => format!("The daemon at {endpoint}"),
-            Self::Embedded(_) => "one inside this process".to_owned(),
+        match &self.0 {
+            Found::Running(endpoint) => format!("The daemon at {endpoint}"),
+            Found::Embedded(_) => "one inside this process".to_owned(),
         }
     }
 
     /// What its devices have done so far, if it says so.
     pub(crate) fn look(&self) -> Option<Look> {
-        if let Self::Running(endpoint) = self
+        if let Found::Running(endpoint) = &self.0
             && endpoint.to_string().starts_with("nats:")
         {
             return None; // many daemons, and each look is at another
         }
-        let stats = self.connect().and_then(|client| Ok(client.stats()?)).ok()?;
+        let stats = self.0.connect().and_then(|client| Ok(client.stats()?)).ok()?;
         Some(Look { at: Instant::now(), devices: stats.devices })
     }
 
@@ -67,7 +58,7 @@ impl Daemon {
         let Reconnect { first, longest, within } = Reconnect::default();
         let (begun, mut pause) = (Instant::now(), first);
         loop {
-            let error = match self.connect() {
+            let error = match self.0.connect() {
                 Ok(client) => return Ok(Some(client)),
                 Err(error) => error,
             };
@@ -85,16 +76,5 @@ impl Daemon {
             }
             pause = (2 * pause).min(longest);
         }
-    }
-
-    /// A new connection.
-    fn connect(&self) -> Result<Client> {
-        Ok(match self {
-            Self::Running(endpoint) => Client::connect(endpoint)?,
-            Self::Embedded(server) => {
-                let socket = server.connect().context("can't reach the daemon in this process")?;
-                Client::from_socket(socket)?
-            }
-        })
     }
 }

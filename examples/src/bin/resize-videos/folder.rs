@@ -1,7 +1,7 @@
 //! Owns the folders of the pictures, and their writing: a picture is there whole, or not at all.
 //!
 //! The names are easy to guess, and the folder may lie where others write too: no file is opened
-//! that was there before (see [`aside`]); and no folder is written to that is another user's, where
+//! that was there before (see [`ASIDE`]); and no folder is written to that is another user's, where
 //! all may make some, since that one could put something else in its place.
 //!
 //! Invariant: a folder is locked while it is written to. One of this program's own is for one run
@@ -17,8 +17,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use resizectl::folders::Made;
 
-use crate::aside;
+use crate::ASIDE;
 use crate::names::{Names, Output};
 
 /// A number of a frame that is as long as they get: eleven hours of video.
@@ -56,7 +57,7 @@ impl Folder {
             Self { instance, path, names, own }
         };
         let folders: Vec<_> = instances.iter().map(folder).collect();
-        let mut made = Vec::new();
+        let mut made = Made::default();
         let locks = folders
             .iter()
             .map(|folder| folder.make(&mut made))
@@ -67,7 +68,7 @@ impl Folder {
                 check()?;
                 lock(&folders, &places)
             })
-            .inspect_err(|_| made.iter().rev().for_each(|path| drop(fs::remove_dir(path))))?;
+            .inspect_err(|_| made.take_back())?;
         if own {
             folders.iter().try_for_each(Self::clear)?;
         }
@@ -76,11 +77,11 @@ impl Folder {
 
     /// Makes it, notes what it made, and finds out whether pictures can be written there. Gives the
     /// folder's one name that has no links in it.
-    fn make(&self, made: &mut Vec<PathBuf>) -> Result<PathBuf> {
+    fn make(&self, made: &mut Made) -> Result<PathBuf> {
         let Self { path, names, .. } = self;
-        make(path, made)?;
+        made.make(path)?;
         let name = path.join(names.of(LARGE));
-        let tried = aside::try_out(&name);
+        let tried = ASIDE.try_out(&name);
         let user =
             tried.with_context(|| format!("can't write pictures to {}", path.display()))?.uid();
         // One that is too long is an error even where it is only looked for.
@@ -135,13 +136,13 @@ impl Folder {
     /// Whether a file is left from an earlier run: a picture in the making, or a whole one in a
     /// folder of ours.
     fn is_left(&self, name: &str) -> bool {
-        aside::is_aside(name) || (self.own && self.names.has(name))
+        ASIDE.has(name) || (self.own && self.names.has(name))
     }
 
     /// Writes picture `number`.
     pub(crate) fn write(&self, number: u64, jpeg: &[u8]) -> Result<()> {
         let path = self.path.join(self.names.of(number));
-        aside::write(&path, jpeg).with_context(|| format!("can't write {}", path.display()))
+        ASIDE.write(&path, jpeg).with_context(|| format!("can't write {}", path.display()))
     }
 }
 
@@ -194,17 +195,6 @@ fn of_another(path: &Path, user: u32) -> Option<&Path> {
         above.is_some_and(|above| above.mode() & STICKY != 0)
             && owner(path).is_ok_and(|owner| owner != user && owner != 0)
     })
-}
-
-/// Makes a folder and those above it, and notes which were missing.
-fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
-    let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
-    for path in missing.into_iter().rev().filter(|path| !path.as_os_str().is_empty()) {
-        fs::create_dir(path)
-            .with_context(|| format!("can't make the folder {}", path.display()))?;
-        made.push(path.to_owned());
-    }
-    Ok(())
 }
 
 /// Fails if two instances could write one file, or one could write over a video. `places` are the

@@ -5,21 +5,20 @@
 //! The slots of the stream bound everything between the two: there is no other queue to fill.
 //!
 //! Invariants: what is wrong with one video ends its instance and no other; what others would meet
-//! as well stops all. Few instances have a decoder before they have a stream: where there is room
-//! for few, many take no more memory.
+//! as well ([`is_of_all`]) stops all. Few instances have a decoder before they have a stream: where
+//! there is room for few, many take no more memory.
 
 use std::collections::VecDeque;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use ffmpeg_next::util::frame;
-use nix::errno::Errno;
+use resizectl::terminal::one_line;
 use resized_client::{Client, Crop, Extent, FrameSpec, Pending, Stream, StreamSpec};
 
 use crate::args::{self, Args};
@@ -28,10 +27,11 @@ use crate::decode::{File, Video};
 use crate::folder::Folder;
 use crate::inplace::{Decoder, Need};
 use crate::jpeg::{self, Target, Work};
-use crate::notes::{Pace, Times};
+use crate::notes::Times;
+use crate::outcome::{End, Outcome, is_of_all};
 use crate::picture::{Converter, Picture};
-use crate::progress::{Progress, Track, one_line};
-use crate::room::{Inside, Room, is_for_want_of_room};
+use crate::progress::{Progress, Track};
+use crate::room::{Inside, Room};
 use crate::stop::Stop;
 use crate::turn::Turn;
 
@@ -40,82 +40,6 @@ const MAX_SLOTS: usize = 32;
 
 /// Most instances that have started and have no stream yet.
 const MAX_ENTERING: usize = 16;
-
-/// How an instance ended.
-pub(crate) enum End {
-    /// With its video.
-    Complete,
-    /// Before, with the run.
-    Stopped,
-    /// By what is wrong with its video, in words.
-    Failed(String),
-}
-
-/// What became of an instance.
-pub(crate) struct Outcome<'a> {
-    /// Counted from one.
-    pub(crate) instance: usize,
-    pub(crate) video: &'a Path,
-    pub(crate) end: End,
-    /// Pictures written.
-    pub(crate) frames: u64,
-    /// Packets and frames that could not be decoded.
-    pub(crate) skipped: u64,
-    /// From the start of the run to that of the instance.
-    pub(crate) started: Duration,
-    /// From there until its last picture was written.
-    pub(crate) took: Duration,
-    /// From submission until the collector had the frame.
-    pub(crate) received: Times,
-    /// From when the decoder gave the frame until its picture was written.
-    pub(crate) written: Times,
-    /// Pictures written, from the start of the instance on.
-    pub(crate) pace: Pace,
-    /// Names of devices, and how many frames each did.
-    pub(crate) devices: Vec<(String, u64)>,
-}
-
-impl<'a> Outcome<'a> {
-    /// Of an instance that has written nothing yet.
-    pub(crate) fn new(
-        instance: usize,
-        video: &'a Path,
-        end: End,
-        started: Duration,
-    ) -> Result<Self> {
-        Ok(Self {
-            instance,
-            video,
-            end,
-            frames: 0,
-            skipped: 0,
-            started,
-            took: Duration::ZERO,
-            received: Times::new()?,
-            written: Times::new()?,
-            pace: Pace::new(),
-            devices: Vec::new(),
-        })
-    }
-
-    /// The name of the video without its folders, and whether it was resized to its end.
-    pub(crate) fn label(&self) -> String {
-        let name = self.video.file_name().unwrap_or(self.video.as_os_str()).display();
-        match &self.end {
-            End::Complete => name.to_string(),
-            End::Stopped => format!("{name}: stopped"),
-            End::Failed(_) => format!("{name}: failed"),
-        }
-    }
-
-    /// That, and why it was not.
-    pub(crate) fn reason(&self) -> String {
-        match &self.end {
-            End::Failed(why) => format!("{}: {why}", self.label()),
-            End::Complete | End::Stopped => self.label(),
-        }
-    }
-}
 
 /// What all instances share.
 struct Run<'a> {
@@ -423,57 +347,13 @@ fn collect(
     collected
 }
 
-/// Whether the others would meet what ended an instance: the daemon is lost or has no room for
-/// anybody, or the system has no threads, descriptors or memory. Else it is about the video.
-fn is_of_all(error: &Error) -> bool {
-    let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].map(|errno| errno as i32);
-    let is_short = |errno: i32| short.contains(&errno);
-    if let Some(client) = error.downcast_ref::<resized_client::Error>() {
-        let errno = match client {
-            resized_client::Error::Region(error) => error.errno(),
-            _ => None,
-        };
-        return client.is_fatal() || errno.is_some_and(is_short) || is_for_want_of_room(error);
-    }
-    match error.downcast_ref::<ffmpeg_next::Error>() {
-        Some(&ffmpeg_next::Error::Other { errno }) => is_short(errno),
-        Some(_) => false,
-        None => error.is::<io::Error>(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;
 
     use resized::Server;
-    use resized_client::{Error as ClientError, Refusal, Resource, Whose};
 
     use super::*;
-
-    #[test]
-    fn what_others_would_meet_as_well_is_of_all() {
-        let of_all = |error: Error| is_of_all(&error.context("clip.mkv"));
-        assert!(of_all(ClientError::Disconnected.into()));
-        assert!(of_all(Error::new(io::Error::from(io::ErrorKind::WouldBlock)).context("thread")));
-        let refused = |asked, limit| {
-            let whose = Whose::User;
-            ClientError::Refused(Refusal::Quota {
-                whose,
-                what: Resource::Streams,
-                asked,
-                left: 0,
-                limit,
-            })
-        };
-        assert!(of_all(refused(1, 1).into()) && !of_all(refused(2, 1).into()));
-        assert!(!of_all(ClientError::Failed.into()));
-        assert!(!of_all(ffmpeg_next::Error::InvalidData.into()));
-        let of_ffmpeg = |errno| ffmpeg_next::Error::Other { errno: errno as i32 };
-        assert!(of_all(of_ffmpeg(Errno::EMFILE).into()));
-        assert!(!of_all(of_ffmpeg(Errno::ENOENT).into()));
-        assert!(!of_all(anyhow!("not one frame")));
-    }
 
     #[test]
     fn frames_are_decoded_into_slots_and_are_what_they_are_elsewhere() {

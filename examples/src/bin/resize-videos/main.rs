@@ -4,11 +4,12 @@
 //! The walk of a frame: [`decode`] takes it from the video, straight into a slot where [`inplace`]
 //! can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
 //! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
-//! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took. [`progress`], [`report`] and
-//! [`page`] tell the user; [`stop`] ends it early.
+//! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took, [`outcome`] what became of its
+//! instance. [`progress`], [`report`] and [`page`] tell the user; [`stop`] ends it early.
+//!
+//! What any program of this kind does, from errors to files in the making, is `resizectl`'s.
 
 mod args;
-mod aside;
 mod daemon;
 mod decode;
 mod folder;
@@ -17,6 +18,7 @@ mod instance;
 mod jpeg;
 mod names;
 mod notes;
+mod outcome;
 mod page;
 mod picture;
 mod progress;
@@ -32,17 +34,22 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use resizectl::aside::Aside;
+use resizectl::terminal::{one_line, shown};
 use resized_pictures::Size;
 
 use crate::args::Args;
 use crate::daemon::Daemon;
 use crate::decode::File;
 use crate::folder::Folder;
-use crate::instance::{End, Outcome};
+use crate::outcome::{End, Outcome};
 use crate::page::{Head, Page, Seen};
-use crate::progress::{Progress, complain, one_line, shown};
+use crate::progress::{Progress, complain};
 use crate::report::Report;
 use crate::stop::{Reason, Stop};
+
+/// Its files in the making.
+const ASIDE: Aside = Aside::of("resize-videos");
 
 fn main() -> ExitCode {
     run(&Args::parse()).unwrap_or_else(|error| {

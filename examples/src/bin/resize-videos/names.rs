@@ -3,12 +3,13 @@
 //!
 //! Touches no file, but that a folder which is there is none to be taken for a pattern.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use resizectl::pattern;
 
 /// Where the pictures of a run go.
 #[derive(Clone, Debug)]
@@ -92,16 +93,10 @@ impl fmt::Display for Output {
 fn fill(pieces: &[Piece], instance: usize, video: &Path) -> String {
     let filled = pieces.iter().map(|piece| match piece {
         Piece::Letter(letter) => letter.to_string(),
-        Piece::Video => name(video).to_string_lossy().into_owned(),
+        Piece::Video => pattern::name(video).unwrap_or_default().to_string_lossy().into_owned(),
         Piece::Instance => instance.to_string(),
     });
     filled.collect()
-}
-
-/// A video's name without its ending; but one of dots would be a folder's.
-fn name(video: &Path) -> &OsStr {
-    let stem = video.file_stem().unwrap_or_default();
-    if stem == "." || stem == ".." { video.file_name().unwrap_or_default() } else { stem }
 }
 
 impl Pattern {
@@ -109,9 +104,9 @@ impl Pattern {
         // The pieces before the number, once it is met, and its digits.
         let (mut numbered, mut pieces, mut rest) = (None, Vec::new(), text);
         while let Some(letter) = rest.chars().next() {
-            let (piece, after) = if let Some(after) = rest.strip_prefix("{name}") {
+            let (piece, after) = if let Some(after) = rest.strip_prefix(pattern::NAME) {
                 (Piece::Video, after)
-            } else if let Some(after) = rest.strip_prefix("{n}") {
+            } else if let Some(after) = rest.strip_prefix(pattern::NUMBER) {
                 (Piece::Instance, after)
             } else if let Some(after) = rest.strip_prefix("%%") {
                 (Piece::Letter('%'), after)
@@ -122,7 +117,7 @@ impl Pattern {
                 rest = after;
                 continue;
             } else {
-                if let Some(word) = word(rest) {
+                if let Some(word) = pattern::stray(rest) {
                     bail!(
                         "{{{word}}} stands for nothing: write {{name}} for the video's name, {{n}} for \
                          the instance's number"
@@ -147,12 +142,6 @@ impl Pattern {
         let prefix = folder.split_off(slash.map_or(0, |at| at + 1));
         Ok(Self { text: text.to_owned(), folder, prefix, digits, suffix: pieces })
     }
-}
-
-/// What is between braces, if it looks as if it stood for something.
-fn word(text: &str) -> Option<&str> {
-    let (word, _) = text.strip_prefix('{')?.split_once('}')?;
-    (!word.is_empty() && word.chars().all(char::is_alphabetic)).then_some(word)
 }
 
 /// What is between a percent sign and a d: how many digits at least, as C has it. And what is behind.

@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Error;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use resizectl::terminal::{self, shown};
 
-use crate::instance::Outcome;
+use crate::outcome::Outcome;
 
 /// Time between an instance's lines where there are no bars.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -169,38 +169,15 @@ pub(crate) fn rate(frames: u64, time: Duration) -> f64 {
     }
 }
 
-/// Text on one line of a terminal, and without power over it: names of files may hold anything.
-pub(crate) fn shown(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter.is_control() {
-            true => line.extend(letter.escape_default()),
-            false => line.push(letter),
-        }
-    }
-    line
-}
-
-/// An error and its causes, but for those that the error before has quoted already.
-pub(crate) fn one_line(error: &Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
-        match (line.is_empty(), line.ends_with(&cause)) {
-            (true, _) => cause,
-            (false, true) => line,
-            (false, false) => format!("{line}: {cause}"),
-        }
-    })
-}
-
 /// As `println!`, but a reader that has gone away is no reason to die.
 fn print(lines: &str) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{lines}").and_then(|()| stdout.flush());
 }
 
-/// As [`print()`], of what is wrong.
+/// Says what is wrong.
 pub(crate) fn complain(what: &str) {
-    let _ = writeln!(io::stderr(), "resize-videos: {}", shown(what));
+    terminal::complain(format_args!("resize-videos: {}", shown(what)));
 }
 
 fn style(template: &str) -> ProgressStyle {

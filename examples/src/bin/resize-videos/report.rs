@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use resizectl::aside::is_special;
+use resizectl::terminal::shown;
 use serde::Serialize;
 
-use crate::aside;
+use crate::ASIDE;
 use crate::daemon::Look;
-use crate::instance::{End, Outcome};
 use crate::notes::Times;
+use crate::outcome::{End, Outcome};
 use crate::page::Share;
-use crate::progress::{rate, shown};
+use crate::progress::rate;
 use crate::stop::Reason;
 
 /// All figures of a run. Its serialization is the `--json` file, which the help of that option
@@ -182,13 +184,8 @@ impl Milliseconds {
 
 /// Writes a file: aside first, unless it is no ordinary one.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
-    if is_special(path) {
-        // Where it is a file after all it may have been begun.
-        File::options().append(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()))
-    } else {
-        aside::write(path, text.as_bytes())
-    }
-    .with_context(|| format!("can't write {}", path.display()))
+    let written = ASIDE.write_named(path, text.as_bytes());
+    written.with_context(|| format!("can't write {}", path.display()))
 }
 
 /// Fails early if a file could not be written at the end, or would take the place of a video.
@@ -205,7 +202,7 @@ pub(crate) fn check_writable(path: &Path, videos: &[PathBuf]) -> Result<()> {
     if let Some(video) = videos.iter().find(|video| is_same(path, video)) {
         bail!("{} would take the place of the video {}", path.display(), video.display());
     }
-    aside::try_out(path).map(drop).with_context(|| format!("can't write {}", path.display()))
+    ASIDE.try_out(path).map(drop).with_context(|| format!("can't write {}", path.display()))
 }
 
 /// Whether both are one file, which need not be there.
@@ -220,18 +217,9 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     one == other || place(one).is_ok_and(|one| place(other).is_ok_and(|other| one == other))
 }
 
-/// Whether there is something that can't be replaced by a file: a pipe, say, or what is open
-/// already, such as /dev/stdout, which lead to names in /proc/self/fd.
-fn is_special(path: &Path) -> bool {
-    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-    let linked = fs::read_link(path).ok().and_then(|to| Some(to.parent()?.to_owned()));
-    let mut folders = folder.into_iter().chain(linked);
-    (path.exists() && !path.is_file())
-        || folders.any(|folder| folder.starts_with("/proc") && folder.ends_with("fd"))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
 
@@ -267,16 +255,13 @@ mod tests {
         fs::create_dir(&taken).unwrap();
         assert!(check_writable(&taken, &[]).is_err() && write(&taken, "").is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
-        // What is open already, under a name that stays.
-        let open = File::create(dir.path().join("page")).unwrap();
-        let link = dir.path().join("link");
+        // What is open already.
+        let (open, link) = (File::create(&page).unwrap(), dir.path().join("link"));
         symlink(format!("/proc/self/fd/{}", open.as_raw_fd()), &link).unwrap();
         check_writable(&link, &[]).unwrap();
-        write(&link, "one ").unwrap();
-        write(&link, "two").unwrap();
+        write(&link, "one").unwrap();
         assert!(link.is_symlink());
-        assert_eq!(fs::read_to_string(&page).unwrap(), "one two");
-        fs::remove_file(&link).unwrap();
+        assert_eq!(fs::read_to_string(&page).unwrap(), "one");
         let full = write(Path::new("/dev/full"), "text").unwrap_err();
         assert!(format!("{full:#}").contains("/dev/full: No space left"), "{full:#}");
     }

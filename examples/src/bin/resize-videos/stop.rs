@@ -2,18 +2,16 @@
 //! instances need.
 //!
 //! After a signal nothing new is submitted, but what was is still written. After a failure nothing
-//! more is written. A second signal ends the process on the spot.
+//! more is written.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Error, Result};
+use resizectl::signal::Signal;
+use resizectl::terminal::one_line;
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
-
-use crate::progress::one_line;
 
 /// Longest that a sleep outlasts a signal.
 const STEP: Duration = Duration::from_millis(50);
@@ -29,43 +27,27 @@ pub(crate) enum Reason {
 }
 
 /// Asked by every thread, frame by frame.
-#[derive(Default)]
 pub(crate) struct Stop {
-    signal: Arc<AtomicUsize>,
+    signal: Signal,
     failed: AtomicBool,
     failure: Mutex<Option<String>>,
 }
 
 impl Stop {
-    /// Stops at SIGINT and SIGTERM.
+    /// Stops at a signal that comes from now on.
     pub(crate) fn on_signals() -> Result<Self> {
-        let stop = Self::default();
-        let second = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // In this order, so that the first signal finds `second` unset.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&second))
-                .and_then(|_| flag::register(signal, Arc::clone(&second)))
-                .and_then(|_| {
-                    flag::register_usize(signal, Arc::clone(&stop.signal), signal as usize)
-                })
-                .context("can't listen for signals")?;
-        }
-        Ok(stop)
+        let (failed, failure) = (AtomicBool::new(false), Mutex::new(None));
+        Ok(Self { signal: Signal::listen()?, failed, failure })
     }
 
     /// Whether nothing new should be begun.
     pub(crate) fn is_set(&self) -> bool {
-        self.signal().is_some() || self.has_failed()
+        self.signal.came() || self.has_failed()
     }
 
     /// Whether nothing should be finished either.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
-    }
-
-    /// The signal that came.
-    fn signal(&self) -> Option<u8> {
-        u8::try_from(self.signal.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)
     }
 
     /// Ends the run. Only the first failure is kept: the others follow from it.
@@ -78,7 +60,7 @@ impl Stop {
     /// What ended the run, if anything did: a failure rather than a signal.
     pub(crate) fn reason(&self) -> Option<Reason> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        failure.map(Reason::Error).or_else(|| self.signal().map(Reason::Signal))
+        failure.map(Reason::Error).or_else(|| self.signal.number().map(Reason::Signal))
     }
 
     /// Sleeps until `time`, or until the run ends.

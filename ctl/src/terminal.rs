@@ -1,0 +1,79 @@
+//! Owns how the programs speak: what becomes of text from outside before a terminal has it, and
+//! where it goes.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use anyhow::{Error, Result};
+
+/// Text on one line of a terminal, and without power over it: names of files may hold anything.
+pub fn shown(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line
+}
+
+/// An error and its causes, but for those that one before has quoted already. Not yet [`shown`].
+pub fn one_line(error: &Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
+        match (line.is_empty(), quotes(&line, &cause)) {
+            (true, _) => cause,
+            (false, true) => line,
+            (false, false) => format!("{line}: {cause}"),
+        }
+    })
+}
+
+/// Whether a line has that in it, not as a part of a word.
+fn quotes(line: &str, cause: &str) -> bool {
+    let part = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
+    line.match_indices(cause).any(|(at, _)| {
+        let (before, after) =
+            (line[..at].chars().next_back(), line[at + cause.len()..].chars().next());
+        !part(before) && !part(after)
+    })
+}
+
+/// Prints it. A reader that has gone away is no reason to fail.
+pub(crate) fn say(text: impl Display) -> Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(error).context("can't write to standard output"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says it to the user, beside what is printed. A reader that has gone away is no reason to end,
+/// and there is nobody else to tell.
+pub fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn errors_are_one_line_of_text() {
+        let error = anyhow!("no\x1b[2Jsuch\nfile").context("a\u{9b}b: é");
+        assert_eq!(shown(&one_line(&error)), "a\\u{9b}b: é: no\\u{1b}[2Jsuch\\nfile");
+    }
+
+    #[test]
+    fn what_is_quoted_is_said_once() {
+        let quoted = anyhow!("why").context("what: why");
+        assert_eq!(one_line(&quoted), "what: why");
+        let amid = anyhow!("why").context("what (why), once more").context("who");
+        assert_eq!(one_line(&amid), "who: what (why), once more");
+        let number = anyhow!("5").context("frame 50");
+        assert_eq!(one_line(&number), "frame 50: 5");
+    }
+}
