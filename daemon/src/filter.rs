@@ -83,22 +83,6 @@ impl Taps {
         taps
     }
 
-    /// The same, with weights of zero for the channels between.
-    pub fn dense(&self) -> Self {
-        let count = (self.count - 1) * self.step + 1;
-        let mut taps = Self::with_capacity(self.source, count, self.destination());
-        for index in 0..self.destination() {
-            let window = self.window(index);
-            let mut weights = vec![0; count];
-            for (weight, spread) in window.weights.iter().zip(weights.iter_mut().step_by(self.step))
-            {
-                *spread = *weight;
-            }
-            taps.push(window.start, &weights);
-        }
-        taps
-    }
-
     fn with_capacity(source: usize, count: usize, windows: usize) -> Self {
         let (starts, weights) = (Vec::with_capacity(windows), Vec::with_capacity(windows * count));
         Self { source, count, step: 1, starts, weights }

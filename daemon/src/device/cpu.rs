@@ -30,6 +30,7 @@
 //! in fact, and sums are far from overflowing 32 bits.
 #![allow(unsafe_code)]
 
+mod apart;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

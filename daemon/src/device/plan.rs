@@ -54,8 +54,8 @@ pub(super) trait Arrange {
     /// Arranges horizontal taps of words of one channel.
     fn arrange(&self, taps: Taps) -> Self::Windows;
 
-    /// Arranges horizontal taps of words, all channels interleaved.
-    fn arrange_words(&self, taps: Taps) -> Self::Words;
+    /// Arranges horizontal taps of words, for each of so many channels that are interleaved.
+    fn arrange_words(&self, taps: Taps, channels: usize) -> Self::Words;
 
     /// Arranges horizontal taps of samples, all channels interleaved. The high bytes of a window's
     /// positive weights sum to 128 at most, and so do those of its negative ones.
@@ -161,9 +161,9 @@ pub(super) struct ChannelPlan<'passes, A: Arrange> {
 }
 
 impl<A: Arrange> DownAcross<A> {
-    pub(super) fn channels(&self) -> impl ExactSizeIterator<Item = ChannelPlan<'_, A>> {
-        let Self { windows, channels, .. } = self;
-        channels.iter().map(|&(i, constant)| ChannelPlan { windows: &windows[i], constant })
+    pub(super) fn channel(&self, number: usize) -> ChannelPlan<'_, A> {
+        let (windows, constant) = self.channels[number];
+        ChannelPlan { windows: &self.windows[windows], constant }
     }
 }
 
@@ -319,12 +319,6 @@ impl<A: Arrange> Planner<'_, A> {
         Resized { source, passes, samples, kind, columns }
     }
 
-    /// The horizontal pass of rows that become words first, whose values stay what they are.
-    fn across_words(&self, horizontal: &Weights, channels: usize) -> Across<A> {
-        let taps = Taps::interleaved(&vec![&horizontal.taps(1.0); channels]);
-        Across::Words(self.arrange.arrange_words(taps))
-    }
-
     fn weights(&self, axes: &Axes) -> (Weights, Weights) {
         let weights = |axis| Weights::new(self.spec.filter, axis);
         (weights(&axes.horizontal), weights(&axes.vertical))
@@ -362,7 +356,8 @@ impl<A: Arrange> Planner<'_, A> {
                         // planes that do are mixed, without a tone (see `works`; chroma alone may swell
                         // where luma does not, but not at such ratios).
                         debug_assert!(unchanged, "the tone would be lost");
-                        self.across_words(&horizontal, tones.len())
+                        let taps = horizontal.taps(1.0);
+                        Across::Words(self.arrange.arrange_words(taps, tones.len()))
                     }
                 };
                 // A mix takes whole rows, and words are made into whole ones.

@@ -9,6 +9,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use self::horizontal_first::Gathers;
+use super::apart::Apart;
 use super::interleave;
 use super::kernel::{Kernel, LINE, PATTERN, ROWS, RowTaps};
 use super::mix::{self, Mix};
@@ -88,15 +89,16 @@ impl Blocks {
 
 impl Kernel for Avx2 {
     type Windows = Blocks;
-    type Words = Blocks;
+    type Words = (Apart, Blocks);
     type Gathers = Gathers;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
     }
 
-    fn arrange_words(&self, taps: Taps) -> Blocks {
-        Blocks::new(&taps.dense())
+    fn arrange_words(&self, taps: Taps, channels: usize) -> (Apart, Blocks) {
+        let apart = Apart { channels, source: taps.source(), picture: taps.destination() };
+        (apart, Blocks::new(&taps))
     }
 
     fn gather(&self, taps: Taps) -> Gathers {
@@ -170,11 +172,20 @@ impl Kernel for Avx2 {
         unsafe { horizontal_first::down_words(lines, taps, width, line) }
     }
 
-    unsafe fn across_words(&self, rows: [&[i16]; ROWS], blocks: &Blocks, lines: [*mut i16; ROWS]) {
-        for (words, line) in rows.into_iter().zip(lines) {
-            assert!(words.len() >= blocks.reach);
-            // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
-            unsafe { horizontal_words(words.as_ptr(), blocks, 1 << 13, line) }
+    unsafe fn across_words(
+        &self,
+        rows: [&[i16]; ROWS],
+        (apart, blocks): &(Apart, Blocks),
+        room: &mut [i16],
+        lines: [*mut i16; ROWS],
+    ) {
+        for (row, line) in rows.into_iter().zip(lines) {
+            // SAFETY: this method's contract; a word for each window is what a line has room for.
+            unsafe {
+                apart.row(self, row, room, line, |_, words, line| {
+                    self.horizontal_words(words, blocks, 1 << 13, line);
+                });
+            }
         }
     }
 

@@ -55,8 +55,8 @@ impl Kernel for Avx512 {
         self.avx2.arrange(taps)
     }
 
-    fn arrange_words(&self, taps: Taps) -> Words {
-        Words::new(&taps)
+    fn arrange_words(&self, taps: Taps, channels: usize) -> Words {
+        Words::new(&Taps::interleaved(&vec![&taps; channels]))
     }
 
     fn gather(&self, taps: Taps) -> Gathers {
@@ -134,7 +134,13 @@ impl Kernel for Avx512 {
         unsafe { horizontal_first::down_words(lines, taps, width, line) }
     }
 
-    unsafe fn across_words(&self, rows: [&[i16]; ROWS], words: &Words, lines: [*mut i16; ROWS]) {
+    unsafe fn across_words(
+        &self,
+        rows: [&[i16]; ROWS],
+        words: &Words,
+        _room: &mut [i16],
+        lines: [*mut i16; ROWS],
+    ) {
         assert!(rows.iter().all(|row| row.len() >= words.reach()));
         let rows = rows.map(<[i16]>::as_ptr);
         // SAFETY: `self` proves the features; no window reaches beyond a row, as just asserted; the

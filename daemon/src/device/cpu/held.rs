@@ -3,6 +3,7 @@
 //!
 //! Knows the plan and no pixels. Invariant: the lines counted here are what [`Kernel`] asks for.
 
+use super::apart::Apart;
 use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
 use super::mix;
 use super::rolling::Rolling;
@@ -32,8 +33,8 @@ impl<K: Kernel> Arrange for K {
         Kernel::arrange(self, taps)
     }
 
-    fn arrange_words(&self, taps: Taps) -> K::Words {
-        Kernel::arrange_words(self, taps)
+    fn arrange_words(&self, taps: Taps, channels: usize) -> K::Words {
+        Kernel::arrange_words(self, taps, channels)
     }
 
     fn gather(&self, taps: Taps) -> K::Gathers {
@@ -62,34 +63,29 @@ impl<K: Kernel> Resized<K> {
         self.row_samples().next_multiple_of(LINE) + LINE
     }
 
-    /// Words of one channel's part of that row.
-    pub(super) const fn line_words(&self) -> usize {
-        (self.source.extent.width as usize).next_multiple_of(LINE) + LINE
+    /// The plane's channels, where the horizontal pass takes one after the other.
+    pub(super) const fn apart(&self) -> Apart {
+        let channels = self.source.channels;
+        let source = self.source.extent.width as usize;
+        Apart { channels, source, picture: self.samples / channels }
     }
 
-    /// Samples, or words, of one channel's part of a row of the picture.
-    pub(super) const fn line_samples(&self) -> usize {
-        (self.samples / self.source.channels).next_multiple_of(WIDE_LINE)
-    }
-
-    /// Words of working memory for the passes: with the vertical one first the row and, where channels
-    /// are interleaved, their lines before and after the horizontal pass; else the lines that are held.
+    /// Words of working memory for the passes: with the vertical one first the row, else the lines that
+    /// are held, and the rows that become words before they become lines. Where the horizontal pass takes
+    /// channels one after the other, these too.
     pub(super) fn held_words(&self) -> usize {
-        let channels = match &self.passes {
+        let apart = self.apart().room();
+        match &self.passes {
             Passes::Copy { .. } => 0,
             Passes::HorizontalFirst(passes) => {
-                let rows = if matches!(passes.across, Across::Words(_)) { ROWS } else { 0 };
-                return passes.lines.rolling.words() + rows * self.row_words();
+                let rows = match passes.across {
+                    Across::Words(_) => ROWS * self.row_words() + apart,
+                    Across::Gather { .. } | Across::Widen(_) => 0,
+                };
+                passes.lines.rolling.words() + rows
             }
-            Passes::VerticalFirst(passes) => passes.channels().len(),
-        };
-        let lines = match channels {
-            0 => return 0,
-            1 => 0,
-            // Samples take half of what words do.
-            _ => channels * (self.line_words() + self.line_samples()),
-        };
-        (self.row_words() + lines).next_multiple_of(LINE)
+            Passes::VerticalFirst(_) => (self.row_words() + apart).next_multiple_of(LINE),
+        }
     }
 
     /// Bytes of a row of the picture, in whole vectors.

@@ -80,8 +80,9 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// Arranges horizontal taps for the second pass, once a stream.
     fn arrange(&self, taps: Taps) -> Self::Windows;
 
-    /// Arranges horizontal taps for the first pass, of words, once a stream.
-    fn arrange_words(&self, taps: Taps) -> Self::Words;
+    /// Arranges horizontal taps for the first pass, of words of so many channels that are interleaved and
+    /// have the same taps, once a stream.
+    fn arrange_words(&self, taps: Taps, channels: usize) -> Self::Words;
 
     /// Arranges horizontal taps for the first pass, once a stream. The high bytes of a window's
     /// positive weights sum to 128 at most, and so do those of its negative ones.
@@ -215,15 +216,18 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
 
     /// Horizontal pass, if it comes first, of rows of words: makes a line of each, a word for each window,
     /// as [`Self::across`] does. Rows must have [`LINE`] words, of any content, behind those that the
-    /// windows reach.
+    /// windows reach. `room` is what [`Apart`] asks for.
     ///
     /// # Safety
     ///
     /// Lines must be aligned and writable as for [`Self::across`].
+    ///
+    /// [`Apart`]: super::apart::Apart
     unsafe fn across_words(
         &self,
         rows: [&[i16]; ROWS],
         windows: &Self::Words,
+        room: &mut [i16],
         lines: [*mut i16; ROWS],
     );
 

@@ -12,6 +12,7 @@ use std::arch::is_aarch64_feature_detected;
 use std::ops::Range;
 
 use self::horizontal_first::Gathers;
+use super::apart::Apart;
 use super::kernel::{Kernel, LINE, PATTERN, ROWS, RowTaps};
 use crate::filter::Taps;
 
@@ -69,15 +70,16 @@ impl Blocks {
 
 impl Kernel for Neon {
     type Windows = Blocks;
-    type Words = Blocks;
+    type Words = (Apart, Blocks);
     type Gathers = Gathers;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
     }
 
-    fn arrange_words(&self, taps: Taps) -> Blocks {
-        Blocks::new(&taps.dense())
+    fn arrange_words(&self, taps: Taps, channels: usize) -> (Apart, Blocks) {
+        let apart = Apart { channels, source: taps.source(), picture: taps.destination() };
+        (apart, Blocks::new(&taps))
     }
 
     fn gather(&self, taps: Taps) -> Gathers {
@@ -151,11 +153,20 @@ impl Kernel for Neon {
         unsafe { horizontal_first::down_words(lines, taps, width, line) }
     }
 
-    unsafe fn across_words(&self, rows: [&[i16]; ROWS], blocks: &Blocks, lines: [*mut i16; ROWS]) {
-        for (words, line) in rows.into_iter().zip(lines) {
-            assert!(words.len() >= blocks.reach);
-            // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
-            unsafe { horizontal_words(words.as_ptr(), blocks, 1 << 13, line) }
+    unsafe fn across_words(
+        &self,
+        rows: [&[i16]; ROWS],
+        (apart, blocks): &(Apart, Blocks),
+        room: &mut [i16],
+        lines: [*mut i16; ROWS],
+    ) {
+        for (row, line) in rows.into_iter().zip(lines) {
+            // SAFETY: this method's contract; a word for each window is what a line has room for.
+            unsafe {
+                apart.row(self, row, room, line, |_, words, line| {
+                    self.horizontal_words(words, blocks, 1 << 13, line);
+                });
+            }
         }
     }
 }

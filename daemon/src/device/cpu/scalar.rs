@@ -20,8 +20,8 @@ impl Kernel for Scalar {
         taps
     }
 
-    fn arrange_words(&self, taps: Taps) -> Taps {
-        taps
+    fn arrange_words(&self, taps: Taps, channels: usize) -> Taps {
+        Taps::interleaved(&vec![&taps; channels])
     }
 
     fn gather(&self, taps: Taps) -> Taps {
@@ -118,7 +118,13 @@ impl Kernel for Scalar {
         }
     }
 
-    unsafe fn across_words(&self, rows: [&[i16]; ROWS], taps: &Taps, lines: [*mut i16; ROWS]) {
+    unsafe fn across_words(
+        &self,
+        rows: [&[i16]; ROWS],
+        taps: &Taps,
+        _room: &mut [i16],
+        lines: [*mut i16; ROWS],
+    ) {
         for (words, line) in rows.into_iter().zip(lines) {
             for x in 0..taps.destination() {
                 let window = taps.window(x);

@@ -144,8 +144,8 @@ impl Arrange for AsTheyAre {
         taps
     }
 
-    fn arrange_words(&self, taps: Taps) -> Taps {
-        taps
+    fn arrange_words(&self, taps: Taps, channels: usize) -> Taps {
+        Taps::interleaved(&vec![&taps; channels])
     }
 
     fn gather(&self, taps: Taps) -> Taps {
@@ -253,9 +253,9 @@ impl Builder {
             ..self.windows(&passes.vertical, from)
         };
         self.dispatch(0, Shader::Vertical, [0, samples(resized.kind)], words);
-        let channels: Vec<_> = passes.channels().collect();
-        let windows: Vec<_> = channels.iter().map(|channel| channel.windows).collect();
-        let constants = std::array::from_fn(|i| channels[i % channels.len()].constant);
+        let channels = 0..resized.source.channels;
+        let windows: Vec<_> = channels.clone().map(|c| passes.channel(c).windows).collect();
+        let constants = std::array::from_fn(|i| passes.channel(i % channels.len()).constant);
         let from = Numbers {
             from: lines.first,
             from_pitch: lines.pitch,

@@ -20,6 +20,8 @@ pub(super) struct Lines<'a, K: Kernel> {
     lines: *mut i16,
     /// Rows of the source as words, where those are made first.
     rows: &'a mut [i16],
+    /// Room for the channels of one, apart.
+    room: &'a mut [i16],
     resized: &'a Resized<K>,
     /// The next source row to become a line.
     next: usize,
@@ -36,10 +38,14 @@ impl<'a, K: Kernel> Lines<'a, K> {
         rows: Range<usize>,
         held: &'a mut [i16],
     ) -> Self {
-        let (lines, words) = held.split_at_mut(passes.lines.rolling.words());
+        let (lines, rest) = held.split_at_mut(passes.lines.rolling.words());
+        let (room, rows_of_words) = match passes.across {
+            Across::Words(_) => rest.split_at_mut(resized.apart().room()),
+            Across::Gather { .. } | Across::Widen(_) => (&mut [][..], rest),
+        };
         let last = rows.last().map_or(0, |row| passes.lines.rolling.row(row).end - 1);
         let (stride, lines) = (resized.source.stride, lines.as_mut_ptr());
-        Self { resized, passes, source, stride, lines, rows: words, next: 0, last }
+        Self { resized, passes, source, stride, lines, rows: rows_of_words, room, next: 0, last }
     }
 
     /// Makes the lines that a row of the picture needs: the first of all lines, and the row's taps.
@@ -83,7 +89,8 @@ impl<'a, K: Kernel> Lines<'a, K> {
                         }
                     }
                     Across::Words(windows) => {
-                        kernel.across_words(self.words(kernel, rows), windows, lines);
+                        let rows = words(kernel, self.resized, rows, self.rows);
+                        kernel.across_words(rows, windows, self.room, lines);
                     }
                 }
             }
@@ -91,24 +98,29 @@ impl<'a, K: Kernel> Lines<'a, K> {
         }
         (self.lines, taps)
     }
+}
 
-    /// Makes words of those samples of rows of the source that are read.
-    ///
-    /// # Safety
-    ///
-    /// The rows must be readable.
-    unsafe fn words(&mut self, kernel: &K, rows: [*const u8; ROWS]) -> [&[i16]; ROWS] {
-        let Resized { kind, columns, source, .. } = self.resized;
-        let pitch = self.resized.row_words();
-        for (row, words) in rows.into_iter().zip(self.rows.chunks_exact_mut(pitch)) {
-            let words = &mut words[columns.clone()];
-            // SAFETY: the caller's contract; rows are aligned to 64 bytes, and a sample has no more.
-            unsafe {
-                let row = row.add(columns.start * source.sample_bytes);
-                fetch(row.wrapping_add(ROWS * self.stride), words.len() * source.sample_bytes);
-                kernel.words(row, *kind, words.len(), words.as_mut_ptr());
-            }
+/// Makes words of those samples of rows of the source that are read.
+///
+/// # Safety
+///
+/// The rows must be readable.
+unsafe fn words<'rows, K: Kernel>(
+    kernel: &K,
+    resized: &Resized<K>,
+    rows: [*const u8; ROWS],
+    made: &'rows mut [i16],
+) -> [&'rows [i16]; ROWS] {
+    let Resized { kind, columns, source, .. } = resized;
+    let pitch = resized.row_words();
+    for (row, words) in rows.into_iter().zip(made.chunks_exact_mut(pitch)) {
+        let words = &mut words[columns.clone()];
+        // SAFETY: the caller's contract; rows are aligned to 64 bytes, and a sample has no more.
+        unsafe {
+            let row = row.add(columns.start * source.sample_bytes);
+            fetch(row.wrapping_add(ROWS * source.stride), words.len() * source.sample_bytes);
+            kernel.words(row, *kind, words.len(), words.as_mut_ptr());
         }
-        std::array::from_fn(|r| &self.rows[r * pitch..][..pitch])
     }
+    std::array::from_fn(|r| &made[r * pitch..][..pitch])
 }

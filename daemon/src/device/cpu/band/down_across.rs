@@ -69,19 +69,13 @@ pub(super) unsafe fn down_across<K: Kernel, M: Made>(
     words: &mut [i16],
     target: *mut M,
 ) {
-    let (row, lines) = words.split_at_mut(resized.row_words());
-    // SAFETY: the caller's contract.
-    unsafe { down(kernel, resized, &passes.vertical, source, index, row) };
-    let mut channels = passes.channels();
-    match (channels.len(), channels.next()) {
-        (1, Some(channel)) => {
-            // SAFETY: the caller's contract.
-            unsafe { M::across(kernel, row, channel, target) };
-        }
-        _ => {
-            // SAFETY: the caller's contract.
-            unsafe { interleaved_row(kernel, resized, passes, row, lines, target) };
-        }
+    let (row, room) = words.split_at_mut(resized.row_words());
+    // SAFETY: the caller's contract; each channel's line is as long as the pass takes it to be.
+    unsafe {
+        down(kernel, resized, &passes.vertical, source, index, row);
+        resized.apart().row(kernel, row, room, target, |channel, line, made| {
+            M::across(kernel, line, passes.channel(channel), made);
+        });
     }
 }
 
@@ -119,35 +113,4 @@ unsafe fn down<K: Kernel>(
             }
         }
     }
-}
-
-/// The horizontal pass of a row whose channels are interleaved: each on its own.
-///
-/// # Safety
-///
-/// `target` must be writable for a row of the picture.
-unsafe fn interleaved_row<K: Kernel, M: Made>(
-    kernel: &K,
-    resized: &Resized<K>,
-    passes: &DownAcross<K>,
-    row: &[i16],
-    lines: &mut [i16],
-    target: *mut M,
-) {
-    let channels = passes.channels();
-    let count = channels.len();
-    let (words, made) = lines.split_at_mut(resized.line_words() * count);
-    let width = resized.source.extent.width as usize;
-    kernel.split(&row[..width * count], words, resized.line_words());
-    let pitch = resized.line_samples();
-    assert!(size_of_val(made) >= pitch * count * size_of::<M>());
-    let made = made.as_mut_ptr().cast::<M>();
-    let lines = words.chunks_exact(resized.line_words());
-    for (c, (line, channel)) in lines.zip(channels).enumerate() {
-        // SAFETY: `made` holds a line of `pitch`, whole vectors, for each channel, as just asserted.
-        unsafe { M::across(kernel, line, channel, made.add(c * pitch)) };
-    }
-    let width = resized.samples / count;
-    // SAFETY: as above, `pitch` is at least `width`, and by this function's contract.
-    unsafe { kernel.merge(made, pitch, count, width, target) };
 }

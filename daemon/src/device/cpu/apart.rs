@@ -1,0 +1,65 @@
+//! Owns the horizontal pass of a row of words, one channel after the other: where channels are interleaved
+//! they are parted first, and what was made of them is interleaved again.
+//!
+//! Knows how long rows are, not what passes do. Invariant: lines between have room for whole vectors.
+#![allow(unsafe_code)]
+
+use super::kernel::{Kernel, LINE, WIDE_LINE};
+
+/// The channels of a plane.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Apart {
+    pub(super) channels: usize,
+    /// Pixels of a row of the source.
+    pub(super) source: usize,
+    /// Pixels of a row of the picture.
+    pub(super) picture: usize,
+}
+
+impl Apart {
+    /// Words of one channel's part of a row, with what a horizontal pass may read behind it.
+    const fn line(&self) -> usize {
+        self.source.next_multiple_of(LINE) + LINE
+    }
+
+    /// Samples, or words, of one channel's part of a row of the picture.
+    const fn made(&self) -> usize {
+        self.picture.next_multiple_of(WIDE_LINE)
+    }
+
+    /// Words of working memory. None for a single channel, which is where it should be already.
+    pub(super) const fn room(&self) -> usize {
+        if self.channels == 1 { 0 } else { self.channels * (self.line() + self.made()) }
+    }
+
+    /// Has each channel's part of a row of the picture made of its part of `row`: by its number, as a
+    /// line with [`LINE`] words behind it, to where a sample or word for each pixel is wanted.
+    ///
+    /// # Safety
+    ///
+    /// `row` must have what the pass may read behind it; `room` as much as this says; `target` must be
+    /// writable for a row of the picture, in whole vectors. What is made of a channel must not take more
+    /// than the picture's pixels in whole vectors of [`WIDE_LINE`].
+    pub(super) unsafe fn row<K: Kernel, T: Copy>(
+        &self,
+        kernel: &K,
+        row: &[i16],
+        room: &mut [i16],
+        target: *mut T,
+        make: impl Fn(usize, &[i16], *mut T),
+    ) {
+        if self.channels == 1 {
+            return make(0, row, target);
+        }
+        let (lines, made) = room.split_at_mut(self.channels * self.line());
+        kernel.split(&row[..self.channels * self.source], lines, self.line());
+        assert!(size_of_val(made) >= self.channels * self.made() * size_of::<T>());
+        let made = made.as_mut_ptr().cast::<T>();
+        for (channel, line) in lines.chunks_exact(self.line()).enumerate() {
+            // SAFETY: there is a line for each channel, as just asserted.
+            make(channel, line, unsafe { made.add(channel * self.made()) });
+        }
+        // SAFETY: lines are no shorter than the picture's rows; the rest is this method's contract.
+        unsafe { kernel.merge(made, self.made(), self.channels, self.picture, target) };
+    }
+}
