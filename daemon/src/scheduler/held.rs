@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use super::Queue;
+use super::queue::Queue;
 use crate::device::Device;
 use crate::lock;
 
