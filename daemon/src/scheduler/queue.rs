@@ -33,6 +33,8 @@ pub(super) struct Queue {
     pub(super) overdue: bool,
     /// When one last did.
     pub(super) attended: Option<Instant>,
+    /// The thread that looks whether devices get on, while it rests since nothing waits.
+    pub(super) lookout: Option<Thread>,
     /// Nothing more will be pushed: lanes end when nothing waits.
     pub(super) stopping: bool,
 }
