@@ -4,20 +4,23 @@
 //! Invariants: a key or value that is not known is refused, in a file with its line; a setting that
 //! is given nowhere is `None` until [`Settings::options`] decides, so that it suits the machine.
 
-use std::fmt;
+// As seen from `examples/pages.rs` too, which reads the flags here.
+#[path = "config/values.rs"]
+mod values;
+
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser};
 use nix::errno::Errno;
 use resized::{
     Devices, Exporter, ExporterAddress, Limits, Options, Peers, ServerError, default_ring_bytes,
 };
 use resized_service::log::NoFilter;
-use serde::de::{self, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use thiserror::Error;
+
+use values::{choice, count, mebibytes, seconds, text};
 
 /// The system service's settings.
 const SYSTEM_FILE: &str = "/etc/resized/resized.toml";
@@ -258,16 +261,16 @@ impl Settings {
             (None, Peers::Owner) => memory,
             (None, Peers::Anyone) => memory / 4 * 3,
         };
-        let least = Limits::default();
+        let usual = Limits::default();
         Options {
             devices: self.devices.clone().unwrap_or(Devices::Auto),
             peers,
             allow_named_segments: self.allow_named_segments.unwrap_or_default(),
             memory: Some(memory),
             limits: Limits {
-                connections: self.user_connections.unwrap_or(least.connections),
-                streams: self.user_streams.unwrap_or(least.streams),
-                slots: self.user_slots.unwrap_or(least.slots),
+                connections: self.user_connections.unwrap_or(usual.connections),
+                streams: self.user_streams.unwrap_or(usual.streams),
+                slots: self.user_slots.unwrap_or(usual.slots),
                 ring_bytes,
             },
             // It knows how to try a GPU.
@@ -323,56 +326,6 @@ fn may_pass(error: &std::io::Error) -> bool {
         || error.raw_os_error().is_some_and(|errno| short.contains(&errno))
 }
 
-fn mebibytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    deserializer.deserialize_u64(Whole("a whole number of MiB"))
-}
-
-fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    deserializer.deserialize_u64(Whole("a whole number"))
-}
-
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    deserializer.deserialize_u64(Whole("a whole number of seconds"))
-}
-
-/// Reads a number that is no less than zero, and says of what else is there that it is none.
-struct Whole(&'static str);
-
-impl Visitor<'_> for Whole {
-    type Value = Option<u64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
-        let signed = |_| E::invalid_value(Unexpected::Signed(number), &self);
-        u64::try_from(number).map(Some).map_err(signed)
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(Some(number))
-    }
-}
-
-/// What the flag of that name reads.
-fn text<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    T: FromStr<Err: fmt::Display>,
-{
-    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
-}
-
-/// One of the values that the flag of that name takes.
-fn choice<'de, D: Deserializer<'de>, T: ValueEnum>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let values = || T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-    T::from_str(&text, false).map(Some).map_err(|_| {
-        let known: Vec<_> = values().map(|value| value.get_name().to_owned()).collect();
-        de::Error::custom(format!("'{text}' is none of: {}", known.join(", ")))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,19 +375,6 @@ mod tests {
         ] {
             let error = parsed(text).unwrap_err();
             assert!(error.contains(line), "{text:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_number_is_told_what_it_should_be() {
-        for (text, words) in [
-            ("memory = \"x\"", "expected a whole number of MiB"),
-            ("user-memory = -1", "expected a whole number of MiB"),
-            ("user-slots = 1.5", "expected a whole number"),
-            ("drain = true", "expected a whole number of seconds"),
-        ] {
-            let error = parsed(text).unwrap_err();
-            assert!(error.contains(words), "{text}: {error}");
         }
     }
 

@@ -1,42 +1,38 @@
 //! Owns one client's conversation: reads what it asks, has it answered ([`requests`]), and lets go
-//! of everything at the end.
+//! of everything at the end ([`end`]).
 //!
 //! Knows the queue, never a device's work. Invariants: what a client holds is released when its
 //! session ends, whatever ends it; a client that does not read its answers is not read from, and
 //! stalls nobody else; a connection has one descriptor on its way at the most, even after its
 //! session, so that all of them together have fewer than Linux allows the daemon.
 
+mod end;
 mod outbox;
 mod requests;
 mod watched;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::{self, Read};
-use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use resized_protocol::codec::Inbox;
-use resized_protocol::message::{Features, Goodbye, Message, Violation};
+use resized_protocol::message::{Features, Violation};
 use resized_protocol::stats::Stats;
-use thiserror::Error;
 use tokio::io::Interest;
 use tokio::sync::watch::Receiver;
 use tokio::task::{JoinError, spawn_blocking, yield_now};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 
-use crate::job::{Job, Stream};
+use crate::job::Stream;
 use crate::metrics::{ClientId, ClientMetrics, Counted, Metrics};
 use crate::quota::{Accounts, Charge, Turn};
 use crate::scheduler::Scheduler;
+use end::End;
 use outbox::Outbox;
 use watched::{Watched, watch};
-
-/// Bytes of requests that a stopping session still reads: more than a socket holds that nobody has
-/// given a larger buffer.
-const LAST_READS: usize = 512 * 1024;
 
 /// How long a client that does not read is waited for, by a session that stops or is to pass it
 /// another ring.
@@ -118,23 +114,6 @@ pub(crate) struct Session {
     _counted: Counted,
 }
 
-/// Why a session ends.
-#[derive(Debug, Error)]
-enum End {
-    #[error("the client hung up")]
-    HungUp,
-    #[error("the client was refused")]
-    Refused,
-    #[error("the daemon stops")]
-    Stopping,
-    #[error("nothing came in time")]
-    Silence,
-    #[error("violation: {0}")]
-    Violation(#[from] Violation),
-    #[error("socket: {0}")]
-    Socket(#[from] io::Error),
-}
-
 impl Session {
     pub(crate) fn new(
         client: ClientId,
@@ -178,101 +157,10 @@ impl Session {
             Err(end) => end,
             Ok(never) => match never {},
         };
-        match &end {
-            End::Violation(violation) => {
-                tracing::warn!(client = self.client, uid = self.uid(), %violation, "hung up");
-                self.outbox.post_last(&Message::Goodbye(Goodbye::Violation(*violation)));
-            }
-            End::Stopping => self.say_goodbye().await,
-            End::Silence => self.outbox.post_last(&Message::Goodbye(Goodbye::Silence)),
-            // For want of memory, say: the client did nothing wrong, and can't be told.
-            End::HungUp | End::Socket(_) if self.outbox.is_cut() => self.keep_frames(),
-            End::HungUp | End::Refused | End::Socket(_) => {}
-        }
-        tracing::debug!(client = self.client, %end, "session over");
-        // The client is not kept waiting for what follows.
-        let _ = self.socket.get_ref().shutdown(Shutdown::Both);
-        let streams = self.withdraw();
-        if !streams.is_empty()
-            && let Err(error) = self.aside(|| drop(streams)).await
-        {
-            tracing::error!(%error, "a device panicked over the end of a stream");
-        }
-        if self.passing {
-            // What it did not read is still on its way, so it still has its place.
-            self.await_that(|session| session.outbox.is_read(), Duration::MAX).await;
-        }
+        self.end(end).await;
     }
 
-    /// Leaves the client its frames, to read or to submit once more to another daemon.
-    fn keep_frames(&self) {
-        self.streams.values().for_each(|stream| stream.keep_frames());
-    }
-
-    /// Forgets all streams, and gives them and what waited of them away.
-    fn withdraw(&mut self) -> Vec<(Arc<Stream>, VecDeque<Job>)> {
-        let streams = std::mem::take(&mut self.streams).into_values();
-        let withdrawn = |stream: Arc<Stream>| {
-            let jobs = self.shared.scheduler.withdraw(stream.id());
-            (stream, jobs)
-        };
-        streams.map(withdrawn).collect()
-    }
-
-    /// Has something done that takes long, in its user's turn: not on the thread that drives all
-    /// sessions. What there is to be sent goes out meanwhile.
-    async fn aside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, JoinError> {
-        let turn = self.meanwhile(self.place.account().turn()).await;
-        self.meanwhile(in_turn(turn, work)).await
-    }
-
-    async fn meanwhile<T>(&self, waited_for: impl Future<Output = T>) -> T {
-        let mut waited_for = std::pin::pin!(waited_for);
-        loop {
-            tokio::select! {
-                done = &mut waited_for => return done,
-                // That the socket failed is seen by reading it.
-                _ = self.outbox.send_waiting() => {}
-                never = self.outbox.send_held_in_time() => match never {},
-            }
-        }
-    }
-
-    /// Waits until it is so, looking again and again. False: it is not in that time, or the daemon
-    /// stops.
-    async fn await_that(&self, mut so: impl FnMut(&Self) -> bool + Send, within: Duration) -> bool {
-        let mut stop = self.stop.clone();
-        let [mut pause, longest] = PAUSES;
-        let mut waited = Duration::ZERO;
-        while !so(self) {
-            if waited >= within {
-                return false;
-            }
-            tokio::select! {
-                () = self.meanwhile(tokio::time::sleep(pause)) => {}
-                _ = stop.wait_for(|&stop| stop) => return false,
-            }
-            // Not by a clock: it goes on while this process, and maybe the client, is stopped.
-            waited = waited.saturating_add(pause);
-            pause = (2 * pause).min(longest);
-        }
-        true
-    }
-
-    /// The end of a client that did nothing wrong: it gets all its results, and time to read them.
-    async fn say_goodbye(&mut self) {
-        self.keep_frames();
-        self.meanwhile(self.outbox.idle()).await;
-        self.outbox.post_last(&Message::Goodbye(Goodbye::Stopping));
-        let patience = if self.is_deaf { Duration::ZERO } else { PATIENCE };
-        if timeout(patience, self.outbox.flush()).await.is_err() {
-            tracing::warn!(client = self.client, "the client did not read its last messages");
-        }
-    }
-
+    /// Reads and answers until there is a reason to end.
     async fn serve(&mut self) -> Result<Infallible, End> {
         let mut stop = self.stop.clone();
         let mut more = false;
@@ -333,50 +221,6 @@ impl Session {
         self.passing = self.passing && !self.outbox.is_read();
     }
 
-    fn uid(&self) -> u32 {
-        self.place.account().uid()
-    }
-
-    /// Takes what was submitted until now; what a client goes on sending, or does not read, does not
-    /// hold the end up.
-    async fn drain(&mut self) -> End {
-        self.stopping = true;
-        timeout(PATIENCE, self.last_requests()).await.unwrap_or_else(|_| {
-            // Or it was we who took long.
-            self.is_deaf = self.outbox.is_congested();
-            End::Stopping
-        })
-    }
-
-    async fn last_requests(&mut self) -> End {
-        let mut left = LAST_READS;
-        loop {
-            if self.outbox.is_congested() {
-                if let Err(error) = self.outbox.send_waiting().await {
-                    return error.into();
-                }
-                continue;
-            }
-            match self.inbox.pop().map_err(Violation::Codec) {
-                Ok(Some(request)) => {
-                    if let Err(end) = self.answer(request).await {
-                        return end;
-                    }
-                }
-                Ok(None) if left == 0 => return End::Stopping,
-                Ok(None) => match read(&mut self.inbox, self.socket.get_ref()) {
-                    Ok((0, _)) => return End::HungUp,
-                    Ok((len, _)) => left = left.saturating_sub(len),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return End::Stopping;
-                    }
-                    Err(error) => return error.into(),
-                },
-                Err(violation) => return violation.into(),
-            }
-        }
-    }
-
     /// Reads what has arrived into the inbox; waits for at least a byte. Zero: the client hung up. Also
     /// whether there may be more.
     async fn read(&mut self) -> io::Result<(usize, bool)> {
@@ -395,23 +239,52 @@ impl Session {
             }
         }
     }
-}
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.shared.metrics.disconnect(self.client);
-        // There are none left unless the session panicked, or the runtime did not run it to its
-        // end. The client was told nothing, so it takes the daemon for dead, and gives the next
-        // what is in its rings.
-        self.keep_frames();
-        let streams = self.withdraw();
-        match tokio::runtime::Handle::try_current() {
-            // That panics where there is no thread to be had, and a second panic would end all.
-            Ok(runtime) if !streams.is_empty() && !std::thread::panicking() => {
-                drop(runtime.spawn_blocking(|| drop(streams)));
+    /// Has something done that takes long, in its user's turn: not on the thread that drives all
+    /// sessions. What there is to be sent goes out meanwhile.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let turn = self.meanwhile(self.place.account().turn()).await;
+        self.meanwhile(in_turn(turn, work)).await
+    }
+
+    async fn meanwhile<T>(&self, waited_for: impl Future<Output = T>) -> T {
+        let mut waited_for = std::pin::pin!(waited_for);
+        loop {
+            tokio::select! {
+                done = &mut waited_for => return done,
+                // That the socket failed is seen by reading it.
+                _ = self.outbox.send_waiting() => {}
+                never = self.outbox.send_held_in_time() => match never {},
             }
-            _ => drop(streams),
         }
+    }
+
+    /// Waits until it is so, looking again and again. False: it is not in that time, or the daemon
+    /// stops.
+    async fn await_that(&self, mut so: impl FnMut(&Self) -> bool + Send, within: Duration) -> bool {
+        let mut stop = self.stop.clone();
+        let [mut pause, longest] = PAUSES;
+        let mut waited = Duration::ZERO;
+        while !so(self) {
+            if waited >= within {
+                return false;
+            }
+            tokio::select! {
+                () = self.meanwhile(tokio::time::sleep(pause)) => {}
+                _ = stop.wait_for(|&stop| stop) => return false,
+            }
+            // Not by a clock: it goes on while this process, and maybe the client, is stopped.
+            waited = waited.saturating_add(pause);
+            pause = (2 * pause).min(longest);
+        }
+        true
+    }
+
+    fn uid(&self) -> u32 {
+        self.place.account().uid()
     }
 }
 

@@ -9,16 +9,19 @@
 //!
 //! Nobody counts on a device whose lanes have all been at what they took for far longer than a
 //! frame of the stream takes there: it may hang, or be busy with others' long frames. That comes
-//! about while nobody looks, so a thread looks from time to time ([`look`]).
+//! about while nobody looks, so a thread looks from time to time ([`look_out`]).
 //!
 //! Invariants: of the devices that can do a frame the fastest never leaves it to others; one that
 //! is out of service, or does not get on, is no reason to leave a frame.
 //!
-//! [`look`]: Scheduler::look
+//! [`look_out`]: Scheduler::look_out
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Held, Queue, Scheduler};
+use super::Scheduler;
+use super::held::Held;
+use super::queue::Queue;
 use crate::job::Job;
 
 /// A frame is left to others who are done this many times as soon. Not to those who hardly are: a
@@ -37,8 +40,10 @@ const KEPT: Duration = Duration::from_millis(2);
 /// The reserve takes the frames of a device that does not get on no sooner: it was not asked for.
 const RESERVED: Duration = Duration::from_secs(1);
 
-/// How often somebody looks whether frames wait for a device that does not get on.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
+/// How often somebody looks whether frames wait for a device that does not get on, and how many
+/// looks in a row find that nothing waits before nobody looks until something does.
+const LOOK: Duration = Duration::from_millis(100);
+const QUIET: u32 = 10;
 
 impl Scheduler {
     /// The next job that a lane of this device takes.
@@ -126,12 +131,29 @@ impl Scheduler {
         view.is_serving(device) && self.devices.gets_on(device, within, view.now)
     }
 
+    /// Looks from time to time, until lanes end: not while nothing is pushed.
+    pub(super) fn look_out(&self) {
+        let mut quiet = 0;
+        loop {
+            thread::park_timeout(LOOK);
+            let mut queue = self.queue.hold();
+            if queue.stopping {
+                return;
+            }
+            self.look(&mut queue);
+            quiet = if queue.waiting() == 0 { quiet + 1 } else { 0 };
+            if quiet == QUIET {
+                drop(queue.await_jobs());
+                quiet = 0;
+            }
+        }
+    }
+
     /// Has idle lanes take what waits for a device that no longer gets on.
-    pub(super) fn look(&self) {
-        let mut queue = self.queue.hold();
+    fn look(&self, queue: &mut Held<'_>) {
         let waiting = queue.waiting();
-        if let Some(order) = queue.first().map(|job| self.order(&queue, job, waiting)) {
-            self.call_in(&mut queue, order, waiting);
+        if let Some(order) = queue.first().map(|job| self.order(queue, job, waiting)) {
+            self.call_in(queue, order, waiting);
         }
     }
 

@@ -1,15 +1,15 @@
 //! Owns what the tests of the scheduler's files share: devices that take their time, fail or panic,
 //! and somebody who keeps what was completed.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
-use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::message::{Completion, Filter, Status, StreamSpec};
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use super::*;
-use crate::device::Resizer;
-use crate::job::{Sink, Stream};
+use crate::device::{DeviceError, Fault, Resizer};
+use crate::job::{Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
 

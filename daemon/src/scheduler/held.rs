@@ -3,8 +3,8 @@
 //! Knows no jobs. A thread that is called while somebody holds the queue is woken once nobody does,
 //! for the queue is what it wants first; of very many called at once the rest are woken before.
 //! Whenever the queue is let go, it is written down whether lanes have more than enough to do, for
-//! those who ask for no more than that. Invariants: whoever was called is woken; nobody sleeps who
-//! has still to wake others.
+//! those who ask for no more than that, and the lookout is called if it rests while something waits.
+//! Invariants: whoever was called is woken; nobody sleeps who has still to wake others.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use super::Queue;
+use super::queue::Queue;
 use crate::device::Device;
 use crate::lock;
 
@@ -43,6 +43,7 @@ struct Calls<'a> {
     lanes: [(usize, usize); MOST],
     count: usize,
     intake: Option<Thread>,
+    lookout: Option<Thread>,
 }
 
 impl Shared {
@@ -59,7 +60,8 @@ impl Shared {
     }
 
     pub(super) fn hold(&self) -> Held<'_> {
-        let calls = Calls { shared: self, lanes: [(0, 0); MOST], count: 0, intake: None };
+        let lanes = [(0, 0); MOST];
+        let calls = Calls { shared: self, lanes, count: 0, intake: None, lookout: None };
         Held { queue: lock::take(&self.queue), calls }
     }
 
@@ -104,6 +106,15 @@ impl<'a> Held<'a> {
         self
     }
 
+    /// Sleeps until something waits, or lanes are to end. For the thread that looks out.
+    pub(super) fn await_jobs(mut self) -> Self {
+        self.queue.lookout = Some(thread::current());
+        while self.queue.lookout.is_some() && !self.queue.stopping {
+            self = self.away(thread::park);
+        }
+        self
+    }
+
     /// Sleeps until this thread is woken, or so long, or less.
     pub(super) fn sleep(self, within: Duration) -> Self {
         self.away(|| thread::park_timeout(within))
@@ -120,7 +131,11 @@ impl<'a> Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.calls.shared.sated.store(self.queue.is_sated(), Ordering::Relaxed);
+        let Self { queue, calls } = self;
+        calls.shared.sated.store(queue.is_sated(), Ordering::Relaxed);
+        if queue.lookout.is_some() && queue.waiting() > 0 {
+            calls.lookout = queue.lookout.take();
+        }
     }
 }
 
@@ -155,8 +170,8 @@ impl Drop for Calls<'_> {
         for &(device, lane) in &self.lanes[..self.count] {
             self.shared.wake(device, lane);
         }
-        if let Some(intake) = &self.intake {
-            intake.unpark();
+        for thread in [&self.intake, &self.lookout].into_iter().flatten() {
+            thread.unpark();
         }
     }
 }

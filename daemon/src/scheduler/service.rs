@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use resized_protocol::message::{Completion, Status};
 
-use super::{Held, Scheduler, Started, Task};
+use super::Scheduler;
+use super::frame::{Started, Task};
+use super::held::Held;
 use crate::device::{Band, Fault, Scratch};
 use crate::job::{Job, StreamId};
 use crate::metrics::nanoseconds;

@@ -1,6 +1,6 @@
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use resized_protocol::message::Filter;
+use resized_protocol::message::{Completion, Filter, Status};
 use resized_protocol::placement::Crop;
 
 use super::fakes::*;

@@ -14,8 +14,9 @@ use resized_protocol::message::{
 };
 use resized_protocol::placement::Crop;
 
+use super::end::End;
 use super::outbox::NoRoom;
-use super::{End, PATIENCE, Session, in_turn};
+use super::{PATIENCE, Session, in_turn};
 use crate::job::{Invitation, Job, Stream, StreamId};
 
 impl Session {

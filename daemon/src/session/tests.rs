@@ -5,13 +5,13 @@ use resized_protocol::VERSION;
 use resized_protocol::codec::encode;
 use resized_protocol::fdpass;
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
-use resized_protocol::message::{Filter, Refusal, Reply, Request, StreamSpec};
+use resized_protocol::message::{Filter, Goodbye, Message, Refusal, Reply, Request, StreamSpec};
 use resized_protocol::shm::{self, Lease, Region, RingLayout, SlotMemory};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream as Peer;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};

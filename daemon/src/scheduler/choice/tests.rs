@@ -1,4 +1,5 @@
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use resized_protocol::message::Filter;
@@ -69,13 +70,17 @@ fn the_reserve_takes_only_what_no_other_can() {
 /// brings more.
 #[test]
 fn what_waits_for_a_device_that_does_not_answer_is_done_by_another() {
-    for reserve in [None, Some(1)] {
+    for (reserve, rested) in [(None, false), (None, true), (Some(1), true)] {
         let fast = Timed::new("fast", Duration::from_micros(100));
         let slow = Timed::new("slow", Duration::from_millis(2));
         let several = Several::new(&[fast.clone(), slow], reserve, Filter::Area);
         several.burst(20);
         let before = several.ledger.0.lock().unwrap().len();
         fast.hangs.store(true, Ordering::SeqCst);
+        // Who looks whether devices get on has seen for long that nothing waits, or has not.
+        while rested && several.lanes.scheduler.queue.hold().lookout.is_none() {
+            thread::yield_now();
+        }
         let frames = jobs(&several.stream, &several.ledger, 8);
         several.lanes.scheduler.push(id(0), frames.into_iter());
         // All but one for each of its lanes.

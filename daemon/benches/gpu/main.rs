@@ -1,4 +1,4 @@
-//! What a GPU does through the daemon: `make bench-gpu`.
+//! What a GPU does through the daemon: `make bench-gpu`. What was measured is said by [`report`].
 //!
 //! `make bench-gpu WORKS=4K` measures those that have this in their names. Every row is a daemon of
 //! its own and as many clients, each a connection with as many frames in flight as keep all lanes
@@ -11,21 +11,23 @@
 //! committed, with the machine's name. A CPU that poses as a GPU is measured too, and the record
 //! then says that nothing was measured on a GPU.
 
+mod report;
+
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use resized::device::vulkan::{CopyRates, Settings, Wanted, survey};
+use resized::device::vulkan::{CopyRates, Settings, Vulkan, Wanted, survey};
 use resized_client::{
     Align, Arrangement, ChannelOrder, Client, DeviceStats, Element, Endpoint, Extent, FrameLayout,
     FrameSpec, Framing, PixelFormat, StreamSpec, Tensor,
 };
 use resized_protocol::message::MAX_SLOTS;
+
+use report::{Row, Setting, judge, machine, print_latencies, write_record};
 
 /// What a row is measured for, once all is warm.
 const DURATION: Duration = Duration::from_millis(1500);
@@ -49,92 +51,37 @@ struct Mode {
     transfer: &'static str,
 }
 
-struct Row {
-    work: &'static str,
-    mode: &'static str,
-    clients: usize,
-    frames_per_second: f64,
-    /// Parts of what copies alone were measured to do: to the GPU, back, and both at once.
-    bus: [f64; 3],
-    /// Frames that the GPU did, of all.
-    share: f64,
-    /// How frames reached it.
-    reached: &'static str,
-    /// What a frame takes a lane of the cores and one of a GPU, in microseconds.
-    takes: [f64; 2],
-    /// GPUs that took part, and frames at which one failed.
-    gpus: usize,
-    failed: u64,
-}
-
-impl Row {
-    fn print(&self) {
-        let [up, down, both] = self.bus.map(|part| 100.0 * part);
-        let (share, [cpu, gpu]) = (100.0 * self.share, self.takes);
-        print!("{:<28} {:<10} {:>8} ", self.work, self.mode, self.clients);
-        print!("{:>10.1} {up:>5.0}% {down:>5.0}% {both:>5.0}% ", self.frames_per_second);
-        print!("{share:>5.0}% {cpu:>7.0} {gpu:>7.0}  {}", self.reached);
-        println!(
-            "{}",
-            if self.failed > 0 { format!(", {} FAILED", self.failed) } else { String::new() }
-        );
-    }
-}
-
-/// What a GPU beyond a bus is to reach.
-const BUS_GOAL: f64 = 0.8;
-const SUM_GOAL: f64 = 0.95;
-const LATENCY_GOAL: Duration = Duration::from_millis(1);
-
 fn main() {
     assert!(!works().is_empty(), "no work has that in its name");
-    let settings = Settings::default();
-    let mut found = survey(&Wanted::Real, &settings, None);
-    let is_real = found.iter().any(|found| found.outcome.is_ok());
-    if !is_real {
-        found = survey(&Wanted::All, &settings, None);
-    }
-    let Some((name, gpu)) =
-        found.into_iter().find_map(|found| Some((found.name, found.outcome.ok()?)))
-    else {
+    let Some((name, gpu, is_real)) = first_gpu() else {
         println!("There is no GPU with a Vulkan driver: nothing to measure.");
         return;
     };
-    let CopyRates { up, down } = gpu.copy_rates().expect("copies");
-    let yardstick = |(_, spec): &(&str, StreamSpec)| {
-        let [input, output] = crossing(spec);
-        let frames = gpu.frame_rate(input as u64, output as u64).expect("copies");
-        [up / input, down / output, frames]
+    let rates = gpu.copy_rates().expect("copies");
+    let yardsticks: Vec<_> =
+        works().iter().map(|(_, spec)| yardstick(&gpu, &rates, spec)).collect();
+    let mut setting = Setting {
+        machine: machine(),
+        driver: gpu.driver(),
+        name,
+        note: String::new(),
+        copies: [rates.up, rates.down],
     };
-    let yardsticks: Vec<_> = works().iter().map(yardstick).collect();
-    let driver = gpu.driver();
     drop(gpu);
-    let mut note = String::new();
     if !is_real {
-        note.push_str("not yet measured on a GPU: this is a CPU that poses as one. ");
+        setting.note.push_str("not yet measured on a GPU: this is a CPU that poses as one. ");
     }
     if works().len() < all_works().len() {
-        note.push_str("Some works only.");
+        setting.note.push_str("Some works only.");
     }
-    let machine = machine();
-    println!("{name}, {driver}{}{note}", if is_real { "" } else { "\n" });
-    println!("{machine}");
-    println!("copies: {:.1} GB/s up, {:.1} GB/s down", up / 1e9, down / 1e9);
+    setting.print();
     for ((work, _), [_, _, frames]) in works().iter().zip(&yardsticks) {
         println!("copies of {work}, there and back at once: {frames:.0} frames/s");
     }
-    let gpu_alone = |transfer| Mode { name: transfer, devices: format!("vulkan:{name}"), transfer };
-    let mut modes: Vec<_> = TRANSFERS.into_iter().map(gpu_alone).collect();
-    modes.push(Mode { name: "cpu", devices: "cpu".into(), transfer: "" });
-    if is_real {
-        modes.push(Mode { name: "cpu + gpu", devices: "auto".into(), transfer: "" });
-    }
-    println!(
-        "{:<28} {:<10} {:>8} {:>10} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7}  reached",
-        "", "", "clients", "frames/s", "up", "down", "both", "gpu", "cpu us", "gpu us"
-    );
+    let modes = modes(&setting.name, is_real);
     let clients: &[usize] = if is_real { &CLIENTS } else { &FEW };
     let mut rows = Vec::new();
+    Row::print_heads();
     for ((work, spec), yardstick) in works().into_iter().zip(yardsticks) {
         for &clients in clients {
             for mode in &modes {
@@ -145,63 +92,40 @@ fn main() {
         }
     }
     let latencies = latencies(&modes[..TRANSFERS.len()]);
-    println!("one 1080p frame at a time, in turns, p50:");
-    for (mode, latency) in modes.iter().zip(&latencies) {
-        println!("  {:<8} {:>8.0} us", mode.name, latency.as_secs_f64() * 1e6);
-    }
-    let [direct, .., staged] = latencies[..] else { return };
-    let part = staged.as_secs_f64() / direct.as_secs_f64();
-    println!("  staging takes {part:.3} times as long as using frames where they lie");
+    print_latencies(&latencies);
     if is_real {
         judge(&rows, clients, &latencies);
     }
-    let path = write_record(&[&machine, &name, &driver, &note], [up, down], &latencies, &rows);
+    let path = write_record(&setting, &latencies, &rows);
     println!("written to {}; to be committed in daemon/benches/records", path.display());
 }
 
-/// Says of each goal whether it is met.
-fn judge(rows: &[Row], clients: &[usize], latencies: &[Duration]) {
-    let verdict = |met: bool| if met { "met" } else { "MISSED" };
-    for (work, _) in works() {
-        for &clients in clients {
-            let of = |mode: &'static str| {
-                rows.iter().find(move |r| (r.work, r.mode, r.clients) == (work, mode, clients))
-            };
-            let alone = TRANSFERS.into_iter().filter_map(of);
-            let best = alone.max_by(|a, b| a.frames_per_second.total_cmp(&b.frames_per_second));
-            let Some(best) = best else { continue };
-            let [up, down, both] = best.bus;
-            let one = up.max(down);
-            print!("{work}, {clients} clients, {}: {:.0}% of what ", best.reached, 100.0 * one);
-            print!("one direction of the bus allows, goal {:.0}%: ", 100.0 * BUS_GOAL);
-            print!(
-                "{}; {:.0}% of copies both ways at once",
-                verdict(one >= BUS_GOAL),
-                100.0 * both
-            );
-            if let (Some(both), Some(cpu)) = (of("cpu + gpu"), of("cpu")) {
-                let sum = cpu.frames_per_second + best.frames_per_second;
-                let part = both.frames_per_second / sum;
-                print!("; CPU + GPU {:.0}% of the sum of both alone, ", 100.0 * part);
-                print!("goal {:.0}%: {}", 100.0 * SUM_GOAL, verdict(part >= SUM_GOAL));
-            }
-            println!();
-        }
-    }
-    if let Some(least) = latencies.iter().min() {
-        let us = least.as_secs_f64() * 1e6;
-        println!("one 1080p frame, p50 {us:.0} us, goal 1000: {}", verdict(*least < LATENCY_GOAL));
-    }
+/// The first GPU there is, or else a CPU that poses as one; and which of both.
+fn first_gpu() -> Option<(String, Vulkan, bool)> {
+    let first = |wanted| {
+        let found = survey(wanted, &Settings::default(), None);
+        found.into_iter().find_map(|found| Some((found.name, found.outcome.ok()?)))
+    };
+    let real = first(&Wanted::Real).map(|(name, gpu)| (name, gpu, true));
+    real.or_else(|| first(&Wanted::All).map(|(name, gpu)| (name, gpu, false)))
 }
 
-/// What it is measured on.
-fn machine() -> String {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo");
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cpu = cpu.map_or("a CPU without a name", |(_, name)| name);
-    let cores = thread::available_parallelism().map_or(0, usize::from);
-    format!("{cpu}, {cores} cores, Linux {}", read("/proc/sys/kernel/osrelease").trim())
+/// What copies alone would do of such frames a second: to the GPU, back, and both at once.
+fn yardstick(gpu: &Vulkan, rates: &CopyRates, spec: &StreamSpec) -> [f64; 3] {
+    let [input, output] = crossing(spec);
+    let both = gpu.frame_rate(input as u64, output as u64).expect("copies");
+    [rates.up / input, rates.down / output, both]
+}
+
+/// The GPU by each way, in the order of [`TRANSFERS`]; the cores; and both.
+fn modes(gpu: &str, is_real: bool) -> Vec<Mode> {
+    let alone = |transfer| Mode { name: transfer, devices: format!("vulkan:{gpu}"), transfer };
+    let mut modes: Vec<_> = TRANSFERS.into_iter().map(alone).collect();
+    modes.push(Mode { name: "cpu", devices: "cpu".into(), transfer: "" });
+    if is_real {
+        modes.push(Mode { name: "cpu + gpu", devices: "auto".into(), transfer: "" });
+    }
+    modes
 }
 
 /// Those that were asked for by a part of their names, or all.
@@ -327,18 +251,7 @@ fn measure(
     let each = gpus.len().max(1) as f64;
     let bus = yardstick.map(|most| frames_per_second * share / each / most);
     let copied = gpus.iter().map(|device| device.copied_bytes).sum::<u64>() as f64 / on_gpu as f64;
-    let near = |wanted: f64| (copied - wanted).abs() < 0.01 * input;
-    let reached = match on_gpu {
-        0 => "",
-        _ if near(0.0) => "direct",
-        _ if near(input) => "copied",
-        _ if near(input + output) => "both ways",
-        _ if near(2.0 * input + output) => "staged",
-        // The one while it was on trial, then the other.
-        _ if copied < input / 2.0 => "mostly direct",
-        _ if copied < input + output / 2.0 => "mostly copied",
-        _ => "mostly both ways",
-    };
+    let reached = if on_gpu == 0 { "" } else { way(copied, [input, output]) };
     let failed = gpus.iter().map(|device| device.failed).sum();
     let takes = |devices: &[&DeviceStats]| {
         let sum =
@@ -348,6 +261,21 @@ fn measure(
     let takes = [takes(&stats.devices.iter().take(1).collect::<Vec<_>>()), takes(&gpus)];
     let (mode, gpus) = (mode.name, gpus.len());
     Row { work, mode, clients, frames_per_second, bus, share, reached, takes, gpus, failed }
+}
+
+/// The way by which frames reached a GPU, by the bytes that were copied for each.
+fn way(copied: f64, [input, output]: [f64; 2]) -> &'static str {
+    let near = |wanted: f64| (copied - wanted).abs() < 0.01 * input;
+    match copied {
+        _ if near(0.0) => "direct",
+        _ if near(input) => "copied",
+        _ if near(input + output) => "both ways",
+        _ if near(2.0 * input + output) => "staged",
+        // The one while it was on trial, then the other.
+        _ if copied < input / 2.0 => "mostly direct",
+        _ if copied < input + output / 2.0 => "mostly copied",
+        _ => "mostly both ways",
+    }
 }
 
 /// The median of one 1080p frame at a time, for each mode, in turns.
@@ -373,45 +301,4 @@ fn latencies(modes: &[Mode]) -> Vec<Duration> {
         times[times.len() / 2]
     };
     times.iter_mut().map(median).collect()
-}
-
-fn write_record(
-    [machine, name, driver, note]: &[&str; 4],
-    [up, down]: [f64; 2],
-    latencies: &[Duration],
-    rows: &[Row],
-) -> PathBuf {
-    let mut record = String::new();
-    let latency = |(name, latency): (&str, &Duration)| {
-        format!("{name:?}: {:.0}", latency.as_secs_f64() * 1e6)
-    };
-    let latencies: Vec<_> = TRANSFERS.into_iter().zip(latencies).map(latency).collect();
-    writeln!(record, "{{\"machine\": {machine:?}, \"gpu\": {name:?}, \"driver\": {driver:?},")
-        .unwrap();
-    writeln!(record, " \"note\": {note:?},").unwrap();
-    writeln!(record, " \"up_bytes_per_second\": {up:.0}, \"down_bytes_per_second\": {down:.0},")
-        .unwrap();
-    writeln!(record, " \"latency_1080p_p50_us\": {{{}}}, \"rows\": [", latencies.join(", "))
-        .unwrap();
-    for (i, row) in rows.iter().enumerate() {
-        let Row { work, mode, clients, frames_per_second, bus: [up, down, both], share, .. } = row;
-        let Row { reached, takes: [cpu, gpu], gpus, failed, .. } = row;
-        let comma = if i + 1 < rows.len() { "," } else { "" };
-        writeln!(
-            record,
-            "  {{\"work\": {work:?}, \"mode\": {mode:?}, \"clients\": {clients}, \"in_flight\": {}, \
-             \"frames_per_second\": {frames_per_second:.1}, \"bus_up\": {up:.3}, \
-             \"bus_down\": {down:.3}, \"bus_both\": {both:.3}, \"gpu_share\": {share:.3}, \"reached\": {reached:?}, \
-             \"cpu_frame_us\": {cpu:.0}, \"gpu_frame_us\": {gpu:.0}, \
-             \"gpus\": {gpus}, \"failed\": {failed}}}{comma}",
-            in_flight(*clients)
-        )
-        .unwrap();
-    }
-    record.push_str(" ]}\n");
-    let target: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench");
-    std::fs::create_dir_all(&target).unwrap();
-    let path = target.join("gpu.json");
-    std::fs::write(&path, record).unwrap();
-    path
 }

@@ -1,0 +1,82 @@
+//! Owns what the machine has to give: how much memory rings may be made of.
+//!
+//! Knows no users. Invariant: bytes that were granted and are not yet allocated are granted to nobody
+//! else, though what there is of memory still counts them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use resized_service::memory;
+
+use super::pot::take_within;
+
+/// Bytes of memory that no ring is made of: what the daemon, and all else, take beside rings. Less
+/// where there is little.
+const SPARED: u64 = 256 << 20;
+
+/// Bytes of shared memory for the rings of a daemon that is not told how many: half of the
+/// machine's, or of what the daemon's control group may have.
+pub fn default_ring_bytes() -> u64 {
+    memory::total().map_or(1 << 30, |total| total / 2)
+}
+
+/// See [`SPARED`].
+fn spared() -> u64 {
+    memory::total().map_or(0, |total| (total / 16).min(SPARED))
+}
+
+/// The machine's memory.
+#[derive(Debug, Default)]
+pub(super) struct Machine {
+    /// Bytes that were granted and are not yet allocated.
+    on_the_way: AtomicU64,
+}
+
+/// Bytes that are about to be allocated, until this is dropped.
+#[derive(Debug)]
+pub(super) struct OnTheWay {
+    machine: Arc<Machine>,
+    bytes: u64,
+}
+
+impl Machine {
+    /// Reserves so many bytes, until they are allocated. `Err`: what is left.
+    pub(super) fn find(self: &Arc<Self>, asked: u64) -> Result<Option<OnTheWay>, u64> {
+        let Some(available) = memory::available() else { return Ok(None) };
+        self.reserve(asked, available.saturating_sub(spared())).map(Some)
+    }
+
+    fn reserve(self: &Arc<Self>, asked: u64, available: u64) -> Result<OnTheWay, u64> {
+        take_within(available, asked, &self.on_the_way)?;
+        Ok(OnTheWay { machine: Arc::clone(self), bytes: asked })
+    }
+
+    #[cfg(test)]
+    pub(super) fn on_the_way(&self) -> u64 {
+        self.on_the_way.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.machine.on_the_way.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_ask_at_once_do_not_get_the_same_memory() {
+        let machine = Arc::<Machine>::default();
+        let first = machine.reserve(60, 100).unwrap();
+        assert_eq!(machine.reserve(41, 100).unwrap_err(), 40);
+        let second = machine.reserve(40, 100).unwrap();
+        assert!(machine.reserve(u64::MAX, 100).is_err());
+        drop(first);
+        assert_eq!(machine.reserve(61, 100).unwrap_err(), 60);
+        drop(second);
+        assert_eq!(machine.on_the_way(), 0);
+    }
+}

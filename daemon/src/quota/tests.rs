@@ -1,0 +1,134 @@
+use super::*;
+
+fn limits() -> Limits {
+    Limits { connections: 2, streams: 3, slots: 10, ring_bytes: 100 }
+}
+
+fn refused(whose: Whose, what: Resource, asked: u64, left: u64, limit: u64) -> Refusal {
+    Refusal::Quota { whose, what, asked, left, limit }
+}
+
+#[test]
+fn a_users_charges_add_up_over_its_connections_and_come_back() {
+    let accounts = Accounts::new(limits(), 10, 1000, []);
+    let (one, same) = (accounts.of(7), accounts.of(7));
+    for (what, limit) in [
+        (Resource::Connections, 2),
+        (Resource::Streams, 3),
+        (Resource::Slots, 10),
+        (Resource::RingBytes, 100),
+    ] {
+        let first = one.charge(what, limit - 1).unwrap();
+        let refusal = same.charge(what, 2).unwrap_err();
+        assert_eq!(refusal, refused(Whose::User, what, 2, 1, limit));
+        // Another user has all of its own.
+        let other = accounts.of(8).charge(what, limit).unwrap();
+        let second = same.charge(what, 1).unwrap();
+        drop((first, second, other));
+        drop(one.charge(what, limit).unwrap());
+    }
+    assert_eq!(accounts.ring_bytes(), 0);
+}
+
+#[test]
+fn all_users_together_have_a_limit_too() {
+    let accounts = Accounts::new(limits(), 3, 150, []);
+    let first = accounts.of(1).charge(Resource::RingBytes, 100).unwrap();
+    let refusal = accounts.of(2).charge(Resource::RingBytes, 51).unwrap_err();
+    assert_eq!(refusal, refused(Whose::Daemon, Resource::RingBytes, 51, 50, 150));
+    // What was refused is charged to nobody.
+    drop(first);
+    drop(accounts.of(2).charge(Resource::RingBytes, 100).unwrap());
+    let connections = [1, 1, 2].map(|uid| accounts.of(uid).charge(Resource::Connections, 1));
+    let refusal = accounts.of(2).charge(Resource::Connections, 1).unwrap_err();
+    assert_eq!(refusal, refused(Whose::Daemon, Resource::Connections, 1, 0, 3));
+    drop(connections);
+}
+
+#[test]
+fn memory_of_a_device_is_shared_by_users() {
+    let accounts = Accounts::new(limits(), 10, 1000, [0, 400]);
+    let (one, other) = (accounts.of(1), accounts.of(2));
+    // No user gets all of it, though it comes back.
+    assert!(one.charge_device(1, 301).is_none());
+    drop(one.charge_device(1, 300).unwrap());
+    let most = one.charge_device(1, 300).unwrap();
+    assert!(one.charge_device(1, 1).is_none());
+    assert!(other.charge_device(1, 101).is_none());
+    let rest = other.charge_device(1, 100).unwrap();
+    drop(most);
+    assert!(other.charge_device(1, 201).is_none());
+    drop((rest, other.charge_device(1, 200).unwrap()));
+    assert_eq!(accounts.devices[1].taken(), 0);
+    // One that has none, and one that there is not.
+    assert!(one.charge_device(0, 1).is_none() && one.charge_device(2, 0).is_none());
+}
+
+#[test]
+fn an_account_lives_as_long_as_what_was_taken_from_it() {
+    let accounts = Accounts::new(limits(), 10, 1000, []);
+    let charge = accounts.of(1).charge(Resource::Slots, 10).unwrap();
+    assert!(accounts.of(1).charge(Resource::Slots, 1).is_err());
+    drop(charge);
+    drop(accounts.of(2));
+    assert_eq!(accounts.users().known.len(), 1);
+}
+
+#[test]
+fn limits_may_change_under_those_who_hold_something() {
+    let accounts = Accounts::new(limits(), 10, 1000, []);
+    let account = accounts.of(1);
+    let charge = account.charge(Resource::Slots, 8).unwrap();
+    accounts.set_limits(Limits { slots: 5, ..limits() }, 1000);
+    let refusal = account.charge(Resource::Slots, 1).unwrap_err();
+    assert_eq!(refusal, refused(Whose::User, Resource::Slots, 1, 0, 5));
+    assert!(accounts.of(2).charge(Resource::Slots, 6).is_err());
+    drop(charge);
+    assert!(account.charge(Resource::Slots, 5).is_ok());
+}
+
+#[test]
+fn more_than_the_machine_has_is_refused_whatever_the_limits() {
+    let each = Limits { ring_bytes: u64::MAX, ..limits() };
+    let accounts = Accounts::new(each, 10, u64::MAX, []);
+    for asked in [1 << 60, u64::MAX] {
+        let refusal = accounts.of(1).charge(Resource::RingBytes, asked).unwrap_err();
+        assert!(matches!(refusal, Refusal::Quota { whose: Whose::Machine, .. }));
+    }
+    assert_eq!(accounts.ring_bytes(), 0);
+}
+
+#[test]
+fn memory_is_on_its_way_until_it_is_allocated() {
+    let accounts = Accounts::new(limits(), 10, 1000, []);
+    let on_the_way = || accounts.machine.on_the_way();
+    let mut charge = accounts.of(1).charge(Resource::RingBytes, 50).unwrap();
+    assert_eq!(on_the_way(), 50);
+    charge.allocated();
+    assert_eq!(on_the_way(), 0);
+    drop(accounts.of(1).charge(Resource::RingBytes, 50).unwrap());
+    assert_eq!(on_the_way(), 0);
+    // What a limit refuses is not on its way either.
+    assert!(accounts.of(1).charge(Resource::RingBytes, 51).is_err());
+    assert_eq!(on_the_way(), 0);
+}
+
+#[test]
+fn one_user_has_half_of_the_turns_at_the_most() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let accounts = Accounts::new(limits(), 10, 1000, []);
+        let (one, other) = (accounts.of(1), accounts.of(2));
+        let mut held = Vec::new();
+        for _ in 0..TURNS {
+            held.push(one.turn().await);
+        }
+        tokio::select! {
+            biased;
+            _ = one.turn() => panic!("one more than half"),
+            turn = other.turn() => drop(turn),
+        }
+        held.pop();
+        drop(accounts.of(1).turn().await);
+    });
+}

@@ -1,0 +1,139 @@
+//! Owns a frame that a device has taken: each of its bands is resized by whoever has that task, and
+//! the last of them ends the frame.
+//!
+//! Knows nothing of how tasks are come by. Invariants: a frame ends once, in a thread that has seen
+//! what all others wrote and where they failed; a device that panics fails at that frame, and costs
+//! nobody a thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use resized_protocol::message::{Completion, Status};
+
+use super::Scheduler;
+use crate::device::{Band, DeviceError, Fault, Scratch};
+use crate::job::{Job, Pressure};
+use crate::metrics::nanoseconds;
+
+/// A band of a frame that is to be resized.
+pub(super) struct Task {
+    pub(super) frame: Arc<Started>,
+    pub(super) band: Band,
+}
+
+/// A frame that a device has taken.
+pub(super) struct Started {
+    pub(super) job: Job,
+    pub(super) device: usize,
+    taken: Instant,
+    /// Nobody wanted it any more when the device took it: it is not resized, and ends like this.
+    given_up: Option<Status>,
+    /// Nanoseconds that lanes have been at it.
+    worked: AtomicU64,
+    failed: AtomicBool,
+    /// Why it failed, where that is the device's fault.
+    pub(super) fault: OnceLock<Fault>,
+    /// The device had to prepare something first.
+    prepared: AtomicBool,
+}
+
+impl Started {
+    pub(super) fn new(job: Job, device: usize) -> Self {
+        let taken = Instant::now();
+        Self {
+            given_up: job.given_up(|| taken),
+            job,
+            device,
+            taken,
+            worked: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            fault: OnceLock::new(),
+            prepared: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Scheduler {
+    /// Does a task, and ends its frame if that was the last.
+    pub(super) fn work(&self, task: Task, scratch: &mut Scratch) {
+        let Task { frame, band } = task;
+        if frame.given_up.is_none() {
+            self.resize(&frame, band, scratch);
+        }
+        // Whoever is last has seen the others' pixels and failures.
+        if let Some(frame) = Arc::into_inner(frame) {
+            self.finish(frame, scratch);
+        }
+    }
+
+    /// Resizes a band, and notes with the frame how it went.
+    fn resize(&self, frame: &Started, band: Band, scratch: &mut Scratch) {
+        let begun = Instant::now();
+        let device = &*self.devices[frame.device];
+        let resize = || frame.job.resize(device, frame.device, band, &mut *scratch);
+        let outcome = catch_unwind(AssertUnwindSafe(resize));
+        match &outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a frame failed");
+                if let DeviceError::Failed { fault, .. } = error {
+                    let _ = frame.fault.set(*fault);
+                }
+            }
+            Err(_) => tracing::error!(device = device.name(), "a device panicked"),
+        }
+        if !matches!(outcome, Ok(Ok(()))) {
+            frame.failed.store(true, Ordering::Relaxed);
+        }
+        if scratch.take_preparation() {
+            frame.prepared.store(true, Ordering::Relaxed);
+        }
+        let worked = begun.elapsed();
+        frame.worked.fetch_add(nanoseconds(worked), Ordering::Relaxed);
+        self.metrics[frame.device].add_busy(worked);
+    }
+
+    /// Completes a frame, unless it failed and may be tried elsewhere.
+    fn finish(&self, frame: Started, scratch: &mut Scratch) {
+        let Started { job, device, taken, failed, given_up, .. } = &frame;
+        let status = match (given_up, failed.load(Ordering::Relaxed)) {
+            (Some(status), _) => *status,
+            (None, true) => Status::Failed,
+            (None, false) => Status::Done,
+        };
+        let completion = Completion {
+            stream: job.stream().number,
+            slot: job.slot(),
+            status,
+            device: *device as u16,
+            queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
+            worked_ns: nanoseconds(taken.elapsed()),
+        };
+        let copied = job.copied_bytes(*device);
+        self.metrics[*device].add_attempt(job.pixels(), copied, &completion);
+        match status {
+            Status::Failed => self.failed(frame, completion, scratch),
+            Status::Done => {
+                if !frame.prepared.load(Ordering::Relaxed) {
+                    let worked = frame.worked.load(Ordering::Relaxed);
+                    job.note_pace(*device, Duration::from_nanos(worked));
+                }
+                self.complete(frame.job, completion);
+            }
+            Status::Cancelled | Status::Late | Status::Unreadable => {
+                self.complete(frame.job, completion);
+            }
+        }
+    }
+
+    /// Tells the client how its frame ended.
+    pub(super) fn complete(&self, job: Job, completion: Completion) {
+        let pressure = match self.queue.is_sated() {
+            true => self.queue.hold().pressure(job.stream().user),
+            false => Pressure::None,
+        };
+        job.complete(completion, pressure);
+    }
+}

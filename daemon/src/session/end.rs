@@ -1,0 +1,153 @@
+//! Owns the end of a session: why it ends, what its client is told, and that all it holds is let go of.
+//!
+//! Invariants: a client that did nothing wrong gets all its results, and keeps its frames; what a
+//! client goes on sending, or does not read, delays the end by seconds at the most.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+use resized_protocol::message::{Goodbye, Message, Violation};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::{PATIENCE, Session, read};
+use crate::job::{Job, Stream};
+
+/// Bytes of requests that a stopping session still reads: more than a socket holds that nobody has
+/// given a larger buffer.
+const LAST_READS: usize = 512 * 1024;
+
+/// Why a session ends.
+#[derive(Debug, Error)]
+pub(super) enum End {
+    #[error("the client hung up")]
+    HungUp,
+    #[error("the client was refused")]
+    Refused,
+    #[error("the daemon stops")]
+    Stopping,
+    #[error("nothing came in time")]
+    Silence,
+    #[error("violation: {0}")]
+    Violation(#[from] Violation),
+    #[error("socket: {0}")]
+    Socket(#[from] io::Error),
+}
+
+impl Session {
+    /// Says goodbye, as far as the client is to hear it, and lets go of everything.
+    pub(super) async fn end(&mut self, end: End) {
+        match &end {
+            End::Violation(violation) => {
+                tracing::warn!(client = self.client, uid = self.uid(), %violation, "hung up");
+                self.outbox.post_last(&Message::Goodbye(Goodbye::Violation(*violation)));
+            }
+            End::Stopping => self.say_goodbye().await,
+            End::Silence => self.outbox.post_last(&Message::Goodbye(Goodbye::Silence)),
+            // For want of memory, say: the client did nothing wrong, and can't be told.
+            End::HungUp | End::Socket(_) if self.outbox.is_cut() => self.keep_frames(),
+            End::HungUp | End::Refused | End::Socket(_) => {}
+        }
+        tracing::debug!(client = self.client, %end, "session over");
+        // The client is not kept waiting for what follows.
+        let _ = self.socket.get_ref().shutdown(Shutdown::Both);
+        let streams = self.withdraw();
+        if !streams.is_empty()
+            && let Err(error) = self.aside(|| drop(streams)).await
+        {
+            tracing::error!(%error, "a device panicked over the end of a stream");
+        }
+        if self.passing {
+            // What it did not read is still on its way, so it still has its place.
+            self.await_that(|session| session.outbox.is_read(), Duration::MAX).await;
+        }
+    }
+
+    /// Takes what was submitted until now; what a client goes on sending, or does not read, does not
+    /// hold the end up.
+    pub(super) async fn drain(&mut self) -> End {
+        self.stopping = true;
+        match timeout(PATIENCE, self.last_requests()).await {
+            Ok(Err(end)) => end,
+            Ok(Ok(never)) => match never {},
+            Err(_) => {
+                // Or it was we who took long.
+                self.is_deaf = self.outbox.is_congested();
+                End::Stopping
+            }
+        }
+    }
+
+    async fn last_requests(&mut self) -> Result<Infallible, End> {
+        let mut left = LAST_READS;
+        loop {
+            if self.outbox.is_congested() {
+                self.outbox.send_waiting().await?;
+                continue;
+            }
+            if let Some(request) = self.inbox.pop().map_err(Violation::Codec)? {
+                self.answer(request).await?;
+                continue;
+            }
+            if left == 0 {
+                return Err(End::Stopping);
+            }
+            match read(&mut self.inbox, self.socket.get_ref()) {
+                Ok((0, _)) => return Err(End::HungUp),
+                Ok((len, _)) => left = left.saturating_sub(len),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(End::Stopping);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The end of a client that did nothing wrong: it gets all its results, and time to read them.
+    async fn say_goodbye(&mut self) {
+        self.keep_frames();
+        self.meanwhile(self.outbox.idle()).await;
+        self.outbox.post_last(&Message::Goodbye(Goodbye::Stopping));
+        let patience = if self.is_deaf { Duration::ZERO } else { PATIENCE };
+        if timeout(patience, self.outbox.flush()).await.is_err() {
+            tracing::warn!(client = self.client, "the client did not read its last messages");
+        }
+    }
+
+    /// Leaves the client its frames, to read or to submit once more to another daemon.
+    fn keep_frames(&self) {
+        self.streams.values().for_each(|stream| stream.keep_frames());
+    }
+
+    /// Forgets all streams, and gives them and what waited of them away.
+    fn withdraw(&mut self) -> Vec<(Arc<Stream>, VecDeque<Job>)> {
+        let streams = std::mem::take(&mut self.streams).into_values();
+        let withdrawn = |stream: Arc<Stream>| {
+            let jobs = self.shared.scheduler.withdraw(stream.id());
+            (stream, jobs)
+        };
+        streams.map(withdrawn).collect()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.metrics.disconnect(self.client);
+        // There are none left unless the session panicked, or the runtime did not run it to its
+        // end. The client was told nothing, so it takes the daemon for dead, and gives the next
+        // what is in its rings.
+        self.keep_frames();
+        let streams = self.withdraw();
+        match tokio::runtime::Handle::try_current() {
+            // That panics where there is no thread to be had, and a second panic would end all.
+            Ok(runtime) if !streams.is_empty() && !std::thread::panicking() => {
+                drop(runtime.spawn_blocking(|| drop(streams)));
+            }
+            _ => drop(streams),
+        }
+    }
+}

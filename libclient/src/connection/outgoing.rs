@@ -1,0 +1,183 @@
+//! Owns the sending half of a shared connection: requests go out whole, one after the other.
+//!
+//! Knows nothing of who waits for what. Invariants: whoever has [`Outgoing`] writes, and nobody else;
+//! half a message is followed by its rest or by nothing; a thread that can't write because the daemon
+//! does not read, reads meanwhile: the daemon may be waiting for that.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::MsgFlags;
+use resized_protocol::codec;
+use resized_protocol::fdpass;
+use resized_protocol::message::Request;
+
+use super::incoming::Until;
+use super::waiting::Read;
+use super::{Connection, lock};
+use crate::Error;
+
+/// How often it is looked whether nobody else sends, for what may stay unsaid.
+const TRIES: u32 = 20;
+
+/// Held while a request is written.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(super) socket: Arc<UnixStream>,
+    pub(super) era: u64,
+    pub(super) bytes: Vec<u8>,
+    /// What goes before anything else in this era.
+    pub(super) first: Vec<u8>,
+    streams: u32,
+}
+
+impl Outgoing {
+    pub(super) const fn new(socket: Arc<UnixStream>) -> Self {
+        Self { socket, era: 0, bytes: Vec::new(), first: Vec::new(), streams: 0 }
+    }
+
+    pub(super) fn encode(&mut self, request: &Request) -> Result<(), Error> {
+        self.bytes.clear();
+        Ok(codec::encode(request, &mut self.bytes)?)
+    }
+
+    /// The number of a new stream.
+    pub(crate) fn new_stream(&mut self) -> u32 {
+        self.streams += 1;
+        self.streams - 1
+    }
+}
+
+impl Connection {
+    /// Sends a request made ready in that era that has no reply. If the era is over, so is the
+    /// request: either it was about slots in flight, which have been submitted anew, or about
+    /// nothing that is left. If the daemon turns out to be gone, nobody waits for the next: who
+    /// reads finds that out, and slots in flight are submitted anew as the next era begins.
+    pub(crate) fn tell(&self, era: u64, request: &Request) -> Result<(), Error> {
+        let mut outgoing = lock(&self.outgoing);
+        if outgoing.era == era {
+            outgoing.encode(request)?;
+            let _ = self.send(&mut outgoing);
+        }
+        Ok(())
+    }
+
+    /// As [`tell`](Self::tell), unless that has to wait: for another thread that sends, or for a
+    /// daemon that does not read. Then it stays unsaid.
+    pub(crate) fn suggest(&self, era: u64, request: &Request) {
+        let free = (0..TRIES).find_map(|_| {
+            // Others say their piece in microseconds.
+            self.outgoing.try_lock().inspect_err(|_| std::thread::yield_now()).ok()
+        });
+        let Some(mut outgoing) = free else { return };
+        let begun = outgoing.era == era && outgoing.encode(request).is_ok();
+        let Outgoing { socket, bytes, .. } = &*outgoing;
+        if begun && let Ok(sent) = fdpass::send(socket, bytes, None, MsgFlags::MSG_DONTWAIT) {
+            // Half a message must not stay one. Linux takes such short ones whole or not at all.
+            self.send_all(socket, &bytes[sent..]);
+        }
+    }
+
+    /// Sends what is encoded. False: the daemon is gone, or its connection has just been given up;
+    /// whoever reads finds that out.
+    pub(super) fn send(&self, outgoing: &mut Outgoing) -> bool {
+        let Outgoing { socket, first, bytes, .. } = outgoing;
+        let sent = first.is_empty() || self.send_all(socket, first);
+        first.clear();
+        sent && self.send_all(socket, bytes)
+    }
+
+    fn send_all(&self, socket: &UnixStream, mut rest: &[u8]) -> bool {
+        while !rest.is_empty() {
+            match fdpass::send(socket, rest, None, MsgFlags::MSG_DONTWAIT) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.make_room(socket) {
+                        return false;
+                    }
+                }
+                // It hung up, or died with requests unread: its last words, still to be read, say why.
+                Err(error) if is_hang_up(&error) => return false,
+                // Half a message may be sent.
+                Err(error) => return self.give_up(socket, error.into()),
+            }
+        }
+        true
+    }
+
+    /// Ends the connection for what failed on our side. The daemon then takes back what it has of
+    /// ours, so there is nothing to give to another. False, for who would have sent.
+    fn give_up(&self, socket: &UnixStream, error: Error) -> bool {
+        let mut state = self.state();
+        state.break_off(error);
+        state.taken_back = true;
+        self.wake(state);
+        // Also whoever reads.
+        let _ = socket.shutdown(Shutdown::Both);
+        false
+    }
+
+    /// Waits until the socket takes bytes, or reads what has arrived: a daemon whose answers are not
+    /// read does not read either. False: there is no use in waiting.
+    fn make_room(&self, socket: &UnixStream) -> bool {
+        let either = PollFlags::POLLIN | PollFlags::POLLOUT;
+        let mut polled = [PollFd::new(socket.as_fd(), either)];
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return true,
+            Err(errno) => return self.give_up(socket, io::Error::from(errno).into()),
+        }
+        // Also when it has failed: sending will say so.
+        if polled[0].revents().is_none_or(|found| found != PollFlags::POLLIN) {
+            return true;
+        }
+        let state = self.state();
+        if state.broken.is_some() || state.lost.is_some() {
+            return false;
+        }
+        drop(self.advance(state, Read::Wait, Until::Now));
+        true
+    }
+}
+
+fn is_hang_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::super::tests::connection;
+    use super::*;
+
+    const CANCEL: Request = Request::Cancel { stream: 0, slot: 0 };
+
+    #[test]
+    fn what_may_stay_unsaid_is_not_waited_for() {
+        let (connection, ours, mut theirs) = connection();
+        connection.suggest(0, &CANCEL);
+        let mut wanted = Vec::new();
+        codec::encode(&CANCEL, &mut wanted).unwrap();
+        let mut said = vec![0; wanted.len()];
+        theirs.read_exact(&mut said).unwrap();
+        assert_eq!(said, wanted);
+        ours.set_nonblocking(true).unwrap();
+        let mut filling = 0;
+        while let Ok(written) = (&ours).write(&[0; 512]) {
+            filling += written;
+        }
+        connection.suggest(0, &CANCEL);
+        {
+            let _busy = lock(&connection.outgoing);
+            connection.suggest(0, &CANCEL);
+        }
+        drop((connection, ours));
+        assert_eq!(theirs.read_to_end(&mut said).unwrap(), filling);
+    }
+}

@@ -1,0 +1,139 @@
+//! Owns what a client may say of a stream as it opens it: what becomes of every frame.
+//!
+//! Knows no memory: where frames lie follows from this ([`RingLayout`](crate::shm::RingLayout)). What
+//! is said here may be nonsense: the daemon checks it, and refuses.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use thiserror::Error;
+
+use crate::coding::Coding;
+use crate::frame::{Extent, FrameSpec};
+use crate::placement::{Crop, CropError, Framing, Placement};
+use crate::tensor::Normalisation;
+
+/// Most slots a stream may have.
+pub const MAX_SLOTS: u32 = 256;
+
+/// Largest weight a stream may have.
+pub const MAX_WEIGHT: u32 = 100;
+
+/// Reconstruction filter. All but `Nearest` widen with the ratio when shrinking, so that nothing
+/// aliases. Where nothing changes in a direction, neither length nor siting, none of them does
+/// anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Filter {
+    /// The source sample whose centre is nearest; never antialiased.
+    Nearest,
+    /// Triangle.
+    Bilinear,
+    /// Catmull-Rom: the cubic with B = 0, C = 1/2.
+    Bicubic,
+    /// Sinc windowed by a sinc, three lobes.
+    Lanczos3,
+    /// Mean over the exact area that a destination pixel covers.
+    Area,
+    /// Mitchell and Netravali's: the cubic with B = C = 1/3. Softer than Catmull-Rom, rings less.
+    Mitchell,
+}
+
+impl Filter {
+    /// Every filter, in wire order.
+    pub const ALL: [Self; 6] =
+        [Self::Nearest, Self::Bilinear, Self::Bicubic, Self::Lanczos3, Self::Area, Self::Mitchell];
+
+    /// What it is called on command lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nearest => "nearest",
+            Self::Bilinear => "bilinear",
+            Self::Bicubic => "bicubic",
+            Self::Lanczos3 => "lanczos3",
+            Self::Area => "area",
+            Self::Mitchell => "mitchell",
+        }
+    }
+}
+
+/// There is no filter of this name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{0}' is no filter")]
+pub struct UnknownFilter(String);
+
+impl FromStr for Filter {
+    type Err = UnknownFilter;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFilter> {
+        let found = Self::ALL.into_iter().find(|filter| filter.name() == name);
+        found.ok_or_else(|| UnknownFilter(name.to_owned()))
+    }
+}
+
+/// What opacity means to the colours of a source that has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Alpha {
+    /// Nothing: it is resized like a colour. Faster.
+    #[default]
+    Apart,
+    /// Colours count by it, so that what is transparent does not bleed into what is not. Where all is
+    /// transparent the colour is black.
+    Weighs,
+}
+
+/// What a stream resizes, fixed for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
+pub struct StreamSpec {
+    /// Frames that the client writes.
+    pub source: FrameSpec,
+    /// Frames that the daemon writes, in any format and colour.
+    pub destination: FrameSpec,
+    /// The part of the source that is resized; all of it if `None`.
+    pub crop: Option<Crop>,
+    /// How it becomes a frame of another shape.
+    pub framing: Framing,
+    /// How source samples become destination samples.
+    pub filter: Filter,
+    /// What opacity means; without meaning for sources that have none.
+    pub alpha: Alpha,
+    /// What a tensor's numbers are; without meaning for other destinations.
+    pub normalisation: Normalisation,
+    /// Frames that may be in flight at once, 1..=[`MAX_SLOTS`].
+    pub slots: u32,
+    /// Its part of what its user is given while more waits than can be done, beside that user's other
+    /// streams: 1..=[`MAX_WEIGHT`].
+    pub weight: u32,
+    /// How long after its submission a frame is still worth beginning: one that no device has taken by
+    /// then completes as [`Status::Late`](super::Status::Late). For live video, where the latest frame wins.
+    pub deadline: Option<Duration>,
+    /// Whether frames are JPEGs: through a bridge they may be.
+    pub coding: Coding,
+}
+
+impl StreamSpec {
+    /// Slots of a stream that does not say how many.
+    pub const SLOTS: u32 = 4;
+
+    /// Resizes frames of `source` to `destination`, bicubic, colour unchanged.
+    pub const fn new(source: FrameSpec, destination: Extent) -> Self {
+        Self {
+            source,
+            destination: FrameSpec { extent: destination, ..source },
+            crop: None,
+            framing: Framing::Stretch,
+            filter: Filter::Bicubic,
+            alpha: Alpha::Apart,
+            normalisation: Normalisation { mean: [0.0; 3], scale: [1.0 / 255.0; 3] },
+            slots: Self::SLOTS,
+            weight: 1,
+            deadline: None,
+            coding: Coding::RAW,
+        }
+    }
+
+    /// Which part of the source becomes which part of the destination.
+    pub fn placement(&self) -> Result<Placement, CropError> {
+        Placement::new(self.source.extent, self.crop, self.framing, &self.destination)
+    }
+}
