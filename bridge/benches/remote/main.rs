@@ -379,8 +379,9 @@ fn memory(bridge: &Process) -> String {
         .collect();
     drop(slow);
     let each = (sizes[3].saturating_sub(before)) as f64 / SLOW as f64;
+    let flat = if sizes[3] <= sizes[0] + sizes[0] / 50 { "flat" } else { "NOT flat" };
     println!(
-        "{SLOW} clients that do not read 11 MiB: the bridge's own memory {before} -> {sizes:?} KiB: {each:.1} KiB each"
+        "{SLOW} clients that do not read 11 MiB: the bridge's own memory {before} -> {sizes:?} KiB: {each:.1} KiB each, {flat}"
     );
     format!(r#"{{"figure":"memory","before_kib":{before},"kib":{sizes:?},"each_kib":{each:.2}}}"#)
 }
