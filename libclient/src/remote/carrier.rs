@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +18,14 @@ use resized_protocol::message::{Backing, Completion, Message, Reply, Request, St
 use resized_protocol::remote::Call;
 use resized_protocol::shm::{Lease, Region, RingLayout, leases};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::time::sleep;
+use tokio_rustls::rustls::{self, AlertDescription};
 
-use super::PATIENCE;
 use super::rings::Rings;
 use super::wire::{Receiver, Sender, Stream, WireError};
+use super::{Mismatch, PATIENCE};
 
 /// How long a bridge that takes nothing more may take for its last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -37,9 +38,8 @@ struct Shared {
     opening: RefCell<BTreeMap<u32, StreamSpec>>,
 }
 
-/// Carries until either end hangs up.
-pub(super) async fn carry(client: UnixStream, bridge: Stream) {
-    let Ok(mut client) = tokio::net::UnixStream::from_std(client) else { return };
+/// Carries until either end hangs up. Why it would be no better another time, if that is so.
+pub(super) async fn carry(client: &mut UnixStream, bridge: Stream) -> Option<Mismatch> {
     let (from_client, to_client) = client.split();
     let (from_bridge, to_bridge) = tokio::io::split(bridge);
     let shared = Shared::default();
@@ -49,11 +49,25 @@ pub(super) async fn carry(client: UnixStream, bridge: Stream) {
             sleep(LAST_WORDS).await;
         }
     };
-    let back = back(&shared, Receiver::new(from_bridge, PATIENCE), to_client);
-    // Why it ended, the client sees for itself: from the bridge's last words, or that there are none.
-    tokio::select! {
-        () = there => {}
-        _ = back => {}
+    let mut from_bridge = Receiver::new(from_bridge, PATIENCE);
+    // Any other end the client sees for itself: from the bridge's last words, or that there are none.
+    let ended = tokio::select! {
+        () = there => return None,
+        ended = back(&shared, &mut from_bridge, to_client) => ended,
+    };
+    match ended {
+        Err(WireError::Codec(_)) if from_bridge.is_at_tls() => Some(Mismatch::Tls),
+        Err(WireError::Io(error)) => alert(error),
+        _ => None,
+    }
+}
+
+/// What the other end's TLS says against what it was shown. A fault of its own may pass.
+fn alert(error: io::Error) -> Option<Mismatch> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(AlertDescription::InternalError) => None,
+        rustls::Error::AlertReceived(_) => Some(Mismatch::Certificate(error)),
+        _ => None,
     }
 }
 
@@ -103,7 +117,7 @@ async fn there(
 
 async fn back(
     shared: &Shared,
-    mut bridge: Receiver<impl AsyncRead + Unpin>,
+    bridge: &mut Receiver<impl AsyncRead + Unpin>,
     client: WriteHalf<'_>,
 ) -> Result<(), WireError> {
     let mut client = Sender::new(client, PATIENCE);
@@ -125,7 +139,7 @@ async fn back(
                 let lease = shared.rings.borrow_mut().take_in_flight(stream, slot);
                 let mut lease = lease.ok_or_else(|| unexpected("a completion of nothing"))?;
                 if status == Status::Done {
-                    read_frame(&mut bridge, &mut lease).await?;
+                    read_frame(bridge, &mut lease).await?;
                 }
                 shared.rings.borrow_mut().free(stream, lease);
             }
@@ -189,7 +203,7 @@ async fn send_with(
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     codec::encode(message, &mut bytes).map_err(io::Error::other)?;
-    let socket: &tokio::net::UnixStream = client.as_ref();
+    let socket: &UnixStream = client.as_ref();
     let mut sent = 0;
     while sent < bytes.len() {
         let descriptor = (sent == 0).then_some(descriptor.as_fd());
