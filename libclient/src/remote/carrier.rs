@@ -4,7 +4,7 @@
 //! Invariant: rings are no larger than the client asked for, whatever the bridge says.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -14,12 +14,15 @@ use nix::sys::socket::MsgFlags;
 use resized_protocol::codec;
 use resized_protocol::coding::{self, PREFIX};
 use resized_protocol::fdpass;
-use resized_protocol::message::{Backing, Completion, Message, Reply, Request, Status, StreamSpec};
+use resized_protocol::message::{
+    Backing, Completion, Message, Refusal, Reply, Request, Status, StreamSpec,
+};
 use resized_protocol::remote::Call;
 use resized_protocol::shm::{Lease, Region, RingLayout, leases};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 use tokio_rustls::rustls::{self, AlertDescription};
 
@@ -36,6 +39,8 @@ struct Shared {
     rings: RefCell<Rings>,
     /// Streams whose opening was not answered.
     opening: RefCell<BTreeMap<u32, StreamSpec>>,
+    /// Streams that were refused here, and are being closed there.
+    refused: RefCell<BTreeSet<u32>>,
 }
 
 /// Carries until either end hangs up. Why it would be no better another time, if that is so.
@@ -43,8 +48,9 @@ pub(super) async fn carry(client: &mut UnixStream, bridge: Stream) -> Option<Mis
     let (from_client, to_client) = client.split();
     let (from_bridge, to_bridge) = tokio::io::split(bridge);
     let shared = Shared::default();
+    let (close, closing) = unbounded_channel();
     let there = async {
-        if there(&shared, from_client, Sender::new(to_bridge, PATIENCE)).await.is_err() {
+        if there(&shared, from_client, Sender::new(to_bridge, PATIENCE), closing).await.is_err() {
             // What it said before it hung up is still to be read.
             sleep(LAST_WORDS).await;
         }
@@ -53,7 +59,7 @@ pub(super) async fn carry(client: &mut UnixStream, bridge: Stream) -> Option<Mis
     // Any other end the client sees for itself: from the bridge's last words, or that there are none.
     let ended = tokio::select! {
         () = there => return None,
-        ended = back(&shared, &mut from_bridge, to_client) => ended,
+        ended = back(&shared, &mut from_bridge, to_client, close) => ended,
     };
     match ended {
         Err(WireError::Codec(_)) if from_bridge.is_at_tls() => Some(Mismatch::Tls),
@@ -75,9 +81,15 @@ async fn there(
     shared: &Shared,
     client: ReadHalf<'_>,
     mut bridge: Sender<impl AsyncWrite + Unpin>,
+    mut closing: UnboundedReceiver<u32>,
 ) -> Result<(), WireError> {
     let mut client = Receiver::new(client, PATIENCE);
-    while let Some(request) = client.next::<Request>().await? {
+    loop {
+        let request = tokio::select! {
+            request = client.next::<Request>() => request?,
+            stream = closing.recv() => stream.map(|stream| Request::Close { stream }),
+        };
+        let Some(request) = request else { return Ok(()) };
         let (stream, slots): (u32, Vec<u32>) = match &request {
             Request::Open { stream, spec, .. } => {
                 shared.opening.borrow_mut().insert(*stream, *spec);
@@ -112,25 +124,40 @@ async fn there(
             shared.rings.borrow_mut().submit(stream, lease);
         }
     }
-    Ok(())
 }
 
 async fn back(
     shared: &Shared,
     bridge: &mut Receiver<impl AsyncRead + Unpin>,
     client: WriteHalf<'_>,
+    close: UnboundedSender<u32>,
 ) -> Result<(), WireError> {
     let mut client = Sender::new(client, PATIENCE);
     while let Some(message) = bridge.next::<Message>().await? {
         match &message {
             Message::Reply(Reply::Opened { stream, ring, .. }) => {
-                let descriptor = open(shared, *stream, ring)?;
-                let opened = Reply::Opened {
-                    stream: *stream,
-                    ring: ring.clone(),
-                    backing: Backing::Descriptor,
-                };
-                send_with(client.get_ref(), &Message::Reply(opened), &descriptor).await?;
+                match open(shared, *stream, ring)? {
+                    Ok(descriptor) => {
+                        let opened = Reply::Opened {
+                            stream: *stream,
+                            ring: ring.clone(),
+                            backing: Backing::Descriptor,
+                        };
+                        send_with(client.get_ref(), &Message::Reply(opened), &descriptor).await?;
+                    }
+                    // That stream's misfortune, not the connection's: another would meet it as well.
+                    Err(refusal) => {
+                        shared.refused.borrow_mut().insert(*stream);
+                        let _ = close.send(*stream);
+                        client.send(&Message::Reply(Reply::Refused(refusal)), &[]).await?;
+                    }
+                }
+                continue;
+            }
+            // The client knows of no such stream.
+            Message::Reply(Reply::Closed { stream })
+                if shared.refused.borrow_mut().remove(stream) =>
+            {
                 continue;
             }
             Message::Reply(Reply::Closed { stream }) => shared.rings.borrow_mut().remove(*stream),
@@ -179,8 +206,9 @@ async fn read_frame(
     bridge.fill(into).await
 }
 
-/// Makes the ring of a stream that the bridge has opened, as the client asked for it.
-fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<OwnedFd> {
+/// Makes the ring of a stream that the bridge has opened, as the client asked for it; or says that
+/// the system does not.
+fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<Result<OwnedFd, Refusal>> {
     let mut opening = shared.opening.borrow_mut();
     let spec = opening.remove(&stream).ok_or_else(|| unexpected("a stream nobody asked for"))?;
     // Those before it were answered before it: they were refused.
@@ -189,10 +217,18 @@ fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<OwnedFd> 
     if layout != *ring {
         return Err(unexpected("a ring of another layout than its stream's"));
     }
-    let (region, descriptor) = Region::create(layout.len()).map_err(io::Error::other)?;
-    let leases = leases(region, &Arc::new(layout)).map_err(io::Error::other)?;
-    shared.rings.borrow_mut().add(stream, leases);
-    Ok(descriptor)
+    let made = Region::create(layout.len())
+        .and_then(|(region, descriptor)| Ok((leases(region, &Arc::new(layout))?, descriptor)));
+    match made {
+        Ok((leases, descriptor)) => {
+            shared.rings.borrow_mut().add(stream, leases);
+            Ok(Ok(descriptor))
+        }
+        Err(error) => match error.errno() {
+            Some(errno) => Ok(Err(Refusal::System { errno })),
+            None => Err(io::Error::other(error)),
+        },
+    }
 }
 
 /// Sends a message with a descriptor beside it.
