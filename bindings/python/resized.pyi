@@ -27,7 +27,7 @@ class Options(TypedDict, total=False):
     dtype: Literal["uint8", "float32", "float16", "int8"] | DTypeLike | None
     """Results are tensors of such numbers; if not uint8."""
     layout: Literal["chw", "hwc"] | None
-    """Of a tensor: (3, H, W), the usual, or (H, W, 3)."""
+    """Of a tensor: (3, H, W), the usual, or (H, W, 3). This and the next three are for tensors only."""
     order: Literal["rgb", "bgr"] | None
     """Of a tensor's channels; "rgb"."""
     mean: Sequence[float] | None
@@ -40,9 +40,9 @@ class Options(TypedDict, total=False):
     """How a picture becomes one of another shape: each side by its own ratio, the usual; whole, with padding around it;
     or cut off evenly."""
     align: Literal["start", "centre", "end"] | None
-    """Where a fitted picture lies; "centre"."""
+    """Where a fitted picture lies; "centre". For mode="fit" only."""
     pad: Sequence[int] | None
-    """Red, green and blue around a fitted picture; black."""
+    """Red, green and blue around a fitted picture; black. For mode="fit" only."""
     crop: Sequence[float] | None
     """Left, top, width and height of the part of the source that is resized, in its pixels; all of it."""
     alpha: Literal["apart", "weighs"] | None
@@ -56,7 +56,9 @@ class Options(TypedDict, total=False):
     to_range: Range | None
     """The results'; as the source's if both are planar or of the same format, else as usual for the format."""
     to_matrix: Matrix | None
+    """See to_range."""
     to_siting: Siting | None
+    """See to_range."""
     slots: int | None
     """Frames that may be in flight or held at once, up to 256; 4."""
     weight: int | None
@@ -163,15 +165,16 @@ class Slot:
 
     @property
     def array(self) -> NDArray[Any]:
-        """The source frame, to be written: shares the slot's memory. ValueError once it was submitted, and for i420 whose
-        width is no multiple of 128 (i420p10: 64) and frames of odd sides, which are no one array there: see planes."""
+        """The source frame, to be written: shares the slot's memory. ValueError once it was submitted or released, and for
+        i420 whose width is no multiple of 128 (i420p10: 64) and planar frames of odd sides, which are no one array there:
+        see planes."""
     @property
     def planes(self) -> tuple[NDArray[Any], ...]:
         """An array for each plane, of any size: (H, W), or (H, W, channels) where samples are interleaved."""
     def write(self, array: ArrayLike | Buffer) -> None:
-        """Copies a frame into the slot."""
+        """Copies a frame into the slot. BufferError as with submit."""
     def set_crop(self, left: float, top: float, width: float, height: float) -> None:
-        """Has this part of the frame resized in place of the stream's crop."""
+        """Has this part of the frame resized in place of the stream's crop. Refused if it is not within the frame."""
     def submit(self) -> Pending:
         """Gives the slot to the daemon. BufferError while arrays, or tensors made of them, share its memory."""
     def release(self) -> None:
@@ -188,10 +191,12 @@ class Pending:
         """Waits for the resized frame, or raises why there is none. It can be had once; after TimeoutError or
         KeyboardInterrupt it can be waited for again."""
     def done(self) -> bool:
-        """Whether result would return or raise at once."""
+        """Whether result would return or raise at once. False while a thread or coroutine waits for it: result raises
+        ValueError for another."""
     def cancel(self) -> bool:
-        """Gives the frame up: it is not resized if the daemon hears of that before a device takes it. False if a
-        thread waits for it."""
+        """Gives the frame up: it is not resized if the daemon hears of that before a device takes it, and result raises
+        ValueError. False, and nothing is changed, while a thread or coroutine waits for it, and once its frame was had or
+        it was cancelled."""
     def __await__(self) -> Generator[Any, None, Frame]: ...
 
 class Frame:
@@ -264,7 +269,7 @@ class EmbeddedError(Error):
     """No daemon can be started in this process."""
 
 class ConnectError(Error):
-    """Nobody answers at the endpoint."""
+    """Nobody answers at the endpoint, or nobody whom the client understands and trusts."""
 
 class Silent(Error):
     """Who is at the other end does not say welcome, or not the rest of a message."""

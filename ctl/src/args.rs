@@ -10,7 +10,7 @@ use clap::builder::{
 };
 use clap::{Args, Parser, Subcommand};
 use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat};
-use resized_pictures::{Format, Mode, Size};
+use resized_pictures::{Colour, Format, Mode, Size};
 use resized_protocol::message::MAX_SLOTS;
 
 /// Resize pictures and videos through the resized daemon; see what it does, and whether it is well.
@@ -170,6 +170,11 @@ pub(crate) struct Resize {
     #[arg(long, default_value = "fit", value_parser = modes())]
     pub(crate) mode: Mode,
 
+    /// Pad fitted pictures with this colour, such as ffffff, evenly at both ends: results have exactly
+    /// the size, or its shape with --only-shrink
+    #[arg(long, value_name = "RRGGBB")]
+    pub(crate) pad: Option<Colour>,
+
     /// Resize only this part of each picture, in its upright pixels from the upper left corner
     #[arg(long, value_name = "WxH+X+Y", value_parser = crop)]
     pub(crate) crop: Option<Crop>,
@@ -285,8 +290,8 @@ fn quality() -> RangedI64ValueParser<i32> {
 fn modes() -> impl TypedValueParser<Value = Mode> {
     let value = |mode: Mode| {
         PossibleValue::new(mode.name()).help(match mode {
-            Mode::Fit => {
-                "As large as it can be within the size; one side may be shorter, none is padded"
+            Mode::Fit | Mode::Pad(_) => {
+                "As large as it can be within the size; one side may be shorter, unless --pad fills it"
             }
             Mode::Fill => "Exactly the size; what is too much is cut off evenly at both ends",
             Mode::Stretch => "Exactly the size; the shape changes",

@@ -34,14 +34,13 @@ const SCANS: u32 = 500;
 /// Resizes them. Fails where going on has no sense; that some pictures failed is for the exit code
 /// to say.
 pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
+    let mode = match asked.pad {
+        None => asked.mode,
+        Some(colour) => asked.mode.padded(colour).context("--pad is for --mode fit")?,
+    };
     let outputs = Outputs::plan(&asked.inputs, &asked.output, asked.format)?;
     let settings = Settings {
-        wish: Wish {
-            size: asked.size,
-            mode: asked.mode,
-            crop: asked.crop,
-            only_shrink: asked.only_shrink,
-        },
+        wish: Wish { size: asked.size, mode, crop: asked.crop, only_shrink: asked.only_shrink },
         filter: asked.filter,
         quality: asked.quality,
         format: outputs.format(),

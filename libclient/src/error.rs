@@ -15,7 +15,7 @@ use crate::Endpoint;
 /// it [fail too](Self::is_fatal).
 #[derive(Clone, Debug, Error)]
 pub enum Error {
-    /// Nobody answers at the endpoint.
+    /// Nobody answers at the endpoint, or nobody whom the client understands and trusts.
     #[error("can't connect to {endpoint}: {source}")]
     Connect {
         /// As given.

@@ -14,7 +14,7 @@ use resized_protocol::shm::Lease;
 
 use crate::endpoint::PATIENCE;
 #[cfg(feature = "remote")]
-use crate::endpoint::Scheme;
+use crate::endpoint::{Remote, Scheme};
 use crate::link::{Link, left};
 #[cfg(feature = "remote")]
 use crate::remote::{self, Credentials};
@@ -150,24 +150,36 @@ impl Home {
     }
 
     fn attempt(&self, deadline: Instant, streams: &[(u32, StreamSpec)]) -> Result<Found, Error> {
-        let mut link = match &self.endpoint {
-            Endpoint::Unix(path) => Link::dial(path, deadline)?,
-            #[cfg(feature = "remote")]
-            Endpoint::Remote(remote) => {
-                let dialled = remote::dial(remote, &self.credentials, deadline);
-                let connected = dialled.map_err(|source| Error::Connect {
-                    endpoint: self.endpoint.clone(),
-                    source: Arc::new(source),
-                });
-                Link::over(connected?, deadline)
+        let (mut link, devices) = match &self.endpoint {
+            Endpoint::Unix(path) => {
+                let mut link = Link::dial(path, deadline)?;
+                let devices = link.greet(false)?;
+                (link, devices)
             }
+            #[cfg(feature = "remote")]
+            Endpoint::Remote(remote) => self.greet(remote, deadline)?,
         };
-        let devices = link.greet(false)?;
         let mut rings = Vec::with_capacity(streams.len());
         for (number, spec) in streams {
             rings.push((*number, link.open(*number, spec)?));
         }
         Ok(Found { link, devices, rings })
+    }
+
+    #[cfg(feature = "remote")]
+    fn greet(&self, remote: &Remote, deadline: Instant) -> Result<(Link, Vec<String>), Error> {
+        let failed =
+            |source| Error::Connect { endpoint: self.endpoint.clone(), source: Arc::new(source) };
+        let dialled = remote::dial(remote, &self.credentials, deadline);
+        let (socket, reported) = dialled.map_err(failed)?;
+        let mut link = Link::over(socket, deadline);
+        match link.greet(false) {
+            Ok(devices) => Ok((link, devices)),
+            Err(error) => Err(match reported.try_recv() {
+                Ok(Err(source)) => failed(source),
+                _ => error,
+            }),
+        }
     }
 }
 

@@ -38,12 +38,43 @@ use wire::{Sender, Stream};
 /// piece of what it is sent.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Why client and bridge do not understand each other, and would not another time.
+#[derive(Debug)]
+pub(crate) enum Mismatch {
+    /// TLS is spoken there, and not here.
+    Tls,
+    /// TLS is spoken here, and not there.
+    Plain,
+    /// What TLS was shown here was not taken there, for that reason.
+    Certificate(io::Error),
+}
+
+impl Mismatch {
+    /// In words, with what to do about it.
+    fn at(self, address: &str) -> io::Error {
+        let words = match self {
+            Self::Tls => format!("TLS is spoken there: write tls://{address}"),
+            Self::Plain => {
+                format!("TLS is not spoken there: if it need not be, write tcp://{address}")
+            }
+            Self::Certificate(error) => {
+                format!("{error}: it may want a certificate, or another one: $RESIZED_CERTIFICATE")
+            }
+        };
+        io::Error::new(io::ErrorKind::InvalidData, words)
+    }
+}
+
+/// What came of a connection. What comes after the first, the connecting, is why it ended, where
+/// another would end so, too; and comes before the end.
+pub(crate) type Reported = mpsc::Receiver<io::Result<()>>;
+
 /// Connects to the bridge. Gives the client's end of a socket that a daemon seems to be at.
 pub(crate) fn dial(
     remote: &Remote,
     credentials: &Credentials,
     deadline: Instant,
-) -> io::Result<UnixStream> {
+) -> io::Result<(UnixStream, Reported)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ours, theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
@@ -56,9 +87,13 @@ pub(crate) fn dial(
         runtime.block_on(async move {
             let connected = timeout_at(deadline.into(), connect(&remote, &credentials)).await;
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(bridge) => {
+                Ok((remote, bridge)) => {
                     let _ = report.send(Ok(()));
-                    carrier::carry(theirs, bridge).await;
+                    let Ok(mut client) = tokio::net::UnixStream::from_std(theirs) else { return };
+                    let mismatch = carrier::carry(&mut client, bridge).await;
+                    // The client's socket is still open.
+                    let report = |it: Mismatch| report.send(Err(it.at(&remote.address)));
+                    let _ = mismatch.map(report);
                 }
                 Err(error) => drop(report.send(Err(error))),
             }
@@ -66,11 +101,11 @@ pub(crate) fn dial(
     };
     thread::Builder::new().name("resized remote".into()).spawn(carry)?;
     reported.recv().unwrap_or_else(|_| Err(io::ErrorKind::ConnectionAborted.into()))?;
-    Ok(ours)
+    Ok((ours, reported))
 }
 
-/// Connects, and knocks.
-async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<Stream> {
+/// Connects, and knocks; also says where, of many.
+async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<(Remote, Stream)> {
     let bad = |error: CredentialsError| io::Error::new(io::ErrorKind::InvalidInput, error);
     let (remote, token) = match remote.scheme {
         #[cfg(feature = "nats")]
@@ -87,13 +122,13 @@ async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<Strea
         })?;
         let connector = TlsConnector::from(credentials.client().map_err(bad)?);
         let connected = connector.connect(name, socket).await;
-        Box::new(connected.map_err(|error| credentials.explain(error))?)
+        Box::new(connected.map_err(|error| credentials.explain(error, &remote.address))?)
     } else {
         Box::new(socket)
     };
     let knock = Call::Knock { version: VERSION, token };
     Sender::new(&mut stream, PATIENCE).send(&knock, &[]).await?;
-    Ok(stream)
+    Ok((remote, stream))
 }
 
 /// Between two questions of the system's whether the other end is still there, when nothing else is

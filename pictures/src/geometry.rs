@@ -4,10 +4,10 @@
 //! Knows sides and orientations, no pixels. A wish speaks of upright pictures, a plan of stored ones.
 
 use image::metadata::Orientation;
-use resized_client::{Crop, Extent, Framing, MAX_SIDE};
+use resized_client::{Align, Crop, Extent, Framing, MAX_SIDE};
 
 use crate::error::PictureError;
-use crate::wish::{Mode, Size};
+use crate::wish::{Colour, Mode, Size};
 
 /// How many times the result's side what the decoder gives has at least, in either direction, if
 /// the decoder shrinks. Halving blocks of a cosine transform rings and aliases a little; what comes
@@ -63,7 +63,10 @@ impl Plan {
         let ratio = {
             let (across, down) =
                 (part.width / f64::from(result.width), part.height / f64::from(result.height));
-            across.min(down)
+            match wish.mode {
+                Mode::Pad(_) => across.max(down),
+                Mode::Fit | Mode::Fill | Mode::Stretch => across.min(down),
+            }
         };
         let enough = |&&shrink: &&u32| ratio / f64::from(shrink) >= LEAST;
         let shrink = shrinks.iter().filter(enough).max().copied().unwrap_or(1);
@@ -75,9 +78,10 @@ impl Plan {
             width: crop.width / by,
             height: crop.height / by,
         };
-        let framing = match wish.mode {
-            Mode::Fill => Framing::Fill,
-            Mode::Fit | Mode::Stretch => Framing::Stretch,
+        let framing = match (wish.mode, wish.size) {
+            (Mode::Fill, _) => Framing::Fill,
+            (Mode::Pad(Colour(pad)), Size::Box(_)) => Framing::Fit { align: Align::Centre, pad },
+            _ => Framing::Stretch,
         };
         Ok(Self { shrink, crop, framing, destination: turn.extent(result), result })
     }
@@ -114,9 +118,10 @@ impl Wish {
                 let Extent { width: w, height: h } = scaled(across.min(down).min(most));
                 Extent::new(w.min(width), h.min(height))
             }
-            Mode::Fill => {
+            Mode::Fill | Mode::Pad(_) => {
                 // Of the shape asked for, all the same.
-                let by = (most / across.max(down)).min(1.0);
+                let by = if self.mode == Mode::Fill { across.max(down) } else { across.min(down) };
+                let by = (most / by).min(1.0);
                 let side = |side: u32| ((f64::from(side) * by).round() as u32).max(1);
                 Extent::new(side(width), side(height))
             }
@@ -185,6 +190,7 @@ mod tests {
     use super::*;
 
     const SHRINKS: [u32; 4] = [1, 2, 4, 8];
+    const PAD: Mode = Mode::Pad(Colour([9; 3]));
 
     fn wish(size: &str, mode: Mode) -> Wish {
         Wish { size: size.parse().unwrap(), mode, crop: None, only_shrink: false }
@@ -204,6 +210,9 @@ mod tests {
             ("640x360", Mode::Fit, (3000, 4000), (270, 360)),
             ("640x360", Mode::Fit, (32, 18), (640, 360)),
             ("640x360", Mode::Fit, (10_000, 1), (640, 1)),
+            ("640x360", PAD, (3000, 4000), (640, 360)),
+            ("640x360", PAD, (32, 18), (640, 360)),
+            ("640x", PAD, (3000, 4000), (640, 853)),
             ("640x360", Mode::Fill, (3000, 4000), (640, 360)),
             ("640x360", Mode::Stretch, (3000, 4000), (640, 360)),
             ("640x", Mode::Fit, (3000, 4000), (640, 853)),
@@ -219,6 +228,8 @@ mod tests {
         for (size, mode, picture, expected) in [
             ("640x360", Mode::Fit, (320, 90), (320, 90)),
             ("640x360", Mode::Fit, (320, 720), (160, 360)),
+            ("640x360", PAD, (320, 90), (320, 180)),
+            ("640x360", PAD, (320, 720), (640, 360)),
             ("640x360", Mode::Fill, (320, 720), (320, 180)),
             ("640x360", Mode::Stretch, (320, 720), (320, 360)),
             ("640x", Mode::Fit, (320, 720), (320, 720)),
@@ -247,6 +258,9 @@ mod tests {
             let plan = Plan::new(&wish, stored, Orientation::NoTransforms, &SHRINKS).unwrap();
             assert_eq!(plan.shrink, expected, "{picture:?}");
             assert_eq!(plan.crop.width, f64::from(picture.0) / f64::from(expected));
+            let padded = Wish { mode: PAD, ..wish };
+            let plan = Plan::new(&padded, stored, Orientation::NoTransforms, &SHRINKS).unwrap();
+            assert_eq!(plan.shrink, expected, "{picture:?}");
             let plan = Plan::new(&wish, stored, Orientation::NoTransforms, &[1]).unwrap();
             assert_eq!(plan.shrink, 1);
         }

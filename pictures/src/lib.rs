@@ -29,4 +29,4 @@ mod wish;
 pub use error::PictureError;
 pub use geometry::Wish;
 pub use picture::{Desk, Limits, Loss, Picture, Planned, Settings};
-pub use wish::{Format, Mode, Size, SizeError, UnknownFormat, UnknownMode};
+pub use wish::{Colour, Format, Mode, Size, SizeError, UnknownColour, UnknownFormat, UnknownMode};

@@ -82,6 +82,8 @@ pub enum Mode {
     /// As large as it can be within the size; one side may be shorter.
     #[default]
     Fit,
+    /// Exactly the size, where both sides are given: as `Fit`, in the middle of that colour.
+    Pad(Colour),
     /// Exactly the size; what is too much is cut off evenly at both ends.
     Fill,
     /// Exactly the size; the shape changes.
@@ -94,16 +96,21 @@ pub enum Mode {
 pub struct UnknownMode(String);
 
 impl Mode {
-    /// Every mode.
+    /// Every mode that has a name; padded it has that of `Fit`.
     pub const ALL: [Self; 3] = [Self::Fit, Self::Fill, Self::Stretch];
 
     /// What it is called on command lines.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Fit => "fit",
+            Self::Fit | Self::Pad(_) => "fit",
             Self::Fill => "fill",
             Self::Stretch => "stretch",
         }
+    }
+
+    /// Padded with that colour. None of those that leave nothing to pad.
+    pub fn padded(self, colour: Colour) -> Option<Self> {
+        matches!(self, Self::Fit | Self::Pad(_)).then_some(Self::Pad(colour))
     }
 }
 
@@ -113,6 +120,28 @@ impl FromStr for Mode {
     fn from_str(name: &str) -> Result<Self, UnknownMode> {
         let found = Self::ALL.into_iter().find(|mode| mode.name() == name);
         found.ok_or_else(|| UnknownMode(name.to_owned()))
+    }
+}
+
+/// Red, green and blue: `ffffff`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Colour(pub [u8; 3]);
+
+/// The text is no colour.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{0}' is no colour: write six hexadecimal digits, RRGGBB, like ffffff for white")]
+pub struct UnknownColour(String);
+
+impl FromStr for Colour {
+    type Err = UnknownColour;
+
+    fn from_str(text: &str) -> Result<Self, UnknownColour> {
+        let unknown = || UnknownColour(text.to_owned());
+        // A sign would be read, too.
+        let digits = text.len() == 6 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let number = u32::from_str_radix(text, 16).ok().filter(|_| digits).ok_or_else(unknown)?;
+        let [_, colour @ ..] = number.to_be_bytes();
+        Ok(Self(colour))
     }
 }
 
@@ -196,6 +225,10 @@ mod tests {
         }
         for format in Format::ALL {
             assert_eq!(format.name().parse(), Ok(format));
+        }
+        assert_eq!("0aFf80".parse(), Ok(Colour([10, 255, 128])));
+        for text in ["", "fff", "#ffffff", "+fffff", "fffffff", "white!"] {
+            assert_eq!(text.parse::<Colour>(), Err(UnknownColour(text.to_owned())));
         }
         assert_eq!("Fit".parse::<Mode>(), Err(UnknownMode("Fit".to_owned())));
         assert_eq!("gif".parse::<Format>(), Err(UnknownFormat("gif".to_owned())));

@@ -157,8 +157,9 @@ impl Client {
         self.0.close(py);
     }
 
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().0.get()?;
+        Ok(slf)
     }
 
     fn __exit__(

@@ -93,21 +93,23 @@ impl Pending {
             Err((error, pending)) => {
                 *self.state() = pending.map_or(State::Over, |it| State::Submitted(Ours::new(it)));
                 if self.given_up.is_so() {
-                    self.end();
+                    self.end()?;
                 }
                 Err(error)
             }
         }
     }
 
-    /// Ends it, unless a thread waits for it.
-    fn end(&self) -> bool {
+    /// Gives it up. False if a thread waits for it, or there is nothing to give up.
+    fn end(&self) -> PyResult<bool> {
         let mut state = self.state();
-        let ends = !matches!(*state, State::Waited);
-        if ends {
-            *state = State::Over;
+        match state.take(State::Over)? {
+            State::Submitted(_) | State::Done(_) => Ok(true),
+            taken => {
+                *state = taken;
+                Ok(false)
+            }
         }
-        ends
     }
 }
 
@@ -119,7 +121,7 @@ impl Pending {
         self.had(py, Limit::of(timeout)?)
     }
 
-    /// Whether `result` would return, or raise, at once.
+    /// Whether `result` would return, or raise, at once; not while another waits for it.
     fn done(&self) -> PyResult<bool> {
         let mut state = self.state();
         let pending = match state.take(State::Over)? {
@@ -137,9 +139,9 @@ impl Pending {
         Ok(matches!(*state, State::Done(_)))
     }
 
-    /// Gives the frame up: it is not resized if no device has taken it yet. Not while a thread
-    /// waits for it.
-    fn cancel(&self) -> bool {
+    /// Gives the frame up: it is not resized if no device has taken it yet. False while a thread or
+    /// coroutine waits for it, and once it was had or given up.
+    fn cancel(&self) -> PyResult<bool> {
         self.end()
     }
 
@@ -164,7 +166,7 @@ impl Pending {
             when_cancelled(&future, move || {
                 let this = this.get();
                 this.given_up.set();
-                this.end();
+                this.end().map(drop)
             })?;
             future
         };

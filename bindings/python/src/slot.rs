@@ -54,7 +54,8 @@ impl Slot {
         self.0.planes(py)
     }
 
-    /// Copies a frame into the slot, without the interpreter's lock.
+    /// Copies a frame into the slot, without the interpreter's lock. `BufferError` while arrays share
+    /// its memory.
     fn write(&self, py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<()> {
         let array = Array::of(array, Some(self.0.picture.format))?;
         self.0.picture.check(array.picture())?;
@@ -65,7 +66,8 @@ impl Slot {
         Ok(())
     }
 
-    /// Has a part of this frame resized in place of the stream's crop.
+    /// Has a part of this frame resized in place of the stream's crop. `Refused` if it is not within
+    /// the frame.
     #[pyo3(signature = (left, top, width, height))]
     fn set_crop(&self, left: f64, top: f64, width: f64, height: f64) -> PyResult<()> {
         let crop = Crop { left, top, width, height };

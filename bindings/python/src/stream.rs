@@ -89,7 +89,10 @@ impl Stream {
         };
         let resize = PyCFunction::new_closure(py, None, None, resize)?;
         let future = events.call_method1("run_in_executor", (pool, resize))?;
-        when_cancelled(&future, move || given_up.set())?;
+        when_cancelled(&future, move || {
+            given_up.set();
+            Ok(())
+        })?;
         Ok(future)
     }
 
@@ -133,8 +136,9 @@ impl Stream {
         self.0.close(py);
     }
 
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().0.get()?;
+        Ok(slf)
     }
 
     fn __exit__(

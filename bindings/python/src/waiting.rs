@@ -31,11 +31,11 @@ pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// not notice.
 pub(crate) fn when_cancelled(
     future: &Bound<'_, PyAny>,
-    then: impl Fn() + Send + Sync + 'static,
+    then: impl Fn() -> PyResult<()> + Send + Sync + 'static,
 ) -> PyResult<()> {
     let done = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
         if arguments.get_item(0)?.call_method0("cancelled")?.is_truthy()? {
-            then();
+            then()?;
         }
         PyResult::Ok(())
     };

@@ -95,6 +95,7 @@ def test_odd_sides_have_planes_but_no_array(client):
     assert near(frame.planes[0], exact(sources[0], (33, 21)))
     with pytest.raises(ValueError, match="planes"):
         client.stream("i420", (96, 54), (40, 20)).loan().array
+    assert client.stream("rgb", (95, 53), (33, 21)).loan().array.shape == (53, 95, 3)
 
 
 def test_a_slot_is_not_given_away_while_it_is_seen(client):
@@ -231,7 +232,7 @@ def test_what_was_closed_takes_no_calls_and_what_is_seen_stays(daemon):
         client.close()
         stream.close()
     calls = [lambda: stream.loan(), lambda: stream.resize(source), lambda: stream.slots,
-             lambda: client.resize(source, (48, 27)), lambda: client.stats()]
+             lambda: client.resize(source, (48, 27)), lambda: client.stats(), stream.__enter__, client.__enter__]
     for call in calls:
         with pytest.raises(ValueError, match="closed"):
             call()
@@ -266,15 +267,18 @@ def test_results_are_had_once(client):
     stream = client.stream("gray", (96, 54), (48, 27), slots=1)
     pending = stream.submit(noise(54, 96))
     frame = pending.result()
-    assert pending.done()
+    assert pending.done() and not pending.cancel()
     with pytest.raises(ValueError, match="had"):
         pending.result()
     del frame
     pending = stream.submit(noise(54, 96))
-    assert pending.cancel()
+    assert pending.cancel() and not pending.cancel()
     with pytest.raises(ValueError, match="cancelled"):
         pending.result()
-    # Its slot is free again.
+    # Its slot is free again; so is that of a frame that was there already.
+    pending = stream.submit(noise(54, 96))
+    until("it is done", pending.done)
+    assert pending.cancel() and pending.done()
     stream.loan().release()
 
 

@@ -362,8 +362,8 @@ def test_a_forked_child_makes_its_own(client):
             await stream.resize_async(FRAME)
 
         uses = [
-            lambda: client.resize(FRAME, (9, 9)), stream.loan, pending.result, pending.done, ready.result,
-            slot.submit, slot.release, frame.release, lambda: asyncio.run(later()),
+            lambda: client.resize(FRAME, (9, 9)), stream.loan, pending.result, pending.done, pending.cancel,
+            ready.result, slot.submit, slot.release, frame.release, lambda: asyncio.run(later()),
         ]
         # However often.
         for use in 2 * uses:

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use libfuzzer_sys::fuzz_target;
 use resized::{Devices, Options, Server};
 use resized_client::{Client, Extent, Filter};
-use resized_pictures::{Desk, Format, Limits, Mode, PictureError, Settings, Size, Wish};
+use resized_pictures::{Colour, Desk, Format, Limits, Mode, PictureError, Settings, Size, Wish};
 
 const LIMITS: Limits = Limits { pixels: 1 << 20, made: 1 << 16, scans: 64 };
 
@@ -62,9 +62,9 @@ fn settings(asked: u8) -> Settings {
     let pick = |from: u8, count: u8| usize::from(asked / from % count);
     let boxed = |width, height| Size::Box(Extent::new(width, height));
     let size = [boxed(19, 13), Size::Width(40), Size::Height(21), boxed(200, 3)];
-    let mode = [Mode::Stretch, Mode::Fit, Mode::Fill];
+    let mode = [Mode::Stretch, Mode::Fit, Mode::Fill, Mode::Pad(Colour([7, 80, 200]))];
     let format = [None, Some(Format::Jpeg), Some(Format::Png), Some(Format::Webp)];
-    let (size, mode) = (size[pick(1, 4)], mode[pick(4, 3)]);
+    let (size, mode) = (size[pick(1, 4)], mode[pick(4, 4)]);
     let wish = Wish { size, mode, crop: None, only_shrink: asked >= 192 };
-    Settings { wish, filter: Filter::Bicubic, quality: 70, format: format[pick(12, 4)] }
+    Settings { wish, filter: Filter::Bicubic, quality: 70, format: format[pick(16, 4)] }
 }

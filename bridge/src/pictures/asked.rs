@@ -6,7 +6,10 @@ use std::str::FromStr;
 
 use async_nats::HeaderMap;
 use resized_client::Filter;
-use resized_pictures::{Format, Mode, Settings, Size, SizeError, UnknownFormat, UnknownMode, Wish};
+use resized_pictures::{
+    Colour, Format, Mode, Settings, Size, SizeError, UnknownColour, UnknownFormat, UnknownMode,
+    Wish,
+};
 use resized_protocol::message::UnknownFilter;
 use thiserror::Error;
 
@@ -24,6 +27,10 @@ pub(super) enum HeaderError {
     Size(#[from] SizeError),
     #[error("Mode: {0}")]
     Mode(#[from] UnknownMode),
+    #[error("Pad: {0}")]
+    Pad(#[from] UnknownColour),
+    #[error("Pad: only where Mode is fit")]
+    NoPad,
     #[error("Filter: {0}")]
     Filter(#[from] UnknownFilter),
     #[error("Quality: a number from 1 to 100")]
@@ -36,6 +43,10 @@ pub(super) enum HeaderError {
 pub(super) fn settings(headers: Option<&HeaderMap>) -> Result<Settings, HeaderError> {
     let size: Size = read(headers, "Size")?.ok_or(HeaderError::NoSize)??;
     let mode = read::<Mode>(headers, "Mode")?.transpose()?.unwrap_or_default();
+    let mode = match read::<Colour>(headers, "Pad")?.transpose()? {
+        None => mode,
+        Some(colour) => mode.padded(colour).ok_or(HeaderError::NoPad)?,
+    };
     let filter = read::<Filter>(headers, "Filter")?.transpose()?.unwrap_or(Filter::Bicubic);
     let quality = match read::<i32>(headers, "Quality")? {
         None => QUALITY,
@@ -82,6 +93,8 @@ mod tests {
         assert_eq!((wish.size, wish.mode), (Size::Width(640), Mode::Fit));
         assert_eq!((filter, quality, format), (Filter::Bicubic, 85, None));
         assert!(matches!(settings(None), Err(HeaderError::NoSize)));
+        let Settings { wish, .. } = asked(&[("Size", "8x8"), ("Pad", "ff0080")]).unwrap();
+        assert_eq!(wish.mode, Mode::Pad(Colour([255, 0, 128])));
     }
 
     #[test]
@@ -105,6 +118,10 @@ mod tests {
             (("Size", "640"), "Size: write WIDTHxHEIGHT, like 640x360"),
             (("Size", "0x1"), "Size: a picture has at least one pixel"),
             (("Mode", "Fill"), "Mode: 'Fill' is no mode: fit, fill or stretch"),
+            (
+                ("Pad", "white"),
+                "Pad: 'white' is no colour: write six hexadecimal digits, RRGGBB, like ffffff for white",
+            ),
             (("Filter", "cubic"), "Filter: 'cubic' is no filter"),
             (("Quality", "0"), "Quality: a number from 1 to 100"),
             (("Quality", "101"), "Quality: a number from 1 to 100"),
@@ -118,5 +135,7 @@ mod tests {
             };
             assert_eq!(asked(&headers).unwrap_err(), said);
         }
+        let padded = asked(&[("Size", "2x2"), ("Mode", "fill"), ("Pad", "ffffff")]);
+        assert_eq!(padded.unwrap_err(), "Pad: only where Mode is fit");
     }
 }

@@ -1,8 +1,12 @@
 //! What remote clients get is what local ones get.
 
+use std::fs::File;
+use std::process::Command;
+
+use nix::sys::resource::{Resource as System, getrlimit, setrlimit};
 use resized_client::{
-    Arrangement, ChannelOrder, Crop, Element, Error, Extent, FrameSpec, PixelFormat, Refusal,
-    Resource, Stream, StreamSpec, Tensor, Whose, wait_any,
+    Arrangement, ChannelOrder, Client, Crop, Element, Endpoint, Error, Extent, FrameSpec,
+    PixelFormat, Refusal, Resource, Stream, StreamSpec, Tensor, Whose, wait_any,
 };
 
 use crate::support::{Bridge, Local, bounded, noise, resized, spec, until};
@@ -165,4 +169,45 @@ fn nobody_has_all_streams_and_all_together_no_more_than_the_bridge_may() {
         drop(first);
         until("there is room", || other.open(&large).is_ok());
     });
+}
+
+/// Where a process of this test's own finds the bridge.
+const ENDPOINT: &str = "RESIZED_TEST_BRIDGE";
+
+#[test]
+fn a_stream_that_a_client_has_no_descriptor_for_is_lost_alone() {
+    // The limit is a process's, and other tests are in this one.
+    if let Ok(endpoint) = std::env::var(ENDPOINT) {
+        return without_descriptors(&endpoint.parse().unwrap());
+    }
+    bounded(|| {
+        let local = Local::start();
+        let bridge = Bridge::start(&local, &[]);
+        let test = "frames::a_stream_that_a_client_has_no_descriptor_for_is_lost_alone";
+        let mut client = Command::new(std::env::current_exe().unwrap());
+        client.args(["--exact", test, "--nocapture"]);
+        let output = client.env(ENDPOINT, bridge.endpoint().to_string()).output().unwrap();
+        let [said, wrong] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
+        let passed = output.status.success() && said.contains("1 passed");
+        assert!(passed, "{said}\n{wrong}");
+    });
+}
+
+fn without_descriptors(bridge: &Endpoint) {
+    let client = Client::connect(bridge).unwrap();
+    let spec = spec(PixelFormat::Gray8, 2);
+    let stream = client.open(&spec).unwrap();
+    let expected = resized(&stream, 1).unwrap();
+    let (_, hard) = getrlimit(System::RLIMIT_NOFILE).unwrap();
+    setrlimit(System::RLIMIT_NOFILE, 256, hard).unwrap();
+    let all: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    for _ in 0..3 {
+        let error = client.open(&spec).unwrap_err();
+        assert!(matches!(error, Error::Refused(Refusal::System { .. })), "{error:?}");
+        assert_eq!(resized(&stream, 1).unwrap(), expected);
+    }
+    drop(all);
+    // Nor does the bridge keep them.
+    until("they are closed there", || client.stats().unwrap().streams == 1);
+    assert_eq!(resized(&client.open(&spec).unwrap(), 1).unwrap(), expected);
 }

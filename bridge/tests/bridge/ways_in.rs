@@ -1,10 +1,20 @@
 //! Who is let in: by certificates, by tokens; and that everybody else is told why not.
 
+use std::io::Read;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
-use resized_client::{Credentials, Error, PixelFormat, Refusal};
+use resized_client::{Client, Credentials, Endpoint, Error, PixelFormat, Reconnect, Refusal};
 
 use crate::support::{Authority, Bridge, Local, bounded, command, connect, resized, spec, text};
+
+/// By who goes on for ever as long as it may help.
+fn connect_in_the_end(endpoint: &Endpoint, credentials: &Credentials) -> Result<Client, Error> {
+    let reconnect = Reconnect { within: Duration::MAX, ..Reconnect::default() };
+    Client::connect_as(endpoint, reconnect, credentials)
+}
 
 /// The innermost cause.
 fn cause(error: &Error) -> String {
@@ -106,8 +116,8 @@ fn by_a_certificate_of_the_clients_own() {
         };
         assert!(connect(&bridge.secure(), &with(Some(authority.sign("me", false)))).is_ok());
         for stranger in [None, Some(other.sign("me", false)), Some(authority.sign("old", true))] {
-            let said = cause(&connect(&bridge.secure(), &with(stranger)).unwrap_err());
-            assert!(said.contains("$RESIZED_CERTIFICATE"), "{said}");
+            let error = connect_in_the_end(&bridge.secure(), &with(stranger)).unwrap_err();
+            assert!(cause(&error).contains("$RESIZED_CERTIFICATE"), "{error}");
         }
     });
 }
@@ -120,14 +130,50 @@ fn tls_and_plain_do_not_understand_each_other_and_say_so() {
         let (certificate, key) = authority.sign("bridge", false);
         let secure =
             Bridge::start(&local, &["--certificate", text(&certificate), "--key", text(&key)]);
-        let said = cause(&connect(&secure.endpoint(), &Credentials::default()).unwrap_err());
-        assert!(said.contains("tls://"), "{said}");
+        let error = connect_in_the_end(&secure.endpoint(), &Credentials::default()).unwrap_err();
+        let advice = format!("TLS is spoken there: write tls://{}", secure.address);
+        assert_eq!(cause(&error), advice);
         let plain = Bridge::start(&local, &[]);
         let trusting =
             Credentials { authorities: Some(authority.certificate()), ..Credentials::default() };
-        assert!(connect(&plain.secure(), &trusting).is_err());
+        let said = cause(&connect_in_the_end(&plain.secure(), &trusting).unwrap_err());
+        let advice = format!("write tcp://localhost:{}", plain.address.port());
+        assert!(said.contains(&advice), "{said}");
         assert!(connect(&secure.secure(), &trusting).is_ok());
         assert!(connect(&plain.endpoint(), &Credentials::default()).is_ok());
+    });
+}
+
+/// What is behind a load balancer that speaks, or does not: who is hung up on tries again.
+#[test]
+fn whoever_hangs_up_without_a_word_may_do_better_the_next_time() {
+    bounded(|| {
+        let local = Local::start();
+        let bridge = Bridge::start(&local, &[]);
+        let balancer = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("tcp://{}", balancer.local_addr().unwrap()).parse().unwrap();
+        let address = bridge.address;
+        let balance = thread::spawn(move || {
+            // In good order, before and after it has read; and as what does not read is hung up on.
+            drop(balancer.accept().unwrap());
+            let (socket, _) = balancer.accept().unwrap();
+            assert!((&socket).read(&mut [0; 4096]).unwrap() > 0);
+            drop(socket);
+            let (socket, _) = balancer.accept().unwrap();
+            assert!(socket.peek(&mut [0]).unwrap() > 0);
+            drop(socket);
+            let (client, _) = balancer.accept().unwrap();
+            let behind = TcpStream::connect(address).unwrap();
+            let (mut from, mut to) = (behind.try_clone().unwrap(), client.try_clone().unwrap());
+            let back = thread::spawn(move || std::io::copy(&mut from, &mut to));
+            let _ = std::io::copy(&mut &client, &mut &behind);
+            let _ = behind.shutdown(Shutdown::Both);
+            let _ = back.join();
+        });
+        let client = connect_in_the_end(&endpoint, &Credentials::default()).unwrap();
+        assert!(client.stats().is_ok());
+        drop(client);
+        balance.join().unwrap();
     });
 }
 

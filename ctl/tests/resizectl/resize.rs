@@ -238,6 +238,15 @@ fn modes_and_crops_choose_what_is_seen() {
     assert_eq!((stretched.dimensions(), stretched.get_pixel(2, 2).0), ((50, 50), [255, 0, 0]));
     let filled = run("-s 50x50 --mode fill");
     assert_eq!((filled.dimensions(), filled.get_pixel(40, 40).0), ((50, 50), [255, 255, 255]));
+    let padded = run("-s 50x50 --pad 0a80ff");
+    assert_eq!(padded.dimensions(), (50, 50));
+    for (x, y, colour) in [(2, 11, [10, 128, 255]), (2, 13, [255, 0, 0]), (48, 36, [255; 3])] {
+        assert_eq!(padded.get_pixel(x, y).0, colour, "{x} {y}");
+    }
+    assert_eq!(padded.get_pixel(48, 39).0, [10, 128, 255]);
+    assert_eq!(run("-s 400x400 --pad ffffff --only-shrink").dimensions(), (200, 200));
+    let error = shop.bad("resize q.png -s 50x50 --mode fill --pad ffffff -o out.png");
+    assert!(error.contains("--pad is for --mode fit"), "{error}");
     let part = run("-s 20x20 --crop 80x40+110+5");
     assert_eq!(part.dimensions(), (20, 10));
     assert!(part.pixels().all(|pixel| pixel.0 == [0, 255, 0]));

@@ -4,10 +4,9 @@
 //! Invariant: rings are no larger than the client asked for, whatever the bridge says.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +14,21 @@ use nix::sys::socket::MsgFlags;
 use resized_protocol::codec;
 use resized_protocol::coding::{self, PREFIX};
 use resized_protocol::fdpass;
-use resized_protocol::message::{Backing, Completion, Message, Reply, Request, Status, StreamSpec};
+use resized_protocol::message::{
+    Backing, Completion, Message, Refusal, Reply, Request, Status, StreamSpec,
+};
 use resized_protocol::remote::Call;
 use resized_protocol::shm::{Lease, Region, RingLayout, leases};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
+use tokio_rustls::rustls::{self, AlertDescription};
 
-use super::PATIENCE;
 use super::rings::Rings;
 use super::wire::{Receiver, Sender, Stream, WireError};
+use super::{Mismatch, PATIENCE};
 
 /// How long a bridge that takes nothing more may take for its last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -35,25 +39,41 @@ struct Shared {
     rings: RefCell<Rings>,
     /// Streams whose opening was not answered.
     opening: RefCell<BTreeMap<u32, StreamSpec>>,
+    /// Streams that were refused here, and are being closed there.
+    refused: RefCell<BTreeSet<u32>>,
 }
 
-/// Carries until either end hangs up.
-pub(super) async fn carry(client: UnixStream, bridge: Stream) {
-    let Ok(mut client) = tokio::net::UnixStream::from_std(client) else { return };
+/// Carries until either end hangs up. Why it would be no better another time, if that is so.
+pub(super) async fn carry(client: &mut UnixStream, bridge: Stream) -> Option<Mismatch> {
     let (from_client, to_client) = client.split();
     let (from_bridge, to_bridge) = tokio::io::split(bridge);
     let shared = Shared::default();
+    let (close, closing) = unbounded_channel();
     let there = async {
-        if there(&shared, from_client, Sender::new(to_bridge, PATIENCE)).await.is_err() {
+        if there(&shared, from_client, Sender::new(to_bridge, PATIENCE), closing).await.is_err() {
             // What it said before it hung up is still to be read.
             sleep(LAST_WORDS).await;
         }
     };
-    let back = back(&shared, Receiver::new(from_bridge, PATIENCE), to_client);
-    // Why it ended, the client sees for itself: from the bridge's last words, or that there are none.
-    tokio::select! {
-        () = there => {}
-        _ = back => {}
+    let mut from_bridge = Receiver::new(from_bridge, PATIENCE);
+    // Any other end the client sees for itself: from the bridge's last words, or that there are none.
+    let ended = tokio::select! {
+        () = there => return None,
+        ended = back(&shared, &mut from_bridge, to_client, close) => ended,
+    };
+    match ended {
+        Err(WireError::Codec(_)) if from_bridge.is_at_tls() => Some(Mismatch::Tls),
+        Err(WireError::Io(error)) => alert(error),
+        _ => None,
+    }
+}
+
+/// What the other end's TLS says against what it was shown. A fault of its own may pass.
+fn alert(error: io::Error) -> Option<Mismatch> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(AlertDescription::InternalError) => None,
+        rustls::Error::AlertReceived(_) => Some(Mismatch::Certificate(error)),
+        _ => None,
     }
 }
 
@@ -61,9 +81,15 @@ async fn there(
     shared: &Shared,
     client: ReadHalf<'_>,
     mut bridge: Sender<impl AsyncWrite + Unpin>,
+    mut closing: UnboundedReceiver<u32>,
 ) -> Result<(), WireError> {
     let mut client = Receiver::new(client, PATIENCE);
-    while let Some(request) = client.next::<Request>().await? {
+    loop {
+        let request = tokio::select! {
+            request = client.next::<Request>() => request?,
+            stream = closing.recv() => stream.map(|stream| Request::Close { stream }),
+        };
+        let Some(request) = request else { return Ok(()) };
         let (stream, slots): (u32, Vec<u32>) = match &request {
             Request::Open { stream, spec, .. } => {
                 shared.opening.borrow_mut().insert(*stream, *spec);
@@ -98,25 +124,40 @@ async fn there(
             shared.rings.borrow_mut().submit(stream, lease);
         }
     }
-    Ok(())
 }
 
 async fn back(
     shared: &Shared,
-    mut bridge: Receiver<impl AsyncRead + Unpin>,
+    bridge: &mut Receiver<impl AsyncRead + Unpin>,
     client: WriteHalf<'_>,
+    close: UnboundedSender<u32>,
 ) -> Result<(), WireError> {
     let mut client = Sender::new(client, PATIENCE);
     while let Some(message) = bridge.next::<Message>().await? {
         match &message {
             Message::Reply(Reply::Opened { stream, ring, .. }) => {
-                let descriptor = open(shared, *stream, ring)?;
-                let opened = Reply::Opened {
-                    stream: *stream,
-                    ring: ring.clone(),
-                    backing: Backing::Descriptor,
-                };
-                send_with(client.get_ref(), &Message::Reply(opened), &descriptor).await?;
+                match open(shared, *stream, ring)? {
+                    Ok(descriptor) => {
+                        let opened = Reply::Opened {
+                            stream: *stream,
+                            ring: ring.clone(),
+                            backing: Backing::Descriptor,
+                        };
+                        send_with(client.get_ref(), &Message::Reply(opened), &descriptor).await?;
+                    }
+                    // That stream's misfortune, not the connection's: another would meet it as well.
+                    Err(refusal) => {
+                        shared.refused.borrow_mut().insert(*stream);
+                        let _ = close.send(*stream);
+                        client.send(&Message::Reply(Reply::Refused(refusal)), &[]).await?;
+                    }
+                }
+                continue;
+            }
+            // The client knows of no such stream.
+            Message::Reply(Reply::Closed { stream })
+                if shared.refused.borrow_mut().remove(stream) =>
+            {
                 continue;
             }
             Message::Reply(Reply::Closed { stream }) => shared.rings.borrow_mut().remove(*stream),
@@ -125,7 +166,7 @@ async fn back(
                 let lease = shared.rings.borrow_mut().take_in_flight(stream, slot);
                 let mut lease = lease.ok_or_else(|| unexpected("a completion of nothing"))?;
                 if status == Status::Done {
-                    read_frame(&mut bridge, &mut lease).await?;
+                    read_frame(bridge, &mut lease).await?;
                 }
                 shared.rings.borrow_mut().free(stream, lease);
             }
@@ -165,8 +206,9 @@ async fn read_frame(
     bridge.fill(into).await
 }
 
-/// Makes the ring of a stream that the bridge has opened, as the client asked for it.
-fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<OwnedFd> {
+/// Makes the ring of a stream that the bridge has opened, as the client asked for it; or says that
+/// the system does not.
+fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<Result<OwnedFd, Refusal>> {
     let mut opening = shared.opening.borrow_mut();
     let spec = opening.remove(&stream).ok_or_else(|| unexpected("a stream nobody asked for"))?;
     // Those before it were answered before it: they were refused.
@@ -175,10 +217,18 @@ fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<OwnedFd> 
     if layout != *ring {
         return Err(unexpected("a ring of another layout than its stream's"));
     }
-    let (region, descriptor) = Region::create(layout.len()).map_err(io::Error::other)?;
-    let leases = leases(region, &Arc::new(layout)).map_err(io::Error::other)?;
-    shared.rings.borrow_mut().add(stream, leases);
-    Ok(descriptor)
+    let made = Region::create(layout.len())
+        .and_then(|(region, descriptor)| Ok((leases(region, &Arc::new(layout))?, descriptor)));
+    match made {
+        Ok((leases, descriptor)) => {
+            shared.rings.borrow_mut().add(stream, leases);
+            Ok(Ok(descriptor))
+        }
+        Err(error) => match error.errno() {
+            Some(errno) => Ok(Err(Refusal::System { errno })),
+            None => Err(io::Error::other(error)),
+        },
+    }
 }
 
 /// Sends a message with a descriptor beside it.
@@ -189,7 +239,7 @@ async fn send_with(
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     codec::encode(message, &mut bytes).map_err(io::Error::other)?;
-    let socket: &tokio::net::UnixStream = client.as_ref();
+    let socket: &UnixStream = client.as_ref();
     let mut sent = 0;
     while sent < bytes.len() {
         let descriptor = (sent == 0).then_some(descriptor.as_fd());

@@ -16,6 +16,8 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, CertificateError, RootCertStore};
 
+use super::Mismatch;
+
 const CERTIFICATE: &str = "RESIZED_CERTIFICATE";
 const KEY: &str = "RESIZED_KEY";
 
@@ -138,15 +140,17 @@ impl Credentials {
     }
 
     /// Why TLS failed, with what is to be done where nobody trusted has signed the bridge's
-    /// certificate.
-    pub(super) fn explain(&self, error: io::Error) -> io::Error {
+    /// certificate, or where no TLS is spoken at that address.
+    pub(super) fn explain(&self, error: io::Error, address: &str) -> io::Error {
         // The latter of an authority of the same name as one that is trusted.
         let is_strange = |cause: &rustls::Error| {
             use CertificateError::{BadSignature, UnknownIssuer};
             matches!(cause, rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature))
         };
-        if !error.get_ref().and_then(|cause| cause.downcast_ref()).is_some_and(is_strange) {
-            return error;
+        match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidMessage(_)) => return Mismatch::Plain.at(address),
+            Some(cause) if is_strange(cause) => {}
+            _ => return error,
         }
         let advice = match &self.authorities {
             None => "$RESIZED_CA names the authorities to trust".to_owned(),

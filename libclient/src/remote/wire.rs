@@ -77,6 +77,11 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
     }
 
+    /// Whether what is no message is an alert of TLS's (RFC 8446, 5.1).
+    pub(super) fn is_at_tls(&mut self) -> bool {
+        matches!(self.inbox.take(2), [21, 3])
+    }
+
     /// Reads the number of bytes of a [coded](resized_protocol::coding) frame.
     pub async fn coded_len(&mut self) -> io::Result<u32> {
         let mut prefix = [0; PREFIX];
