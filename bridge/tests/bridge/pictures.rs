@@ -89,9 +89,9 @@ fn what_can_not_be_made_is_said() {
         png[16..24].copy_from_slice(&[side, side].concat());
         let checksum = crc(&png[12..29]).to_be_bytes();
         png[29..33].copy_from_slice(&checksum);
-        // The most that a lossless one can say: RFC 9649, 3.4.
-        let webp =
-            [&b"RIFF\x1e\0\0\0WEBPVP8L\x11\0\0\0\x2f"[..], &[0xFF; 3], &[0x0F], &[0; 13]].concat();
+        // The header of a lossless one, 14 bits for each side less one: RFC 9649, 3.4.
+        let sides = (0x3FFE_u32 | 0x3FFE << 14).to_le_bytes();
+        let webp = [&b"RIFF\x1e\0\0\0WEBPVP8L\x11\0\0\0\x2f"[..], &sides, &[0; 13]].concat();
         let scans = {
             let file = jpeg(64, 64, Subsamp::Sub2x2, true);
             let last = file.windows(2).rposition(|marker| marker == [0xFF, 0xDA]).unwrap();
@@ -116,7 +116,7 @@ fn what_can_not_be_made_is_said() {
             (&scans, size, 400, ""),
             (&bomb, size, 413, "it has 60000x60000 pixels, and no more than 1000000 are read"),
             (&png, size, 413, "it has 60000x60000 pixels, and no more than 1000000 are read"),
-            (&webp, size, 413, "it has 16384x16384 pixels, and no more than 1000000 are read"),
+            (&webp, size, 413, "it has 16383x16383 pixels, and no more than 1000000 are read"),
             (&photo, &[("Size", "1001x1001")], 413, "it would become 1001x1001, and no more"),
             (&long, &[("Size", "2000x2000")], 413, "it would become 2000x2000, and no more"),
         ];
