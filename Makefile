@@ -171,7 +171,7 @@ bench-python: installed-wheel
 SOAK ?= 1800
 chaos: test-deps
 	RESIZED_CHAOS=1 $(CARGO) test --release --locked -p resized --test process -- --test-threads=1 --nocapture \
-	    chaos:: restarts:: hostile:: greed::
+	    chaos:: restarts:: hostile:: greed:: quotas::
 
 soak: test-deps
 	RESIZED_SOAK=$(SOAK) $(CARGO) test --release --locked -p resized --test process -- --nocapture a_soak_of

@@ -49,7 +49,8 @@ fn work_alone(client: &Client, spec: &StreamSpec) -> Duration {
 fn one_frame_at_a_time_goes_ahead_of_eight_that_flood() {
     const TURNS: usize = 9;
     let turn = Duration::from_millis(length(50, 500));
-    beside(&[], vec![StreamSpec { slots: 1, ..flooded() }], move |daemon, neighbour| {
+    let specs = vec![StreamSpec { slots: 1, ..flooded() }];
+    beside(|| Daemon::start(&[]), specs, move |daemon, neighbour| {
         let flooders = processes(daemon, "clients::a_client_that_floods", 8);
         let signal = |signal| {
             flooders.iter().for_each(|flooder| flooder.signal(signal));
