@@ -93,8 +93,10 @@ $(SAMPLE): | deps
 	ffmpeg -v error -y -f lavfi -i testsrc2=size=1280x720:rate=30:duration=20 -c:v libx264 -preset fast -pix_fmt yuv420p $@
 
 # Tests that find no GPU, or whatever it is, say SKIPPED and pass, but fail over what is named here: all of
-# that was just installed, so that it was not found is a fault of ours (daemon/tests/common/skip.rs).
-test: export RESIZED_TESTS_NEED := vulkan import validation glslc systemd-analyze systemd-socket-activate
+# that was just installed, so that it was not found is a fault of ours (daemon/tests/common/skip.rs). What not
+# every user may do is for who knows that they may: make test NEED="networks mounts cgroup users".
+NEED ?=
+test: export RESIZED_TESTS_NEED := vulkan import validation glslc systemd-analyze systemd-socket-activate $(NEED)
 test: test-deps deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -169,7 +171,7 @@ bench-python: installed-wheel
 SOAK ?= 1800
 chaos: test-deps
 	RESIZED_CHAOS=1 $(CARGO) test --release --locked -p resized --test process -- --test-threads=1 --nocapture \
-	    chaos:: restarts:: hostile:: greed::
+	    chaos:: restarts:: hostile:: greed:: quotas::
 
 soak: test-deps
 	RESIZED_SOAK=$(SOAK) $(CARGO) test --release --locked -p resized --test process -- --nocapture a_soak_of

@@ -15,6 +15,8 @@ mod pictures;
 mod port;
 mod requests;
 mod restarts;
+#[path = "../../../daemon/tests/common/skip.rs"]
+mod skip;
 mod support;
 mod turns;
 mod vanished;

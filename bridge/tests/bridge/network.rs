@@ -13,6 +13,8 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::skip::skip;
+
 /// Set where a test runs again, as root of a namespace of users.
 const AGAIN: &str = "RESIZED_TEST_NAMESPACE";
 
@@ -30,8 +32,7 @@ pub(crate) fn with_network(test: &str, body: impl FnOnce(Network)) {
             };
             let alone = there(OsStr::new("ip"), &["link", "add", "type", "bridge"]);
             if !alone.as_ref().is_ok_and(|output| output.status.success()) {
-                eprintln!("SKIPPED: no network namespaces of our own: {why}; {alone:?}");
-                return;
+                return skip("networks", &format!("there are none of our own: {why}; {alone:?}"));
             }
             let this = std::env::current_exe().unwrap();
             let args = ["--exact", test, "--nocapture", "--test-threads=1"];

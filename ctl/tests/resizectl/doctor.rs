@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::shop::{Service, Shop, mute};
+use crate::skip::skip;
 
 /// The line about that, and what follows from it.
 #[track_caller]
@@ -113,8 +114,7 @@ fn a_user_who_is_not_let_in_is_told_so() {
     if fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own)).ok()
         != Some(0)
     {
-        println!("SKIPPED: only root can ask as somebody else");
-        return;
+        return skip("users", "only root can ask as somebody else");
     }
     // Where nobody can go there is the program, too.
     let dir = tempfile::tempdir().unwrap();

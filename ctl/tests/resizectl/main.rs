@@ -4,5 +4,7 @@ mod bench;
 mod doctor;
 mod resize;
 mod shop;
+#[path = "../../../daemon/tests/common/skip.rs"]
+mod skip;
 mod video;
 mod watch;

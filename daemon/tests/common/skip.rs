@@ -4,10 +4,21 @@
 /// Names of what has to be there, spaces between. `make test` sets it to what it installs.
 const VARIABLE: &str = "RESIZED_TESTS_NEED";
 
-/// What can be named there: a GPU, one into which rings are imported, the layer that looks on, and
-/// programs.
-const NAMES: [&str; 6] =
-    ["vulkan", "import", "validation", "glslc", "systemd-analyze", "systemd-socket-activate"];
+/// What can be named there: a GPU, one into which rings are imported, the layer that looks on; programs;
+/// and what the system may deny: networks of our own, file systems of our own, control groups of our own,
+/// and processes of other users.
+const NAMES: [&str; 10] = [
+    "vulkan",
+    "import",
+    "validation",
+    "glslc",
+    "systemd-analyze",
+    "systemd-socket-activate",
+    "networks",
+    "mounts",
+    "cgroup",
+    "users",
+];
 
 /// Says that a test, or a part of it, does not run for lack of one of these [`NAMES`]. Panics where
 /// that is needed.

@@ -8,6 +8,7 @@
 
 mod connections;
 mod crowds;
+mod hostile;
 mod neighbour;
 mod rings;
 mod shortage;

@@ -14,10 +14,12 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use resized::Server;
 use resized_client::{Client, Endpoint, Error, Pending, StreamSpec};
+use resized_protocol::message::{Goodbye, Message, Request, Status};
 
 use crate::chaos::whole;
 use crate::oracle::{self, Checked, workout};
 use crate::support::{Daemon, Process, bounded, until};
+use crate::wire::{Wire, bytes};
 
 /// Endpoint of the daemon whose client a process is.
 const ENDPOINT: &str = "RESIZED_TEST_ENDPOINT";
@@ -39,9 +41,12 @@ pub(crate) fn client_process(test: &str, endpoint: &Endpoint, seed: usize) -> Co
 
 /// The client that this process was told to be.
 fn told() -> Option<(Client, usize)> {
-    let endpoint = std::env::var(ENDPOINT).ok()?.parse().unwrap();
-    let seed = std::env::var(SEED).unwrap().parse().unwrap();
-    Some((Client::connect(&endpoint).unwrap(), seed))
+    let seed = std::env::var(SEED).ok()?.parse().unwrap();
+    Some((Client::connect(&told_endpoint()?).unwrap(), seed))
+}
+
+fn told_endpoint() -> Option<Endpoint> {
+    Some(std::env::var(ENDPOINT).ok()?.parse().unwrap())
 }
 
 #[test]
@@ -125,11 +130,15 @@ fn a_client_without_descriptors_loses_one_stream_alone() {
     });
 }
 
+/// The streams of one that keeps as many frames in flight as it can.
+pub(crate) fn overloaded() -> [StreamSpec; 2] {
+    [StreamSpec { slots: 16, ..oracle::big() }, oracle::dot()]
+}
+
 /// Keeps as many frames in flight as it can; returns when as many as `rounds` rings have been resized,
 /// or earlier once it is asked to.
 fn overload(client: &Client, rounds: usize, asked: &AtomicBool) {
-    let spec = StreamSpec { slots: 16, ..oracle::big() };
-    let (stream, other) = (client.open(&spec).unwrap(), client.open(&oracle::dot()).unwrap());
+    let [stream, other] = overloaded().map(|spec| client.open(&spec).unwrap());
     for round in 0..rounds {
         let slots = (0..16).map(|_| stream.loan().unwrap()).collect();
         let pendings = stream.submit_all(slots).unwrap();
@@ -203,6 +212,33 @@ fn a_client_that_is_killed() {
             drop(client.open(&oracle::big()).unwrap().loan().unwrap().submit().unwrap());
             until("its streams are closed", || client.stats().unwrap().streams == 0);
         }
+    });
+}
+
+/// Has frames in flight and said half a message when it is stopped, if it is; it is hung up on.
+#[test]
+fn a_client_that_is_stopped_amid_a_message() {
+    bounded(|| {
+        let (daemon, socket) = match told_endpoint() {
+            Some(Endpoint::Unix(socket)) => (None, socket),
+            Some(other) => panic!("{other}"),
+            None => {
+                let daemon = Daemon::start(&[]);
+                let socket = daemon.socket();
+                (Some(daemon), socket)
+            }
+        };
+        let mut wire = Wire::welcomed(&socket);
+        let stream = wire.open(oracle::big());
+        let submit = bytes(&Request::Submit { stream, slots: vec![0, 1, 2, 3] });
+        wire.raw(&[&submit[..], &submit[..submit.len() / 2]].concat());
+        println!("{IN_FLIGHT}");
+        for _ in 0..4 {
+            assert!(matches!(wire.hear(), Message::Completed(done) if done.status == Status::Done));
+        }
+        assert_eq!(wire.hear(), Message::Goodbye(Goodbye::Silence));
+        assert_eq!(wire.hear_or_end().unwrap(), None);
+        drop(daemon);
     });
 }
 

@@ -22,6 +22,7 @@ use resized_protocol::message::{Features, Goodbye, Message, Reply, Request, Stat
 
 use crate::oracle::{self, Checked};
 use crate::quotas::NOBODY;
+use crate::skip::skip;
 use crate::support::{Daemon, Folder, bounded, by_shell, until};
 use crate::wire::{Wire, bytes, hello};
 
@@ -324,8 +325,7 @@ fn those_who_take_no_descriptors_do_not_keep_others_from_theirs() {
         as_nobody(&mut reaches, folder.path());
         let reached = reaches.output();
         if !reached.as_ref().is_ok_and(|output| output.status.success()) {
-            eprintln!("SKIPPED: another user can't run the daemon from here: {reached:?}");
-            return;
+            return skip("users", &format!("another can't run the daemon from here: {reached:?}"));
         }
         let mut daemon = Daemon::start_as(&["--devices", "null"], |command, dir| {
             let mut few = by_shell(r#"ulimit -n 64; exec "$0" "$@""#, &command);

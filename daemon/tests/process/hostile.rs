@@ -1,19 +1,10 @@
 //! Clients that break the protocol: each is told what it did, then hung up on, and nobody else notices.
 
-use std::fs::File;
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-
-use nix::sys::socket::MsgFlags;
 use resized_client::{Client, StreamSpec};
 use resized_protocol::VERSION;
-use resized_protocol::codec::{CodecError, MAX_MESSAGE};
-use resized_protocol::fdpass;
-use resized_protocol::message::{Cropped, Message, Reply, Request, Status, Violation};
+use resized_protocol::codec::MAX_MESSAGE;
+use resized_protocol::message::{Cropped, Message, Reply, Request, Violation};
 use resized_protocol::placement::Crop;
-use resized_protocol::shm::{Region, RingLayout, leases};
 
 use crate::oracle::{self, Checked};
 use crate::support::{Daemon, bounded};
@@ -147,34 +138,6 @@ fn slots_of_another_client_are_out_of_reach() {
 }
 
 #[test]
-fn bytes_that_are_no_request() {
-    bounded(|| {
-        let scene = Scene::new();
-        let malformed = Violation::Codec(CodecError::Malformed);
-        let message = |body: &[u8]| [&(body.len() as u32).to_le_bytes(), body].concat();
-        scene.provoke(malformed, |wire| wire.raw(&message(&[0xff; 8])));
-        scene.provoke(malformed, |wire| wire.raw(&message(&[])));
-        scene.provoke(malformed, |wire| wire.raw(&message(&[0; 3])));
-        scene.provoke_in_stream(malformed, |wire| wire.raw(&message(&6_u32.to_le_bytes())));
-        // A submit of stream 0 with more slots than there are bytes in the world.
-        let lie = [2_u32.to_le_bytes(), 0_u32.to_le_bytes()].concat();
-        let lie = [lie, u64::MAX.to_le_bytes().to_vec()].concat();
-        scene.provoke_in_stream(malformed, |wire| wire.raw(&message(&lie)));
-        let too_long = Violation::Codec(CodecError::TooLong);
-        for len in [MAX_MESSAGE as u32 + 1, u32::MAX] {
-            scene.provoke(too_long, |wire| wire.raw(&len.to_le_bytes()));
-        }
-        let mut trailing = bytes(&Request::Stats);
-        trailing[0] += 1;
-        trailing.push(0);
-        scene.provoke_in_stream(Violation::Codec(CodecError::Trailing), |wire| wire.raw(&trailing));
-        // An HTTP client.
-        scene.provoke(too_long, |wire| wire.raw(b"GET / HTTP/1.1\r\n\r\n"));
-        scene.end();
-    });
-}
-
-#[test]
 fn connections_that_end_anywhere_leave_nothing() {
     bounded(|| {
         let scene = Scene::new();
@@ -185,65 +148,6 @@ fn connections_that_end_anywhere_leave_nothing() {
         let longest = (MAX_MESSAGE as u32).to_le_bytes();
         Wire::connect(&scene.daemon.socket()).raw(&[longest.as_slice(), &[0; 100]].concat());
         scene.honest.round_trip(0);
-        scene.end();
-    });
-}
-
-#[test]
-fn descriptors_sent_at_the_daemon_are_not_kept() {
-    bounded(|| {
-        let scene = Scene::new();
-        let mut wire = Wire::welcomed(&scene.daemon.socket());
-        let stream = wire.open(oracle::dot());
-        wire.say(&Request::Stats);
-        assert!(matches!(wire.hear(), Message::Reply(Reply::Stats(_))));
-        // Not earlier: the ring's own descriptor is closed just after it was sent.
-        let before = scene.daemon.descriptors();
-        let file = File::open("/proc/self/exe").unwrap();
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        for _ in 0..50 {
-            wire.say_with(&Request::Submit { stream, slots: vec![0] }, &file);
-            assert!(matches!(wire.hear(), Message::Completed(done) if done.status == Status::Done));
-            wire.say_with(&Request::Stats, &ours);
-            assert!(matches!(wire.hear(), Message::Reply(Reply::Stats(_))));
-        }
-        assert_eq!(scene.daemon.descriptors(), before);
-        drop(wire);
-        scene.end();
-    });
-}
-
-#[test]
-fn a_frame_rewritten_while_it_is_resized_harms_only_itself() {
-    bounded(|| {
-        let scene = Scene::new();
-        let mut wire = Wire::welcomed(&scene.daemon.socket());
-        let spec = StreamSpec { slots: 1, ..oracle::big() };
-        wire.say(&Request::Open { stream: 0, spec, named: false });
-        // The reply, and the descriptor beside its first byte.
-        let mut reply = [0; 4096];
-        let (_, descriptor) = fdpass::receive(&wire.socket, &mut reply, MsgFlags::empty()).unwrap();
-        let ring = Arc::new(RingLayout::new(&spec).unwrap());
-        let region = Region::open(descriptor.unwrap().unwrap(), ring.len()).unwrap();
-        let mut lease = leases(region, &ring).unwrap().remove(0);
-        let over = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&over);
-        // Against the client library's rules: the slot is the daemon's meanwhile.
-        let scribbler = thread::spawn(move || {
-            let mut value = 0_u8;
-            while !stop.load(Ordering::Relaxed) {
-                value = value.wrapping_mul(5).wrapping_add(17);
-                lease.input_mut().fill(value);
-            }
-        });
-        for n in 0..10 {
-            wire.say(&Request::Submit { stream: 0, slots: vec![0] });
-            assert!(matches!(wire.hear(), Message::Completed(done) if done.status == Status::Done));
-            scene.honest.round_trip(n);
-        }
-        over.store(true, Ordering::Relaxed);
-        scribbler.join().unwrap();
-        drop(wire);
         scene.end();
     });
 }

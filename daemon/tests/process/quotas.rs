@@ -1,4 +1,5 @@
-//! What users may have, how long they may take, and what becomes of frames that come too late.
+//! What users may have, how long they may take, and what becomes of frames that come too late. A
+//! neighbour is timed beside who asks for too much in `chaos/shortage.rs`.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -14,6 +15,7 @@ use resized_protocol::message::{Goodbye, Message, Reply, Request};
 use resized_protocol::shm::RingLayout;
 
 use crate::oracle::{self, Checked};
+use crate::skip::skip;
 use crate::support::{Daemon, bounded, until};
 use crate::wire::{Wire, bytes, hello};
 
@@ -111,7 +113,7 @@ fn what_one_user_has_taken_another_still_has() {
                 assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                eprintln!("SKIPPED: only root can start a process of another user");
+                skip("users", "only root can start a process of another");
             }
             Err(error) => panic!("{error}"),
         }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use resized_client::{Client, Endpoint, Reconnect, Stats};
+use resized_client::{Client, Endpoint, Error, Reconnect, Stats};
 use tempfile::TempDir;
 
 use remains::Noted;
@@ -44,6 +44,25 @@ pub(crate) fn bounded_by(deadline: Duration, body: impl FnOnce() + Send + 'stati
     if let Err(panic) = body.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Set in a process that runs one test alone.
+const ALONE: &str = "RESIZED_TEST_ALONE";
+
+/// Runs the body of the test of that name in a process of its own, as `bounded`: what that process
+/// holds is the test's, whatever other tests do meanwhile.
+pub(crate) fn alone(test: &str, body: impl FnOnce() + Send + 'static) {
+    if std::env::var_os(ALONE).is_some() {
+        return bounded(body);
+    }
+    let mut itself = Command::new(std::env::current_exe().unwrap());
+    itself.args(["--exact", test, "--nocapture"]).env(ALONE, "");
+    let output = itself.output().unwrap();
+    let [said, wrong] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    // Where there is no test of that name nothing fails either.
+    let passed = output.status.success() && said.contains("1 passed");
+    assert!(passed, "{said}\n{wrong}");
+    print!("{said}");
 }
 
 /// Waits until it is so.
@@ -164,7 +183,12 @@ impl Daemon {
 
     /// A client for which this daemon is the only one.
     pub(crate) fn faithful_client(&self) -> Client {
-        Client::connect_with(&self.endpoint(), Reconnect::NEVER).unwrap()
+        self.connect().unwrap()
+    }
+
+    /// The same, if it is let in.
+    pub(crate) fn connect(&self) -> Result<Client, Error> {
+        Client::connect_with(&self.endpoint(), Reconnect::NEVER)
     }
 
     /// What it has logged.
@@ -174,7 +198,12 @@ impl Daemon {
 
     /// Descriptors that the daemon holds.
     pub(crate) fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.process.0.id())).unwrap().count()
+        descriptors(self.process.0.id())
+    }
+
+    /// Rings that the daemon has mapped: what it has charged it may have forgotten to unmap.
+    pub(crate) fn mapped_rings(&self) -> usize {
+        mapped_rings(self.process.0.id())
     }
 
     /// KiB of memory that the daemon has allocated for itself, rings not counted; see proc(5).
@@ -200,12 +229,13 @@ impl Daemon {
         (stats, self.descriptors())
     }
 
-    /// Waits until nothing of other clients is left, and descriptors are as many as they were.
+    /// Waits until nothing of other clients is left: no ring is mapped, and descriptors are as many as
+    /// they were.
     pub(crate) fn await_rest(&self, client: &Client, descriptors: usize) {
         until("sessions, streams, rings and descriptors are gone", || {
             let stats = client.stats().unwrap();
             (stats.sessions, stats.streams, stats.region_bytes, stats.queued) == (1, 0, 0, 0)
-                && self.descriptors() == descriptors
+                && (self.descriptors(), self.mapped_rings()) == (descriptors, 0)
         });
     }
 }
@@ -218,14 +248,29 @@ impl Drop for Daemon {
     }
 }
 
+/// Descriptors that a process holds; see proc(5).
+pub(crate) fn descriptors(process: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
+}
+
+/// Rings that a process has mapped, by the names that the memory of both backings has.
+pub(crate) fn mapped_rings(process: u32) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let is_ring =
+        |line: &&str| ["/memfd:resized-ring", NAMED].iter().any(|name| line.contains(name));
+    maps.lines().filter(is_ring).count()
+}
+
+/// What the names of named segments begin with: so calls them the crate that makes them.
+const NAMED: &str = "/dev/shm/shmem_";
+
 /// The named segments of shared memory that there were when this was made.
 pub(crate) struct Segments(BTreeSet<PathBuf>);
 
 impl Segments {
     pub(crate) fn now() -> Self {
         let shared = Path::new("/dev/shm").read_dir().unwrap().flatten().map(|file| file.path());
-        // As the crate names them that makes them.
-        let is_named = |path: &PathBuf| path.to_string_lossy().starts_with("/dev/shm/shmem_");
+        let is_named = |path: &PathBuf| path.to_string_lossy().starts_with(NAMED);
         Self(shared.filter(is_named).collect())
     }
 

@@ -75,6 +75,8 @@ impl Wire {
             match self.inbox.fill(|room| socket.read(room)) {
                 Ok((0, _)) => return Ok(None),
                 Ok(_) => {}
+                // Who was stopped as it read goes on: see signal(7).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The daemon hung up before it had read everything.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(error) => return Err(error),

@@ -9,6 +9,8 @@ mod restart;
 mod room;
 #[path = "../common/service.rs"]
 mod service;
+#[path = "../../../daemon/tests/common/skip.rs"]
+mod skip;
 mod trouble;
 
 use std::fs;

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::MOVING;
 use crate::bench::{Bench, frame_names};
+use crate::skip::skip;
 
 /// Waits until something is there.
 fn wait_for(path: &Path) {
@@ -347,8 +348,7 @@ fn a_full_disk_is_an_error_and_leaves_whole_pictures_only() {
     };
     let alone = mounted("true").output();
     if !alone.as_ref().is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: no file system of its own for this test: {alone:?}");
-        return;
+        return skip("mounts", &format!("there is no file system for this test alone: {alone:?}"));
     }
     let program = bench.command(&[&clip]);
     let output = mounted(r#"{ "$@"; code=$?; cp -a out/vid-instance1 seen; exit $code; }"#)

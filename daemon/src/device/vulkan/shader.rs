@@ -143,32 +143,38 @@ mod tests {
     #[test]
     fn the_committed_code_is_what_the_sources_say() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/device/vulkan/shaders");
-        let mut compared = 0;
+        let (mut compiled, mut compared) = (0, 0);
         for source in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
             if source.extension().is_none_or(|extension| extension != "comp") {
                 continue;
             }
-            let compiled = Command::new("glslc")
+            let made = Command::new("glslc")
                 .args(["--target-env=vulkan1.2", "-O", "-o", "-"])
                 .arg(&source)
                 .output();
-            let Ok(compiled) = compiled else {
+            let Ok(made) = made else {
                 skip("glslc", "there is no glslc");
                 return;
             };
-            assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            compiled += 1;
             let committed = std::fs::read(source.with_extension("spv")).unwrap();
-            if generator(&compiled.stdout) != generator(&committed) {
-                eprintln!("SKIPPED: this glslc is another version than the one that made the code");
-                return;
+            // Another version may make other code of the same source.
+            if generator(&made.stdout) == generator(&committed) {
+                assert!(
+                    made.stdout == committed,
+                    "{} is not what its source says: make shaders",
+                    source.with_extension("spv").display()
+                );
+                compared += 1;
             }
-            assert!(
-                compiled.stdout == committed,
-                "{} is not what its source says: make shaders",
-                source.with_extension("spv").display()
-            );
-            compared += 1;
         }
-        assert_eq!(compared, 6);
+        assert_eq!(compiled, 6);
+        if compared < compiled {
+            eprintln!(
+                "SKIPPED: {} shaders compile, but were made by another version of glslc: not compared",
+                compiled - compared
+            );
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::victims::{kill_all, processes};
 use super::{ROW, length, raise_descriptor_limit, whole};
 use crate::clients::flooded;
 use crate::oracle::{self, Checked};
-use crate::support::{DEADLINE, Daemon, bounded_by, until};
+use crate::support::{DEADLINE, Daemon, bounded_by};
 
 #[test]
 fn frames_that_look_small_and_are_not() {
@@ -49,50 +49,72 @@ fn work_alone(client: &Client, spec: &StreamSpec) -> Duration {
 fn one_frame_at_a_time_goes_ahead_of_eight_that_flood() {
     const TURNS: usize = 9;
     let turn = Duration::from_millis(length(50, 500));
-    beside(&[], vec![StreamSpec { slots: 1, ..flooded() }], move |daemon, neighbour| {
-        let flooders = processes(daemon, "clients::a_client_that_floods", 8);
-        let signal = |signal| {
-            flooders.iter().for_each(|flooder| flooder.signal(signal));
-            thread::sleep(Duration::from_millis(50));
-        };
-        let client = daemon.client();
-        // In turns, so that what else there is on the machine is in both.
-        let part = median((0..length(1, TURNS)).map(|_| {
-            signal(Signal::SIGSTOP);
-            let frame = work_of(&client, &flooded());
-            let alone = neighbour.measure(turn).percentile(50);
-            signal(Signal::SIGCONT);
-            let beside = neighbour.measure(turn).percentile(50);
-            println!("p50 {alone:?} alone, {beside:?} beside 8 that flood; a frame {frame:?}");
-            beside.as_secs_f64() / (3 * alone + frame).as_secs_f64()
-        }));
-        kill_all(flooders);
-        println!("{part:.2} of three times alone and a frame (goal 1)");
-        assert!(!whole() || part <= 1.0, "{part}");
-    });
+    let specs = vec![StreamSpec { slots: 1, ..flooded() }];
+    beside(
+        || Daemon::start(&[]),
+        specs,
+        move |daemon, neighbour| {
+            let flooders = processes(daemon, "clients::a_client_that_floods", 8);
+            let signal = |signal| {
+                flooders.iter().for_each(|flooder| flooder.signal(signal));
+                thread::sleep(Duration::from_millis(50));
+            };
+            let client = daemon.client();
+            // In turns, so that what else there is on the machine is in both.
+            let part = median((0..length(1, TURNS)).map(|_| {
+                signal(Signal::SIGSTOP);
+                let frame = work_of(&client, &flooded());
+                let alone = neighbour.measure(turn).percentile(50);
+                signal(Signal::SIGCONT);
+                let beside = neighbour.measure(turn).percentile(50);
+                println!("p50 {alone:?} alone, {beside:?} beside 8 that flood; a frame {frame:?}");
+                beside.as_secs_f64() / (3 * alone + frame).as_secs_f64()
+            }));
+            kill_all(flooders);
+            println!("{part:.2} of three times alone and a frame (goal 1)");
+            assert!(!whole() || part <= 1.0, "{part}");
+        },
+    );
 }
 
 /// Frames a second of so many processes that keep all slots of a stream in flight, and how even
-/// their shares are: (sum x)^2 / (n sum x^2), Jain, Chiu and Hawe 1984.
+/// their shares are: (sum x)^2 / (n sum x^2), Jain, Chiu and Hawe 1984. A neighbour that has a frame
+/// now and then gets the right ones all along.
 fn throughput(daemon: &Daemon, watcher: &Client, count: usize) -> (f64, f64) {
+    let neighbour = Checked::open(&daemon.client(), oracle::mixed(3), 3);
+    let known: Vec<_> = watcher.clients().unwrap().iter().map(|client| client.client).collect();
     let processes = processes(daemon, "clients::a_client_that_floods", count);
     let frames = || -> Vec<_> {
-        let clients = watcher.clients().unwrap().into_iter();
-        clients.filter(|client| client.frames > 0).map(|client| client.frames).collect()
+        let others = watcher.clients().unwrap().into_iter();
+        let others = others.filter(|client| !known.contains(&client.client));
+        others.map(|client| client.frames).collect()
     };
-    // Served beside all the others.
-    Checked::open(&daemon.client(), oracle::mixed(3), 1).round_trip(0);
-    until("only they are left", || frames().len() == count);
+    assert_eq!(frames().len(), count);
     let (before, begun) = (frames(), Instant::now());
-    thread::sleep(length(Duration::from_secs(1), Duration::from_secs(20)));
+    let mut checked = 0;
+    while begun.elapsed() < length(Duration::from_secs(1), Duration::from_secs(20)) {
+        neighbour.round_trip(checked);
+        checked += 1;
+        thread::sleep(Duration::from_millis(10));
+    }
     let (after, length) = (frames(), begun.elapsed());
     kill_all(processes);
+    println!("{checked} frames of a neighbour beside {count}");
     let shares = before.iter().zip(&after).map(|(before, after)| (after - before) as f64);
     let (sum, squares) =
         shares.fold((0.0, 0.0), |(sum, squares), share| (sum + share, squares + share * share));
     (sum / length.as_secs_f64(), sum * sum / (count as f64 * squares))
 }
 
+/// In the whole suite: 256 processes get the same by Jain's index, 0.99, and together 85 % of what two
+/// of them get.
+///
+/// The goal is 95 %. It is no test of the queue alone: two clients' rings lie largely in the caches,
+/// 256 clients' never do, so on some machines a few per cent are lost whoever resizes them
+/// (docs/design/measured.md). `make bench-ipc` judges by the goal, and stands the crowd beside six
+/// clients whose rings take as much memory. Here is a bound below which it is the daemon's fault.
+///
+/// The neighbour's time is not judged: where 16 or more take turns it waits for its own, as they do.
 #[test]
 fn many_processes_at_once_get_all_the_same() {
     bounded_by(length(DEADLINE, ROW), || {
@@ -114,7 +136,6 @@ fn many_processes_at_once_get_all_the_same() {
         daemon.await_rest(&watcher, descriptors);
         assert!(few > 0.0 && many > 0.0);
         assert!(jain >= length(0.7, 0.99), "{jain}");
-        // `make bench-ipc` judges it by the goal, beside who has as much memory.
         assert!(kept >= length(0.0, 0.85), "{kept}");
     });
 }

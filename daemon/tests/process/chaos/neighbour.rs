@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use resized_client::{Client, StreamSpec};
 
 use super::{ROW, length, whole};
@@ -127,16 +128,17 @@ pub(super) fn nothing(scene: &Scene<'_>) {
     }
 }
 
-/// A daemon and a neighbour with those streams, and whatever happens beside it; nothing is left of that.
+/// A daemon and a neighbour with those streams, and whatever happens beside it; nothing is left of that,
+/// and the daemon ends as it should.
 pub(super) fn beside(
-    flags: &'static [&'static str],
+    start: impl FnOnce() -> Daemon + Send + 'static,
     specs: Vec<StreamSpec>,
     happens: impl FnOnce(&Daemon, &Neighbour) + Send + 'static,
 ) {
     bounded_by(length(DEADLINE, ROW), move || {
         let segments = Segments::now();
-        let mut daemon = Daemon::start(flags);
-        let watcher = daemon.client();
+        let mut daemon = start();
+        let watcher = daemon.faithful_client();
         let (_, descriptors) = daemon.at_rest(&watcher);
         let neighbour = Neighbour::of(&daemon, &specs);
         // Once it is warm.
@@ -144,9 +146,11 @@ pub(super) fn beside(
         happens(&daemon, &neighbour);
         neighbour.part();
         assert!(daemon.process.0.try_wait().unwrap().is_none(), "the daemon died");
-        assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
         daemon.await_rest(&watcher, descriptors);
         segments.await_rest();
+        daemon.process.signal(Signal::SIGTERM);
+        assert_eq!(daemon.process.wait().code(), Some(0));
+        assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
     });
 }
 
@@ -157,11 +161,20 @@ pub(super) fn row(
     undisturbed: impl Fn(&Scene<'_>) + Send + 'static,
     disturb: impl Fn(&Scene<'_>) + Send + 'static,
 ) {
+    row_of_daemon(|| Daemon::start(flags), undisturbed, disturb);
+}
+
+/// A row for which the daemon is started in a way of its own.
+pub(super) fn row_of_daemon(
+    start: impl FnOnce() -> Daemon + Send + 'static,
+    undisturbed: impl Fn(&Scene<'_>) + Send + 'static,
+    disturb: impl Fn(&Scene<'_>) + Send + 'static,
+) {
     let disturb = move |scene: &Scene<'_>| {
         disturb(scene);
         Duration::ZERO
     };
-    row_of_frames(flags, undisturbed, disturb);
+    in_turns(start, undisturbed, disturb);
 }
 
 /// A row in which others' frames are resized that were not there before: `disturb` returns how long
@@ -172,8 +185,16 @@ pub(super) fn row_of_frames(
     undisturbed: impl Fn(&Scene<'_>) + Send + 'static,
     disturb: impl Fn(&Scene<'_>) -> Duration + Send + 'static,
 ) {
+    in_turns(|| Daemon::start(flags), undisturbed, disturb);
+}
+
+fn in_turns(
+    start: impl FnOnce() -> Daemon + Send + 'static,
+    undisturbed: impl Fn(&Scene<'_>) + Send + 'static,
+    disturb: impl Fn(&Scene<'_>) -> Duration + Send + 'static,
+) {
     let specs = [3, 6, 10].map(oracle::mixed).into();
-    beside(flags, specs, move |daemon, neighbour| {
+    beside(start, specs, move |daemon, neighbour| {
         let turn = |_| {
             let scene = Scene::begin(daemon, neighbour, length(LONGEST / 10, LONGEST / 5));
             let longest = disturb(&scene);

@@ -1,5 +1,7 @@
-//! A daemon that the system gives little: descriptors, shared memory, memory at all. A neighbour that
-//! has its stream already is served all the while, and nothing is left in the end.
+//! A daemon that the system gives little, descriptors, shared memory, memory at all, and a user whose
+//! quota is used up. Who asks for more is refused; all who have their streams are served meanwhile.
+//!
+//! The neighbour is timed beside those who ask for as much as there is, and for no more.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -8,103 +10,118 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-use resized_client::{Client, Error, Filter, PixelFormat, Reconnect, Refusal, Resource, Whose};
+use resized_client::{
+    Client, Error, Filter, PixelFormat, Refusal, Resource, Stream, StreamSpec, Whose,
+};
 
+use super::neighbour::{Scene, row, row_of_daemon};
 use crate::oracle::{self, Checked};
-use crate::support::{DEADLINE, Daemon, bounded_by, by, by_shell, until};
+use crate::skip::skip;
+use crate::support::{Daemon, by, by_shell, until};
 
-/// A daemon, and a client that came before there was little.
-struct Scene {
-    daemon: Daemon,
-    client: Client,
-    descriptors: usize,
-    neighbour: Checked,
+/// Waits for what there is room for once what was taken before is given back.
+fn admitted<T>(mut ask: impl FnMut() -> Result<T, Error>) -> T {
+    let mut given = None;
+    until("there is room", || {
+        given = ask().ok();
+        given.is_some()
+    });
+    given.unwrap()
 }
 
-impl Scene {
-    /// The daemon's command line is what `change` makes of it.
-    fn new(flags: &[&str], change: impl FnOnce(&Command) -> Command) -> Self {
-        let daemon = Daemon::start_as(flags, |command, _| change(&command));
-        let client = daemon.faithful_client();
-        let (_, descriptors) = daemon.at_rest(&client);
-        let neighbour = Checked::open(&client, oracle::mixed(3), 3);
-        Self { daemon, client, descriptors, neighbour }
-    }
-
-    fn connect(&self) -> Result<Client, Error> {
-        Client::connect_with(&self.daemon.endpoint(), Reconnect::NEVER)
-    }
-
-    /// The neighbour's frames are right.
-    fn is_served(&self) {
-        (0..3).for_each(|n| self.neighbour.round_trip(n));
-    }
-
-    /// Nothing of the others is left, and the daemon ends as it should.
-    fn end(self) {
-        self.is_served();
-        let Self { mut daemon, client, descriptors, neighbour } = self;
-        drop(neighbour);
-        daemon.await_rest(&client, descriptors);
-        assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
-        daemon.process.signal(Signal::SIGTERM);
-        assert_eq!(daemon.process.wait().code(), Some(0));
+#[track_caller]
+fn refusal<T>(outcome: Result<T, Error>) -> Refusal {
+    match outcome {
+        Ok(_) => panic!("there was room"),
+        Err(Error::Refused(refusal)) => refusal,
+        Err(error) => panic!("{error}"),
     }
 }
 
 #[test]
 fn a_daemon_with_few_descriptors_refuses_and_lives() {
-    bounded_by(DEADLINE, || {
-        let scene = Scene::new(&[], |daemon| by_shell(r#"ulimit -n 64; exec "$0" "$@""#, daemon));
-        let mut clients = Vec::new();
-        let refusal = loop {
-            match scene.connect() {
-                Ok(client) => clients.push(client),
-                Err(error) => break error,
+    /// Connections that a daemon takes with 64 descriptors, less the neighbour's and the watcher's.
+    const ROOM: usize = 30;
+    let come = |scene: &Scene<'_>, asked: usize| {
+        let connect = || scene.daemon.connect();
+        while scene.goes_on() {
+            let mut clients: Vec<_> = (0..ROOM).map(|_| admitted(connect)).collect();
+            for _ in ROOM..asked {
+                let refusal = refusal(connect());
+                let Refusal::Quota { whose: Whose::Daemon, what, left: 0, .. } = refusal else {
+                    panic!("{refusal}")
+                };
+                assert_eq!(what, Resource::Connections);
             }
-        };
-        let whose = Whose::Daemon;
-        assert!(
-            matches!(refusal, Error::Refused(Refusal::Quota { whose: w, what: Resource::Connections, .. }) if w == whose),
-            "{refusal}"
-        );
-        // And the neighbour.
-        assert_eq!(clients.len() + 1, 32);
-        // All of them are served.
-        for (n, client) in clients.iter().enumerate() {
-            Checked::open(client, oracle::mixed(n), 1).round_trip(0);
+            // All of them are served.
+            for (n, client) in clients.iter().enumerate() {
+                Checked::open(client, oracle::mixed(n), 1).round_trip(0);
+            }
+            drop(clients.pop());
+            drop(admitted(connect));
         }
-        scene.is_served();
-        drop(clients.pop());
-        until("there is room again", || scene.connect().is_ok());
-        drop(clients);
-        scene.end();
-    });
+    };
+    let start = || {
+        let few = |daemon, _: &Path| by_shell(r#"ulimit -n 64; exec "$0" "$@""#, &daemon);
+        Daemon::start_as(&[], few)
+    };
+    row_of_daemon(start, move |scene| come(scene, ROOM), move |scene| come(scene, 3 * ROOM));
 }
 
 #[test]
 fn a_full_dev_shm_is_a_refusal() {
-    bounded_by(DEADLINE, || {
-        const MOUNT: &str = "mount -t tmpfs -o size=64k tmpfs /dev/shm";
-        let alone = Command::new("unshare").args(["--mount", "--", "sh", "-c", MOUNT]).output();
-        if !alone.as_ref().is_ok_and(|output| output.status.success()) {
-            eprintln!("SKIPPED: no mount namespace of our own: {alone:?}");
-            return;
-        }
-        let mount = format!(r#"{MOUNT} && exec "$0" "$@""#);
-        let full = |daemon: &_| by(&["unshare", "--mount", "--", "sh", "-c", &mount], daemon);
-        let scene = Scene::new(&["--allow-named-segments"], full);
+    const MOUNT: &str = "mount -t tmpfs -o size=64k tmpfs /dev/shm";
+    let alone = Command::new("unshare").args(["--mount", "--", "sh", "-c", MOUNT]).output();
+    if !alone.as_ref().is_ok_and(|output| output.status.success()) {
+        return skip("mounts", &format!("there is no mount namespace of our own: {alone:?}"));
+    }
+    let ask = |scene: &Scene<'_>, named: bool| {
         let connect = || UnixStream::connect(scene.daemon.socket()).unwrap();
-        let named = Client::from_socket_with_named_segments(connect()).unwrap();
-        let error = named.open(&oracle::big()).unwrap_err();
-        assert!(matches!(error, Error::Refused(Refusal::System { .. })), "{error}");
-        scene.is_served();
-        let client = Client::from_socket(connect()).unwrap();
-        Checked::open(&client, oracle::mixed(1), 1).round_trip(0);
-        drop((named, client));
-        scene.end();
-    });
+        while scene.goes_on() {
+            if named {
+                let client = Client::from_socket_with_named_segments(connect()).unwrap();
+                let refusal = refusal(client.open(&oracle::big()));
+                assert!(matches!(refusal, Refusal::System { .. }), "{refusal}");
+            }
+            let client = Client::from_socket(connect()).unwrap();
+            Checked::open(&client, oracle::mixed(1), 1).round_trip(0);
+        }
+    };
+    let start = || {
+        let mount = format!(r#"{MOUNT} && exec "$0" "$@""#);
+        let full =
+            |daemon, _: &Path| by(&["unshare", "--mount", "--", "sh", "-c", &mount], &daemon);
+        Daemon::start_as(&["--allow-named-segments"], full)
+    };
+    row_of_daemon(start, move |scene| ask(scene, false), move |scene| ask(scene, true));
+}
+
+/// Takes streams, so many or all there are to be had, and has a frame of each, again and again;
+/// returns why there were no more.
+fn take(scene: &Scene<'_>, spec: &StreamSpec, most: Option<usize>) -> Option<Refusal> {
+    let client = scene.daemon.client();
+    let before = client.stats().unwrap().streams;
+    let mut refused = None;
+    while scene.goes_on() {
+        let mut streams: Vec<Stream> = vec![admitted(|| client.open(spec))];
+        while most.is_none_or(|most| streams.len() < most) {
+            assert!(streams.len() < 100, "the limit was not seen");
+            match client.open(spec) {
+                Ok(stream) => streams.push(stream),
+                Err(error) => {
+                    refused = Some(refusal::<()>(Err(error)));
+                    break;
+                }
+            }
+        }
+        // All of them are served.
+        for stream in &streams {
+            stream.loan().unwrap().submit().unwrap().wait().unwrap();
+        }
+        drop(streams);
+        until("they are closed", || client.stats().unwrap().streams == before);
+    }
+    refused
 }
 
 /// A control group of our own whose memory has a limit, gone with this.
@@ -143,45 +160,44 @@ impl Drop for Group {
 
 #[test]
 fn a_memory_limit_of_the_daemons_group_is_a_refusal() {
-    bounded_by(DEADLINE, || {
-        const LIMIT: u64 = 256 << 20;
-        let group = match Group::new(LIMIT) {
-            Ok(group) => group,
-            Err(error) => {
-                eprintln!("SKIPPED: no control group of our own: {error}");
-                return;
-            }
-        };
+    const LIMIT: u64 = 256 << 20;
+    let group = match Group::new(LIMIT) {
+        Ok(group) => group,
+        Err(error) => return skip("cgroup", &format!("there is none of our own: {error}")),
+    };
+    let path = group.0.clone();
+    let start = move || {
         let join = r#"echo $$ > "$GROUP/cgroup.procs"; exec "$0" "$@""#;
         // More than the group has.
-        let scene = Scene::new(&["--devices", "cpu", "--memory", "65536"], |daemon| {
-            let mut bounded = by_shell(join, daemon);
-            bounded.env("GROUP", &group.0);
+        Daemon::start_as(&["--devices", "cpu", "--memory", "65536"], |daemon, _| {
+            let mut bounded = by_shell(join, &daemon);
+            bounded.env("GROUP", &path);
             bounded
-        });
-        let client = scene.connect().unwrap();
-        let spec = oracle::spec(PixelFormat::Rgba, Filter::Bicubic, (2048, 1024), (64, 64));
-        let mut streams = Vec::new();
-        let refusal = loop {
-            assert!(streams.len() < 100, "the limit was not seen");
-            match client.open(&spec) {
-                Ok(stream) => streams.push(stream),
-                Err(error) => break error,
-            }
+        })
+    };
+    let spec = oracle::spec(PixelFormat::Rgba, Filter::Bicubic, (2048, 1024), (64, 64));
+    let little = move |scene: &Scene<'_>| assert_eq!(take(scene, &spec, Some(3)), None);
+    let all = move |scene: &Scene<'_>| {
+        let refusal = take(scene, &spec, None).unwrap();
+        let whose_limit =
+            matches!(refusal, Refusal::Quota { whose: Whose::Machine, left, .. } if left < LIMIT);
+        assert!(whose_limit, "{refusal}");
+    };
+    row_of_daemon(start, little, all);
+}
+
+#[test]
+fn who_asks_for_more_memory_than_its_user_may_have_is_refused() {
+    let spec = StreamSpec { slots: 2, ..oracle::big() };
+    let little = move |scene: &Scene<'_>| assert_eq!(take(scene, &spec, Some(3)), None);
+    let all = move |scene: &Scene<'_>| {
+        let refusal = take(scene, &spec, None).unwrap();
+        let Refusal::Quota { whose: Whose::User, what: Resource::RingBytes, asked, left, limit } =
+            refusal
+        else {
+            panic!("{refusal}")
         };
-        assert!(
-            matches!(refusal, Error::Refused(Refusal::Quota { whose: Whose::Machine, left, .. }) if left < LIMIT),
-            "{refusal}"
-        );
-        assert!(!streams.is_empty(), "{refusal}");
-        // All of them are served.
-        for stream in &streams {
-            stream.loan().unwrap().submit().unwrap().wait().unwrap();
-        }
-        scene.is_served();
-        drop(streams);
-        until("there is room again", || client.open(&spec).is_ok());
-        drop(client);
-        scene.end();
-    });
+        assert!(left < asked && limit == 16 << 20, "{refusal}");
+    };
+    row(&["--user-memory", "16"], little, all);
 }

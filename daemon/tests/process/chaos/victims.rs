@@ -3,15 +3,16 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use resized_client::Client;
 
 use super::length;
 use super::neighbour::{Scene, nothing, row, row_of_frames, work_of};
-use crate::clients::{self, IN_FLIGHT};
+use crate::clients::{self, IN_FLIGHT, overloaded};
 use crate::oracle::{self, Checked};
-use crate::support::{Daemon, Process};
+use crate::support::{Daemon, Process, until};
 
 /// So many processes with frames in flight.
 fn victims(daemon: &Daemon, count: usize) -> Vec<Process> {
@@ -83,23 +84,82 @@ fn many_clients_killed_mid_frame() {
     killed(length(8, 50));
 }
 
+/// What the daemon holds for its clients.
+#[derive(Debug, PartialEq)]
+struct Held {
+    sessions: u32,
+    charged: u64,
+    rings: usize,
+    descriptors: usize,
+}
+
+impl Held {
+    fn now(daemon: &Daemon, client: &Client) -> Self {
+        let stats = client.stats().unwrap();
+        let (sessions, charged) = (stats.sessions, stats.region_bytes);
+        Self { sessions, charged, rings: daemon.mapped_rings(), descriptors: daemon.descriptors() }
+    }
+
+    /// Waits until it holds just this: others come and go.
+    fn await_again(&self, daemon: &Daemon, client: &Client) {
+        until(&format!("the daemon holds {self:?}"), || Self::now(daemon, client) == *self);
+    }
+}
+
 #[test]
 fn clients_that_are_stopped() {
+    const VICTIMS: usize = 3;
     let stop = |scene: &Scene<'_>| {
         let daemon = scene.daemon;
-        let longest = work_of(&daemon.client(), &oracle::big());
-        let victims = victims(daemon, 2);
-        while scene.goes_on() {
-            victims.iter().for_each(|victim| victim.signal(Signal::SIGSTOP));
+        let client = daemon.client();
+        let before = Held::now(daemon, &client);
+        let longest = work_of(&client, &oracle::big());
+        before.await_again(daemon, &client);
+        let streams = overloaded().map(|spec| client.open(&spec).unwrap());
+        let charged = client.stats().unwrap().region_bytes - before.charged;
+        drop(streams);
+        let victims = victims(daemon, VICTIMS);
+        victims.iter().for_each(|victim| victim.signal(Signal::SIGSTOP));
+        let begun = Instant::now();
+        let theirs = Held {
+            sessions: before.sessions + VICTIMS as u32,
+            charged: before.charged + VICTIMS as u64 * charged,
+            rings: before.rings + VICTIMS * overloaded().len(),
+            descriptors: before.descriptors + VICTIMS,
+        };
+        while scene.goes_on() || begun.elapsed() < length(Duration::ZERO, Duration::from_secs(10)) {
             // Others come and go meanwhile.
-            for _ in 0..10 {
-                Checked::open(&daemon.client(), oracle::mixed(1), 1).round_trip(0);
-                thread::sleep(Duration::from_millis(10));
-            }
-            victims.iter().for_each(|victim| victim.signal(Signal::SIGCONT));
-            thread::sleep(Duration::from_millis(20));
+            Checked::open(&daemon.client(), oracle::mixed(1), 1).round_trip(0);
+            theirs.await_again(daemon, &client);
+            thread::sleep(Duration::from_millis(10));
         }
-        kill_all(victims);
+        // Nobody has hung up on them.
+        victims.iter().for_each(|victim| victim.signal(Signal::SIGCONT));
+        end_all(victims);
+        longest
+    };
+    row_of_frames(&[], nothing, stop);
+}
+
+#[test]
+fn clients_that_are_stopped_amid_a_message_are_hung_up_on() {
+    let stop = |scene: &Scene<'_>| {
+        let daemon = scene.daemon;
+        let client = daemon.client();
+        let before = Held::now(daemon, &client);
+        let longest = work_of(&client, &oracle::big());
+        let test = "clients::a_client_that_is_stopped_amid_a_message";
+        let mut victims = processes(daemon, test, 2);
+        victims.iter().for_each(|victim| victim.signal(Signal::SIGSTOP));
+        before.await_again(daemon, &client);
+        while scene.goes_on() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        for victim in &mut victims {
+            victim.signal(Signal::SIGCONT);
+            // It was told why.
+            assert!(victim.wait().success());
+        }
         longest
     };
     row_of_frames(&[], nothing, stop);
