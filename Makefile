@@ -273,10 +273,10 @@ LIBRARIES := $(BUILT)
 PAGES     := $(TARGET)/release/pages
 
 pages: deps
-	$(CARGO) run --release --locked -p resized --example pages -- "$(PAGES)"
-	$(CARGO) run --release --locked -p resized-bridge --example pages -- "$(PAGES)"
-	$(CARGO) run --release --locked -p resizectl --example pages -- "$(PAGES)"
-	$(CARGO) run --release --locked -p resized-examples --example pages -- "$(PAGES)"
+	$(CARGO) run --release --locked -p resized --example resized-pages -- "$(PAGES)"
+	$(CARGO) run --release --locked -p resized-bridge --example resized-bridge-pages -- "$(PAGES)"
+	$(CARGO) run --release --locked -p resizectl --example resizectl-pages -- "$(PAGES)"
+	$(CARGO) run --release --locked -p resized-examples --example resize-videos-pages -- "$(PAGES)"
 
 PROGRAMS := resized resized-bridge resizectl resize-videos
 MANUAL   := $(PROGRAMS) $(addprefix resizectl-,resize video top status doctor bench)
