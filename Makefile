@@ -18,6 +18,7 @@
 # make install         the service, below prefix=/usr/local; uninstall takes it away again. DESTDIR=... for packages
 # make install-library only the library for C of it, for who needs no service: docs/c.md
 # make deb             the same as two Debian packages: that of resize-videos takes FFmpeg's libraries
+# make test-deb        installs these on a clean Debian in a container, with the service running there; as root, or by sudo
 # make bench-kernels   the kernels beside other resizers: zimg, swscale, OpenCV and more
 #
 # Each installs the system packages that are missing (apt, with sudo when not root).
@@ -65,7 +66,7 @@ SHELL := /bin/bash
 
 # A sample that ffmpeg did not finish is no sample.
 .DELETE_ON_ERROR:
-.PHONY: installed-wheel demo demo-cluster test seeds test-python test-gstreamer gstreamer install-gstreamer test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders pages install install-library writable-settings uninstall deb
+.PHONY: installed-wheel demo demo-cluster test seeds test-python test-gstreamer gstreamer install-gstreamer test-wheel test-arm sanitize fuzz chaos soak bench bench-gpu bench-ipc bench-remote bench-stills bench-kernels bench-python build wheel deps test-deps deny shaders pages install install-library writable-settings uninstall deb test-deb
 
 # But for the Python package, which few need: make wheel.
 build: deps
@@ -275,10 +276,10 @@ LIBRARIES := $(BUILT)
 PAGES     := $(TARGET)/release/pages
 
 pages: deps
-	$(CARGO) run --release --locked -p resized --example pages -- "$(PAGES)"
-	$(CARGO) run --release --locked -p resized-bridge --example pages -- "$(PAGES)"
-	$(CARGO) run --release --locked -p resizectl --example pages -- "$(PAGES)"
-	$(CARGO) run --release --locked -p resized-examples --example pages -- "$(PAGES)"
+	$(CARGO) run --release --locked -p resized --example resized-pages -- "$(PAGES)"
+	$(CARGO) run --release --locked -p resized-bridge --example resized-bridge-pages -- "$(PAGES)"
+	$(CARGO) run --release --locked -p resizectl --example resizectl-pages -- "$(PAGES)"
+	$(CARGO) run --release --locked -p resized-examples --example resize-videos-pages -- "$(PAGES)"
 
 PROGRAMS := resized resized-bridge resizectl resize-videos
 MANUAL   := $(PROGRAMS) $(addprefix resizectl-,resize video top status doctor bench)
@@ -364,3 +365,8 @@ deb: build pages $(DEB)
 	@$(MAKE) -s install-library prefix=/usr DESTDIR="$(TARGET)/release/library"
 	$(DEB) -p resized --no-build --strip --locked --maintainer "$(MAINTAINER)"
 	$(DEB) -p resized-examples --no-build --strip --locked --maintainer "$(MAINTAINER)"
+
+# Nobody is to install these: nobody in particular is their maintainer.
+test-deb: MAINTAINER := nobody in particular <nobody@packages.invalid>
+test-deb: deb
+	@systemd/debian/test.sh "$(TARGET)/test-deb" "$(TARGET)"/debian/{resized,resize-videos}_*.deb

@@ -52,13 +52,16 @@ for argument in "$@"; do
 done
 frames=$(ffprobe -v error -select_streams v:0 -show_entries stream=nb_frames -of csv=p=0 "$video" | tr -cd 0-9)
 all=$((copies * ${frames:-0}))
-# Whoever does not say is taken for long enough.
+# A video that does not say is taken to have 400.
 half=$(( (all > 0 ? all : 400) / 2 ))
 
-# figures NODE: the streams of its daemon, and the frames that it has done.
+# figures NODE: the streams of its daemon, and the frames that its devices have done.
 figures() {
-    "$programs/resizectl" status --json --connect "unix:$folder/$1.sock" |
-        sed 's/"clients".*//; s/.*"streams":\([0-9]*\).*"frames":\([0-9]*\),.*/\1 \2/'
+    status=$("$programs/resizectl" status --json --connect "unix:$folder/$1.sock") || return 1
+    echo "${status%%\"clients\"*}" | tr ',{' '\n\n' | awk -F: '
+        $1 == "\"streams\"" { streams = $2 }
+        $1 == "\"frames\"" { frames += $2 }
+        END { print streams + 0, frames + 0 }'
 }
 # kill -9: it says no goodbye to anybody.
 kill_busiest() {
@@ -66,6 +69,7 @@ kill_busiest() {
         sleep 0.05
         total=0 most=0
         for node in 1 2 3; do
+            # The run is over, and so are the daemons.
             figures "$node" >"$folder/figures" 2>/dev/null || return 0
             read -r streams finished <"$folder/figures"
             total=$((total + finished))

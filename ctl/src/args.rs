@@ -170,7 +170,7 @@ pub(crate) struct Resize {
     #[arg(long, default_value = "fit", value_parser = modes())]
     pub(crate) mode: Mode,
 
-    /// Pad fitted pictures with this colour, such as ffffff, evenly at both ends: results have exactly
+    /// Pad fitted pictures with this colour, such as ffffff, in the middle, to two pixels in a JPEG: results have exactly
     /// the size, or its shape with --only-shrink
     #[arg(long, value_name = "RRGGBB")]
     pub(crate) pad: Option<Colour>,

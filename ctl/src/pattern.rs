@@ -1,6 +1,6 @@
 //! Owns the words that stand for something in a user's pattern for the names of results.
 //!
-//! Whose name and which number they stand for, those say who fill them in.
+//! Whose name and which number they stand for is up to whoever fills them in.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -100,7 +100,7 @@ impl Times {
     }
 }
 
-/// What frames there were that a device completed.
+/// Figures of the frames that were completed.
 #[derive(Debug, Default)]
 struct Done {
     /// Their number, too: each is counted once.

@@ -59,6 +59,11 @@ pub(crate) enum Scheme {
 
 #[cfg(feature = "remote")]
 impl Remote {
+    /// Whether the same bridge, or its like, is found there each time.
+    pub(crate) const fn is_fixed(&self) -> bool {
+        matches!(self.scheme, Scheme::Tcp | Scheme::Tls)
+    }
+
     /// The host, without brackets.
     pub(crate) fn host(&self) -> &str {
         let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);

@@ -38,7 +38,8 @@ use wire::{Sender, Stream};
 /// piece of what it is sent.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why client and bridge do not understand each other, and would not another time.
+/// Why client and bridge do not understand each other, and would not another time: at the same address,
+/// that is. A service of many may offer another bridge.
 #[derive(Debug)]
 pub(crate) enum Mismatch {
     /// TLS is spoken there, and not here.
@@ -65,8 +66,8 @@ impl Mismatch {
     }
 }
 
-/// What came of a connection. What comes after the first, the connecting, is why it ended, where
-/// another would end so, too; and comes before the end.
+/// First whether the connecting succeeded. Then, if the connection ended in a way that any other would, why: that
+/// is sent before the socket is closed.
 pub(crate) type Reported = mpsc::Receiver<io::Result<()>>;
 
 /// Connects to the bridge. Gives the client's end of a socket that a daemon seems to be at.
@@ -87,13 +88,13 @@ pub(crate) fn dial(
         runtime.block_on(async move {
             let connected = timeout_at(deadline.into(), connect(&remote, &credentials)).await;
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok((remote, bridge)) => {
+                Ok(bridge) => {
                     let _ = report.send(Ok(()));
                     let Ok(mut client) = tokio::net::UnixStream::from_std(theirs) else { return };
                     let mismatch = carrier::carry(&mut client, bridge).await;
                     // The client's socket is still open.
                     let report = |it: Mismatch| report.send(Err(it.at(&remote.address)));
-                    let _ = mismatch.map(report);
+                    let _ = mismatch.filter(|_| remote.is_fixed()).map(report);
                 }
                 Err(error) => drop(report.send(Err(error))),
             }
@@ -104,14 +105,14 @@ pub(crate) fn dial(
     Ok((ours, reported))
 }
 
-/// Connects, and knocks; also says where, of many.
-async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<(Remote, Stream)> {
+/// Connects, and knocks.
+async fn connect(given: &Remote, credentials: &Credentials) -> io::Result<Stream> {
     let bad = |error: CredentialsError| io::Error::new(io::ErrorKind::InvalidInput, error);
-    let (remote, token) = match remote.scheme {
+    let (remote, token) = match given.scheme {
         #[cfg(feature = "nats")]
-        Scheme::Nats => nats::find(&remote.address, credentials).await?,
+        Scheme::Nats => nats::find(&given.address, credentials).await?,
         Scheme::Tcp | Scheme::Tls => {
-            (remote.clone(), credentials.token().map_err(bad)?.unwrap_or_default())
+            (given.clone(), credentials.token().map_err(bad)?.unwrap_or_default())
         }
     };
     let socket = TcpStream::connect(&remote.address).await?;
@@ -122,13 +123,13 @@ async fn connect(remote: &Remote, credentials: &Credentials) -> io::Result<(Remo
         })?;
         let connector = TlsConnector::from(credentials.client().map_err(bad)?);
         let connected = connector.connect(name, socket).await;
-        Box::new(connected.map_err(|error| credentials.explain(error, &remote.address))?)
+        Box::new(connected.map_err(|error| credentials.explain(error, given))?)
     } else {
         Box::new(socket)
     };
     let knock = Call::Knock { version: VERSION, token };
     Sender::new(&mut stream, PATIENCE).send(&knock, &[]).await?;
-    Ok((remote, stream))
+    Ok(stream)
 }
 
 /// Between two questions of the system's whether the other end is still there, when nothing else is

@@ -63,9 +63,10 @@ impl Plan {
         let ratio = {
             let (across, down) =
                 (part.width / f64::from(result.width), part.height / f64::from(result.height));
-            match wish.mode {
-                Mode::Pad(_) => across.max(down),
-                Mode::Fit | Mode::Fill | Mode::Stretch => across.min(down),
+            match (wish.mode, wish.size) {
+                // What is padded is as large as the longer way round lets it be.
+                (Mode::Pad(_), Size::Box(_)) => across.max(down),
+                _ => across.min(down),
             }
         };
         let enough = |&&shrink: &&u32| ratio / f64::from(shrink) >= LEAST;

@@ -9,7 +9,7 @@ use std::fmt;
 use image::DynamicImage;
 use image::metadata::Orientation;
 use resized_client::{
-    Alpha, Client, Crop, Extent, Filter, Frame, FrameSpec, KeptStreams, PixelFormat, Slot,
+    Alpha, Client, Crop, Extent, Filter, Frame, FrameSpec, Framing, KeptStreams, PixelFormat, Slot,
     StreamSpec,
 };
 use resized_jpeg::{Encoder, Pixels};
@@ -230,7 +230,16 @@ fn stream_spec(
     filter: Filter,
 ) -> StreamSpec {
     let from = source.spec(plan.shrink);
-    let to = match (from.format, format) {
+    // What gray has room for is not this.
+    let is_coloured = match plan.framing {
+        Framing::Fit { pad: [red, green, blue], .. } => red != green || green != blue,
+        Framing::Fill | Framing::Stretch => false,
+    };
+    let shown = match from.format {
+        PixelFormat::Gray8 if is_coloured => PixelFormat::Rgb24,
+        format => format,
+    };
+    let to = match (shown, format) {
         // What has to be turned afterwards is turned pixel by pixel.
         (PixelFormat::I420 | PixelFormat::Rgb24, Format::Jpeg)
             if orientation == Orientation::NoTransforms =>

@@ -4,7 +4,7 @@ use std::fs;
 
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, Rgba, RgbaImage};
+use image::{DynamicImage, GrayImage, ImageDecoder, Luma, Rgba, RgbaImage};
 use turbojpeg::Subsamp;
 
 use crate::shop::{Service, Shop, difference, jpeg, scenery, with_segment};
@@ -245,6 +245,21 @@ fn modes_and_crops_choose_what_is_seen() {
     }
     assert_eq!(padded.get_pixel(48, 39).0, [10, 128, 255]);
     assert_eq!(run("-s 400x400 --pad ffffff --only-shrink").dimensions(), (200, 200));
+    // Gray has no room for a colour, but for a gray one.
+    GrayImage::from_pixel(40, 20, Luma([77])).save(shop.path("g.png")).unwrap();
+    for (pad, is_gray, corner) in [("808080", true, [128; 3]), ("ff0000", false, [255, 0, 0])] {
+        for (name, most) in [("g-out.png", 0), ("g-out.jpg", 3)] {
+            shop.good(&format!("resize g.png -s 32x32 --pad {pad} -o {name}"));
+            let padded = shop.picture(name);
+            assert_eq!(padded.color().has_color(), !is_gray, "{pad} {name}");
+            let padded = padded.to_rgb8();
+            for (y, wanted) in [(2, corner), (16, [77; 3])] {
+                let found = padded.get_pixel(16, y).0;
+                let off = found.iter().zip(wanted).map(|(found, wanted)| found.abs_diff(wanted));
+                assert!(off.max() <= Some(most), "{pad} {name} {y}: {found:?}");
+            }
+        }
+    }
     let error = shop.bad("resize q.png -s 50x50 --mode fill --pad ffffff -o out.png");
     assert!(error.contains("--pad is for --mode fit"), "{error}");
     let part = run("-s 20x20 --crop 80x40+110+5");

@@ -14,14 +14,20 @@
 //! 2. vertical: each product is rounded to the sum's `f` fraction bits, 5 to 7 of them,
 //!    `sum((weight x word + 2^14) >> 15)`; then `sample = ((sum + 2^(f - 1)) >> f) + 128`, saturated to
 //!    8 bits. Words of the same weight are added before they are weighed. No word and no sum can leave
-//!    16 bits: `order` sees to it.
+//!    16 bits: `order` sees to it. What is mixed stays a sum.
+//!
+//! Samples that are no bytes, and rows of bytes that would swell, become words of 6 fraction bits first,
+//! centred on zero. Of those the horizontal pass makes `(sum(weight x word) + 2^13) >> 14`, with weights of
+//! 14 fraction bits, saturated to 16 bits.
 //!
 //! Vertical first:
 //!
 //! 1. vertical, for each sample of a row: `word = (sum(weight x sample) + 2^7) >> 8`, saturated to 16
-//!    bits. With weights of 14 fraction bits a word has 6, and a sign;
+//!    bits. With weights of 14 fraction bits a word has 6, and a sign. Of samples that are no bytes,
+//!    which become words first, `(sum(weight x word) + 2^13) >> 14`, saturated and centred on zero;
 //! 2. horizontal: `sample = (sum(weight x word) + bias + 2^19) >> 20`, saturated to 8 bits. Gain and
-//!    bias of a change of range are in this pass's weights and constant.
+//!    bias of a change of range are in this pass's weights and constant. What is mixed stays a word, centred
+//!    on zero: `(sum(weight x word) + 2^13) >> 14`, less 128 steps where words of bytes come in.
 //!
 //! A mix, where the destination has other components than the source: words of `f` fraction bits as above,
 //! but not shifted back, are weighed and added in single precision, and rounded once (see `mix`).

@@ -152,7 +152,6 @@ pub(super) struct DownAcross<A: Arrange> {
 }
 
 /// The second pass of one channel of a plane, where that is the horizontal one.
-#[derive(Clone, Copy)]
 pub(super) struct ChannelPlan<'passes, A: Arrange> {
     pub(super) windows: &'passes A::Windows,
     /// Rounding and, of what becomes samples, bias; of bytes that are mixed, the step from 0..=255 to

@@ -40,9 +40,10 @@ const KEPT: Duration = Duration::from_millis(2);
 /// The reserve takes the frames of a device that does not get on no sooner: it was not asked for.
 const RESERVED: Duration = Duration::from_secs(1);
 
-/// How often somebody looks whether frames wait for a device that does not get on, and how many
-/// looks in a row find that nothing waits before nobody looks until something does.
+/// How often somebody looks whether frames wait for a device that does not get on.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// After so many looks in a row that found nothing waiting, nobody looks until something does.
 const QUIET: u32 = 10;
 
 impl Scheduler {
@@ -143,7 +144,10 @@ impl Scheduler {
             self.look(&mut queue);
             quiet = if queue.waiting() == 0 { quiet + 1 } else { 0 };
             if quiet == QUIET {
-                drop(queue.await_jobs());
+                queue = queue.await_jobs();
+                if queue.stopping {
+                    return;
+                }
                 quiet = 0;
             }
         }

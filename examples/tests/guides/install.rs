@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -34,6 +34,9 @@ const REST: [&str; 12] = [
     "lib/tmpfiles.d/resized.conf",
 ];
 
+/// Completions' names, and how flags are marked in them.
+const SHELLS: [(&str, &str); 3] = [("*.bash", "--"), ("*.fish", "-l "), ("_*", "--")];
+
 const SETTINGS: [&str; 2] = ["/etc/resized/bridge.env", "/etc/resized/resized.toml"];
 
 /// A folder that stands for `/`, and the pages beside it.
@@ -46,10 +49,7 @@ impl Machine {
     fn new() -> Self {
         let [root, pages] =
             [(); 2].map(|()| tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
-        // Not those that `make pages` makes, of an optimized build.
-        for name in made_pages() {
-            fs::write(pages.path().join(name), "a page").unwrap();
-        }
+        make_pages(pages.path());
         Self { root, pages }
     }
 
@@ -131,7 +131,15 @@ impl Machine {
     }
 }
 
-/// Pages and completions, as `make pages` names them.
+/// Makes pages and completions as `make pages` does, by what cargo has built for tests.
+fn make_pages(folder: &Path) {
+    for program in PROGRAMS {
+        let made = Command::new(shell::pages_of(program)).arg(folder).output().unwrap();
+        assert!(made.status.success(), "{program}: {made:?}");
+    }
+}
+
+/// All of them: what is made is installed.
 fn made_pages() -> Vec<String> {
     let commands = COMMANDS.map(|command| format!("resizectl-{command}.1"));
     let programs = PROGRAMS.iter().flat_map(|program| {
@@ -188,6 +196,14 @@ fn packaged() -> BTreeSet<String> {
     packaged
 }
 
+/// Whether that stands there, and not as the beginning of something longer.
+fn has_word(text: &str, word: &str) -> bool {
+    let ends = |(at, _): (usize, &str)| {
+        !text[at + word.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '-')
+    };
+    text.match_indices(word).any(ends)
+}
+
 /// What comes after `sudo make` in the guide's command of that target.
 fn guides(target: &str) -> Vec<String> {
     let commands = Page::read("docs/administrator.md").all_commands();
@@ -230,14 +246,40 @@ fn settings_lie_in_etc_whatever_the_prefix_and_stay_as_they_are() {
 }
 
 #[test]
-fn every_command_of_resizectl_has_a_page() {
-    let help = shell::help("resizectl");
-    let (_, commands) = help.split_once("\nCommands:\n").unwrap();
-    let (commands, _) = commands.split_once("\n\n").unwrap();
-    // Deeper lines go on with what is said of one.
-    let names = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
-    let names: BTreeSet<_> = names.filter(|name| !["", "help"].contains(name)).collect();
-    assert_eq!(names, COMMANDS.into());
+fn pages_and_completions_are_those_of_the_programs_and_their_commands() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    make_pages(folder.path());
+    let names = fs::read_dir(folder.path()).unwrap();
+    let names: BTreeSet<_> =
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    // Without one for a command that is new, or with one for a command that is gone, they differ.
+    assert_eq!(names, made_pages().into_iter().collect());
+    let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+
+    for program in PROGRAMS {
+        let commands = if program == "resizectl" { &COMMANDS[..] } else { &[] };
+        let completions = SHELLS.map(|(shell, flag)| (text(&shell.replace('*', program)), flag));
+        for (completion, _) in &completions {
+            for command in commands {
+                assert!(has_word(completion, command), "{program} {command}: {completion}");
+            }
+        }
+        let commands = commands.iter().map(|command| format!("{program} {command}"));
+        for command in commands.chain([program.to_owned()]) {
+            let name = command.replace(' ', "-");
+            // Hyphens are written with a backslash, so that they are searched for as they are typed.
+            let page = text(&format!("{name}.1")).replace("\\-", "-");
+            let title = page.lines().find_map(|line| line.strip_prefix(".TH ")).unwrap();
+            assert_eq!(title.split(' ').next(), Some(&*name));
+            for flag in shell::flags(&command) {
+                assert!(has_word(&page, &format!("--{flag}")), "{command} --{flag}: {page}");
+                for (completion, mark) in &completions {
+                    let flag = format!("{mark}{flag}");
+                    assert!(has_word(completion, &flag), "{command} {flag}: {completion}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

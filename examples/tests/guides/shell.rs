@@ -129,12 +129,31 @@ pub(crate) fn programs() -> PathBuf {
     folder.to_path_buf()
 }
 
+/// What makes a program's pages.
+pub(crate) fn pages_of(program: &str) -> PathBuf {
+    let path = programs().join(format!("examples/{program}-pages"));
+    // Not a part of the tests of one target alone.
+    assert!(path.is_file(), "{program}-pages is needed: cargo build --workspace --examples");
+    path
+}
+
 /// What a program, or a command of one, says of its flags.
 pub(crate) fn help(program: &str) -> String {
     let mut words = program.split(' ');
     let path = programs().join(words.next().unwrap());
     let output = Command::new(path).args(words).arg("--help").output().unwrap();
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Those flags, without the hyphens before them.
+pub(crate) fn flags(program: &str) -> Vec<String> {
+    let help = help(program);
+    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let flags =
+        lines.filter_map(|line| line.split([' ', ',']).find_map(|word| word.strip_prefix("--")));
+    let flags: Vec<_> = flags.map(str::to_owned).collect();
+    assert!(flags.contains(&"help".to_owned()), "{program}: {help}");
+    flags
 }
 
 #[track_caller]

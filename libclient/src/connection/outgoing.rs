@@ -1,6 +1,6 @@
 //! Owns the sending half of a shared connection: requests go out whole, one after the other.
 //!
-//! Knows nothing of who waits for what. Invariants: whoever has [`Outgoing`] writes, and nobody else;
+//! Knows what is sent, not what for. Invariants: whoever has [`Outgoing`] writes, and nobody else;
 //! half a message is followed by its rest or by nothing; a thread that can't write because the daemon
 //! does not read, reads meanwhile: the daemon may be waiting for that.
 

@@ -1,6 +1,6 @@
 //! Owns how threads wait: for a message, for one another, for a moment to be over.
 //!
-//! Knows no messages. There is no reader thread: of the threads that wait for something, one reads the
+//! Knows that messages come, not what they say. There is no reader thread: of the threads that wait for something, one reads the
 //! socket for all, and hands the reading on when it has what it waited for. That saves a thread's
 //! wake-up on the way of every frame. Invariants: one thread reads at a time; whoever ends reading
 //! wakes the others, if there was anything to read.

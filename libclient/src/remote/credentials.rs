@@ -17,6 +17,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, CertificateError, RootCertStore};
 
 use super::Mismatch;
+use crate::endpoint::Remote;
 
 const CERTIFICATE: &str = "RESIZED_CERTIFICATE";
 const KEY: &str = "RESIZED_KEY";
@@ -141,14 +142,16 @@ impl Credentials {
 
     /// Why TLS failed, with what is to be done where nobody trusted has signed the bridge's
     /// certificate, or where no TLS is spoken at that address.
-    pub(super) fn explain(&self, error: io::Error, address: &str) -> io::Error {
+    pub(super) fn explain(&self, error: io::Error, given: &Remote) -> io::Error {
         // The latter of an authority of the same name as one that is trusted.
         let is_strange = |cause: &rustls::Error| {
             use CertificateError::{BadSignature, UnknownIssuer};
             matches!(cause, rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature))
         };
         match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidMessage(_)) => return Mismatch::Plain.at(address),
+            Some(rustls::Error::InvalidMessage(_)) if given.is_fixed() => {
+                return Mismatch::Plain.at(&given.address);
+            }
             Some(cause) if is_strange(cause) => {}
             _ => return error,
         }

@@ -32,14 +32,15 @@ impl Apart {
         if self.channels == 1 { 0 } else { self.channels * (self.line() + self.made()) }
     }
 
-    /// Has each channel's part of a row of the picture made of its part of `row`: by its number, as a
-    /// line with [`LINE`] words behind it, to where a sample or word for each pixel is wanted.
+    /// Makes a row of the picture of `row`: `make(channel, line, to)` is called for each channel. `line`
+    /// is the channel's part of the row, with [`LINE`] words of any content behind it; `to` is where a
+    /// sample or word for each pixel of the picture goes.
     ///
     /// # Safety
     ///
-    /// `row` must have what the pass may read behind it; `room` as much as this says; `target` must be
-    /// writable for a row of the picture, in whole vectors. What is made of a channel must not take more
-    /// than the picture's pixels in whole vectors of [`WIDE_LINE`].
+    /// `make` may write as many as the picture has pixels, rounded up to a multiple of [`WIDE_LINE`], and
+    /// no more. `target` must be writable for a row of the picture and, where there is a single channel,
+    /// for as much. In that case `row` is the line, and must have the words behind it.
     pub(super) unsafe fn row<K: Kernel, T: Copy>(
         &self,
         kernel: &K,

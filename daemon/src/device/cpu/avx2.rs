@@ -92,6 +92,8 @@ impl Kernel for Avx2 {
     type Words = (Apart, Blocks);
     type Gathers = Gathers;
 
+    const TAKES_APART: bool = true;
+
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
     }

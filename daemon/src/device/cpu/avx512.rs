@@ -1,5 +1,5 @@
-//! Owns the passes in AVX-512 with the horizontal one first, bit for bit those of
-//! [`scalar`](super::scalar). In the other order it works as [`Avx2`] does.
+//! Owns which passes AVX-512 has code of its own for, bit for bit those of [`scalar`](super::scalar): those
+//! with the horizontal one first, and the plain loops. All else is done as [`Avx2`] does it.
 //!
 //! Invariant: an [`Avx512`] exists only where the CPU has the features, so its methods may use them.
 #![allow(unsafe_code)]
@@ -50,6 +50,8 @@ impl Kernel for Avx512 {
     type Windows = Blocks;
     type Words = Words;
     type Gathers = Gathers;
+
+    const TAKES_APART: bool = false;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         self.avx2.arrange(taps)

@@ -70,21 +70,25 @@ impl<K: Kernel> Resized<K> {
         Apart { channels, source, picture: self.samples / channels }
     }
 
-    /// Words of working memory for the passes: with the vertical one first the row, else the lines that
-    /// are held, and the rows that become words before they become lines. Where the horizontal pass takes
-    /// channels one after the other, these too.
+    /// Words of working memory for the channels of a row of words, one after the other, where the
+    /// horizontal pass comes first.
+    pub(super) const fn words_room(&self) -> usize {
+        if K::TAKES_APART { self.apart().room() } else { 0 }
+    }
+
+    /// Words of working memory for the passes: with the vertical one first the row and its channels apart,
+    /// else the lines that are held and, where rows become words before they become lines, these.
     pub(super) fn held_words(&self) -> usize {
-        let apart = self.apart().room();
         match &self.passes {
             Passes::Copy { .. } => 0,
             Passes::HorizontalFirst(passes) => {
                 let rows = match passes.across {
-                    Across::Words(_) => ROWS * self.row_words() + apart,
+                    Across::Words(_) => ROWS * self.row_words() + self.words_room(),
                     Across::Gather { .. } | Across::Widen(_) => 0,
                 };
                 passes.lines.rolling.words() + rows
             }
-            Passes::VerticalFirst(_) => (self.row_words() + apart).next_multiple_of(LINE),
+            Passes::VerticalFirst(_) => self.row_words() + self.apart().room(),
         }
     }
 

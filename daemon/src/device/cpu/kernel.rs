@@ -77,6 +77,10 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// Horizontal taps in the order in which [`Self::across`] reads them.
     type Gathers: Send + Sync;
 
+    /// Whether [`Self::across_words`] takes the channels of a row one after the other, and so wants room
+    /// for that.
+    const TAKES_APART: bool;
+
     /// Arranges horizontal taps for the second pass, once a stream.
     fn arrange(&self, taps: Taps) -> Self::Windows;
 
@@ -216,7 +220,8 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
 
     /// Horizontal pass, if it comes first, of rows of words: makes a line of each, a word for each window,
     /// as [`Self::across`] does. Rows must have [`LINE`] words, of any content, behind those that the
-    /// windows reach. `room` is what [`Apart`] asks for.
+    /// windows reach. `room` is what [`Apart`] asks for, where that
+    /// is wanted: [`Self::TAKES_APART`].
     ///
     /// # Safety
     ///

@@ -73,6 +73,8 @@ impl Kernel for Neon {
     type Words = (Apart, Blocks);
     type Gathers = Gathers;
 
+    const TAKES_APART: bool = true;
+
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
     }

@@ -16,6 +16,8 @@ impl Kernel for Scalar {
     type Words = Taps;
     type Gathers = Taps;
 
+    const TAKES_APART: bool = false;
+
     fn arrange(&self, taps: Taps) -> Taps {
         taps
     }

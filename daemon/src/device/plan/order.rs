@@ -108,7 +108,7 @@ pub(super) fn order(
     if swelling != Swelling::Horizontal && (mixed || shrink <= most) {
         let across = Toned::new(horizontal, tones, 0.5);
         let extremes: Vec<Extremes> = across.taps.iter().map(Extremes::of).collect();
-        let fits = extremes.iter().all(|extremes| fits(extremes, across.taps[0].count()));
+        let fits = across.taps.iter().zip(&extremes).all(|(taps, of)| fits(of, taps.count()));
         let reaches = tones.iter().zip(&across.channels).map(|(t, &i)| reach(&extremes[i], t));
         let reach = reaches.fold(0.0, f64::max);
         let bits = fraction_bits(reach, &unit);

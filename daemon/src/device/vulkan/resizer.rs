@@ -126,7 +126,7 @@ impl VulkanResizer {
                 if wanted != Some(Transfer::Staged) && self.shared.staged.is_none() =>
             {
                 let import = Import::new(gpu, region).inspect_err(|error| {
-                    tracing::info!(%error, "a ring is not imported: its frames are staged");
+                    tracing::debug!(%error, "a ring is not imported: its frames are staged");
                 });
                 import.ok().map(Arc::new)
             }

@@ -40,7 +40,7 @@ impl<'a, K: Kernel> Lines<'a, K> {
     ) -> Self {
         let (lines, rest) = held.split_at_mut(passes.lines.rolling.words());
         let (room, rows_of_words) = match passes.across {
-            Across::Words(_) => rest.split_at_mut(resized.apart().room()),
+            Across::Words(_) => rest.split_at_mut(resized.words_room()),
             Across::Gather { .. } | Across::Widen(_) => (&mut [][..], rest),
         };
         let last = rows.last().map_or(0, |row| passes.lines.rolling.row(row).end - 1);

@@ -1,8 +1,8 @@
 //! Owns what one frame under way uses of a GPU: buffers, and the commands recorded for it.
 //!
 //! Knows how frames are brought, but records and submits nothing. Invariant: memory that others may
-//! have used before is zeroed where a client sees it; where that is the device's own, the first
-//! commands recorded for it do that.
+//! have used before is zeroed before a client sees it: here where the host can reach it, else by the
+//! first commands that are recorded (`record`).
 
 use resized_protocol::shm::RingLayout;
 use vulkano::buffer::Subbuffer;

@@ -2,7 +2,8 @@
 //!
 //! Knows buffers and a program's dispatches; submits nothing. Invariants: where a frame's commands go
 //! to several queues, those of each are a command buffer of their own, in this order: there, shaders,
-//! back; within one, barriers part what depends on what was before.
+//! back; within one, barriers part what depends on what was before. The first commands for an output of
+//! the device's own zero it.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Makes the manual page of resize-videos and the shells' completions from the command line itself,
-//! for packages: `cargo run -p resized-examples --example pages -- FOLDER`.
+//! for packages: `cargo run -p resized-examples --example resize-videos-pages -- FOLDER`.
 
 // Of a binary, and not all of it is for pages.
 #[allow(dead_code)]

@@ -1,5 +1,5 @@
 //! Makes the manual page and the shells' completions from the command line itself, for packages:
-//! `cargo run -p resized-bridge --example pages -- FOLDER`.
+//! `cargo run -p resized-bridge --example resized-bridge-pages -- FOLDER`.
 
 #[path = "../../daemon/examples/pages/make.rs"]
 mod pages;

@@ -1,5 +1,5 @@
 //! Makes the manual page and the shells' completions from the command line itself, for packages:
-//! `cargo run -p resized --example pages -- FOLDER`.
+//! `cargo run -p resized --example resized-pages -- FOLDER`.
 
 #[allow(dead_code)]
 #[path = "../src/config.rs"]

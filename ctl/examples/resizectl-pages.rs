@@ -1,5 +1,5 @@
 //! Makes the manual pages and the shells' completions from the command line itself, for packages:
-//! `cargo run -p resizectl --example pages -- FOLDER`.
+//! `cargo run -p resizectl --example resizectl-pages -- FOLDER`.
 
 #[path = "../../daemon/examples/pages/make.rs"]
 mod pages;
