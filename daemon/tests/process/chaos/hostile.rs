@@ -18,6 +18,7 @@ use resized_protocol::shm::{Region, RingLayout, leases};
 
 use super::neighbour::{Scene, row};
 use crate::oracle;
+use crate::support::until;
 use crate::wire::{Wire, bytes};
 
 /// What is no request, and what the daemon has against it.
@@ -80,9 +81,12 @@ fn lengths_that_lie_and_bytes_that_are_no_request() {
 fn exchange(scene: &Scene<'_>, sends: bool) {
     let mut wire = Wire::welcomed(&scene.daemon.socket());
     let stream = wire.open(oracle::dot());
-    wire.say(&Request::Stats);
-    assert!(matches!(wire.hear(), Message::Reply(Reply::Stats(_))));
-    // Not earlier: the ring's own descriptor is closed just after it was sent.
+    // Not earlier: who was there before takes a moment to go, and the ring's own descriptor is closed
+    // just after it was sent.
+    until("there are but the watcher, the neighbour and this one", || {
+        wire.say(&Request::Stats);
+        matches!(wire.hear(), Message::Reply(Reply::Stats(stats)) if stats.sessions == 3)
+    });
     let before = scene.daemon.descriptors();
     let file = File::open("/proc/self/exe").unwrap();
     let (ours, _theirs) = UnixStream::pair().unwrap();
