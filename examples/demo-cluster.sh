@@ -69,8 +69,8 @@ kill_busiest() {
         sleep 0.05
         total=0 most=0
         for node in 1 2 3; do
-            # The run is over, and so are the daemons.
-            figures "$node" >"$folder/figures" 2>/dev/null || return 0
+            # One that does not answer now may in a moment; once the run is over nobody asks any more.
+            figures "$node" >"$folder/figures" 2>/dev/null || { total=0; break; }
             read -r streams finished <"$folder/figures"
             total=$((total + finished))
             if [ "$streams" -gt "$most" ]; then most=$streams busiest=$node; fi
@@ -78,6 +78,8 @@ kill_busiest() {
     done
     if [ "$most" -gt 0 ] && kill -9 "$(cat "$folder/bridge$busiest.pid")"; then
         echo "Node $busiest, which had $most streams, is dead: $total frames are done${frames:+ of $all}"
+    else
+        echo "No node has a stream any more that could be killed: $total frames are done"
     fi
 }
 

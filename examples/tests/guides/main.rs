@@ -158,9 +158,14 @@ fn flags_and_names_are_known() {
     let mut known = ["libclient/src/endpoint.rs", "libclient/src/remote/credentials.rs"]
         .map(|path| fs::read_to_string(Path::new(ROOT).join(path)).unwrap())
         .concat();
-    for program in
-        ["resized", "resized-bridge", "resize-videos", "resizectl top", "resizectl doctor"]
-    {
+    for program in [
+        "resized",
+        "resized-bridge",
+        "resize-videos",
+        "resizectl resize",
+        "resizectl top",
+        "resizectl doctor",
+    ] {
         known += &shell::help(program);
     }
     let is_known = |name: &str| {
