@@ -4,7 +4,7 @@
 //! Knows how long rows are, not what passes do. Invariant: lines between have room for whole vectors.
 #![allow(unsafe_code)]
 
-use super::kernel::{Kernel, LINE, WIDE_LINE};
+use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
 
 /// The channels of a plane.
 #[derive(Clone, Copy, Debug)]
@@ -62,5 +62,29 @@ impl Apart {
         }
         // SAFETY: lines are no shorter than the picture's rows; the rest is this method's contract.
         unsafe { kernel.merge(made, self.made(), self.channels, self.picture, target) };
+    }
+}
+
+/// [`Kernel::across_words`] of kernels that take channels apart: by their own second pass.
+///
+/// # Safety
+///
+/// As there.
+pub(super) unsafe fn across_words<K: Kernel>(
+    kernel: &K,
+    rows: [&[i16]; ROWS],
+    (apart, windows): &(Apart, K::Windows),
+    room: &mut [i16],
+    lines: [*mut i16; ROWS],
+) {
+    /// Half a step of a word, with 20 fraction bits.
+    const ROUNDING: i32 = 1 << 13;
+    for (row, line) in rows.into_iter().zip(lines) {
+        // SAFETY: this function's contract; a word for each window is what a line has room for.
+        unsafe {
+            apart.row(kernel, row, room, line, |_, words, line| {
+                kernel.horizontal_words(words, windows, ROUNDING, line);
+            });
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::arch::is_aarch64_feature_detected;
 use std::ops::Range;
 
 use self::horizontal_first::Gathers;
-use super::apart::Apart;
+use super::apart::{self, Apart};
 use super::kernel::{Kernel, LINE, PATTERN, ROWS, RowTaps};
 use crate::filter::Taps;
 
@@ -158,18 +158,12 @@ impl Kernel for Neon {
     unsafe fn across_words(
         &self,
         rows: [&[i16]; ROWS],
-        (apart, blocks): &(Apart, Blocks),
+        words: &(Apart, Blocks),
         room: &mut [i16],
         lines: [*mut i16; ROWS],
     ) {
-        for (row, line) in rows.into_iter().zip(lines) {
-            // SAFETY: this method's contract; a word for each window is what a line has room for.
-            unsafe {
-                apart.row(self, row, room, line, |_, words, line| {
-                    self.horizontal_words(words, blocks, 1 << 13, line);
-                });
-            }
-        }
+        // SAFETY: the same contract.
+        unsafe { apart::across_words(self, rows, words, room, lines) };
     }
 }
 
