@@ -104,8 +104,9 @@ class Client:
         """Opens a stream: frames of one format and size (width, height) that become frames of another."""
 
     def stats(self) -> dict[str, Any]:
-        """What the daemon has done since it started. `copied_bytes`: pixels that it copied for devices which do not work
-        where the pixels lie."""
+        """What the daemon has done since it started: its `sessions` and `streams`, `region_bytes` of rings, frames `queued`
+        now, what was `refused`, `copied_bytes` of pixels for devices that do not work where these lie, and `devices`, each
+        with `name`, `frames`, `failed`, `pixels`, `busy` seconds of all its lanes, and `copied_bytes`."""
 
     def close(self) -> None:
         """Closes what resize keeps open, and the connection as soon as no streams, frames and arrays of it are left. All but

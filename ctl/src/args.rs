@@ -161,7 +161,7 @@ pub(crate) struct Resize {
     #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
     pub(crate) size: Size,
 
-    /// A folder; a file, for a single picture, - for standard output; or a pattern for files, in
+    /// A folder, with / at its end if it is not there yet; a file, for a single picture, - for standard output; or a pattern for files, in
     /// which {name} is the name of the picture without its ending, and an n in such braces its number
     #[arg(short, long, value_name = "OUT", value_parser = path_or("/dev/stdout"))]
     pub(crate) output: PathBuf,
@@ -170,8 +170,8 @@ pub(crate) struct Resize {
     #[arg(long, default_value = "fit", value_parser = modes())]
     pub(crate) mode: Mode,
 
-    /// Pad fitted pictures with this colour, such as ffffff, in the middle, to two pixels in a JPEG: results have exactly
-    /// the size, or its shape with --only-shrink
+    /// Fill what a fitted picture leaves of the size with this colour, such as ffffff: results then have exactly the size, or
+    /// with --only-shrink its shape. The picture is in the middle, in a JPEG to within two pixels
     #[arg(long, value_name = "RRGGBB")]
     pub(crate) pad: Option<Colour>,
 

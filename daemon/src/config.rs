@@ -114,7 +114,8 @@ pub(crate) struct Settings {
     peers: Option<Peers>,
 
     /// MiB of shared memory for all rings together, and for what frames pass through on their way to
-    /// a GPU that can't use rings [default: half the machine's memory, or the control group's]
+    /// a GPU that can't use rings [default: half of the machine's memory, or of the
+    /// control group's limit if that is less]
     #[arg(long, value_name = "MIB", env = "RESIZED_MEMORY")]
     #[serde(deserialize_with = "mebibytes")]
     memory: Option<u64>,

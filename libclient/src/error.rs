@@ -15,7 +15,7 @@ use crate::Endpoint;
 /// it [fail too](Self::is_fatal).
 #[derive(Clone, Debug, Error)]
 pub enum Error {
-    /// Nobody answers at the endpoint, or nobody whom the client understands and trusts.
+    /// Nobody answers at the endpoint, or nobody whom the client understands, trusts or may reach.
     #[error("can't connect to {endpoint}: {source}")]
     Connect {
         /// As given.
@@ -23,7 +23,8 @@ pub enum Error {
         /// The system's error.
         source: Arc<io::Error>,
     },
-    /// Who is at the other end does not say welcome, or not the rest of a message, for ten seconds.
+    /// Who is at the other end does not say welcome, or not the rest of a message, for ten seconds;
+    /// as one connects, for as long as [`Reconnect`](crate::Reconnect) says, and ten at the least.
     #[error("the daemon does not answer")]
     Silent,
     /// The daemon did not grant the request.

@@ -51,7 +51,7 @@ pub enum CodingError {
     #[error("no JPEG is made of, or into, frames of {0:?}")]
     Format(PixelFormat),
     /// JPEGs have one colour only.
-    #[error("a JPEG's colour is full range, BT.601, chroma in the centre: see FrameSpec::jpeg")]
+    #[error("a JPEG's colour is full range, BT.601, chroma in the centre")]
     Colour,
     /// No quality.
     #[error("a JPEG's quality is 1 to 100, not {0}")]

@@ -63,7 +63,7 @@ typedef enum {
   RESIZED_STATUS_LENGTH = 5,
   // No endpoint: the text is none, or no daemon answers in the usual places.
   RESIZED_STATUS_ENDPOINT = 6,
-  // Nobody answers at the endpoint.
+  // Nobody answers at the endpoint, or nobody whom the client understands, trusts or may reach.
   RESIZED_STATUS_CONNECT = 7,
   // The daemon does not grant it: a limit, a frame of no pixels, a crop that is not within its
   // frame. Nothing else is affected.
@@ -296,12 +296,14 @@ typedef struct {
   // See there.
   float scale[3];
   // 1: source frames are JPEGs, of the source's extent; 0: planes of samples. Through a bridge
-  // only.
+  // only. The format is then gray, I420, RGB24, BGR24, RGBA or BGRA, and of RESIZED_RANGE_FULL;
+  // I420 also of RESIZED_SITING_CENTRE and RESIZED_MATRIX_BT601. resized_stream_spec_init sets
+  // what videos have instead.
   uint32_t jpeg_in;
   // 1 to 100: results are JPEGs of that quality, as libjpeg counts it; 0: planes of samples.
-  // Through a bridge only.
+  // Through a bridge only. For formats and colours as for jpeg_in.
   uint32_t jpeg_quality;
-  // A resized_subsampling, of JPEGs that are results.
+  // A resized_subsampling, of JPEGs that are results; for I420 RESIZED_SUBSAMPLING_BOTH.
   uint32_t jpeg_subsampling;
   // Red, green and blue of the padding, full range; for RESIZED_FRAMING_FIT.
   uint8_t pad[3];

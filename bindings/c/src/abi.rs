@@ -240,12 +240,14 @@ pub struct StreamSpec {
     /// See there.
     pub scale: [f32; 3],
     /// 1: source frames are JPEGs, of the source's extent; 0: planes of samples. Through a bridge
-    /// only.
+    /// only. The format is then gray, I420, RGB24, BGR24, RGBA or BGRA, and of RESIZED_RANGE_FULL;
+    /// I420 also of RESIZED_SITING_CENTRE and RESIZED_MATRIX_BT601. resized_stream_spec_init sets
+    /// what videos have instead.
     pub jpeg_in: u32,
     /// 1 to 100: results are JPEGs of that quality, as libjpeg counts it; 0: planes of samples.
-    /// Through a bridge only.
+    /// Through a bridge only. For formats and colours as for jpeg_in.
     pub jpeg_quality: u32,
-    /// A resized_subsampling, of JPEGs that are results.
+    /// A resized_subsampling, of JPEGs that are results; for I420 RESIZED_SUBSAMPLING_BOTH.
     pub jpeg_subsampling: u32,
     /// Red, green and blue of the padding, full range; for RESIZED_FRAMING_FIT.
     pub pad: [u8; 3],

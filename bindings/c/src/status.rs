@@ -31,7 +31,7 @@ pub enum Status {
     Length = 5,
     /// No endpoint: the text is none, or no daemon answers in the usual places.
     Endpoint = 6,
-    /// Nobody answers at the endpoint.
+    /// Nobody answers at the endpoint, or nobody whom the client understands, trusts or may reach.
     Connect = 7,
     /// The daemon does not grant it: a limit, a frame of no pixels, a crop that is not within its
     /// frame. Nothing else is affected.

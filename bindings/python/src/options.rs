@@ -2,8 +2,8 @@
 //! they make.
 //!
 //! Knows no memory and no daemon. What is not said is as for Rust's clients, but for the
-//! destination's colour: that of the source where the format stays, else what is usual for the new
-//! one.
+//! destination's colour: that of the source where the format stays or both have halved chroma, else
+//! what is usual for the new one.
 
 use std::time::Duration;
 

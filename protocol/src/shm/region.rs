@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of slots or frames. Invariants: the mapping is readable and writable for `len` bytes
 //! until the `Region` is dropped; all its pages are allocated before anyone sees it, so touching them
-//! can't fail; no reference to its bytes is ever formed here, since a peer may write them.
+//! can't fail, until the daemon takes them back (`discard`); no reference to its bytes is ever formed here, since a peer may write them.
 //!
 //! Pages are huge where the system has them: Linux 6.1 and later, whatever `shmem_enabled` says but
 //! `deny`. Then 26 MiB are made in 2 ms instead of 8, first touched by either end in next to no
