@@ -64,7 +64,8 @@ class Options(TypedDict, total=False):
     weight: int | None
     """Its part of what its user is given while the daemon is busy, beside that user's other streams; 1, up to 100."""
     deadline: float | None
-    """Seconds after which a frame that no device has taken is dropped, and raises Late."""
+    """Seconds after which a frame that no device has taken is dropped, and raises Late; math.inf, or None, for never. With 0
+    only frames that a device takes at once are resized."""
 
 class Client:
     """A connection to a daemon. Threads may share it. Not for a process forked later: make one there. Arrays of slots and

@@ -34,7 +34,8 @@ use crate::reconnect::Home;
 use crate::slots::Slots;
 use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
-pub(crate) use state::{State, Wait};
+use state::Standing;
+pub(crate) use state::{Source, State, Wait};
 
 /// A connection.
 #[derive(Debug)]
@@ -94,7 +95,7 @@ impl Connection {
     /// Notes a stream that was opened in that era. False: the daemon that opened it is gone.
     pub(crate) fn add_stream(&self, era: u64, stream: u32, slots: Slots) -> bool {
         let mut state = self.state();
-        let lives = state.era == era && state.lost.is_none();
+        let lives = state.era == era && !matches!(state.standing, Standing::Lost(_));
         if lives {
             state.streams.insert(stream, slots);
         }
@@ -103,6 +104,9 @@ impl Connection {
 
     /// Forgets a stream, and tells the daemon.
     pub(crate) fn close(&self, stream: u32) {
+        if self.is_forked() {
+            return;
+        }
         let (era, slots) = {
             let mut state = self.state();
             (state.era, state.streams.remove(&stream))
@@ -161,15 +165,12 @@ impl Connection {
                 if state.era != era {
                     return Wait::Over(None);
                 }
-                state.replies.remove(&number).map_or(Wait::Message, |reply| Wait::Over(Some(reply)))
+                match state.replies.remove(&number) {
+                    Some(reply) => Wait::Over(Some(reply)),
+                    None => Wait::For(Source::Message),
+                }
             };
-            let found = match deadline {
-                None => self.wait(look)?,
-                Some(deadline) => match self.wait_until(deadline, look)? {
-                    Some(found) => found,
-                    None => return Ok(None),
-                },
-            };
+            let Some(found) = self.wait_by(deadline, look)? else { return Ok(None) };
             match found {
                 None => *asked = None,
                 // The next will be asked, once this one is gone.
@@ -194,6 +195,12 @@ impl Connection {
         }
     }
 
+    /// Whether this is a child of the process that connected, and drops what it was forked with: it
+    /// has the same socket, and must say nothing on it.
+    fn is_forked(&self) -> bool {
+        self.process != process::id()
+    }
+
     /// Closes streams whose opening nobody waited for.
     fn close_disowned<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         while let Some(stream) = state.disowned.pop() {
@@ -208,9 +215,9 @@ impl Connection {
 
 impl Drop for Connection {
     /// Says that it is over, or a child forked meanwhile, which has the socket too, would keep the
-    /// session. Not the child itself: it would end its parent's.
+    /// session.
     fn drop(&mut self) {
-        if self.process == process::id() {
+        if !self.is_forked() {
             let outgoing = self.outgoing.get_mut().unwrap_or_else(PoisonError::into_inner);
             let _ = outgoing.socket.shutdown(Shutdown::Both);
         }
@@ -239,6 +246,8 @@ mod tests {
         let (mut connection, _childs, mut theirs) = connection();
         // As a child drops what it was forked with.
         connection.process += 1;
+        connection.close(0);
+        connection.suggest(0, &Request::Cancel { stream: 0, slot: 0 });
         drop(connection);
         theirs.set_nonblocking(true).unwrap();
         let lives = theirs.read(&mut [0]).unwrap_err();

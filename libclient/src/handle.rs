@@ -10,7 +10,7 @@ use resized_protocol::placement::{Crop, Placement};
 use resized_protocol::shm::Lease;
 
 use crate::Error;
-use crate::connection::{Connection, State, Wait};
+use crate::connection::{Connection, Source, State, Wait};
 
 /// What a stream's slots, pendings and frames share.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ impl Handle {
             Err(error) => Wait::Over(Err(error)),
             Ok(slots) => match slots.loan() {
                 Some(lease) => Wait::Over(Ok(lease)),
-                None if slots.any_abandoned() => Wait::Either,
-                None => Wait::Thread,
+                None if slots.any_abandoned() => Wait::For(Source::Either),
+                None => Wait::For(Source::Thread),
             },
         }
     }

@@ -1,8 +1,8 @@
 //! Owns streams that are kept open for frames that come one at a time, and of several kinds.
 //!
-//! Invariants: no more are kept than was said, even
-//! while another is opened, except one more for each further thread that opens one at the same
-//! time; no stream is refused because of those that are kept.
+//! Invariants: no more are kept than was said, even while another is opened, except one more for
+//! each further thread that opens one at the same time; no stream is refused because of those that
+//! are kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,12 +16,14 @@ pub struct KeptStreams {
     most: usize,
     /// The one used last is the last.
     streams: Mutex<Vec<(StreamSpec, Stream)>>,
+    /// How often any were closed. Held while that happens.
+    closings: Mutex<u64>,
 }
 
 impl KeptStreams {
     /// So many of that client, one at the least.
     pub fn new(client: Client, most: usize) -> Self {
-        Self { client, most: most.max(1), streams: Mutex::default() }
+        Self { client, most: most.max(1), streams: Mutex::default(), closings: Mutex::default() }
     }
 
     /// The stream of that spec, which is opened, and kept, if there is none.
@@ -33,7 +35,7 @@ impl KeptStreams {
         // Without the lock: it may take milliseconds. Two threads may open one for the same spec;
         // the first is kept.
         let stream = self.open(spec)?;
-        let mut streams = self.lock();
+        let mut streams = lock(&self.streams);
         if !streams.iter().any(|(kept, _)| kept == spec) {
             streams.push((*spec, stream.clone()));
         }
@@ -53,39 +55,53 @@ impl KeptStreams {
     /// Opens a stream that is not kept, but for which those that are make room: all are closed
     /// where it is [not to be had](Error::is_shortage) beside them.
     pub fn open(&self, spec: &StreamSpec) -> Result<Stream, Error> {
-        match self.client.open(spec) {
-            Err(error) if error.is_shortage() && self.close_all_but(0) => self.client.open(spec),
-            opened => opened,
+        let mut closings = *lock(&self.closings);
+        loop {
+            let error = match self.client.open(spec) {
+                Err(error) if error.is_shortage() => error,
+                opened => return opened,
+            };
+            // Another thread may have closed them since this one asked.
+            let now = self.close_all_but(0);
+            if now == closings {
+                return Err(error);
+            }
+            closings = now;
         }
     }
 
     /// Asks of each, from the one used last on, whether to keep it, and closes the first that is
     /// not kept and all used before.
     pub fn trim(&self, mut keep: impl FnMut(&StreamSpec) -> bool) {
-        let count = self.lock().iter().rev().take_while(|(spec, _)| keep(spec)).count();
+        let count = lock(&self.streams).iter().rev().take_while(|(spec, _)| keep(spec)).count();
         self.close_all_but(count);
     }
 
-    /// Closes all but so many of those used last, as soon as nobody uses them. False: there were no
-    /// others.
-    fn close_all_but(&self, count: usize) -> bool {
+    /// Closes all but so many of those used last, as soon as nobody uses them. Returns how often any
+    /// were closed so far.
+    fn close_all_but(&self, count: usize) -> u64 {
+        let mut closings = lock(&self.closings);
         let closed: Vec<_> = {
-            let mut streams = self.lock();
+            let mut streams = lock(&self.streams);
             let over = streams.len().saturating_sub(count);
             streams.drain(..over).collect()
         };
-        // Without the lock: each has something to say to the daemon.
-        !closed.is_empty()
+        // Without the lock on those that are kept: each has something to say to the daemon.
+        if !closed.is_empty() {
+            drop(closed);
+            *closings += 1;
+        }
+        *closings
     }
 
     fn find(&self, spec: &StreamSpec) -> Option<Stream> {
-        let mut streams = self.lock();
+        let mut streams = lock(&self.streams);
         let at = streams.iter().rposition(|(kept, _)| kept == spec)?;
         streams[at..].rotate_left(1);
         streams.last().map(|(_, stream)| stream.clone())
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(StreamSpec, Stream)>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,7 +12,7 @@ use resized_protocol::shm::Lease;
 use resized_protocol::tensor::{Element, Tensor};
 
 use crate::Error;
-use crate::connection::{State, Wait};
+use crate::connection::{Source, State, Wait};
 use crate::handle::Handle;
 use crate::slots::Loan;
 
@@ -56,10 +56,7 @@ impl Pending {
     /// results in that order; [`wait_any`] says which is done.
     pub fn wait(mut self) -> Result<Frame, Error> {
         let handle = Arc::clone(&self.handle);
-        handle.connection.wait(|state| match self.take(state) {
-            Some(frame) => Wait::Over(frame),
-            None => Wait::Message,
-        })?
+        handle.connection.wait(|state| self.look(state))?
     }
 
     /// As [`wait`](Self::wait), for so long at the most: then the pending is given back as the
@@ -70,10 +67,7 @@ impl Pending {
             return self.wait().map(Ok);
         };
         let handle = Arc::clone(&self.handle);
-        let waited = handle.connection.wait_until(deadline, |state| match self.take(state) {
-            Some(frame) => Wait::Over(frame),
-            None => Wait::Message,
-        })?;
+        let waited = handle.connection.wait_by(Some(deadline), |state| self.look(state))?;
         waited.map_or(Ok(Err(self)), |frame| frame.map(Ok))
     }
 
@@ -84,13 +78,14 @@ impl Pending {
         state.slots(self.handle.stream).is_ok_and(|slots| slots.is_ready(self.slot))
     }
 
-    fn take(&mut self, state: &mut State) -> Option<Result<Frame, Error>> {
-        let taken = match state.slots(self.handle.stream) {
-            Ok(slots) => slots.take_ready(self.slot)?,
+    fn look(&mut self, state: &mut State) -> Wait<Result<Frame, Error>> {
+        let taken = match state.slots(self.handle.stream).map(|slots| slots.take_ready(self.slot)) {
+            Ok(Some(taken)) => taken,
+            Ok(None) => return Wait::For(Source::Message),
             Err(error) => Err(error),
         };
         self.over = true;
-        Some(taken.map(|(lease, completion)| Frame {
+        Wait::Over(taken.map(|(lease, completion)| Frame {
             handle: Arc::clone(&self.handle),
             lease: Some(lease),
             crop: self.crop,
@@ -136,7 +131,7 @@ pub fn wait_any(pendings: &[Pending]) -> Result<usize, Error> {
         let is_done = |pending: &Pending| {
             state.slots(pending.handle.stream).is_ok_and(|slots| slots.is_ready(pending.slot))
         };
-        pendings.iter().position(is_done).map_or(Wait::Message, Wait::Over)
+        pendings.iter().position(is_done).map_or(Wait::For(Source::Message), Wait::Over)
     })
 }
 

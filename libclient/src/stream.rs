@@ -36,7 +36,7 @@ impl Stream {
         };
         let handle = &self.handle;
         let look = |state: &mut State| handle.look_for_lease(state);
-        let lease = handle.connection.wait_until(deadline, look)?.transpose()?;
+        let lease = handle.connection.wait_by(Some(deadline), look)?.transpose()?;
         Ok(lease.map(|lease| Slot::new(Arc::clone(handle), lease)))
     }
 

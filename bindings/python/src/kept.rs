@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
 use resized_client::{Error, StreamSpec};
 
 use crate::connection::Connected;
@@ -32,9 +33,15 @@ pub(crate) struct KeptStream {
     goes_on: AtomicU32,
 }
 
-/// The streams that a client keeps. The last used last.
+/// The streams that a client keeps.
 #[derive(Default)]
-pub(crate) struct Kept(Mutex<Vec<Arc<KeptStream>>>);
+pub(crate) struct Kept {
+    /// The last used last.
+    streams: Mutex<Vec<Arc<KeptStream>>>,
+    /// How often any were closed. Held while that happens, for which others wait without the
+    /// interpreter's lock: who closes a stream lets go of that, and takes it again.
+    closings: Mutex<u64>,
+}
 
 impl Kept {
     /// The kept stream of that spec, opened if there is none: at first with one slot, since many
@@ -56,7 +63,7 @@ impl Kept {
                 asked => asked,
             },
             None => {
-                self.close_all_but(KEPT - 1);
+                self.close_all_but(py, KEPT - 1);
                 self.open(py, connected, StreamSpec { slots: spec.slots.min(1), ..spec })?
             }
         };
@@ -85,25 +92,39 @@ impl Kept {
         connected: &Arc<Connected>,
         spec: StreamSpec,
     ) -> PyResult<Result<Arc<Opened>, Error>> {
-        match Opened::asked_for(py, connected, spec)? {
-            Err(error) if error.is_shortage() && self.close_all_but(0) => {
-                Opened::asked_for(py, connected, spec)
+        let mut closings = *self.closings(py);
+        loop {
+            let error = match Opened::asked_for(py, connected, spec)? {
+                Err(error) if error.is_shortage() => error,
+                asked => return Ok(asked),
+            };
+            // Another thread may have closed them since this one asked.
+            let now = self.close_all_but(py, 0);
+            if now == closings {
+                return Ok(Err(error));
             }
-            asked => Ok(asked),
+            closings = now;
         }
     }
 
     /// Closes all but so many of those used last, as soon as no other thread uses them and no
-    /// result is of them. False: there were no others.
-    fn close_all_but(&self, count: usize) -> bool {
+    /// result is of them. Returns how often any were closed so far.
+    fn close_all_but(&self, py: Python<'_>, count: usize) -> u64 {
+        let mut closings = self.closings(py);
         let closed: Vec<_> = {
             let mut all = self.lock();
             let over = all.len().saturating_sub(count);
             all.drain(..over).collect()
         };
-        let any = !closed.is_empty();
-        drop(closed);
-        any
+        if !closed.is_empty() {
+            drop(closed);
+            *closings += 1;
+        }
+        *closings
+    }
+
+    fn closings(&self, py: Python<'_>) -> MutexGuard<'_, u64> {
+        self.closings.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, spec: &StreamSpec) -> Option<Arc<KeptStream>> {
@@ -114,7 +135,7 @@ impl Kept {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<KeptStream>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -122,8 +122,13 @@ impl Options {
             "slots" => self.slots = Some(said(key, value, "a number of slots, 1 or more")?),
             "weight" => self.weight = Some(said(key, value, "a whole number, 1 or more")?),
             "deadline" => {
-                let duration = Duration::try_from_secs_f64(said(key, value, SECONDS)?);
-                self.deadline = Some(duration.map_err(|_| unfit(key, value, SECONDS, false))?);
+                let seconds: f64 = said(key, value, SECONDS)?;
+                let duration = Duration::try_from_secs_f64(seconds);
+                self.deadline = match duration {
+                    _ if seconds == f64::INFINITY => None,
+                    Ok(duration) => Some(duration),
+                    Err(_) => return Err(unfit(key, value, SECONDS, false)),
+                };
             }
             _ => return Err(PyTypeError::new_err(format!("unexpected keyword argument '{key}'"))),
         }

@@ -1,5 +1,6 @@
 """client.resize: which arrays it takes, what comes of them, and whose memory that is."""
 
+import concurrent.futures
 import gc
 import resource
 import subprocess
@@ -238,6 +239,18 @@ def test_no_picture_is_refused_for_what_is_kept_for_others(tmp_path):
         with pytest.raises(resized.Refused, match="streams"):
             client.resize(frame, (20, 20))
         assert len(streams) == client.stats()["streams"] == 3
+
+
+def test_threads_that_are_short_at_once_are_all_served(tmp_path):
+    with Daemon(tmp_path, "--user-streams", "2") as daemon:
+        client = resized.Client(daemon.endpoint)
+
+        def work(thread):
+            for turn in range(300):
+                client.resize(noise(2 + thread, 8, seed=0), (1 + turn % 5, 1))
+
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            list(threads.map(work, range(2)))
 
 
 def test_a_kind_goes_on_with_the_slots_that_are_granted(tmp_path):

@@ -2,6 +2,7 @@
 
 import ast
 import gc
+import math
 import pathlib
 import tracemalloc
 import zlib
@@ -293,6 +294,9 @@ def test_late_frames_raise(daemon):
         except resized.Late:
             late += 1
     assert late > 0
+    patient = client.stream("rgb", (1920, 1080), (640, 360), deadline=math.inf, slots=8)
+    for pending in [patient.loan().submit() for _ in range(8)]:
+        pending.result()
 
 
 def test_the_stubs_say_what_there_is():

@@ -77,6 +77,29 @@ fn no_stream_is_refused_for_those_that_are_kept() {
 }
 
 #[test]
+fn two_threads_that_are_short_at_once_are_both_served() {
+    bounded(|| {
+        let limits = Limits { streams: 2, ..Limits::default() };
+        let options = Options { devices: Devices::Cpu, limits, ..Options::default() };
+        let server = Server::embedded_with(options).unwrap();
+        let kept = KeptStreams::new(client(&server), 2);
+        thread::scope(|scope| {
+            for thread in 0..2 {
+                let kept = &kept;
+                scope.spawn(move || {
+                    for turn in 0..500 {
+                        let mut spec = oracle::dot();
+                        spec.source.extent = Extent::new(1 + thread, 1 + turn % 5);
+                        // Each holds one at a time, so there is always room beside what is kept.
+                        kept.stream(&spec).unwrap();
+                    }
+                });
+            }
+        });
+    });
+}
+
+#[test]
 fn dropping_the_server_completes_what_was_submitted() {
     bounded(|| {
         let server = Server::embedded().unwrap();

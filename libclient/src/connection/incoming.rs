@@ -32,17 +32,16 @@ pub(super) struct Incoming {
 pub(super) enum Until {
     /// Not at all.
     Now,
-    Then(Instant),
-    /// For ever.
-    It,
+    Moment(Instant),
+    Forever,
 }
 
 impl Until {
     pub(super) fn is_over(self) -> bool {
         match self {
             Self::Now => true,
-            Self::Then(deadline) => Instant::now() >= deadline,
-            Self::It => false,
+            Self::Moment(moment) => Instant::now() >= moment,
+            Self::Forever => false,
         }
     }
 
@@ -51,8 +50,8 @@ impl Until {
         let then = Instant::now() + time;
         match self {
             Self::Now => Self::Now,
-            Self::Then(deadline) => Self::Then(deadline.min(then)),
-            Self::It => Self::Then(then),
+            Self::Moment(moment) => Self::Moment(moment.min(then)),
+            Self::Forever => Self::Moment(then),
         }
     }
 }
@@ -71,11 +70,11 @@ impl Incoming {
         let rest = self.begun.map(|begun| begun + PATIENCE);
         match (until, rest) {
             (Until::Now, _) => {}
-            (Until::Then(deadline), rest) => {
-                let first = rest.map_or(deadline, |rest| rest.min(deadline));
+            (Until::Moment(moment), rest) => {
+                let first = rest.map_or(moment, |rest| rest.min(moment));
                 self.wait_for_bytes(Some(left(first)))?;
             }
-            (Until::It, rest) => self.wait_for_bytes(rest.map(left))?,
+            (Until::Forever, rest) => self.wait_for_bytes(rest.map(left))?,
         }
         link::receive(&mut self.arrivals, &self.socket)?;
         while let Some(arrived) = link::next(&mut self.arrivals)? {
@@ -130,26 +129,26 @@ mod tests {
         let soon = |incoming: &mut Incoming| {
             incoming.begun = Some(Instant::now() + Duration::from_millis(20) - PATIENCE);
         };
-        incoming.receive(Until::It).unwrap();
+        incoming.receive(Until::Forever).unwrap();
         assert_eq!(incoming.messages.len(), 1);
         // In one wait, or in many that are too short for it.
         soon(&mut incoming);
-        let silent = incoming.receive(Until::It).unwrap_err();
+        let silent = incoming.receive(Until::Forever).unwrap_err();
         assert!(matches!(silent, Error::Silent) && !is_loss(&silent), "{silent}");
         soon(&mut incoming);
         let silent = (0..).find_map(|n| {
             let then = Instant::now() + Duration::from_millis(1);
-            incoming.receive(if n % 2 == 0 { Until::Now } else { Until::Then(then) }).err()
+            incoming.receive(if n % 2 == 0 { Until::Now } else { Until::Moment(then) }).err()
         });
         assert!(matches!(silent, Some(Error::Silent)));
         // A whole message, and the half of another, is a beginning.
         soon(&mut incoming);
         theirs.write_all(&[rest, half].concat()).unwrap();
-        incoming.receive(Until::It).unwrap();
+        incoming.receive(Until::Forever).unwrap();
         assert_eq!(incoming.messages.len(), 2);
         assert!(incoming.begun.is_some_and(|begun| begun.elapsed() < PATIENCE / 2));
         theirs.write_all(rest).unwrap();
-        incoming.receive(Until::It).unwrap();
+        incoming.receive(Until::Forever).unwrap();
         assert_eq!((incoming.messages.len(), incoming.begun), (3, None));
     }
 }

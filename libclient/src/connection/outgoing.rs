@@ -18,8 +18,8 @@ use resized_protocol::fdpass;
 use resized_protocol::message::Request;
 
 use super::incoming::Until;
-use super::waiting::Read;
-use super::{Connection, lock};
+use super::state::Standing;
+use super::{Connection, Source, lock};
 use crate::Error;
 
 /// How often it is looked whether nobody else sends, for what may stay unsaid.
@@ -70,6 +70,9 @@ impl Connection {
     /// As [`tell`](Self::tell), unless that has to wait: for another thread that sends, or for a
     /// daemon that does not read. Then it stays unsaid.
     pub(crate) fn suggest(&self, era: u64, request: &Request) {
+        if self.is_forked() {
+            return;
+        }
         let free = (0..TRIES).find_map(|_| {
             // Others say their piece in microseconds.
             self.outgoing.try_lock().inspect_err(|_| std::thread::yield_now()).ok()
@@ -114,8 +117,7 @@ impl Connection {
     /// ours, so there is nothing to give to another. False, for who would have sent.
     fn give_up(&self, socket: &UnixStream, error: Error) -> bool {
         let mut state = self.state();
-        state.break_off(error);
-        state.taken_back = true;
+        state.hang_up(error);
         self.wake(state);
         // Also whoever reads.
         let _ = socket.shutdown(Shutdown::Both);
@@ -137,10 +139,10 @@ impl Connection {
             return true;
         }
         let state = self.state();
-        if state.broken.is_some() || state.lost.is_some() {
+        if !matches!(state.standing, Standing::Up) {
             return false;
         }
-        drop(self.advance(state, Read::Wait, Until::Now));
+        drop(self.advance(state, Source::Message, Until::Now));
         true
     }
 }

@@ -11,6 +11,7 @@ use resized_protocol::codec;
 use resized_protocol::message::Request;
 
 use super::incoming::Incoming;
+use super::state::Standing;
 use super::{Connection, Outgoing, State, lock};
 use crate::Error;
 use crate::reconnect::{Found, Home};
@@ -19,7 +20,10 @@ impl Connection {
     /// How the daemon was lost and where to find it again, if nobody looks for it yet: the caller
     /// has to. From here on it is the thread that reads.
     pub(super) fn to_recover(&self, state: &mut State) -> Option<(&Home, Error)> {
-        let lost = state.lost.as_ref().filter(|_| !state.reading)?;
+        let Standing::Lost(lost) = &state.standing else { return None };
+        if state.reading {
+            return None;
+        }
         let found = (self.home.as_ref()?, lost.clone());
         state.reading = true;
         Some(found)
@@ -51,10 +55,10 @@ impl Connection {
         let found = home.again(lost, streams, wanted);
         let mut outgoing = lock(&self.outgoing);
         let mut state = self.state();
-        (state.lost, state.reading) = (None, false);
+        state.reading = false;
         match found {
             Ok(found) => begin(found, &mut incoming, &mut outgoing, &mut state),
-            Err(error) => state.broken = Some(error),
+            Err(error) => state.break_off(error),
         }
         drop(incoming);
         self.wake(state);
@@ -70,6 +74,10 @@ fn begin(found: Found, incoming: &mut Incoming, outgoing: &mut Outgoing, state: 
     let socket = Arc::new(link.socket);
     *incoming = Incoming::new(Arc::clone(&socket), link.arrivals);
     state.era += 1;
+    // What broke from our side meanwhile stays broken.
+    if matches!(state.standing, Standing::Lost(_)) {
+        state.standing = Standing::Up;
+    }
     state.devices = devices.into();
     state.replies.clear();
     state.unwanted.clear();

@@ -28,17 +28,27 @@ pub(crate) struct State {
     /// Requests that have a reply: counted by who is about to send one, and has the lock for that.
     pub(super) asked: u64,
     pub(super) answered: u64,
-    /// A thread is reading the socket, or looking for another.
+    /// A thread is reading the socket, or looking for another daemon.
     pub(super) reading: bool,
     pub(super) waiting: usize,
     /// How often threads have changed what others may wait for.
     pub(super) changes: u64,
-    /// The daemon is gone: another is to be found.
-    pub(super) lost: Option<Error>,
-    /// None will be found.
-    pub(super) broken: Option<Error>,
-    /// Then also: the daemon lives, and takes its rings back.
-    pub(super) taken_back: bool,
+    pub(super) standing: Standing,
+}
+
+/// How a connection stands.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// A daemon is at the other end, as far as anybody knows.
+    Up,
+    /// The daemon is gone, for that reason, and another is to be found.
+    Lost(Error),
+    /// No daemon will be found, or none is to be looked for.
+    Broken {
+        why: Error,
+        /// The daemon lives and takes its rings back: results that lie in them are results no more.
+        rings_taken: bool,
+    },
 }
 
 impl State {
@@ -55,9 +65,7 @@ impl State {
             reading: false,
             waiting: 0,
             changes: 0,
-            lost: None,
-            broken: None,
-            taken_back: false,
+            standing: Standing::Up,
         }
     }
 
@@ -76,7 +84,10 @@ impl State {
 
     /// Fails if the connection is broken for good.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        self.broken.clone().map_or(Ok(()), Err)
+        match &self.standing {
+            Standing::Broken { why, .. } => Err(why.clone()),
+            Standing::Up | Standing::Lost(_) => Ok(()),
+        }
     }
 
     /// What `poll` finds, or what will bring it, unless nothing will.
@@ -84,23 +95,39 @@ impl State {
         &mut self,
         poll: impl FnOnce(&mut Self) -> Wait<T>,
     ) -> Result<Wait<T>, Error> {
-        // What is ready is no longer what it was.
-        if self.taken_back
-            && let Some(error) = &self.broken
-        {
-            return Err(error.clone());
+        if let Standing::Broken { why, rings_taken: true } = &self.standing {
+            return Err(why.clone());
         }
-        match (poll(self), &self.broken) {
-            (Wait::Message | Wait::Thread | Wait::Either, Some(error)) => Err(error.clone()),
+        match (poll(self), &self.standing) {
+            (Wait::For(_), Standing::Broken { why, .. }) => Err(why.clone()),
             (found, _) => Ok(found),
         }
     }
 
+    /// The daemon went away.
+    pub(super) fn lose(&mut self, why: Error) {
+        // What broke from our side meanwhile stays broken.
+        if !matches!(self.standing, Standing::Broken { .. }) {
+            self.standing = Standing::Lost(why);
+        }
+    }
+
     /// The connection is over for good. The first reason counts.
-    pub(super) fn break_off(&mut self, error: Error) {
-        self.taken_back |=
-            matches!(&error, Error::Goodbye(Goodbye::Silence | Goodbye::Violation(_)));
-        self.broken.get_or_insert(error);
+    pub(super) fn break_off(&mut self, why: Error) {
+        let taken = matches!(&why, Error::Goodbye(Goodbye::Silence | Goodbye::Violation(_)));
+        self.end(why, taken);
+    }
+
+    /// As [`break_off`](Self::break_off), by us, on a daemon that lives.
+    pub(super) fn hang_up(&mut self, why: Error) {
+        self.end(why, true);
+    }
+
+    fn end(&mut self, why: Error, taken: bool) {
+        match &mut self.standing {
+            Standing::Broken { rings_taken, .. } => *rings_taken |= taken,
+            standing => *standing = Standing::Broken { why, rings_taken: taken },
+        }
     }
 
     pub(super) fn note(&mut self, arrived: Arrived) -> Result<(), Error> {
@@ -153,13 +180,20 @@ impl State {
     }
 }
 
-/// What a thread that waits should do when nothing is there yet.
+/// What a thread that waits finds.
 pub(crate) enum Wait<T> {
-    /// It is there.
+    /// What it waits for.
     Over(T),
-    /// A message will bring it: read.
+    /// Nothing yet, but where it will come from.
+    For(Source),
+}
+
+/// Where something will come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A message of the daemon: read.
     Message,
-    /// Another thread of this process will bring it.
+    /// Another thread of this process.
     Thread,
     /// Whichever is the first.
     Either,
