@@ -25,11 +25,21 @@ pub struct Client {
 impl Client {
     /// Connects to the daemon at `endpoint`. If that daemon goes away later, the client
     /// [looks for it again](Reconnect) at the same place.
+    ///
+    /// # Errors
+    ///
+    /// [`Connect`](Error::Connect) where nobody answers, or nobody whom the client understands, trusts or
+    /// may reach; [`Silent`](Error::Silent); [`Refused`](Error::Refused) where the daemon, or the bridge
+    /// before it, does not take this user, token or version.
     pub fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
         Self::connect_with(endpoint, Reconnect::default())
     }
 
     /// As [`connect`](Self::connect), and says what to do when the daemon goes away.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Self::connect).
     pub fn connect_with(endpoint: &Endpoint, reconnect: Reconnect) -> Result<Self, Error> {
         Self::at(Home {
             endpoint: endpoint.clone(),
@@ -42,6 +52,10 @@ impl Client {
     /// As [`connect_with`](Self::connect_with), with credentials for a bridge other than those
     /// [from the environment](Credentials::from_env).
     #[cfg(feature = "remote")]
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Self::connect).
     pub fn connect_as(
         endpoint: &Endpoint,
         reconnect: Reconnect,
@@ -60,6 +74,10 @@ impl Client {
 
     /// Talks to a daemon over a socket that is already connected, such as an embedded daemon's. When
     /// that daemon goes away everything fails: nobody knows where another would be.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Self::connect), but for [`Connect`](Error::Connect).
     pub fn from_socket(socket: UnixStream) -> Result<Self, Error> {
         Self::hello(socket, false)
     }
@@ -67,6 +85,10 @@ impl Client {
     /// As [`from_socket`](Self::from_socket), with rings in named segments instead of passed
     /// descriptors. Only for a daemon that was started with `--allow-named-segments` by the same user:
     /// with any other, opening a stream is refused.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`from_socket`](Self::from_socket).
     pub fn from_socket_with_named_segments(socket: UnixStream) -> Result<Self, Error> {
         Self::hello(socket, true)
     }
@@ -90,6 +112,10 @@ impl Client {
     }
 
     /// What the daemon has done since it started.
+    ///
+    /// # Errors
+    ///
+    /// [Fatal](Error::is_fatal) ones.
     pub fn stats(&self) -> Result<Stats, Error> {
         match self.connection.ask(&Request::Stats)? {
             Reply::Stats(stats) => Ok(stats),
@@ -99,6 +125,10 @@ impl Client {
 
     /// The clients that are connected to the daemon: those of this user, or all if this is root or the
     /// daemon's own.
+    ///
+    /// # Errors
+    ///
+    /// [Fatal](Error::is_fatal) ones.
     pub fn clients(&self) -> Result<Vec<ClientStats>, Error> {
         pages(
             |client: &ClientStats| client.client,
@@ -110,6 +140,10 @@ impl Client {
     }
 
     /// The open streams of one of those.
+    ///
+    /// # Errors
+    ///
+    /// [Fatal](Error::is_fatal) ones.
     pub fn streams_of(&self, client: u64) -> Result<Vec<StreamStats>, Error> {
         pages(
             |stream: &StreamStats| stream.stream.into(),
@@ -125,6 +159,11 @@ impl Client {
     }
 
     /// Opens a stream: the daemon makes a ring of `spec.slots` slots, mapped into both processes.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`](Error::Refused) for what the daemon does not grant, [`Region`](Error::Region) where
+    /// this process can't map the ring: then nothing is opened. Else [fatal](Error::is_fatal) ones.
     pub fn open(&self, spec: &StreamSpec) -> Result<Stream, Error> {
         self.opening(spec).wait()
     }

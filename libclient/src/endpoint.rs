@@ -124,6 +124,10 @@ impl fmt::Display for Paths<'_> {
 impl Endpoint {
     /// The endpoint in `$RESIZED_ENDPOINT`; where that is unset or empty, the first socket that
     /// answers of `$XDG_RUNTIME_DIR/resized/resized.sock` and `/run/resized/resized.sock`.
+    ///
+    /// # Errors
+    ///
+    /// [`Variable`](EndpointError::Variable), [`NotFound`](EndpointError::NotFound).
     pub fn discover() -> Result<Self, EndpointError> {
         if let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
             let parsed = value.to_string_lossy().parse();
@@ -135,6 +139,10 @@ impl Endpoint {
     }
 
     /// As [`discover`](Self::discover); `None` where no daemon runs, for who has one of their own then.
+    ///
+    /// # Errors
+    ///
+    /// [`Variable`](EndpointError::Variable).
     pub fn running() -> Result<Option<Self>, EndpointError> {
         Self::discover().map(Some).or_else(|error| match error {
             EndpointError::NotFound(_) => Ok(None),

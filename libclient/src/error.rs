@@ -11,8 +11,8 @@ use thiserror::Error;
 use crate::Endpoint;
 
 /// Why a call failed. A daemon that goes away is no reason while it may [come
-/// back](crate::Reconnect). After some errors the connection lives on, after others later calls on
-/// it [fail too](Self::is_fatal).
+/// back](crate::Reconnect). After some errors the connection lives on; after others, which any call
+/// may end with that sends or waits, later calls on it [fail too](Self::is_fatal).
 #[derive(Clone, Debug, Error)]
 pub enum Error {
     /// Nobody answers at the endpoint, or nobody whom the client understands, trusts or may reach.

@@ -27,6 +27,10 @@ impl KeptStreams {
     }
 
     /// The stream of that spec, which is opened, and kept, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::open`].
     pub fn stream(&self, spec: &StreamSpec) -> Result<Stream, Error> {
         if let Some(stream) = self.find(spec) {
             return Ok(stream);
@@ -46,6 +50,11 @@ impl KeptStreams {
 
     /// Resizes a [packed](crate::Slot::write_packed) frame by the stream of that spec. Waits for a
     /// slot: for ever, if the caller keeps as many of the stream's frames as it has slots.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`stream`](Self::stream), [`Slot::write_packed`](crate::Slot::write_packed) and
+    /// [`Pending::wait`](crate::Pending::wait).
     pub fn resize(&self, spec: &StreamSpec, packed: &[u8]) -> Result<Frame, Error> {
         let mut slot = self.stream(spec)?.loan()?;
         slot.write_packed(packed)?;
@@ -54,6 +63,10 @@ impl KeptStreams {
 
     /// Opens a stream that is not kept, but for which those that are make room: all are closed
     /// where it is [not to be had](Error::is_shortage) beside them.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::open`].
     pub fn open(&self, spec: &StreamSpec) -> Result<Stream, Error> {
         let mut closings = *lock(&self.closings);
         loop {

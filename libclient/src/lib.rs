@@ -83,6 +83,8 @@
 //! is replaced costs a pause, no frame: see [`Reconnect`]. Frames in flight are bounded by the
 //! stream's slots, and so is memory.
 
+#![warn(clippy::missing_errors_doc)]
+
 mod client;
 mod connection;
 mod endpoint;
@@ -93,6 +95,8 @@ mod link;
 mod opening;
 mod pending;
 mod reconnect;
+// Its wire and its rings are for the bridge, which is the other end.
+#[allow(clippy::missing_errors_doc)]
 #[cfg(feature = "remote")]
 pub mod remote;
 mod slot;

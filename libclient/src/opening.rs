@@ -30,11 +30,19 @@ impl Opening {
     }
 
     /// Waits until the stream is open.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::open`](crate::Client::open).
     pub fn wait(mut self) -> Result<Stream, Error> {
         Ok(self.by(None)?.expect("who waits for ever has an answer"))
     }
 
     /// As [`wait`](Self::wait), for so long at the most: then it is given back as the inner error.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::open`](crate::Client::open).
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Stream, Self>, Error> {
         Ok(self.by(Instant::now().checked_add(timeout))?.ok_or(self))
     }

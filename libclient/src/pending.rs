@@ -54,6 +54,11 @@ impl Pending {
 
     /// Waits until the frame is resized. Called on pendings in the order of their submission it gives
     /// results in that order; [`wait_any`] says which is done.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`](Error::Failed), [`Late`](Error::Late) and [`Unreadable`](Error::Unreadable) are this frame's
+    /// alone, and its slot is free again. Else [fatal](Error::is_fatal) ones.
     pub fn wait(mut self) -> Result<Frame, Error> {
         let handle = Arc::clone(&self.handle);
         handle.connection.wait(|state| self.look(state))?
@@ -62,6 +67,10 @@ impl Pending {
     /// As [`wait`](Self::wait), for so long at the most: then the pending is given back as the
     /// inner error. What has arrived is looked at even if there is no time to wait. While a daemon
     /// that went away is [looked for](crate::Reconnect), frames are as pending as before.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait).
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Frame, Self>, Error> {
         let Some(deadline) = Instant::now().checked_add(timeout) else {
             return self.wait().map(Ok);
@@ -123,6 +132,10 @@ impl Drop for Pending {
 /// # Panics
 ///
 /// If there is none, or if they are of several clients.
+///
+/// # Errors
+///
+/// [Fatal](Error::is_fatal) ones.
 pub fn wait_any(pendings: &[Pending]) -> Result<usize, Error> {
     let connection = &pendings.first().expect("frames to wait for").handle.connection;
     let same = |pending: &Pending| Arc::ptr_eq(&pending.handle.connection, connection);

@@ -45,6 +45,10 @@ impl Slot {
     /// Has a part of this frame resized in place of the stream's crop. Preparing a crop takes the
     /// daemon 0.2 to 0.8 ms at 1080p; frames in a row that have the same share it. Refused if the
     /// crop is not within the source frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`](Error::Refused): the crop is not within the source frame; the one before stays.
     pub fn set_crop(&mut self, crop: Crop) -> Result<(), Error> {
         self.handle.placement(Some(crop))?;
         self.loan_mut().crop = Some(crop);
@@ -79,6 +83,10 @@ impl Slot {
     /// # Panics
     ///
     /// If the stream takes JPEGs.
+    ///
+    /// # Errors
+    ///
+    /// [`PackedLen`](Error::PackedLen): nothing was written.
     pub fn write_packed(&mut self, packed: &[u8]) -> Result<(), Error> {
         assert!(!self.layout().is_coded(), "samples for a stream that takes JPEGs");
         let expected = self.layout().packed_len();
@@ -103,6 +111,10 @@ impl Slot {
     /// # Panics
     ///
     /// If the stream takes planes of samples.
+    ///
+    /// # Errors
+    ///
+    /// [`JpegLen`](Error::JpegLen): nothing was written.
     pub fn write_jpeg(&mut self, jpeg: &[u8]) -> Result<(), Error> {
         let layout = self.layout();
         assert!(layout.is_coded(), "a JPEG for a stream that takes planes of samples");
@@ -117,6 +129,10 @@ impl Slot {
     ///
     /// For who reads the source frame longer than the daemon does, such as a decoder that predicts
     /// later frames from it.
+    ///
+    /// # Errors
+    ///
+    /// None, as long as the stream is open, which the slot sees to.
     pub fn hold(&mut self) -> Result<Hold, Error> {
         let handle = Arc::clone(&self.handle);
         let (slot, mapping) = (self.lease().slot(), self.lease().mapping());
@@ -127,6 +143,10 @@ impl Slot {
     /// Gives the slot to the daemon, which resizes the frame as soon as a device is free. Does not
     /// wait for a daemon that went away: the frame is pending until [another](crate::Reconnect) has
     /// it. Waits for one that reads nothing, once some hundred messages are on their way to it.
+    ///
+    /// # Errors
+    ///
+    /// [Fatal](Error::is_fatal) ones: the frame is lost.
     pub fn submit(self) -> Result<Pending, Error> {
         let handle = Arc::clone(&self.handle);
         let mut pendings = Pending::submit(&handle, vec![self.into_loan()])?;

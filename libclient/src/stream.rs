@@ -23,6 +23,10 @@ impl Stream {
 
     /// Takes a free slot, waiting until there is one. Slots become free when a [`Frame`](crate::Frame)
     /// or [`Slot`] is dropped; a thread that holds all of them itself would wait forever.
+    ///
+    /// # Errors
+    ///
+    /// [Fatal](Error::is_fatal) ones.
     pub fn loan(&self) -> Result<Slot, Error> {
         let handle = &self.handle;
         let lease = handle.connection.wait(|state| handle.look_for_lease(state))??;
@@ -30,6 +34,10 @@ impl Stream {
     }
 
     /// As [`loan`](Self::loan), for so long at the most: then there is none.
+    ///
+    /// # Errors
+    ///
+    /// [Fatal](Error::is_fatal) ones.
     pub fn loan_timeout(&self, timeout: Duration) -> Result<Option<Slot>, Error> {
         let Some(deadline) = Instant::now().checked_add(timeout) else {
             return self.loan().map(Some);
@@ -41,6 +49,10 @@ impl Stream {
     }
 
     /// Takes a free slot if there is one, or if what has arrived brings one.
+    ///
+    /// # Errors
+    ///
+    /// [Fatal](Error::is_fatal) ones.
     pub fn try_loan(&self) -> Result<Option<Slot>, Error> {
         let handle = &self.handle;
         let lease = handle.connection.at_once(|state| handle.look_for_lease(state))?;
@@ -52,6 +64,10 @@ impl Stream {
     /// # Panics
     ///
     /// If a slot belongs to another stream.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Slot::submit`], for all of them.
     pub fn submit_all(&self, slots: Vec<Slot>) -> Result<Vec<Pending>, Error> {
         // Before any is taken apart: whoever survives the panic has all of them back.
         assert!(slots.iter().all(|slot| slot.is_of(&self.handle)), "a slot of another stream");
