@@ -13,7 +13,7 @@ use crate::link::Link;
 use crate::reconnect::{Found, Home, Reconnect};
 #[cfg(feature = "remote")]
 use crate::remote::Credentials;
-use crate::{Endpoint, Error, Opening, Stream};
+use crate::{Breach, Endpoint, Error, Opening, Stream};
 
 /// A connection to a daemon. Clones share it; it closes with the last of them and of their streams.
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ impl Client {
     pub fn stats(&self) -> Result<Stats, Error> {
         match self.connection.ask(&Request::Stats)? {
             Reply::Stats(stats) => Ok(stats),
-            _ => Err(Error::Unexpected("another reply to a request for figures")),
+            _ => Err(Error::Unexpected(Breach::OtherReply)),
         }
     }
 
@@ -134,7 +134,7 @@ impl Client {
             |client: &ClientStats| client.client,
             |from| match self.connection.ask(&Request::Clients { from })? {
                 Reply::Clients(page) => Ok(page),
-                _ => Err(Error::Unexpected("another reply to a request for clients")),
+                _ => Err(Error::Unexpected(Breach::OtherReply)),
             },
         )
     }
@@ -152,7 +152,7 @@ impl Client {
                 let Ok(from) = from.try_into() else { return Ok(Vec::new()) };
                 match self.connection.ask(&Request::Streams { client, from })? {
                     Reply::Streams(page) => Ok(page),
-                    _ => Err(Error::Unexpected("another reply to a request for streams")),
+                    _ => Err(Error::Unexpected(Breach::OtherReply)),
                 }
             },
         )
@@ -186,7 +186,7 @@ fn pages<T>(
         let Some(last) = page.last().map(&number) else { break };
         // Or it would be asked for without end.
         if last < first {
-            return Err(Error::Unexpected("a page of a list that was there before"));
+            return Err(Error::Unexpected(Breach::PageAgain));
         }
         from = last.checked_add(1);
         all.extend(page);

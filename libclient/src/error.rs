@@ -82,7 +82,42 @@ pub enum Error {
     Codec(#[from] CodecError),
     /// The daemon said something that it may not say here.
     #[error("the daemon broke the protocol: {0}")]
-    Unexpected(&'static str),
+    Unexpected(Breach),
+}
+
+/// What nobody may say who keeps to the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Breach {
+    /// A reply of another kind than the request has.
+    #[error("another reply than was asked for")]
+    OtherReply,
+    /// A reply while no request has none.
+    #[error("a reply to nothing")]
+    ReplyToNothing,
+    /// A completion of a slot that is not the daemon's.
+    #[error("a completion of a slot that was not submitted")]
+    NotSubmitted,
+    /// A stream opened that is none of those asked for.
+    #[error("another stream than was asked for")]
+    OtherStream,
+    /// A ring whose slots lie elsewhere than the stream's spec has them.
+    #[error("a ring of another layout than its stream's")]
+    RingLayout,
+    /// A stream opened with nothing to map.
+    #[error("a stream without a descriptor")]
+    NoDescriptor,
+    /// A ring in a named segment, which has no seals, for a client that did not ask for one.
+    #[error("a named segment that was not asked for")]
+    NamedSegment,
+    /// A list that begins again.
+    #[error("a page of a list that was there before")]
+    PageAgain,
+    /// A result that does not fit its slot.
+    #[error("a frame longer than its slot")]
+    FrameLen,
+    /// A stream or a submission without slots, where this crate is at fault itself.
+    #[error("a stream without slots")]
+    NoSlots,
 }
 
 impl Error {

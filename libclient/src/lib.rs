@@ -107,7 +107,7 @@ pub use client::Client;
 #[cfg(feature = "remote")]
 pub use endpoint::Remote;
 pub use endpoint::{Endpoint, EndpointError};
-pub use error::Error;
+pub use error::{Breach, Error};
 pub use kept::KeptStreams;
 pub use opening::Opening;
 pub use pending::{Frame, Pending, Receipt, wait_any};

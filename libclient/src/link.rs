@@ -23,8 +23,8 @@ use resized_protocol::message::{
 };
 use resized_protocol::shm::{self, Lease, Region, RingLayout};
 
-use crate::Error;
 use crate::endpoint::{self, Endpoint};
+use crate::{Breach, Error};
 
 /// A connection that is not shared yet.
 pub(crate) struct Link {
@@ -58,7 +58,7 @@ impl Link {
             .unwrap_or_default();
         match self.ask(&Request::Hello { version: VERSION, features, name })?.0 {
             Reply::Welcome { devices, .. } => Ok(devices),
-            _ => Err(Error::Unexpected("another reply to a hello")),
+            _ => Err(Error::Unexpected(Breach::OtherReply)),
         }
     }
 
@@ -88,7 +88,7 @@ impl Link {
                 Some(Arrived::Reply(Reply::Refused(refusal), _)) => return Err(refusal.into()),
                 Some(Arrived::Reply(reply, descriptor)) => return Ok((reply, descriptor)),
                 Some(Arrived::Completed(_)) => {
-                    return Err(Error::Unexpected("a completion of nothing"));
+                    return Err(Error::Unexpected(Breach::NotSubmitted));
                 }
                 None => {
                     self.wait_for(PollFlags::POLLIN)?;
@@ -122,23 +122,23 @@ pub(crate) fn leases(
     named: bool,
 ) -> Result<Vec<Lease>, Error> {
     let Reply::Opened { stream, ring, backing } = reply else {
-        return Err(Error::Unexpected("another reply to the opening of a stream"));
+        return Err(Error::Unexpected(Breach::OtherReply));
     };
     if stream != number {
-        return Err(Error::Unexpected("a stream of another number"));
+        return Err(Error::Unexpected(Breach::OtherStream));
     }
     if RingLayout::new(spec).as_ref() != Ok(&ring) {
-        return Err(Error::Unexpected("a ring of another layout than its stream's"));
+        return Err(Error::Unexpected(Breach::RingLayout));
     }
     match (backing, descriptor) {
         (Backing::Descriptor, Some(passed)) => Ok(shm::mapped(passed, ring)?),
-        (Backing::Descriptor, None) => Err(Error::Unexpected("a stream without a descriptor")),
+        (Backing::Descriptor, None) => Err(Error::Unexpected(Breach::NoDescriptor)),
         (Backing::Named(name), _) if named => {
             let region = Region::open_named(&name, ring.len())?;
             Ok(shm::leases(region, &Arc::new(ring))?)
         }
         // Which has no seals.
-        (Backing::Named(_), _) => Err(Error::Unexpected("a named segment that was not asked for")),
+        (Backing::Named(_), _) => Err(Error::Unexpected(Breach::NamedSegment)),
     }
 }
 

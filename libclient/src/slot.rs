@@ -10,7 +10,7 @@ use resized_protocol::shm::{Lease, Region};
 
 use crate::handle::Handle;
 use crate::slots::Loan;
-use crate::{Error, Pending};
+use crate::{Breach, Error, Pending};
 
 /// A loaned slot of a stream. Its memory is shared with the daemon, which touches it only after
 /// [`submit`](Self::submit). Dropped without that, it is free again.
@@ -150,7 +150,7 @@ impl Slot {
     pub fn submit(self) -> Result<Pending, Error> {
         let handle = Arc::clone(&self.handle);
         let mut pendings = Pending::submit(&handle, vec![self.into_loan()])?;
-        pendings.pop().ok_or(Error::Unexpected("a submit without slots"))
+        pendings.pop().ok_or(Error::Unexpected(Breach::NoSlots))
     }
 }
 

@@ -12,7 +12,7 @@ use resized_protocol::message::{Completion, Cropped, Request, Status, StreamSpec
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::Lease;
 
-use crate::Error;
+use crate::{Breach, Error};
 
 /// Slots of one stream.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl Slots {
 
     /// Notes that the daemon has given the slot back.
     pub(crate) fn complete(&mut self, completion: Completion) -> Result<(), Error> {
-        let unexpected = Error::Unexpected("a completion for a slot that was not submitted");
+        let unexpected = Error::Unexpected(Breach::NotSubmitted);
         let Some(state) = self.states.get_mut(completion.slot as usize) else {
             return Err(unexpected);
         };

@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::MsgFlags;
 use resized_client::{
-    Client, ClientStats, Error, Extent, FrameSpec, Histogram, PixelFormat, Stats, Stream,
+    Breach, Client, ClientStats, Error, Extent, FrameSpec, Histogram, PixelFormat, Stats, Stream,
     StreamSpec,
 };
 use resized_protocol::VERSION;
@@ -173,7 +173,7 @@ fn frame(stream: &Stream) -> Result<(), Error> {
 }
 
 #[track_caller]
-fn unexpected<T>(found: Result<T, Error>, what: &str) {
+fn unexpected<T>(found: Result<T, Error>, what: Breach) {
     match found {
         Err(Error::Unexpected(found)) => assert_eq!(found, what),
         Err(error) => panic!("{what}: {error}"),
@@ -182,7 +182,7 @@ fn unexpected<T>(found: Result<T, Error>, what: &str) {
 }
 
 #[test]
-fn a_greeting_that_is_none() {
+fn a_greeting_that_is_none_is_an_error() {
     for (bytes, why) in GARBAGE {
         between(
             |script| script.raw(bytes),
@@ -194,11 +194,11 @@ fn a_greeting_that_is_none() {
     }
     let other = |script: &mut Script| script.say(Reply::Closed { stream: 0 });
     between(other, |socket| {
-        unexpected(Client::from_socket(socket), "another reply to a hello");
+        unexpected(Client::from_socket(socket), Breach::OtherReply);
     });
     let completion = |script: &mut Script| script.complete(0, 0, Status::Done);
     between(completion, |socket| {
-        unexpected(Client::from_socket(socket), "a completion of nothing");
+        unexpected(Client::from_socket(socket), Breach::NotSubmitted);
     });
 }
 
@@ -241,29 +241,29 @@ fn opening(
 }
 
 #[test]
-fn another_answer_than_the_stream_that_was_asked_for() {
+fn another_answer_than_the_stream_that_was_asked_for_is_an_error() {
     opening(
         |script, stream, _| script.say(Reply::Closed { stream }),
-        |found| unexpected(found, "another reply to the opening of a stream"),
+        |found| unexpected(found, Breach::OtherReply),
     );
-    let (len, number) = (RingLayout::new(&spec()).unwrap().len(), "a stream of another number");
+    let len = RingLayout::new(&spec()).unwrap().len();
     opening(
         move |script, stream, ring| {
             let (_, descriptor) = Region::create(len).unwrap();
             script.pass(&opened(stream + 1, ring), Some(&descriptor));
         },
-        move |found| unexpected(found, number),
+        |found| unexpected(found, Breach::OtherStream),
     );
     opening(
         |script, stream, ring| script.say(Said(opened(stream, ring))),
-        |found| unexpected(found, "a stream without a descriptor"),
+        |found| unexpected(found, Breach::NoDescriptor),
     );
     opening(
         |script, stream, ring| {
             let named = Region::create_named(ring.len()).unwrap();
             script.say(Reply::Opened { stream, ring, backing: Backing::Named(named.name) });
         },
-        |found| unexpected(found, "a named segment that was not asked for"),
+        |found| unexpected(found, Breach::NamedSegment),
     );
 }
 
@@ -286,7 +286,7 @@ fn another_layout_than_the_streams_is_not_mapped() {
                 let (_, descriptor) = Region::create(long).unwrap();
                 script.pass(&opened(stream, other), Some(&descriptor));
             },
-            |found| unexpected(found, "a ring of another layout than its stream's"),
+            |found| unexpected(found, Breach::RingLayout),
         );
     }
 }
@@ -322,7 +322,7 @@ fn memory_that_may_be_cut_off_is_not_mapped() {
 }
 
 #[test]
-fn another_reply_than_asked_for() {
+fn another_reply_than_asked_for_is_an_error() {
     let closed = Reply::Closed { stream: 0 };
     let stats = Reply::Stats(Stats::default());
     let daemon = move |script: &mut Script| {
@@ -332,9 +332,9 @@ fn another_reply_than_asked_for() {
         }
     };
     welcomed(daemon, |client| {
-        unexpected(client.stats(), "another reply to a request for figures");
-        unexpected(client.clients(), "another reply to a request for clients");
-        unexpected(client.streams_of(3), "another reply to a request for streams");
+        unexpected(client.stats(), Breach::OtherReply);
+        unexpected(client.clients(), Breach::OtherReply);
+        unexpected(client.streams_of(3), Breach::OtherReply);
     });
 }
 
@@ -352,8 +352,8 @@ fn a_reply_to_nothing_answers_no_later_request() {
     };
     welcomed(daemon, |client| {
         let stream = client.open(&spec()).unwrap();
-        unexpected(frame(&stream), "a reply to nothing");
-        unexpected(client.stats(), "a reply to nothing");
+        unexpected(frame(&stream), Breach::ReplyToNothing);
+        unexpected(client.stats(), Breach::ReplyToNothing);
     });
 }
 
@@ -375,13 +375,13 @@ fn a_list_that_does_not_get_on_has_an_end() {
         }
     };
     welcomed(daemon, move |client| {
-        unexpected(client.clients(), "a page of a list that was there before");
+        unexpected(client.clients(), Breach::PageAgain);
         assert_eq!(client.clients().unwrap(), [of(1), of(u64::MAX)]);
     });
 }
 
 #[test]
-fn completions_of_slots_that_are_not_in_flight() {
+fn completions_of_slots_that_are_not_in_flight_end_the_connection() {
     // Slot 0 is in flight, slot 1 free; there is no slot 2.
     for slots in [&[1][..], &[2], &[u32::MAX], &[0, 0]] {
         let daemon = move |script: &mut Script| {
@@ -397,13 +397,12 @@ fn completions_of_slots_that_are_not_in_flight() {
         welcomed(daemon, move |client| {
             let stream = client.open(&spec()).unwrap();
             let pending = stream.loan().unwrap().submit().unwrap();
-            let what = "a completion for a slot that was not submitted";
             match slots {
                 // What was done before is done.
                 [0, 0] => drop(pending.wait().unwrap()),
-                _ => unexpected(pending.wait(), what),
+                _ => unexpected(pending.wait(), Breach::NotSubmitted),
             }
-            unexpected(client.stats(), what);
+            unexpected(client.stats(), Breach::NotSubmitted);
         });
     }
 }

@@ -67,7 +67,7 @@ impl PictureError {
 
 #[cfg(test)]
 mod tests {
-    use resized_client::{Error, Refusal};
+    use resized_client::{Breach, Error, Refusal};
 
     use super::*;
 
@@ -77,7 +77,7 @@ mod tests {
         for error in [Error::Refused(Refusal::Device), Error::Failed, Error::Unreadable] {
             assert!(!is_final(error.clone()), "{error}");
         }
-        for error in [Error::Disconnected, Error::Silent, Error::Unexpected("nothing")] {
+        for error in [Error::Disconnected, Error::Silent, Error::Unexpected(Breach::OtherReply)] {
             assert!(is_final(error.clone()), "{error}");
         }
         assert!(!PictureError::Unknown.is_final());

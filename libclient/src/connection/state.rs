@@ -9,9 +9,9 @@ use std::sync::Arc;
 use resized_protocol::fdpass::Passed;
 use resized_protocol::message::{Completion, Goodbye, Reply};
 
-use crate::Error;
 use crate::link::Arrived;
 use crate::slots::Slots;
+use crate::{Breach, Error};
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -71,7 +71,7 @@ impl State {
 
     /// The slots of a stream that is open: there is one as long as its handle lives.
     pub(crate) fn slots(&mut self, stream: u32) -> Result<&mut Slots, Error> {
-        self.streams.get_mut(&stream).ok_or(Error::Unexpected("a stream without slots"))
+        self.streams.get_mut(&stream).ok_or(Error::Unexpected(Breach::NoSlots))
     }
 
     pub(crate) const fn era(&self) -> u64 {
@@ -136,7 +136,7 @@ impl State {
             Arrived::Reply(reply, descriptor) => {
                 let request = self.answered;
                 if request == self.asked {
-                    return Err(Error::Unexpected("a reply to nothing"));
+                    return Err(Error::Unexpected(Breach::ReplyToNothing));
                 }
                 self.answered += 1;
                 match self.unwanted.iter().position(|&unwanted| unwanted == request) {

@@ -29,6 +29,7 @@ use tokio_rustls::rustls::{self, AlertDescription};
 use super::rings::Rings;
 use super::wire::{Receiver, Sender, Stream, WireError};
 use super::{Mismatch, PATIENCE};
+use crate::Breach;
 
 /// How long a bridge that takes nothing more may take for its last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -164,7 +165,7 @@ async fn back(
             Message::Completed(completion) => {
                 let Completion { stream, slot, status, .. } = *completion;
                 let lease = shared.rings.borrow_mut().take_in_flight(stream, slot);
-                let mut lease = lease.ok_or_else(|| unexpected("a completion of nothing"))?;
+                let mut lease = lease.ok_or_else(|| unexpected(Breach::NotSubmitted))?;
                 if status == Status::Done {
                     read_frame(bridge, &mut lease).await?;
                 }
@@ -201,7 +202,7 @@ async fn read_frame(
         let (number, rest) = into.split_at_mut(PREFIX);
         number.copy_from_slice(&len.to_le_bytes());
         let rest = rest.get_mut(..len as usize);
-        into = rest.ok_or_else(|| unexpected("a frame longer than its slot"))?;
+        into = rest.ok_or_else(|| unexpected(Breach::FrameLen))?;
     }
     bridge.fill(into).await
 }
@@ -210,12 +211,12 @@ async fn read_frame(
 /// the system does not.
 fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<Result<OwnedFd, Refusal>> {
     let mut opening = shared.opening.borrow_mut();
-    let spec = opening.remove(&stream).ok_or_else(|| unexpected("a stream nobody asked for"))?;
+    let spec = opening.remove(&stream).ok_or_else(|| unexpected(Breach::OtherStream))?;
     // Those before it were answered before it: they were refused.
     *opening = opening.split_off(&stream);
     let layout = RingLayout::new(&spec).map_err(io::Error::other)?;
     if layout != *ring {
-        return Err(unexpected("a ring of another layout than its stream's"));
+        return Err(unexpected(Breach::RingLayout));
     }
     let made = Region::create(layout.len())
         .and_then(|(region, descriptor)| Ok((leases(region, &Arc::new(layout))?, descriptor)));
@@ -249,6 +250,6 @@ async fn send_with(
     Ok(())
 }
 
-fn unexpected(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+fn unexpected(breach: Breach) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, breach)
 }
