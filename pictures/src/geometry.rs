@@ -51,9 +51,7 @@ impl Plan {
         let turn = Turn::of(orientation);
         let upright = turn.extent(stored);
         let part = wish.crop.unwrap_or(Crop::whole(upright));
-        if part.left + part.width > f64::from(upright.width)
-            || part.top + part.height > f64::from(upright.height)
-        {
+        if !part.is_within(upright) {
             return Err(PictureError::Crop { upright });
         }
         let result = wish.result(part);

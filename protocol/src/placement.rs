@@ -34,9 +34,8 @@ impl Crop {
         Self { left: 0.0, top: 0.0, width: extent.width as f64, height: extent.height as f64 }
     }
 
-    /// Whether it is large enough, and all of it in a frame of that extent. Numbers that are none
-    /// are not.
-    fn is_within(&self, extent: Extent) -> bool {
+    /// Whether it is large enough, and all of it in a frame of that extent. NaN is not.
+    pub fn is_within(&self, extent: Extent) -> bool {
         let within = |start: f64, len: f64, side: u32| {
             start >= 0.0 && len >= Self::LEAST && start + len <= f64::from(side)
         };
