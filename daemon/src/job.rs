@@ -184,17 +184,40 @@ impl Job {
         self.fits(index)
     }
 
-    /// How many lanes of the device of that number are worth waking for it: one at least where a
-    /// crop has to be prepared, or there is more to do than its pixels say, which is nothing for
-    /// the thread that reads messages.
+    /// How many lanes of the device of that number are worth waking for it: one at least where there
+    /// is more to do than its pixels say, which is nothing for the thread that reads messages. For a
+    /// crop of its own that is one until what the device [prepared](Self::prepare) says more.
     pub(crate) fn worth(&self, index: usize) -> u32 {
-        let lane = || {
-            let extents = self.extents();
-            u32::from(self.crop.is_some() || extents.between() > extents.pixels())
-        };
+        if let Some(OwnCrop { prepared, .. }) = &self.crop {
+            let prepared = prepared.get().and_then(|prepared| prepared.as_ref().ok());
+            return prepared.map_or(1, |resizer| resizer.worth().max(1));
+        }
         match self.ready(index).map_or(1, |ready| ready.resizer.worth()) {
-            0 => lane(),
+            0 => {
+                let extents = self.extents();
+                u32::from(extents.between() > extents.pixels())
+            }
             lanes => lanes,
+        }
+    }
+
+    /// Whether a device has to [prepare](Self::prepare) its crop first.
+    pub(crate) fn is_unprepared(&self) -> bool {
+        self.crop.as_ref().is_some_and(|own| own.prepared.get().is_none())
+    }
+
+    /// Has its crop, if it has one of its own, prepared by the device of that number, which it must
+    /// [fit](Self::fits); who asks meanwhile waits.
+    pub(crate) fn prepare(&self, device: &dyn Device, index: usize) -> Result<(), DeviceError> {
+        self.own(device, index).map(drop)
+    }
+
+    /// What the device prepares for its own crop, if it has one.
+    fn own(&self, device: &dyn Device, index: usize) -> Result<Option<&dyn Resizer>, DeviceError> {
+        let Some(OwnCrop { crop, prepared, anew }) = &self.crop else { return Ok(None) };
+        match prepared.get_or_init(|| self.stream.prepare(*crop, device, index, anew)) {
+            Ok(resizer) => Ok(Some(&**resizer)),
+            Err(error) => Err(error.clone()),
         }
     }
 
@@ -230,16 +253,11 @@ impl Job {
         scratch: &mut Scratch,
     ) -> Result<(), DeviceError> {
         let memory = self.stream.memory(self.slot).ok_or(DeviceError::Layout)?;
-        match &self.crop {
-            None => {
-                let ready = self.ready(index).ok_or(DeviceError::Layout)?;
-                ready.resizer.resize(memory, band, scratch)
-            }
-            Some(OwnCrop { crop, prepared, anew }) => {
-                let prepare = || self.stream.prepare(*crop, device, index, anew);
-                prepared.get_or_init(prepare).clone()?.resize(memory, band, scratch)
-            }
-        }
+        let resizer = match self.own(device, index)? {
+            Some(own) => own,
+            None => &*self.ready(index).ok_or(DeviceError::Layout)?.resizer,
+        };
+        resizer.resize(memory, band, scratch)
     }
 
     /// Gives the slot back to the client.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Completion, Filter, Status, StreamSpec};
+use resized_protocol::placement::Crop;
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use super::*;
@@ -54,6 +55,8 @@ pub(super) struct Fake {
     pub(super) resizing: Arc<AtomicUsize>,
     /// Bands that must be worked on at the same time before any of them ends.
     pub(super) together: usize,
+    /// Held by whoever keeps crops of frames from being prepared.
+    pub(super) crops: Arc<Mutex<()>>,
 }
 
 pub(super) struct FakeResizer {
@@ -71,6 +74,9 @@ impl Device for Fake {
     }
 
     fn open(&self, spec: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        if spec.crop.is_some() {
+            drop(self.crops.lock());
+        }
         Ok(Box::new(FakeResizer { fake: self.clone(), nearest: spec.filter == Filter::Nearest }))
     }
 }
@@ -81,7 +87,7 @@ impl Resizer for FakeResizer {
     }
 
     fn resize(&self, _: SlotMemory<'_>, band: Band, _: &mut Scratch) -> Result<(), DeviceError> {
-        let Fake { panics, bands, resizing, together } = &self.fake;
+        let Fake { panics, bands, resizing, together, .. } = &self.fake;
         bands.lock().unwrap().push(band);
         resizing.fetch_add(1, Ordering::SeqCst);
         while resizing.load(Ordering::SeqCst) < *together {
@@ -122,6 +128,13 @@ pub(super) fn jobs(stream: &Arc<Stream>, ledger: &Arc<Ledger>, count: u32) -> Ve
         Job::new(Arc::clone(stream), slot, None, Instant::now(), sink)
     };
     (0..count).map(job).collect()
+}
+
+/// A job for slot 0 with a crop of its own.
+pub(super) fn cropped(stream: &Arc<Stream>, ledger: &Arc<Ledger>) -> Job {
+    let crop = Crop { left: 0.0, top: 0.0, width: 5.0, height: 5.0 };
+    let sink: Arc<dyn Sink> = Arc::<Ledger>::clone(ledger);
+    Job::new(Arc::clone(stream), 0, Some(crop), Instant::now(), sink)
 }
 
 /// Jobs come from the test alone.
