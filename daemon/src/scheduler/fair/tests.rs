@@ -319,6 +319,24 @@ fn a_debt_is_paid_off_at_once_and_in_the_order_of_debts() {
 }
 
 #[test]
+fn who_finds_nothing_it_wants_looks_once_and_pays_off_nobodys_debt() {
+    let (large, small) = (Source::new(0, 0, (8000, 8000)), Source::new(1, 1, (9, 9)));
+    let mut fair = Fair::default();
+    large.push(&mut fair, 1);
+    small.push(&mut fair, 8);
+    assert_eq!(number(&fair.next(&|job| number(job) == 0).unwrap()), 0);
+    let owes = fair.users.entries[&0].left;
+    assert!(owes < 0, "{owes}");
+    let looks = std::cell::Cell::new(0);
+    let none = fair.next(&|_| {
+        looks.set(looks.get() + 1);
+        false
+    });
+    assert!(none.is_none() && looks.get() <= 3, "{} looks", looks.get());
+    assert_eq!(fair.users.entries[&0].left, owes);
+}
+
+#[test]
 fn frames_that_come_late_cost_their_stream_little() {
     let late = |spec: &mut StreamSpec| spec.deadline = Some(Duration::from_secs(1));
     let source = Source::with(0, 0, (3000, 3000), late);
