@@ -60,7 +60,7 @@ pub(crate) trait Intake: Send + Sync {
 
 /// The fair queue and the devices behind it.
 pub(crate) struct Scheduler {
-    devices: Fleet,
+    devices: Arc<Fleet>,
     /// A device that takes only what no other can.
     reserve: Option<usize>,
     metrics: Vec<DeviceMetrics>,
@@ -77,12 +77,12 @@ impl Scheduler {
             metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
             queue: Shared::new(Queue::new(&devices), &devices),
             scratch: Mutex::default(),
-            devices: Fleet::new(devices),
+            devices: Arc::new(Fleet::new(devices)),
             reserve,
         })
     }
 
-    pub(crate) const fn devices(&self) -> &Fleet {
+    pub(crate) const fn devices(&self) -> &Arc<Fleet> {
         &self.devices
     }
 

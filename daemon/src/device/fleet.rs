@@ -34,7 +34,7 @@ pub(crate) struct Fleet {
 /// Who waits for a device. In nanoseconds since the fleet was made.
 struct Watch {
     lanes: Box<[Lane]>,
-    /// When those must be back who have it prepare a stream, or come back into service.
+    /// When those must be back who have it prepare a stream, let go of one, or come back into service.
     calls: Mutex<Vec<u64>>,
 }
 

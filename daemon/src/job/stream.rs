@@ -41,7 +41,8 @@ pub(crate) struct Stream {
     kept: AtomicBool,
     /// The client was told so: nothing is said of its frames any more.
     closed: Arc<AtomicBool>,
-    /// In the order of the scheduler's devices; none for those that can't take the stream.
+    devices: Arc<Fleet>,
+    /// In the order of the devices; none for those that can't take the stream.
     ready: Vec<Option<Ready>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
     cropped: Mutex<Option<Prepared>>,
@@ -81,7 +82,7 @@ impl Stream {
         id: StreamId,
         spec: &StreamSpec,
         named: bool,
-        devices: &Fleet,
+        devices: &Arc<Fleet>,
         account: &Arc<Account>,
         client: &Arc<ClientMetrics>,
         counted: Counted,
@@ -140,6 +141,7 @@ impl Stream {
             closed: Arc::default(),
             ring,
             region,
+            devices: Arc::clone(devices),
             ready,
             cropped: Mutex::default(),
             rate: Rate::new(spec),
@@ -248,7 +250,11 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.metrics.client().close(self.id.number);
         // First: a GPU may have pinned the pages.
-        self.ready.clear();
+        for (index, ready) in self.ready.drain(..).enumerate() {
+            // A driver may hang over this too.
+            let _call = self.devices.call(index);
+            drop(ready);
+        }
         if !self.kept.load(Ordering::Relaxed) {
             self.region.discard();
         }
@@ -305,7 +311,7 @@ mod tests {
         let frame = FrameSpec::new(PixelFormat::I420, Extent::new(640, 360));
         let charged = |lanes: usize, slots: u32| {
             let spec = StreamSpec { slots, ..StreamSpec::new(frame, Extent::new(320, 180)) };
-            let devices = Fleet::new(vec![Box::new(Cpu::new(lanes))]);
+            let devices = Arc::new(Fleet::new(vec![Box::new(Cpu::new(lanes))]));
             let accounts = Accounts::new(Limits::default(), 1, u64::MAX, []);
             let client = Metrics::default().connect(0, 0);
             let (id, counted) =

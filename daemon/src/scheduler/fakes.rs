@@ -18,7 +18,8 @@ impl Scheduler {
     /// The same, before it has lanes, whose devices are stuck after this.
     pub(crate) fn with_patience(self: Arc<Self>, patience: Duration) -> Arc<Self> {
         let Some(mut scheduler) = Arc::into_inner(self) else { panic!("it is in use") };
-        scheduler.devices.patience = patience;
+        let Some(devices) = Arc::get_mut(&mut scheduler.devices) else { panic!("they are in use") };
+        devices.patience = patience;
         Arc::new(scheduler)
     }
 }
@@ -110,7 +111,12 @@ pub(super) fn id(number: u32) -> StreamId {
 /// Frames so small that a stream may have many.
 pub(super) const SMALL: (u32, u32) = (9, 9);
 
-pub(super) fn stream(devices: &Fleet, number: u32, filter: Filter, from: (u32, u32)) -> Stream {
+pub(super) fn stream(
+    devices: &Arc<Fleet>,
+    number: u32,
+    filter: Filter,
+    from: (u32, u32),
+) -> Stream {
     let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(from.0, from.1));
     let slots = if from == SMALL { 200 } else { StreamSpec::SLOTS };
     let spec = StreamSpec { filter, slots, ..StreamSpec::new(source, Extent::new(1, 1)) };

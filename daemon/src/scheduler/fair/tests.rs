@@ -33,7 +33,7 @@ impl Source {
         let frame = FrameSpec::new(PixelFormat::Gray8, Extent::new(extent.0, extent.1));
         let mut spec = StreamSpec { slots: 1, ..StreamSpec::new(frame, Extent::new(1, 1)) };
         change(&mut spec);
-        let devices = Fleet::new(vec![Box::new(Null)]);
+        let devices = Arc::new(Fleet::new(vec![Box::new(Null)]));
         let id = StreamId { user, client: number.into(), number };
         let client = Metrics::default().connect(id.client, user);
         let account = Accounts::new(Limits::default(), 1, u64::MAX, []).of(user);

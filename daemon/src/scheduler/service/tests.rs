@@ -272,6 +272,8 @@ struct Stubborn {
     /// It was called to come back.
     reviving: Arc<AtomicBool>,
     revives: Arc<AtomicBool>,
+    /// A stream is let go of.
+    closes: Arc<AtomicBool>,
 }
 
 impl Stubborn {
@@ -293,7 +295,7 @@ impl Device for Stubborn {
 
     fn open(&self, _: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
         Self::wait(&self.opens);
-        Ok(Box::new(self.clone()))
+        Ok(Box::new(StubbornResizer(self.clone())))
     }
 
     fn revive(&self) -> Result<(), DeviceError> {
@@ -303,9 +305,17 @@ impl Device for Stubborn {
     }
 }
 
-impl Resizer for Stubborn {
+struct StubbornResizer(Stubborn);
+
+impl Drop for StubbornResizer {
+    fn drop(&mut self) {
+        Stubborn::wait(&self.0.closes);
+    }
+}
+
+impl Resizer for StubbornResizer {
     fn attach(&mut self, _: &Arc<Region>) -> Result<(), DeviceError> {
-        Self::wait(&self.attaches);
+        Stubborn::wait(&self.0.attaches);
         Ok(())
     }
 
@@ -314,7 +324,7 @@ impl Resizer for Stubborn {
     }
 
     fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
-        let (device, fault) = (self.name().to_owned(), Fault::Lost);
+        let (device, fault) = (self.0.name().to_owned(), Fault::Lost);
         Err(DeviceError::Failed { device, fault })
     }
 }
@@ -340,12 +350,24 @@ fn a_driver_that_hangs_over_a_stream_or_its_return_is_seen() {
     });
     assert_eq!(devices.stuck(later), None);
     let ledger = Arc::<Ledger>::default();
-    scheduler.push(id(0), jobs(&Arc::new(stream), &ledger, 1).into_iter());
+    let stream = Arc::new(stream);
+    scheduler.push(id(0), jobs(&stream, &ledger, 1).into_iter());
     Stubborn::wait(&stubborn.reviving);
     assert_eq!(devices.stuck(later), Some(0));
     stubborn.revives.store(true, Ordering::SeqCst);
     ledger.await_completions(1);
     drop(lanes);
+    assert_eq!(devices.stuck(later), None);
+    thread::scope(|scope| {
+        scope.spawn(|| drop(stream));
+        let begun = Instant::now();
+        while devices.stuck(later).is_none() && begun.elapsed() < Duration::from_secs(20) {
+            thread::yield_now();
+        }
+        let seen = devices.stuck(later);
+        stubborn.closes.store(true, Ordering::SeqCst);
+        assert_eq!(seen, Some(0));
+    });
     assert_eq!(devices.stuck(later), None);
 }
 
