@@ -43,8 +43,9 @@ pub(crate) enum Pressure {
 /// Pixels that are resized in about the time that preparing a crop takes.
 const PREPARATION: u64 = 1 << 21;
 
-/// Pixels that are resized in about the time that it takes to give a frame back as it is.
-pub(crate) const GIVEN_UP: u64 = 1 << 14;
+/// Pixels that are resized in about the time that a frame takes beside its own: to be read of, to be
+/// taken from the queue, and to be given back.
+pub(crate) const PER_FRAME: u64 = 1 << 14;
 
 /// A crop in place of the stream's, and what the device that took the frame prepared for it.
 struct OwnCrop {
@@ -105,9 +106,10 @@ impl Job {
         self.extents().work() + if self.crop.is_some() { PREPARATION } else { 0 }
     }
 
-    /// What it costs in the fair queue: its pixels, at what they were measured to cost.
+    /// What it costs in the fair queue: its pixels, at what they were measured to cost, and what any
+    /// frame costs. Otherwise tiny frames would get several times their part of the lanes' time.
     pub(crate) fn cost(&self) -> u64 {
-        self.stream.rate().cost(self.work())
+        self.stream.rate().cost(self.work()).saturating_add(PER_FRAME)
     }
 
     /// What it is thought to take a lane.
@@ -119,7 +121,7 @@ impl Job {
     /// something: who submits such frames without end is not to go on without end.
     pub(crate) fn charge(&self) -> u64 {
         match self.given_up(Instant::now) {
-            Some(_) => self.cost().min(GIVEN_UP),
+            Some(_) => PER_FRAME,
             None => self.cost(),
         }
     }
