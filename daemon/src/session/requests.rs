@@ -66,7 +66,7 @@ impl Session {
         };
         if let Some(refusal) = refusal {
             tracing::warn!(client = self.client, %refusal, "refused");
-            self.reply(Reply::Refused(refusal));
+            self.refuse(refusal);
             return Err(End::Refused);
         }
         let offered = match self.rights.named_segments {
@@ -96,33 +96,40 @@ impl Session {
             return Err(Violation::StreamNumber(number).into());
         }
         self.next_stream = u64::from(number) + 1;
-        let reply = match self.try_open(number, spec, named, features).await {
+        let (stream, invitation) = match self.try_open(number, spec, named, features).await {
+            Ok(opened) => opened,
             Err(refusal) => {
                 tracing::info!(client = self.client, uid = self.uid(), %refusal, "stream refused");
-                self.shared.metrics.refused.add(1);
-                Reply::Refused(refusal)
-            }
-            Ok((stream, Invitation { backing, descriptor })) => {
-                let ring = stream.ring().clone();
-                let opened = Message::Reply(Reply::Opened { stream: number, ring, backing });
-                let passing = descriptor.is_some();
-                match self.pass(&opened, descriptor).await {
-                    Ok(sent) => {
-                        self.passing |= passing;
-                        self.withheld = !sent;
-                        self.streams.insert(number, Arc::new(stream));
-                        return Ok(());
-                    }
-                    Err(errno) => {
-                        tracing::warn!(client = self.client, %errno, "a ring can't be passed");
-                        let _ = self.aside(|| drop(stream)).await;
-                        Reply::Refused(Refusal::System { errno: errno as i32 })
-                    }
-                }
+                self.refuse(refusal);
+                return Ok(());
             }
         };
-        self.reply(reply);
+        let Invitation { backing, descriptor } = invitation;
+        let ring = stream.ring().clone();
+        let opened = Message::Reply(Reply::Opened { stream: number, ring, backing });
+        let passing = descriptor.is_some();
+        match self.pass(&opened, descriptor).await {
+            Ok(sent) => {
+                self.passing |= passing;
+                self.withheld = !sent;
+                self.streams.insert(number, Arc::new(stream));
+            }
+            Err(errno) => {
+                tracing::warn!(client = self.client, %errno, "a ring can't be passed");
+                let _ = self.aside(|| drop(stream)).await;
+                self.refuse(self.not_passed(errno));
+            }
+        }
         Ok(())
+    }
+
+    /// What a client is told whose ring the system did not pass in time: a daemon that stops waits no
+    /// longer, and that is no fault of the system's.
+    fn not_passed(&self, errno: Errno) -> Refusal {
+        match *self.stop.borrow() {
+            true => Refusal::Stopping,
+            false => Refusal::System { errno: errno as i32 },
+        }
     }
 
     /// Sends a message and a descriptor beside it, as soon as the system has room for one more on
@@ -158,10 +165,7 @@ impl Session {
         }
         let may_pass = |session: &Self| !session.passing || session.outbox.is_read();
         if !named && !self.await_that(may_pass, PATIENCE).await {
-            return Err(match *self.stop.borrow() {
-                true => Refusal::Stopping,
-                false => Refusal::System { errno: Errno::ETOOMANYREFS as i32 },
-            });
+            return Err(self.not_passed(Errno::ETOOMANYREFS));
         }
         let shared = Arc::clone(&self.shared);
         let account = Arc::clone(self.place.account());
@@ -233,6 +237,11 @@ impl Session {
     /// Whether this client is shown the figures of that user's.
     fn may_see(&self, uid: u32) -> bool {
         self.rights.sees_all || uid == self.uid()
+    }
+
+    fn refuse(&self, refusal: Refusal) {
+        self.shared.metrics.refused.add(1);
+        self.reply(Reply::Refused(refusal));
     }
 
     fn reply(&self, reply: Reply) {
