@@ -27,28 +27,6 @@ fn lanes_that_wait_for_the_return_of_their_device_end_when_asked_to() {
 }
 
 #[test]
-fn pauses_grow_until_a_device_proves_itself() {
-    let mut service = Service::default();
-    let mut now = Instant::now();
-    for pause in [1, 2, 4, 8] {
-        service.fail(now);
-        assert!(!service.is_in());
-        assert_eq!(service.pause, Duration::from_secs(pause));
-        now += service.pause;
-        service.revived(true, now);
-        assert!(service.is_in() && service.wait(false).is_none());
-    }
-    now += Duration::from_secs(100);
-    service.fail(now);
-    assert_eq!(service.pause, FIRST_PAUSE);
-    service.revived(false, now);
-    assert_eq!(service.pause, 2 * FIRST_PAUSE);
-    assert!(service.wait(false).is_some() && service.wait(true).is_none());
-    (0..20).for_each(|_| service.revived(false, now));
-    assert_eq!(service.pause, LONGEST_PAUSE);
-}
-
-#[test]
 fn a_frame_that_a_device_panics_on_twice_fails_and_nothing_else_does() {
     let fake = Fake { panics: Arc::new(usize::MAX.into()), ..Fake::default() };
     let lanes = idle_lanes(&fake);
