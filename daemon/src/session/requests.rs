@@ -16,7 +16,7 @@ use resized_protocol::placement::Crop;
 
 use super::end::End;
 use super::outbox::NoRoom;
-use super::{PATIENCE, Session, in_turn};
+use super::{PATIENCE, Passing, Session, in_turn};
 use crate::job::{Invitation, Job, Stream, StreamId};
 
 impl Session {
@@ -107,11 +107,8 @@ impl Session {
         let Invitation { backing, descriptor } = invitation;
         let ring = stream.ring().clone();
         let opened = Message::Reply(Reply::Opened { stream: number, ring, backing });
-        let passing = descriptor.is_some();
         match self.pass(&opened, descriptor).await {
-            Ok(sent) => {
-                self.passing |= passing;
-                self.withheld = !sent;
+            Ok(()) => {
                 self.streams.insert(number, Arc::new(stream));
             }
             Err(errno) => {
@@ -132,10 +129,10 @@ impl Session {
         }
     }
 
-    /// Sends a message and a descriptor beside it, as soon as the system has room for one more on
-    /// its way; whether it is. What else there is of the daemon's user may take that room, for a
-    /// moment.
-    async fn pass(&self, message: &Message, descriptor: Option<OwnedFd>) -> Result<bool, Errno> {
+    /// Sends a message and a descriptor, if there is one, beside it, as soon as the system has room for
+    /// one more on its way. What else there is of the daemon's user may take that room, for a moment.
+    async fn pass(&mut self, message: &Message, descriptor: Option<OwnedFd>) -> Result<(), Errno> {
+        let is_alone = descriptor.is_none();
         let mut outcome = self.outbox.post_beside(message, descriptor);
         let sent = |session: &Self| {
             if let Err(NoRoom { descriptor, .. }) = &mut outcome {
@@ -144,7 +141,13 @@ impl Session {
             outcome.is_ok()
         };
         self.await_that(sent, PATIENCE).await;
-        outcome.map_err(|no_room| no_room.errno)
+        match outcome {
+            Ok(_) if is_alone => {}
+            Ok(true) => self.passing = Passing::Unread,
+            Ok(false) => self.passing = Passing::Withheld,
+            Err(NoRoom { errno, .. }) => return Err(errno),
+        }
+        Ok(())
     }
 
     async fn try_open(
@@ -163,7 +166,8 @@ impl Session {
         if !spec.coding.is_raw() {
             return Err(Refusal::Coded);
         }
-        let may_pass = |session: &Self| !session.passing || session.outbox.is_read();
+        let may_pass =
+            |session: &Self| session.passing == Passing::Over || session.outbox.is_read();
         if !named && !self.await_that(may_pass, PATIENCE).await {
             return Err(self.not_passed(Errno::ETOOMANYREFS));
         }
