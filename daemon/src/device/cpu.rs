@@ -53,6 +53,7 @@ mod mix;
 mod neon;
 mod rolling;
 mod scalar;
+mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
 mod words;
@@ -230,6 +231,10 @@ impl Device for Cpu {
             #[cfg(target_arch = "aarch64")]
             AnyKernel::Neon(kernel) => Box::new(CpuResizer::new(kernel, spec, &placement, ring)),
         })
+    }
+
+    fn table_bytes(&self, spec: &StreamSpec) -> u64 {
+        tables::bytes(spec)
     }
 }
 

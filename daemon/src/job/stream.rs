@@ -14,7 +14,7 @@ use resized_protocol::message::{Backing, MAX_WEIGHT, Refusal, Resource, StreamSp
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMemory};
 
-use super::cost::{Rate, tables};
+use super::cost::Rate;
 use super::pace::Pace;
 use crate::device::fleet::Fleet;
 use crate::device::{self, Allowance, Device, DeviceError, Resizer};
@@ -103,7 +103,7 @@ impl Stream {
             account.charge(Resource::Slots, spec.slots.into())?,
             account.charge(
                 Resource::RingBytes,
-                (ring.len().get() as u64).saturating_add(sets(devices, spec) * tables(spec)),
+                (ring.len().get() as u64).saturating_add(table_bytes(devices, spec)),
             )?,
         ];
         let (region, invitation) = allocate(&ring, named).map_err(|error| {
@@ -261,11 +261,14 @@ impl Drop for Stream {
     }
 }
 
-/// Sets of tables that are kept for a stream at the most: its own, those for the last crop that a
-/// frame brought, and those for each other one that a lane is at at the same time.
-fn sets(devices: &[Box<dyn Device>], spec: &StreamSpec) -> u64 {
-    let lanes = devices.iter().filter(|device| device.crops()).map(|device| device.lanes() as u64);
-    2 + lanes.sum::<u64>().min(spec.slots.into())
+/// What the tables take that are kept for a stream at the most: its own and, where frames may bring
+/// crops, those for the last one and for each other one that a lane is at at the same time.
+fn table_bytes(devices: &[Box<dyn Device>], spec: &StreamSpec) -> u64 {
+    let sets = |device: &dyn Device| match device.crops() {
+        true => 2 + (device.lanes() as u64).min(spec.slots.into()),
+        false => 1,
+    };
+    devices.iter().map(|device| sets(&**device) * device.table_bytes(spec)).sum()
 }
 
 /// What the stream of a user may take of the memory of the device of that number.
@@ -319,7 +322,7 @@ mod tests {
             let opened =
                 Stream::open(id, &spec, false, &devices, &accounts.of(0), &client, counted);
             let (stream, _) = opened.unwrap();
-            let tables = tables(&spec);
+            let tables = devices[0].table_bytes(&spec);
             (accounts.ring_bytes() - stream.ring.len().get() as u64) / tables
         };
         assert_eq!([charged(1, 8), charged(3, 8), charged(16, 8)], [3, 5, 10]);
