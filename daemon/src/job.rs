@@ -19,7 +19,7 @@ use resized_protocol::placement::Crop;
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
 use cost::Extents;
 use stream::Ready;
-pub(crate) use stream::{Invitation, Stream, StreamId};
+pub(crate) use stream::{Invitation, Owner, Stream, StreamId};
 
 /// Where completions go.
 pub(crate) trait Sink: Send + Sync {

@@ -10,7 +10,7 @@ use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use super::*;
 use crate::device::{DeviceError, Fault, Resizer};
-use crate::job::{Pressure, Sink, Stream};
+use crate::job::{Owner, Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
 
@@ -123,7 +123,8 @@ pub(super) fn stream(
     let (id, gauge) = (id(number), Gauge::default());
     let client = Metrics::default().connect(id.client, id.user);
     let account = Accounts::new(Limits::default(), 1, u64::MAX, []).of(id.user);
-    let opened = Stream::open(id, &spec, false, devices, &account, &client, gauge.count());
+    let owner = Owner { account: &account, client: &client, counted: gauge.count() };
+    let opened = Stream::open(id, &spec, false, devices, owner);
     opened.unwrap_or_else(|refusal| panic!("{refusal}")).0
 }
 

@@ -17,7 +17,7 @@ use resized_protocol::placement::Crop;
 use super::end::End;
 use super::outbox::NoRoom;
 use super::{PATIENCE, Passing, Session, in_turn};
-use crate::job::{Invitation, Job, Stream, StreamId};
+use crate::job::{Invitation, Job, Owner, Stream, StreamId};
 
 impl Session {
     pub(super) async fn answer(&mut self, request: Request) -> Result<(), End> {
@@ -173,13 +173,13 @@ impl Session {
         }
         let shared = Arc::clone(&self.shared);
         let account = Arc::clone(self.place.account());
-        let metrics = Arc::clone(&self.metrics);
+        let client = Arc::clone(&self.metrics);
         let id = StreamId { user: account.uid(), client: self.client, number };
         // Zeroing pages takes milliseconds.
         let open = move || {
             let counted = shared.metrics.streams.count();
-            let devices = shared.scheduler.devices();
-            Stream::open(id, &spec, named, devices, &account, &metrics, counted)
+            let owner = Owner { account: &account, client: &client, counted };
+            Stream::open(id, &spec, named, shared.scheduler.devices(), owner)
         };
         let mut stop = self.stop.clone();
         let turn = tokio::select! {

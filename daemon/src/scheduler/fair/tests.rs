@@ -8,7 +8,7 @@ use resized_protocol::message::{Completion, StreamSpec};
 use super::*;
 use crate::device::fleet::Fleet;
 use crate::device::null::Null;
-use crate::job::{PER_FRAME, Pressure, Sink, Stream};
+use crate::job::{Owner, PER_FRAME, Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
 
@@ -38,7 +38,8 @@ impl Source {
         let client = Metrics::default().connect(id.client, user);
         let account = Accounts::new(Limits::default(), 1, u64::MAX, []).of(user);
         let counted = Gauge::default().count();
-        let opened = Stream::open(id, &spec, false, &devices, &account, &client, counted);
+        let owner = Owner { account: &account, client: &client, counted };
+        let opened = Stream::open(id, &spec, false, &devices, owner);
         let (stream, _) = opened.unwrap_or_else(|refusal| panic!("{refusal}"));
         let (width, height) = (u64::from(extent.0), u64::from(extent.1));
         let cost = width * height + 1 + width.max(height) + PER_FRAME;
