@@ -63,7 +63,7 @@ pub(crate) struct Job {
     submitted: Instant,
     sink: Arc<dyn Sink>,
     /// A bit for each device that has failed at it, and how often devices did.
-    tried: u64,
+    tried: u16,
     failures: u32,
 }
 
@@ -277,6 +277,6 @@ impl Job {
 }
 
 /// The bit of a device among those that were tried.
-const fn bit(index: usize) -> u64 {
-    1 << (index % u64::BITS as usize)
+const fn bit(index: usize) -> u16 {
+    1 << index
 }
