@@ -44,6 +44,9 @@ pub(crate) enum ConfigError {
     /// Nobody could do anything with such a daemon.
     #[error("'{0}' is 0: nothing could be resized")]
     Nothing(&'static str),
+    /// Nothing that was submitted could be completed.
+    #[error("'drain' is 0: a daemon that stops needs a second at the least")]
+    Drain,
     /// The socket's path is none.
     #[error("'{}' is no path of a socket: write one such as /run/resized/resized.sock", .0.display())]
     Socket(PathBuf),
@@ -215,10 +218,12 @@ impl Settings {
             ("user-connections", self.user_connections),
             ("user-streams", self.user_streams),
             ("user-slots", self.user_slots),
-            ("drain", self.drain),
         ];
         if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == Some(0)) {
             return Err(ConfigError::Nothing(key));
+        }
+        if self.drain == Some(0) {
+            return Err(ConfigError::Drain);
         }
         // An address as clients write it, say.
         let is_path = |path: &PathBuf| {
@@ -352,12 +357,12 @@ mod tests {
 
     #[test]
     fn a_daemon_that_nobody_could_use_is_refused() {
-        for key in
-            ["memory", "user-memory", "user-connections", "user-streams", "user-slots", "drain"]
-        {
+        for key in ["memory", "user-memory", "user-connections", "user-streams", "user-slots"] {
             let error = parsed(&format!("{key} = 0")).unwrap().check().unwrap_err();
             assert!(matches!(error, ConfigError::Nothing(named) if named == key), "{key}: {error}");
         }
+        let error = parsed("drain = 0").unwrap().check().unwrap_err();
+        assert!(matches!(error, ConfigError::Drain), "{error}");
         for socket in ["", "unix:/run/resized.sock"] {
             let error = parsed(&format!("socket = \"{socket}\"")).unwrap().check().unwrap_err();
             assert!(matches!(&error, ConfigError::Socket(path) if path == socket), "{error}");

@@ -93,6 +93,13 @@ pub trait Device: Send + Sync {
     /// Prepares a stream: computes once whatever its frames share.
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError>;
 
+    /// Bytes of the system's memory that what it prepares for a stream of that spec takes at the most,
+    /// whatever crop a frame brings.
+    fn table_bytes(&self, spec: &StreamSpec) -> u64 {
+        let _ = spec;
+        0
+    }
+
     /// Whether single frames may have crops of their own, for which it is [opened](Self::open) anew.
     fn crops(&self) -> bool {
         true

@@ -19,7 +19,7 @@ use resized_protocol::placement::Crop;
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
 use cost::Extents;
 use stream::Ready;
-pub(crate) use stream::{Invitation, Stream, StreamId};
+pub(crate) use stream::{Invitation, Owner, Stream, StreamId};
 
 /// Where completions go.
 pub(crate) trait Sink: Send + Sync {
@@ -43,8 +43,9 @@ pub(crate) enum Pressure {
 /// Pixels that are resized in about the time that preparing a crop takes.
 const PREPARATION: u64 = 1 << 21;
 
-/// Pixels that are resized in about the time that it takes to give a frame back as it is.
-pub(crate) const GIVEN_UP: u64 = 1 << 14;
+/// Pixels that are resized in about the time that a frame takes beside its own: to be read of, to be
+/// taken from the queue, and to be given back.
+pub(crate) const PER_FRAME: u64 = 1 << 14;
 
 /// A crop in place of the stream's, and what the device that took the frame prepared for it.
 struct OwnCrop {
@@ -62,7 +63,7 @@ pub(crate) struct Job {
     submitted: Instant,
     sink: Arc<dyn Sink>,
     /// A bit for each device that has failed at it, and how often devices did.
-    tried: u64,
+    tried: u16,
     failures: u32,
 }
 
@@ -105,9 +106,10 @@ impl Job {
         self.extents().work() + if self.crop.is_some() { PREPARATION } else { 0 }
     }
 
-    /// What it costs in the fair queue: its pixels, at what they were measured to cost.
+    /// What it costs in the fair queue: its pixels, at what they were measured to cost, and what any
+    /// frame costs. Otherwise tiny frames would get several times their part of the lanes' time.
     pub(crate) fn cost(&self) -> u64 {
-        self.stream.rate().cost(self.work())
+        self.stream.rate().cost(self.work()).saturating_add(PER_FRAME)
     }
 
     /// What it is thought to take a lane.
@@ -119,7 +121,7 @@ impl Job {
     /// something: who submits such frames without end is not to go on without end.
     pub(crate) fn charge(&self) -> u64 {
         match self.given_up(Instant::now) {
-            Some(_) => self.cost().min(GIVEN_UP),
+            Some(_) => PER_FRAME,
             None => self.cost(),
         }
     }
@@ -184,17 +186,40 @@ impl Job {
         self.fits(index)
     }
 
-    /// How many lanes of the device of that number are worth waking for it: one at least where a
-    /// crop has to be prepared, or there is more to do than its pixels say, which is nothing for
-    /// the thread that reads messages.
+    /// How many lanes of the device of that number are worth waking for it: one at least where there
+    /// is more to do than its pixels say, which is nothing for the thread that reads messages. For a
+    /// crop of its own that is one until what the device [prepared](Self::prepare) says more.
     pub(crate) fn worth(&self, index: usize) -> u32 {
-        let lane = || {
-            let extents = self.extents();
-            u32::from(self.crop.is_some() || extents.between() > extents.pixels())
-        };
+        if let Some(OwnCrop { prepared, .. }) = &self.crop {
+            let prepared = prepared.get().and_then(|prepared| prepared.as_ref().ok());
+            return prepared.map_or(1, |resizer| resizer.worth().max(1));
+        }
         match self.ready(index).map_or(1, |ready| ready.resizer.worth()) {
-            0 => lane(),
+            0 => {
+                let extents = self.extents();
+                u32::from(extents.between() > extents.pixels())
+            }
             lanes => lanes,
+        }
+    }
+
+    /// Whether a device has to [prepare](Self::prepare) its crop first.
+    pub(crate) fn is_unprepared(&self) -> bool {
+        self.crop.as_ref().is_some_and(|own| own.prepared.get().is_none())
+    }
+
+    /// Has its crop, if it has one of its own, prepared by the device of that number, which it must
+    /// [fit](Self::fits); who asks meanwhile waits.
+    pub(crate) fn prepare(&self, device: &dyn Device, index: usize) -> Result<(), DeviceError> {
+        self.own(device, index).map(drop)
+    }
+
+    /// What the device prepares for its own crop, if it has one.
+    fn own(&self, device: &dyn Device, index: usize) -> Result<Option<&dyn Resizer>, DeviceError> {
+        let Some(OwnCrop { crop, prepared, anew }) = &self.crop else { return Ok(None) };
+        match prepared.get_or_init(|| self.stream.prepare(*crop, device, index, anew)) {
+            Ok(resizer) => Ok(Some(&**resizer)),
+            Err(error) => Err(error.clone()),
         }
     }
 
@@ -230,16 +255,11 @@ impl Job {
         scratch: &mut Scratch,
     ) -> Result<(), DeviceError> {
         let memory = self.stream.memory(self.slot).ok_or(DeviceError::Layout)?;
-        match &self.crop {
-            None => {
-                let ready = self.ready(index).ok_or(DeviceError::Layout)?;
-                ready.resizer.resize(memory, band, scratch)
-            }
-            Some(OwnCrop { crop, prepared, anew }) => {
-                let prepare = || self.stream.prepare(*crop, device, index, anew);
-                prepared.get_or_init(prepare).clone()?.resize(memory, band, scratch)
-            }
-        }
+        let resizer = match self.own(device, index)? {
+            Some(own) => own,
+            None => &*self.ready(index).ok_or(DeviceError::Layout)?.resizer,
+        };
+        resizer.resize(memory, band, scratch)
     }
 
     /// Gives the slot back to the client.
@@ -257,6 +277,6 @@ impl Job {
 }
 
 /// The bit of a device among those that were tried.
-const fn bit(index: usize) -> u64 {
-    1 << (index % u64::BITS as usize)
+const fn bit(index: usize) -> u16 {
+    1 << index
 }

@@ -10,14 +10,15 @@
 //!
 //! Devices of several kinds pull from the same queue. A lane leaves a frame to the others where
 //! those would be done with all that waits in half the time that it takes for this one (`choice`).
-//! A frame on which a device fails goes back to the queue, for the others; a device that fails is
-//! out of service for a while (`service`).
+//! A frame on which a device fails goes back to the queue, for the others (`failures`); a device that
+//! fails is out of service for a while (`service`).
 //!
 //! Invariants: a job pushed is completed or withdrawn exactly once; a frame on which a device fails
 //! or panics is tried elsewhere or, where there is no elsewhere, once more, and if that fails too,
 //! it alone has failed; a frame that all leave to others is taken by the fastest.
 
 mod choice;
+mod failures;
 mod fair;
 mod frame;
 mod held;
@@ -60,7 +61,7 @@ pub(crate) trait Intake: Send + Sync {
 
 /// The fair queue and the devices behind it.
 pub(crate) struct Scheduler {
-    devices: Fleet,
+    devices: Arc<Fleet>,
     /// A device that takes only what no other can.
     reserve: Option<usize>,
     metrics: Vec<DeviceMetrics>,
@@ -77,12 +78,12 @@ impl Scheduler {
             metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
             queue: Shared::new(Queue::new(&devices), &devices),
             scratch: Mutex::default(),
-            devices: Fleet::new(devices),
+            devices: Arc::new(Fleet::new(devices)),
             reserve,
         })
     }
 
-    pub(crate) const fn devices(&self) -> &Fleet {
+    pub(crate) const fn devices(&self) -> &Arc<Fleet> {
         &self.devices
     }
 

@@ -208,7 +208,7 @@ impl Controls {
     }
 
     /// A device that somebody waits for for far too long, and longer than half a minute: a lane for a
-    /// frame, or who opens a stream, or who brings it back into service.
+    /// frame, or who opens or closes a stream, or who brings it back into service.
     pub fn stuck(&self) -> Option<&str> {
         let device = self.shared.scheduler.devices().stuck(Instant::now())?;
         Some(self.shared.scheduler.devices()[device].name())

@@ -98,20 +98,25 @@ pub(crate) struct Session {
     streams: BTreeMap<u32, Arc<Stream>>,
     /// The least number that a new stream may have.
     next_stream: u64,
-    /// A descriptor waits for the client to read: what else it asks for waits as well, or one client
-    /// could have the daemon hold any number of them.
-    withheld: bool,
-    /// A ring's descriptor was sent, and may not have been read: no other ring is made until it has
-    /// been.
-    passing: bool,
+    passing: Passing,
     /// Whether the daemon stops.
     stop: Receiver<bool>,
     /// No more streams are opened.
     stopping: bool,
-    /// It did not read for as long as it may take when the daemon stops.
-    is_deaf: bool,
     metrics: Arc<ClientMetrics>,
     _counted: Counted,
+}
+
+/// Where the descriptor of the last ring is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passing {
+    /// With the client, as far as there was one.
+    Over,
+    /// In the outbox: what else the client asks for waits as well, or it could have the daemon hold any
+    /// number of them.
+    Withheld,
+    /// In the socket, where the client may not have read it: no other ring is made until it has.
+    Unread,
 }
 
 impl Session {
@@ -139,11 +144,9 @@ impl Session {
             due: Some(Instant::now() + PROMPTNESS),
             streams: BTreeMap::new(),
             next_stream: 0,
-            withheld: false,
-            passing: false,
+            passing: Passing::Over,
             stop,
             stopping: false,
-            is_deaf: false,
             _counted: shared.metrics.sessions.count(),
             shared,
         })
@@ -153,7 +156,7 @@ impl Session {
     /// and lets go of everything.
     pub(crate) async fn run(mut self) {
         let end = match self.serve().await {
-            Err(End::Stopping) => self.drain().await,
+            Err(End::Stopping { .. }) => self.drain().await,
             Err(end) => end,
             Ok(never) => match never {},
         };
@@ -167,7 +170,7 @@ impl Session {
         loop {
             let mut begun = Instant::now();
             // One read may hold a thousand requests, each answered with far more than it is itself.
-            while !self.withheld
+            while self.passing != Passing::Withheld
                 && !self.outbox.is_congested()
                 && let Some(request) = self.inbox.pop().map_err(Violation::Codec)?
             {
@@ -181,8 +184,8 @@ impl Session {
             }
             let outbox = Arc::clone(&self.outbox);
             let may_read = !outbox.is_congested();
-            if self.withheld && may_read {
-                self.withheld = false;
+            if self.passing == Passing::Withheld && may_read {
+                self.passing = Passing::Unread;
                 continue;
             }
             let due = self.due(may_read);
@@ -198,7 +201,7 @@ impl Session {
                 sent = outbox.send_waiting() => sent?,
                 never = outbox.send_held_in_time() => match never {},
                 () = overdue(due) => return Err(End::Silence),
-                _ = stop.wait_for(|&stop| stop) => return Err(End::Stopping),
+                _ = stop.wait_for(|&stop| stop) => return Err(End::STOPPING),
             }
         }
     }
@@ -218,7 +221,9 @@ impl Session {
     /// Looks whether the client has read its last ring's descriptor: an honest one has by what it
     /// says next.
     fn note_reading(&mut self) {
-        self.passing = self.passing && !self.outbox.is_read();
+        if self.passing == Passing::Unread && self.outbox.is_read() {
+            self.passing = Passing::Over;
+        }
     }
 
     /// Reads what has arrived into the inbox; waits for at least a byte. Zero: the client hung up. Also

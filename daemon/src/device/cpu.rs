@@ -53,13 +53,17 @@ mod mix;
 mod neon;
 mod rolling;
 mod scalar;
+mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
 mod words;
 
+use std::str::FromStr;
+
 use resized_protocol::message::StreamSpec;
 use resized_protocol::placement::Placement;
 use resized_protocol::shm::{RingLayout, SlotMemory};
+use thiserror::Error;
 
 use self::band::Frames;
 use self::kernel::Kernel;
@@ -70,7 +74,7 @@ use crate::cores::Cores;
 const NAME: &str = "cpu";
 
 /// Environment variable that caps the level, by its [name](Level::name): `scalar`, `avx2` or
-/// `avx512` on x86-64, `scalar` or `neon` on aarch64. Anything else caps nothing.
+/// `avx512` on x86-64, `scalar` or `neon` on aarch64. Anything else is warned of, and caps nothing.
 const LEVEL_VARIABLE: &str = "RESIZED_CPU";
 
 /// Source and destination pixels that a band should have: some 20 us of work, where waking a lane for
@@ -87,7 +91,7 @@ const PIXELS_AT_ONCE: u64 = 1 << 13;
 const FEW_CORES: usize = 4;
 
 /// Which instructions the kernels use. All levels give the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Plain Rust, for any machine: the oracle of the others.
     Scalar,
@@ -118,6 +122,20 @@ impl Level {
             Self::Avx512 => "avx512",
             Self::Neon => "neon",
         }
+    }
+}
+
+/// Something that is no level of this architecture.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{0}' is none of: {list}", list = Level::ALL.iter().map(|level| level.name()).collect::<Vec<_>>().join(", "))]
+pub struct UnknownLevel(String);
+
+impl FromStr for Level {
+    type Err = UnknownLevel;
+
+    fn from_str(name: &str) -> Result<Self, UnknownLevel> {
+        let found = Self::ALL.iter().find(|level| level.name() == name);
+        found.copied().ok_or_else(|| UnknownLevel(name.to_owned()))
     }
 }
 
@@ -163,10 +181,17 @@ impl AnyKernel {
 impl Cpu {
     /// A device of `lanes` lanes at the best level that this CPU has and `$RESIZED_CPU` allows.
     pub fn new(lanes: usize) -> Self {
-        let cap = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
-        let allowed = Level::ALL.iter().position(|level| level.name() == cap);
-        let levels = &Level::ALL[..=allowed.unwrap_or(Level::ALL.len() - 1)];
-        let kernel = levels.iter().rev().find_map(|&level| AnyKernel::new(level));
+        let cap = std::env::var_os(LEVEL_VARIABLE).filter(|cap| !cap.is_empty());
+        let cap = cap.and_then(|cap| match cap.to_string_lossy().parse() {
+            Ok(level) => Some(level),
+            Err(error) => {
+                tracing::warn!(%error, "${LEVEL_VARIABLE} caps nothing");
+                None
+            }
+        });
+        let allowed = |level: &&Level| cap.is_none_or(|cap: Level| **level <= cap);
+        let levels = Level::ALL.iter().filter(allowed).rev();
+        let kernel = levels.copied().find_map(AnyKernel::new);
         Self::of(lanes, kernel.unwrap_or(AnyKernel::Scalar(scalar::Scalar)))
     }
 
@@ -230,6 +255,10 @@ impl Device for Cpu {
             #[cfg(target_arch = "aarch64")]
             AnyKernel::Neon(kernel) => Box::new(CpuResizer::new(kernel, spec, &placement, ring)),
         })
+    }
+
+    fn table_bytes(&self, spec: &StreamSpec) -> u64 {
+        tables::bytes(spec)
     }
 }
 

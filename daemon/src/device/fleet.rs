@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 use super::Device;
 use crate::metrics::nanoseconds;
 
+/// Most devices that a daemon has: as many as there are bits where devices are noted by theirs.
+pub(crate) const MAX_DEVICES: usize = u16::BITS as usize;
+
 /// How long a lane may be at a frame at the least, and how often as long as the frame is thought to
 /// take; after that it is stuck. The longest frames take minutes where there are no vectors. Whatever
 /// else a device is called for has as long.
@@ -34,7 +37,7 @@ pub(crate) struct Fleet {
 /// Who waits for a device. In nanoseconds since the fleet was made.
 struct Watch {
     lanes: Box<[Lane]>,
-    /// When those must be back who have it prepare a stream, or come back into service.
+    /// When those must be back who have it prepare a stream, let go of one, or come back into service.
     calls: Mutex<Vec<u64>>,
 }
 
@@ -58,7 +61,9 @@ pub(crate) struct Call<'a> {
 }
 
 impl Fleet {
+    /// Of [`MAX_DEVICES`] at the most.
     pub(crate) fn new(devices: Vec<Box<dyn Device>>) -> Self {
+        debug_assert!(devices.len() <= MAX_DEVICES, "{} devices", devices.len());
         let watch = |lanes: usize| Watch {
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             calls: Mutex::default(),

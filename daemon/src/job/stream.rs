@@ -9,12 +9,13 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::errno::Errno;
 use resized_protocol::frame::PixelFormat;
 use resized_protocol::message::{Backing, MAX_WEIGHT, Refusal, Resource, StreamSpec};
 use resized_protocol::placement::Crop;
-use resized_protocol::shm::{NamedRegion, Region, RegionError, RingLayout, SlotMemory};
+use resized_protocol::shm::{NamedRegion, Region, RingLayout, SlotMemory};
 
-use super::cost::{Rate, tables};
+use super::cost::Rate;
 use super::pace::Pace;
 use crate::device::fleet::Fleet;
 use crate::device::{self, Allowance, Device, DeviceError, Resizer};
@@ -41,13 +42,14 @@ pub(crate) struct Stream {
     kept: AtomicBool,
     /// The client was told so: nothing is said of its frames any more.
     closed: Arc<AtomicBool>,
-    /// In the order of the scheduler's devices; none for those that can't take the stream.
+    devices: Arc<Fleet>,
+    /// In the order of the devices; none for those that can't take the stream.
     ready: Vec<Option<Ready>>,
     /// What a device prepared for the last frame that had a crop of its own: often the next has it too.
     cropped: Mutex<Option<Prepared>>,
     rate: Rate,
     metrics: Arc<StreamMetrics>,
-    _charges: [Charge; 3],
+    _charges: Charges,
     _counted: Counted,
 }
 
@@ -75,76 +77,67 @@ pub(crate) struct Invitation {
     pub(crate) descriptor: Option<OwnedFd>,
 }
 
+/// Whose figures and whose account a stream is to be in.
+pub(crate) struct Owner<'a> {
+    pub(crate) account: &'a Arc<Account>,
+    pub(crate) client: &'a Arc<ClientMetrics>,
+    pub(crate) counted: Counted,
+}
+
+/// What a stream takes of its user's account.
+struct Charges {
+    /// Of its ring, and of tables.
+    memory: Charge,
+    _stream: Charge,
+    _slots: Charge,
+}
+
+impl Charges {
+    fn take(
+        account: &Arc<Account>,
+        spec: &StreamSpec,
+        ring: &RingLayout,
+        devices: &Fleet,
+    ) -> Result<Self, Refusal> {
+        let bytes = (ring.len().get() as u64).saturating_add(table_bytes(devices, spec));
+        Ok(Self {
+            _stream: account.charge(Resource::Streams, 1)?,
+            _slots: account.charge(Resource::Slots, spec.slots.into())?,
+            memory: account.charge(Resource::RingBytes, bytes)?,
+        })
+    }
+}
+
 impl Stream {
     /// Charges, allocates and prepares a stream. Takes as long as zeroing its pages does.
     pub(crate) fn open(
         id: StreamId,
         spec: &StreamSpec,
         named: bool,
-        devices: &Fleet,
-        account: &Arc<Account>,
-        client: &Arc<ClientMetrics>,
-        counted: Counted,
+        devices: &Arc<Fleet>,
+        owner: Owner<'_>,
     ) -> Result<(Self, Invitation), Refusal> {
-        if let format @ PixelFormat::Tensor(_) = spec.source.format {
-            return Err(Refusal::Format(format));
-        }
-        if !spec.normalisation.is_finite() {
-            return Err(Refusal::Normalisation);
-        }
-        if spec.weight == 0 || spec.weight > MAX_WEIGHT {
-            return Err(Refusal::Weight { asked: spec.weight });
-        }
-        let ring = RingLayout::new(spec)?;
-        spec.placement()?;
-        let mut charges = [
-            account.charge(Resource::Streams, 1)?,
-            account.charge(Resource::Slots, spec.slots.into())?,
-            account.charge(
-                Resource::RingBytes,
-                (ring.len().get() as u64).saturating_add(sets(devices, spec) * tables(spec)),
-            )?,
-        ];
-        let (region, invitation) = allocate(&ring, named).map_err(|error| {
-            tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
-            Refusal::System { errno: error.errno().unwrap_or(0) }
-        })?;
-        charges[2].allocated();
+        let ring = layout(spec)?;
+        let mut charges = Charges::take(owner.account, spec, &ring, devices)?;
+        let (region, invitation) = allocate(&ring, named)?;
+        charges.memory.allocated();
         let region = Arc::new(region);
-        let open = |index: usize, device: &dyn Device| {
-            // A driver may hang over it.
-            let _call = devices.call(index);
-            let mut resizer = device.open(spec, &ring)?;
-            resizer.allow(Arc::new(OfDevice { account: Arc::clone(account), index }));
-            resizer.attach(&region)?;
-            let given_up = AtomicBool::new(false);
-            Ok(Ready { resizer, pace: Pace::new(), crops: device.crops(), given_up })
-        };
-        let ready = devices.iter().enumerate().map(|(index, device)| {
-            open(index, &**device)
-                .map_err(|error: DeviceError| tracing::info!(%error, ?spec, "a device passes"))
-                .ok()
-        });
-        let ready: Vec<_> = ready.collect();
-        if ready.iter().all(Option::is_none) {
-            tracing::warn!(?spec, "no device can resize a stream");
-            return Err(Refusal::Device);
-        }
-        let metrics = client.open(id.number, ring.slots(), ring.len().get() as u64);
+        let ready = prepare(devices, spec, &ring, &region, owner.account)?;
         let stream = Self {
             id,
-            metrics,
+            metrics: owner.client.open(id.number, ring.slots(), ring.len().get() as u64),
             spec: *spec,
             slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
             kept: AtomicBool::new(false),
             closed: Arc::default(),
             ring,
             region,
+            devices: Arc::clone(devices),
             ready,
             cropped: Mutex::default(),
             rate: Rate::new(spec),
             _charges: charges,
-            _counted: counted,
+            _counted: owner.counted,
         };
         Ok((stream, invitation))
     }
@@ -248,18 +241,25 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.metrics.client().close(self.id.number);
         // First: a GPU may have pinned the pages.
-        self.ready.clear();
+        for (index, ready) in self.ready.drain(..).enumerate() {
+            // A driver may hang over this too.
+            let _call = self.devices.call(index);
+            drop(ready);
+        }
         if !self.kept.load(Ordering::Relaxed) {
             self.region.discard();
         }
     }
 }
 
-/// Sets of tables that are kept for a stream at the most: its own, those for the last crop that a
-/// frame brought, and those for each other one that a lane is at at the same time.
-fn sets(devices: &[Box<dyn Device>], spec: &StreamSpec) -> u64 {
-    let lanes = devices.iter().filter(|device| device.crops()).map(|device| device.lanes() as u64);
-    2 + lanes.sum::<u64>().min(spec.slots.into())
+/// What the tables take that are kept for a stream at the most: its own and, where frames may bring
+/// crops, those for the last one and for each other one that a lane is at at the same time.
+fn table_bytes(devices: &[Box<dyn Device>], spec: &StreamSpec) -> u64 {
+    let sets = |device: &dyn Device| match device.crops() {
+        true => 2 + (device.lanes() as u64).min(spec.slots.into()),
+        false => 1,
+    };
+    devices.iter().map(|device| sets(&**device) * device.table_bytes(spec)).sum()
 }
 
 /// What the stream of a user may take of the memory of the device of that number.
@@ -279,15 +279,68 @@ impl Allowance for OfDevice {
     }
 }
 
-fn allocate(ring: &RingLayout, named: bool) -> Result<(Region, Invitation), RegionError> {
-    if named {
-        let NamedRegion { region, name } = Region::create_named(ring.len())?;
-        Ok((region, Invitation { backing: Backing::Named(name), descriptor: None }))
-    } else {
-        let (region, descriptor) = Region::create(ring.len())?;
-        let descriptor = Some(descriptor);
-        Ok((region, Invitation { backing: Backing::Descriptor, descriptor }))
+/// The layout of the stream's ring, if it is one that can be.
+fn layout(spec: &StreamSpec) -> Result<RingLayout, Refusal> {
+    if let format @ PixelFormat::Tensor(_) = spec.source.format {
+        return Err(Refusal::Format(format));
     }
+    if !spec.normalisation.is_finite() {
+        return Err(Refusal::Normalisation);
+    }
+    if spec.weight == 0 || spec.weight > MAX_WEIGHT {
+        return Err(Refusal::Weight { asked: spec.weight });
+    }
+    let ring = RingLayout::new(spec)?;
+    spec.placement()?;
+    Ok(ring)
+}
+
+fn allocate(ring: &RingLayout, named: bool) -> Result<(Region, Invitation), Refusal> {
+    let allocated = if named {
+        Region::create_named(ring.len()).map(|NamedRegion { region, name }| {
+            (region, Invitation { backing: Backing::Named(name), descriptor: None })
+        })
+    } else {
+        Region::create(ring.len()).map(|(region, descriptor)| {
+            let descriptor = Some(descriptor);
+            (region, Invitation { backing: Backing::Descriptor, descriptor })
+        })
+    };
+    allocated.map_err(|error| {
+        tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
+        // Of named segments the system's error is not always known.
+        Refusal::System { errno: error.errno().unwrap_or(Errno::EIO as i32) }
+    })
+}
+
+/// Has all devices prepare a stream; it is enough that one can resize it.
+fn prepare(
+    devices: &Fleet,
+    spec: &StreamSpec,
+    ring: &RingLayout,
+    region: &Arc<Region>,
+    account: &Arc<Account>,
+) -> Result<Vec<Option<Ready>>, Refusal> {
+    let open = |index: usize, device: &dyn Device| {
+        // A driver may hang over it.
+        let _call = devices.call(index);
+        let mut resizer = device.open(spec, ring)?;
+        resizer.allow(Arc::new(OfDevice { account: Arc::clone(account), index }));
+        resizer.attach(region)?;
+        let given_up = AtomicBool::new(false);
+        Ok(Ready { resizer, pace: Pace::new(), crops: device.crops(), given_up })
+    };
+    let ready = devices.iter().enumerate().map(|(index, device)| {
+        open(index, &**device)
+            .map_err(|error: DeviceError| tracing::info!(%error, ?spec, "a device passes"))
+            .ok()
+    });
+    let ready: Vec<_> = ready.collect();
+    if ready.iter().all(Option::is_none) {
+        tracing::warn!(?spec, "no device can resize a stream");
+        return Err(Refusal::Device);
+    }
+    Ok(ready)
 }
 
 #[cfg(test)]
@@ -305,15 +358,14 @@ mod tests {
         let frame = FrameSpec::new(PixelFormat::I420, Extent::new(640, 360));
         let charged = |lanes: usize, slots: u32| {
             let spec = StreamSpec { slots, ..StreamSpec::new(frame, Extent::new(320, 180)) };
-            let devices = Fleet::new(vec![Box::new(Cpu::new(lanes))]);
+            let devices = Arc::new(Fleet::new(vec![Box::new(Cpu::new(lanes))]));
             let accounts = Accounts::new(Limits::default(), 1, u64::MAX, []);
             let client = Metrics::default().connect(0, 0);
             let (id, counted) =
                 (StreamId { user: 0, client: 0, number: 0 }, Gauge::default().count());
-            let opened =
-                Stream::open(id, &spec, false, &devices, &accounts.of(0), &client, counted);
-            let (stream, _) = opened.unwrap();
-            let tables = tables(&spec);
+            let owner = Owner { account: &accounts.of(0), client: &client, counted };
+            let (stream, _) = Stream::open(id, &spec, false, &devices, owner).unwrap();
+            let tables = devices[0].table_bytes(&spec);
             (accounts.ring_bytes() - stream.ring.len().get() as u64) / tables
         };
         assert_eq!([charged(1, 8), charged(3, 8), charged(16, 8)], [3, 5, 10]);

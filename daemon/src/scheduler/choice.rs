@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use super::Scheduler;
 use super::held::Held;
 use super::queue::Queue;
+use crate::device::fleet::MAX_DEVICES;
 use crate::job::Job;
 
 /// A frame is left to others who are done this many times as soon. Not to those who hardly are: a
@@ -56,17 +57,15 @@ impl Scheduler {
         // As it is now: others' lanes go on meanwhile. The lane that asks is idle too, though it is not
         // counted.
         let mut view = self.view(queue, queue.waiting());
-        if let Some(idle) = view.idle.get_mut(device) {
-            *idle += 1;
-        }
+        view.idle[device] += 1;
         queue.next(&|job| self.takes(job, device, &view))
     }
 
     /// How things are, while so many wait.
     fn view(&self, queue: &Queue, waiting: usize) -> View {
-        let mut view = View { serving: 0, idle: [0; MOST], waiting, now: Instant::now() };
-        for (device, lanes) in queue.lanes.iter().enumerate().take(MOST) {
-            view.serving |= u64::from(lanes.service.is_in()) << device;
+        let mut view = View { serving: 0, idle: [0; MAX_DEVICES], waiting, now: Instant::now() };
+        for (device, lanes) in queue.lanes.iter().enumerate() {
+            view.serving |= u16::from(lanes.service.is_in()) << device;
             view.idle[device] = lanes.idle.len();
         }
         view
@@ -110,7 +109,7 @@ impl Scheduler {
         for device in 0..self.devices.len() {
             // None takes what does not fit it.
             if !self.takes(job, device, &view) {
-                order.leaving |= 1 << (device % 64);
+                order.leaving |= 1 << device;
                 continue;
             }
             let takes = match view.one(job, device) {
@@ -165,7 +164,7 @@ impl Scheduler {
     /// them to others sleep on.
     pub(super) fn call_in(&self, queue: &mut Held<'_>, order: Order, mut wanted: usize) {
         for (device, lanes) in queue.lanes.iter_mut().enumerate() {
-            lanes.leaves = order.leaving >> (device % 64) & 1 == 1;
+            lanes.leaves = order.leaving >> device & 1 == 1;
         }
         for &(device, _) in &order.devices[..order.len] {
             wanted -= queue.call(device, wanted);
@@ -183,15 +182,12 @@ impl Scheduler {
     }
 }
 
-/// Most devices that are looked at for a frame.
-const MOST: usize = 16;
-
 /// How things are when somebody asks whose a frame is.
 struct View {
     /// A bit for each device that is in service.
-    serving: u64,
+    serving: u16,
     /// Idle lanes of each.
-    idle: [usize; MOST],
+    idle: [usize; MAX_DEVICES],
     /// Frames that wait.
     waiting: usize,
     now: Instant,
@@ -199,12 +195,12 @@ struct View {
 
 impl View {
     const fn is_serving(&self, device: usize) -> bool {
-        device < MOST && self.serving >> device & 1 == 1
+        self.serving >> device & 1 == 1
     }
 
     /// What the device would take for one of the frames, cut for its idle lanes; `None`: nobody knows.
     fn one(&self, job: &Job, device: usize) -> Option<Duration> {
-        let idle = self.idle.get(device).map_or(0, |idle| idle / self.waiting.max(1));
+        let idle = self.idle[device] / self.waiting.max(1);
         let bands = job.worth(device).min(idle as u32).max(1);
         job.pace(device, self.now).map(|pace| pace / bands)
     }
@@ -214,14 +210,14 @@ impl View {
 #[derive(Clone, Copy)]
 pub(super) struct Order {
     /// A bit for each of those that would leave the frame to others.
-    leaving: u64,
-    devices: [(usize, Duration); MOST],
+    leaving: u16,
+    devices: [(usize, Duration); MAX_DEVICES],
     len: usize,
 }
 
 impl Default for Order {
     fn default() -> Self {
-        Self { leaving: 0, devices: [(0, Duration::ZERO); MOST], len: 0 }
+        Self { leaving: 0, devices: [(0, Duration::ZERO); MAX_DEVICES], len: 0 }
     }
 }
 
@@ -232,9 +228,6 @@ impl Order {
     }
 
     fn insert(&mut self, device: usize, takes: Duration) {
-        if self.len == MOST {
-            return;
-        }
         let before = |&(_, other): &(usize, Duration)| other <= takes;
         let place = self.devices[..self.len].iter().take_while(|other| before(other)).count();
         self.devices.copy_within(place..self.len, place + 1);

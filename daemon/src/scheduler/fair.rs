@@ -281,7 +281,7 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
 
     /// The next job of whose turn it is.
     fn take_in_turn(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
-        let (mut place, mut saved, mut savings) = (0, false, 0);
+        let (mut place, mut saved, mut savings, mut looked) = (0, false, 0, false);
         let loan = self.loan();
         loop {
             let Some(&key) = self.turns.get(place) else {
@@ -303,6 +303,13 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
             let goes_on = self.current == Some(key) && entry.line.waiting() > 0;
             let least = if goes_on { -loan } else { 0 };
             if entry.left <= least {
+                // Where nobody has what is wanted, nobody's debt is less for that.
+                if !std::mem::replace(&mut looked, true) {
+                    match self.offers(wanted) {
+                        true => continue,
+                        false => return None,
+                    }
+                }
                 self.current = None;
                 entry.left += entry.weight * QUANTUM;
                 self.turns.remove(place);

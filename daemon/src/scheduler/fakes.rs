@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Completion, Filter, Status, StreamSpec};
+use resized_protocol::placement::Crop;
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use super::*;
 use crate::device::{DeviceError, Fault, Resizer};
-use crate::job::{Pressure, Sink, Stream};
+use crate::job::{Owner, Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
 
@@ -17,7 +18,8 @@ impl Scheduler {
     /// The same, before it has lanes, whose devices are stuck after this.
     pub(crate) fn with_patience(self: Arc<Self>, patience: Duration) -> Arc<Self> {
         let Some(mut scheduler) = Arc::into_inner(self) else { panic!("it is in use") };
-        scheduler.devices.patience = patience;
+        let Some(devices) = Arc::get_mut(&mut scheduler.devices) else { panic!("they are in use") };
+        devices.patience = patience;
         Arc::new(scheduler)
     }
 }
@@ -54,6 +56,8 @@ pub(super) struct Fake {
     pub(super) resizing: Arc<AtomicUsize>,
     /// Bands that must be worked on at the same time before any of them ends.
     pub(super) together: usize,
+    /// Held by whoever keeps crops of frames from being prepared.
+    pub(super) crops: Arc<Mutex<()>>,
 }
 
 pub(super) struct FakeResizer {
@@ -71,6 +75,9 @@ impl Device for Fake {
     }
 
     fn open(&self, spec: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        if spec.crop.is_some() {
+            drop(self.crops.lock());
+        }
         Ok(Box::new(FakeResizer { fake: self.clone(), nearest: spec.filter == Filter::Nearest }))
     }
 }
@@ -81,7 +88,7 @@ impl Resizer for FakeResizer {
     }
 
     fn resize(&self, _: SlotMemory<'_>, band: Band, _: &mut Scratch) -> Result<(), DeviceError> {
-        let Fake { panics, bands, resizing, together } = &self.fake;
+        let Fake { panics, bands, resizing, together, .. } = &self.fake;
         bands.lock().unwrap().push(band);
         resizing.fetch_add(1, Ordering::SeqCst);
         while resizing.load(Ordering::SeqCst) < *together {
@@ -104,14 +111,20 @@ pub(super) fn id(number: u32) -> StreamId {
 /// Frames so small that a stream may have many.
 pub(super) const SMALL: (u32, u32) = (9, 9);
 
-pub(super) fn stream(devices: &Fleet, number: u32, filter: Filter, from: (u32, u32)) -> Stream {
+pub(super) fn stream(
+    devices: &Arc<Fleet>,
+    number: u32,
+    filter: Filter,
+    from: (u32, u32),
+) -> Stream {
     let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(from.0, from.1));
     let slots = if from == SMALL { 200 } else { StreamSpec::SLOTS };
     let spec = StreamSpec { filter, slots, ..StreamSpec::new(source, Extent::new(1, 1)) };
     let (id, gauge) = (id(number), Gauge::default());
     let client = Metrics::default().connect(id.client, id.user);
     let account = Accounts::new(Limits::default(), 1, u64::MAX, []).of(id.user);
-    let opened = Stream::open(id, &spec, false, devices, &account, &client, gauge.count());
+    let owner = Owner { account: &account, client: &client, counted: gauge.count() };
+    let opened = Stream::open(id, &spec, false, devices, owner);
     opened.unwrap_or_else(|refusal| panic!("{refusal}")).0
 }
 
@@ -122,6 +135,13 @@ pub(super) fn jobs(stream: &Arc<Stream>, ledger: &Arc<Ledger>, count: u32) -> Ve
         Job::new(Arc::clone(stream), slot, None, Instant::now(), sink)
     };
     (0..count).map(job).collect()
+}
+
+/// A job for slot 0 with a crop of its own.
+pub(super) fn cropped(stream: &Arc<Stream>, ledger: &Arc<Ledger>) -> Job {
+    let crop = Crop { left: 0.0, top: 0.0, width: 5.0, height: 5.0 };
+    let sink: Arc<dyn Sink> = Arc::<Ledger>::clone(ledger);
+    Job::new(Arc::clone(stream), 0, Some(crop), Instant::now(), sink)
 }
 
 /// Jobs come from the test alone.

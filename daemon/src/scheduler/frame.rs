@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use resized_protocol::message::{Completion, Status};
 
 use super::Scheduler;
-use crate::device::{Band, DeviceError, Fault, Scratch};
+use crate::device::{Band, Device, DeviceError, Fault, Scratch};
 use crate::job::{Job, Pressure};
 use crate::metrics::nanoseconds;
 
@@ -53,13 +53,19 @@ impl Started {
             prepared: AtomicBool::new(false),
         }
     }
+
+    /// Whether it is not resized.
+    pub(super) const fn is_given_up(&self) -> bool {
+        self.given_up.is_some()
+    }
 }
 
 impl Scheduler {
     /// Does a task, and ends its frame if that was the last.
     pub(super) fn work(&self, task: Task, scratch: &mut Scratch) {
         let Task { frame, band } = task;
-        if frame.given_up.is_none() {
+        // Nor is there more to be done for one that has failed.
+        if !frame.is_given_up() && !frame.failed.load(Ordering::Relaxed) {
             self.resize(&frame, band, scratch);
         }
         // Whoever is last has seen the others' pixels and failures.
@@ -68,12 +74,24 @@ impl Scheduler {
         }
     }
 
-    /// Resizes a band, and notes with the frame how it went.
+    /// Has the frame's own crop prepared.
+    pub(super) fn prepare(&self, frame: &Started) {
+        self.attempt(frame, |device| frame.job.prepare(device, frame.device));
+    }
+
+    /// Resizes a band.
     fn resize(&self, frame: &Started, band: Band, scratch: &mut Scratch) {
+        self.attempt(frame, |device| frame.job.resize(device, frame.device, band, &mut *scratch));
+        if scratch.take_preparation() {
+            frame.prepared.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Has the device do something for a frame, and notes with the frame how it went.
+    fn attempt(&self, frame: &Started, work: impl FnOnce(&dyn Device) -> Result<(), DeviceError>) {
         let begun = Instant::now();
         let device = &*self.devices[frame.device];
-        let resize = || frame.job.resize(device, frame.device, band, &mut *scratch);
-        let outcome = catch_unwind(AssertUnwindSafe(resize));
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(device)));
         match &outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -86,9 +104,6 @@ impl Scheduler {
         }
         if !matches!(outcome, Ok(Ok(()))) {
             frame.failed.store(true, Ordering::Relaxed);
-        }
-        if scratch.take_preparation() {
-            frame.prepared.store(true, Ordering::Relaxed);
         }
         let worked = begun.elapsed();
         frame.worked.fetch_add(nanoseconds(worked), Ordering::Relaxed);

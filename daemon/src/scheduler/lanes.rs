@@ -87,6 +87,7 @@ impl Scheduler {
         let mut scratch = Scratch::default();
         while let Some(task) = self.pull(device, lane, intake) {
             self.devices.take(device, lane, task.frame.job.takes());
+            let task = self.prepared(task);
             self.work(task, &mut scratch);
             // Not where it panics: a lane that died is stuck as well.
             self.devices.done(device, lane);
@@ -131,11 +132,34 @@ impl Scheduler {
         }
     }
 
-    /// Begins a frame: cuts it into bands if lanes would be idle otherwise, and returns the first.
-    fn begin(&self, queue: &mut Held<'_>, job: Job, device: usize) -> Task {
-        let idle_for_each = queue.lanes[device].idle.len() / (queue.waiting() + 1);
-        let count = job.worth(device).min(idle_for_each as u32 + 1).max(1);
+    /// Begins a frame: cuts it if lanes would be idle otherwise. Not one that is not resized; nor yet
+    /// one whose crop has to be prepared first, which other lanes would only wait for.
+    pub(super) fn begin(&self, queue: &mut Held<'_>, job: Job, device: usize) -> Task {
         let frame = Arc::new(Started::new(job, device));
+        if frame.is_given_up() || frame.job.is_unprepared() {
+            return Task { frame, band: Band::WHOLE };
+        }
+        Self::cut(queue, frame)
+    }
+
+    /// Has the crop prepared that a frame brought, by this lane alone, and cuts the frame then.
+    fn prepared(&self, task: Task) -> Task {
+        let frame = &task.frame;
+        if frame.is_given_up() || !frame.job.is_unprepared() {
+            return task;
+        }
+        self.prepare(frame);
+        match frame.job.worth(frame.device) {
+            ..=1 => task,
+            _ => Self::cut(&mut self.queue.hold(), task.frame),
+        }
+    }
+
+    /// Cuts a frame into a band for each lane that would be idle otherwise, and returns the first.
+    fn cut(queue: &mut Held<'_>, frame: Arc<Started>) -> Task {
+        let device = frame.device;
+        let idle_for_each = queue.lanes[device].idle.len() / (queue.waiting() + 1);
+        let count = frame.job.worth(device).min(idle_for_each as u32 + 1).max(1);
         if count > 1 {
             let task = |band| Task { frame: Arc::clone(&frame), band };
             queue.lanes[device].bands.extend(Band::cut(count).skip(1).map(task));

@@ -1,24 +1,9 @@
-//! Owns what becomes of a device that fails: its frame goes to another, it is out of service for a
-//! while, and is then tried again.
+//! Owns whether a device is in service, and for how long it is not.
 //!
-//! Knows no reasons. Invariants: a job on which a device failed returns to that device once at the
-//! most, and only if no other can do it; one that no device is left for completes as failed, though
-//! none was ever at it; a device that is out of service keeps no job waiting that another could do;
-//! a job goes on only once the device that failed at it has let go of its slot, however late.
+//! Knows neither devices nor frames, and no reasons. Invariant: each time a device fails sooner than
+//! it was on probation it is out of service for twice as long, up to a limit.
 
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use resized_protocol::message::{Completion, Status};
-
-use super::Scheduler;
-use super::frame::{Started, Task};
-use super::held::Held;
-use crate::device::{Band, Fault, Scratch};
-use crate::job::{Job, StreamId};
-use crate::metrics::nanoseconds;
 
 /// How long a device is out of service for the first time, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -57,8 +42,15 @@ impl Service {
         Some(if outage.reviving { left.max(FIRST_PAUSE) } else { left })
     }
 
+    /// A lane begins to bring the device back.
+    pub(super) const fn begin_to_revive(&mut self) {
+        if let Some(outage) = &mut self.out {
+            outage.reviving = true;
+        }
+    }
+
     /// The device failed: each time sooner than it was on probation it is out for twice as long.
-    fn fail(&mut self, now: Instant) {
+    pub(super) fn fail(&mut self, now: Instant) {
         if self.out.is_none() {
             let proven = |back: Instant| now.duration_since(back) > PROBATION * self.pause;
             self.pause = match self.back {
@@ -69,7 +61,7 @@ impl Service {
         }
     }
 
-    fn revived(&mut self, came_back: bool, now: Instant) {
+    pub(super) fn revived(&mut self, came_back: bool, now: Instant) {
         if came_back {
             (self.out, self.back) = (None, Some(now));
         } else {
@@ -79,118 +71,29 @@ impl Service {
     }
 }
 
-impl Scheduler {
-    /// A lane of a device that is out of service: waits, or tries to bring it back.
-    pub(super) fn out_of_service<'a>(
-        &'a self,
-        mut queue: Held<'a>,
-        device: usize,
-        wait: Duration,
-    ) -> Held<'a> {
-        if !wait.is_zero() {
-            // It counts as no idle lane: nobody calls it for a frame.
-            return queue.sleep(wait);
-        }
-        if let Some(outage) = &mut queue.lanes[device].service.out {
-            outage.reviving = true;
-        }
-        drop(queue);
-        let call = self.devices.call(device);
-        let revive = || self.devices[device].revive();
-        let revived = catch_unwind(AssertUnwindSafe(revive));
-        drop(call);
-        let came_back = matches!(revived, Ok(Ok(())));
-        let name = self.devices[device].name();
-        match revived {
-            Ok(Ok(())) => tracing::info!(device = name, "back in service"),
-            Ok(Err(error)) => tracing::warn!(%error, "still out of service"),
-            Err(_) => tracing::error!(device = name, "panicked coming back"),
-        }
-        let mut queue = self.queue.hold();
-        queue.lanes[device].service.revived(came_back, Instant::now());
-        // The lanes that wait look again.
-        queue.wake_all(device);
-        queue
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// A device failed at a frame: another does it or, if there is none, it once more. Where it may
-    /// still be at the frame the lane waits until it is not: until then the slot is nobody else's.
-    pub(super) fn failed(&self, frame: Started, completion: Completion, scratch: &mut Scratch) {
-        let Started { mut job, device, fault, .. } = frame;
-        let fault = fault.get().copied();
-        if let Some(fault) = fault.filter(|fault| !fault.is_of_stream()) {
-            tracing::error!(device = self.devices[device].name(), %fault, "out of service");
-            let mut queue = self.queue.hold();
-            queue.lanes[device].service.fail(Instant::now());
-            // Its lanes wait for its return, none of them as idle; all that waits may now be for
-            // others.
-            queue.call(device, usize::MAX);
-            self.call_all(&mut queue);
+    #[test]
+    fn pauses_grow_until_a_device_proves_itself() {
+        let mut service = Service::default();
+        let mut now = Instant::now();
+        for pause in [1, 2, 4, 8] {
+            service.fail(now);
+            assert!(!service.is_in());
+            assert_eq!(service.pause, Duration::from_secs(pause));
+            now += service.pause;
+            service.revived(true, now);
+            assert!(service.is_in() && service.wait(false).is_none());
         }
-        if fault == Some(Fault::TimedOut) {
-            job.settle(device);
-        }
-        let (stream, for_good) = (job.stream(), fault.is_some_and(Fault::is_of_stream));
-        job.failed_on(device, for_good);
-        let elsewhere = (0..self.devices.len()).find(|&other| job.fits(other));
-        let left = elsewhere.or_else(|| job.try_again(device).then_some(device));
-        let mut queue = self.queue.hold();
-        match left {
-            None => {
-                drop(queue);
-                self.complete(job, completion);
-            }
-            Some(other) if queue.stopping => {
-                // Other lanes may have ended already.
-                drop(queue);
-                let frame = Arc::new(Started::new(job, other));
-                self.work(Task { frame, band: Band::WHOLE }, scratch);
-            }
-            Some(_) => {
-                let order = self.order(&queue, &job, queue.waiting() + 1);
-                queue.again.push_back(job);
-                self.call_in(&mut queue, order, 1);
-                drop(queue);
-            }
-        }
-        // Others of the stream may have waited for this device alone.
-        if for_good {
-            self.abandon(stream);
-        }
-    }
-
-    /// Completes as failed what waits of a stream and no device is left for; all else goes on waiting.
-    pub(super) fn abandon(&self, stream: StreamId) {
-        let is_left = |job: &Job| (0..self.devices.len()).any(|device| job.fits(device));
-        let mut queue = self.queue.hold();
-        let (left, abandoned) =
-            queue.withdraw(stream).into_iter().partition::<VecDeque<_>, _>(is_left);
-        if !left.is_empty() {
-            queue.fair.push(stream, left.into_iter());
-            self.call_all(&mut queue);
-        }
-        drop(queue);
-        for job in abandoned {
-            let completion = Completion {
-                stream: job.stream().number,
-                slot: job.slot(),
-                status: job.given_up(Instant::now).unwrap_or(Status::Failed),
-                device: 0,
-                queued_ns: nanoseconds(job.submitted().elapsed()),
-                worked_ns: 0,
-            };
-            self.complete(job, completion);
-        }
-    }
-
-    /// Has every idle lane look at what waits, as far as there is something for each.
-    fn call_all(&self, queue: &mut Held<'_>) {
-        for device in 0..self.devices.len() {
-            let waiting = queue.waiting();
-            queue.call(device, waiting);
-        }
+        now += Duration::from_secs(100);
+        service.fail(now);
+        assert_eq!(service.pause, FIRST_PAUSE);
+        service.revived(false, now);
+        assert_eq!(service.pause, 2 * FIRST_PAUSE);
+        assert!(service.wait(false).is_some() && service.wait(true).is_none());
+        (0..20).for_each(|_| service.revived(false, now));
+        assert_eq!(service.pause, LONGEST_PAUSE);
     }
 }
-
-#[cfg(test)]
-mod tests;

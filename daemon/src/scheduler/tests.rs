@@ -1,12 +1,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use resized_protocol::message::{Completion, Filter, Status};
-use resized_protocol::placement::Crop;
 
 use super::fakes::*;
 use super::*;
 use crate::device::null::Null;
-use crate::job::Sink;
 
 #[derive(Default)]
 struct Turns(AtomicUsize);
@@ -37,6 +35,65 @@ fn a_frame_alone_is_cut_for_all_idle_lanes_and_completes_once() {
     bands.sort_by_key(|band| band.rows(300).start);
     assert!(bands.into_iter().eq(Band::cut(3)));
     assert_eq!(scheduler.stats()[0].frames, 1);
+}
+
+/// One lane prepares a crop that a frame brings. Others would only wait for it, and are free for
+/// other frames instead.
+#[test]
+fn lanes_do_other_frames_while_a_crop_is_prepared() {
+    let fake = Fake::default();
+    let lanes = idle_lanes(&fake);
+    let ledger = Arc::default();
+    let [detector, other] =
+        [0, 1].map(|n| Arc::new(stream(lanes.scheduler.devices(), n, Filter::Area, (100, 100))));
+    let preparing = fake.crops.lock().unwrap();
+    lanes.scheduler.push(id(0), [cropped(&detector, &ledger)].into_iter());
+    while lanes.scheduler.waiting() > 0 {
+        thread::yield_now();
+    }
+    lanes.scheduler.push(id(1), jobs(&other, &ledger, 1).into_iter());
+    let begun = Instant::now();
+    let done = || ledger.0.lock().unwrap().clone();
+    while done().is_empty() && begun.elapsed() < Duration::from_secs(20) {
+        thread::yield_now();
+    }
+    let before = done();
+    drop(preparing);
+    assert_eq!(before.iter().map(|done| done.stream).collect::<Vec<_>>(), [1]);
+    ledger.await_completions(2);
+}
+
+#[test]
+fn a_frame_whose_crop_is_prepared_is_cut_like_any_other() {
+    let fake = Fake { together: 3, ..Fake::default() };
+    let lanes = idle_lanes(&fake);
+    let ledger = Arc::default();
+    let stream = Arc::new(stream(lanes.scheduler.devices(), 0, Filter::Area, (100, 100)));
+    let job = cropped(&stream, &ledger);
+    assert_eq!(job.worth(0), 1);
+    job.prepare(&fake, 0).unwrap();
+    assert_eq!(job.worth(0), 4);
+    lanes.scheduler.push(id(0), [cropped(&stream, &ledger)].into_iter());
+    ledger.await_completions(1);
+    assert_eq!(fake.bands.lock().unwrap().len(), 3);
+}
+
+#[test]
+fn a_frame_that_nobody_wants_any_more_wakes_nobody() {
+    let scheduler = Scheduler::new(vec![Box::new(Fake::default())], None);
+    let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, (100, 100)));
+    stream.take(1);
+    stream.cancel(1);
+    for (job, called) in jobs(&stream, &Arc::default(), 2).into_iter().zip([2, 0]) {
+        let mut queue = scheduler.queue.hold();
+        queue.lanes[0].idle = idle::Idle::new(3, &[]);
+        (0..2).for_each(|lane| queue.lanes[0].idle.sleep(lane));
+        queue.lanes[0].bands.clear();
+        let task = scheduler.begin(&mut queue, job, 0);
+        let lanes = &queue.lanes[0];
+        assert_eq!((lanes.bands.len(), lanes.idle.len()), (called, 2 - called));
+        assert_eq!(task.band == Band::WHOLE, called == 0);
+    }
 }
 
 #[test]
@@ -139,14 +196,9 @@ fn who_brings_jobs_does_the_small_ones_alone() {
     let scheduler = Scheduler::new(vec![Box::new(Null)], None);
     let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
     let ledger = Arc::<Ledger>::default();
-    let cropped = |slot| {
-        let crop = Crop { left: 0.0, top: 0.0, width: 5.0, height: 5.0 };
-        let sink: Arc<dyn Sink> = Arc::<Ledger>::clone(&ledger);
-        Job::new(Arc::clone(&stream), slot, Some(crop), Instant::now(), sink)
-    };
     // The third is small again, but not before the second.
     let mut all = jobs(&stream, &ledger, 3);
-    all[1] = cropped(1);
+    all[1] = cropped(&stream, &ledger);
     scheduler.push(id(0), all.into_iter());
     assert_eq!((ledger.await_completions(1).len(), scheduler.waiting()), (1, 2));
 }

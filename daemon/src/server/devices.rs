@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::device::Device;
 use crate::device::cpu::Cpu;
+use crate::device::fleet::MAX_DEVICES;
 use crate::device::null::Null;
 use crate::device::vulkan::{Found, Settings, Wanted, survey};
 
@@ -118,8 +119,14 @@ pub(super) fn choose(wanted: &Devices, program: Option<&Path>) -> Chosen {
 
 impl Chosen {
     fn add(&mut self, device: Box<dyn Device>, reason: String) {
-        self.explained.push(Explained { name: device.name().to_owned(), used: true, reason });
-        self.devices.push(device);
+        let (name, used) = (device.name().to_owned(), self.devices.len() < MAX_DEVICES);
+        if used {
+            self.explained.push(Explained { name, used, reason });
+            self.devices.push(device);
+        } else {
+            let reason = format!("there are {MAX_DEVICES} devices already");
+            self.explained.push(Explained { name, used, reason });
+        }
     }
 
     fn add_cores(&mut self, purpose: &str) {
@@ -170,6 +177,15 @@ mod tests {
         for text in ["", "gpu", "vulkan:", "Auto", "cpu:1", "null:"] {
             assert!(text.parse::<Devices>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn devices_beyond_the_most_there_may_be_are_not_used() {
+        let mut chosen = Chosen { devices: Vec::new(), reserve: None, explained: Vec::new() };
+        (0..=MAX_DEVICES).for_each(|_| chosen.add(Box::new(Null), String::new()));
+        assert_eq!(chosen.devices.len(), MAX_DEVICES);
+        let (last, others) = chosen.explained.split_last().unwrap();
+        assert!(others.iter().all(|device| device.used) && !last.used, "{last}");
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! Knows nothing of how it serves. Invariants: no thread is left when it is gone; all who share one
 //! in a process have the same.
 
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
+use std::{io, mem, process};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,13 +14,22 @@ use super::{Daemon, Listener, Options, ServerError};
 
 /// A daemon inside this process, for programs that want one where none runs.
 ///
-/// Dropping it [stops](Self::stop) it.
+/// Dropping it [stops](Self::stop) it. Not in a process that was forked from its own: it does not run
+/// there.
 #[derive(Debug)]
 pub struct Server {
+    /// None once it has ended.
+    running: Option<Running>,
+    /// The process that it runs in.
+    process: u32,
+}
+
+#[derive(Debug)]
+struct Running {
     sockets: mpsc::UnboundedSender<UnixStream>,
     /// Dropped to stop.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<Result<(), ServerError>>>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<Result<(), ServerError>>,
 }
 
 impl Server {
@@ -39,7 +48,7 @@ impl Server {
     pub fn shared() -> Result<Arc<Self>, ServerError> {
         static SHARED: Mutex<Shared> = Mutex::new(Shared { process: 0, server: Weak::new() });
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.of(std::process::id(), Self::embedded)
+        shared.of(process::id(), Self::embedded)
     }
 
     /// A daemon that other processes reach too, by a socket.
@@ -63,7 +72,8 @@ impl Server {
             .name("resized".into())
             .spawn(serve)
             .map_err(ServerError::SetUp)?;
-        Ok(Self { sockets, stop: Some(stop), thread: Some(thread) })
+        let running = Some(Running { sockets, stop, thread });
+        Ok(Self { running, process: process::id() })
     }
 
     /// Stops it as a signal stops the daemon: what was submitted completes first. Says how it ended.
@@ -72,17 +82,22 @@ impl Server {
     }
 
     fn end(&mut self) -> Result<(), ServerError> {
-        drop(self.stop.take());
-        let ended = self.thread.take().map_or(Ok(Ok(())), JoinHandle::join);
-        ended.unwrap_or(Err(ServerError::Panicked))
+        let Some(running) = self.running.take() else { return Ok(()) };
+        if self.process != process::id() {
+            // Forked: there is no thread here to be told, or to be waited for.
+            mem::forget(running);
+            return Ok(());
+        }
+        let Running { sockets: _open, stop, thread } = running;
+        drop(stop);
+        thread.join().unwrap_or(Err(ServerError::Panicked))
     }
 
     /// A new connection: what a client takes in place of an endpoint.
     pub fn connect(&self) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
-        let gone = |_| io::Error::from(io::ErrorKind::ConnectionRefused);
-        self.sockets.send(ours).map_err(gone)?;
-        Ok(theirs)
+        let taken = self.running.as_ref().and_then(|running| running.sockets.send(ours).ok());
+        taken.map(|()| theirs).ok_or_else(|| io::ErrorKind::ConnectionRefused.into())
     }
 }
 
@@ -140,6 +155,19 @@ mod tests {
         // As if nobody had been there.
         drop(other);
         shared.of(2, start).unwrap().connect().unwrap();
+    }
+
+    #[test]
+    fn it_goes_on_where_it_runs_though_a_process_that_was_forked_drops_it() {
+        let options = Options { devices: Devices::Null, ..Options::default() };
+        for forked in [false, true] {
+            let mut server = Server::embedded_with(options.clone()).unwrap();
+            let sockets = server.running.as_ref().unwrap().sockets.clone();
+            // As if this were the other process.
+            server.process += u32::from(forked);
+            drop(server);
+            assert_eq!(sockets.is_closed(), !forked);
+        }
     }
 
     #[test]

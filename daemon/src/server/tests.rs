@@ -32,7 +32,7 @@ fn what_a_user_may_do_depends_on_whose_daemon_it_is_and_on_its_settings() {
 }
 
 /// Somebody waits for this device until the test lets it go on: who opens a stream, then a lane at
-/// each frame.
+/// each frame, then who closes the stream.
 struct Hanging(Arc<Mutex<Receiver<()>>>);
 
 impl Hanging {
@@ -57,17 +57,25 @@ impl Device for Hanging {
 
     fn open(&self, _: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
         self.hang();
-        Ok(Box::new(Self(Arc::clone(&self.0))))
+        Ok(Box::new(HangingResizer(Self(Arc::clone(&self.0)))))
     }
 }
 
-impl Resizer for Hanging {
+struct HangingResizer(Hanging);
+
+impl Drop for HangingResizer {
+    fn drop(&mut self) {
+        self.0.hang();
+    }
+}
+
+impl Resizer for HangingResizer {
     fn worth(&self) -> u32 {
         1
     }
 
     fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
-        self.hang();
+        self.0.hang();
         Ok(())
     }
 }
@@ -145,6 +153,10 @@ fn a_daemon_whose_device_is_stuck_falls_silent_and_is_not_live_until_it_goes_on(
     go_on.send(()).unwrap();
     pending.wait().unwrap();
     is_well();
-    drop((stream, client, stop));
+    drop(stream);
+    is_stuck();
+    go_on.send(()).unwrap();
+    is_well();
+    drop((client, stop));
     serving.join().unwrap().unwrap();
 }

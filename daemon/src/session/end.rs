@@ -14,7 +14,7 @@ use resized_protocol::message::{Goodbye, Message, Violation};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::{PATIENCE, Session, read};
+use super::{PATIENCE, Passing, Session, read};
 use crate::job::{Job, Stream};
 
 /// Bytes of requests that a stopping session still reads: more than a socket holds that nobody has
@@ -28,14 +28,19 @@ pub(super) enum End {
     HungUp,
     #[error("the client was refused")]
     Refused,
+    /// The client may take so long to read its last messages.
     #[error("the daemon stops")]
-    Stopping,
+    Stopping { patience: Duration },
     #[error("nothing came in time")]
     Silence,
     #[error("violation: {0}")]
     Violation(#[from] Violation),
     #[error("socket: {0}")]
     Socket(#[from] io::Error),
+}
+
+impl End {
+    pub(super) const STOPPING: Self = Self::Stopping { patience: PATIENCE };
 }
 
 impl Session {
@@ -46,7 +51,7 @@ impl Session {
                 tracing::warn!(client = self.client, uid = self.uid(), %violation, "hung up");
                 self.outbox.post_last(&Message::Goodbye(Goodbye::Violation(*violation)));
             }
-            End::Stopping => self.say_goodbye().await,
+            End::Stopping { patience } => self.say_goodbye(*patience).await,
             End::Silence => self.outbox.post_last(&Message::Goodbye(Goodbye::Silence)),
             // For want of memory, say: the client did nothing wrong, and can't be told.
             End::HungUp | End::Socket(_) if self.outbox.is_cut() => self.keep_frames(),
@@ -61,7 +66,7 @@ impl Session {
         {
             tracing::error!(%error, "a device panicked over the end of a stream");
         }
-        if self.passing {
+        if self.passing != Passing::Over {
             // What it did not read is still on its way, so it still has its place.
             self.await_that(|session| session.outbox.is_read(), Duration::MAX).await;
         }
@@ -75,9 +80,9 @@ impl Session {
             Ok(Err(end)) => end,
             Ok(Ok(never)) => match never {},
             Err(_) => {
-                // Or it was we who took long.
-                self.is_deaf = self.outbox.is_congested();
-                End::Stopping
+                // If it does not read. Or it was we who took long.
+                let is_deaf = self.outbox.is_congested();
+                End::Stopping { patience: if is_deaf { Duration::ZERO } else { PATIENCE } }
             }
         }
     }
@@ -94,13 +99,13 @@ impl Session {
                 continue;
             }
             if left == 0 {
-                return Err(End::Stopping);
+                return Err(End::STOPPING);
             }
             match read(&mut self.inbox, self.socket.get_ref()) {
                 Ok((0, _)) => return Err(End::HungUp),
                 Ok((len, _)) => left = left.saturating_sub(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(End::Stopping);
+                    return Err(End::STOPPING);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -108,11 +113,10 @@ impl Session {
     }
 
     /// The end of a client that did nothing wrong: it gets all its results, and time to read them.
-    async fn say_goodbye(&mut self) {
+    async fn say_goodbye(&mut self, patience: Duration) {
         self.keep_frames();
         self.meanwhile(self.outbox.idle()).await;
         self.outbox.post_last(&Message::Goodbye(Goodbye::Stopping));
-        let patience = if self.is_deaf { Duration::ZERO } else { PATIENCE };
         if timeout(patience, self.outbox.flush()).await.is_err() {
             tracing::warn!(client = self.client, "the client did not read its last messages");
         }

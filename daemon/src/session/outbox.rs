@@ -8,6 +8,8 @@
 //! last one of those in flight. What can wait is bounded: a completion for each slot in flight, and
 //! answers up to where the outbox is congested, and one more.
 
+mod batch;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
@@ -29,18 +31,10 @@ use tokio::time::{sleep, sleep_until};
 use super::watched::watch;
 use crate::job::{Pressure, Sink};
 use crate::lock;
+use batch::Batch;
 
 /// Bytes waiting beyond which a client is not read from.
 const CONGESTED: usize = 64 * 1024;
-
-/// Most completions that go together. Waking a client costs a lane as much as a small frame does.
-const BATCH: usize = 8;
-
-/// Nanoseconds of work beyond which a frame's completion is not held back.
-const SHORT_NS: u64 = 1_000_000;
-
-/// How long a completion may be held back: other frames of the client's may take far longer.
-const HELD: Duration = Duration::from_millis(5);
 
 /// Pause before another attempt where there is no descriptor to wait with.
 const SCARCE: Duration = Duration::from_millis(10);
@@ -69,21 +63,22 @@ struct Waiting {
     descriptors: usize,
     /// A message on its way, kept for its allocation.
     buffer: Vec<u8>,
-    /// Completions held back, and how many.
-    held: Vec<u8>,
-    held_count: usize,
-    /// Since when.
-    held_since: Option<Instant>,
-    /// When somebody looks whether they have been for too long.
-    look_at: Option<Instant>,
+    /// Completions held back.
+    batch: Batch,
     /// Jobs whose completions are still to come.
     in_flight: usize,
-    /// The socket has failed: nothing more is sent.
-    failed: bool,
-    /// Not since the client had hung up.
-    cut: bool,
+    link: Link,
+}
+
+/// Whether anything more may be posted.
+#[derive(Default, PartialEq, Eq)]
+enum Link {
+    #[default]
+    Open,
     /// The last message was posted.
-    over: bool,
+    Ended,
+    /// The socket has failed, or was cut. `client_gone`: since the client had hung up.
+    Failed { client_gone: bool },
 }
 
 /// The unsent rest of a message.
@@ -134,7 +129,10 @@ impl Outbox {
     /// The same with the last message: nothing follows it.
     pub(super) fn post_last(&self, message: &Message) {
         self.post(message);
-        self.lock().over = true;
+        let mut waiting = self.lock();
+        if waiting.link == Link::Open {
+            waiting.link = Link::Ended;
+        }
     }
 
     /// Sends a message and a descriptor beside it; whether the descriptor is on its way already. `Err`:
@@ -145,7 +143,7 @@ impl Outbox {
         descriptor: Option<OwnedFd>,
     ) -> Result<bool, NoRoom> {
         let mut waiting = self.lock();
-        if waiting.failed || waiting.over {
+        if waiting.link != Link::Open {
             return Ok(true);
         }
         self.send_held(&mut waiting);
@@ -163,9 +161,7 @@ impl Outbox {
 
     /// Sends the completions held back, in one piece.
     fn send_held(&self, waiting: &mut Waiting) {
-        if waiting.held_count > 0 {
-            (waiting.held_count, waiting.held_since) = (0, None);
-            let bytes = std::mem::take(&mut waiting.held);
+        if let Some(bytes) = waiting.batch.take() {
             // Only a descriptor can be refused.
             let _ = self.deliver(waiting, Outgoing { bytes, sent: 0, descriptor: None });
         }
@@ -198,16 +194,16 @@ impl Outbox {
 
     /// Sends nothing more, and lets the session's next read find the end of the connection.
     fn cut(&self, waiting: &mut Waiting, errno: Option<Errno>) {
-        let cut = !matches!(errno, Some(Errno::EPIPE | Errno::ECONNRESET));
-        *waiting =
-            Waiting { failed: true, cut, in_flight: waiting.in_flight, ..Waiting::default() };
+        let client_gone = matches!(errno, Some(Errno::EPIPE | Errno::ECONNRESET));
+        let link = Link::Failed { client_gone };
+        *waiting = Waiting { link, in_flight: waiting.in_flight, ..Waiting::default() };
         // Fails where the client has hung up: then there is nothing to cut.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// Whether the connection was cut from a client that had not hung up.
     pub(super) fn is_cut(&self) -> bool {
-        self.lock().cut
+        self.lock().link == Link::Failed { client_gone: false }
     }
 
     /// Sends what waits, as much as the socket takes, after waiting for both.
@@ -232,7 +228,7 @@ impl Outbox {
     /// Sends completions that were held back for long enough, again and again.
     pub(super) async fn send_held_in_time(&self) -> Infallible {
         loop {
-            let look_at = self.lock().look_at;
+            let look_at = self.lock().batch.look_at();
             match look_at {
                 None => self.held.notified().await,
                 Some(look_at) => {
@@ -245,9 +241,7 @@ impl Outbox {
 
     fn look_at_held(&self, now: Instant) {
         let mut waiting = self.lock();
-        waiting.look_at = waiting.held_since.map(|since| since + HELD);
-        if waiting.look_at.is_some_and(|due| due <= now) {
-            waiting.look_at = None;
+        if waiting.batch.look(now) {
             self.send_held(&mut waiting);
         }
     }
@@ -280,7 +274,7 @@ impl Outbox {
         // Under the lock: lanes look at it under the lock.
         closed.store(true, Ordering::Relaxed);
         waiting.in_flight -= jobs;
-        if waiting.held_count >= waiting.in_flight {
+        if waiting.batch.is_last(waiting.in_flight) {
             self.send_held(&mut waiting);
         }
         self.note_idle(&waiting);
@@ -359,36 +353,18 @@ impl Sink for Outbox {
     fn completed(&self, completion: Completion, pressure: Pressure, closed: &AtomicBool) {
         let mut waiting = self.lock();
         waiting.in_flight -= 1;
+        let Waiting { batch, buffer, in_flight, link, .. } = &mut *waiting;
         if closed.load(Ordering::Relaxed) {
             // What is held back may have waited for this one.
-            if waiting.held_count >= waiting.in_flight {
+            if batch.is_last(*in_flight) {
                 self.send_held(&mut waiting);
             }
-        } else if !waiting.failed && !waiting.over {
-            if waiting.held_count == 0 {
-                waiting.held = std::mem::take(&mut waiting.buffer);
-                waiting.held.clear();
-            }
-            // A completion always fits.
-            let _ = codec::encode(&Message::Completed(completion), &mut waiting.held);
-            waiting.held_count += 1;
-            // A client that has as many left as it is told of has something to do meanwhile, and so
-            // have lanes.
-            let more_to_come = match pressure {
-                Pressure::None => false,
-                Pressure::Sated => waiting.held_count < waiting.in_flight,
-                Pressure::InCompany => waiting.in_flight > 0,
-            };
-            let hold =
-                more_to_come && waiting.held_count < BATCH && completion.worked_ns < SHORT_NS;
-            if !hold {
+        } else if *link == Link::Open {
+            batch.push(&completion, buffer);
+            if batch.is_due(pressure, *in_flight, completion.worked_ns) {
                 self.send_held(&mut waiting);
-            } else if waiting.held_since.is_none() {
-                let since = *waiting.held_since.insert(Instant::now());
-                if waiting.look_at.is_none() {
-                    waiting.look_at = Some(since + HELD);
-                    self.held.notify_one();
-                }
+            } else if batch.hold(Instant::now) {
+                self.held.notify_one();
             }
         }
         self.note_idle(&waiting);

@@ -16,8 +16,8 @@ use resized_protocol::placement::Crop;
 
 use super::end::End;
 use super::outbox::NoRoom;
-use super::{PATIENCE, Session, in_turn};
-use crate::job::{Invitation, Job, Stream, StreamId};
+use super::{PATIENCE, Passing, Session, in_turn};
+use crate::job::{Invitation, Job, Owner, Stream, StreamId};
 
 impl Session {
     pub(super) async fn answer(&mut self, request: Request) -> Result<(), End> {
@@ -66,7 +66,7 @@ impl Session {
         };
         if let Some(refusal) = refusal {
             tracing::warn!(client = self.client, %refusal, "refused");
-            self.reply(Reply::Refused(refusal));
+            self.refuse(refusal);
             return Err(End::Refused);
         }
         let offered = match self.rights.named_segments {
@@ -96,39 +96,43 @@ impl Session {
             return Err(Violation::StreamNumber(number).into());
         }
         self.next_stream = u64::from(number) + 1;
-        let reply = match self.try_open(number, spec, named, features).await {
+        let (stream, invitation) = match self.try_open(number, spec, named, features).await {
+            Ok(opened) => opened,
             Err(refusal) => {
                 tracing::info!(client = self.client, uid = self.uid(), %refusal, "stream refused");
-                self.shared.metrics.refused.add(1);
-                Reply::Refused(refusal)
-            }
-            Ok((stream, Invitation { backing, descriptor })) => {
-                let ring = stream.ring().clone();
-                let opened = Message::Reply(Reply::Opened { stream: number, ring, backing });
-                let passing = descriptor.is_some();
-                match self.pass(&opened, descriptor).await {
-                    Ok(sent) => {
-                        self.passing |= passing;
-                        self.withheld = !sent;
-                        self.streams.insert(number, Arc::new(stream));
-                        return Ok(());
-                    }
-                    Err(errno) => {
-                        tracing::warn!(client = self.client, %errno, "a ring can't be passed");
-                        let _ = self.aside(|| drop(stream)).await;
-                        Reply::Refused(Refusal::System { errno: errno as i32 })
-                    }
-                }
+                self.refuse(refusal);
+                return Ok(());
             }
         };
-        self.reply(reply);
+        let Invitation { backing, descriptor } = invitation;
+        let ring = stream.ring().clone();
+        let opened = Message::Reply(Reply::Opened { stream: number, ring, backing });
+        match self.pass(&opened, descriptor).await {
+            Ok(()) => {
+                self.streams.insert(number, Arc::new(stream));
+            }
+            Err(errno) => {
+                tracing::warn!(client = self.client, %errno, "a ring can't be passed");
+                let _ = self.aside(|| drop(stream)).await;
+                self.refuse(self.not_passed(errno));
+            }
+        }
         Ok(())
     }
 
-    /// Sends a message and a descriptor beside it, as soon as the system has room for one more on
-    /// its way; whether it is. What else there is of the daemon's user may take that room, for a
-    /// moment.
-    async fn pass(&self, message: &Message, descriptor: Option<OwnedFd>) -> Result<bool, Errno> {
+    /// What a client is told whose ring the system did not pass in time: a daemon that stops waits no
+    /// longer, and that is no fault of the system's.
+    fn not_passed(&self, errno: Errno) -> Refusal {
+        match *self.stop.borrow() {
+            true => Refusal::Stopping,
+            false => Refusal::System { errno: errno as i32 },
+        }
+    }
+
+    /// Sends a message and a descriptor, if there is one, beside it, as soon as the system has room for
+    /// one more on its way. What else there is of the daemon's user may take that room, for a moment.
+    async fn pass(&mut self, message: &Message, descriptor: Option<OwnedFd>) -> Result<(), Errno> {
+        let is_alone = descriptor.is_none();
         let mut outcome = self.outbox.post_beside(message, descriptor);
         let sent = |session: &Self| {
             if let Err(NoRoom { descriptor, .. }) = &mut outcome {
@@ -137,7 +141,13 @@ impl Session {
             outcome.is_ok()
         };
         self.await_that(sent, PATIENCE).await;
-        outcome.map_err(|no_room| no_room.errno)
+        match outcome {
+            Ok(_) if is_alone => {}
+            Ok(true) => self.passing = Passing::Unread,
+            Ok(false) => self.passing = Passing::Withheld,
+            Err(NoRoom { errno, .. }) => return Err(errno),
+        }
+        Ok(())
     }
 
     async fn try_open(
@@ -156,22 +166,20 @@ impl Session {
         if !spec.coding.is_raw() {
             return Err(Refusal::Coded);
         }
-        let may_pass = |session: &Self| !session.passing || session.outbox.is_read();
+        let may_pass =
+            |session: &Self| session.passing == Passing::Over || session.outbox.is_read();
         if !named && !self.await_that(may_pass, PATIENCE).await {
-            return Err(match *self.stop.borrow() {
-                true => Refusal::Stopping,
-                false => Refusal::System { errno: Errno::ETOOMANYREFS as i32 },
-            });
+            return Err(self.not_passed(Errno::ETOOMANYREFS));
         }
         let shared = Arc::clone(&self.shared);
         let account = Arc::clone(self.place.account());
-        let metrics = Arc::clone(&self.metrics);
+        let client = Arc::clone(&self.metrics);
         let id = StreamId { user: account.uid(), client: self.client, number };
         // Zeroing pages takes milliseconds.
         let open = move || {
             let counted = shared.metrics.streams.count();
-            let devices = shared.scheduler.devices();
-            Stream::open(id, &spec, named, devices, &account, &metrics, counted)
+            let owner = Owner { account: &account, client: &client, counted };
+            Stream::open(id, &spec, named, shared.scheduler.devices(), owner)
         };
         let mut stop = self.stop.clone();
         let turn = tokio::select! {
@@ -233,6 +241,11 @@ impl Session {
     /// Whether this client is shown the figures of that user's.
     fn may_see(&self, uid: u32) -> bool {
         self.rights.sees_all || uid == self.uid()
+    }
+
+    fn refuse(&self, refusal: Refusal) {
+        self.shared.metrics.refused.add(1);
+        self.reply(Reply::Refused(refusal));
     }
 
     fn reply(&self, reply: Reply) {

@@ -341,6 +341,7 @@ fn one_who_is_not_welcome_is_told_so_and_hung_up_on() {
         assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);
         task.await.unwrap();
         assert_eq!(scene.shared.metrics.sessions.read(), 0);
+        assert_eq!(scene.shared.metrics.refused.read(), 1);
     });
 }
 

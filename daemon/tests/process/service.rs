@@ -13,7 +13,7 @@ use resized_client::{
 
 use crate::oracle::workout;
 use crate::skip::skip;
-use crate::support::{DEADLINE, Folder, bounded, command, spawn, until};
+use crate::support::{DEADLINE, Daemon, Folder, bounded, command, spawn, until};
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd");
 
@@ -228,6 +228,18 @@ fn sighup_has_the_settings_read_again_and_bad_ones_change_nothing() {
             until("it is as the settings say", || client.open(&spec).is_ok() == opens);
             // Those that were open stay open.
             until("only one is open", || client.stats().unwrap().streams == 1);
+        }
+    });
+}
+
+#[test]
+fn a_level_of_instructions_that_is_none_is_warned_of_by_its_name() {
+    bounded(|| {
+        for (level, is_known) in [("scalar", true), ("avx", false)] {
+            let daemon = Daemon::start_with(&["--devices", "cpu"], &[("RESIZED_CPU", level)]);
+            drop(daemon.client());
+            let warned = daemon.log().contains("'avx' is none of: scalar");
+            assert_eq!(warned, !is_known, "{}", daemon.log());
         }
     });
 }

@@ -206,3 +206,14 @@ pub(crate) fn kept<T>(make: impl FnOnce() -> T) -> u64 {
     drop(made);
     kept as u64
 }
+
+#[test]
+fn a_level_is_known_by_its_name_and_what_is_none_is_named_with_those_there_are() {
+    for &level in Level::ALL {
+        assert_eq!(level.name().parse(), Ok(level));
+    }
+    for name in ["", "avx", "AVX2", "scalar "] {
+        let error = name.parse::<Level>().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("'{name}' is none of: scalar")), "{error}");
+    }
+}

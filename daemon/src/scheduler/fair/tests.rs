@@ -8,7 +8,7 @@ use resized_protocol::message::{Completion, StreamSpec};
 use super::*;
 use crate::device::fleet::Fleet;
 use crate::device::null::Null;
-use crate::job::{Pressure, Sink, Stream};
+use crate::job::{Owner, PER_FRAME, Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
 
@@ -33,15 +33,16 @@ impl Source {
         let frame = FrameSpec::new(PixelFormat::Gray8, Extent::new(extent.0, extent.1));
         let mut spec = StreamSpec { slots: 1, ..StreamSpec::new(frame, Extent::new(1, 1)) };
         change(&mut spec);
-        let devices = Fleet::new(vec![Box::new(Null)]);
+        let devices = Arc::new(Fleet::new(vec![Box::new(Null)]));
         let id = StreamId { user, client: number.into(), number };
         let client = Metrics::default().connect(id.client, user);
         let account = Accounts::new(Limits::default(), 1, u64::MAX, []).of(user);
         let counted = Gauge::default().count();
-        let opened = Stream::open(id, &spec, false, &devices, &account, &client, counted);
+        let owner = Owner { account: &account, client: &client, counted };
+        let opened = Stream::open(id, &spec, false, &devices, owner);
         let (stream, _) = opened.unwrap_or_else(|refusal| panic!("{refusal}"));
         let (width, height) = (u64::from(extent.0), u64::from(extent.1));
-        let cost = width * height + 1 + width.max(height);
+        let cost = width * height + 1 + width.max(height) + PER_FRAME;
         Self { stream: Arc::new(stream), cost }
     }
 
@@ -92,6 +93,22 @@ fn streams_of_a_user_share_pixels_evenly_whatever_their_frames_sizes() {
     assert!(jain(&pixels) > 0.999, "{pixels:?}");
     let (most, least) = (pixels.iter().max().unwrap(), pixels.iter().min().unwrap());
     assert!(most - least <= 2 * (4000 * 3000 + QUANTUM as u64), "{pixels:?}");
+}
+
+#[test]
+fn who_floods_with_tiny_frames_gets_its_part_by_what_they_cost_beside_their_pixels() {
+    let sources = [Source::new(0, 0, (2, 2)), Source::new(1, 1, (1920, 1080))];
+    let mut fair = Fair::default();
+    sources.iter().for_each(|source| source.push(&mut fair, 4));
+    let mut frames = [0_u64; 2];
+    for _ in 0..20_000 {
+        let next = number(&next(&mut fair).unwrap());
+        frames[next] += 1;
+        sources[next].push(&mut fair, 1);
+    }
+    // A large one for as many as take about its time, of some 1.6 us each.
+    let each = 1920 * 1080 / PER_FRAME;
+    assert!(frames[0].div_ceil(frames[1]) <= each + 2, "{frames:?}");
 }
 
 #[test]
@@ -165,7 +182,8 @@ fn who_goes_ahead_gets_half_at_the_most() {
         pixels[next] += source.cost;
         source.push(&mut fair, 1);
     }
-    assert!(pixels[0] <= pixels[1] + 2 * modest.cost, "{pixels:?}");
+    // And now and then a frame in its turn.
+    assert!(pixels[0] <= pixels[1] * 6 / 5 + 2 * modest.cost, "{pixels:?}");
 }
 
 #[test]
@@ -319,6 +337,24 @@ fn a_debt_is_paid_off_at_once_and_in_the_order_of_debts() {
 }
 
 #[test]
+fn who_finds_nothing_it_wants_looks_once_and_pays_off_nobodys_debt() {
+    let (large, small) = (Source::new(0, 0, (8000, 8000)), Source::new(1, 1, (9, 9)));
+    let mut fair = Fair::default();
+    large.push(&mut fair, 1);
+    small.push(&mut fair, 8);
+    assert_eq!(number(&fair.next(&|job| number(job) == 0).unwrap()), 0);
+    let owes = fair.users.entries[&0].left;
+    assert!(owes < 0, "{owes}");
+    let looks = std::cell::Cell::new(0);
+    let none = fair.next(&|_| {
+        looks.set(looks.get() + 1);
+        false
+    });
+    assert!(none.is_none() && looks.get() <= 3, "{} looks", looks.get());
+    assert_eq!(fair.users.entries[&0].left, owes);
+}
+
+#[test]
 fn frames_that_come_late_cost_their_stream_little() {
     let late = |spec: &mut StreamSpec| spec.deadline = Some(Duration::from_secs(1));
     let source = Source::with(0, 0, (3000, 3000), late);
@@ -328,7 +364,7 @@ fn frames_that_come_late_cost_their_stream_little() {
     source.push(&mut fair, 1);
     let charges: Vec<_> =
         std::iter::from_fn(|| fair.users.take(&|_| true)).map(|(_, cost)| cost).collect();
-    let little = crate::job::GIVEN_UP as i64;
+    let little = PER_FRAME as i64;
     assert_eq!(charges, [little, little, little, source.cost as i64]);
 }
 

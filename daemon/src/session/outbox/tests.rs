@@ -1,6 +1,7 @@
 use resized_protocol::codec::Inbox;
 use resized_protocol::message::Status;
 
+use super::batch::{HELD, MOST, SHORT_NS};
 use super::*;
 
 static OPEN: AtomicBool = AtomicBool::new(false);
@@ -53,12 +54,12 @@ fn in_company_all_of_a_clients_go_together() {
 fn no_more_go_together_than_a_client_can_wait_for() {
     let (outbox, client) = outbox();
     outbox.expect(100);
-    for slot in 0..BATCH as u32 - 1 {
+    for slot in 0..MOST as u32 - 1 {
         outbox.completed(done(slot, 1), Pressure::Sated, &OPEN);
     }
     assert!(arrived(&client).is_empty());
-    outbox.completed(done(BATCH as u32 - 1, 1), Pressure::Sated, &OPEN);
-    assert_eq!(arrived(&client).len(), BATCH);
+    outbox.completed(done(MOST as u32 - 1, 1), Pressure::Sated, &OPEN);
+    assert_eq!(arrived(&client).len(), MOST);
 }
 
 #[test]

@@ -27,28 +27,6 @@ fn lanes_that_wait_for_the_return_of_their_device_end_when_asked_to() {
 }
 
 #[test]
-fn pauses_grow_until_a_device_proves_itself() {
-    let mut service = Service::default();
-    let mut now = Instant::now();
-    for pause in [1, 2, 4, 8] {
-        service.fail(now);
-        assert!(!service.is_in());
-        assert_eq!(service.pause, Duration::from_secs(pause));
-        now += service.pause;
-        service.revived(true, now);
-        assert!(service.is_in() && service.wait(false).is_none());
-    }
-    now += Duration::from_secs(100);
-    service.fail(now);
-    assert_eq!(service.pause, FIRST_PAUSE);
-    service.revived(false, now);
-    assert_eq!(service.pause, 2 * FIRST_PAUSE);
-    assert!(service.wait(false).is_some() && service.wait(true).is_none());
-    (0..20).for_each(|_| service.revived(false, now));
-    assert_eq!(service.pause, LONGEST_PAUSE);
-}
-
-#[test]
 fn a_frame_that_a_device_panics_on_twice_fails_and_nothing_else_does() {
     let fake = Fake { panics: Arc::new(usize::MAX.into()), ..Fake::default() };
     let lanes = idle_lanes(&fake);
@@ -272,6 +250,8 @@ struct Stubborn {
     /// It was called to come back.
     reviving: Arc<AtomicBool>,
     revives: Arc<AtomicBool>,
+    /// A stream is let go of.
+    closes: Arc<AtomicBool>,
 }
 
 impl Stubborn {
@@ -293,7 +273,7 @@ impl Device for Stubborn {
 
     fn open(&self, _: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
         Self::wait(&self.opens);
-        Ok(Box::new(self.clone()))
+        Ok(Box::new(StubbornResizer(self.clone())))
     }
 
     fn revive(&self) -> Result<(), DeviceError> {
@@ -303,9 +283,17 @@ impl Device for Stubborn {
     }
 }
 
-impl Resizer for Stubborn {
+struct StubbornResizer(Stubborn);
+
+impl Drop for StubbornResizer {
+    fn drop(&mut self) {
+        Stubborn::wait(&self.0.closes);
+    }
+}
+
+impl Resizer for StubbornResizer {
     fn attach(&mut self, _: &Arc<Region>) -> Result<(), DeviceError> {
-        Self::wait(&self.attaches);
+        Stubborn::wait(&self.0.attaches);
         Ok(())
     }
 
@@ -314,7 +302,7 @@ impl Resizer for Stubborn {
     }
 
     fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
-        let (device, fault) = (self.name().to_owned(), Fault::Lost);
+        let (device, fault) = (self.0.name().to_owned(), Fault::Lost);
         Err(DeviceError::Failed { device, fault })
     }
 }
@@ -340,12 +328,24 @@ fn a_driver_that_hangs_over_a_stream_or_its_return_is_seen() {
     });
     assert_eq!(devices.stuck(later), None);
     let ledger = Arc::<Ledger>::default();
-    scheduler.push(id(0), jobs(&Arc::new(stream), &ledger, 1).into_iter());
+    let stream = Arc::new(stream);
+    scheduler.push(id(0), jobs(&stream, &ledger, 1).into_iter());
     Stubborn::wait(&stubborn.reviving);
     assert_eq!(devices.stuck(later), Some(0));
     stubborn.revives.store(true, Ordering::SeqCst);
     ledger.await_completions(1);
     drop(lanes);
+    assert_eq!(devices.stuck(later), None);
+    thread::scope(|scope| {
+        scope.spawn(|| drop(stream));
+        let begun = Instant::now();
+        while devices.stuck(later).is_none() && begun.elapsed() < Duration::from_secs(20) {
+            thread::yield_now();
+        }
+        let seen = devices.stuck(later);
+        stubborn.closes.store(true, Ordering::SeqCst);
+        assert_eq!(seen, Some(0));
+    });
     assert_eq!(devices.stuck(later), None);
 }
 
