@@ -7,6 +7,7 @@
 
 mod line;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use crate::account::Memory;
 use crate::args::Args;
 use crate::jpeg::Codec;
 use crate::lanes::{Lanes, cores};
+use crate::listener::pause;
 use crate::reach::Daemon;
 use crate::relay::{Limits, relay, stopped};
 use crate::tickets::Tickets;
@@ -103,15 +105,31 @@ impl Door {
         })
     }
 
-    /// Lets clients in until the bridge stops.
-    pub(crate) async fn attend(self: Arc<Self>, listener: TcpListener) {
+    /// Lets clients in until the bridge stops. While the daemon is away nobody listens: balancers and
+    /// clients see by that to go elsewhere.
+    pub(crate) async fn attend(self: Arc<Self>, mut listener: TcpListener) {
         let mut stop = self.stop.clone();
+        let attend = async {
+            loop {
+                tokio::select! {
+                    () = self.admit_all(&listener) => {}
+                    () = self.daemon.turns(true) => {
+                        listener = pause(listener, self.daemon.turns(false)).await?;
+                    }
+                }
+            }
+        };
+        let attended: io::Result<Infallible> = tokio::select! {
+            attended = attend => attended,
+            () = stopped(&mut stop) => return,
+        };
+        let Err(error) = attended;
+        tracing::error!(%error, "can't listen any more");
+    }
+
+    async fn admit_all(self: &Arc<Self>, listener: &TcpListener) {
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stopped(&mut stop) => return,
-            };
-            match accepted {
+            match listener.accept().await {
                 Ok((socket, peer)) => self.admit(socket, peer),
                 Err(error) => {
                     tracing::warn!(%error, "can't accept a connection");
@@ -121,9 +139,18 @@ impl Door {
         }
     }
 
-    /// Connections that there is room for.
+    /// Keeps up with whether the daemon is there, until the bridge stops.
+    pub(crate) async fn watch_daemon(self: Arc<Self>) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            _ = self.daemon.watch() => {}
+            () = stopped(&mut stop) => {}
+        }
+    }
+
+    /// Connections that there is room for: none while the daemon is away.
     pub(crate) fn room(&self) -> usize {
-        self.inside.available_permits()
+        if self.daemon.is_away() { 0 } else { self.inside.available_permits() }
     }
 
     /// Waits until all who are inside have left, and those at the door have been told what they are

@@ -1,6 +1,8 @@
 //! A bridge as a process, real sockets, real certificates: remote clients get the frames that local
 //! ones get, and nobody gets anything else.
 
+mod away;
+mod balancer;
 #[path = "../common/broker.rs"]
 mod broker;
 mod caller;

@@ -194,19 +194,6 @@ fn as_many_as_the_limit_says() {
 }
 
 #[test]
-fn a_daemon_that_is_not_there_is_named() {
-    bounded(|| {
-        let mut local = Local::start();
-        let bridge = Bridge::start(&local, &[]);
-        local.stop();
-        let error = connect(&bridge.endpoint(), &Credentials::default()).unwrap_err();
-        assert!(matches!(error, Error::Refused(Refusal::Unreachable)), "{error:?}");
-        local.start_again();
-        assert!(connect(&bridge.endpoint(), &Credentials::default()).is_ok());
-    });
-}
-
-#[test]
 fn what_would_be_unsafe_does_not_start() {
     for (flags, named) in [
         (&["--listen", "0.0.0.0:0"][..], "--certificate and --key"),
