@@ -92,6 +92,7 @@ mod kept;
 mod link;
 mod opening;
 mod pending;
+mod places;
 mod reconnect;
 #[cfg(feature = "remote")]
 pub mod remote;

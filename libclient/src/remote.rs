@@ -16,7 +16,7 @@ pub mod wire;
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::endpoint::PATIENCE as SILENCE;
 use crate::endpoint::{Remote, Scheme};
+use crate::places::Places;
 pub use credentials::{Credentials, CredentialsError};
 use wire::{Sender, Stream};
 
@@ -74,19 +75,21 @@ pub(crate) type Reported = mpsc::Receiver<io::Result<()>>;
 pub(crate) fn dial(
     remote: &Remote,
     credentials: &Credentials,
+    places: &Arc<Places>,
     deadline: Instant,
 ) -> io::Result<(UnixStream, Reported)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ours, theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
     let (report, reported) = mpsc::channel();
-    let (remote, credentials) = (remote.clone(), credentials.clone());
+    let (remote, credentials, places) = (remote.clone(), credentials.clone(), Arc::clone(places));
     let carry = move || {
         // Writing to a bridge that has hung up is an error, not the end of the program, also where
         // nobody asked for that: only Rust's own programs do.
         let _ = SigSet::from(Signal::SIGPIPE).thread_block();
         runtime.block_on(async move {
-            let connected = timeout_at(deadline.into(), connect(&remote, &credentials)).await;
+            let connected =
+                timeout_at(deadline.into(), connect(&remote, &credentials, &places)).await;
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(bridge) => {
                     let _ = report.send(Ok(()));
@@ -106,11 +109,12 @@ pub(crate) fn dial(
 }
 
 /// Connects, and knocks.
-async fn connect(given: &Remote, credentials: &Credentials) -> io::Result<Stream> {
+#[cfg_attr(not(feature = "nats"), allow(unused_variables))]
+async fn connect(given: &Remote, credentials: &Credentials, places: &Places) -> io::Result<Stream> {
     let bad = |error: CredentialsError| io::Error::new(io::ErrorKind::InvalidInput, error);
     let (remote, token) = match given.scheme {
         #[cfg(feature = "nats")]
-        Scheme::Nats => nats::find(&given.address, credentials).await?,
+        Scheme::Nats => nats::find(&given.address, credentials, places).await?,
         Scheme::Tcp | Scheme::Tls => {
             (given.clone(), credentials.token().map_err(bad)?.unwrap_or_default())
         }

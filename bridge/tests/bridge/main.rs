@@ -11,6 +11,7 @@ mod frames;
 mod hostile;
 mod jpeg;
 mod network;
+mod offers;
 mod peer;
 mod pictures;
 #[path = "../common/port.rs"]

@@ -1,5 +1,5 @@
 //! Owns the finding of a bridge by a NATS service: asks all who have joined it, and takes one of
-//! those with the most room.
+//! those with the most room, of those that were not tried yet.
 //!
 //! Only that goes by NATS: frames go to the bridge directly. A client that loses its bridge asks
 //! again, and bridges that are gone do not answer.
@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Credentials;
 use crate::Endpoint;
 use crate::endpoint::{Remote, Scheme};
+use crate::places::Places;
 
 /// For the first offer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,7 +30,12 @@ const MORE: Duration = Duration::from_millis(50);
 const MOST: usize = 256;
 
 /// A bridge that has room, and what to knock with there.
-pub(super) async fn find(server: &str, credentials: &Credentials) -> io::Result<(Remote, String)> {
+pub(super) async fn find(
+    server: &str,
+    credentials: &Credentials,
+    places: &Places,
+) -> io::Result<(Remote, String)> {
+    places.forget_others();
     let mut options = ConnectOptions::new().name("resized client").connection_timeout(PATIENCE);
     if let Some(path) = &credentials.nats {
         options = options.credentials_file(path).await?;
@@ -54,7 +60,9 @@ pub(super) async fn find(server: &str, credentials: &Credentials) -> io::Result<
     let nobody = || io::Error::new(io::ErrorKind::NotFound, "no bridge of the service has room");
     // Its keys are random.
     let random = RandomState::new().hash_one(());
-    choice(offers, random).map(|(remote, offer)| (remote, offer.token)).ok_or_else(nobody)
+    let chosen =
+        places.give(offers, |(remote, _)| &remote.address, |offers| choice(offers, random));
+    chosen.map(|(remote, offer)| (remote, offer.token)).ok_or_else(nobody)
 }
 
 /// Any of those with seven eighths of the most room, or more: all who come at once are told the
