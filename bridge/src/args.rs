@@ -62,7 +62,8 @@ pub struct Args {
     pub nats_credentials: Option<PathBuf>,
 
     /// Where clients of the service can connect, tcp://HOST:PORT or tls://HOST:PORT [default: the first
-    /// address to listen at that names this machine]
+    /// address to listen at that others reach this machine by; a loopback address only if all NATS
+    /// servers are at such]
     #[arg(long, value_name = "ENDPOINT", env = "RESIZED_BRIDGE_ADVERTISE", requires = "nats")]
     pub advertise: Option<Endpoint>,
 

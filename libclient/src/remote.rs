@@ -30,6 +30,7 @@ use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
 use crate::endpoint::PATIENCE as SILENCE;
+pub use crate::endpoint::is_loopback;
 use crate::endpoint::{Remote, Scheme};
 use crate::places::Places;
 pub use credentials::{Credentials, CredentialsError};

@@ -202,6 +202,7 @@ fn what_would_be_unsafe_does_not_start() {
         (&["--certificate", "/nowhere"], "--key"),
         (&["--daemon", "tcp://127.0.0.1:1"], "--daemon"),
         (&["--listen", "203.0.113.77:1", "--token", "/x"], "203.0.113.77:1"),
+        (&["--listen", "127.0.0.1:0", "--nats", "nats://203.0.113.1"], "--advertise"),
     ] {
         let run = command().args(flags).stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8(run.stderr).unwrap();
