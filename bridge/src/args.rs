@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_KEY", requires = "certificate")]
     pub key: Option<PathBuf>,
 
-    /// A file with a token that clients must have
+    /// A file with tokens, one in each line, of which clients must have one
     #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_TOKEN")]
     pub token: Option<PathBuf>,
 

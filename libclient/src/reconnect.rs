@@ -209,6 +209,8 @@ fn may_pass(error: &Error) -> bool {
                 | Refusal::System { .. }
                 | Refusal::Device
                 | Refusal::Unreachable
+                // Bridge and client are not given a new one in the same moment.
+                | Refusal::Token
         ),
         // Of ours: too many descriptors, say.
         Error::Region(error) => error.errno().is_some(),

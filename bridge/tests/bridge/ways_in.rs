@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use resized_client::{Client, Credentials, Endpoint, Error, PixelFormat, Reconnect, Refusal};
 
-use crate::support::{Authority, Bridge, Local, bounded, command, connect, resized, spec, text};
+use crate::support::{
+    Authority, Bridge, Local, bounded, command, connect, resized, spec, text, until,
+};
 
 /// By who goes on for ever as long as it may help.
 fn connect_in_the_end(endpoint: &Endpoint, credentials: &Credentials) -> Result<Client, Error> {
@@ -30,7 +32,7 @@ fn by_certificate_and_token() {
         let local = Local::start();
         let authority = Authority::new();
         let (certificate, key) = authority.sign("bridge", false);
-        let token = authority.write("token", "open sesame\nnot this line\n");
+        let token = authority.write("token", "open sesame\n\n  also this \r\n");
         let flags =
             ["--certificate", text(&certificate), "--key", text(&key), "--token", text(&token)];
         let bridge = Bridge::start(&local, &flags);
@@ -47,7 +49,10 @@ fn by_certificate_and_token() {
         for seed in 0..10 {
             assert_eq!(resized(&near, seed).unwrap(), resized(&far, seed).unwrap());
         }
+        assert!(connect(&bridge.secure(), &credentials("second", "also this\nnot this")).is_ok());
         for wrong in [
+            credentials("empty line", " also"),
+            credentials("both", "open sesame also this"),
             credentials("wrong", "open barley"),
             credentials("short", "open"),
             credentials("long", "open sesame please"),
@@ -64,6 +69,33 @@ fn by_certificate_and_token() {
         assert!(resized(&far, 1).is_ok());
         let lost = connect(&bridge.secure(), &credentials("none", "\n")).unwrap_err();
         assert!(cause(&lost).contains("none holds no token"), "{lost}");
+    });
+}
+
+#[test]
+fn a_new_token_costs_who_is_in_a_pause() {
+    bounded(|| {
+        let local = Local::start();
+        let files = Authority::new();
+        let (bridges, own) = (files.write("bridge", "old"), files.write("own", "old"));
+        let mut bridge = Bridge::start(&local, &["--token", text(&bridges)]);
+        let credentials = Credentials { token: Some(own), ..Credentials::default() };
+        let reconnect = Reconnect::default();
+        let client = Client::connect_as(&bridge.endpoint(), reconnect, &credentials).unwrap();
+        let stream = client.open(&spec(PixelFormat::Gray8, 2)).unwrap();
+        let expected = resized(&stream, 1).unwrap();
+        files.write("bridge", "new");
+        bridge.kill();
+        bridge.start_again();
+        // Who comes for the first time is told.
+        let error = Client::connect_as(&bridge.endpoint(), reconnect, &credentials).unwrap_err();
+        assert!(matches!(error, Error::Refused(Refusal::Token)), "{error:?}");
+        thread::scope(|scope| {
+            let again = scope.spawn(|| resized(&stream, 1));
+            until("the client was refused", || bridge.log().matches("token").count() > 1);
+            files.write("own", "new");
+            assert_eq!(again.join().unwrap().unwrap(), expected);
+        });
     });
 }
 
@@ -187,9 +219,7 @@ fn as_many_as_the_limit_says() {
         let said = third.to_string();
         assert!(said.contains("connections") && said.contains("the bridge may have"), "{said}");
         drop(one);
-        crate::support::until("there is room", || {
-            connect(&bridge.endpoint(), &Credentials::default()).is_ok()
-        });
+        until("there is room", || connect(&bridge.endpoint(), &Credentials::default()).is_ok());
     });
 }
 
