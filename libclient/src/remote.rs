@@ -121,6 +121,12 @@ async fn connect(given: &Remote, credentials: &Credentials, places: &Places) -> 
         }
     };
     let socket = TcpStream::connect(&remote.address).await?;
+    let near = || Ok::<_, io::Error>(socket.peer_addr()?.ip().to_canonical().is_loopback());
+    if remote.scheme == Scheme::Tcp && !token.is_empty() && !near()? {
+        let words =
+            format!("others could read the token on the way: write tls://{}", remote.address);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+    }
     prepare(&socket, SILENCE)?;
     let mut stream: Stream = if remote.scheme == Scheme::Tls {
         let name = remote.host().to_owned().try_into().map_err(|_| {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use resized_client::{Client, Credentials, Endpoint, Error, PixelFormat, Reconnect, Refusal};
 
+use crate::network::with_network;
 use crate::support::{
     Authority, Bridge, Local, bounded, command, connect, resized, spec, text, until,
 };
@@ -69,6 +70,35 @@ fn by_certificate_and_token() {
         assert!(resized(&far, 1).is_ok());
         let lost = connect(&bridge.secure(), &credentials("none", "\n")).unwrap_err();
         assert!(cause(&lost).contains("none holds no token"), "{lost}");
+    });
+}
+
+#[test]
+fn a_token_is_not_sent_where_others_can_read_it() {
+    bounded(|| {
+        with_network("ways_in::a_token_is_not_sent_where_others_can_read_it", |mut network| {
+            let (here, there) = (network.host(), network.host());
+            let files = Authority::new();
+            let token = Some(files.write("token", "open sesame"));
+            let listener = there.run(|| TcpListener::bind(there.at(0))).unwrap();
+            let endpoint = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();
+            let heard = |token| {
+                let credentials = Credentials { token, ..Credentials::default() };
+                thread::scope(|scope| {
+                    let heard = scope.spawn(|| {
+                        let mut heard = vec![0; 4096];
+                        let len = listener.accept().unwrap().0.read(&mut heard).unwrap();
+                        heard[..len].to_vec()
+                    });
+                    let error = here.run(|| connect(&endpoint, &credentials)).unwrap_err();
+                    (heard.join().unwrap(), error)
+                })
+            };
+            let (said, error) = heard(token);
+            assert!(cause(&error).contains("write tls://"), "{error}");
+            assert_eq!(said, b"");
+            assert_ne!(heard(None).0, b"");
+        });
     });
 }
 
