@@ -148,9 +148,12 @@ impl Door {
         }
     }
 
-    /// Connections that there is room for: none while the daemon is away.
-    pub(crate) fn room(&self) -> usize {
-        if self.daemon.is_away() { 0 } else { self.inside.available_permits() }
+    /// Connections that there is room for, with rings: none while the daemon is away.
+    pub(crate) fn room(&self) -> u64 {
+        match self.daemon.is_away() {
+            true => 0,
+            false => self.limits.memory.room(self.inside.available_permits() as u64),
+        }
     }
 
     /// Waits until all who are inside have left, and those at the door have been told what they are

@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use resized_client::{Client, Credentials, PixelFormat, Reconnect, Refusal};
+use resized_client::{
+    Client, Credentials, Extent, FrameSpec, PixelFormat, Reconnect, Refusal, StreamSpec,
+};
 use resized_protocol::VERSION;
 use resized_protocol::codec::encode;
 use resized_protocol::message::{Goodbye, Message};
@@ -16,7 +18,7 @@ use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::cluster::Node;
 use crate::port::free_port;
-use crate::support::{bounded, connect, resized, spec};
+use crate::support::{bounded, connect, resized, spec, until};
 
 /// Offers that place, with more room than any bridge has, to everybody who asks.
 fn offer(caller: &Caller, at: SocketAddr) {
@@ -73,6 +75,31 @@ fn places_that_lead_nowhere_are_passed_while_there_are_others() {
         let _other = Node::start(&broker, &[]);
         node.bridge.kill();
         assert_eq!(resized(&stream, 1).unwrap(), expected);
+    });
+}
+
+#[test]
+fn a_bridge_without_memory_offers_nothing() {
+    bounded(|| {
+        let broker = Broker::start();
+        // With many more places than the other.
+        let full = Node::start(&broker, &["--memory", "32", "--connections", "1000"]);
+        drop(broker.client());
+        let spec_of = |side| {
+            let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(side, side));
+            StreamSpec { slots: 1, ..StreamSpec::new(source, Extent::new(16, 16)) }
+        };
+        let greedy = full.bridge.client();
+        let small = spec_of(512);
+        let taken: Vec<_> = std::iter::from_fn(|| greedy.open(&small).ok()).collect();
+        assert!(taken.len() > 32, "{}", taken.len());
+        until("it offers nothing", || {
+            connect(&broker.endpoint(), &Credentials::default()).is_err()
+        });
+        let _node = Node::start(&broker, &["--memory", "32"]);
+        drop(broker.client());
+        let clients = [(); 3].map(|()| broker.client().open(&spec_of(2000)).unwrap());
+        drop((clients, taken));
     });
 }
 
