@@ -50,6 +50,17 @@ impl Memory {
         Self { limit, taken: AtomicU64::new(0) }
     }
 
+    /// Of so many clients those that there is memory for, if each has an equal part of it. None where all
+    /// but a sixteenth is taken.
+    pub(crate) fn room(&self, clients: u64) -> u64 {
+        let left = self.limit - self.taken.load(Ordering::Relaxed);
+        if left < self.limit / 16 {
+            return 0;
+        }
+        let share = u128::from(clients) * u128::from(left);
+        u64::try_from(share.div_ceil(self.limit.into())).unwrap_or(u64::MAX)
+    }
+
     fn take(&self, asked: u64) -> Result<(), Refusal> {
         let add = |taken: u64| taken.checked_add(asked).filter(|&taken| taken <= self.limit);
         let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
@@ -106,6 +117,19 @@ const fn refusal(whose: Whose, what: Resource, asked: u64, taken: u64, limit: u6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_what_memory_is_left_for() {
+        let memory = Memory::new(1600);
+        let room_beside = |taken| {
+            memory.taken.store(taken, Ordering::Relaxed);
+            [0, 1, 100, u64::MAX].map(|clients| memory.room(clients))
+        };
+        assert_eq!(room_beside(0), [0, 1, 100, u64::MAX]);
+        assert_eq!(room_beside(1200)[..3], [0, 1, 25]);
+        assert_eq!(room_beside(1500)[..3], [0, 1, 7]);
+        assert_eq!(room_beside(1501), [0; 4]);
+    }
 
     #[test]
     fn what_is_dropped_can_be_had_again() {

@@ -7,6 +7,7 @@
 
 mod line;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,14 +15,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use resized_client::remote::credentials::{certificates, private_key, read_token};
+use resized_client::remote::credentials::{certificates, private_key, read_tokens};
 use resized_client::remote::prepare;
 use resized_client::remote::wire::{Receiver, Sender, Stream, WireError};
 use resized_protocol::VERSION;
 use resized_protocol::message::{Goodbye, Message, Refusal, Resource, Violation, Whose};
 use resized_protocol::remote::Call;
 use resized_service::memory;
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -35,6 +36,7 @@ use crate::account::Memory;
 use crate::args::Args;
 use crate::jpeg::Codec;
 use crate::lanes::{Lanes, cores};
+use crate::listener::pause;
 use crate::reach::Daemon;
 use crate::relay::{Limits, relay, stopped};
 use crate::tickets::Tickets;
@@ -80,7 +82,7 @@ enum Unwelcome {
 impl Door {
     pub(crate) fn new(args: &Args, stop: watch::Receiver<bool>) -> Result<Self> {
         if let Some(path) = &args.token {
-            read_token(path)?; // to know now whether there is one
+            read_tokens(path)?; // to know now whether there is one
         }
         let quarter = || memory::total().map_or(u64::MAX, |total| total / 4);
         let memory = args.memory.map_or_else(quarter, |mebibytes| mebibytes << 20);
@@ -103,15 +105,31 @@ impl Door {
         })
     }
 
-    /// Lets clients in until the bridge stops.
-    pub(crate) async fn attend(self: Arc<Self>, listener: TcpListener) {
+    /// Lets clients in until the bridge stops. While the daemon is away nobody listens: balancers and
+    /// clients see by that to go elsewhere.
+    pub(crate) async fn attend(self: Arc<Self>, mut listener: TcpListener) {
         let mut stop = self.stop.clone();
+        let attend = async {
+            loop {
+                tokio::select! {
+                    () = self.admit_all(&listener) => {}
+                    () = self.daemon.turns(true) => {
+                        listener = pause(listener, self.daemon.turns(false)).await?;
+                    }
+                }
+            }
+        };
+        let attended: io::Result<Infallible> = tokio::select! {
+            attended = attend => attended,
+            () = stopped(&mut stop) => return,
+        };
+        let Err(error) = attended;
+        tracing::error!(%error, "can't listen any more");
+    }
+
+    async fn admit_all(self: &Arc<Self>, listener: &TcpListener) {
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stopped(&mut stop) => return,
-            };
-            match accepted {
+            match listener.accept().await {
                 Ok((socket, peer)) => self.admit(socket, peer),
                 Err(error) => {
                     tracing::warn!(%error, "can't accept a connection");
@@ -121,9 +139,21 @@ impl Door {
         }
     }
 
-    /// Connections that there is room for.
-    pub(crate) fn room(&self) -> usize {
-        self.inside.available_permits()
+    /// Keeps up with whether the daemon is there, until the bridge stops.
+    pub(crate) async fn watch_daemon(self: Arc<Self>) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            _ = self.daemon.watch() => {}
+            () = stopped(&mut stop) => {}
+        }
+    }
+
+    /// Connections that there is room for, with rings: none while the daemon is away.
+    pub(crate) fn room(&self) -> u64 {
+        match self.daemon.is_away() {
+            true => 0,
+            false => self.limits.memory.room(self.inside.available_permits() as u64),
+        }
     }
 
     /// Waits until all who are inside have left, and those at the door have been told what they are
@@ -237,8 +267,8 @@ impl Door {
             && !self.tickets.take(&token, Instant::now())
         {
             // Anew each time: tokens are replaced.
-            let known = read_token(path).inspect_err(|error| tracing::error!(%error, "no token"));
-            if !known.is_ok_and(|known| bool::from(known.as_bytes().ct_eq(token.as_bytes()))) {
+            let known = read_tokens(path).inspect_err(|error| tracing::error!(%error, "no token"));
+            if !known.is_ok_and(|known| is_among(&known, &token)) {
                 return Err(refused(Refusal::Token));
             }
         }
@@ -273,6 +303,12 @@ impl Door {
             refused(Refusal::Unreachable)
         })
     }
+}
+
+/// In a time that tells nothing of the others, nor of which it is.
+fn is_among(known: &[String], token: &str) -> bool {
+    let equal = |known: &String| known.as_bytes().ct_eq(token.as_bytes());
+    known.iter().fold(Choice::from(0), |any, known| any | equal(known)).into()
 }
 
 const fn refused(refusal: Refusal) -> Unwelcome {

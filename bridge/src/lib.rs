@@ -1,7 +1,7 @@
 //! A bridge: lets clients on other machines use this machine's daemon, by TCP or TLS.
 //!
-//! One frame walks through these files in this order: `door` lets a client in and `reach` finds the
-//! daemon for it; `relay` copies its frames into the daemon's ring, and the resized ones back;
+//! One frame walks through these files in this order: `listener` and `door` let a client in and `reach`
+//! finds the daemon for it; `relay` copies its frames into the daemon's ring, and the resized ones back;
 //! `coded` says what becomes of those that are JPEGs, `jpeg` reads and writes them, when `lanes`
 //! has a turn for it. `account` grants what all that takes. To the daemon each connection is a
 //! client; the daemon opens no socket to other machines, and holds no key. Members of a NATS
@@ -13,6 +13,7 @@ mod coded;
 mod door;
 mod jpeg;
 mod lanes;
+mod listener;
 mod nats;
 mod pictures;
 mod reach;
@@ -21,21 +22,18 @@ mod replies;
 mod tickets;
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::Ipv6V6Only;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub use args::{Args, Unsafe};
 use door::Door;
+use listener::listen;
 use nats::Member;
 
 /// How long those inside may take for their last words when the bridge stops, and pictures to be
@@ -56,6 +54,7 @@ pub async fn serve(
     args.check().map_err(|error| BadSettings(error.into()))?;
     let (stopping, mut stopped) = watch::channel(false);
     let door = Arc::new(Door::new(args, stopped.clone()).map_err(BadSettings)?);
+    tokio::spawn(Arc::clone(&door).watch_daemon());
     let mut addresses = Vec::new();
     for address in &args.listen {
         let listener = listen(*address).with_context(|| address.to_string())?;
@@ -88,39 +87,5 @@ pub async fn serve(
     match left {
         None => Ok(()),
         Some(left) => left?,
-    }
-}
-
-/// Connections that wait to be accepted; the system may allow fewer.
-const BACKLOG: u32 = 1024;
-
-/// An address of IPv6 is for that alone: whoever gives `[::]` beside `0.0.0.0` wants both.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            setsockopt(&socket, Ipv6V6Only, &true)?;
-            socket
-        }
-    };
-    // One that has just ended may have left connections behind.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn both_kinds_of_addresses_have_the_same_port() {
-        let Ok(six) = listen("[::]:0".parse().unwrap()) else {
-            eprintln!("SKIPPED: there is no IPv6");
-            return;
-        };
-        let port = six.local_addr().unwrap().port();
-        listen(([0, 0, 0, 0], port).into()).unwrap();
     }
 }

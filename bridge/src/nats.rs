@@ -15,6 +15,8 @@ use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Request, Service, ServiceExt};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use futures_util::StreamExt;
+use resized_client::remote::credentials::certificates;
+use resized_client::remote::is_loopback;
 use resized_protocol::VERSION;
 use resized_protocol::codec;
 use resized_protocol::remote::{Offer, PICTURE_SUBJECT, STREAM_SUBJECT};
@@ -74,12 +76,17 @@ impl Member {
             let read = options.credentials_file(path).await;
             options = read.with_context(|| path.display().to_string())?;
         }
+        if let Some(path) = &args.nats_ca {
+            certificates(path)?; // to know now whether there are any
+            options = options.add_root_certificates(path.clone()).require_tls(true);
+        }
         let endpoint = match &args.advertise {
             Some(endpoint) => endpoint.to_string(),
             None => {
-                let known = listening.iter().find(|address| !address.ip().is_unspecified());
-                let address =
-                    known.context("--nats takes --advertise: where clients can connect")?;
+                let address = reachable(listening, &args.nats).context(
+                    "--nats takes --advertise, where clients can connect: --listen names no address by \
+                     which other machines could",
+                )?;
                 let scheme = if args.certificate.is_some() { "tls" } else { "tcp" };
                 format!("{scheme}://{address}")
             }
@@ -121,6 +128,9 @@ impl Member {
                 () = stopped(&mut stop) => break,
                 else => break,
             };
+            if request.message.reply.is_none() {
+                continue;
+            }
             let Some(offer) = door.offer(&endpoint) else { continue };
             let mut bytes = Vec::new();
             if codec::encode(&offer, &mut bytes).is_ok()
@@ -140,6 +150,16 @@ impl Member {
         let _ = client.drain().await;
         Ok(())
     }
+}
+
+/// Where the service's clients can connect, if they can. Where it has a server on another machine they may
+/// be on others, too.
+fn reachable<'a>(listening: &'a [SocketAddr], servers: &[ServerAddr]) -> Option<&'a SocketAddr> {
+    let is_local = servers.iter().all(|server| is_loopback(server.host()));
+    listening.iter().find(|address| {
+        let ip = address.ip().to_canonical();
+        !ip.is_unspecified() && (is_local || !ip.is_loopback())
+    })
 }
 
 /// What is wrong with the connection, as it was said last.
@@ -263,6 +283,26 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn others_are_not_sent_to_their_own_machines() {
+        let reachable = |listening: &[&str], servers: &[&str]| {
+            let listening: Vec<_> = listening.iter().map(|at| at.parse().unwrap()).collect();
+            let servers: Vec<_> = servers.iter().map(|server| server.parse().unwrap()).collect();
+            reachable(&listening, &servers).map(ToString::to_string)
+        };
+        let at = |address: &str| Some(address.to_owned());
+        for near in ["nats://127.0.0.1", "nats://localhost:1", "nats://[::1]"] {
+            assert_eq!(reachable(&["0.0.0.0:1", "127.0.0.1:1"], &[near]), at("127.0.0.1:1"));
+            assert_eq!(reachable(&["127.0.0.1:1"], &[near, "nats://203.0.113.1"]), None);
+        }
+        for far in ["nats://203.0.113.1", "nats://broker.example", "tls://[2001:db8::1]"] {
+            for own in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "0.0.0.0:1"] {
+                assert_eq!(reachable(&[own], &[far]), None, "{own} {far}");
+                assert_eq!(reachable(&[own, "203.0.113.2:1"], &[far]), at("203.0.113.2:1"));
+            }
+        }
+    }
 
     #[test]
     fn trouble_is_said_once_until_it_is_another_or_over() {

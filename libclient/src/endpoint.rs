@@ -3,6 +3,8 @@
 //! Knows nothing of what is said there.
 
 use std::fmt;
+#[cfg(feature = "remote")]
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -64,6 +66,16 @@ impl Remote {
         matches!(self.scheme, Scheme::Tcp | Scheme::Tls)
     }
 
+    /// Whether it is a bridge, and who is sent there by others can keep what is said to themselves.
+    pub fn can_be_offered(&self) -> bool {
+        match self.scheme {
+            Scheme::Tls => true,
+            Scheme::Tcp => is_loopback(self.host()),
+            #[cfg(feature = "nats")]
+            Scheme::Nats => false,
+        }
+    }
+
     /// The host, without brackets.
     pub(crate) fn host(&self) -> &str {
         let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
@@ -82,6 +94,13 @@ impl Remote {
         let named = !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0);
         named.then(|| Self { address: address.to_owned(), scheme })
     }
+}
+
+/// Whether a host, without brackets, is this machine for whoever is on it, and no other.
+#[cfg(feature = "remote")]
+pub fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<IpAddr>().map(|address| address.to_canonical().is_loopback());
+    address.unwrap_or_else(|_| host.eq_ignore_ascii_case("localhost"))
 }
 
 /// What an endpoint looks like.
@@ -229,6 +248,23 @@ mod tests {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!(endpoint.to_string(), text);
             assert!(matches!(endpoint, Endpoint::Remote(remote) if remote.host() == host));
+        }
+    }
+
+    #[cfg(feature = "remote")]
+    #[test]
+    fn loopback_is_told_from_other_machines() {
+        for (host, is) in [
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("LocalHost", true),
+            ("0.0.0.0", false),
+            ("203.0.113.1", false),
+            ("localhost.example", false),
+        ] {
+            assert_eq!(is_loopback(host), is, "{host}");
         }
     }
 

@@ -94,6 +94,7 @@ mod kept;
 mod link;
 mod opening;
 mod pending;
+mod places;
 mod reconnect;
 // Its wire and its rings are for the bridge, which is the other end.
 #[allow(clippy::missing_errors_doc)]

@@ -2,9 +2,11 @@
 //!
 //! Knows links, not what is shared between threads. Resizing has no side effects, so what a daemon did
 //! not answer may be asked of the next one.
+//!
+//! Of a service of many bridges each search tries every place that is offered before it tries one again,
+//! and whatever was wrong with one passes while there are others that were not tried.
 
 use std::io::ErrorKind;
-#[cfg(feature = "remote")]
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use crate::endpoint::PATIENCE;
 #[cfg(feature = "remote")]
 use crate::endpoint::{Remote, Scheme};
 use crate::link::{Link, left};
+use crate::places::Places;
 #[cfg(feature = "remote")]
 use crate::remote::{self, Credentials};
 use crate::{Endpoint, Error};
@@ -127,6 +130,7 @@ impl Home {
         // None: beyond what there is of time.
         let end = Instant::now().checked_add(within);
         let mut pause = first;
+        let places = Arc::new(Places::default());
         for tried in 1.. {
             let deadline = Instant::now() + PATIENCE;
             // The first attempt has its time whatever the bound.
@@ -134,13 +138,13 @@ impl Home {
                 Some(end) if tried > 1 => deadline.min(end),
                 _ => deadline,
             };
-            let error = match self.attempt(deadline, &streams()) {
+            let error = match self.attempt(deadline, &streams(), &places) {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
             pause = pause.max(SHORTEST);
             let is_over = end.is_some_and(|end| left(end) <= pause);
-            if !may_pass(&error) || is_over || !wanted() {
+            if !(may_pass(&error) || places.has_others()) || is_over || !wanted() {
                 return Err((tried, error));
             }
             sleep(pause);
@@ -149,7 +153,13 @@ impl Home {
         unreachable!("the bound comes before the numbers end")
     }
 
-    fn attempt(&self, deadline: Instant, streams: &[(u32, StreamSpec)]) -> Result<Found, Error> {
+    #[cfg_attr(not(feature = "remote"), allow(unused_variables))]
+    fn attempt(
+        &self,
+        deadline: Instant,
+        streams: &[(u32, StreamSpec)],
+        places: &Arc<Places>,
+    ) -> Result<Found, Error> {
         let (mut link, devices) = match &self.endpoint {
             Endpoint::Unix(path) => {
                 let mut link = Link::dial(path, deadline)?;
@@ -157,7 +167,7 @@ impl Home {
                 (link, devices)
             }
             #[cfg(feature = "remote")]
-            Endpoint::Remote(remote) => self.greet(remote, deadline)?,
+            Endpoint::Remote(remote) => self.greet(remote, deadline, places)?,
         };
         let mut rings = Vec::with_capacity(streams.len());
         for (number, spec) in streams {
@@ -167,10 +177,15 @@ impl Home {
     }
 
     #[cfg(feature = "remote")]
-    fn greet(&self, remote: &Remote, deadline: Instant) -> Result<(Link, Vec<String>), Error> {
+    fn greet(
+        &self,
+        remote: &Remote,
+        deadline: Instant,
+        places: &Arc<Places>,
+    ) -> Result<(Link, Vec<String>), Error> {
         let failed =
             |source| Error::Connect { endpoint: self.endpoint.clone(), source: Arc::new(source) };
-        let dialled = remote::dial(remote, &self.credentials, deadline);
+        let dialled = remote::dial(remote, &self.credentials, places, deadline);
         let (socket, reported) = dialled.map_err(failed)?;
         let mut link = Link::over(socket, deadline);
         match link.greet(false) {
@@ -194,6 +209,8 @@ fn may_pass(error: &Error) -> bool {
                 | Refusal::System { .. }
                 | Refusal::Device
                 | Refusal::Unreachable
+                // Bridge and client are not given a new one in the same moment.
+                | Refusal::Token
         ),
         // Of ours: too many descriptors, say.
         Error::Region(error) => error.errno().is_some(),

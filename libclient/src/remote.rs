@@ -16,7 +16,7 @@ pub mod wire;
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,9 @@ use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
 use crate::endpoint::PATIENCE as SILENCE;
+pub use crate::endpoint::is_loopback;
 use crate::endpoint::{Remote, Scheme};
+use crate::places::Places;
 pub use credentials::{Credentials, CredentialsError};
 use wire::{Sender, Stream};
 
@@ -74,19 +76,21 @@ pub(crate) type Reported = mpsc::Receiver<io::Result<()>>;
 pub(crate) fn dial(
     remote: &Remote,
     credentials: &Credentials,
+    places: &Arc<Places>,
     deadline: Instant,
 ) -> io::Result<(UnixStream, Reported)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ours, theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
     let (report, reported) = mpsc::channel();
-    let (remote, credentials) = (remote.clone(), credentials.clone());
+    let (remote, credentials, places) = (remote.clone(), credentials.clone(), Arc::clone(places));
     let carry = move || {
         // Writing to a bridge that has hung up is an error, not the end of the program, also where
         // nobody asked for that: only Rust's own programs do.
         let _ = SigSet::from(Signal::SIGPIPE).thread_block();
         runtime.block_on(async move {
-            let connected = timeout_at(deadline.into(), connect(&remote, &credentials)).await;
+            let connected =
+                timeout_at(deadline.into(), connect(&remote, &credentials, &places)).await;
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(bridge) => {
                     let _ = report.send(Ok(()));
@@ -106,16 +110,23 @@ pub(crate) fn dial(
 }
 
 /// Connects, and knocks.
-async fn connect(given: &Remote, credentials: &Credentials) -> io::Result<Stream> {
+#[cfg_attr(not(feature = "nats"), allow(unused_variables))]
+async fn connect(given: &Remote, credentials: &Credentials, places: &Places) -> io::Result<Stream> {
     let bad = |error: CredentialsError| io::Error::new(io::ErrorKind::InvalidInput, error);
     let (remote, token) = match given.scheme {
         #[cfg(feature = "nats")]
-        Scheme::Nats => nats::find(&given.address, credentials).await?,
+        Scheme::Nats => nats::find(&given.address, credentials, places).await?,
         Scheme::Tcp | Scheme::Tls => {
             (given.clone(), credentials.token().map_err(bad)?.unwrap_or_default())
         }
     };
     let socket = TcpStream::connect(&remote.address).await?;
+    let near = || Ok::<_, io::Error>(socket.peer_addr()?.ip().to_canonical().is_loopback());
+    if remote.scheme == Scheme::Tcp && !token.is_empty() && !near()? {
+        let words =
+            format!("others could read the token on the way: write tls://{}", remote.address);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+    }
     prepare(&socket, SILENCE)?;
     let mut stream: Stream = if remote.scheme == Scheme::Tls {
         let name = remote.host().to_owned().try_into().map_err(|_| {

@@ -38,7 +38,7 @@ pub struct Offer {
     pub endpoint: String,
     /// What to knock with. Good once, and soon.
     pub token: String,
-    /// Connections that the bridge has room for.
+    /// Connections that the bridge has room for, and memory for their rings.
     pub free: u32,
 }
 

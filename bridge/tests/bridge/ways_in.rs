@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use resized_client::{Client, Credentials, Endpoint, Error, PixelFormat, Reconnect, Refusal};
 
-use crate::support::{Authority, Bridge, Local, bounded, command, connect, resized, spec, text};
+use crate::network::with_network;
+use crate::support::{
+    Authority, Bridge, Local, bounded, command, connect, resized, spec, text, until,
+};
 
 /// By who goes on for ever as long as it may help.
 fn connect_in_the_end(endpoint: &Endpoint, credentials: &Credentials) -> Result<Client, Error> {
@@ -30,7 +33,7 @@ fn by_certificate_and_token() {
         let local = Local::start();
         let authority = Authority::new();
         let (certificate, key) = authority.sign("bridge", false);
-        let token = authority.write("token", "open sesame\nnot this line\n");
+        let token = authority.write("token", "open sesame\n\n  also this \r\n");
         let flags =
             ["--certificate", text(&certificate), "--key", text(&key), "--token", text(&token)];
         let bridge = Bridge::start(&local, &flags);
@@ -47,7 +50,10 @@ fn by_certificate_and_token() {
         for seed in 0..10 {
             assert_eq!(resized(&near, seed).unwrap(), resized(&far, seed).unwrap());
         }
+        assert!(connect(&bridge.secure(), &credentials("second", "also this\nnot this")).is_ok());
         for wrong in [
+            credentials("empty line", " also"),
+            credentials("both", "open sesame also this"),
             credentials("wrong", "open barley"),
             credentials("short", "open"),
             credentials("long", "open sesame please"),
@@ -64,6 +70,62 @@ fn by_certificate_and_token() {
         assert!(resized(&far, 1).is_ok());
         let lost = connect(&bridge.secure(), &credentials("none", "\n")).unwrap_err();
         assert!(cause(&lost).contains("none holds no token"), "{lost}");
+    });
+}
+
+#[test]
+fn a_token_is_not_sent_where_others_can_read_it() {
+    bounded(|| {
+        with_network("ways_in::a_token_is_not_sent_where_others_can_read_it", |mut network| {
+            let (here, there) = (network.host(), network.host());
+            let files = Authority::new();
+            let token = Some(files.write("token", "open sesame"));
+            let listener = there.run(|| TcpListener::bind(there.at(0))).unwrap();
+            let endpoint = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();
+            let heard = |token| {
+                let credentials = Credentials { token, ..Credentials::default() };
+                thread::scope(|scope| {
+                    let heard = scope.spawn(|| {
+                        let mut heard = vec![0; 4096];
+                        let len = listener.accept().unwrap().0.read(&mut heard).unwrap();
+                        heard[..len].to_vec()
+                    });
+                    let error = here.run(|| connect(&endpoint, &credentials)).unwrap_err();
+                    (heard.join().unwrap(), error)
+                })
+            };
+            let (said, error) = heard(token);
+            assert!(cause(&error).contains("write tls://"), "{error}");
+            assert_eq!(said, b"");
+            assert_ne!(heard(None).0, b"");
+        });
+    });
+}
+
+#[test]
+fn a_new_token_costs_who_is_in_a_pause() {
+    bounded(|| {
+        let local = Local::start();
+        let files = Authority::new();
+        let (bridges, own) = (files.write("bridge", "old"), files.write("own", "old"));
+        let mut bridge = Bridge::start(&local, &["--token", text(&bridges)]);
+        let credentials = Credentials { token: Some(own), ..Credentials::default() };
+        let reconnect = Reconnect::default();
+        let client = Client::connect_as(&bridge.endpoint(), reconnect, &credentials).unwrap();
+        let stream = client.open(&spec(PixelFormat::Gray8, 2)).unwrap();
+        let expected = resized(&stream, 1).unwrap();
+        files.write("bridge", "new");
+        bridge.kill();
+        bridge.start_again();
+        // Who comes for the first time is told.
+        let error = Client::connect_as(&bridge.endpoint(), reconnect, &credentials).unwrap_err();
+        assert!(matches!(error, Error::Refused(Refusal::Token)), "{error:?}");
+        thread::scope(|scope| {
+            let again = scope.spawn(|| resized(&stream, 1));
+            until("the client was refused", || bridge.log().matches("token").count() > 1);
+            files.write("own", "new");
+            assert_eq!(again.join().unwrap().unwrap(), expected);
+        });
     });
 }
 
@@ -187,22 +249,7 @@ fn as_many_as_the_limit_says() {
         let said = third.to_string();
         assert!(said.contains("connections") && said.contains("the bridge may have"), "{said}");
         drop(one);
-        crate::support::until("there is room", || {
-            connect(&bridge.endpoint(), &Credentials::default()).is_ok()
-        });
-    });
-}
-
-#[test]
-fn a_daemon_that_is_not_there_is_named() {
-    bounded(|| {
-        let mut local = Local::start();
-        let bridge = Bridge::start(&local, &[]);
-        local.stop();
-        let error = connect(&bridge.endpoint(), &Credentials::default()).unwrap_err();
-        assert!(matches!(error, Error::Refused(Refusal::Unreachable)), "{error:?}");
-        local.start_again();
-        assert!(connect(&bridge.endpoint(), &Credentials::default()).is_ok());
+        until("there is room", || connect(&bridge.endpoint(), &Credentials::default()).is_ok());
     });
 }
 
@@ -215,6 +262,7 @@ fn what_would_be_unsafe_does_not_start() {
         (&["--certificate", "/nowhere"], "--key"),
         (&["--daemon", "tcp://127.0.0.1:1"], "--daemon"),
         (&["--listen", "203.0.113.77:1", "--token", "/x"], "203.0.113.77:1"),
+        (&["--listen", "127.0.0.1:0", "--nats", "nats://203.0.113.1"], "--advertise"),
     ] {
         let run = command().args(flags).stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8(run.stderr).unwrap();

@@ -26,10 +26,10 @@ const KEY: &str = "RESIZED_KEY";
 /// needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
-    /// A file with the bridge's token in its first line.
+    /// A file with the bridge's token: the first, if there are several.
     pub token: Option<PathBuf>,
-    /// Certificates (PEM) of authorities of which one must have signed the bridge's; in place of the
-    /// system's.
+    /// Certificates (PEM) of authorities of which one must have signed the bridge's, and that of a NATS
+    /// server which has one; in place of the system's.
     pub authorities: Option<PathBuf>,
     /// A NATS credentials file.
     pub nats: Option<PathBuf>,
@@ -98,7 +98,8 @@ impl Credentials {
     }
 
     pub(super) fn token(&self) -> Result<Option<String>, CredentialsError> {
-        self.token.as_deref().map(read_token).transpose()
+        let first = |path| Ok(read_tokens(path)?.swap_remove(0));
+        self.token.as_deref().map(first).transpose()
     }
 
     pub(super) fn client(&self) -> Result<Arc<ClientConfig>, CredentialsError> {
@@ -163,14 +164,13 @@ impl Credentials {
     }
 }
 
-/// The token in a file's first line.
-pub fn read_token(path: &Path) -> Result<String, CredentialsError> {
+/// The tokens in a file, one in each line; at least one.
+pub fn read_tokens(path: &Path) -> Result<Vec<String>, CredentialsError> {
     let text = fs::read_to_string(path)
         .map_err(|error| CredentialsError::Unreadable { path: path.to_owned(), error })?;
-    match text.lines().next().map(str::trim) {
-        Some(token) if !token.is_empty() => Ok(token.to_owned()),
-        _ => Err(CredentialsError::NoToken(path.to_owned())),
-    }
+    let lines = text.lines().map(str::trim);
+    let tokens: Vec<_> = lines.filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if tokens.is_empty() { Err(CredentialsError::NoToken(path.to_owned())) } else { Ok(tokens) }
 }
 
 /// The certificates in a file (PEM).
@@ -226,6 +226,6 @@ mod tests {
             assert!(error.contains(said) && error.contains("$RESIZED_CA"), "{error}");
         }
         assert!(private_key(&nowhere).unwrap_err().to_string().starts_with("can't read"));
-        assert!(read_token(&nowhere).unwrap_err().to_string().starts_with("can't read"));
+        assert!(read_tokens(&nowhere).unwrap_err().to_string().starts_with("can't read"));
     }
 }

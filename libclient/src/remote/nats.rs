@@ -1,5 +1,5 @@
 //! Owns the finding of a bridge by a NATS service: asks all who have joined it, and takes one of
-//! those with the most room.
+//! those with the most room, of those that were not tried yet.
 //!
 //! Only that goes by NATS: frames go to the bridge directly. A client that loses its bridge asks
 //! again, and bridges that are gone do not answer.
@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
+use async_nats::{ConnectOptions, StatusCode};
 use futures_util::StreamExt;
 use resized_protocol::VERSION;
 use resized_protocol::codec::{Inbox, MAX_MESSAGE};
@@ -17,7 +17,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Credentials;
 use crate::Endpoint;
-use crate::endpoint::{Remote, Scheme};
+use crate::endpoint::Remote;
+use crate::places::Places;
 
 /// For the first offer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,10 +30,18 @@ const MORE: Duration = Duration::from_millis(50);
 const MOST: usize = 256;
 
 /// A bridge that has room, and what to knock with there.
-pub(super) async fn find(server: &str, credentials: &Credentials) -> io::Result<(Remote, String)> {
+pub(super) async fn find(
+    server: &str,
+    credentials: &Credentials,
+    places: &Places,
+) -> io::Result<(Remote, String)> {
+    places.forget_others();
     let mut options = ConnectOptions::new().name("resized client").connection_timeout(PATIENCE);
     if let Some(path) = &credentials.nats {
         options = options.credentials_file(path).await?;
+    }
+    if let Some(path) = &credentials.authorities {
+        options = options.add_root_certificates(path.clone());
     }
     let client = options.connect(format!("nats://{server}")).await.map_err(io::Error::other)?;
     let inbox = client.new_inbox();
@@ -43,7 +52,9 @@ pub(super) async fn find(server: &str, credentials: &Credentials) -> io::Result<
     let mut until = Instant::now() + PATIENCE;
     for _ in 0..MOST {
         let Ok(Some(answer)) = timeout_at(until, answers.next()).await else { break };
-        // Without one: the server says that nobody listens.
+        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+            break;
+        }
         let Some(offer) = offer(&answer.payload) else { continue };
         if offers.is_empty() {
             until = Instant::now() + MORE;
@@ -54,7 +65,9 @@ pub(super) async fn find(server: &str, credentials: &Credentials) -> io::Result<
     let nobody = || io::Error::new(io::ErrorKind::NotFound, "no bridge of the service has room");
     // Its keys are random.
     let random = RandomState::new().hash_one(());
-    choice(offers, random).map(|(remote, offer)| (remote, offer.token)).ok_or_else(nobody)
+    let chosen =
+        places.give(offers, |(remote, _)| &remote.address, |offers| choice(offers, random));
+    chosen.map(|(remote, offer)| (remote, offer.token)).ok_or_else(nobody)
 }
 
 /// Any of those with seven eighths of the most room, or more: all who come at once are told the
@@ -66,7 +79,8 @@ fn choice(mut offers: Vec<(Remote, Offer)>, random: u64) -> Option<(Remote, Offe
     Some(offers.swap_remove(chosen as usize))
 }
 
-/// What an answer offers, if it is an offer of a bridge that this client can talk to.
+/// What an answer offers, if it is an offer of a bridge that this client can talk to, and nobody on the
+/// way can listen.
 fn offer(bytes: &[u8]) -> Option<(Remote, Offer)> {
     // Anybody may answer, with as much as the server lets through.
     if bytes.len() > size_of::<u32>() + MAX_MESSAGE {
@@ -86,10 +100,8 @@ fn offer(bytes: &[u8]) -> Option<(Remote, Offer)> {
     }
     let offer: Offer = inbox.pop().ok()??;
     match offer.endpoint.parse() {
-        Ok(Endpoint::Remote(remote))
-            if offer.version == VERSION && remote.scheme != Scheme::Nats =>
-        {
-            Some((remote, offer))
+        Ok(Endpoint::Remote(remote)) if offer.version == VERSION => {
+            remote.can_be_offered().then_some((remote, offer))
         }
         _ => None,
     }
@@ -131,7 +143,8 @@ mod tests {
         };
         assert!(offer(&bytes(VERSION, "tls://a:1")).is_some());
         assert!(offer(&bytes(VERSION + 1, "tls://a:1")).is_none());
-        for endpoint in ["", "unix:/x", "nats://a:1/stream", "tcp://a"] {
+        assert!(offer(&bytes(VERSION, "tcp://127.0.0.1:1")).is_some());
+        for endpoint in ["", "unix:/x", "nats://a:1/stream", "tcp://a", "tcp://192.0.2.1:1"] {
             assert!(offer(&bytes(VERSION, endpoint)).is_none(), "{endpoint}");
         }
         let mut endless = bytes(VERSION, "tls://a:1");

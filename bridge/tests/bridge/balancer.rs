@@ -1,0 +1,90 @@
+//! HAProxy before several bridges, as in the example.
+
+use std::process::{Child, Command, Stdio};
+
+use resized_client::{Client, Credentials, Endpoint, PixelFormat};
+use tempfile::TempDir;
+
+use crate::port::free_port;
+use crate::support::{Bridge, Local, bounded, connect, resized, spec, until};
+
+/// HAProxy, which is killed when this is dropped.
+struct Balancer {
+    process: Child,
+    _folder: TempDir,
+    endpoint: Endpoint,
+}
+
+impl Balancer {
+    /// The example's, before three bridges.
+    fn start(bridges: [&Bridge; 3]) -> Self {
+        let port = free_port();
+        let folder = tempfile::tempdir().unwrap();
+        // With these addresses.
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/haproxy.cfg");
+        let mut config = std::fs::read_to_string(example).unwrap();
+        config = config.replace("bind :7788", &format!("bind 127.0.0.1:{port}"));
+        for (n, bridge) in (1..).zip(bridges) {
+            let named = format!("192.0.2.{n}:7788");
+            assert!(config.contains(&named), "{config}");
+            config = config.replace(&named, &bridge.address.to_string());
+        }
+        let path = folder.path().join("haproxy.cfg");
+        std::fs::write(&path, config).unwrap();
+        let mut haproxy = Command::new("haproxy");
+        haproxy.arg("-f").arg(&path).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = haproxy.spawn().expect("haproxy, which make test-deps brings");
+        let endpoint: Endpoint = format!("tcp://127.0.0.1:{port}").parse().unwrap();
+        until("a bridge is reached", || connect(&endpoint, &Credentials::default()).is_ok());
+        Self { process, _folder: folder, endpoint }
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_bridge_that_is_killed_costs_no_frame() {
+    bounded(|| {
+        let local = Local::start();
+        let mut bridges = [(); 3].map(|()| Bridge::start(&local, &[]));
+        let balancer = Balancer::start(bridges.each_ref());
+        let spec = spec(PixelFormat::Bgr24, 2);
+        let expected = resized(&local.client().open(&spec).unwrap(), 4).unwrap();
+        let streams: Vec<_> = (0..6)
+            .map(|_| Client::connect(&balancer.endpoint).unwrap().open(&spec).unwrap())
+            .collect();
+        bridges[2].kill();
+        for _ in 0..5 {
+            for stream in &streams {
+                assert_eq!(resized(stream, 4).unwrap(), expected);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_bridge_whose_daemon_is_away_is_passed_over() {
+    bounded(|| {
+        let mut locals = [(); 3].map(|()| Local::start());
+        let bridges = locals.each_ref().map(|local| Bridge::start(local, &[]));
+        let balancer = Balancer::start(bridges.each_ref());
+        let connect = || connect(&balancer.endpoint, &Credentials::default());
+        // Of bridges that nobody has come to by then the first would be next.
+        let _held = bridges.each_ref().map(Bridge::client);
+        let _more = [(); 4].map(|()| connect().unwrap());
+        locals[0].stop();
+        until("others take its clients", || (0..5).all(|_| connect().is_ok()));
+        locals[0].start_again();
+        let sessions = || locals[0].client().stats().unwrap().sessions;
+        let mut clients = Vec::new();
+        until("it is used again", || {
+            clients.extend(connect().ok());
+            sessions() > 2
+        });
+    });
+}
