@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -88,6 +90,15 @@ impl Bench {
         let image = turbojpeg::decompress(&jpeg, PixelFormat::RGB).expect(&name);
         assert_eq!(image.pitch, image.width * 3);
         Picture { width: image.width, height: image.height, rgb: image.pixels }
+    }
+}
+
+/// Waits until something is there.
+pub(crate) fn wait_for(path: &Path) {
+    let begun = Instant::now();
+    while !path.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", path.display());
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -6,24 +6,14 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::MOVING;
-use crate::bench::{Bench, frame_names};
+use crate::bench::{Bench, frame_names, wait_for};
 use crate::skip::skip;
-
-/// Waits until something is there.
-fn wait_for(path: &Path) {
-    let begun = Instant::now();
-    while !path.exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{}", path.display());
-        thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// Asserts a failure with one line that contains all of `parts`.
 fn assert_fails(output: &Output, parts: &[&str]) {

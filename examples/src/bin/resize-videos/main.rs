@@ -5,7 +5,8 @@
 //! can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
 //! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
 //! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took, [`outcome`] what became of its
-//! instance. [`progress`], [`report`] and [`page`] tell the user; [`stop`] ends it early.
+//! instance. [`progress`], on its [`screen`], [`report`] and [`page`] tell
+//! the user; [`stop`] ends it early.
 //!
 //! What any program of this kind does, from errors to files in the making, is `resizectl`'s.
 
@@ -24,6 +25,7 @@ mod picture;
 mod progress;
 mod report;
 mod room;
+mod screen;
 mod stop;
 mod turn;
 

@@ -4,10 +4,11 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use resizectl::terminal::{self, shown};
 
 use crate::outcome::Outcome;
+use crate::screen::Screen;
 
 /// Time between an instance's lines where there are no bars.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -28,7 +29,7 @@ impl Progress {
         if quiet {
             Self::Quiet
         } else if io::stdout().is_terminal() {
-            Self::Bars(MultiProgress::with_draw_target(ProgressDrawTarget::stdout()))
+            Self::Bars(MultiProgress::with_draw_target(Screen::target()))
         } else {
             Self::Lines
         }
