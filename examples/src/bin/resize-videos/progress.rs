@@ -1,6 +1,6 @@
 //! Owns what the user sees while videos are resized: bars on a terminal, else a line now and then.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -24,14 +24,12 @@ pub(crate) enum Progress {
 }
 
 impl Progress {
-    /// Bars on a terminal, else lines; nothing if `quiet`.
+    /// Bars on a terminal that can draw them, else lines; nothing if `quiet`.
     pub(crate) fn new(quiet: bool) -> Self {
-        if quiet {
-            Self::Quiet
-        } else if io::stdout().is_terminal() {
-            Self::Bars(MultiProgress::with_draw_target(Screen::target()))
-        } else {
-            Self::Lines
+        match Screen::target() {
+            _ if quiet => Self::Quiet,
+            Some(target) => Self::Bars(MultiProgress::with_draw_target(target)),
+            None => Self::Lines,
         }
     }
 

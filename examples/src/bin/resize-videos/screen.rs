@@ -17,10 +17,13 @@ const RATE: u8 = 20;
 pub(crate) struct Screen(Mutex<Term>);
 
 impl Screen {
-    /// Where bars can be drawn.
-    pub(crate) fn target() -> ProgressDrawTarget {
+    /// Where bars can be drawn. None if standard output is no terminal, or a dumb one.
+    pub(crate) fn target() -> Option<ProgressDrawTarget> {
+        if ProgressDrawTarget::stdout().is_hidden() {
+            return None;
+        }
         let screen = Self(Mutex::new(Term::buffered_stdout()));
-        ProgressDrawTarget::term_like_with_hz(Box::new(screen), RATE)
+        Some(ProgressDrawTarget::term_like_with_hz(Box::new(screen), RATE))
     }
 
     fn term(&self) -> MutexGuard<'_, Term> {
