@@ -90,7 +90,9 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// Resizes pictures until there are no more.
     fn work(&self, daemon: &Daemon, limits: Limits, settings: Settings) {
-        let files = daemon.connect().and_then(|client| Ok(Files::new(client, limits, settings)?));
+        let files = daemon
+            .connect()
+            .and_then(|client| Ok(Files::new(client, limits, settings, self.signal.clone())?));
         let mut files = match files {
             Ok(files) => files,
             Err(error) => return self.end(error),
@@ -98,6 +100,7 @@ impl Batch<'_> {
         while let Some((number, from)) = self.next() {
             match files.resize(from, self.outputs, number) {
                 Ok(losses) => losses.iter().for_each(|loss| self.mention(from, loss)),
+                Err(FileError::Read(_)) if self.signal.came() => return,
                 Err(error) if error.is_final() => return self.end(error.into()),
                 Err(error) => self.report(from, &error),
             }

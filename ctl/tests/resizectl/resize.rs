@@ -1,6 +1,8 @@
 //! `resizectl resize`.
 
 use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
@@ -462,4 +464,22 @@ fn a_signal_leaves_whole_pictures_and_nothing_else() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert_eq!(shop.picture(&format!("out/{name}")).width(), 640, "{name}");
     }
+}
+
+#[test]
+fn who_waits_for_a_pipe_heeds_a_signal() {
+    let shop = Shop::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = shop.command();
+    command.args(["resize", "-", "-s", "64x", "--format", "png", "-o", "out"]).stdin(reader);
+    let program = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(command);
+    // Once it reads, the pipe is emptied.
+    (&writer).write_all(&vec![0; 1 << 17]).unwrap();
+    assert!(Command::new("kill").arg(program.id().to_string()).status().unwrap().success());
+    let output = program.wait_with_output().unwrap();
+    drop(writer);
+    assert_eq!(output.status.code(), Some(128 + 15), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("0 of 1 pictures resized, ") && said.lines().count() == 1, "{said}");
 }

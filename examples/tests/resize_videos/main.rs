@@ -11,6 +11,7 @@ mod room;
 mod service;
 #[path = "../../../daemon/tests/common/skip.rs"]
 mod skip;
+mod stop;
 mod terminal;
 mod trouble;
 

@@ -7,8 +7,6 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::MOVING;
@@ -364,42 +362,4 @@ fn a_full_disk_is_an_error_and_leaves_whole_pictures_only() {
     assert_eq!(row["frames"], whole);
     let report = fs::read_to_string(bench.path("report.html")).unwrap();
     assert!(report.contains("Stopped before its end: can't write out/"), "{report}");
-}
-
-#[test]
-fn an_interrupt_stops_all_instances_and_leaves_whole_pictures_only() {
-    let bench = Bench::new();
-    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 1000 -c:v mpeg4");
-    // The second instance waits for its turn when the signal comes.
-    let program = bench
-        .command(&[&clip])
-        .args(["-n", "2", "-m", "1000", "-s", "2400x1800"])
-        .args(["--report", "report.html", "--json", "figures.json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_for(&bench.path("out/vid-instance1/Frame00003.jpg"));
-    kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGINT).unwrap();
-    let output = program.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{output:?}");
-    let names = bench.names(1);
-    assert!((3..1000).contains(&names.len()), "{}", names.len());
-    assert_eq!(names, frame_names(names.len()));
-    assert_eq!(bench.names(2), frame_names(0));
-    for number in 1..=names.len() {
-        assert_eq!(bench.picture(1, number).width, 2400);
-    }
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains(&format!("stopped: {} frames", names.len())), "{text}");
-    let report = fs::read_to_string(bench.path("report.html")).unwrap();
-    assert!(report.contains("Stopped by a signal before its end."), "{report}");
-    assert!(report.contains(&format!("<b>{}</b><span>frames in ", names.len())), "{report}");
-    assert!(text.contains("p99 ms") && text.contains("clip.mkv: stopped"), "{text}");
-    let figures = bench.figures();
-    assert_eq!(figures["stopped"]["signal"], 2);
-    // The second had not begun.
-    assert_eq!(figures["instances"].as_array().unwrap().len(), 1);
-    let row = &figures["instances"][0];
-    assert_eq!((&row["complete"], &row["error"]), (&false.into(), &Value::Null));
-    assert_eq!(row["frames"], names.len());
 }

@@ -62,6 +62,9 @@ impl Daemon {
                 Ok(client) => return Ok(Some(client)),
                 Err(error) => error,
             };
+            if stop.is_set() {
+                return Ok(None);
+            }
             // By its address, or behind its bridge.
             let away = matches!(
                 error.downcast_ref(),

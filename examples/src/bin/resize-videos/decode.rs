@@ -6,18 +6,21 @@
 //! video it is.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::codec::{context::Context as Codec, decoder};
 use ffmpeg_next::error::EAGAIN;
-use ffmpeg_next::format::{self, context::Input, stream::Stream};
+use ffmpeg_next::format::{context::Input, stream::Stream};
 use ffmpeg_next::util::frame;
 use ffmpeg_next::{Dictionary, Error, Packet, ffi, log, media};
 use resized_client::Extent;
 
 use crate::inplace::{self, Decoder};
 use crate::picture::sample_aspect;
+use crate::source;
+use crate::stop::Stop;
 use crate::turn::Turn;
 
 /// Errors in a row after which no more of a file is read.
@@ -40,16 +43,14 @@ pub(crate) struct File {
     /// None if by another angle than a right one.
     turn: Option<Turn>,
     codec: &'static str,
+    stop: Arc<Stop>,
 }
 
 impl File {
-    /// Opens a file at its best video stream.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let utf8 = path.to_str().is_some_and(|path| !path.contains('\0'));
-        ensure!(utf8, "FFmpeg only takes file names in UTF-8");
-        // FFmpeg takes what is before a colon for a protocol, but not behind a slash.
-        let base = if path.exists() { "." } else { "" };
-        let input = format::input(&Path::new(base).join(path))?;
+    /// Opens a file at its best video stream. An error may also mean that the run ends, as may one in
+    /// reading the [`Video`].
+    pub(crate) fn open(path: &Path, stop: &Arc<Stop>) -> Result<Self> {
+        let input = source::open(path, stop)?;
         let best = input.streams().best(media::Type::Video);
         let best = best.context("there is no video in it")?;
         let (stream, turn) = (best.index(), turn(&best));
@@ -57,7 +58,7 @@ impl File {
         let extent = Extent::new(decoder.width(), decoder.height());
         let aspect = sample_aspect(decoder.aspect_ratio());
         let codec = decoder.id().name();
-        Ok(Self { input, stream, extent, aspect, turn, codec })
+        Ok(Self { input, stream, extent, aspect, turn, codec, stop: Arc::clone(stop) })
     }
 
     /// What makes its frames upright. None if it should be shown at a slant.
@@ -82,7 +83,8 @@ impl File {
 
     /// Begins to decode, with `threads` threads.
     pub(crate) fn decode(self, threads: usize) -> Result<Video> {
-        let decoder = decoder(&self.input, self.stream, threads).map(Decoder::new)?;
+        let decoder = decoder(&self.input, self.stream, threads)?;
+        let decoder = Decoder::new(decoder, self.stop);
         let promised = indexed_frames(&self.input, self.stream);
         let total = promised.or_else(|| estimated_frames(&self.input, self.stream));
         Ok(Video {

@@ -46,7 +46,7 @@ struct Run<'a> {
     args: &'a Args,
     daemon: &'a Daemon,
     progress: &'a Progress,
-    stop: &'a Stop,
+    stop: &'a Arc<Stop>,
     cores: usize,
     begun: Instant,
     /// Instances in all.
@@ -74,7 +74,7 @@ pub(crate) fn run_all<'a>(
     mut files: Vec<Option<File>>,
     folders: Vec<Folder>,
     progress: &'a Progress,
-    stop: &'a Stop,
+    stop: &'a Arc<Stop>,
 ) -> Vec<Outcome<'a>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (room, begun, instances) = (Room::new(stop), Instant::now(), folders.len());
@@ -178,8 +178,11 @@ impl<'a> Run<'a> {
         outcome: &mut Outcome<'a>,
     ) -> Result<bool> {
         let Plan { instance, video, file, folder, entering } = plan;
-        let file = file.map_or_else(|| File::open(video), Ok)?;
-        let mut source = file.decode(self.decoder_threads())?;
+        let file = file.map_or_else(|| File::open(video, self.stop), Ok);
+        if file.is_err() && self.stop.is_set() {
+            return Ok(false);
+        }
+        let mut source = file?.decode(self.decoder_threads())?;
         let client = self.room.wait_for(|| 0, || self.daemon.connect_again(self.stop))?;
         let Some(client) = client.flatten() else { return Ok(false) };
         let track = self.progress.track(instance, source.total());
@@ -187,7 +190,8 @@ impl<'a> Run<'a> {
         let (submitted, pendings) = unbounded();
         let (received, mut devices) = (&mut outcome.received, Vec::new());
         let ended = thread::scope(|scope| {
-            let collect = || collect(pendings, &target, finished, received, &mut devices);
+            let collect =
+                || collect(pendings, self.stop, &target, finished, received, &mut devices);
             let collector = spawn(scope, "collect", collect)?;
             let fed = self.feed(&mut source, &client, &target.track, submitted, entering);
             let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
@@ -228,7 +232,13 @@ impl<'a> Run<'a> {
         let mut converter = Converter::default();
         let mut open: Option<(StreamSpec, Stream)> = None;
         while !self.stop.is_set() {
-            let Some(frame) = source.next()? else { return Ok(true) };
+            let frame = match source.next() {
+                Ok(Some(frame)) => frame,
+                // Nothing is read any more, which is neither the video's end nor its fault.
+                Ok(None) | Err(_) if self.stop.is_set() => break,
+                Ok(None) => return Ok(true),
+                Err(error) => return Err(error),
+            };
             let decoded = Instant::now();
             let picture = converter.picture(&frame)?;
             let spec = self.stream_spec(&picture, source.turn());
@@ -239,9 +249,9 @@ impl<'a> Run<'a> {
                 Some((_, stream)) => (stream, source.decoder().take(&frame)),
                 None => {
                     let decoder = source.decoder();
-                    let open = || open_stream(client, &spec, decoder);
+                    let open = || open_stream(client, &spec, decoder, self.stop);
                     let stream = self.room.wait_for(|| track.frames(), open)?;
-                    let Some(stream) = stream else { break };
+                    let Some(stream) = stream.flatten() else { break };
                     drop(entering.take());
                     (stream, None)
                 }
@@ -249,7 +259,7 @@ impl<'a> Run<'a> {
             let slot = match direct {
                 Some(slot) => slot,
                 None => {
-                    let mut slot = stream.loan()?;
+                    let Some(mut slot) = self.stop.loan(&stream)? else { break };
                     picture.copy_to(&mut slot);
                     slot
                 }
@@ -278,8 +288,14 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Opens a stream for pictures of a spec, and lets the decoder write into its slots if it can.
-fn open_stream(client: &Client, spec: &StreamSpec, decoder: &Decoder) -> Result<Stream> {
+/// Opens a stream for pictures of a spec, and lets the decoder write into its slots if it can. None if
+/// the run ends before.
+fn open_stream(
+    client: &Client,
+    spec: &StreamSpec,
+    decoder: &Decoder,
+    stop: &Stop,
+) -> Result<Option<Stream>> {
     let Extent { width, height } = spec.source.extent;
     let fits = |need: &Need| {
         need.format == spec.source.format
@@ -287,18 +303,18 @@ fn open_stream(client: &Client, spec: &StreamSpec, decoder: &Decoder) -> Result<
             && need.extent.height >= height
     };
     decoder.lend_nothing();
-    let Some(need) = decoder.need().filter(fits) else { return Ok(client.open(spec)?) };
+    let Some(need) = decoder.need().filter(fits) else { return Ok(stop.open(client, spec)?) };
     let mut padded = *spec;
     padded.source.extent = need.extent;
     padded.crop = Some(Crop::whole(spec.source.extent));
     padded.slots += need.frames as u32;
-    match client.open(&padded) {
+    match stop.open(client, &padded) {
         // Too large, that is, or too much memory.
-        Err(resized_client::Error::Refused(_)) => Ok(client.open(spec)?),
+        Err(resized_client::Error::Refused(_)) => Ok(stop.open(client, spec)?),
         opened => {
-            let stream = opened?;
-            decoder.lend(&stream, need, padded.slots);
-            Ok(stream)
+            let opened = opened?;
+            opened.iter().for_each(|stream| decoder.lend(stream, need, padded.slots));
+            Ok(opened)
         }
     }
 }
@@ -318,6 +334,7 @@ struct Submitted {
 /// each was away, and how many each device did.
 fn collect(
     pendings: Receiver<Submitted>,
+    stop: &Stop,
     target: &Arc<Target>,
     finished: Sender<Work>,
     received: &mut Times,
@@ -326,7 +343,7 @@ fn collect(
     let all_written = WaitGroup::new();
     let collect = || {
         for (number, Submitted { pending, decoded, time, source }) in (1..).zip(pendings) {
-            let frame = pending.wait()?;
+            let Some(frame) = stop.receive(pending)? else { break };
             drop(source);
             received.note(time.elapsed());
             let device = usize::from(frame.receipt().device);
@@ -364,7 +381,8 @@ mod tests {
         ffmpeg.args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=322x242"]);
         ffmpeg.args(["-frames:v", "100", "-c:v", "libx264", "-bf", "3", "-refs", "8"]).arg(&clip);
         assert!(ffmpeg.status().expect("the ffmpeg tool is needed to make clips").success());
-        let video = |threads| File::open(&clip).unwrap().decode(threads).unwrap();
+        let stop = Arc::new(Stop::on_signals().unwrap());
+        let video = |threads| File::open(&clip, &stop).unwrap().decode(threads).unwrap();
         let (mut lent, mut elsewhere) = (video(4), video(1));
 
         let server = Server::embedded().unwrap();
@@ -378,7 +396,7 @@ mod tests {
                 let source = converter.picture(&frame).unwrap().spec();
                 let mut spec = StreamSpec::new(source, Extent::new(64, 48));
                 spec.slots = 2;
-                stream = Some(open_stream(&client, &spec, lent.decoder()).unwrap());
+                stream = open_stream(&client, &spec, lent.decoder(), &stop).unwrap();
             }
             // The slot is free for others as soon as the decoder has no use for it.
             taken.push(lent.decoder().take(&frame).is_some());

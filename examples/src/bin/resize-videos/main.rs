@@ -1,7 +1,7 @@
 //! Resizes videos through the `resized` daemon, frame by frame, several copies at once, and says how
 //! fast that was.
 //!
-//! The walk of a frame: [`decode`] takes it from the video, straight into a slot where [`inplace`]
+//! The walk of a frame: [`decode`] takes it from the video's [`source`], straight into a slot where [`inplace`]
 //! can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
 //! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
 //! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took, [`outcome`] what became of its
@@ -26,11 +26,13 @@ mod progress;
 mod report;
 mod room;
 mod screen;
+mod source;
 mod stop;
 mod turn;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -67,16 +69,24 @@ fn raise_descriptor_limit() {
     let _ = limit.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
 }
 
-/// Opens a video. What is wrong with it is said at once, and given back in words.
-fn open(video: &Path, size: Size, progress: &Progress) -> Result<File, String> {
-    let opened = File::open(video).and_then(|file| {
+/// Opens a video. What is wrong with it is said at once, and given back in words; none if the run
+/// ended before that was known.
+fn open(
+    video: &Path,
+    size: Size,
+    progress: &Progress,
+    stop: &Arc<Stop>,
+) -> Result<File, Option<String>> {
+    let opened = File::open(video, stop).and_then(|file| {
         args::check(size, file.extent(), file.aspect())?;
         Ok(file)
     });
     opened.map_err(|error| {
         let (name, why) = (video.display(), one_line(&error));
-        progress.complain(&format!("{name}: {why}"));
-        why
+        (!stop.is_set()).then(|| {
+            progress.complain(&format!("{name}: {why}"));
+            why
+        })
     })
 }
 
@@ -104,13 +114,13 @@ fn check_writable(args: &Args) -> Result<()> {
 /// Resizes the videos, and tells what became of them. Fails where nothing can begin.
 fn run(args: &Args) -> Result<ExitCode> {
     raise_descriptor_limit();
-    let stop = Stop::on_signals()?;
+    let stop = Arc::new(Stop::on_signals()?);
     decode::init()?;
 
     // What can be found out is found out now, before anything is made or removed.
     let instances = args.instances()?;
     let progress = Progress::new(args.quiet);
-    let open = |video: &PathBuf| open(video, args.size, &progress);
+    let open = |video: &PathBuf| open(video, args.size, &progress, &stop);
     let files: Vec<_> = args.videos.iter().map(open).collect();
     let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
     let (mut able, mut outcomes) = (Vec::new(), Vec::new());
@@ -118,11 +128,15 @@ fn run(args: &Args) -> Result<ExitCode> {
     for (instance, (video, file)) in (1..=instances).zip(dealt) {
         match file {
             Ok(_) => able.push(instance),
-            Err(why) => {
+            Err(Some(why)) => {
                 let end = End::Failed(why.clone());
                 outcomes.push(Outcome::new(instance, video, end, Duration::ZERO)?);
             }
+            Err(None) => {}
         }
+    }
+    if stop.is_set() {
+        able.clear(); // none will begin
     }
     // The figures and the report may go where the pictures go.
     let check = || check_writable(args);
@@ -144,7 +158,8 @@ fn run(args: &Args) -> Result<ExitCode> {
     let before = look();
     outcomes.extend(instance::run_all(args, &daemon, files, folders, &progress, &stop));
     outcomes.sort_by_key(|outcome| outcome.instance);
-    let (after, stopped) = (look(), stop.reason());
+    let after = if stop.is_forsaken() { None } else { look() };
+    let stopped = stop.reason();
     let report = Report::new(&outcomes, stopped.as_ref());
     let page = Page {
         args,
