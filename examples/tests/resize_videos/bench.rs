@@ -38,7 +38,7 @@ impl Bench {
         self.dir.path().join(name)
     }
 
-    /// Makes a clip from the picture source `lavfi`, coded as `options` say.
+    /// Makes a clip from the source `lavfi`, coded as `options` say, which may name files of this folder.
     pub(crate) fn clip(&self, name: &str, lavfi: &str, options: &str) -> PathBuf {
         let path = self.path(name);
         let inputs = ["-f", "lavfi", "-i", lavfi];
@@ -165,6 +165,7 @@ impl Picture {
 
 fn ffmpeg<A: AsRef<OsStr>>(options: impl IntoIterator<Item = A>, output: &Path) {
     let mut command = Command::new("ffmpeg");
+    output.parent().iter().for_each(|folder| drop(command.current_dir(folder)));
     command.args(["-v", "error", "-y", "-nostdin"]).args(options).arg(output);
     let status = command.status().expect("the ffmpeg tool is needed to make clips");
     assert!(status.success(), "{command:?}");

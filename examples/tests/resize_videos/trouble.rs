@@ -13,6 +13,9 @@ use crate::MOVING;
 use crate::bench::{Bench, frame_names, wait_for};
 use crate::skip::skip;
 
+/// A sound file, with a picture on its cover.
+const COVERED: &str = "-i cover.png -map 0 -map 1 -c:a aac -c:v copy -disposition:v attached_pic";
+
 /// Asserts a failure with one line that contains all of `parts`.
 fn assert_fails(output: &Output, parts: &[&str]) {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -42,10 +45,13 @@ fn a_video_that_is_missing_or_none_is_named_and_the_others_go_on() {
     let (missing, noise) = (bench.path("missing.mp4"), bench.path("noise.mp4"));
     fs::write(&noise, [0xA5; 5000]).unwrap();
     let sound = bench.clip("sound.wav", "sine=duration=0.1", "-c:a pcm_s16le");
+    bench.clip("cover.png", MOVING, "-frames:v 1");
+    let covered = bench.clip("covered.mp4", "sine=duration=0.1", COVERED);
     let bad = [
         (&*missing, "No such file"),
         (&noise, "Invalid data"),
         (&sound, "no video"),
+        (&covered, "no video in it, only a cover"),
         (Path::new("/"), ""),
     ];
     let options = "-m 0 --json figures.json --report report.html";
@@ -315,11 +321,15 @@ fn a_video_that_lacks_frames_of_its_index_is_an_error() {
 #[test]
 fn a_video_that_can_not_be_read_to_its_end_is_an_error() {
     let bench = Bench::new();
-    bench.clip("clip.mkv", MOVING, "-frames:v 20 -c:v mpeg4");
-    // By FFmpeg's concat protocol a file goes on as another. The first page of a process's memory is
-    // never mapped: reading it is an I/O error.
-    let output = bench.run(&[Path::new("concat:clip.mkv|/proc/self/mem")], "-n 1 -q");
-    assert_fails(&output, &["clip.mkv", "can't read on", "Input/output error"]);
+    // Some of these formats take an error for the end.
+    for (name, codec) in [("clip.mkv", "mpeg4"), ("clip.mpg", "mpeg2video"), ("clip.flv", "flv")] {
+        bench.clip(name, MOVING, &format!("-frames:v 20 -c:v {codec}"));
+        // By FFmpeg's concat protocol a file goes on as another. The first page of a process's
+        // memory is never mapped: reading it is an I/O error.
+        let video = format!("concat:{name}|/proc/self/mem");
+        let output = bench.run(&[Path::new(&video)], "-n 1 -q");
+        assert_fails(&output, &[name, "can't read on", "Input/output error"]);
+    }
 }
 
 #[test]

@@ -12,7 +12,8 @@ use anyhow::{Context, Result, anyhow};
 use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::codec::{context::Context as Codec, decoder};
 use ffmpeg_next::error::EAGAIN;
-use ffmpeg_next::format::{context::Input, stream::Stream};
+use ffmpeg_next::format::context::Input;
+use ffmpeg_next::format::stream::{Disposition, Stream};
 use ffmpeg_next::util::frame;
 use ffmpeg_next::{Dictionary, Error, Packet, ffi, log, media};
 use resized_client::Extent;
@@ -52,7 +53,13 @@ impl File {
     pub(crate) fn open(path: &Path, stop: &Arc<Stop>) -> Result<Self> {
         let input = source::open(path, stop)?;
         let best = input.streams().best(media::Type::Video);
-        let best = best.context("there is no video in it")?;
+        let mut best = best.context("there is no video in it")?;
+        if is_cover(&best) {
+            let mut videos = input.streams().filter(|stream| {
+                stream.parameters().medium() == media::Type::Video && !is_cover(stream)
+            });
+            best = videos.next().context("there is no video in it, only a cover")?;
+        }
         let (stream, turn) = (best.index(), turn(&best));
         let decoder = decoder(&input, stream, 1)?;
         let extent = Extent::new(decoder.width(), decoder.height());
@@ -116,6 +123,11 @@ fn decoder(input: &Input, stream: usize, threads: usize) -> Result<decoder::Vide
     context.set_threading(inplace::threads(threads));
     options.set("thread_type", "frame+slice"); // what a codec can do; the call above names only one
     Ok(context.open_as_with(codec, options)?.video()?)
+}
+
+/// Whether it is the picture that goes with a sound file.
+fn is_cover(stream: &Stream<'_>) -> bool {
+    stream.disposition().contains(Disposition::ATTACHED_PIC)
 }
 
 /// What makes the frames of a stream upright, if it can be had by turning and mirroring.
