@@ -16,6 +16,7 @@ mod terminal;
 mod trouble;
 
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 
 use bench::{Bench, frame_names, turned};
@@ -102,6 +103,18 @@ fn figures_and_report_may_go_where_the_pictures_go() {
         assert!(bench.path("out/figures.json").exists() && bench.path("out/report.html").exists());
         assert_eq!(fs::read_dir(bench.path("out")).unwrap().count(), 3);
     }
+}
+
+#[test]
+fn who_can_not_start_takes_no_time() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let output = bench.run(&[Path::new("missing.mkv"), &clip], "-m 5 -q --json figures.json");
+    assert_eq!(output.status.code(), Some(1));
+    let figures = bench.figures();
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&figures["instances"][1]["started_s"]) < 5.0, "{figures}");
+    assert!(number(&figures["total"]["seconds"]) < 5.0, "{figures}");
 }
 
 fn keys(value: &Value) -> Vec<&str> {

@@ -95,8 +95,8 @@ pub(crate) fn run_all<'a>(
             }
         }
         let (mut handles, mut entries) = (Vec::new(), VecDeque::new());
-        for plan in plans {
-            run.wait_for_turn(plan.instance);
+        for (before, plan) in plans.enumerate() {
+            run.wait_for_turn(before, plan.instance);
             if entries.len() == MAX_ENTERING {
                 entries.pop_front().into_iter().for_each(WaitGroup::wait);
             }
@@ -130,9 +130,9 @@ fn spawn<'scope, T: Send + 'scope>(
 }
 
 impl<'a> Run<'a> {
-    /// Sleeps until the time of an instance has come.
-    fn wait_for_turn(&self, instance: usize) {
-        let before = u32::try_from(instance - 1).ok();
+    /// Sleeps until the time of an instance has come, `before` which so many start.
+    fn wait_for_turn(&self, before: usize, instance: usize) {
+        let before = u32::try_from(before).ok();
         let start = before.and_then(|before| self.args.interval.checked_mul(before));
         match start.and_then(|start| self.begun.checked_add(start)) {
             Some(time) => self.stop.sleep_until(time),
