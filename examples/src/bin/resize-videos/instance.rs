@@ -8,14 +8,13 @@
 //! as well ([`is_of_all`]) stops all. Few instances have a decoder before they have a stream: where
 //! there is room for few, many take no more memory.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use ffmpeg_next::util::frame;
 use resizectl::terminal::one_line;
@@ -32,7 +31,7 @@ use crate::outcome::{End, Outcome, is_of_all};
 use crate::picture::{Converter, Picture};
 use crate::progress::{Progress, Track};
 use crate::room::{Inside, Room};
-use crate::stop::Stop;
+use crate::stop::{STEP, Stop};
 use crate::turn::Turn;
 
 /// Most slots of a stream: a bound on memory where there are many cores.
@@ -62,8 +61,15 @@ struct Plan<'a> {
     /// The video, if nobody else has read from it.
     file: Option<File>,
     folder: Folder,
-    /// Dropped when it has a stream, or is over.
-    entering: WaitGroup,
+}
+
+/// One of those that have started and have no stream yet: until it has, or is over.
+struct Entering(Receiver<()>);
+
+impl Drop for Entering {
+    fn drop(&mut self) {
+        let _ = self.0.try_recv();
+    }
 }
 
 /// Runs the instances whose folders these are; `files` are the videos, as far as they are open.
@@ -79,11 +85,12 @@ pub(crate) fn run_all<'a>(
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (room, begun, instances) = (Room::new(stop), Instant::now(), folders.len());
     let run = Run { args, daemon, progress, stop, cores, begun, instances, room };
+    let (enter, entering) = bounded(MAX_ENTERING);
     let plans = folders.into_iter().map(|folder| {
         let (instance, videos) = (folder.instance(), args.videos.len());
         let dealt = (instance - 1) % videos;
         let (video, file) = (args.videos[dealt].as_path(), files[dealt].take());
-        Plan { instance, video, file, folder, entering: WaitGroup::new() }
+        Plan { instance, video, file, folder }
     });
     let (finished, work) = unbounded();
     thread::scope(|scope| {
@@ -94,19 +101,17 @@ pub(crate) fn run_all<'a>(
                 stop.fail(error);
             }
         }
-        let (mut handles, mut entries) = (Vec::new(), VecDeque::new());
+        let mut handles = Vec::new();
         for (before, plan) in plans.enumerate() {
             run.wait_for_turn(before, plan.instance);
-            if entries.len() == MAX_ENTERING {
-                entries.pop_front().into_iter().for_each(WaitGroup::wait);
-            }
+            while !stop.is_set() && enter.send_timeout((), STEP).is_err() {}
             if stop.is_set() {
                 break;
             }
             let (run, finished) = (&run, finished.clone());
-            entries.push_back(plan.entering.clone());
-            let inside = run.room.enter();
-            match spawn(scope, "feed", move || run.instance(plan, finished, inside)) {
+            let (inside, entering) = (run.room.enter(), Entering(entering.clone()));
+            let instance = move || run.instance(plan, entering, finished, inside);
+            match spawn(scope, "feed", instance) {
                 Ok(handle) => handles.push(handle),
                 Err(error) => stop.fail(error),
             }
@@ -144,12 +149,13 @@ impl<'a> Run<'a> {
     fn instance(
         &self,
         plan: Plan<'a>,
+        entering: Entering,
         finished: Sender<Work>,
         inside: Inside<'_>,
     ) -> Result<Outcome<'a>> {
         let (start, video) = (Instant::now(), plan.video);
         let mut outcome = Outcome::new(plan.instance, video, End::Stopped, start - self.begun)?;
-        let ended = self.resize(plan, start, finished, &mut outcome);
+        let ended = self.resize(plan, entering, start, finished, &mut outcome);
         drop(inside);
         match ended {
             Ok(true) => outcome.end = End::Complete,
@@ -173,11 +179,12 @@ impl<'a> Run<'a> {
     fn resize(
         &self,
         plan: Plan<'a>,
+        entering: Entering,
         start: Instant,
         finished: Sender<Work>,
         outcome: &mut Outcome<'a>,
     ) -> Result<bool> {
-        let Plan { instance, video, file, folder, entering } = plan;
+        let Plan { instance, video, file, folder } = plan;
         let file = file.map_or_else(|| File::open(video, self.stop), Ok);
         if file.is_err() && self.stop.is_set() {
             return Ok(false);
@@ -226,7 +233,7 @@ impl<'a> Run<'a> {
         client: &Client,
         track: &Track,
         submitted: Sender<Submitted>,
-        entering: WaitGroup,
+        entering: Entering,
     ) -> Result<bool> {
         let mut entering = Some(entering);
         let mut converter = Converter::default();

@@ -14,8 +14,8 @@ use resizectl::terminal::one_line;
 use resized_client::{Client, Frame, Pending, Slot, Stream, StreamSpec};
 use serde::Serialize;
 
-/// Longest that a sleep outlasts a signal.
-const STEP: Duration = Duration::from_millis(50);
+/// Longest that any waiting outlasts a signal.
+pub(crate) const STEP: Duration = Duration::from_millis(50);
 
 /// How long a daemon may have nothing to say, once the run ends, before nobody waits for it any more.
 const GRACE: Duration = Duration::from_secs(3);
