@@ -77,6 +77,29 @@ fn who_asks_for_more_than_there_is_is_refused() {
 }
 
 #[test]
+fn videos_are_closed_until_their_turn() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 20 -c:v mpeg4");
+    let clips = [(); 64].map(|()| &*clip);
+    let service = Service::with(|options, _| options.limits.streams = 1);
+    let mut command = bench.command(&clips);
+    command.args(["-m", "0", "-q", "--connect", &service.endpoint()]);
+    let mut program = command.spawn().unwrap();
+    let descriptors = format!("/proc/{}/fd", program.id());
+    let (mut most, mut samples) = (0, 0);
+    while program.try_wait().unwrap().is_none() {
+        let entries = fs::read_dir(&descriptors).into_iter().flatten().flatten();
+        let open = entries.filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == clip));
+        most = most.max(open.count());
+        samples += 1;
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert!(program.wait().unwrap().success());
+    // Those that have no stream yet, and one or two that have.
+    assert!(samples > 10 && (1..=20).contains(&most), "{most} of {samples}");
+}
+
+#[test]
 fn one_that_does_not_begin_keeps_no_other_from_it() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");

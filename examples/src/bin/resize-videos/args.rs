@@ -120,6 +120,14 @@ impl Args {
     }
 }
 
+/// Whether it can be closed and opened again later, and is then as it was: it is a file, or at an
+/// address that is asked for it. A server may not keep who asked early.
+pub(crate) fn is_there_again(video: &Path) -> bool {
+    const ASKED: [&str; 5] = ["http:", "https:", "ftp:", "rtsp:", "rtsps:"];
+    let is_asked = |name: &str| ASKED.iter().any(|scheme| name.starts_with(scheme));
+    video.is_file() || video.to_str().is_some_and(is_asked)
+}
+
 /// Whether it is a pipe, or something else that has nothing left for whoever opens it next.
 fn is_read_once(video: &Path) -> bool {
     match fs::metadata(video) {
@@ -267,6 +275,16 @@ mod tests {
         assert_eq!(instances("resize-videos a b c"), Some(3));
         assert_eq!(instances("resize-videos a b c -n 4"), Some(4));
         assert_eq!(instances("resize-videos a b c -n 2"), None);
+    }
+
+    #[test]
+    fn what_speaks_once_is_not_opened_twice() {
+        for video in ["/proc/self/exe", "http://host/a.mkv", "rtsp://host/camera"] {
+            assert!(is_there_again(Path::new(video)), "{video}");
+        }
+        for video in ["/dev/null", "pipe:0", "fd:", "tcp://0.0.0.0:9?listen", "cache:pipe:0"] {
+            assert!(!is_there_again(Path::new(video)), "{video}");
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ struct Plan<'a> {
     /// Counted from one.
     instance: usize,
     video: &'a Path,
-    /// The video, if nobody else has read from it.
+    /// The video, if it is open and nobody else has read from it.
     file: Option<File>,
     folder: Folder,
 }
@@ -72,7 +72,7 @@ impl Drop for Entering {
     }
 }
 
-/// Runs the instances whose folders these are; `files` are the videos, as far as they are open.
+/// Runs the instances whose folders these are; `files` are the videos, as far as they are open already.
 /// Those that a stop kept from starting have no outcome; why it stopped is for [`Stop`] to say.
 pub(crate) fn run_all<'a>(
     args: &'a Args,

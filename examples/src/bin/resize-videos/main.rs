@@ -90,15 +90,15 @@ fn open(
     })
 }
 
-/// What the page says of a video.
-fn seen(video: &Path, file: Option<&File>, size: Size) -> Seen {
-    let head = |file: &File| Head {
-        codec: file.codec(),
-        extent: file.extent(),
-        pictures: args::extent(size, file.extent(), file.aspect()),
-    };
-    let name = video.file_name().unwrap_or(video.as_os_str()).to_string_lossy().into_owned();
-    Seen { name, head: file.map(head) }
+/// What the page says of a video that could be opened.
+fn head(file: &File, size: Size) -> Head {
+    let (codec, extent) = (file.codec(), file.extent());
+    Head { codec, extent, pictures: args::extent(size, extent, file.aspect()) }
+}
+
+/// How the page calls a video.
+fn name(video: &Path) -> String {
+    video.file_name().unwrap_or(video.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// Fails if the figures or the report could not be written at the end.
@@ -120,13 +120,20 @@ fn run(args: &Args) -> Result<ExitCode> {
     // What can be found out is found out now, before anything is made or removed.
     let instances = args.instances()?;
     let progress = Progress::new(args.quiet);
-    let open = |video: &PathBuf| open(video, args.size, &progress, &stop);
-    let files: Vec<_> = args.videos.iter().map(open).collect();
+    let (mut heads, mut files, mut slanted) = (Vec::new(), Vec::new(), Vec::new());
+    for video in &args.videos {
+        let file = open(video, args.size, &progress, &stop);
+        heads.push(file.as_ref().map(|file| head(file, args.size)).map_err(Clone::clone));
+        slanted.extend(file.as_ref().ok().filter(|file| file.turn().is_none()).map(|_| video));
+        // Its turn may be far off, and meanwhile it would take memory and a server's patience.
+        let is_first = files.iter().all(Option::is_none);
+        files.push(file.ok().filter(|_| is_first || !args::is_there_again(video)));
+    }
     let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
     let (mut able, mut outcomes) = (Vec::new(), Vec::new());
-    let dealt = args.videos.iter().zip(&files).cycle();
-    for (instance, (video, file)) in (1..=instances).zip(dealt) {
-        match file {
+    let dealt = args.videos.iter().zip(&heads).cycle();
+    for (instance, (video, head)) in (1..=instances).zip(dealt) {
+        match head {
             Ok(_) => able.push(instance),
             Err(Some(why)) => {
                 let end = End::Failed(why.clone());
@@ -143,17 +150,14 @@ fn run(args: &Args) -> Result<ExitCode> {
     let (folders, _locks) = Folder::prepare(&args.output, &args.videos, &able, check)?;
 
     progress.say(&greeting);
-    let files: Vec<_> = files.into_iter().map(Result::ok).collect();
-    for (video, file) in args.videos.iter().zip(&files) {
-        if file.as_ref().is_some_and(|file| file.turn().is_none()) {
-            let name = shown(&video.display().to_string());
-            progress.say(&format!(
-                "{name} asks to be shown at a slant: its pictures are left as they are"
-            ));
-        }
+    for video in slanted {
+        let name = shown(&video.display().to_string());
+        progress
+            .say(&format!("{name} asks to be shown at a slant: its pictures are left as they are"));
     }
-    let seen = |(video, file): (&PathBuf, &Option<File>)| seen(video, file.as_ref(), args.size);
-    let seen: Vec<_> = args.videos.iter().zip(&files).map(seen).collect();
+    let seen =
+        |(video, head): (&PathBuf, Result<Head, _>)| Seen { name: name(video), head: head.ok() };
+    let seen: Vec<_> = args.videos.iter().zip(heads).map(seen).collect();
     let look = || args.report.as_ref().and_then(|_| daemon.look());
     let before = look();
     outcomes.extend(instance::run_all(args, &daemon, files, folders, &progress, &stop));
