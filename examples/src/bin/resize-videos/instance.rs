@@ -23,6 +23,7 @@ use resized_client::{Client, Crop, Extent, FrameSpec, Pending, Stream, StreamSpe
 use crate::args::{self, Args};
 use crate::daemon::Daemon;
 use crate::decode::{File, Video};
+use crate::devices::Devices;
 use crate::folder::Folder;
 use crate::inplace::{Decoder, Need};
 use crate::jpeg::{self, Target, Work};
@@ -195,10 +196,10 @@ impl<'a> Run<'a> {
         let track = self.progress.track(instance, source.total());
         let target = Arc::new(Target::new(folder, track, start, source.turn())?);
         let (submitted, pendings) = unbounded();
-        let (received, mut devices) = (&mut outcome.received, Vec::new());
+        let (received, mut devices) = (&mut outcome.received, Devices::default());
         let ended = thread::scope(|scope| {
             let collect =
-                || collect(pendings, self.stop, &target, finished, received, &mut devices);
+                || collect(pendings, &client, self.stop, &target, finished, received, &mut devices);
             let collector = spawn(scope, "collect", collect)?;
             let fed = self.feed(&mut source, &client, &target.track, submitted, entering);
             let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
@@ -207,9 +208,7 @@ impl<'a> Run<'a> {
         outcome.took = start.elapsed();
         (outcome.frames, outcome.skipped) = (target.track.frames(), source.skipped());
         (outcome.written, outcome.pace) = target.notes();
-        let name = |device| client.devices().get(device).cloned().unwrap_or_default();
-        let devices = devices.into_iter().enumerate().map(|(device, n)| (name(device), n));
-        outcome.devices = devices.filter(|&(_, frames)| frames > 0).collect();
+        outcome.devices = devices.by_name();
         let complete = ended? && !self.stop.has_failed();
         let any = outcome.frames > 0 || self.stop.is_set();
         ensure!(any, "not one frame of it can be decoded");
@@ -341,11 +340,12 @@ struct Submitted {
 /// each was away, and how many each device did.
 fn collect(
     pendings: Receiver<Submitted>,
+    client: &Client,
     stop: &Stop,
     target: &Arc<Target>,
     finished: Sender<Work>,
     received: &mut Times,
-    devices: &mut Vec<u64>,
+    devices: &mut Devices,
 ) -> Result<()> {
     let all_written = WaitGroup::new();
     let collect = || {
@@ -353,11 +353,7 @@ fn collect(
             let Some(frame) = stop.receive(pending)? else { break };
             drop(source);
             received.note(time.elapsed());
-            let device = usize::from(frame.receipt().device);
-            if devices.len() <= device {
-                devices.resize(device + 1, 0);
-            }
-            devices[device] += 1;
+            devices.note(client.devices(), frame.receipt().device);
             let (target, written) = (Arc::clone(target), all_written.clone());
             if finished.send(Work { frame, number, decoded, target, written }).is_err() {
                 break;

@@ -4,7 +4,7 @@
 //! The walk of a frame: [`decode`] takes it from the video's [`source`], straight into a slot where [`inplace`]
 //! can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
 //! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
-//! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took, [`outcome`] what became of its
+//! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took, [`devices`] who did it, [`outcome`] what became of its
 //! instance. [`progress`], on its [`screen`], [`report`] and [`page`] tell
 //! the user; [`stop`] ends it early.
 //!
@@ -13,6 +13,7 @@
 mod args;
 mod daemon;
 mod decode;
+mod devices;
 mod folder;
 mod inplace;
 mod instance;
