@@ -110,7 +110,7 @@ impl<'a> Report<'a> {
             return table;
         }
         let devices: Vec<_> =
-            devices.iter().map(|(name, n)| format!("{name} {n} frames")).collect();
+            devices.iter().map(|(name, n)| format!("{} {n} frames", shown(name))).collect();
         table + "\nresized by: " + &devices.join(", ")
     }
 
@@ -224,6 +224,15 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn what_a_device_is_called_does_nothing_to_a_terminal() {
+        let mut outcome =
+            Outcome::new(1, Path::new("clip.mkv"), End::Complete, Duration::ZERO).unwrap();
+        outcome.devices = vec![("cpu\u{1b}[2J\n".to_owned(), 3)];
+        let table = Report::new(&[outcome], None).table();
+        assert!(table.ends_with("\nresized by: cpu\\u{1b}[2J\\n 3 frames"), "{table}");
+    }
 
     #[test]
     fn files_are_the_same_by_any_name() {
