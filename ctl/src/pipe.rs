@@ -1,4 +1,4 @@
-//! Owns the reading of what is no file: pipes, terminals, devices. They may have nothing to give for as long
+//! Owns the reading of what is no file: pipes, sockets, terminals, devices. They may have nothing to give for as long
 //! as they like, so whoever waits for them looks now and then whether that has still a sense.
 
 use std::fmt::{self, Debug};
@@ -11,6 +11,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, poll};
+
+/// Names of standard input.
+const INPUT: [&str; 3] = ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
 
 /// Milliseconds from one look to the next.
 const STEP: u8 = 50;
@@ -25,12 +28,16 @@ impl Pipe {
     /// Opens it, without waiting for who writes to it. None if a file is there, or nothing: that can
     /// be opened as usual. Reading fails once it is `over`.
     pub fn open(path: &Path, over: impl Fn() -> bool + Send + 'static) -> io::Result<Option<Self>> {
-        let is_pipe = |what: FileType| what.is_fifo() || what.is_char_device();
+        let is_pipe = |what: FileType| what.is_fifo() || what.is_char_device() || what.is_socket();
         if !fs::metadata(path).is_ok_and(|there| is_pipe(there.file_type())) {
             return Ok(None);
         }
-        let flags = OFlag::O_NONBLOCK.bits();
-        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        // Not by its name: nobody can open a socket by that.
+        let file = if INPUT.iter().any(|input| path == Path::new(input)) {
+            io::stdin().as_fd().try_clone_to_owned()?.into()
+        } else {
+            File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?
+        };
         Ok(Some(Self { file, over: Box::new(over) }))
     }
 }

@@ -1,7 +1,9 @@
 //! `resizectl resize`.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use image::imageops::{self, FilterType};
@@ -384,6 +386,17 @@ fn a_dash_is_what_is_open_already() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(image::load_from_memory(&output.stdout).unwrap().width(), 32);
     assert!(!shop.path("-").exists());
+    // Sockets, which can't be opened by a name.
+    let [(mut ours, theirs), (mut made, making)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+    command.stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(making));
+    let mut program = command.spawn().unwrap();
+    drop(command);
+    ours.write_all(&fs::read(shop.path("a.jpg")).unwrap()).unwrap();
+    drop(ours);
+    let mut file = Vec::new();
+    made.read_to_end(&mut file).unwrap();
+    assert!(program.wait().unwrap().success());
+    assert_eq!(image::load_from_memory(&file).unwrap().width(), 32);
 }
 
 #[test]
