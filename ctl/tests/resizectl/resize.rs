@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, Luma, Rgba, RgbaImage};
+use resized::Limits;
 use turbojpeg::Subsamp;
 
 use crate::shop::{Service, Shop, difference, jpeg, scenery, with_segment};
@@ -453,6 +454,25 @@ fn a_daemon_that_runs_is_used_and_one_that_does_not_is_named() {
     let said = shop.bad(&line);
     let place = format!("can't connect to {}", service.endpoint());
     assert!(said.contains(&place) && said.contains("0 of 3 pictures"), "{said}");
+}
+
+#[test]
+fn who_finds_no_room_leaves_the_pictures_to_the_others() {
+    let shop = Shop::new();
+    let names: Vec<_> = (0..8).map(|number| format!("{number}.jpg")).collect();
+    for name in &names {
+        shop.file(name, &jpeg(&scenery(320, 200), Subsamp::Sub2x2));
+    }
+    let line = format!("resize {} -s 64x -o out/ -j 4 --connect", names.join(" "));
+    let with = |connections| Service::with(Limits { connections, ..Limits::default() });
+    let service = with(2);
+    shop.good(&format!("{line} {}", service.endpoint()));
+    assert_eq!(fs::read_dir(shop.path("out")).unwrap().count(), 8);
+    // Unless nobody finds any.
+    let service = with(1);
+    let _only = service.client();
+    let said = shop.bad(&format!("{line} {}", service.endpoint()));
+    assert!(said.contains("ended after 0 of 8 pictures: refused: "), "{said}");
 }
 
 #[test]
