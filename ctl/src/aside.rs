@@ -6,6 +6,8 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +38,9 @@ impl Aside {
     /// As [`write`](Self::write), but what [can't be replaced](is_special) is written to: for a place
     /// that the user has named as it is. Elsewhere it may be somebody's trap.
     pub fn write_named(self, place: &Path, bytes: &[u8]) -> io::Result<()> {
+        if let Some(mut open) = standard(place)? {
+            return open.write_all(bytes);
+        }
         if is_special(place) {
             // Where it is a file after all it may have been begun.
             return File::options().append(true).open(place)?.write_all(bytes);
@@ -75,6 +80,26 @@ impl Aside {
     fn prefix(self) -> String {
         format!(".{}-", self.0)
     }
+}
+
+/// Standard output or error, if that is its name: what is a socket can't be opened by it.
+fn standard(place: &Path) -> io::Result<Option<File>> {
+    let is = |names: [&str; 3]| names.iter().any(|name| place == Path::new(name));
+    let open = if is(["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]) {
+        io::stdout().as_fd().try_clone_to_owned()?
+    } else if is(["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"]) {
+        io::stderr().as_fd().try_clone_to_owned()?
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(open.into()))
+}
+
+/// Whether there is something that can't be written to by its name: a socket that is not standard
+/// output or error.
+pub fn is_out_of_reach(path: &Path) -> bool {
+    let is_socket = fs::metadata(path).is_ok_and(|there| there.file_type().is_socket());
+    is_socket && !matches!(standard(path), Ok(Some(_)))
 }
 
 /// Whether there is something that can't be replaced by a file: a pipe, say, or what is open

@@ -3,7 +3,7 @@
 //!
 //! [`args`](Arguments) says what may be asked, and each command is a file of its own that knows
 //! nothing of the others. Both programs' manners are public: [`daemon`] finds who answers, [`signal`]
-//! says when to end, [`terminal`] how to speak, [`pattern`] how results are named, [`folders`] and
+//! says when to end, [`terminal`] how to speak, [`pipe`] how to wait, [`pattern`] how results are named, [`folders`] and
 //! [`aside`] how they are left.
 
 mod args;
@@ -13,6 +13,7 @@ pub mod daemon;
 mod doctor;
 pub mod folders;
 pub mod pattern;
+pub mod pipe;
 mod resize;
 pub mod signal;
 pub mod terminal;

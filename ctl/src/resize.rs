@@ -55,6 +55,7 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
         outputs: &outputs,
         next: AtomicUsize::new(0),
         failed: AtomicUsize::new(0),
+        refused: Mutex::new(None),
         ended: Mutex::new(None),
         signal: Signal::listen()?,
         bar: bar(asked),
@@ -79,6 +80,8 @@ struct Batch<'a> {
     /// The first picture that nobody has begun.
     next: AtomicUsize,
     failed: AtomicUsize,
+    /// Why a thread has not begun, which is a reason to fail if pictures are left.
+    refused: Mutex<Option<anyhow::Error>>,
     /// Why nothing new is begun, if so.
     ended: Mutex<Option<anyhow::Error>>,
     /// Nothing new is begun after one either, and those at work are finished, so that nothing half
@@ -90,14 +93,19 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// Resizes pictures until there are no more.
     fn work(&self, daemon: &Daemon, limits: Limits, settings: Settings) {
-        let files = daemon.connect().and_then(|client| Ok(Files::new(client, limits, settings)?));
+        let files = daemon
+            .connect()
+            .and_then(|client| Ok(Files::new(client, limits, settings, self.signal.clone())?));
         let mut files = match files {
             Ok(files) => files,
+            // The others may have all the room that there is, and do it all.
+            Err(error) if is_shortage(&error) => return self.stand_back(error),
             Err(error) => return self.end(error),
         };
         while let Some((number, from)) = self.next() {
             match files.resize(from, self.outputs, number) {
                 Ok(losses) => losses.iter().for_each(|loss| self.mention(from, loss)),
+                Err(FileError::Read(_)) if self.signal.came() => return,
                 Err(error) if error.is_final() => return self.end(error.into()),
                 Err(error) => self.report(from, &error),
             }
@@ -130,6 +138,13 @@ impl Batch<'_> {
         self.bar.suspend(|| complain(format_args!("resizectl: {line}")));
     }
 
+    /// Leaves the pictures to the other threads.
+    fn stand_back(&self, error: anyhow::Error) {
+        if let Ok(mut refused) = self.refused.lock() {
+            refused.get_or_insert(error);
+        }
+    }
+
     /// Begins nothing new. Only the first reason is kept: the others follow from it.
     fn end(&self, error: anyhow::Error) {
         if let Ok(mut ended) = self.ended.lock() {
@@ -142,7 +157,9 @@ impl Batch<'_> {
         self.bar.finish_and_clear();
         let (all, failed) = (self.asked.inputs.len() as u64, self.failed.into_inner() as u64);
         let resized = done - failed;
-        if let Some(error) = self.ended.into_inner().unwrap_or_default() {
+        let refused = self.refused.into_inner().unwrap_or_default();
+        let refused = refused.filter(|_| done < all && !self.signal.came());
+        if let Some(error) = self.ended.into_inner().unwrap_or_default().or(refused) {
             return Err(error).with_context(|| format!("ended after {resized} of {all} pictures"));
         }
         if !self.asked.quiet {
@@ -156,6 +173,11 @@ impl Batch<'_> {
         let done = if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         Ok(self.signal.code().unwrap_or(done))
     }
+}
+
+/// Whether others have what this one was refused.
+fn is_shortage(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<resized_client::Error>().is_some_and(resized_client::Error::is_shortage)
 }
 
 /// Shown on a terminal only.

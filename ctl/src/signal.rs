@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// The signal that came, if one has.
-#[derive(Debug)]
+/// The signal that came, if one has. Clones hear of the same.
+#[derive(Clone, Debug)]
 pub struct Signal(Arc<AtomicUsize>);
 
 impl Signal {

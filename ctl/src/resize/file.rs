@@ -9,6 +9,8 @@ use resized_pictures::{Desk, Limits, Loss, PictureError, Settings};
 
 use super::error::FileError;
 use super::output::Outputs;
+use crate::pipe::Pipe;
+use crate::signal::Signal;
 
 /// Longest file that is read.
 const MAX_FILE: u64 = 1 << 30;
@@ -17,6 +19,7 @@ const MAX_FILE: u64 = 1 << 30;
 pub(crate) struct Files {
     desk: Desk,
     settings: Settings,
+    signal: Signal,
     file: Vec<u8>,
 }
 
@@ -25,18 +28,20 @@ impl Files {
         client: Client,
         limits: Limits,
         settings: Settings,
+        signal: Signal,
     ) -> Result<Self, PictureError> {
-        Ok(Self { desk: Desk::new(client, limits)?, settings, file: Vec::new() })
+        Ok(Self { desk: Desk::new(client, limits)?, settings, signal, file: Vec::new() })
     }
 
-    /// Resizes the picture at `from`, which has that number among the outputs. What was lost.
+    /// Resizes the picture at `from`, which has that number among the outputs. What was lost. A pipe is
+    /// not waited for after a signal.
     pub(crate) fn resize(
         &mut self,
         from: &Path,
         outputs: &Outputs,
         number: usize,
     ) -> Result<Vec<Loss>, FileError> {
-        read(from, &mut self.file)?;
+        read(from, &self.signal, &mut self.file)?;
         let planned = self.desk.plan(&self.file, &self.settings)?;
         let losses = planned.losses();
         outputs.write(number, &self.desk.make(planned)?.bytes)?;
@@ -44,9 +49,17 @@ impl Files {
     }
 }
 
-fn read(path: &Path, file: &mut Vec<u8>) -> Result<(), FileError> {
+fn read(path: &Path, signal: &Signal, file: &mut Vec<u8>) -> Result<(), FileError> {
     file.clear();
-    let bytes = File::open(path).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(file));
+    let over = {
+        let signal = signal.clone();
+        move || signal.came()
+    };
+    let bytes = match Pipe::open(path, over) {
+        Ok(Some(pipe)) => pipe.take(MAX_FILE + 1).read_to_end(file),
+        Ok(None) => File::open(path).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(file)),
+        Err(error) => Err(error),
+    };
     let bytes = bytes.map_err(|error| match error.kind() {
         ErrorKind::IsADirectory => FileError::Folder(path.to_owned()),
         _ => FileError::Read(error),

@@ -1,10 +1,15 @@
 //! `resizectl resize`.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, Luma, Rgba, RgbaImage};
+use resized::Limits;
 use turbojpeg::Subsamp;
 
 use crate::shop::{Service, Shop, difference, jpeg, scenery, with_segment};
@@ -382,6 +387,17 @@ fn a_dash_is_what_is_open_already() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(image::load_from_memory(&output.stdout).unwrap().width(), 32);
     assert!(!shop.path("-").exists());
+    // Sockets, which can't be opened by a name.
+    let [(mut ours, theirs), (mut made, making)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+    command.stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(making));
+    let mut program = command.spawn().unwrap();
+    drop(command);
+    ours.write_all(&fs::read(shop.path("a.jpg")).unwrap()).unwrap();
+    drop(ours);
+    let mut file = Vec::new();
+    made.read_to_end(&mut file).unwrap();
+    assert!(program.wait().unwrap().success());
+    assert_eq!(image::load_from_memory(&file).unwrap().width(), 32);
 }
 
 #[test]
@@ -441,6 +457,25 @@ fn a_daemon_that_runs_is_used_and_one_that_does_not_is_named() {
 }
 
 #[test]
+fn who_finds_no_room_leaves_the_pictures_to_the_others() {
+    let shop = Shop::new();
+    let names: Vec<_> = (0..8).map(|number| format!("{number}.jpg")).collect();
+    for name in &names {
+        shop.file(name, &jpeg(&scenery(320, 200), Subsamp::Sub2x2));
+    }
+    let line = format!("resize {} -s 64x -o out/ -j 4 --connect", names.join(" "));
+    let with = |connections| Service::with(Limits { connections, ..Limits::default() });
+    let service = with(2);
+    shop.good(&format!("{line} {}", service.endpoint()));
+    assert_eq!(fs::read_dir(shop.path("out")).unwrap().count(), 8);
+    // Unless nobody finds any.
+    let service = with(1);
+    let _only = service.client();
+    let said = shop.bad(&format!("{line} {}", service.endpoint()));
+    assert!(said.contains("ended after 0 of 8 pictures: refused: "), "{said}");
+}
+
+#[test]
 fn a_signal_leaves_whole_pictures_and_nothing_else() {
     let shop = Shop::new();
     let picture = jpeg(&scenery(1603, 1205), Subsamp::Sub2x2);
@@ -462,4 +497,22 @@ fn a_signal_leaves_whole_pictures_and_nothing_else() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert_eq!(shop.picture(&format!("out/{name}")).width(), 640, "{name}");
     }
+}
+
+#[test]
+fn who_waits_for_a_pipe_heeds_a_signal() {
+    let shop = Shop::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = shop.command();
+    command.args(["resize", "-", "-s", "64x", "--format", "png", "-o", "out"]).stdin(reader);
+    let program = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(command);
+    // Once it reads, the pipe is emptied.
+    (&writer).write_all(&vec![0; 1 << 17]).unwrap();
+    assert!(Command::new("kill").arg(program.id().to_string()).status().unwrap().success());
+    let output = program.wait_with_output().unwrap();
+    drop(writer);
+    assert_eq!(output.status.code(), Some(128 + 15), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("0 of 1 pictures resized, ") && said.lines().count() == 1, "{said}");
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use image::{DynamicImage, Rgb, RgbImage};
-use resized::{Devices, Listener, Options, Peers, Server};
+use resized::{Devices, Limits, Listener, Options, Peers, Server};
 use resized_client::{Client, Endpoint};
 use resized_protocol::VERSION;
 use resized_protocol::codec;
@@ -128,11 +128,17 @@ pub(crate) fn difference(one: &DynamicImage, other: &DynamicImage) -> f64 {
 pub(crate) struct Service {
     dir: TempDir,
     server: Option<Server>,
+    limits: Limits,
 }
 
 impl Service {
     pub(crate) fn start() -> Self {
-        let mut service = Self { dir: tempfile::tempdir().unwrap(), server: None };
+        Self::with(Limits::default())
+    }
+
+    /// Whose users may have no more than this.
+    pub(crate) fn with(limits: Limits) -> Self {
+        let mut service = Self { dir: tempfile::tempdir().unwrap(), server: None, limits };
         service.start_again();
         service
     }
@@ -140,7 +146,8 @@ impl Service {
     /// At the same place, after a [`stop`](Self::stop).
     pub(crate) fn start_again(&mut self) {
         let listener = Listener::bind(&self.socket(), Peers::Owner).unwrap();
-        let options = Options { devices: Devices::Cpu, ..Options::default() };
+        let (devices, limits) = (Devices::Cpu, self.limits);
+        let options = Options { devices, limits, ..Options::default() };
         self.server = Some(Server::at(listener, options).unwrap());
     }
 

@@ -1,11 +1,12 @@
 //! `resizectl video`, a front for resize-videos.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::shop::Shop;
+use crate::shop::{Shop, mute};
 
 /// A clip of so many frames.
 fn clip(shop: &Shop, name: &str, frames: u32) {
@@ -59,6 +60,22 @@ fn videos_become_numbered_pictures() {
         "{error}"
     );
     assert!(!shop.path("new").exists());
+}
+
+#[test]
+fn what_a_device_is_called_does_nothing_to_a_terminal() {
+    let shop = Shop::new();
+    clip(&shop, "a.mkv", 3);
+    let endpoint = mute(&shop, "cpu\u{1b}[2J");
+    let mut command = shop.command();
+    command.args(["video", "a.mkv", "-s", "64x", "-o", "out/", "--connect", &endpoint]);
+    let mut program = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut greeting = String::new();
+    BufReader::new(program.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
+    // It says nothing more, and would be waited for.
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(greeting.ends_with(" resizes on: cpu\\u{1b}[2J\n"), "{greeting}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -36,7 +38,7 @@ impl Bench {
         self.dir.path().join(name)
     }
 
-    /// Makes a clip from the picture source `lavfi`, coded as `options` say.
+    /// Makes a clip from the source `lavfi`, coded as `options` say, which may name files of this folder.
     pub(crate) fn clip(&self, name: &str, lavfi: &str, options: &str) -> PathBuf {
         let path = self.path(name);
         let inputs = ["-f", "lavfi", "-i", lavfi];
@@ -88,6 +90,15 @@ impl Bench {
         let image = turbojpeg::decompress(&jpeg, PixelFormat::RGB).expect(&name);
         assert_eq!(image.pitch, image.width * 3);
         Picture { width: image.width, height: image.height, rgb: image.pixels }
+    }
+}
+
+/// Waits until something is there.
+pub(crate) fn wait_for(path: &Path) {
+    let begun = Instant::now();
+    while !path.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", path.display());
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -154,6 +165,7 @@ impl Picture {
 
 fn ffmpeg<A: AsRef<OsStr>>(options: impl IntoIterator<Item = A>, output: &Path) {
     let mut command = Command::new("ffmpeg");
+    output.parent().iter().for_each(|folder| drop(command.current_dir(folder)));
     command.args(["-v", "error", "-y", "-nostdin"]).args(options).arg(output);
     let status = command.status().expect("the ffmpeg tool is needed to make clips");
     assert!(status.success(), "{command:?}");

@@ -11,9 +11,15 @@ mod room;
 mod service;
 #[path = "../../../daemon/tests/common/skip.rs"]
 mod skip;
+mod stop;
+mod terminal;
 mod trouble;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Output;
 
 use bench::{Bench, frame_names, turned};
@@ -100,6 +106,45 @@ fn figures_and_report_may_go_where_the_pictures_go() {
         assert!(bench.path("out/figures.json").exists() && bench.path("out/report.html").exists());
         assert_eq!(fs::read_dir(bench.path("out")).unwrap().count(), 3);
     }
+}
+
+#[test]
+fn who_can_not_start_takes_no_time() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let output = bench.run(&[Path::new("missing.mkv"), &clip], "-m 5 -q --json figures.json");
+    assert_eq!(output.status.code(), Some(1));
+    let figures = bench.figures();
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&figures["instances"][1]["started_s"]) < 5.0, "{figures}");
+    assert!(number(&figures["total"]["seconds"]) < 5.0, "{figures}");
+}
+
+#[test]
+fn figures_and_videos_may_come_and_go_by_what_is_open_already() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    // Of which none can be opened by its name.
+    for (video, figures) in
+        [("/dev/stdin", "-"), ("pipe:0", "/dev/stdout"), ("/dev/fd/0", "/dev/fd/1")]
+    {
+        let [(ours, theirs), (mut told, telling)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+        let mut command = bench.command(&[Path::new(video)]);
+        command.args(["-n", "1", "-q", "--json", figures]);
+        let mut program =
+            command.stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(telling)).spawn().unwrap();
+        drop(command);
+        let _ = (&ours).write_all(&fs::read(&clip).unwrap());
+        drop(ours);
+        let mut json = String::new();
+        told.read_to_string(&mut json).unwrap();
+        assert!(program.wait().unwrap().success());
+        let figures: Value = serde_json::from_str(&json).expect(&json);
+        assert_eq!(figures["total"]["frames"], 2);
+    }
+    let output = bench.run(&[&clip], "-n 1 -q --report -");
+    assert!(stdout(&output).starts_with("<!DOCTYPE html>"));
+    assert!(!bench.path("-").exists());
 }
 
 fn keys(value: &Value) -> Vec<&str> {

@@ -10,12 +10,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use resized::{Devices, Listener, Options, Peers, Server};
 
-use crate::bench::{Bench, frame_names};
+use crate::bench::{Bench, frame_names, wait_for};
 
 fn daemon(socket: &Path) -> Server {
+    on(socket, Devices::Cpu)
+}
+
+fn on(socket: &Path, devices: Devices) -> Server {
     let listener = Listener::bind(socket, Peers::Owner).unwrap();
-    let options = Options { devices: Devices::Cpu, ..Options::default() };
-    Server::at(listener, options).unwrap()
+    Server::at(listener, Options { devices, ..Options::default() }).unwrap()
 }
 
 #[test]
@@ -96,4 +99,26 @@ fn who_waits_for_a_daemon_heeds_a_signal() {
     let mut program = left_alone(&bench, &bench.path("resized.sock"));
     kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGINT).unwrap();
     assert_eq!(program.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn frames_are_counted_for_who_resized_them_whatever_came_after() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", "testsrc2=size=64x48", "-frames:v 2000 -c:v mpeg4");
+    let socket = bench.path("resized.sock");
+    let first = daemon(&socket);
+    let mut command = bench.command(&[&clip]);
+    command.args(["-n", "1", "-s", "32x24", "-q", "--json", "figures.json"]);
+    command.arg("--connect").arg(format!("unix:{}", socket.display()));
+    let mut program = command.spawn().unwrap();
+    wait_for(&bench.path("out/vid-instance1/Frame00010.jpg"));
+    first.stop().unwrap();
+    let second = on(&socket, Devices::Null);
+    assert!(program.wait().unwrap().success());
+    second.stop().unwrap();
+    let figures = bench.figures();
+    let devices = figures["instances"][0]["devices"].as_object().unwrap();
+    let frames = |name: &str| devices[name].as_u64().unwrap();
+    assert!(frames("cpu") >= 10 && frames("null") > 0, "{figures}");
+    assert_eq!((devices.len(), frames("cpu") + frames("null")), (2, 2000));
 }

@@ -1,12 +1,17 @@
 //! More videos at once than the daemon has room for.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use resized::Limits;
 use resized_client::{Client, Extent, FrameSpec, PixelFormat, StreamSpec};
 
-use crate::bench::{Bench, frame_names};
+use crate::bench::{Bench, frame_names, wait_for};
 use crate::service::Service;
 use crate::{MOVING, stdout};
 
@@ -69,4 +74,45 @@ fn who_asks_for_more_than_there_is_is_refused() {
         let line = String::from_utf8(output.stderr).unwrap();
         assert!(line.contains("clip.mkv: refused: 1 streams asked for"), "{line}");
     }
+}
+
+#[test]
+fn videos_are_closed_until_their_turn() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 20 -c:v mpeg4");
+    let clips = [(); 64].map(|()| &*clip);
+    let service = Service::with(|options, _| options.limits.streams = 1);
+    let mut command = bench.command(&clips);
+    command.args(["-m", "0", "-q", "--connect", &service.endpoint()]);
+    let mut program = command.spawn().unwrap();
+    let descriptors = format!("/proc/{}/fd", program.id());
+    let (mut most, mut samples) = (0, 0);
+    while program.try_wait().unwrap().is_none() {
+        let entries = fs::read_dir(&descriptors).into_iter().flatten().flatten();
+        let open = entries.filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == clip));
+        most = most.max(open.count());
+        samples += 1;
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert!(program.wait().unwrap().success());
+    // Those that have no stream yet, and one or two that have.
+    assert!(samples > 10 && (1..=20).contains(&most), "{most} of {samples}");
+}
+
+#[test]
+fn one_that_does_not_begin_keeps_no_other_from_it() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let head = fs::read(bench.clip("head.ts", MOVING, "-frames:v 5 -c:v mpeg2video")).unwrap();
+    // Its head can be read, and no frame of it yet.
+    let pipe = bench.path("pipe");
+    mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let videos: [&Path; 18] = std::array::from_fn(|index| if index == 0 { &*pipe } else { &*clip });
+    let mut command = bench.command(&videos);
+    let mut program = command.args(["-m", "0", "-q"]).spawn().unwrap();
+    let mut writer = File::options().write(true).open(&pipe).unwrap();
+    writer.write_all(&head).unwrap();
+    wait_for(&bench.path("out/vid-instance18/Frame00002.jpg"));
+    drop(writer);
+    assert!(program.wait().unwrap().success());
 }

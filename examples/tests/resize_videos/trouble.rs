@@ -6,24 +6,15 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::MOVING;
-use crate::bench::{Bench, frame_names};
+use crate::bench::{Bench, frame_names, wait_for};
 use crate::skip::skip;
 
-/// Waits until something is there.
-fn wait_for(path: &Path) {
-    let begun = Instant::now();
-    while !path.exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{}", path.display());
-        thread::sleep(Duration::from_millis(5));
-    }
-}
+/// A sound file, with a picture on its cover.
+const COVERED: &str = "-i cover.png -map 0 -map 1 -c:a aac -c:v copy -disposition:v attached_pic";
 
 /// Asserts a failure with one line that contains all of `parts`.
 fn assert_fails(output: &Output, parts: &[&str]) {
@@ -54,10 +45,13 @@ fn a_video_that_is_missing_or_none_is_named_and_the_others_go_on() {
     let (missing, noise) = (bench.path("missing.mp4"), bench.path("noise.mp4"));
     fs::write(&noise, [0xA5; 5000]).unwrap();
     let sound = bench.clip("sound.wav", "sine=duration=0.1", "-c:a pcm_s16le");
+    bench.clip("cover.png", MOVING, "-frames:v 1");
+    let covered = bench.clip("covered.mp4", "sine=duration=0.1", COVERED);
     let bad = [
         (&*missing, "No such file"),
         (&noise, "Invalid data"),
         (&sound, "no video"),
+        (&covered, "no video in it, only a cover"),
         (Path::new("/"), ""),
     ];
     let options = "-m 0 --json figures.json --report report.html";
@@ -327,11 +321,15 @@ fn a_video_that_lacks_frames_of_its_index_is_an_error() {
 #[test]
 fn a_video_that_can_not_be_read_to_its_end_is_an_error() {
     let bench = Bench::new();
-    bench.clip("clip.mkv", MOVING, "-frames:v 20 -c:v mpeg4");
-    // By FFmpeg's concat protocol a file goes on as another. The first page of a process's memory is
-    // never mapped: reading it is an I/O error.
-    let output = bench.run(&[Path::new("concat:clip.mkv|/proc/self/mem")], "-n 1 -q");
-    assert_fails(&output, &["clip.mkv", "can't read on", "Input/output error"]);
+    // Some of these formats take an error for the end.
+    for (name, codec) in [("clip.mkv", "mpeg4"), ("clip.mpg", "mpeg2video"), ("clip.flv", "flv")] {
+        bench.clip(name, MOVING, &format!("-frames:v 20 -c:v {codec}"));
+        // By FFmpeg's concat protocol a file goes on as another. The first page of a process's
+        // memory is never mapped: reading it is an I/O error.
+        let video = format!("concat:{name}|/proc/self/mem");
+        let output = bench.run(&[Path::new(&video)], "-n 1 -q");
+        assert_fails(&output, &[name, "can't read on", "Input/output error"]);
+    }
 }
 
 #[test]
@@ -374,42 +372,4 @@ fn a_full_disk_is_an_error_and_leaves_whole_pictures_only() {
     assert_eq!(row["frames"], whole);
     let report = fs::read_to_string(bench.path("report.html")).unwrap();
     assert!(report.contains("Stopped before its end: can't write out/"), "{report}");
-}
-
-#[test]
-fn an_interrupt_stops_all_instances_and_leaves_whole_pictures_only() {
-    let bench = Bench::new();
-    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 1000 -c:v mpeg4");
-    // The second instance waits for its turn when the signal comes.
-    let program = bench
-        .command(&[&clip])
-        .args(["-n", "2", "-m", "1000", "-s", "2400x1800"])
-        .args(["--report", "report.html", "--json", "figures.json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_for(&bench.path("out/vid-instance1/Frame00003.jpg"));
-    kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGINT).unwrap();
-    let output = program.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{output:?}");
-    let names = bench.names(1);
-    assert!((3..1000).contains(&names.len()), "{}", names.len());
-    assert_eq!(names, frame_names(names.len()));
-    assert_eq!(bench.names(2), frame_names(0));
-    for number in 1..=names.len() {
-        assert_eq!(bench.picture(1, number).width, 2400);
-    }
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains(&format!("stopped: {} frames", names.len())), "{text}");
-    let report = fs::read_to_string(bench.path("report.html")).unwrap();
-    assert!(report.contains("Stopped by a signal before its end."), "{report}");
-    assert!(report.contains(&format!("<b>{}</b><span>frames in ", names.len())), "{report}");
-    assert!(text.contains("p99 ms") && text.contains("clip.mkv: stopped"), "{text}");
-    let figures = bench.figures();
-    assert_eq!(figures["stopped"]["signal"], 2);
-    // The second had not begun.
-    assert_eq!(figures["instances"].as_array().unwrap().len(), 1);
-    let row = &figures["instances"][0];
-    assert_eq!((&row["complete"], &row["error"]), (&false.into(), &Value::Null));
-    assert_eq!(row["frames"], names.len());
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{
+    OsStringValueParser, PathBufValueParser, PossibleValuesParser, TypedValueParser,
+};
 use resized_client::{Endpoint, Extent, Filter, MAX_SIDE};
 use resized_pictures::Size;
 
@@ -77,7 +79,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) connect: Option<Endpoint>,
 
-    /// Write the figures to FILE, as JSON
+    /// Write the figures to FILE, as JSON; - is standard output, for which there is --quiet
     ///
     /// "stopped" is null or says what ended the run before its time: {"signal": NUMBER} or
     /// {"error": TEXT}. "instances" has one object for each that had begun by then, and for each
@@ -86,12 +88,12 @@ pub(crate) struct Args {
     /// null; "frames" counts pictures, "skipped" what could not be decoded, "devices" frames by who
     /// resized them; "latency_ms" is from submitted to received, "written_ms" from decoded to
     /// written. "total" is all of them together
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file())]
     pub(crate) json: Option<PathBuf>,
 
     /// Write a page that shows the run to FILE, as HTML: frames a second over time, how long frames
-    /// took, who resized them
-    #[arg(long, value_name = "FILE")]
+    /// took, who resized them; - is standard output
+    #[arg(long, value_name = "FILE", value_parser = file())]
     pub(crate) report: Option<PathBuf>,
 
     /// Print errors only
@@ -118,6 +120,14 @@ impl Args {
         }
         Ok(instances)
     }
+}
+
+/// Whether it can be closed and opened again later, and is then as it was: it is a file, or at an
+/// address that is asked for it. A server may not keep who asked early.
+pub(crate) fn is_there_again(video: &Path) -> bool {
+    const ASKED: [&str; 5] = ["http:", "https:", "ftp:", "rtsp:", "rtsps:"];
+    let is_asked = |name: &str| ASKED.iter().any(|scheme| name.starts_with(scheme));
+    video.is_file() || video.to_str().is_some_and(is_asked)
 }
 
 /// Whether it is a pipe, or something else that has nothing left for whoever opens it next.
@@ -168,6 +178,12 @@ pub(crate) fn check(size: Size, source: Extent, aspect: f64) -> Result<()> {
     let pictures = extent(size, source, aspect);
     ensure!(fits(pictures), "pictures of {pictures} have more than {MAX_SIDE} pixels a side");
     Ok(())
+}
+
+/// Reads where a file goes; a dash is what is open already.
+fn file() -> impl TypedValueParser<Value = PathBuf> {
+    let place = |path: PathBuf| if path.as_os_str() == "-" { "/dev/stdout".into() } else { path };
+    PathBufValueParser::new().map(place)
 }
 
 fn video(text: OsString) -> Result<PathBuf> {
@@ -267,6 +283,16 @@ mod tests {
         assert_eq!(instances("resize-videos a b c"), Some(3));
         assert_eq!(instances("resize-videos a b c -n 4"), Some(4));
         assert_eq!(instances("resize-videos a b c -n 2"), None);
+    }
+
+    #[test]
+    fn what_speaks_once_is_not_opened_twice() {
+        for video in ["/proc/self/exe", "http://host/a.mkv", "rtsp://host/camera"] {
+            assert!(is_there_again(Path::new(video)), "{video}");
+        }
+        for video in ["/dev/null", "pipe:0", "fd:", "tcp://0.0.0.0:9?listen", "cache:pipe:0"] {
+            assert!(!is_there_again(Path::new(video)), "{video}");
+        }
     }
 
     #[test]

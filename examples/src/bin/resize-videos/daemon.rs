@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use resizectl::daemon::Daemon as Found;
+use resizectl::terminal::shown;
 use resized_client::{Client, DeviceStats, Endpoint, Error, Reconnect, Refusal};
 
 use crate::stop::Stop;
@@ -23,7 +24,10 @@ impl Daemon {
     /// with a line that says which.
     pub(crate) fn find(endpoint: Option<&Endpoint>) -> Result<(Self, String)> {
         let daemon = Self(Found::find(endpoint)?);
-        let devices = daemon.0.connect()?.devices().join(", ");
+        // A bridge, or whoever is behind it, may call its devices anything.
+        let devices: Vec<_> =
+            daemon.0.connect()?.devices().iter().map(|name| shown(name)).collect();
+        let devices = devices.join(", ");
         let greeting = match &daemon.0 {
             Found::Running(_) => format!("{} resizes on: {devices}", daemon.place()),
             Found::Embedded(_) => {
@@ -62,6 +66,9 @@ impl Daemon {
                 Ok(client) => return Ok(Some(client)),
                 Err(error) => error,
             };
+            if stop.is_set() {
+                return Ok(None);
+            }
             // By its address, or behind its bridge.
             let away = matches!(
                 error.downcast_ref(),

@@ -6,18 +6,22 @@
 //! video it is.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::codec::{context::Context as Codec, decoder};
 use ffmpeg_next::error::EAGAIN;
-use ffmpeg_next::format::{self, context::Input, stream::Stream};
+use ffmpeg_next::format::context::Input;
+use ffmpeg_next::format::stream::{Disposition, Stream};
 use ffmpeg_next::util::frame;
 use ffmpeg_next::{Dictionary, Error, Packet, ffi, log, media};
 use resized_client::Extent;
 
 use crate::inplace::{self, Decoder};
 use crate::picture::sample_aspect;
+use crate::source;
+use crate::stop::Stop;
 use crate::turn::Turn;
 
 /// Errors in a row after which no more of a file is read.
@@ -40,24 +44,28 @@ pub(crate) struct File {
     /// None if by another angle than a right one.
     turn: Option<Turn>,
     codec: &'static str,
+    stop: Arc<Stop>,
 }
 
 impl File {
-    /// Opens a file at its best video stream.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let utf8 = path.to_str().is_some_and(|path| !path.contains('\0'));
-        ensure!(utf8, "FFmpeg only takes file names in UTF-8");
-        // FFmpeg takes what is before a colon for a protocol, but not behind a slash.
-        let base = if path.exists() { "." } else { "" };
-        let input = format::input(&Path::new(base).join(path))?;
+    /// Opens a file at its best video stream. An error may also mean that the run ends, as may one in
+    /// reading the [`Video`].
+    pub(crate) fn open(path: &Path, stop: &Arc<Stop>) -> Result<Self> {
+        let input = source::open(path, stop)?;
         let best = input.streams().best(media::Type::Video);
-        let best = best.context("there is no video in it")?;
+        let mut best = best.context("there is no video in it")?;
+        if is_cover(&best) {
+            let mut videos = input.streams().filter(|stream| {
+                stream.parameters().medium() == media::Type::Video && !is_cover(stream)
+            });
+            best = videos.next().context("there is no video in it, only a cover")?;
+        }
         let (stream, turn) = (best.index(), turn(&best));
         let decoder = decoder(&input, stream, 1)?;
         let extent = Extent::new(decoder.width(), decoder.height());
         let aspect = sample_aspect(decoder.aspect_ratio());
         let codec = decoder.id().name();
-        Ok(Self { input, stream, extent, aspect, turn, codec })
+        Ok(Self { input, stream, extent, aspect, turn, codec, stop: Arc::clone(stop) })
     }
 
     /// What makes its frames upright. None if it should be shown at a slant.
@@ -82,7 +90,8 @@ impl File {
 
     /// Begins to decode, with `threads` threads.
     pub(crate) fn decode(self, threads: usize) -> Result<Video> {
-        let decoder = decoder(&self.input, self.stream, threads).map(Decoder::new)?;
+        let decoder = decoder(&self.input, self.stream, threads)?;
+        let decoder = Decoder::new(decoder, self.stop);
         let promised = indexed_frames(&self.input, self.stream);
         let total = promised.or_else(|| estimated_frames(&self.input, self.stream));
         Ok(Video {
@@ -114,6 +123,11 @@ fn decoder(input: &Input, stream: usize, threads: usize) -> Result<decoder::Vide
     context.set_threading(inplace::threads(threads));
     options.set("thread_type", "frame+slice"); // what a codec can do; the call above names only one
     Ok(context.open_as_with(codec, options)?.video()?)
+}
+
+/// Whether it is the picture that goes with a sound file.
+fn is_cover(stream: &Stream<'_>) -> bool {
+    stream.disposition().contains(Disposition::ATTACHED_PIC)
 }
 
 /// What makes the frames of a stream upright, if it can be had by turning and mirroring.

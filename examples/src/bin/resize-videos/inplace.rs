@@ -19,6 +19,7 @@ use ffmpeg_next::{Error, Packet, ffi};
 use resized_client::{Extent, FrameLayout, Hold, PixelFormat, Slot, Stream};
 
 use crate::picture::known;
+use crate::stop::Stop;
 
 /// Slots that no decoder gets: frames that are copied need one.
 const SPARE: usize = 1;
@@ -46,8 +47,8 @@ pub(crate) struct Need {
 
 impl Decoder {
     /// Lets a decoder ask for its memory here. None of its frames may have been decoded.
-    pub(crate) fn new(mut decoder: decoder::Video) -> Self {
-        let lender = Arc::new(Lender::default());
+    pub(crate) fn new(mut decoder: decoder::Video, stop: Arc<Stop>) -> Self {
+        let lender = Arc::new(Lender { stop, state: Mutex::default() });
         // SAFETY: the context is open and used by nobody else. `opaque` stays valid for as long as
         // it can be called with: `lender` lives on the heap and outlives the decoder, which nobody
         // can take out of `self`. It is shared with the decoder's threads, so `Lender` is `Sync`.
@@ -125,8 +126,8 @@ pub(crate) fn threads(count: usize) -> threading::Config {
 }
 
 /// What a decoder and its owner share.
-#[derive(Default)]
 struct Lender {
+    stop: Arc<Stop>,
     state: Mutex<State>,
 }
 
@@ -184,7 +185,7 @@ impl Lender {
     }
 
     /// A slot for a frame that needs this, held: waits until one is free. None if there is no such
-    /// stream, or the decoder holds too many already.
+    /// stream, the decoder holds too many already, or the run ends.
     fn borrow(self: &Arc<Self>, need: Need) -> Option<Memory> {
         let ring = {
             let mut state = self.state();
@@ -198,12 +199,15 @@ impl Lender {
             ring
         };
         let loan = || {
-            let mut slot = ring.stream.loan()?;
-            let hold = slot.hold()?;
-            Ok::<_, resized_client::Error>((slot, hold))
+            let mut slot = self.stop.loan(&ring.stream).ok().flatten()?;
+            let hold = slot.hold().ok()?;
+            Some((slot, hold))
         };
         // If the connection is gone, the feeder finds out with its next frame.
-        let (mut slot, hold) = loan().inspect_err(|_| self.state().held -= 1).ok()?;
+        let Some((mut slot, hold)) = loan() else {
+            self.state().held -= 1;
+            return None;
+        };
         let start = slot.input_mut().as_mut_ptr();
         let layout = slot.layout().clone();
         let address = start.addr();

@@ -8,14 +8,13 @@
 //! as well ([`is_of_all`]) stops all. Few instances have a decoder before they have a stream: where
 //! there is room for few, many take no more memory.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use ffmpeg_next::util::frame;
 use resizectl::terminal::one_line;
@@ -24,6 +23,7 @@ use resized_client::{Client, Crop, Extent, FrameSpec, Pending, Stream, StreamSpe
 use crate::args::{self, Args};
 use crate::daemon::Daemon;
 use crate::decode::{File, Video};
+use crate::devices::Devices;
 use crate::folder::Folder;
 use crate::inplace::{Decoder, Need};
 use crate::jpeg::{self, Target, Work};
@@ -32,7 +32,7 @@ use crate::outcome::{End, Outcome, is_of_all};
 use crate::picture::{Converter, Picture};
 use crate::progress::{Progress, Track};
 use crate::room::{Inside, Room};
-use crate::stop::Stop;
+use crate::stop::{STEP, Stop};
 use crate::turn::Turn;
 
 /// Most slots of a stream: a bound on memory where there are many cores.
@@ -46,7 +46,7 @@ struct Run<'a> {
     args: &'a Args,
     daemon: &'a Daemon,
     progress: &'a Progress,
-    stop: &'a Stop,
+    stop: &'a Arc<Stop>,
     cores: usize,
     begun: Instant,
     /// Instances in all.
@@ -59,14 +59,21 @@ struct Plan<'a> {
     /// Counted from one.
     instance: usize,
     video: &'a Path,
-    /// The video, if nobody else has read from it.
+    /// The video, if it is open and nobody else has read from it.
     file: Option<File>,
     folder: Folder,
-    /// Dropped when it has a stream, or is over.
-    entering: WaitGroup,
 }
 
-/// Runs the instances whose folders these are; `files` are the videos, as far as they are open.
+/// One of those that have started and have no stream yet: until it has, or is over.
+struct Entering(Receiver<()>);
+
+impl Drop for Entering {
+    fn drop(&mut self) {
+        let _ = self.0.try_recv();
+    }
+}
+
+/// Runs the instances whose folders these are; `files` are the videos, as far as they are open already.
 /// Those that a stop kept from starting have no outcome; why it stopped is for [`Stop`] to say.
 pub(crate) fn run_all<'a>(
     args: &'a Args,
@@ -74,16 +81,17 @@ pub(crate) fn run_all<'a>(
     mut files: Vec<Option<File>>,
     folders: Vec<Folder>,
     progress: &'a Progress,
-    stop: &'a Stop,
+    stop: &'a Arc<Stop>,
 ) -> Vec<Outcome<'a>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (room, begun, instances) = (Room::new(stop), Instant::now(), folders.len());
     let run = Run { args, daemon, progress, stop, cores, begun, instances, room };
+    let (enter, entering) = bounded(MAX_ENTERING);
     let plans = folders.into_iter().map(|folder| {
         let (instance, videos) = (folder.instance(), args.videos.len());
         let dealt = (instance - 1) % videos;
         let (video, file) = (args.videos[dealt].as_path(), files[dealt].take());
-        Plan { instance, video, file, folder, entering: WaitGroup::new() }
+        Plan { instance, video, file, folder }
     });
     let (finished, work) = unbounded();
     thread::scope(|scope| {
@@ -94,19 +102,17 @@ pub(crate) fn run_all<'a>(
                 stop.fail(error);
             }
         }
-        let (mut handles, mut entries) = (Vec::new(), VecDeque::new());
-        for plan in plans {
-            run.wait_for_turn(plan.instance);
-            if entries.len() == MAX_ENTERING {
-                entries.pop_front().into_iter().for_each(WaitGroup::wait);
-            }
+        let mut handles = Vec::new();
+        for (before, plan) in plans.enumerate() {
+            run.wait_for_turn(before, plan.instance);
+            while !stop.is_set() && enter.send_timeout((), STEP).is_err() {}
             if stop.is_set() {
                 break;
             }
             let (run, finished) = (&run, finished.clone());
-            entries.push_back(plan.entering.clone());
-            let inside = run.room.enter();
-            match spawn(scope, "feed", move || run.instance(plan, finished, inside)) {
+            let (inside, entering) = (run.room.enter(), Entering(entering.clone()));
+            let instance = move || run.instance(plan, entering, finished, inside);
+            match spawn(scope, "feed", instance) {
                 Ok(handle) => handles.push(handle),
                 Err(error) => stop.fail(error),
             }
@@ -130,9 +136,9 @@ fn spawn<'scope, T: Send + 'scope>(
 }
 
 impl<'a> Run<'a> {
-    /// Sleeps until the time of an instance has come.
-    fn wait_for_turn(&self, instance: usize) {
-        let before = u32::try_from(instance - 1).ok();
+    /// Sleeps until the time of an instance has come, `before` which so many start.
+    fn wait_for_turn(&self, before: usize, instance: usize) {
+        let before = u32::try_from(before).ok();
         let start = before.and_then(|before| self.args.interval.checked_mul(before));
         match start.and_then(|start| self.begun.checked_add(start)) {
             Some(time) => self.stop.sleep_until(time),
@@ -144,12 +150,13 @@ impl<'a> Run<'a> {
     fn instance(
         &self,
         plan: Plan<'a>,
+        entering: Entering,
         finished: Sender<Work>,
         inside: Inside<'_>,
     ) -> Result<Outcome<'a>> {
         let (start, video) = (Instant::now(), plan.video);
         let mut outcome = Outcome::new(plan.instance, video, End::Stopped, start - self.begun)?;
-        let ended = self.resize(plan, start, finished, &mut outcome);
+        let ended = self.resize(plan, entering, start, finished, &mut outcome);
         drop(inside);
         match ended {
             Ok(true) => outcome.end = End::Complete,
@@ -173,21 +180,26 @@ impl<'a> Run<'a> {
     fn resize(
         &self,
         plan: Plan<'a>,
+        entering: Entering,
         start: Instant,
         finished: Sender<Work>,
         outcome: &mut Outcome<'a>,
     ) -> Result<bool> {
-        let Plan { instance, video, file, folder, entering } = plan;
-        let file = file.map_or_else(|| File::open(video), Ok)?;
-        let mut source = file.decode(self.decoder_threads())?;
+        let Plan { instance, video, file, folder } = plan;
+        let file = file.map_or_else(|| File::open(video, self.stop), Ok);
+        if file.is_err() && self.stop.is_set() {
+            return Ok(false);
+        }
+        let mut source = file?.decode(self.decoder_threads())?;
         let client = self.room.wait_for(|| 0, || self.daemon.connect_again(self.stop))?;
         let Some(client) = client.flatten() else { return Ok(false) };
         let track = self.progress.track(instance, source.total());
         let target = Arc::new(Target::new(folder, track, start, source.turn())?);
         let (submitted, pendings) = unbounded();
-        let (received, mut devices) = (&mut outcome.received, Vec::new());
+        let (received, mut devices) = (&mut outcome.received, Devices::default());
         let ended = thread::scope(|scope| {
-            let collect = || collect(pendings, &target, finished, received, &mut devices);
+            let collect =
+                || collect(pendings, &client, self.stop, &target, finished, received, &mut devices);
             let collector = spawn(scope, "collect", collect)?;
             let fed = self.feed(&mut source, &client, &target.track, submitted, entering);
             let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
@@ -196,9 +208,7 @@ impl<'a> Run<'a> {
         outcome.took = start.elapsed();
         (outcome.frames, outcome.skipped) = (target.track.frames(), source.skipped());
         (outcome.written, outcome.pace) = target.notes();
-        let name = |device| client.devices().get(device).cloned().unwrap_or_default();
-        let devices = devices.into_iter().enumerate().map(|(device, n)| (name(device), n));
-        outcome.devices = devices.filter(|&(_, frames)| frames > 0).collect();
+        outcome.devices = devices.by_name();
         let complete = ended? && !self.stop.has_failed();
         let any = outcome.frames > 0 || self.stop.is_set();
         ensure!(any, "not one frame of it can be decoded");
@@ -222,13 +232,19 @@ impl<'a> Run<'a> {
         client: &Client,
         track: &Track,
         submitted: Sender<Submitted>,
-        entering: WaitGroup,
+        entering: Entering,
     ) -> Result<bool> {
         let mut entering = Some(entering);
         let mut converter = Converter::default();
         let mut open: Option<(StreamSpec, Stream)> = None;
         while !self.stop.is_set() {
-            let Some(frame) = source.next()? else { return Ok(true) };
+            let frame = match source.next() {
+                Ok(Some(frame)) => frame,
+                // Nothing is read any more, which is neither the video's end nor its fault.
+                Ok(None) | Err(_) if self.stop.is_set() => break,
+                Ok(None) => return Ok(true),
+                Err(error) => return Err(error),
+            };
             let decoded = Instant::now();
             let picture = converter.picture(&frame)?;
             let spec = self.stream_spec(&picture, source.turn());
@@ -239,9 +255,9 @@ impl<'a> Run<'a> {
                 Some((_, stream)) => (stream, source.decoder().take(&frame)),
                 None => {
                     let decoder = source.decoder();
-                    let open = || open_stream(client, &spec, decoder);
+                    let open = || open_stream(client, &spec, decoder, self.stop);
                     let stream = self.room.wait_for(|| track.frames(), open)?;
-                    let Some(stream) = stream else { break };
+                    let Some(stream) = stream.flatten() else { break };
                     drop(entering.take());
                     (stream, None)
                 }
@@ -249,7 +265,7 @@ impl<'a> Run<'a> {
             let slot = match direct {
                 Some(slot) => slot,
                 None => {
-                    let mut slot = stream.loan()?;
+                    let Some(mut slot) = self.stop.loan(&stream)? else { break };
                     picture.copy_to(&mut slot);
                     slot
                 }
@@ -278,8 +294,14 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Opens a stream for pictures of a spec, and lets the decoder write into its slots if it can.
-fn open_stream(client: &Client, spec: &StreamSpec, decoder: &Decoder) -> Result<Stream> {
+/// Opens a stream for pictures of a spec, and lets the decoder write into its slots if it can. None if
+/// the run ends before.
+fn open_stream(
+    client: &Client,
+    spec: &StreamSpec,
+    decoder: &Decoder,
+    stop: &Stop,
+) -> Result<Option<Stream>> {
     let Extent { width, height } = spec.source.extent;
     let fits = |need: &Need| {
         need.format == spec.source.format
@@ -287,18 +309,18 @@ fn open_stream(client: &Client, spec: &StreamSpec, decoder: &Decoder) -> Result<
             && need.extent.height >= height
     };
     decoder.lend_nothing();
-    let Some(need) = decoder.need().filter(fits) else { return Ok(client.open(spec)?) };
+    let Some(need) = decoder.need().filter(fits) else { return Ok(stop.open(client, spec)?) };
     let mut padded = *spec;
     padded.source.extent = need.extent;
     padded.crop = Some(Crop::whole(spec.source.extent));
     padded.slots += need.frames as u32;
-    match client.open(&padded) {
+    match stop.open(client, &padded) {
         // Too large, that is, or too much memory.
-        Err(resized_client::Error::Refused(_)) => Ok(client.open(spec)?),
+        Err(resized_client::Error::Refused(_)) => Ok(stop.open(client, spec)?),
         opened => {
-            let stream = opened?;
-            decoder.lend(&stream, need, padded.slots);
-            Ok(stream)
+            let opened = opened?;
+            opened.iter().for_each(|stream| decoder.lend(stream, need, padded.slots));
+            Ok(opened)
         }
     }
 }
@@ -318,22 +340,20 @@ struct Submitted {
 /// each was away, and how many each device did.
 fn collect(
     pendings: Receiver<Submitted>,
+    client: &Client,
+    stop: &Stop,
     target: &Arc<Target>,
     finished: Sender<Work>,
     received: &mut Times,
-    devices: &mut Vec<u64>,
+    devices: &mut Devices,
 ) -> Result<()> {
     let all_written = WaitGroup::new();
     let collect = || {
         for (number, Submitted { pending, decoded, time, source }) in (1..).zip(pendings) {
-            let frame = pending.wait()?;
+            let Some(frame) = stop.receive(pending)? else { break };
             drop(source);
             received.note(time.elapsed());
-            let device = usize::from(frame.receipt().device);
-            if devices.len() <= device {
-                devices.resize(device + 1, 0);
-            }
-            devices[device] += 1;
+            devices.note(client.devices(), frame.receipt().device);
             let (target, written) = (Arc::clone(target), all_written.clone());
             if finished.send(Work { frame, number, decoded, target, written }).is_err() {
                 break;
@@ -364,7 +384,8 @@ mod tests {
         ffmpeg.args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=322x242"]);
         ffmpeg.args(["-frames:v", "100", "-c:v", "libx264", "-bf", "3", "-refs", "8"]).arg(&clip);
         assert!(ffmpeg.status().expect("the ffmpeg tool is needed to make clips").success());
-        let video = |threads| File::open(&clip).unwrap().decode(threads).unwrap();
+        let stop = Arc::new(Stop::on_signals().unwrap());
+        let video = |threads| File::open(&clip, &stop).unwrap().decode(threads).unwrap();
         let (mut lent, mut elsewhere) = (video(4), video(1));
 
         let server = Server::embedded().unwrap();
@@ -378,7 +399,7 @@ mod tests {
                 let source = converter.picture(&frame).unwrap().spec();
                 let mut spec = StreamSpec::new(source, Extent::new(64, 48));
                 spec.slots = 2;
-                stream = Some(open_stream(&client, &spec, lent.decoder()).unwrap());
+                stream = open_stream(&client, &spec, lent.decoder(), &stop).unwrap();
             }
             // The slot is free for others as soon as the decoder has no use for it.
             taken.push(lent.decoder().take(&frame).is_some());

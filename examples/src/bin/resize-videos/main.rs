@@ -1,17 +1,19 @@
 //! Resizes videos through the `resized` daemon, frame by frame, several copies at once, and says how
 //! fast that was.
 //!
-//! The walk of a frame: [`decode`] takes it from the video, straight into a slot where [`inplace`]
+//! The walk of a frame: [`decode`] takes it from the video's [`source`], straight into a slot where [`inplace`]
 //! can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
 //! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
-//! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took, [`outcome`] what became of its
-//! instance. [`progress`], [`report`] and [`page`] tell the user; [`stop`] ends it early.
+//! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took, [`devices`] who did it, [`outcome`] what became of its
+//! instance. [`progress`], on its [`screen`], [`report`] and [`page`] tell
+//! the user; [`stop`] ends it early.
 //!
 //! What any program of this kind does, from errors to files in the making, is `resizectl`'s.
 
 mod args;
 mod daemon;
 mod decode;
+mod devices;
 mod folder;
 mod inplace;
 mod instance;
@@ -24,11 +26,14 @@ mod picture;
 mod progress;
 mod report;
 mod room;
+mod screen;
+mod source;
 mod stop;
 mod turn;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -65,28 +70,36 @@ fn raise_descriptor_limit() {
     let _ = limit.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
 }
 
-/// Opens a video. What is wrong with it is said at once, and given back in words.
-fn open(video: &Path, size: Size, progress: &Progress) -> Result<File, String> {
-    let opened = File::open(video).and_then(|file| {
+/// Opens a video. What is wrong with it is said at once, and given back in words; none if the run
+/// ended before that was known.
+fn open(
+    video: &Path,
+    size: Size,
+    progress: &Progress,
+    stop: &Arc<Stop>,
+) -> Result<File, Option<String>> {
+    let opened = File::open(video, stop).and_then(|file| {
         args::check(size, file.extent(), file.aspect())?;
         Ok(file)
     });
     opened.map_err(|error| {
         let (name, why) = (video.display(), one_line(&error));
-        progress.complain(&format!("{name}: {why}"));
-        why
+        (!stop.is_set()).then(|| {
+            progress.complain(&format!("{name}: {why}"));
+            why
+        })
     })
 }
 
-/// What the page says of a video.
-fn seen(video: &Path, file: Option<&File>, size: Size) -> Seen {
-    let head = |file: &File| Head {
-        codec: file.codec(),
-        extent: file.extent(),
-        pictures: args::extent(size, file.extent(), file.aspect()),
-    };
-    let name = video.file_name().unwrap_or(video.as_os_str()).to_string_lossy().into_owned();
-    Seen { name, head: file.map(head) }
+/// What the page says of a video that could be opened.
+fn head(file: &File, size: Size) -> Head {
+    let (codec, extent) = (file.codec(), file.extent());
+    Head { codec, extent, pictures: args::extent(size, extent, file.aspect()) }
+}
+
+/// How the page calls a video.
+fn name(video: &Path) -> String {
+    video.file_name().unwrap_or(video.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// Fails if the figures or the report could not be written at the end.
@@ -102,47 +115,56 @@ fn check_writable(args: &Args) -> Result<()> {
 /// Resizes the videos, and tells what became of them. Fails where nothing can begin.
 fn run(args: &Args) -> Result<ExitCode> {
     raise_descriptor_limit();
-    let stop = Stop::on_signals()?;
+    let stop = Arc::new(Stop::on_signals()?);
     decode::init()?;
 
     // What can be found out is found out now, before anything is made or removed.
     let instances = args.instances()?;
     let progress = Progress::new(args.quiet);
-    let open = |video: &PathBuf| open(video, args.size, &progress);
-    let files: Vec<_> = args.videos.iter().map(open).collect();
+    let (mut heads, mut files, mut slanted) = (Vec::new(), Vec::new(), Vec::new());
+    for video in &args.videos {
+        let file = open(video, args.size, &progress, &stop);
+        heads.push(file.as_ref().map(|file| head(file, args.size)).map_err(Clone::clone));
+        slanted.extend(file.as_ref().ok().filter(|file| file.turn().is_none()).map(|_| video));
+        // Its turn may be far off, and meanwhile it would take memory and a server's patience.
+        let is_first = files.iter().all(Option::is_none);
+        files.push(file.ok().filter(|_| is_first || !args::is_there_again(video)));
+    }
     let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
     let (mut able, mut outcomes) = (Vec::new(), Vec::new());
-    let dealt = args.videos.iter().zip(&files).cycle();
-    for (instance, (video, file)) in (1..=instances).zip(dealt) {
-        match file {
+    let dealt = args.videos.iter().zip(&heads).cycle();
+    for (instance, (video, head)) in (1..=instances).zip(dealt) {
+        match head {
             Ok(_) => able.push(instance),
-            Err(why) => {
+            Err(Some(why)) => {
                 let end = End::Failed(why.clone());
                 outcomes.push(Outcome::new(instance, video, end, Duration::ZERO)?);
             }
+            Err(None) => {}
         }
+    }
+    if stop.is_set() {
+        able.clear(); // none will begin
     }
     // The figures and the report may go where the pictures go.
     let check = || check_writable(args);
     let (folders, _locks) = Folder::prepare(&args.output, &args.videos, &able, check)?;
 
     progress.say(&greeting);
-    let files: Vec<_> = files.into_iter().map(Result::ok).collect();
-    for (video, file) in args.videos.iter().zip(&files) {
-        if file.as_ref().is_some_and(|file| file.turn().is_none()) {
-            let name = shown(&video.display().to_string());
-            progress.say(&format!(
-                "{name} asks to be shown at a slant: its pictures are left as they are"
-            ));
-        }
+    for video in slanted {
+        let name = shown(&video.display().to_string());
+        progress
+            .say(&format!("{name} asks to be shown at a slant: its pictures are left as they are"));
     }
-    let seen = |(video, file): (&PathBuf, &Option<File>)| seen(video, file.as_ref(), args.size);
-    let seen: Vec<_> = args.videos.iter().zip(&files).map(seen).collect();
+    let seen =
+        |(video, head): (&PathBuf, Result<Head, _>)| Seen { name: name(video), head: head.ok() };
+    let seen: Vec<_> = args.videos.iter().zip(heads).map(seen).collect();
     let look = || args.report.as_ref().and_then(|_| daemon.look());
     let before = look();
     outcomes.extend(instance::run_all(args, &daemon, files, folders, &progress, &stop));
     outcomes.sort_by_key(|outcome| outcome.instance);
-    let (after, stopped) = (look(), stop.reason());
+    let after = if stop.is_forsaken() { None } else { look() };
+    let stopped = stop.reason();
     let report = Report::new(&outcomes, stopped.as_ref());
     let page = Page {
         args,

@@ -1,13 +1,14 @@
 //! Owns what the user sees while videos are resized: bars on a terminal, else a line now and then.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use resizectl::terminal::{self, shown};
 
 use crate::outcome::Outcome;
+use crate::screen::Screen;
 
 /// Time between an instance's lines where there are no bars.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -23,14 +24,12 @@ pub(crate) enum Progress {
 }
 
 impl Progress {
-    /// Bars on a terminal, else lines; nothing if `quiet`.
+    /// Bars on a terminal that can draw them, else lines; nothing if `quiet`.
     pub(crate) fn new(quiet: bool) -> Self {
-        if quiet {
-            Self::Quiet
-        } else if io::stdout().is_terminal() {
-            Self::Bars(MultiProgress::with_draw_target(ProgressDrawTarget::stdout()))
-        } else {
-            Self::Lines
+        match Screen::target() {
+            _ if quiet => Self::Quiet,
+            Some(target) => Self::Bars(MultiProgress::with_draw_target(target)),
+            None => Self::Lines,
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use resizectl::aside::is_special;
+use resizectl::aside::{is_out_of_reach, is_special};
 use resizectl::terminal::shown;
 use serde::Serialize;
 
@@ -110,7 +110,7 @@ impl<'a> Report<'a> {
             return table;
         }
         let devices: Vec<_> =
-            devices.iter().map(|(name, n)| format!("{name} {n} frames")).collect();
+            devices.iter().map(|(name, n)| format!("{} {n} frames", shown(name))).collect();
         table + "\nresized by: " + &devices.join(", ")
     }
 
@@ -193,6 +193,7 @@ pub(crate) fn check_writable(path: &Path, videos: &[PathBuf]) -> Result<()> {
     ensure!(!path.is_dir(), "can't write {}: it is a folder", path.display());
     if is_special(path) {
         ensure!(path.exists(), "can't write {}: nothing is open there", path.display());
+        ensure!(!is_out_of_reach(path), "can't write {}: it is a socket", path.display());
         // Opening a pipe would be seen at its other end.
         let opened = path.is_file().then(|| File::options().append(true).open(path));
         return opened
@@ -222,8 +223,18 @@ mod tests {
     use std::fs;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    #[test]
+    fn what_a_device_is_called_does_nothing_to_a_terminal() {
+        let mut outcome =
+            Outcome::new(1, Path::new("clip.mkv"), End::Complete, Duration::ZERO).unwrap();
+        outcome.devices = vec![("cpu\u{1b}[2J\n".to_owned(), 3)];
+        let table = Report::new(&[outcome], None).table();
+        assert!(table.ends_with("\nresized by: cpu\\u{1b}[2J\\n 3 frames"), "{table}");
+    }
 
     #[test]
     fn files_are_the_same_by_any_name() {
@@ -262,6 +273,11 @@ mod tests {
         write(&link, "one").unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read_to_string(&page).unwrap(), "one");
+        // A socket has no other name.
+        let (socket, _other) = UnixStream::pair().unwrap();
+        let place = format!("/proc/self/fd/{}", socket.as_raw_fd());
+        let error = check_writable(place.as_ref(), &[]).unwrap_err();
+        assert!(error.to_string().ends_with("it is a socket"), "{error}");
         let full = write(Path::new("/dev/full"), "text").unwrap_err();
         assert!(format!("{full:#}").contains("/dev/full: No space left"), "{full:#}");
     }

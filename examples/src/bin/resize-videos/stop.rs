@@ -2,7 +2,7 @@
 //! instances need.
 //!
 //! After a signal nothing new is submitted, but what was is still written. After a failure nothing
-//! more is written.
+//! more is written. Neither is waited for where the daemon has nothing to say for long.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,10 +11,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Error, Result};
 use resizectl::signal::Signal;
 use resizectl::terminal::one_line;
+use resized_client::{Client, Frame, Pending, Slot, Stream, StreamSpec};
 use serde::Serialize;
 
-/// Longest that a sleep outlasts a signal.
-const STEP: Duration = Duration::from_millis(50);
+/// Longest that any waiting outlasts a signal.
+pub(crate) const STEP: Duration = Duration::from_millis(50);
+
+/// How long a daemon may have nothing to say, once the run ends, before nobody waits for it any more.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Why a run ended before its time. As JSON it is `stopped` of the figures.
 #[derive(Clone, Debug, Serialize)]
@@ -31,13 +35,14 @@ pub(crate) struct Stop {
     signal: Signal,
     failed: AtomicBool,
     failure: Mutex<Option<String>>,
+    forsaken: AtomicBool,
 }
 
 impl Stop {
     /// Stops at a signal that comes from now on.
     pub(crate) fn on_signals() -> Result<Self> {
         let (failed, failure) = (AtomicBool::new(false), Mutex::new(None));
-        Ok(Self { signal: Signal::listen()?, failed, failure })
+        Ok(Self { signal: Signal::listen()?, failed, failure, forsaken: AtomicBool::new(false) })
     }
 
     /// Whether nothing new should be begun.
@@ -61,6 +66,55 @@ impl Stop {
     pub(crate) fn reason(&self) -> Option<Reason> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         failure.map(Reason::Error).or_else(|| self.signal.number().map(Reason::Signal))
+    }
+
+    /// Whether the daemon was waited for in vain when the run ended.
+    pub(crate) fn is_forsaken(&self) -> bool {
+        self.forsaken.load(Ordering::Relaxed)
+    }
+
+    /// Opens a stream. None if the run ends before.
+    pub(crate) fn open(
+        &self,
+        client: &Client,
+        spec: &StreamSpec,
+    ) -> Result<Option<Stream>, resized_client::Error> {
+        let mut opening = client.opening(spec);
+        loop {
+            match opening.wait_timeout(STEP)? {
+                Ok(stream) => return Ok(Some(stream)),
+                Err(_) if self.is_set() => return Ok(None),
+                Err(again) => opening = again,
+            }
+        }
+    }
+
+    /// Takes a free slot, waiting until there is one. None if the run ends before.
+    pub(crate) fn loan(&self, stream: &Stream) -> Result<Option<Slot>, resized_client::Error> {
+        loop {
+            let slot = stream.loan_timeout(STEP)?;
+            if slot.is_some() || self.is_set() {
+                return Ok(slot);
+            }
+        }
+    }
+
+    /// Waits for a frame, also when the run ends. None if it does not come then.
+    pub(crate) fn receive(
+        &self,
+        mut pending: Pending,
+    ) -> Result<Option<Frame>, resized_client::Error> {
+        let mut ending = None;
+        loop {
+            match pending.wait_timeout(STEP)? {
+                Ok(frame) => return Ok(Some(frame)),
+                Err(again) => pending = again,
+            }
+            if self.is_set() && ending.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+                self.forsaken.store(true, Ordering::Relaxed);
+                return Ok(None);
+            }
+        }
     }
 
     /// Sleeps until `time`, or until the run ends.

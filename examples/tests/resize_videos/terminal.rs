@@ -1,0 +1,70 @@
+//! What is shown on a terminal, and what becomes of a run whose terminal goes away.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
+use serde_json::Value;
+
+use crate::MOVING;
+use crate::bench::{Bench, frame_names, wait_for};
+
+/// Runs a program on a terminal of this kind. Only this process has the end where it is looked at.
+fn on_a_terminal(mut command: Command, kind: &str) -> (Child, PtyMaster) {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let screen = posix_openpt(flags).unwrap();
+    grantpt(&screen).unwrap();
+    unlockpt(&screen).unwrap();
+    let terminal =
+        File::options().read(true).write(true).open(ptsname_r(&screen).unwrap()).unwrap();
+    let program = command.env("TERM", kind).stdout(terminal).spawn().unwrap();
+    (program, screen)
+}
+
+#[test]
+fn a_terminal_that_goes_away_stops_no_run() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 200 -c:v mpeg4");
+    let mut command = bench.command(&[&clip]);
+    command.args(["-n", "2", "-m", "0", "--json", "figures.json", "--report", "report.html"]);
+    let (mut program, screen) = on_a_terminal(command, "xterm");
+    wait_for(&bench.path("out/vid-instance1/Frame00003.jpg"));
+    drop(screen);
+    assert!(program.wait().unwrap().success());
+    assert_eq!([1, 2].map(|instance| bench.names(instance)), [frame_names(200), frame_names(200)]);
+    assert_eq!(bench.figures()["stopped"], Value::Null);
+    assert!(bench.path("report.html").exists());
+}
+
+#[test]
+fn a_dumb_terminal_has_lines_that_say_how_far_it_is() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.ts", MOVING, "-frames:v 100 -c:v mpeg2video -g 1");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = bench.command(&[Path::new("/dev/stdin")]);
+    command.args(["-n", "1"]).stdin(reader);
+    let (mut program, mut screen) = on_a_terminal(command, "dumb");
+    let bytes = fs::read(clip).unwrap();
+    let (first, rest) = bytes.split_at(bytes.len() / 2);
+    writer.write_all(first).unwrap();
+    wait_for(&bench.path("out/vid-instance1/Frame00003.jpg"));
+    // A frame that comes two seconds after the instance has begun is told of.
+    thread::sleep(Duration::from_millis(2100));
+    writer.write_all(rest).unwrap();
+    drop(writer);
+    let (mut said, mut more) = (Vec::new(), [0; 4096]);
+    // When the last has closed the terminal, reading it is an error.
+    while let Ok(len @ 1..) = screen.read(&mut more) {
+        said.extend_from_slice(&more[..len]);
+    }
+    assert!(program.wait().unwrap().success());
+    let said = String::from_utf8(said).unwrap();
+    let (before, _) = said.split_once("instance 1: done: 100 frames").expect(&said);
+    assert!(before.contains(" fps"), "{said}");
+    assert!(!said.contains('\u{1b}'), "{said}");
+}
