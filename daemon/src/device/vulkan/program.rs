@@ -6,11 +6,16 @@
 //! tables, and as many elements of lines as are counted here; within a stage no two dispatches
 //! touch the same element, and each reads only the frame and what stages before it made.
 
+mod reads;
+
+use std::ops::Range;
+
 use resized_protocol::frame::PixelFormat;
 use resized_protocol::message::StreamSpec;
 use resized_protocol::placement::Placement;
 use resized_protocol::shm::RingLayout;
 
+use self::reads::Reads;
 use super::shader::{NUMBERS, Shader, Variant};
 use crate::device::plan::{
     self, Across, AcrossDown, Arrange, DownAcross, Folded, Mix, Number, PATTERN, Passes, Resized,
@@ -46,6 +51,8 @@ pub(super) struct Program {
     pub(super) lines: u64,
     /// Those of a stage may run at the same time.
     pub(super) stages: [Vec<Dispatch>; 3],
+    /// What they read of a source frame.
+    pub(super) reads: Reads,
 }
 
 /// One shader's work.
@@ -167,8 +174,18 @@ struct Lines {
 /// Where a plane's samples go.
 enum End<'a> {
     Plane(&'a Target),
-    /// Into lines, to be mixed.
-    Lines,
+    /// Into so many lines, to be mixed.
+    Lines(usize),
+}
+
+impl End<'_> {
+    /// Rows of the picture.
+    const fn rows(&self) -> usize {
+        match self {
+            Self::Plane(target) => target.rows.end - target.rows.start,
+            Self::Lines(rows) => *rows,
+        }
+    }
 }
 
 impl Program {
@@ -176,7 +193,12 @@ impl Program {
     /// bits count.
     pub(super) fn new(spec: &StreamSpec, placement: &Placement, ring: &RingLayout) -> Option<Self> {
         // Table 0 means that there is none.
-        let mut builder = Builder { tables: vec![0], lines: 0, stages: Default::default() };
+        let mut builder = Builder {
+            tables: vec![0],
+            lines: 0,
+            stages: Default::default(),
+            reads: Reads::new(ring.input()),
+        };
         for work in plan::works(&AsTheyAre, spec, placement, ring) {
             match work {
                 Work::Resize(resized, target) => {
@@ -187,12 +209,12 @@ impl Program {
                 }
             }
         }
-        let Builder { tables, lines, stages } = builder;
+        let Builder { tables, lines, stages, reads } = builder;
         let counted = [lines, tables.len() as u64, ring.input().len() as u64]
             .into_iter()
             .chain([ring.output().len() as u64]);
         counted.max().is_some_and(|most| most <= u64::from(u32::MAX / 4)).then_some(())?;
-        Some(Self { tables, lines, stages })
+        Some(Self { tables, lines, stages, reads })
     }
 }
 
@@ -200,6 +222,7 @@ struct Builder {
     tables: Vec<u32>,
     lines: u64,
     stages: [Vec<Dispatch>; 3],
+    reads: Reads,
 }
 
 impl Builder {
@@ -215,15 +238,14 @@ impl Builder {
         match &resized.passes {
             &Passes::Copy { row, sample } => {
                 let from = Numbers { first: sample as u32, first_row: row as u32, ..from };
-                match end {
+                self.reads.note(source, row..row + end.rows());
+                match *end {
                     End::Plane(target) => {
                         let numbers = self.plane(target, from);
                         self.dispatch(0, Shader::Copy, [0, 0], numbers);
                         Lines { first: 0, pitch: 0 }
                     }
-                    End::Lines => {
-                        // As many rows as are left of the plane: more than the picture has do no harm.
-                        let rows = source.rows() - row;
+                    End::Lines(rows) => {
                         self.made_lines(0, Shader::Across, [2, samples(resized.kind)], from, rows)
                     }
                 }
@@ -242,6 +264,7 @@ impl Builder {
         end: &End<'_>,
     ) -> Lines {
         let (columns, rows) = (&resized.columns, passes.vertical.destination());
+        self.reads.note(&resized.source, rows_of(&passes.vertical));
         let lines = self.lines(resized.row_samples(), rows);
         let words = Numbers {
             first: columns.start as u32,
@@ -276,10 +299,10 @@ impl Builder {
         end: &End<'_>,
     ) -> Lines {
         let Folding { vertical, fold } = &passes.lines;
-        let used = |index| vertical.window(index).used().map(|(row, _)| row);
         let windows = 0..vertical.destination();
-        let first = windows.clone().flat_map(used).min().unwrap_or(0);
-        let last = windows.clone().flat_map(used).max().unwrap_or(0);
+        let read = rows_of(vertical);
+        let first = read.start;
+        self.reads.note(&resized.source, read.clone());
         let from = Numbers { first_row: first as u32, ..from };
         let (form, numbers) = match &passes.across {
             Across::Gather { gathers, constants } => {
@@ -293,7 +316,7 @@ impl Builder {
             Across::Words(windows) => (1, self.windows(windows, from)),
         };
         let form = [form, samples(resized.kind)];
-        let lines = self.made_lines(0, Shader::Across, form, numbers, last + 1 - first);
+        let lines = self.made_lines(0, Shader::Across, form, numbers, read.len());
         let starts = self.tables.len();
         self.tables.resize(starts + 2 * windows.len(), 0);
         for index in windows {
@@ -327,7 +350,7 @@ impl Builder {
                 self.dispatch(1, shader, [0, 0], numbers);
                 Lines { first: 0, pitch: 0 }
             }
-            End::Lines => self.made_lines(1, shader, [1, 0], from, rows),
+            End::Lines(_) => self.made_lines(1, shader, [1, 0], from, rows),
         }
     }
 
@@ -339,8 +362,9 @@ impl Builder {
         mix: &Mix,
         targets: &[Target],
     ) {
-        let lines: Vec<_> = inputs.iter().map(|input| self.resize(input, &End::Lines)).collect();
         let Some(target) = targets.first() else { return };
+        let end = End::Lines(target.rows.len());
+        let lines: Vec<_> = inputs.iter().map(|input| self.resize(input, &end)).collect();
         let (places, sums) = self.mix_tables(mix, &lines);
         let mut padding = 0;
         if targets.iter().any(|target| !target.padding.is_empty()) {
@@ -517,6 +541,13 @@ impl Builder {
     }
 }
 
+/// The rows from the first that weighs something to the last.
+fn rows_of(vertical: &Taps) -> Range<usize> {
+    let used = |index| vertical.window(index).used().map(|(row, _)| row);
+    let rows = || (0..vertical.destination()).flat_map(used);
+    rows().min().unwrap_or(0)..rows().max().map_or(0, |last| last + 1)
+}
+
 /// Where the picture lies in a plane.
 fn picture(target: &Target) -> Numbers {
     let plane = &target.plane;
@@ -550,5 +581,43 @@ const fn number(number: Number) -> u32 {
         Number::F32 => 3,
         Number::LowTen => 4,
         Number::HighTen => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use resized_protocol::frame::{Extent, FrameSpec};
+    use resized_protocol::placement::Crop;
+
+    use super::*;
+
+    fn program(spec: &StreamSpec) -> Program {
+        let (placement, ring) = (spec.placement().unwrap(), RingLayout::new(spec).unwrap());
+        Program::new(spec, &placement, &ring).unwrap()
+    }
+
+    /// What lies below it costs nothing: no lines, and no copies.
+    #[test]
+    fn a_crop_costs_as_much_as_a_frame_of_its_size() {
+        let part = Extent::new(640, 360);
+        let crop = Crop { left: 0.0, top: 0.0, width: 640.0, height: 360.0 };
+        for (from, to) in [
+            (PixelFormat::Nv12, PixelFormat::Rgb24),
+            (PixelFormat::I420, PixelFormat::I420),
+            (PixelFormat::Rgba, PixelFormat::Nv12),
+        ] {
+            for size in [part, Extent::new(160, 90)] {
+                let source = FrameSpec::new(from, part);
+                let destination = FrameSpec::new(to, size);
+                let whole = StreamSpec { destination, ..StreamSpec::new(source, size) };
+                let source = FrameSpec { extent: Extent::new(7680, 4320), ..source };
+                let cropped = StreamSpec { source, crop: Some(crop), ..whole };
+                let (whole, cropped) = (program(&whole), program(&cropped));
+                assert_eq!(cropped.lines, whole.lines, "{from:?} {to:?} {size:?}");
+                let read =
+                    |program: &Program| program.reads.bytes().iter().map(Range::len).sum::<usize>();
+                assert_eq!(read(&cropped), 12 * read(&whole), "{from:?} {to:?} {size:?}");
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@
 mod flight;
 mod record;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use resized_protocol::shm::{RingLayout, SlotMemory};
@@ -38,6 +39,8 @@ pub(super) struct Prepared {
     tables: Subbuffer<[u32]>,
     transfer: Transfer,
     ring: RingLayout,
+    /// The bytes of an input frame that shaders read: no others are copied.
+    read: Vec<Range<usize>>,
     import: Option<Arc<Import>>,
     gpu: Arc<Gpu>,
     /// What its memory is charged to.
@@ -88,6 +91,7 @@ impl Prepared {
             tables: gpu.table(&program.tables)?,
             transfer,
             ring: ring.clone(),
+            read: program.reads.bytes(),
             import,
             gpu: Arc::clone(gpu),
             _charge: charge,
@@ -138,7 +142,7 @@ impl Prepared {
         if let Some(host) = &flight.host {
             // SAFETY: the slot's input is readable as its layout says, which is ours; no frame is
             // under way in this flight.
-            unsafe { copy_in(slot.input(), &host.input, self.ring.input().rows_len())? };
+            unsafe { copy_in(slot.input(), &host.input, &self.read)? };
         }
         let number = if flight.host.is_some() { 0 } else { slot.slot() as usize };
         let is_new = flight.recorded.get(number).is_none_or(Option::is_none);

@@ -4,6 +4,8 @@
 //! have used before is zeroed before a client sees it: here where the host can reach it, else by the
 //! first commands that are recorded (`record`).
 
+use std::ops::Range;
+
 use resized_protocol::shm::RingLayout;
 use vulkano::buffer::Subbuffer;
 
@@ -86,20 +88,23 @@ fn clear(buffer: &Subbuffer<[u8]>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Copies a frame into memory that a GPU reaches.
+/// Copies those bytes of a frame into memory that a GPU reaches, to the same place.
 ///
 /// # Safety
 ///
-/// `frame` must be readable for `len` bytes; the GPU must not be at the buffer.
+/// `frame` must be readable as far as they go; the GPU must not be at the buffer.
 pub(super) unsafe fn copy_in(
     frame: *const u8,
     buffer: &Subbuffer<[u8]>,
-    len: usize,
+    bytes: &[Range<usize>],
 ) -> Result<(), Fault> {
     let mapped = buffer.mapped_slice().map_err(|_| Fault::Driver)?;
-    assert!(mapped.len() >= len);
-    // SAFETY: the caller's contract; the mapping is long enough, as just asserted.
-    unsafe { mapped.cast::<u8>().as_ptr().copy_from_nonoverlapping(frame, len) };
+    let to = mapped.cast::<u8>().as_ptr();
+    for Range { start, end } in bytes.iter().cloned() {
+        assert!(start <= end && end <= mapped.len());
+        // SAFETY: the caller's contract; the mapping is long enough, as just asserted.
+        unsafe { to.add(start).copy_from_nonoverlapping(frame.add(start), end - start) };
+    }
     Ok(())
 }
 
@@ -107,7 +112,7 @@ pub(super) unsafe fn copy_in(
 ///
 /// # Safety
 ///
-/// As for [`copy_in`], with `frame` writable.
+/// `frame` must be writable for `len` bytes; the GPU must not be at the buffer.
 pub(super) unsafe fn copy_out(
     buffer: &Subbuffer<[u8]>,
     frame: *mut u8,

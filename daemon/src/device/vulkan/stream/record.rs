@@ -5,13 +5,15 @@
 //! back; within one, barriers part what depends on what was before. The first commands for an output of
 //! the device's own zero it.
 
+use std::ops::Range;
+use std::slice;
 use std::sync::Arc;
 
 use resized_protocol::shm::SlotMemory;
 use vulkano::buffer::Subbuffer;
 use vulkano::command_buffer::{
-    CommandBuffer, CommandBufferBeginInfo, CommandBufferLevel, CommandBufferUsage, CopyBufferInfo,
-    RecordingCommandBuffer,
+    BufferCopy, CommandBuffer, CommandBufferBeginInfo, CommandBufferLevel, CommandBufferUsage,
+    CopyBufferInfo, RecordingCommandBuffer,
 };
 use vulkano::descriptor_set::WriteDescriptorSet;
 use vulkano::descriptor_set::sys::RawDescriptorSet;
@@ -99,8 +101,8 @@ impl Prepared {
         })
     }
 
-    /// Copies the input frame to the device, if it is to be there: by a command buffer of its own where
-    /// copies have a queue.
+    /// Copies what shaders read of the input frame to the device, if it is to be there: by a command
+    /// buffer of its own where copies have a queue.
     fn bring(
         &self,
         flight: &Flight,
@@ -108,16 +110,17 @@ impl Prepared {
         commands: &mut RecordingCommandBuffer,
         queue: Option<&Submitter>,
     ) -> Result<Option<CommandBuffer>, Validated<VulkanError>> {
-        let Some(to) = &flight.input else { return Ok(None) };
-        let len = self.ring.input().rows_len();
+        let Some(to) = flight.input.as_ref().filter(|_| !self.read.is_empty()) else {
+            return Ok(None);
+        };
         let Some(queue) = queue else {
-            copy(commands, from, to, len)?;
+            copy(commands, from, to, &self.read)?;
             barrier(commands, COPIED, SHADERS)?;
             return Ok(None);
         };
         // The semaphore between the two is barrier enough.
         let mut apart = self.begin(queue)?;
-        copy(&mut apart, from, to, len)?;
+        copy(&mut apart, from, to, &self.read)?;
         end(apart).map(Some)
     }
 
@@ -146,15 +149,15 @@ impl Prepared {
         commands: &mut RecordingCommandBuffer,
         queue: Option<&Submitter>,
     ) -> Result<Option<CommandBuffer>, Validated<VulkanError>> {
-        let len = self.ring.output().rows_len();
+        let all = 0..self.ring.output().rows_len();
         let Some(queue) = queue else {
             barrier(commands, WRITTEN, COPIES)?;
-            copy(commands, from, to, len)?;
+            copy(commands, from, to, slice::from_ref(&all))?;
             barrier(commands, COPIED, READ)?;
             return Ok(None);
         };
         let mut apart = self.begin(queue)?;
-        copy(&mut apart, from, to, len)?;
+        copy(&mut apart, from, to, slice::from_ref(&all))?;
         barrier(&mut apart, COPIED, READ)?;
         end(apart).map(Some)
     }
@@ -256,16 +259,23 @@ fn barrier(
     Ok(())
 }
 
+/// Copies those bytes, which are some, to the same place in the other buffer.
 fn copy(
     commands: &mut RecordingCommandBuffer,
     from: &Subbuffer<[u8]>,
     to: &Subbuffer<[u8]>,
-    len: usize,
+    bytes: &[Range<usize>],
 ) -> Result<(), Box<ValidationError>> {
-    let mut info = CopyBufferInfo::buffers(from.clone(), to.clone());
-    for region in &mut info.regions {
-        region.size = len as u64;
-    }
+    let region = |bytes: &Range<usize>| BufferCopy {
+        src_offset: bytes.start as u64,
+        dst_offset: bytes.start as u64,
+        size: bytes.len() as u64,
+        ..Default::default()
+    };
+    let info = CopyBufferInfo {
+        regions: bytes.iter().map(region).collect(),
+        ..CopyBufferInfo::buffers(from.clone(), to.clone())
+    };
     // SAFETY: both buffers are as long; whoever submits the commands answers for their use.
     unsafe { commands.copy_buffer(&info)? };
     Ok(())
