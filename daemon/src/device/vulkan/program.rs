@@ -26,10 +26,10 @@ use crate::filter::Taps;
 /// Invocations in a work group: `local_size_x` of the shaders.
 const GROUP: u64 = 64;
 
-/// Rows that an invocation makes of `across.comp`.
+/// Rows that an invocation makes of `horizontal_first.comp`.
 const ROWS: u32 = 4;
 
-/// Columns that an invocation makes of `vertical.comp`.
+/// Columns that an invocation makes of `vertical_first.comp`.
 const COLUMNS: usize = 4;
 
 /// Bytes of an element.
@@ -245,9 +245,13 @@ impl Builder {
                         self.dispatch(0, Shader::Copy, [0, 0], numbers);
                         Lines { first: 0, pitch: 0 }
                     }
-                    End::Lines(rows) => {
-                        self.made_lines(0, Shader::Across, [2, samples(resized.kind)], from, rows)
-                    }
+                    End::Lines(rows) => self.made_lines(
+                        0,
+                        Shader::HorizontalFirst,
+                        [2, samples(resized.kind)],
+                        from,
+                        rows,
+                    ),
                 }
             }
             Passes::HorizontalFirst(passes) => self.across_down(resized, passes, from, end),
@@ -275,7 +279,7 @@ impl Builder {
             rows: rows as u32,
             ..self.windows(&passes.vertical, from)
         };
-        self.dispatch(0, Shader::Vertical, [0, samples(resized.kind)], words);
+        self.dispatch(0, Shader::VerticalFirst, [0, samples(resized.kind)], words);
         let channels = 0..resized.source.channels;
         let windows: Vec<_> = channels.clone().map(|c| passes.channel(c).windows).collect();
         let constants = std::array::from_fn(|i| passes.channel(i % channels.len()).constant);
@@ -287,7 +291,7 @@ impl Builder {
             ..Numbers::default()
         };
         let from = self.windows(&Taps::interleaved(&windows), from);
-        self.second(Shader::Horizontal, from, rows, end)
+        self.second(Shader::HorizontalSecond, from, rows, end)
     }
 
     /// Both passes of a plane, the horizontal one first.
@@ -316,7 +320,7 @@ impl Builder {
             Across::Words(windows) => (1, self.windows(windows, from)),
         };
         let form = [form, samples(resized.kind)];
-        let lines = self.made_lines(0, Shader::Across, form, numbers, read.len());
+        let lines = self.made_lines(0, Shader::HorizontalFirst, form, numbers, read.len());
         let starts = self.tables.len();
         self.tables.resize(starts + 2 * windows.len(), 0);
         for index in windows {
@@ -339,7 +343,7 @@ impl Builder {
             fraction_bits: passes.fraction_bits,
             ..Numbers::default()
         };
-        self.second(Shader::Down, from, vertical.destination(), end)
+        self.second(Shader::VerticalSecond, from, vertical.destination(), end)
     }
 
     /// A second pass, to where its samples go.
@@ -533,7 +537,7 @@ impl Builder {
     }
 
     fn dispatch(&mut self, stage: usize, shader: Shader, constants: [u32; 2], numbers: Numbers) {
-        let each = if shader == Shader::Across { ROWS } else { 1 };
+        let each = if shader == Shader::HorizontalFirst { ROWS } else { 1 };
         let rows = numbers.rows.div_ceil(each);
         let groups = [u64::from(numbers.width).div_ceil(GROUP) as u32, rows, 1];
         let variant = Variant { shader, constants };

@@ -24,10 +24,10 @@ pub(super) const NUMBERS: usize = 28;
 /// A shader, named after the functions of the oracle that it does the work of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Shader {
-    Across,
-    Down,
-    Vertical,
-    Horizontal,
+    VerticalFirst,
+    HorizontalSecond,
+    HorizontalFirst,
+    VerticalSecond,
     Copy,
     Mix,
 }
@@ -43,10 +43,10 @@ pub(super) struct Variant {
 impl Shader {
     const fn spirv(self) -> &'static [u8] {
         match self {
-            Self::Across => include_bytes!("shaders/across.spv"),
-            Self::Down => include_bytes!("shaders/down.spv"),
-            Self::Vertical => include_bytes!("shaders/vertical.spv"),
-            Self::Horizontal => include_bytes!("shaders/horizontal.spv"),
+            Self::HorizontalFirst => include_bytes!("shaders/horizontal_first.spv"),
+            Self::VerticalSecond => include_bytes!("shaders/vertical_second.spv"),
+            Self::VerticalFirst => include_bytes!("shaders/vertical_first.spv"),
+            Self::HorizontalSecond => include_bytes!("shaders/horizontal_second.spv"),
             Self::Copy => include_bytes!("shaders/copy.spv"),
             Self::Mix => include_bytes!("shaders/mix.spv"),
         }
