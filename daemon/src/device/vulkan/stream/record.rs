@@ -24,6 +24,7 @@ use vulkano::{Validated, ValidationError, VulkanError};
 use super::super::gpu::{Gpu, Lane};
 use super::super::of_stream;
 use super::super::program::Dispatch;
+use super::super::shader::PushConstants;
 use super::super::submit::Submitter;
 use super::Prepared;
 use super::flight::{Flight, Frames};
@@ -32,7 +33,7 @@ use crate::device::Fault;
 /// A dispatch as it is recorded.
 pub(super) struct Step {
     pipeline: Arc<ComputePipeline>,
-    numbers: [u32; 28],
+    constants: PushConstants,
     groups: [u32; 3],
 }
 
@@ -40,7 +41,7 @@ impl Step {
     pub(super) fn new(gpu: &Gpu, dispatch: &Dispatch) -> Result<Self, Fault> {
         let pipeline = gpu.pipelines.get(dispatch.variant);
         let pipeline = pipeline.map_err(|error| of_stream(&error))?;
-        Ok(Self { pipeline, numbers: dispatch.numbers.as_array(), groups: dispatch.groups })
+        Ok(Self { pipeline, constants: dispatch.constants, groups: dispatch.groups })
     }
 }
 
@@ -201,7 +202,7 @@ impl Prepared {
                 }
                 for step in stage {
                     commands.bind_pipeline_compute(&step.pipeline)?;
-                    commands.push_constants(layout, 0, &step.numbers)?;
+                    commands.push_constants(layout, 0, &step.constants)?;
                     commands.dispatch(step.groups)?;
                 }
             }
