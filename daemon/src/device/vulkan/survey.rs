@@ -3,7 +3,9 @@
 //!
 //! Knows no streams. Invariants: nothing that is missing or broken is an error: it is a reason;
 //! with a program to ask, nothing of Vulkan runs in this process before a GPU has passed in
-//! another.
+//! another; no card is opened twice, however many drivers name it.
+
+mod card;
 
 use std::io;
 use std::path::Path;
@@ -20,6 +22,7 @@ use vulkano::instance::debug::{
 use vulkano::instance::{Instance, InstanceCreateInfo, InstanceExtensions};
 use vulkano::{LoadingError, Version, VulkanError, VulkanLibrary};
 
+use self::card::Card;
 use super::probe::{self, ProbeError, Report};
 use super::{Settings, Vulkan, gpu, plain};
 use crate::device::Fault;
@@ -103,6 +106,14 @@ pub enum Unused {
     /// No queue computes.
     #[error("it can't compute")]
     Queue,
+    /// Another driver, or the same once more, makes the card usable already.
+    #[error("it is the same GPU as {name}, which is used with the driver {driver}")]
+    Twin {
+        /// What that is called.
+        name: String,
+        /// What its driver is called.
+        driver: String,
+    },
     /// As the process said that was asked for GPUs.
     #[error("{0}")]
     Reported(String),
@@ -118,12 +129,7 @@ pub enum Unused {
 /// tried in a process of its own first.
 pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> Vec<Found> {
     let Some(program) = program else {
-        let open = |(name, outcome): Looked| {
-            let open = |physical| Vulkan::open(name.clone(), physical, settings);
-            let outcome = outcome.and_then(|physical| open(physical).map_err(Unused::Open));
-            Found { name, outcome }
-        };
-        return look(wanted, settings.validation).into_iter().map(open).collect();
+        return open_all(look(wanted, settings.validation), settings);
     };
     let reports = match probe::list(program, &wanted.question()) {
         Ok(reports) => reports,
@@ -137,15 +143,21 @@ pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> V
         true => look(wanted, settings.validation),
         false => Vec::new(),
     };
-    let open = |(name, outcome): (String, Result<(), Unused>)| {
+    let passed = |(name, outcome): (String, Result<(), Unused>)| {
         let here = there.iter().position(|(other, _)| *other == name);
         let here = here.map(|index| there.swap_remove(index).1);
         let outcome = outcome.and_then(|()| here.unwrap_or(Err(Unused::None)));
-        let open = |physical| Vulkan::open(name.clone(), physical, settings);
-        let outcome = outcome.and_then(|physical| open(physical).map_err(Unused::Open));
-        Found { name, outcome }
+        (name, outcome)
     };
-    tried.into_iter().map(open).collect()
+    open_all(tried.into_iter().map(passed).collect(), settings)
+}
+
+fn open_all(found: Vec<Looked>, settings: &Settings) -> Vec<Found> {
+    let open = |name: &str, physical| {
+        Vulkan::open(name.to_owned(), physical, settings).map_err(Unused::Open)
+    };
+    let opened = card::open_each(found, |physical| Card::of(physical), open).into_iter();
+    opened.map(|(name, outcome)| Found { name, outcome }).collect()
 }
 
 /// Has each GPU tried that may be used; all at once, as each that hangs takes long to be given up.
@@ -181,15 +193,16 @@ pub(super) fn look(wanted: &Wanted, validation: bool) -> Vec<Looked> {
         Ok(devices) => devices,
         Err(unused) => return vec![(LIBRARY.to_owned(), Err(unused))],
     };
-    let mut found: Vec<Looked> = Vec::new();
-    for physical in devices {
-        let model = physical.properties().device_name.replace(['\t', '\n'], " ");
-        let alike = found.iter().filter(|(other, _)| other.starts_with(&model)).count();
-        let name = if alike == 0 { model } else { format!("{model} #{}", alike + 1) };
+    let model = |physical: &Arc<PhysicalDevice>| {
+        physical.properties().device_name.replace(['\t', '\n'], " ")
+    };
+    let models: Vec<String> = devices.iter().map(model).collect();
+    let names = card::names(models.iter().map(String::as_str));
+    let looked = |(name, physical): (String, Arc<PhysicalDevice>)| {
         let outcome = usable(&physical, &name, wanted).map(|()| physical);
-        found.push((name, outcome));
-    }
-    found
+        (name, outcome)
+    };
+    names.into_iter().zip(devices).map(looked).collect()
 }
 
 /// What the validation layer has said so far, in this process.
