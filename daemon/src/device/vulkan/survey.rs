@@ -24,7 +24,7 @@ use vulkano::{LoadingError, Version, VulkanError, VulkanLibrary};
 
 use self::card::Card;
 use super::probe::{self, ProbeError, Report};
-use super::{Settings, Vulkan, gpu, plain};
+use super::{Settings, Vulkan, Wanted, gpu, plain};
 use crate::device::Fault;
 
 /// What stands for all GPUs where Vulkan itself is missing.
@@ -38,37 +38,6 @@ static VALIDATING: AtomicBool = AtomicBool::new(false);
 
 /// Messages of the validation layer since the process began.
 static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// Which GPUs are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// All, CPU implementations too.
-    All,
-    /// Those that are no CPU.
-    Real,
-    /// Those whose names hold this, whatever they are.
-    Named(String),
-}
-
-impl Wanted {
-    /// How another process is asked for them.
-    fn question(&self) -> String {
-        match self {
-            Self::All => "list".to_owned(),
-            Self::Real => "list-real".to_owned(),
-            Self::Named(part) => format!("list:{part}"),
-        }
-    }
-
-    /// What a question asks for.
-    pub(super) fn asked(question: &str) -> Option<Self> {
-        match question {
-            "list" => Some(Self::All),
-            "list-real" => Some(Self::Real),
-            _ => question.strip_prefix("list:").map(|part| Self::Named(part.to_owned())),
-        }
-    }
-}
 
 /// A physical device, and what became of it.
 #[derive(Debug)]
@@ -131,7 +100,7 @@ pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> V
     let Some(program) = program else {
         return open_all(look(wanted, settings.validation), settings);
     };
-    let reports = match probe::list(program, &wanted.question()) {
+    let reports = match probe::list(program, wanted) {
         Ok(reports) => reports,
         Err(error) => {
             let outcome = Err(Unused::Probe(error));
@@ -162,14 +131,14 @@ fn open_all(found: Vec<Looked>, settings: &Settings) -> Vec<Found> {
 
 /// Has each GPU tried that may be used; all at once, as each that hangs takes long to be given up.
 fn try_all(program: &Path, reports: Vec<Report>) -> Vec<(String, Result<(), Unused>)> {
-    let attempt = |(name, unused): Report| {
+    let attempt = |Report { name, unused }: Report| {
         let attempt = || probe::attempt(program, &name).map_err(Unused::Probe);
         let outcome = unused.map_or_else(attempt, |reason| Err(Unused::Reported(reason)));
         (name, outcome)
     };
     thread::scope(|scope| {
         let begin = |report: Report| {
-            let name = report.0.clone();
+            let name = report.name.clone();
             let thread = thread::Builder::new().name("probe".into());
             (name, thread.spawn_scoped(scope, || attempt(report)))
         };
@@ -193,9 +162,8 @@ pub(super) fn look(wanted: &Wanted, validation: bool) -> Vec<Looked> {
         Ok(devices) => devices,
         Err(unused) => return vec![(LIBRARY.to_owned(), Err(unused))],
     };
-    let model = |physical: &Arc<PhysicalDevice>| {
-        physical.properties().device_name.replace(['\t', '\n'], " ")
-    };
+    let model =
+        |physical: &Arc<PhysicalDevice>| probe::one_line(&physical.properties().device_name);
     let models: Vec<String> = devices.iter().map(model).collect();
     let names = card::names(models.iter().map(String::as_str));
     let looked = |(name, physical): (String, Arc<PhysicalDevice>)| {

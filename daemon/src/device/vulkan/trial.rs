@@ -14,33 +14,33 @@ use resized_protocol::shm::{Region, RingLayout, SlotMemory};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
 use thiserror::Error;
 
-use super::survey::{self, Unused, Wanted};
-use super::{Settings, Vulkan, probe};
+use super::probe::{self, Question, Report, Verdict};
+use super::survey::{self, Looked, Unused};
+use super::{Settings, Vulkan, Wanted};
 use crate::device::cpu::{Cpu, Level};
 use crate::device::plan::{Number, Samples};
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
 
 /// What the process answers to a question: for its standard output.
-pub fn answer(question: &str) -> String {
+pub fn answer(question: &Question) -> String {
     end_in_time();
     // Faults that tests ask for are not the driver's.
     let settings = Settings { fault_every: None, ..Settings::from_environment() };
-    let list = |wanted: &Wanted| {
-        let found = survey::look(wanted, settings.validation).into_iter();
-        let line = found.map(|(name, outcome)| match outcome {
-            Ok(_) => format!("{name}\t\n"),
-            Err(unused) => format!("{name}\t{unused}\n"),
-        });
-        line.collect()
-    };
-    if let Some(name) = question.strip_prefix("try:") {
-        return match trial(name, &settings) {
-            Ok(()) => "passed\n".to_owned(),
-            Err(reason) => format!("{reason}\n"),
-        };
+    match question {
+        Question::List(wanted) => {
+            let found = survey::look(wanted, settings.validation).into_iter();
+            let report = |(name, outcome): Looked| {
+                let unused = outcome.err().map(|unused| unused.to_string());
+                format!("{}\n", Report { name, unused })
+            };
+            found.map(report).collect()
+        }
+        Question::Try(name) => {
+            let failed = |error: TrialError| Verdict::Failed(error.to_string());
+            let verdict = trial(name, &settings).map_or_else(failed, |()| Verdict::Passed);
+            format!("{verdict}\n")
+        }
     }
-    let wanted = Wanted::asked(question);
-    wanted.map_or_else(|| "what is asked is not known\n".to_owned(), |wanted| list(&wanted))
 }
 
 /// Ends this process when nobody waits for its answer any more: whoever asked may be gone.
