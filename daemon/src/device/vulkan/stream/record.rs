@@ -27,7 +27,7 @@ use super::super::program::Dispatch;
 use super::super::shader::PushConstants;
 use super::super::submit::Submitter;
 use super::Prepared;
-use super::flight::{Flight, Frames};
+use super::buffers::{Buffers, Frames};
 use crate::device::Fault;
 
 /// A dispatch as it is recorded.
@@ -56,26 +56,30 @@ pub(super) struct Recorded {
 }
 
 impl Prepared {
-    /// Records what becomes of a slot's frame in a flight.
+    /// Records what becomes of a slot's frame in a flight; `is_first`: nothing was recorded for its
+    /// buffers so far.
     pub(super) fn record(
         &self,
         lane: &Lane,
-        flight: &Flight,
+        buffers: &Buffers,
+        is_first: bool,
         slot: SlotMemory<'_>,
     ) -> Result<Recorded, Validated<VulkanError>> {
         let missing = || Validated::Error(VulkanError::InitializationFailed);
-        let outside = match &flight.host {
+        let outside = match &buffers.host {
             Some(host) => host.clone(),
             None => self.in_ring(slot.slot()).ok_or_else(missing)?,
         };
-        let own = flight.output.clone().map(Subbuffer::into_bytes);
-        let input = flight.input.as_ref().unwrap_or(&outside.input);
+        let own = buffers.output.clone().map(Subbuffer::into_bytes);
+        let input = buffers.input.as_ref().unwrap_or(&outside.input);
         let output = own.as_ref().unwrap_or(&outside.output);
-        let set = self.set(input, &flight.lines, output)?;
-        let [to_there, to_back] = flight.queues(lane);
+        let set = self.set(input, &buffers.lines, output)?;
+        let [to_there, to_back] = buffers.queues(lane);
         let mut commands = self.begin(&lane.computing)?;
-        let there = self.bring(flight, &outside.input, &mut commands, to_there)?;
-        self.clear_once(flight, &mut commands)?;
+        let there = self.bring(buffers, &outside.input, &mut commands, to_there)?;
+        if let Some(output) = buffers.output.as_ref().filter(|_| is_first) {
+            clear(output, &mut commands)?;
+        }
         self.dispatch(&mut commands, &set)?;
         let back = match &own {
             Some(own) => self.take_back(own, &outside.output, &mut commands, to_back)?,
@@ -106,12 +110,12 @@ impl Prepared {
     /// buffer of its own where copies have a queue.
     fn bring(
         &self,
-        flight: &Flight,
+        buffers: &Buffers,
         from: &Subbuffer<[u8]>,
         commands: &mut RecordingCommandBuffer,
         queue: Option<&Submitter>,
     ) -> Result<Option<CommandBuffer>, Validated<VulkanError>> {
-        let Some(to) = flight.input.as_ref().filter(|_| !self.read.is_empty()) else {
+        let Some(to) = buffers.input.as_ref().filter(|_| !self.read.is_empty()) else {
             return Ok(None);
         };
         let Some(queue) = queue else {
@@ -123,23 +127,6 @@ impl Prepared {
         let mut apart = self.begin(queue)?;
         copy(&mut apart, from, to, &self.read)?;
         end(apart).map(Some)
-    }
-
-    /// Zeroes an output frame in the device's memory: what lies between its rows goes to the client as
-    /// it is, and others may have used the memory before. Only by the first commands of a flight, which
-    /// are the first to be submitted.
-    fn clear_once(
-        &self,
-        flight: &Flight,
-        commands: &mut RecordingCommandBuffer,
-    ) -> Result<(), Validated<VulkanError>> {
-        let is_first = flight.recorded.iter().all(Option::is_none);
-        if let Some(output) = flight.output.as_ref().filter(|_| is_first) {
-            // SAFETY: whoever submits the commands answers for the buffer's use.
-            unsafe { commands.fill_buffer(output, 0)? };
-            barrier(commands, COPIED, SHADERS)?;
-        }
-        Ok(())
     }
 
     /// Copies the output frame back from the device, likewise.
@@ -258,6 +245,18 @@ fn barrier(
     // every queue.
     unsafe { commands.pipeline_barrier(&info)? };
     Ok(())
+}
+
+/// Zeroes an output frame in the device's memory: what lies between its rows goes to the client as it
+/// is, and others may have used the memory before. Only by the first commands for it, which are the
+/// first to be submitted.
+fn clear(
+    output: &Subbuffer<[u32]>,
+    commands: &mut RecordingCommandBuffer,
+) -> Result<(), Box<ValidationError>> {
+    // SAFETY: whoever submits the commands answers for the buffer's use.
+    unsafe { commands.fill_buffer(output, 0)? };
+    barrier(commands, COPIED, SHADERS)
 }
 
 /// Copies those bytes, which are some, to the same place in the other buffer.

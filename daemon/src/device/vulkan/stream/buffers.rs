@@ -1,8 +1,8 @@
-//! Owns what one frame under way uses of a GPU: buffers, and the commands recorded for it.
+//! Owns the buffers that one frame under way uses of a GPU.
 //!
-//! Knows how frames are brought, but records and submits nothing. Invariant: memory that others may
-//! have used before is zeroed before a client sees it: here where the host can reach it, else by the
-//! first commands that are recorded (`record`).
+//! Knows how frames are brought, and no commands. Invariant: memory that others may have used before
+//! is zeroed before a client sees it: here where the host can reach it, else by the first commands
+//! for these buffers.
 
 use std::ops::Range;
 
@@ -13,13 +13,10 @@ use super::super::Transfer;
 use super::super::gpu::{Gpu, Lane};
 use super::super::program::Program;
 use super::super::submit::Submitter;
-use super::record::Recorded;
 use crate::device::Fault;
 
-/// What one frame under way uses.
-pub(super) struct Flight {
-    /// Of each slot, or of all of them where frames are copied to memory of the flight's own.
-    pub(super) recorded: Vec<Option<Recorded>>,
+/// What one frame under way uses, beside the ring.
+pub(super) struct Buffers {
     pub(super) lines: Subbuffer<[u32]>,
     /// An input frame in the device's memory, where the shaders do not read the ring.
     pub(super) input: Option<Subbuffer<[u8]>>,
@@ -36,7 +33,7 @@ pub(super) struct Frames {
     pub(super) output: Subbuffer<[u8]>,
 }
 
-impl Flight {
+impl Buffers {
     pub(super) fn new(
         gpu: &Gpu,
         program: &Program,
@@ -67,7 +64,7 @@ impl Flight {
             Transfer::Direct | Transfer::Copied | Transfer::Staged => None,
         };
         let lines = gpu.device_buffer(program.lines)?;
-        Ok(Self { recorded: Vec::new(), lines, input, output, host })
+        Ok(Self { lines, input, output, host })
     }
 
     /// The queues to which its copies go, there and back, where they do not go to that of the shaders.
