@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
 use nix::errno::Errno;
+use resized::device::vulkan::probe::Question;
 use resized::{
     Devices, Exporter, ExporterAddress, Limits, Options, Peers, ServerError, default_ring_bytes,
 };
@@ -77,7 +78,7 @@ pub(crate) struct Arguments {
 
     /// What this program asks itself when it tries a GPU
     #[arg(long, hide = true, value_name = "QUESTION")]
-    pub(crate) probe_vulkan: Option<String>,
+    pub(crate) probe_vulkan: Option<Question>,
 
     #[command(flatten)]
     settings: Settings,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use nix::unistd::dup2_stdout;
+use resized::device::vulkan::probe::Question;
 use resized::device::vulkan::trial;
 use resized::{Controls, Daemon, Listener, Options, Peers};
 use resized_service::log::{self, SetFilter};
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
 }
 
 /// Answers a question about GPUs, and nothing else: what drivers and their layers print goes nowhere.
-fn answer(question: &str) -> io::Result<()> {
+fn answer(question: &Question) -> io::Result<()> {
     let asked = io::stdout().as_fd().try_clone_to_owned()?;
     if let Ok(nowhere) = OpenOptions::new().write(true).open("/dev/null") {
         dup2_stdout(nowhere)?;

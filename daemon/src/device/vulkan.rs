@@ -46,8 +46,8 @@ use self::resizer::{Geometry, VulkanResizer, Ways};
 use super::{Device, DeviceError, Fault, Resizer, plan};
 
 pub use rates::CopyRates;
-pub use settings::{Settings, Transfer};
-pub use survey::{Found, Unused, Wanted, is_validating, survey, validation_messages};
+pub use settings::{Settings, Transfer, Wanted};
+pub use survey::{Found, Unused, is_validating, survey, validation_messages};
 
 /// Frames under way at once on a GPU: one is brought, one computed, one taken back, and one is with
 /// the lane that says that it is done.

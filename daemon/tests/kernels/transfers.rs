@@ -8,6 +8,7 @@ use resized::device::vulkan::{Settings, Transfer, Vulkan};
 use resized::device::{Band, Device, DeviceError, Fault, Resizer, Scratch};
 use resized_protocol::frame::{PixelFormat, Range};
 use resized_protocol::message::{Alpha, Filter, StreamSpec};
+use resized_protocol::placement::Crop;
 use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
 use resized_protocol::tensor::Normalisation;
 
@@ -51,6 +52,51 @@ fn gpus_keep_to_the_order_of_the_passes_at_any_size() {
             }
         }
     }
+}
+
+/// Of the source's rows, where it is copied, and of a tensor that is all constants none.
+#[test]
+fn of_a_cropped_frame_a_gpu_is_brought_the_rows_that_it_sees() {
+    let cropped = |format, (left, top)| StreamSpec {
+        crop: Some(Crop { left, top, width: 32.0, height: 18.0 }),
+        ..spec(format, Filter::Area, (160, 90), (16, 9))
+    };
+    let mut constants = cropped(PixelFormat::Rgb24, (0.0, 0.0));
+    constants.destination.format = tensors()[0];
+    constants.normalisation = Normalisation { mean: [1.0; 3], scale: [0.0; 3] };
+    let mut grey = cropped(PixelFormat::I420, (100.0, 72.0));
+    grey.destination.format = PixelFormat::Gray8;
+    for (spec, input) in [
+        (cropped(PixelFormat::Gray8, (0.0, 0.0)), 160 * 18),
+        (cropped(PixelFormat::Rgba, (128.0, 72.0)), 4 * 160 * 18),
+        (cropped(PixelFormat::Nv12, (64.0, 36.0)), 160 * 18 + 160 * 9),
+        (cropped(PixelFormat::I420, (64.0, 36.0)), 160 * 18 + 2 * 80 * 9),
+        (grey, 160 * 18),
+        (constants, 0),
+    ] {
+        let oracle = Ring::new(spec).resized(Level::Scalar, 1, noise(3));
+        let output = oracle.len() as u64;
+        let settings = |transfer| Settings { transfer: Some(transfer), ..Settings::default() };
+        for (transfer, copied) in [
+            (Transfer::Copied, input),
+            (Transfer::BothWays, input + output),
+            (Transfer::Staged, 2 * input + output),
+        ] {
+            let Some(gpu) = Own::new(&settings(transfer)) else { return };
+            if gpu.transfer().contains("staged") && transfer != Transfer::Staged {
+                continue;
+            }
+            let ring = Ring::new(spec);
+            let mut resizer = gpu.open(&ring.spec, &ring.layout).unwrap();
+            resizer.attach(&ring.daemon).unwrap();
+            let slot = SlotMemory::new(&ring.daemon, &ring.layout, 0).unwrap();
+            resizer.resize(slot, Band::WHOLE, &mut Scratch::default()).unwrap();
+            assert_eq!(resizer.copied_bytes(), copied, "{transfer:?} {spec:?}");
+            let found = Ring::new(spec).resized_on(&*gpu, 1, noise(3));
+            assert!(is_alike(&spec, &oracle, &found), "{transfer:?} {spec:?}");
+        }
+    }
+    assert_valid();
 }
 
 /// Its Cb is half a step above the least there is.

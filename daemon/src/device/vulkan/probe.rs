@@ -2,9 +2,10 @@
 //! the daemon.
 //!
 //! Knows command lines and exit codes, and nothing of Vulkan. The process is the daemon's own
-//! program, asked a question by an argument that it hides; it answers with a line for each GPU, its
-//! name and why it is not used. What it does for that is [`trial`](super::trial)'s. Invariant: no
-//! answer is waited for without end.
+//! program, asked a [`Question`] by an argument that it hides. What it does for that is
+//! [`trial`](super::trial)'s. Invariant: no answer is waited for without end.
+
+mod question;
 
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -14,6 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+
+pub use self::question::{Question, UnknownQuestion};
+pub(super) use self::question::{Report, Verdict, one_line};
+use super::Wanted;
 
 /// The argument by which the daemon's program is asked: hidden, and not to be relied on.
 const ARGUMENT: &str = "--probe-vulkan";
@@ -30,9 +35,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Bytes of an answer; what is beyond is not read.
 const LONGEST: u64 = 1 << 16;
-
-/// What one GPU is, and why it is not used if it is not.
-pub(super) type Report = (String, Option<String>);
 
 /// Why a GPU, or all of Vulkan, did not pass.
 #[derive(Debug, Error)]
@@ -51,30 +53,25 @@ pub enum ProbeError {
     Failed(String),
 }
 
-/// Which GPUs there are and could be used, of those that a [question](super::Wanted) is about: a
-/// line for each.
-pub(super) fn list(program: &Path, question: &str) -> Result<Vec<Report>, ProbeError> {
-    let answer = ask(program, question, PATIENCE)?;
-    let report = |line: &str| {
-        let (name, reason) = line.split_once('\t')?;
-        Some((name.to_owned(), (!reason.is_empty()).then(|| reason.to_owned())))
-    };
-    Ok(answer.lines().filter_map(report).collect())
+/// Which GPUs there are and could be used, of those that are wanted.
+pub(super) fn list(program: &Path, wanted: &Wanted) -> Result<Vec<Report>, ProbeError> {
+    let answer = ask(program, &Question::List(wanted.clone()), PATIENCE)?;
+    Ok(answer.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
 /// Has the GPU of that name resize a frame.
 pub(super) fn attempt(program: &Path, name: &str) -> Result<(), ProbeError> {
-    let answer = ask(program, &format!("try:{name}"), PATIENCE)?;
-    match answer.trim_end() {
-        "passed" => Ok(()),
-        said => Err(ProbeError::Failed(said.to_owned())),
+    let Ok(verdict) = ask(program, &Question::Try(name.to_owned()), PATIENCE)?.parse();
+    match verdict {
+        Verdict::Passed => Ok(()),
+        Verdict::Failed(reason) => Err(ProbeError::Failed(reason)),
     }
 }
 
-fn ask(program: &Path, question: &str, patience: Duration) -> Result<String, ProbeError> {
+fn ask(program: &Path, question: &Question, patience: Duration) -> Result<String, ProbeError> {
     let mut process = Command::new(program)
         .arg(ARGUMENT)
-        .arg(question)
+        .arg(question.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -145,7 +142,7 @@ mod tests {
         let mut process = None;
         // It is killed at once, or after it has said which it is.
         while process.is_none() {
-            let answer = ask(&program, "list", Duration::from_millis(50));
+            let answer = ask(&program, &Question::List(Wanted::All), Duration::from_millis(50));
             assert!(matches!(answer, Err(ProbeError::Hung)), "{answer:?}");
             process = std::fs::read_to_string(&number).ok().filter(|text| text.ends_with('\n'));
         }

@@ -1,41 +1,35 @@
 //! Owns the translation of a stream's plan into dispatches: which shader makes what of which bytes,
-//! with which tables.
+//! with which [`tables`].
 //!
 //! Knows the plan and the shaders' numbers; no Vulkan. Invariants: every index that a shader can
-//! compute from [`Numbers`] and tables lies within the frames that the ring's layouts describe, the
-//! tables, and as many elements of lines as are counted here; within a stage no two dispatches
-//! touch the same element, and each reads only the frame and what stages before it made.
+//! compute from [`PushConstants`] and tables lies within the frames that the ring's layouts
+//! describe, the tables, and as many elements of lines as are counted here; within a stage no two
+//! dispatches touch the same element, and each reads only the frame and what stages before it made.
 
-use resized_protocol::frame::PixelFormat;
+mod dispatch;
+mod reads;
+mod tables;
+
+use std::ops::Range;
+
 use resized_protocol::message::StreamSpec;
 use resized_protocol::placement::Placement;
 use resized_protocol::shm::RingLayout;
 
-use super::shader::{NUMBERS, Shader, Variant};
+pub(super) use self::dispatch::Dispatch;
+use self::dispatch::{COLUMNS, Lines};
+use self::reads::Reads;
+use self::tables::Tables;
+use super::shader::{Form, Made, Packing, PushConstants, Variant};
 use crate::device::plan::{
-    self, Across, AcrossDown, Arrange, DownAcross, Folded, Mix, Number, PATTERN, Passes, Resized,
-    Row, Samples, Target, WORD_BITS, Work,
+    self, Across as FirstPass, AcrossDown as HorizontalFirst, Arrange, DownAcross as VerticalFirst,
+    Mix, Number, Passes, Resized, Row, Target, WORD_BITS, Work,
 };
 use crate::filter::Taps;
-
-/// Invocations in a work group: `local_size_x` of the shaders.
-const GROUP: u64 = 64;
-
-/// Rows that an invocation makes of `across.comp`.
-const ROWS: u32 = 4;
-
-/// Columns that an invocation makes of `vertical.comp`.
-const COLUMNS: usize = 4;
-
-/// Bytes of an element.
-const ELEMENT: usize = 4;
 
 /// Elements behind the lines of a plane that may be read, whatever they hold: those of another
 /// plane may be written at the same time.
 const SLACK: u64 = 2;
-
-/// Work groups in a row of them, where a plane is one long row: every device takes as many.
-const MOST_GROUPS: u64 = 1 << 15;
 
 /// What is computed once for a stream.
 #[derive(Debug)]
@@ -46,83 +40,8 @@ pub(super) struct Program {
     pub(super) lines: u64,
     /// Those of a stage may run at the same time.
     pub(super) stages: [Vec<Dispatch>; 3],
-}
-
-/// One shader's work.
-#[derive(Debug)]
-pub(super) struct Dispatch {
-    pub(super) variant: Variant,
-    pub(super) numbers: Numbers,
-    pub(super) groups: [u32; 3],
-}
-
-/// The numbers of a dispatch: `Numbers` in `shaders/common.glsl`, which says what they are.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Numbers {
-    from: u32,
-    from_pitch: u32,
-    to: u32,
-    to_pitch: u32,
-    width: u32,
-    rows: u32,
-    samples: u32,
-    first: u32,
-    first_row: u32,
-    starts: u32,
-    weights: u32,
-    count: u32,
-    step: u32,
-    constants: u32,
-    fraction_bits: u32,
-    row_samples: u32,
-    left: u32,
-    right: u32,
-    top: u32,
-    bottom: u32,
-    padding: u32,
-    channels: u32,
-    places: u32,
-    place_count: u32,
-    sums: u32,
-    weight: u32,
-    planes: u32,
-    plane_rows: u32,
-}
-
-impl Numbers {
-    /// In the order of the shaders.
-    pub(super) const fn as_array(&self) -> [u32; NUMBERS] {
-        [
-            self.from,
-            self.from_pitch,
-            self.to,
-            self.to_pitch,
-            self.width,
-            self.rows,
-            self.samples,
-            self.first,
-            self.first_row,
-            self.starts,
-            self.weights,
-            self.count,
-            self.step,
-            self.constants,
-            self.fraction_bits,
-            self.row_samples,
-            self.left,
-            self.right,
-            self.top,
-            self.bottom,
-            self.padding,
-            self.channels,
-            self.places,
-            self.place_count,
-            self.sums,
-            self.weight,
-            self.planes,
-            self.plane_rows,
-        ]
-    }
+    /// What they read of a source frame.
+    pub(super) reads: Reads,
 }
 
 /// Taps stay as they are until they go into tables.
@@ -157,298 +76,239 @@ impl Arrange for AsTheyAre {
     }
 }
 
-/// Lines of words between two passes: where the first one starts, and elements from one to the next.
-#[derive(Clone, Copy)]
-struct Lines {
-    first: u32,
-    pitch: u32,
-}
-
 /// Where a plane's samples go.
 enum End<'a> {
     Plane(&'a Target),
-    /// Into lines, to be mixed.
-    Lines,
+    /// Into so many lines, to be mixed.
+    Lines(usize),
+}
+
+impl End<'_> {
+    /// Rows of the picture.
+    const fn rows(&self) -> usize {
+        match self {
+            Self::Plane(target) => target.rows.end - target.rows.start,
+            Self::Lines(rows) => *rows,
+        }
+    }
 }
 
 impl Program {
     /// Translates the plan of a stream whose ring is `ring`. `None`: it has more elements than 32
     /// bits count.
     pub(super) fn new(spec: &StreamSpec, placement: &Placement, ring: &RingLayout) -> Option<Self> {
-        // Table 0 means that there is none.
-        let mut builder = Builder { tables: vec![0], lines: 0, stages: Default::default() };
+        let mut builder = Builder {
+            tables: Tables::new(),
+            lines: 0,
+            stages: Default::default(),
+            reads: Reads::new(ring.input()),
+        };
         for work in plan::works(&AsTheyAre, spec, placement, ring) {
             match work {
                 Work::Resize(resized, target) => {
                     builder.resize(&resized, &End::Plane(&target));
                 }
-                Work::Mix { inputs, mix, targets } => {
-                    builder.mix(spec.destination.format, &inputs, &mix, &targets);
-                }
+                Work::Mix { inputs, mix, targets } => builder.mix(&inputs, &mix, &targets),
             }
         }
-        let Builder { tables, lines, stages } = builder;
+        let Builder { tables, lines, stages, reads } = builder;
+        let tables = tables.into_words();
         let counted = [lines, tables.len() as u64, ring.input().len() as u64]
             .into_iter()
             .chain([ring.output().len() as u64]);
         counted.max().is_some_and(|most| most <= u64::from(u32::MAX / 4)).then_some(())?;
-        Some(Self { tables, lines, stages })
+        Some(Self { tables, lines, stages, reads })
     }
 }
 
 struct Builder {
-    tables: Vec<u32>,
+    tables: Tables,
     lines: u64,
     stages: [Vec<Dispatch>; 3],
+    reads: Reads,
 }
 
 impl Builder {
     /// A plane of the source on its way to `end`; gives the lines, where there are some.
     fn resize(&mut self, resized: &Resized<AsTheyAre>, end: &End<'_>) -> Lines {
         let source = &resized.source;
-        let from = Numbers {
+        let from = PushConstants {
             from: source.offset as u32,
             from_pitch: source.stride as u32,
             samples: resized.samples as u32,
-            ..Numbers::default()
+            ..PushConstants::default()
         };
         match &resized.passes {
             &Passes::Copy { row, sample } => {
-                let from = Numbers { first: sample as u32, first_row: row as u32, ..from };
-                match end {
+                let from = PushConstants { first: sample as u32, first_row: row as u32, ..from };
+                self.reads.note(source, row..row + end.rows());
+                match *end {
                     End::Plane(target) => {
-                        let numbers = self.plane(target, from);
-                        self.dispatch(0, Shader::Copy, [0, 0], numbers);
-                        Lines { first: 0, pitch: 0 }
+                        let all = self.all_rows(target, from);
+                        self.stages[0].push(Dispatch::rows(Variant::Copy, all));
+                        Lines::default()
                     }
-                    End::Lines => {
-                        // As many rows as are left of the plane: more than the picture has do no harm.
-                        let rows = source.rows() - row;
-                        self.made_lines(0, Shader::Across, [2, samples(resized.kind)], from, rows)
+                    End::Lines(rows) => {
+                        let widened = Variant::HorizontalFirst(Form::Widen(resized.kind));
+                        self.made_lines(0, widened, from, rows)
                     }
                 }
             }
-            Passes::HorizontalFirst(passes) => self.across_down(resized, passes, from, end),
-            Passes::VerticalFirst(passes) => self.down_across(resized, passes, from, end),
+            Passes::HorizontalFirst(passes) => self.horizontal_first(resized, passes, from, end),
+            Passes::VerticalFirst(passes) => self.vertical_first(resized, passes, from, end),
         }
     }
 
     /// Both passes of a plane, the vertical one first.
-    fn down_across(
+    fn vertical_first(
         &mut self,
         resized: &Resized<AsTheyAre>,
-        passes: &DownAcross<AsTheyAre>,
-        from: Numbers,
+        passes: &VerticalFirst<AsTheyAre>,
+        from: PushConstants,
         end: &End<'_>,
     ) -> Lines {
         let (columns, rows) = (&resized.columns, passes.vertical.destination());
+        self.reads.note(&resized.source, rows_of(&passes.vertical));
         let lines = self.lines(resized.row_samples(), rows);
-        let words = Numbers {
+        let words = PushConstants {
             first: columns.start as u32,
             samples: columns.end as u32,
             to: lines.first,
             to_pitch: lines.pitch,
             width: (columns.end - columns.start).div_ceil(COLUMNS) as u32,
             rows: rows as u32,
-            ..self.windows(&passes.vertical, from)
+            ..self.tables.windows(&passes.vertical).of(from)
         };
-        self.dispatch(0, Shader::Vertical, [0, samples(resized.kind)], words);
+        self.stages[0].push(Dispatch::rows(Variant::VerticalFirst(resized.kind), words));
         let channels = 0..resized.source.channels;
         let windows: Vec<_> = channels.clone().map(|c| passes.channel(c).windows).collect();
         let constants = std::array::from_fn(|i| passes.channel(i % channels.len()).constant);
-        let from = Numbers {
+        let from = PushConstants {
             from: lines.first,
             from_pitch: lines.pitch,
             samples: resized.samples as u32,
-            constants: self.constants(constants),
-            ..Numbers::default()
+            constants: self.tables.constants(constants),
+            ..PushConstants::default()
         };
-        let from = self.windows(&Taps::interleaved(&windows), from);
-        self.second(Shader::Horizontal, from, rows, end)
+        let from = self.tables.windows(&Taps::interleaved(&windows)).of(from);
+        self.second(Variant::HorizontalSecond, from, rows, end)
     }
 
     /// Both passes of a plane, the horizontal one first.
-    fn across_down(
+    fn horizontal_first(
         &mut self,
         resized: &Resized<AsTheyAre>,
-        passes: &AcrossDown<AsTheyAre>,
-        from: Numbers,
+        passes: &HorizontalFirst<AsTheyAre>,
+        from: PushConstants,
         end: &End<'_>,
     ) -> Lines {
         let Folding { vertical, fold } = &passes.lines;
-        let used = |index| vertical.window(index).used().map(|(row, _)| row);
-        let windows = 0..vertical.destination();
-        let first = windows.clone().flat_map(used).min().unwrap_or(0);
-        let last = windows.clone().flat_map(used).max().unwrap_or(0);
-        let from = Numbers { first_row: first as u32, ..from };
-        let (form, numbers) = match &passes.across {
-            Across::Gather { gathers, constants } => {
+        let read = rows_of(vertical);
+        self.reads.note(&resized.source, read.clone());
+        let from = PushConstants { first_row: read.start as u32, ..from };
+        let (form, constants) = match &passes.across {
+            FirstPass::Gather { gathers, constants } => {
                 let (form, windows) = match gathers.window(0).step {
-                    1 => (3, self.aligned_windows(gathers, from)),
-                    _ => (0, self.windows(gathers, from)),
+                    1 => (Form::Aligned, self.tables.aligned_windows(gathers)),
+                    _ => (Form::Gather, self.tables.windows(gathers)),
                 };
-                (form, Numbers { constants: self.constants(*constants), ..windows })
+                let constants = self.tables.constants(*constants);
+                (form, PushConstants { constants, ..windows.of(from) })
             }
-            Across::Widen(sample) => (2, Numbers { first: *sample as u32, ..from }),
-            Across::Words(windows) => (1, self.windows(windows, from)),
+            FirstPass::Widen(sample) => {
+                (Form::Widen(resized.kind), PushConstants { first: *sample as u32, ..from })
+            }
+            FirstPass::Words(taps) => {
+                (Form::Words(resized.kind), self.tables.windows(taps).of(from))
+            }
         };
-        let form = [form, samples(resized.kind)];
-        let lines = self.made_lines(0, Shader::Across, form, numbers, last + 1 - first);
-        let starts = self.tables.len();
-        self.tables.resize(starts + 2 * windows.len(), 0);
-        for index in windows {
-            let Folded { pairs, singles, .. } = Folded::new(vertical, index, *fold);
-            self.tables[starts + 2 * index] = self.tables.len() as u32;
-            self.tables[starts + 2 * index + 1] = (pairs.len() | singles.len() << 16) as u32;
-            let line = |row: usize| (row - first) as u32;
-            for ([one, other], weight) in pairs {
-                self.tables.extend([line(one) | line(other) << 16, i32::from(weight) as u32]);
-            }
-            for (row, weight) in singles {
-                self.tables.extend([line(row), i32::from(weight) as u32]);
-            }
-        }
-        let from = Numbers {
+        let lines = self.made_lines(0, Variant::HorizontalFirst(form), constants, read.len());
+        let from = PushConstants {
             from: lines.first,
             from_pitch: lines.pitch,
             samples: resized.samples as u32,
-            starts: starts as u32,
+            starts: self.tables.folded_windows(vertical, *fold, read.start),
             fraction_bits: passes.fraction_bits,
-            ..Numbers::default()
+            ..PushConstants::default()
         };
-        self.second(Shader::Down, from, vertical.destination(), end)
+        self.second(Variant::VerticalSecond, from, vertical.destination(), end)
     }
 
     /// A second pass, to where its samples go.
-    fn second(&mut self, shader: Shader, from: Numbers, rows: usize, end: &End<'_>) -> Lines {
+    fn second(
+        &mut self,
+        pass: fn(Made) -> Variant,
+        from: PushConstants,
+        rows: usize,
+        end: &End<'_>,
+    ) -> Lines {
         match end {
             End::Plane(target) => {
-                let numbers = self.plane(target, from);
-                self.dispatch(1, shader, [0, 0], numbers);
-                Lines { first: 0, pitch: 0 }
+                let all = self.all_rows(target, from);
+                self.stages[1].push(Dispatch::rows(pass(Made::Plane), all));
+                Lines::default()
             }
-            End::Lines => self.made_lines(1, shader, [1, 0], from, rows),
+            End::Lines(_) => self.made_lines(1, pass(Made::Lines), from, rows),
         }
     }
 
     /// Planes of one size are mixed from the lines of others.
-    fn mix(
-        &mut self,
-        format: PixelFormat,
-        inputs: &[Resized<AsTheyAre>],
-        mix: &Mix,
-        targets: &[Target],
-    ) {
-        let lines: Vec<_> = inputs.iter().map(|input| self.resize(input, &End::Lines)).collect();
+    fn mix(&mut self, inputs: &[Resized<AsTheyAre>], mix: &Mix, targets: &[Target]) {
         let Some(target) = targets.first() else { return };
-        let (places, sums) = self.mix_tables(mix, &lines);
-        let mut padding = 0;
-        if targets.iter().any(|target| !target.padding.is_empty()) {
-            padding = self.tables.len() as u32;
-            targets.iter().for_each(|target| self.push_padding(target));
-        }
-        let plane = &target.plane;
-        let numbers = Numbers {
-            places,
+        let end = End::Lines(target.rows.len());
+        let lines: Vec<_> = inputs.iter().map(|input| self.resize(input, &end)).collect();
+        let sums = PushConstants {
+            places: self.tables.places(mix, &lines),
             place_count: mix.places.len() as u32,
-            sums,
+            sums: self.tables.sums(mix),
             weight: mix.weight.unwrap_or(0) as u32,
             fraction_bits: mix.weight.map_or(WORD_BITS, |weight| mix.places[weight].bits),
-            ..picture(target)
+            padding: self.tables.padding(targets),
+            ..PushConstants::default()
         };
-        let variant = number(mix.number);
-        if let PixelFormat::Tensor(_) = format {
-            let numbers = Numbers {
-                to: plane.offset as u32 / 4,
+        if let Number::I8 | Number::F16 | Number::F32 = mix.number {
+            // Those of tensors.
+            let plane = &target.plane;
+            let all = PushConstants {
                 planes: targets.len() as u32,
                 plane_rows: plane.rows() as u32,
-                padding,
-                ..numbers
+                ..in_plane(target, sums)
             };
             let bytes = (plane.row_bytes() * plane.rows() * targets.len()) as u64;
-            let groups = bytes.div_ceil(4).div_ceil(GROUP);
-            let across = groups.min(MOST_GROUPS);
-            let groups = [across as u32, groups.div_ceil(across) as u32, 1];
-            let variant = Variant { shader: Shader::Mix, constants: [variant, 1] };
-            self.stages[2].push(Dispatch { variant, numbers, groups });
+            let variant = Variant::Mix(mix.number, Packing::Dense);
+            self.stages[2].push(Dispatch::dense(variant, all, bytes));
         } else {
             for (index, target) in targets.iter().enumerate() {
-                let numbers = Numbers { first: index as u32, ..self.plane(target, numbers) };
-                let numbers = Numbers { padding, ..numbers };
-                self.dispatch(2, Shader::Mix, [variant, 0], numbers);
+                let all = PushConstants { plane: index as u32, ..in_plane(target, sums) };
+                let variant = Variant::Mix(mix.number, Packing::Rows);
+                self.stages[2].push(Dispatch::rows(variant, all));
             }
         }
     }
 
-    /// Where channels lie among lines, and the sums of destination channels.
-    fn mix_tables(&mut self, mix: &Mix, lines: &[Lines]) -> (u32, u32) {
-        let places = self.tables.len() as u32;
-        for place in &mix.places {
-            let Lines { first, pitch } = lines[place.line];
-            self.tables.extend([first, pitch, place.first as u32, place.step as u32]);
-        }
-        let sums = self.tables.len() as u32;
-        for sum in mix.planes.iter().flatten() {
-            let numbers = [sum.middle, sum.bias, sum.low, sum.high];
-            self.tables.extend(sum.weights.into_iter().chain(numbers).map(f32::to_bits));
-            self.tables.push(u32::from(sum.weighed));
-        }
-        (places, sums)
+    /// The numbers of a dispatch that makes all rows of a plane, with its padding.
+    fn all_rows(&mut self, target: &Target, from: PushConstants) -> PushConstants {
+        let padding = self.tables.padding(std::slice::from_ref(target));
+        in_plane(target, PushConstants { padding, ..from })
     }
 
-    /// The numbers of a dispatch that makes all of a plane's rows.
-    fn plane(&mut self, target: &Target, from: Numbers) -> Numbers {
-        let plane = &target.plane;
-        let mut padding = 0;
-        if !target.padding.is_empty() {
-            padding = self.tables.len() as u32;
-            self.push_padding(target);
-        }
-        let Numbers { row_samples, left, right, top, bottom, channels, .. } = picture(target);
-        Numbers {
-            to: plane.offset as u32 / 4,
-            to_pitch: plane.stride as u32 / 4,
-            width: plane.row_bytes().div_ceil(4) as u32,
-            rows: plane.rows() as u32,
-            row_samples,
-            left,
-            right,
-            top,
-            bottom,
-            channels,
-            padding,
-            ..from
-        }
-    }
-
-    /// A pixel of padding, a number for each channel.
-    fn push_padding(&mut self, target: &Target) {
-        let bytes = target.plane.sample_bytes;
-        for number in target.padding.chunks_exact(bytes).take(target.plane.channels) {
-            let mut four = [0; 4];
-            four[..bytes].copy_from_slice(number);
-            self.tables.push(u32::from_le_bytes(four));
-        }
-    }
-
-    /// Has `rows` lines made, of the samples that `numbers` say.
+    /// Has `rows` lines made, of the samples that the numbers say.
     fn made_lines(
         &mut self,
         stage: usize,
-        shader: Shader,
-        constants: [u32; 2],
-        numbers: Numbers,
+        variant: Variant,
+        from: PushConstants,
         rows: usize,
     ) -> Lines {
-        let lines = self.lines(numbers.samples as usize, rows);
-        let numbers = Numbers {
+        let lines = self.lines(from.samples as usize, rows);
+        let constants = PushConstants {
             to: lines.first,
             to_pitch: lines.pitch,
             width: lines.pitch,
             rows: rows as u32,
-            ..numbers
+            ..from
         };
-        self.dispatch(stage, shader, constants, numbers);
+        self.stages[stage].push(Dispatch::rows(variant, constants));
         lines
     }
 
@@ -458,97 +318,111 @@ impl Builder {
         self.lines += (pitch * rows) as u64 + SLACK;
         Lines { first, pitch: pitch as u32 }
     }
-
-    fn windows(&mut self, taps: &Taps, numbers: Numbers) -> Numbers {
-        let window = |index| {
-            let window = taps.window(index);
-            (window.start, window.weights.to_vec())
-        };
-        let step = taps.window(0).step as u32;
-        let windows = (0..taps.destination()).map(window).collect();
-        Numbers { step, ..self.tabled(windows, taps.count(), numbers) }
-    }
-
-    /// Windows of bytes that follow each other, each from a whole element to another. What they
-    /// reach behind the source's rows weighs nothing, and is less than a frame's tail.
-    fn aligned_windows(&mut self, taps: &Taps, numbers: Numbers) -> Numbers {
-        let window = |index| {
-            let window = taps.window(index);
-            let lead = window.start % ELEMENT;
-            (window.start - lead, [&vec![0; lead], window.weights].concat())
-        };
-        let windows: Vec<_> = (0..taps.destination()).map(window).collect();
-        let count = windows.iter().map(|(_, weights)| weights.len()).max().unwrap_or(1);
-        self.tabled(windows, count.next_multiple_of(ELEMENT), numbers)
-    }
-
-    /// Puts windows into the tables: their starts, and their weights in pairs, zeros behind them.
-    fn tabled(
-        &mut self,
-        windows: Vec<(usize, Vec<i16>)>,
-        count: usize,
-        numbers: Numbers,
-    ) -> Numbers {
-        let starts = self.tables.len() as u32;
-        self.tables.extend(windows.iter().map(|(start, _)| *start as u32));
-        let weights = self.tables.len() as u32;
-        for (_, mut window) in windows {
-            window.resize(count.next_multiple_of(2), 0);
-            let (pairs, _) = window.as_chunks::<2>();
-            let pair =
-                |&[one, other]: &[i16; 2]| u32::from(one as u16) | u32::from(other as u16) << 16;
-            self.tables.extend(pairs.iter().map(pair));
-        }
-        Numbers { starts, weights, count: count as u32, ..numbers }
-    }
-
-    fn constants(&mut self, constants: [i32; PATTERN]) -> u32 {
-        let place = self.tables.len() as u32;
-        self.tables.extend(constants.map(|constant| constant as u32));
-        place
-    }
-
-    fn dispatch(&mut self, stage: usize, shader: Shader, constants: [u32; 2], numbers: Numbers) {
-        let each = if shader == Shader::Across { ROWS } else { 1 };
-        let rows = numbers.rows.div_ceil(each);
-        let groups = [u64::from(numbers.width).div_ceil(GROUP) as u32, rows, 1];
-        let variant = Variant { shader, constants };
-        self.stages[stage].push(Dispatch { variant, numbers, groups });
-    }
 }
 
-/// Where the picture lies in a plane.
-fn picture(target: &Target) -> Numbers {
+/// The rows from the first that weighs something to the last.
+fn rows_of(vertical: &Taps) -> Range<usize> {
+    let used = |index| vertical.window(index).used().map(|(row, _)| row);
+    let rows = || (0..vertical.destination()).flat_map(used);
+    rows().min().unwrap_or(0)..rows().max().map_or(0, |last| last + 1)
+}
+
+/// Where a plane is made, and where the picture lies in it.
+fn in_plane(target: &Target, from: PushConstants) -> PushConstants {
     let plane = &target.plane;
-    Numbers {
+    PushConstants {
+        to: plane.offset as u32 / 4,
+        to_pitch: plane.stride as u32 / 4,
+        width: plane.row_bytes().div_ceil(4) as u32,
+        rows: plane.rows() as u32,
         row_samples: (plane.row_bytes() / plane.sample_bytes) as u32,
         left: (target.bytes.start / plane.sample_bytes) as u32,
         right: (target.bytes.end / plane.sample_bytes) as u32,
         top: target.rows.start as u32,
         bottom: target.rows.end as u32,
         channels: plane.channels as u32,
-        ..Numbers::default()
+        ..from
     }
 }
 
-/// `SAMPLES` in `shaders/samples.glsl`.
-const fn samples(samples: Samples) -> u32 {
-    match samples {
-        Samples::Bytes => 0,
-        Samples::LowTen => 1,
-        Samples::HighTen => 2,
-        Samples::Weighed => 3,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+    use resized_protocol::message::Alpha;
+    use resized_protocol::placement::Crop;
+    use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
 
-/// `NUMBER` in `shaders/mix.comp`.
-const fn number(number: Number) -> u32 {
-    match number {
-        Number::U8 => 0,
-        Number::I8 => 1,
-        Number::F16 => 2,
-        Number::F32 => 3,
-        Number::LowTen => 4,
-        Number::HighTen => 5,
+    use super::*;
+
+    fn program(spec: &StreamSpec) -> Program {
+        let (placement, ring) = (spec.placement().unwrap(), RingLayout::new(spec).unwrap());
+        Program::new(spec, &placement, &ring).unwrap()
+    }
+
+    /// All that programs have, and nothing else.
+    #[test]
+    fn every_variant_of_a_shader_is_there_for_some_stream() {
+        let tensor = |element| {
+            let (arrangement, order) = (Arrangement::Planar, ChannelOrder::Rgb);
+            PixelFormat::Tensor(Tensor { element, arrangement, order })
+        };
+        let sources = || PixelFormat::EIGHT_BIT.into_iter().chain(PixelFormat::TEN_BIT);
+        let tensors = [Element::F32, Element::F16, Element::I8].map(tensor);
+        // Copied, smaller, larger, much smaller in a direction, and what swells on its way.
+        let size = |(width, height)| Extent::new(width, height);
+        let sizes = [
+            ((60, 40), (60, 40)),
+            ((60, 40), (20, 10)),
+            ((60, 40), (90, 70)),
+            ((60, 40), (4, 40)),
+            ((60, 300), (20, 1)),
+            ((900, 2), (1, 900)),
+        ]
+        .map(|(from, to)| (size(from), size(to)));
+        let all = Variant::all();
+        let mut had = vec![false; all.len()];
+        for source in sources() {
+            for format in sources().chain(tensors) {
+                for (from, to) in sizes {
+                    let from = FrameSpec::new(source, from);
+                    let stream = StreamSpec::new(from, to);
+                    let destination = FrameSpec { format, ..stream.destination };
+                    for alpha in [Alpha::Apart, Alpha::Weighs] {
+                        let spec = StreamSpec { alpha, destination, ..stream };
+                        for dispatch in program(&spec).stages.iter().flatten() {
+                            let known = all.iter().position(|variant| *variant == dispatch.variant);
+                            had[known.unwrap_or_else(|| panic!("{dispatch:?} {spec:?}"))] = true;
+                        }
+                    }
+                }
+            }
+        }
+        let missing: Vec<_> = all.iter().zip(had).filter(|(_, had)| !had).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    /// What lies below it costs nothing: no lines, and no copies.
+    #[test]
+    fn a_crop_costs_as_much_as_a_frame_of_its_size() {
+        let part = Extent::new(640, 360);
+        let crop = Crop { left: 0.0, top: 0.0, width: 640.0, height: 360.0 };
+        for (from, to) in [
+            (PixelFormat::Nv12, PixelFormat::Rgb24),
+            (PixelFormat::I420, PixelFormat::I420),
+            (PixelFormat::Rgba, PixelFormat::Nv12),
+        ] {
+            for size in [part, Extent::new(160, 90)] {
+                let source = FrameSpec::new(from, part);
+                let destination = FrameSpec::new(to, size);
+                let whole = StreamSpec { destination, ..StreamSpec::new(source, size) };
+                let source = FrameSpec { extent: Extent::new(7680, 4320), ..source };
+                let cropped = StreamSpec { source, crop: Some(crop), ..whole };
+                let (whole, cropped) = (program(&whole), program(&cropped));
+                assert_eq!(cropped.lines, whole.lines, "{from:?} {to:?} {size:?}");
+                let read =
+                    |program: &Program| program.reads.bytes().iter().map(Range::len).sum::<usize>();
+                assert_eq!(read(&cropped), 12 * read(&whole), "{from:?} {to:?} {size:?}");
+            }
+        }
     }
 }

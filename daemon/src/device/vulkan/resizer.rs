@@ -216,13 +216,14 @@ impl VulkanResizer {
 
     /// Bytes of a frame that are copied.
     fn copies(&self, transfer: Transfer) -> u64 {
-        let (input, output) = (self.ring.input().packed_len(), self.ring.output().packed_len());
+        let (input, output) =
+            (self.program.reads.pixel_bytes(), self.ring.output().packed_len() as u64);
         match transfer {
             Transfer::Direct => 0,
-            Transfer::Copied => input as u64,
-            Transfer::BothWays => (input + output) as u64,
+            Transfer::Copied => input,
+            Transfer::BothWays => input + output,
             // By a core, and by the copy engine.
-            Transfer::Staged => (2 * input + output) as u64,
+            Transfer::Staged => 2 * input + output,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Owns how GPUs are used, as the environment and tests say.
+//! Owns which GPUs are used, and how, as flags, the environment and tests say.
 
 use std::time::Duration;
 
@@ -18,6 +18,17 @@ const FAULT_VARIABLE: &str = "RESIZED_VULKAN_FAULT";
 
 /// Environment variable for tests: a CPU that poses as a GPU is used beside the cores, as a GPU would be.
 const POSING_VARIABLE: &str = "RESIZED_VULKAN_POSING";
+
+/// Which GPUs are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// All, CPU implementations too.
+    All,
+    /// Those that are no CPU.
+    Real,
+    /// Those whose names hold this, whatever they are.
+    Named(String),
+}
 
 /// How frames reach a GPU, and results the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,9 +1,12 @@
-//! Owns the shaders: their SPIR-V, committed beside its source, and the pipelines made of it.
+//! Owns the shaders: their SPIR-V, committed beside its source, and the pipelines made of it. They
+//! are named after the functions of the oracle that they do the work of.
 //!
-//! Knows the variants of a shader, not what they are dispatched for. `make shaders` compiles the
-//! sources anew; a test compares.
+//! Knows the [variants](Variant) of a shader and the numbers that are [pushed](PushConstants) to it,
+//! not what they are dispatched for. `make shaders` compiles the sources anew; a test compares.
 
-use std::collections::HashMap;
+mod push;
+mod variant;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vulkano::descriptor_set::layout::{
@@ -18,46 +21,14 @@ use vulkano::shader::{
 };
 use vulkano::{Validated, VulkanError};
 
-/// The numbers that a dispatch is given, each of 32 bits: those of `Numbers` in `shaders/common.glsl`.
-pub(super) const NUMBERS: usize = 28;
-
-/// A shader, named after the functions of the oracle that it does the work of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Shader {
-    Across,
-    Down,
-    Vertical,
-    Horizontal,
-    Copy,
-    Mix,
-}
-
-/// A shader with its specialization constants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Variant {
-    pub(super) shader: Shader,
-    /// Those with the numbers 0 and 1, where it has them.
-    pub(super) constants: [u32; 2],
-}
-
-impl Shader {
-    const fn spirv(self) -> &'static [u8] {
-        match self {
-            Self::Across => include_bytes!("shaders/across.spv"),
-            Self::Down => include_bytes!("shaders/down.spv"),
-            Self::Vertical => include_bytes!("shaders/vertical.spv"),
-            Self::Horizontal => include_bytes!("shaders/horizontal.spv"),
-            Self::Copy => include_bytes!("shaders/copy.spv"),
-            Self::Mix => include_bytes!("shaders/mix.spv"),
-        }
-    }
-}
+pub(super) use self::push::PushConstants;
+pub(super) use self::variant::{Form, Made, Packing, Variant};
 
 /// The pipelines of a device, made as streams ask for them.
 pub(super) struct Pipelines {
     device: Arc<Device>,
     layout: Arc<PipelineLayout>,
-    made: Mutex<HashMap<Variant, Arc<ComputePipeline>>>,
+    made: Mutex<Vec<(Variant, Arc<ComputePipeline>)>>,
 }
 
 impl Pipelines {
@@ -71,14 +42,14 @@ impl Pipelines {
             ..Default::default()
         };
         let set = DescriptorSetLayout::new(Arc::clone(device), set)?;
-        let numbers = PushConstantRange {
+        let pushed = PushConstantRange {
             stages: ShaderStages::COMPUTE,
             offset: 0,
-            size: (NUMBERS * size_of::<u32>()) as u32,
+            size: size_of::<PushConstants>() as u32,
         };
         let layout = PipelineLayoutCreateInfo {
             set_layouts: vec![set],
-            push_constant_ranges: vec![numbers],
+            push_constant_ranges: vec![pushed],
             ..Default::default()
         };
         let layout = PipelineLayout::new(Arc::clone(device), layout)?;
@@ -96,30 +67,28 @@ impl Pipelines {
         variant: Variant,
     ) -> Result<Arc<ComputePipeline>, Validated<VulkanError>> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = made.get(&variant) {
+        if let Some((_, pipeline)) = made.iter().find(|(of, _)| *of == variant) {
             return Ok(Arc::clone(pipeline));
         }
         let pipeline = self.make(variant)?;
-        made.insert(variant, Arc::clone(&pipeline));
+        made.push((variant, Arc::clone(&pipeline)));
         Ok(pipeline)
     }
 
     fn make(&self, variant: Variant) -> Result<Arc<ComputePipeline>, Validated<VulkanError>> {
-        let words = spirv::bytes_to_words(variant.shader.spirv());
+        let words = spirv::bytes_to_words(variant.code());
         let words = words.map_err(|_| VulkanError::InitializationFailed)?;
         // SAFETY: the code was made by a compiler of GLSL; a test compares.
         let module = unsafe {
             ShaderModule::new(Arc::clone(&self.device), ShaderModuleCreateInfo::new(&words))
         }?;
-        let constant = |number: u32| {
-            let value = variant.constants[number as usize];
-            match module.specialization_constants().get(&number)? {
+        let constant =
+            |(number, value): (u32, u32)| match module.specialization_constants().get(&number)? {
                 SpecializationConstant::Bool(_) => Some((number, (value != 0).into())),
                 _ => Some((number, value.into())),
-            }
-        };
-        let constants: HashMap<_, _> = (0..2).filter_map(constant).collect();
-        let main = module.specialize(constants.into_iter().collect())?.entry_point("main");
+            };
+        let constants = (0..).zip(variant.constants()).filter_map(constant).collect();
+        let main = module.specialize(constants)?.entry_point("main");
         let main = main.ok_or(VulkanError::InitializationFailed)?;
         let stage = PipelineShaderStageCreateInfo::new(main);
         let layout = Arc::clone(&self.layout);

@@ -1,21 +1,22 @@
 //! Owns what a GPU keeps for a stream: buffers, and the command buffers of its slots, recorded once and
 //! submitted again for every frame.
 //!
-//! Knows the slots' memory and a program; no formats. A frame takes a lane of the GPU, and the
-//! [`flight`] of that lane, which has lines of its own; its commands are those that [`record`] makes
-//! of it. Invariants: a flight's commands are submitted again only after they ended; nothing is
+//! Knows the slots' memory and a program; no formats. A frame takes a lane of the GPU, and the flight of
+//! that lane, which has [`buffers`] of its own; its commands are those that [`record`] makes of it.
+//! Invariants: a flight's commands are submitted again only after they ended; nothing is
 //! allocated for a frame once each slot has been through each flight; what a frame uses lives until
 //! it is over, however late ([`UnderWay`]).
 
-mod flight;
+mod buffers;
 mod record;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use resized_protocol::shm::{RingLayout, SlotMemory};
 use vulkano::buffer::Subbuffer;
 
-use self::flight::{Flight, copy_in, copy_out};
+use self::buffers::{Buffers, copy_in, copy_out};
 use self::record::{Recorded, Step};
 use super::gpu::{Gpu, Taken};
 use super::import::Import;
@@ -38,10 +39,19 @@ pub(super) struct Prepared {
     tables: Subbuffer<[u32]>,
     transfer: Transfer,
     ring: RingLayout,
+    /// The bytes of an input frame that shaders read: no others are copied.
+    read: Vec<Range<usize>>,
     import: Option<Arc<Import>>,
     gpu: Arc<Gpu>,
     /// What its memory is charged to.
     _charge: Option<Charge>,
+}
+
+/// What one frame under way uses. Fields go in their order: commands before buffers.
+struct Flight {
+    /// Of each slot, or of all of them where frames are copied to memory of the flight's own.
+    recorded: Vec<Option<Recorded>>,
+    buffers: Buffers,
 }
 
 /// Why a frame has no result.
@@ -79,7 +89,10 @@ impl Prepared {
         transfer: Transfer,
         charge: Option<Charge>,
     ) -> Result<Self, Fault> {
-        let flight = |_| Flight::new(gpu, program, ring, transfer).map(Mutex::new);
+        let flight = |_| {
+            let buffers = Buffers::new(gpu, program, ring, transfer)?;
+            Ok(Mutex::new(Flight { recorded: Vec::new(), buffers }))
+        };
         let stages = program.stages.iter().filter(|stage| !stage.is_empty());
         let stages = stages.map(|stage| stage.iter().map(|step| Step::new(gpu, step)).collect());
         Ok(Self {
@@ -88,6 +101,7 @@ impl Prepared {
             tables: gpu.table(&program.tables)?,
             transfer,
             ring: ring.clone(),
+            read: program.reads.bytes(),
             import,
             gpu: Arc::clone(gpu),
             _charge: charge,
@@ -135,23 +149,25 @@ impl Prepared {
 
     /// The same by that lane and its flight.
     fn fly(&self, lane: &Taken, flight: &mut Flight, slot: SlotMemory<'_>) -> Result<bool, Flown> {
-        if let Some(host) = &flight.host {
+        let Flight { recorded, buffers } = flight;
+        if let Some(host) = &buffers.host {
             // SAFETY: the slot's input is readable as its layout says, which is ours; no frame is
             // under way in this flight.
-            unsafe { copy_in(slot.input(), &host.input, self.ring.input().rows_len())? };
+            unsafe { copy_in(slot.input(), &host.input, &self.read)? };
         }
-        let number = if flight.host.is_some() { 0 } else { slot.slot() as usize };
-        let is_new = flight.recorded.get(number).is_none_or(Option::is_none);
+        let number = if buffers.host.is_some() { 0 } else { slot.slot() as usize };
+        let is_new = recorded.get(number).is_none_or(Option::is_none);
         if is_new {
-            let recorded = self.record(lane, flight, slot).map_err(|error| of_stream(&error))?;
-            flight.recorded.resize_with(flight.recorded.len().max(number + 1), || None);
-            flight.recorded[number] = Some(recorded);
+            let is_first = recorded.iter().all(Option::is_none);
+            let commands = self.record(lane, buffers, is_first, slot);
+            recorded.resize_with(recorded.len().max(number + 1), || None);
+            recorded[number] = Some(commands.map_err(|error| of_stream(&error))?);
         }
-        let Some(Some(recorded)) = flight.recorded.get(number) else {
+        let Some(Some(commands)) = recorded.get(number) else {
             return Err(Fault::Driver.into());
         };
-        run(lane, flight.queues(lane), recorded)?;
-        if let Some(host) = &flight.host {
+        run(lane, buffers.queues(lane), commands)?;
+        if let Some(host) = &buffers.host {
             // SAFETY: the slot's output is writable as its layout says; the frame is over.
             unsafe { copy_out(&host.output, slot.output(), self.ring.output().rows_len())? };
         }

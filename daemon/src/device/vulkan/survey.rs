@@ -3,7 +3,9 @@
 //!
 //! Knows no streams. Invariants: nothing that is missing or broken is an error: it is a reason;
 //! with a program to ask, nothing of Vulkan runs in this process before a GPU has passed in
-//! another.
+//! another; no card is opened twice, however many drivers name it.
+
+mod card;
 
 use std::io;
 use std::path::Path;
@@ -20,8 +22,9 @@ use vulkano::instance::debug::{
 use vulkano::instance::{Instance, InstanceCreateInfo, InstanceExtensions};
 use vulkano::{LoadingError, Version, VulkanError, VulkanLibrary};
 
+use self::card::Card;
 use super::probe::{self, ProbeError, Report};
-use super::{Settings, Vulkan, gpu, plain};
+use super::{Settings, Vulkan, Wanted, gpu, plain};
 use crate::device::Fault;
 
 /// What stands for all GPUs where Vulkan itself is missing.
@@ -35,37 +38,6 @@ static VALIDATING: AtomicBool = AtomicBool::new(false);
 
 /// Messages of the validation layer since the process began.
 static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// Which GPUs are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// All, CPU implementations too.
-    All,
-    /// Those that are no CPU.
-    Real,
-    /// Those whose names hold this, whatever they are.
-    Named(String),
-}
-
-impl Wanted {
-    /// How another process is asked for them.
-    fn question(&self) -> String {
-        match self {
-            Self::All => "list".to_owned(),
-            Self::Real => "list-real".to_owned(),
-            Self::Named(part) => format!("list:{part}"),
-        }
-    }
-
-    /// What a question asks for.
-    pub(super) fn asked(question: &str) -> Option<Self> {
-        match question {
-            "list" => Some(Self::All),
-            "list-real" => Some(Self::Real),
-            _ => question.strip_prefix("list:").map(|part| Self::Named(part.to_owned())),
-        }
-    }
-}
 
 /// A physical device, and what became of it.
 #[derive(Debug)]
@@ -103,6 +75,14 @@ pub enum Unused {
     /// No queue computes.
     #[error("it can't compute")]
     Queue,
+    /// Another driver, or the same once more, makes the card usable already.
+    #[error("it is the same GPU as {name}, which is used with the driver {driver}")]
+    Twin {
+        /// What that is called.
+        name: String,
+        /// What its driver is called.
+        driver: String,
+    },
     /// As the process said that was asked for GPUs.
     #[error("{0}")]
     Reported(String),
@@ -118,14 +98,9 @@ pub enum Unused {
 /// tried in a process of its own first.
 pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> Vec<Found> {
     let Some(program) = program else {
-        let open = |(name, outcome): Looked| {
-            let open = |physical| Vulkan::open(name.clone(), physical, settings);
-            let outcome = outcome.and_then(|physical| open(physical).map_err(Unused::Open));
-            Found { name, outcome }
-        };
-        return look(wanted, settings.validation).into_iter().map(open).collect();
+        return open_all(look(wanted, settings.validation), settings);
     };
-    let reports = match probe::list(program, &wanted.question()) {
+    let reports = match probe::list(program, wanted) {
         Ok(reports) => reports,
         Err(error) => {
             let outcome = Err(Unused::Probe(error));
@@ -137,27 +112,33 @@ pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> V
         true => look(wanted, settings.validation),
         false => Vec::new(),
     };
-    let open = |(name, outcome): (String, Result<(), Unused>)| {
+    let passed = |(name, outcome): (String, Result<(), Unused>)| {
         let here = there.iter().position(|(other, _)| *other == name);
         let here = here.map(|index| there.swap_remove(index).1);
         let outcome = outcome.and_then(|()| here.unwrap_or(Err(Unused::None)));
-        let open = |physical| Vulkan::open(name.clone(), physical, settings);
-        let outcome = outcome.and_then(|physical| open(physical).map_err(Unused::Open));
-        Found { name, outcome }
+        (name, outcome)
     };
-    tried.into_iter().map(open).collect()
+    open_all(tried.into_iter().map(passed).collect(), settings)
+}
+
+fn open_all(found: Vec<Looked>, settings: &Settings) -> Vec<Found> {
+    let open = |name: &str, physical| {
+        Vulkan::open(name.to_owned(), physical, settings).map_err(Unused::Open)
+    };
+    let opened = card::open_each(found, |physical| Card::of(physical), open).into_iter();
+    opened.map(|(name, outcome)| Found { name, outcome }).collect()
 }
 
 /// Has each GPU tried that may be used; all at once, as each that hangs takes long to be given up.
 fn try_all(program: &Path, reports: Vec<Report>) -> Vec<(String, Result<(), Unused>)> {
-    let attempt = |(name, unused): Report| {
+    let attempt = |Report { name, unused }: Report| {
         let attempt = || probe::attempt(program, &name).map_err(Unused::Probe);
         let outcome = unused.map_or_else(attempt, |reason| Err(Unused::Reported(reason)));
         (name, outcome)
     };
     thread::scope(|scope| {
         let begin = |report: Report| {
-            let name = report.0.clone();
+            let name = report.name.clone();
             let thread = thread::Builder::new().name("probe".into());
             (name, thread.spawn_scoped(scope, || attempt(report)))
         };
@@ -181,15 +162,15 @@ pub(super) fn look(wanted: &Wanted, validation: bool) -> Vec<Looked> {
         Ok(devices) => devices,
         Err(unused) => return vec![(LIBRARY.to_owned(), Err(unused))],
     };
-    let mut found: Vec<Looked> = Vec::new();
-    for physical in devices {
-        let model = physical.properties().device_name.replace(['\t', '\n'], " ");
-        let alike = found.iter().filter(|(other, _)| other.starts_with(&model)).count();
-        let name = if alike == 0 { model } else { format!("{model} #{}", alike + 1) };
+    let model =
+        |physical: &Arc<PhysicalDevice>| probe::one_line(&physical.properties().device_name);
+    let models: Vec<String> = devices.iter().map(model).collect();
+    let names = card::names(models.iter().map(String::as_str));
+    let looked = |(name, physical): (String, Arc<PhysicalDevice>)| {
         let outcome = usable(&physical, &name, wanted).map(|()| physical);
-        found.push((name, outcome));
-    }
-    found
+        (name, outcome)
+    };
+    names.into_iter().zip(devices).map(looked).collect()
 }
 
 /// What the validation layer has said so far, in this process.

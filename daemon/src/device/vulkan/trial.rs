@@ -9,35 +9,38 @@ use std::thread;
 
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Alpha, Filter, StreamSpec};
+use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::{Region, RingLayout, SlotMemory};
+use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
 use thiserror::Error;
 
-use super::survey::{self, Unused, Wanted};
-use super::{Settings, Vulkan, probe};
+use super::probe::{self, Question, Report, Verdict};
+use super::survey::{self, Looked, Unused};
+use super::{Settings, Vulkan, Wanted};
 use crate::device::cpu::{Cpu, Level};
+use crate::device::plan::{Number, Samples};
 use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
 
 /// What the process answers to a question: for its standard output.
-pub fn answer(question: &str) -> String {
+pub fn answer(question: &Question) -> String {
     end_in_time();
     // Faults that tests ask for are not the driver's.
     let settings = Settings { fault_every: None, ..Settings::from_environment() };
-    let list = |wanted: &Wanted| {
-        let found = survey::look(wanted, settings.validation).into_iter();
-        let line = found.map(|(name, outcome)| match outcome {
-            Ok(_) => format!("{name}\t\n"),
-            Err(unused) => format!("{name}\t{unused}\n"),
-        });
-        line.collect()
-    };
-    if let Some(name) = question.strip_prefix("try:") {
-        return match trial(name, &settings) {
-            Ok(()) => "passed\n".to_owned(),
-            Err(reason) => format!("{reason}\n"),
-        };
+    match question {
+        Question::List(wanted) => {
+            let found = survey::look(wanted, settings.validation).into_iter();
+            let report = |(name, outcome): Looked| {
+                let unused = outcome.err().map(|unused| unused.to_string());
+                format!("{}\n", Report { name, unused })
+            };
+            found.map(report).collect()
+        }
+        Question::Try(name) => {
+            let failed = |error: TrialError| Verdict::Failed(error.to_string());
+            let verdict = trial(name, &settings).map_or_else(failed, |()| Verdict::Passed);
+            format!("{verdict}\n")
+        }
     }
-    let wanted = Wanted::asked(question);
-    wanted.map_or_else(|| "what is asked is not known\n".to_owned(), |wanted| list(&wanted))
 }
 
 /// Ends this process when nobody waits for its answer any more: whoever asked may be gone.
@@ -74,43 +77,93 @@ fn trial(name: &str, settings: &Settings) -> Result<(), TrialError> {
 }
 
 fn compare(gpu: &dyn Device, cores: &dyn Device, spec: &StreamSpec) -> Result<(), TrialError> {
-    let (found, wanted) = (resized(gpu, spec)?, resized(cores, spec)?);
-    // Mixed in single precision, where a device may not fuse what it adds.
-    let most = u8::from(spec.destination.format != spec.source.format);
-    let alike = found.len() == wanted.len()
-        && found.iter().zip(&wanted).all(|(one, other)| one.abs_diff(*other) <= most);
-    if alike { Ok(()) } else { Err(TrialError::Wrong) }
+    let alike = is_alike(spec, &resized(gpu, spec)?, &resized(cores, spec)?);
+    alike.then_some(()).ok_or(TrialError::Wrong)
 }
 
-/// One stream for each kind of arithmetic that shaders have, whose results are bytes.
-fn trials() -> [StreamSpec; 5] {
-    let stream = |from, to, filter| {
-        let source = FrameSpec::new(from, Extent::new(192, 108));
-        let stream = StreamSpec::new(source, Extent::new(64, 36));
-        let destination = FrameSpec { format: to, ..stream.destination };
+/// Whether what a GPU made is what the cores made: the same but, where a device may not fuse what it
+/// adds in single precision, for a step or a last place.
+fn is_alike(spec: &StreamSpec, found: &[u8], wanted: &[u8]) -> bool {
+    let number = Number::of(spec.destination.format);
+    let is_mixed = spec.destination.format != spec.source.format;
+    let most = |wanted: f64| match number {
+        _ if !is_mixed => 0.0,
+        Number::U8 | Number::I8 | Number::LowTen | Number::HighTen => 1.0,
+        Number::F16 => (1.0 + wanted.abs()) / 1e3,
+        Number::F32 => (1.0 + wanted.abs()) / 1e5,
+    };
+    let (found, wanted) = (numbers(number, found), numbers(number, wanted));
+    let is_close = |(found, wanted): (&f64, &f64)| (found - wanted).abs() <= most(*wanted);
+    found.len() == wanted.len() && found.iter().zip(&wanted).all(is_close)
+}
+
+/// The numbers of a packed frame.
+fn numbers(number: Number, bytes: &[u8]) -> Vec<f64> {
+    let (twos, fours) = (bytes.as_chunks::<2>().0, bytes.as_chunks::<4>().0);
+    let twos = || twos.iter().map(|&two| u16::from_le_bytes(two));
+    match number {
+        Number::U8 => bytes.iter().map(|&byte| f64::from(byte)).collect(),
+        Number::I8 => bytes.iter().map(|&byte| f64::from(byte as i8)).collect(),
+        Number::LowTen => twos().map(f64::from).collect(),
+        Number::HighTen => twos().map(|sample| f64::from(sample) / 64.0).collect(),
+        Number::F16 => twos().map(half).collect(),
+        Number::F32 => fours.iter().map(|&four| f64::from(f32::from_le_bytes(four))).collect(),
+    }
+}
+
+/// A number in half precision.
+fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    let magnitude = match exponent {
+        0 => fraction * (-24_f64).exp2(),
+        31 => f64::INFINITY,
+        _ => (1024.0 + fraction) * f64::from(exponent - 25).exp2(),
+    };
+    if bits & 0x8000 == 0 { magnitude } else { -magnitude }
+}
+
+/// Streams that have every [variant](super::shader::Variant) of a shader run, and pictures that do
+/// not fill their frames.
+fn trials() -> Vec<StreamSpec> {
+    use PixelFormat::{Bgra, Gray8, I420, I420P10, Nv12, P010, Rgb24, Rgba};
+    let (source, small, flat) = ((192, 108), (64, 36), (64, 1));
+    let stream = |from, filter, size: (u32, u32), format| {
+        let source = FrameSpec::new(from, Extent::new(source.0, source.1));
+        let stream = StreamSpec::new(source, Extent::new(size.0, size.1));
+        let destination = FrameSpec { format, ..stream.destination };
         StreamSpec { slots: 1, filter, destination, ..stream }
     };
-    let (nv12, grey, rgb) = (PixelFormat::Nv12, PixelFormat::Gray8, PixelFormat::Rgb24);
-    let tall = StreamSpec {
-        // So far that sums of columns are in single precision.
-        destination: FrameSpec {
-            extent: Extent::new(64, 1),
-            ..FrameSpec::new(rgb, Extent::new(1, 1))
-        },
-        ..stream(PixelFormat::P010, rgb, Filter::Lanczos3)
+    let weighed = |stream| StreamSpec { alpha: Alpha::Weighs, ..stream };
+    // A part as it is, at the right of a frame that is wider.
+    let part = |from, format| StreamSpec {
+        crop: Some(Crop { left: 66.0, top: 34.0, width: 47.0, height: 27.0 }),
+        framing: Framing::Fit { align: Align::End, pad: [10, 114, 200] },
+        ..stream(from, Filter::Bilinear, (61, 27), format)
     };
-    [
-        stream(nv12, nv12, Filter::Bicubic),
-        StreamSpec {
-            destination: FrameSpec::new(grey, Extent::new(12, 5)),
-            ..stream(grey, grey, Filter::Area)
-        },
-        stream(nv12, rgb, Filter::Bilinear),
-        StreamSpec {
-            alpha: Alpha::Weighs,
-            ..stream(PixelFormat::Rgba, PixelFormat::Bgra, Filter::Lanczos3)
-        },
-        tall,
+    let tensor = |element, arrangement| {
+        PixelFormat::Tensor(Tensor { element, arrangement, order: ChannelOrder::Rgb })
+    };
+    let swells = StreamSpec {
+        source: FrameSpec::new(Gray8, Extent::new(192, 2)),
+        ..stream(Gray8, Filter::Lanczos3, (1, 108), Rgb24)
+    };
+    vec![
+        stream(Nv12, Filter::Bicubic, small, Nv12),
+        stream(Gray8, Filter::Area, (12, 5), Gray8),
+        stream(Nv12, Filter::Bilinear, small, Rgb24),
+        weighed(stream(Rgba, Filter::Lanczos3, small, Bgra)),
+        stream(P010, Filter::Bicubic, small, Gray8),
+        // So flat that vertical sums have no room in 16 bits.
+        stream(P010, Filter::Lanczos3, flat, Rgb24),
+        stream(I420P10, Filter::Lanczos3, flat, I420),
+        weighed(stream(Rgba, Filter::Lanczos3, flat, tensor(Element::I8, Arrangement::Planar))),
+        swells,
+        part(I420, I420),
+        part(Nv12, P010),
+        part(P010, I420P10),
+        part(I420P10, tensor(Element::F32, Arrangement::Planar)),
+        weighed(part(Rgba, tensor(Element::F16, Arrangement::Interleaved))),
+        part(Rgb24, tensor(Element::I8, Arrangement::Interleaved)),
     ]
 }
 
@@ -120,9 +173,12 @@ fn resized(device: &dyn Device, spec: &StreamSpec) -> Result<Vec<u8>, TrialError
     let (region, _) = Region::create(ring.len()).map_err(|_| TrialError::Memory)?;
     let region = Arc::new(region);
     let slot = SlotMemory::new(&region, &ring, 0).ok_or(TrialError::Memory)?;
+    // Of samples of ten bits in the lower ones half are more than the most, not nearly all.
+    let is_low = Samples::of(spec) == Samples::LowTen;
     for i in 0..ring.input().len() {
+        let most = if is_low && i % 2 == 1 { 7 } else { u8::MAX };
         // SAFETY: within the input frame of a slot that nobody else knows of.
-        unsafe { slot.input().cast_mut().add(i).write((i * 7 % 251) as u8) };
+        unsafe { slot.input().cast_mut().add(i).write((i * 7 % 251) as u8 & most) };
     }
     let mut resizer: Box<dyn Resizer> = device.open(spec, &ring)?;
     resizer.attach(&region)?;
@@ -141,63 +197,42 @@ fn resized(device: &dyn Device, spec: &StreamSpec) -> Result<Vec<u8>, TrialError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::vulkan::program::Program;
+    use crate::device::vulkan::shader::Variant;
 
-    /// The cores, but for the last pixel's last byte, which is off by so much.
-    struct Off(Cpu, u8);
-
-    struct OffResizer(Box<dyn Resizer>, u8);
-
-    impl Device for Off {
-        fn name(&self) -> &str {
-            "a GPU that is off"
-        }
-
-        fn lanes(&self) -> usize {
-            1
-        }
-
-        fn open(
-            &self,
-            spec: &StreamSpec,
-            ring: &RingLayout,
-        ) -> Result<Box<dyn Resizer>, DeviceError> {
-            Ok(Box::new(OffResizer(self.0.open(spec, ring)?, self.1)))
-        }
-    }
-
-    impl Resizer for OffResizer {
-        fn worth(&self) -> u32 {
-            self.0.worth()
-        }
-
-        fn resize(
-            &self,
-            slot: SlotMemory<'_>,
-            band: Band,
-            scratch: &mut Scratch,
-        ) -> Result<(), DeviceError> {
-            self.0.resize(slot, band, scratch)?;
-            let plane = *slot.layout().output().planes().last().unwrap();
-            let last = plane.offset + (plane.rows() - 1) * plane.stride + plane.row_bytes() - 1;
-            // SAFETY: within the output frame, which nobody else is at.
-            unsafe {
-                let byte = slot.output().add(last);
-                let off = if *byte < 128 { *byte + self.1 } else { *byte - self.1 };
-                byte.write(off);
-            }
-            Ok(())
-        }
+    #[test]
+    fn every_variant_of_a_shader_is_tried() {
+        let variants = |spec: &StreamSpec| {
+            let (placement, ring) = (spec.placement().unwrap(), RingLayout::new(spec).unwrap());
+            let stages = Program::new(spec, &placement, &ring).unwrap().stages;
+            stages.into_iter().flatten().map(|dispatch| dispatch.variant)
+        };
+        let tried: Vec<Variant> = trials().iter().flat_map(variants).collect();
+        let untried = Variant::all().into_iter().filter(|variant| !tried.contains(variant));
+        assert_eq!(untried.collect::<Vec<_>>(), []);
     }
 
     #[test]
-    fn one_byte_that_is_wrong_fails_a_trial() {
-        let cores = || Cpu::with_level(1, Level::Scalar).unwrap();
+    fn one_number_that_is_wrong_fails_a_trial() {
+        let cores = Cpu::with_level(1, Level::Scalar).unwrap();
         for spec in trials() {
-            let off = |by| compare(&Off(cores(), by), &cores(), &spec);
+            let wanted = resized(&cores, &spec).unwrap();
+            let number = Number::of(spec.destination.format);
+            let last = *numbers(number, &wanted).last().unwrap();
+            let off = |by: f64| {
+                let other = number.bytes(if last > 100.0 { last - by } else { last + by });
+                let same = &wanted[..wanted.len() - other.len()];
+                is_alike(&spec, &[same, &other].concat(), &wanted)
+            };
+            // What devices may differ by, and what they may not.
+            let (near, far) = match number {
+                Number::U8 | Number::I8 | Number::LowTen | Number::HighTen => (1.0, 2.0),
+                Number::F16 | Number::F32 => (1e-6, 1.0 / 255.0),
+            };
             let is_mixed = spec.source.format != spec.destination.format;
-            assert!(off(0).is_ok());
-            assert_eq!(off(1).is_ok(), is_mixed, "{spec:?}");
-            assert!(matches!(off(2), Err(TrialError::Wrong)), "{spec:?}");
+            assert!(off(0.0) && !off(far), "{spec:?}");
+            assert_eq!(off(near), is_mixed, "{spec:?}");
+            assert!(!is_alike(&spec, &wanted[1..], &wanted));
         }
     }
 }

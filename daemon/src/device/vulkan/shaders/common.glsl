@@ -12,8 +12,8 @@ layout(set = 0, binding = 1) restrict readonly buffer Tables { uint tables[]; };
 layout(set = 0, binding = 2) restrict buffer Lines { uint lines[]; };
 layout(set = 0, binding = 3) restrict buffer Target { uint target[]; };
 
-// As `Numbers` in program.rs.
-layout(push_constant) uniform Numbers {
+// As `PushConstants` in shader/push.rs.
+layout(push_constant) uniform PushConstants {
     // Rows that are read: the first one's place and the way to the next. Bytes of the source, or elements
     // of the lines.
     uint from;
@@ -21,7 +21,8 @@ layout(push_constant) uniform Numbers {
     // Rows that are made: the same in elements of the lines or of the target.
     uint to;
     uint to_pitch;
-    // How many elements a row that is made has, and how many rows there are.
+    // How many elements a row that is made has, or, where an invocation makes several, how many of those it
+    // takes; and how many rows there are.
     uint width;
     uint rows;
     // Samples that a row of the picture has.
@@ -53,6 +54,7 @@ layout(push_constant) uniform Numbers {
     uint place_count;
     uint sums;
     uint weight;
+    uint plane;
     uint planes;
     uint plane_rows;
 };

@@ -92,9 +92,9 @@ uint mixed(uint c, uint x, uint y) {
     return stored(min(max(total, number(at + 6u)), number(at + 7u)));
 }
 
-// Sample `i` of a row of a plane.
-uint made(uint plane, uint i, uint y) {
-    uint c = plane * channels + i % channels;
+// Sample `i` of a row of a plane, the `nth` that is mixed.
+uint made(uint nth, uint i, uint y) {
+    uint c = nth * channels + i % channels;
     return in_picture(i, y) ? mixed(c, (i - left) / channels, y - top) : pad(i, c);
 }
 
@@ -124,7 +124,7 @@ void main() {
     } else if (element() < width && row() < rows) {
         uint value = 0u;
         for (uint e = 0u; e < EACH; e++) {
-            value |= made(first, EACH * element() + e, row()) << (e * BYTES * 8u);
+            value |= made(plane, EACH * element() + e, row()) << (e * BYTES * 8u);
         }
         target[to + row() * to_pitch + element()] = value;
     }

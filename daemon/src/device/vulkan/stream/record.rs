@@ -5,13 +5,15 @@
 //! back; within one, barriers part what depends on what was before. The first commands for an output of
 //! the device's own zero it.
 
+use std::ops::Range;
+use std::slice;
 use std::sync::Arc;
 
 use resized_protocol::shm::SlotMemory;
 use vulkano::buffer::Subbuffer;
 use vulkano::command_buffer::{
-    CommandBuffer, CommandBufferBeginInfo, CommandBufferLevel, CommandBufferUsage, CopyBufferInfo,
-    RecordingCommandBuffer,
+    BufferCopy, CommandBuffer, CommandBufferBeginInfo, CommandBufferLevel, CommandBufferUsage,
+    CopyBufferInfo, RecordingCommandBuffer,
 };
 use vulkano::descriptor_set::WriteDescriptorSet;
 use vulkano::descriptor_set::sys::RawDescriptorSet;
@@ -22,15 +24,16 @@ use vulkano::{Validated, ValidationError, VulkanError};
 use super::super::gpu::{Gpu, Lane};
 use super::super::of_stream;
 use super::super::program::Dispatch;
+use super::super::shader::PushConstants;
 use super::super::submit::Submitter;
 use super::Prepared;
-use super::flight::{Flight, Frames};
+use super::buffers::{Buffers, Frames};
 use crate::device::Fault;
 
 /// A dispatch as it is recorded.
 pub(super) struct Step {
     pipeline: Arc<ComputePipeline>,
-    numbers: [u32; 28],
+    constants: PushConstants,
     groups: [u32; 3],
 }
 
@@ -38,7 +41,7 @@ impl Step {
     pub(super) fn new(gpu: &Gpu, dispatch: &Dispatch) -> Result<Self, Fault> {
         let pipeline = gpu.pipelines.get(dispatch.variant);
         let pipeline = pipeline.map_err(|error| of_stream(&error))?;
-        Ok(Self { pipeline, numbers: dispatch.numbers.as_array(), groups: dispatch.groups })
+        Ok(Self { pipeline, constants: dispatch.constants, groups: dispatch.groups })
     }
 }
 
@@ -53,26 +56,30 @@ pub(super) struct Recorded {
 }
 
 impl Prepared {
-    /// Records what becomes of a slot's frame in a flight.
+    /// Records what becomes of a slot's frame in a flight; `is_first`: nothing was recorded for its
+    /// buffers so far.
     pub(super) fn record(
         &self,
         lane: &Lane,
-        flight: &Flight,
+        buffers: &Buffers,
+        is_first: bool,
         slot: SlotMemory<'_>,
     ) -> Result<Recorded, Validated<VulkanError>> {
         let missing = || Validated::Error(VulkanError::InitializationFailed);
-        let outside = match &flight.host {
+        let outside = match &buffers.host {
             Some(host) => host.clone(),
             None => self.in_ring(slot.slot()).ok_or_else(missing)?,
         };
-        let own = flight.output.clone().map(Subbuffer::into_bytes);
-        let input = flight.input.as_ref().unwrap_or(&outside.input);
+        let own = buffers.output.clone().map(Subbuffer::into_bytes);
+        let input = buffers.input.as_ref().unwrap_or(&outside.input);
         let output = own.as_ref().unwrap_or(&outside.output);
-        let set = self.set(input, &flight.lines, output)?;
-        let [to_there, to_back] = flight.queues(lane);
+        let set = self.set(input, &buffers.lines, output)?;
+        let [to_there, to_back] = buffers.queues(lane);
         let mut commands = self.begin(&lane.computing)?;
-        let there = self.bring(flight, &outside.input, &mut commands, to_there)?;
-        self.clear_once(flight, &mut commands)?;
+        let there = self.bring(buffers, &outside.input, &mut commands, to_there)?;
+        if let Some(output) = buffers.output.as_ref().filter(|_| is_first) {
+            clear(output, &mut commands)?;
+        }
         self.dispatch(&mut commands, &set)?;
         let back = match &own {
             Some(own) => self.take_back(own, &outside.output, &mut commands, to_back)?,
@@ -99,43 +106,27 @@ impl Prepared {
         })
     }
 
-    /// Copies the input frame to the device, if it is to be there: by a command buffer of its own where
-    /// copies have a queue.
+    /// Copies what shaders read of the input frame to the device, if it is to be there: by a command
+    /// buffer of its own where copies have a queue.
     fn bring(
         &self,
-        flight: &Flight,
+        buffers: &Buffers,
         from: &Subbuffer<[u8]>,
         commands: &mut RecordingCommandBuffer,
         queue: Option<&Submitter>,
     ) -> Result<Option<CommandBuffer>, Validated<VulkanError>> {
-        let Some(to) = &flight.input else { return Ok(None) };
-        let len = self.ring.input().rows_len();
+        let Some(to) = buffers.input.as_ref().filter(|_| !self.read.is_empty()) else {
+            return Ok(None);
+        };
         let Some(queue) = queue else {
-            copy(commands, from, to, len)?;
+            copy(commands, from, to, &self.read)?;
             barrier(commands, COPIED, SHADERS)?;
             return Ok(None);
         };
         // The semaphore between the two is barrier enough.
         let mut apart = self.begin(queue)?;
-        copy(&mut apart, from, to, len)?;
+        copy(&mut apart, from, to, &self.read)?;
         end(apart).map(Some)
-    }
-
-    /// Zeroes an output frame in the device's memory: what lies between its rows goes to the client as
-    /// it is, and others may have used the memory before. Only by the first commands of a flight, which
-    /// are the first to be submitted.
-    fn clear_once(
-        &self,
-        flight: &Flight,
-        commands: &mut RecordingCommandBuffer,
-    ) -> Result<(), Validated<VulkanError>> {
-        let is_first = flight.recorded.iter().all(Option::is_none);
-        if let Some(output) = flight.output.as_ref().filter(|_| is_first) {
-            // SAFETY: whoever submits the commands answers for the buffer's use.
-            unsafe { commands.fill_buffer(output, 0)? };
-            barrier(commands, COPIED, SHADERS)?;
-        }
-        Ok(())
     }
 
     /// Copies the output frame back from the device, likewise.
@@ -146,15 +137,15 @@ impl Prepared {
         commands: &mut RecordingCommandBuffer,
         queue: Option<&Submitter>,
     ) -> Result<Option<CommandBuffer>, Validated<VulkanError>> {
-        let len = self.ring.output().rows_len();
+        let all = 0..self.ring.output().rows_len();
         let Some(queue) = queue else {
             barrier(commands, WRITTEN, COPIES)?;
-            copy(commands, from, to, len)?;
+            copy(commands, from, to, slice::from_ref(&all))?;
             barrier(commands, COPIED, READ)?;
             return Ok(None);
         };
         let mut apart = self.begin(queue)?;
-        copy(&mut apart, from, to, len)?;
+        copy(&mut apart, from, to, slice::from_ref(&all))?;
         barrier(&mut apart, COPIED, READ)?;
         end(apart).map(Some)
     }
@@ -198,7 +189,7 @@ impl Prepared {
                 }
                 for step in stage {
                     commands.bind_pipeline_compute(&step.pipeline)?;
-                    commands.push_constants(layout, 0, &step.numbers)?;
+                    commands.push_constants(layout, 0, &step.constants)?;
                     commands.dispatch(step.groups)?;
                 }
             }
@@ -256,16 +247,35 @@ fn barrier(
     Ok(())
 }
 
+/// Zeroes an output frame in the device's memory: what lies between its rows goes to the client as it
+/// is, and others may have used the memory before. Only by the first commands for it, which are the
+/// first to be submitted.
+fn clear(
+    output: &Subbuffer<[u32]>,
+    commands: &mut RecordingCommandBuffer,
+) -> Result<(), Box<ValidationError>> {
+    // SAFETY: whoever submits the commands answers for the buffer's use.
+    unsafe { commands.fill_buffer(output, 0)? };
+    barrier(commands, COPIED, SHADERS)
+}
+
+/// Copies those bytes, which are some, to the same place in the other buffer.
 fn copy(
     commands: &mut RecordingCommandBuffer,
     from: &Subbuffer<[u8]>,
     to: &Subbuffer<[u8]>,
-    len: usize,
+    bytes: &[Range<usize>],
 ) -> Result<(), Box<ValidationError>> {
-    let mut info = CopyBufferInfo::buffers(from.clone(), to.clone());
-    for region in &mut info.regions {
-        region.size = len as u64;
-    }
+    let region = |bytes: &Range<usize>| BufferCopy {
+        src_offset: bytes.start as u64,
+        dst_offset: bytes.start as u64,
+        size: bytes.len() as u64,
+        ..Default::default()
+    };
+    let info = CopyBufferInfo {
+        regions: bytes.iter().map(region).collect(),
+        ..CopyBufferInfo::buffers(from.clone(), to.clone())
+    };
     // SAFETY: both buffers are as long; whoever submits the commands answers for their use.
     unsafe { commands.copy_buffer(&info)? };
     Ok(())

@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// The vertical pass, if it comes second: `down` and `down_words` of the oracle.
+// The vertical pass, if it comes second: `vertical_second` and `vertical_second_words` of the oracle.
 
 #include "common.glsl"
 

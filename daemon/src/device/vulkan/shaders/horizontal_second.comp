@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// The horizontal pass, if it comes second: `horizontal` and `horizontal_words` of the oracle, for all channels of
-// a row.
+// The horizontal pass, if it comes second: `horizontal_second` and `horizontal_second_words` of the
+// oracle, for all channels of a row.
 
 #include "common.glsl"
 

@@ -1,8 +1,10 @@
-//! Owns what one frame under way uses of a GPU: buffers, and the commands recorded for it.
+//! Owns the buffers that one frame under way uses of a GPU.
 //!
-//! Knows how frames are brought, but records and submits nothing. Invariant: memory that others may
-//! have used before is zeroed before a client sees it: here where the host can reach it, else by the
-//! first commands that are recorded (`record`).
+//! Knows how frames are brought, and no commands. Invariant: memory that others may have used before
+//! is zeroed before a client sees it: here where the host can reach it, else by the first commands
+//! for these buffers.
+
+use std::ops::Range;
 
 use resized_protocol::shm::RingLayout;
 use vulkano::buffer::Subbuffer;
@@ -11,13 +13,10 @@ use super::super::Transfer;
 use super::super::gpu::{Gpu, Lane};
 use super::super::program::Program;
 use super::super::submit::Submitter;
-use super::record::Recorded;
 use crate::device::Fault;
 
-/// What one frame under way uses.
-pub(super) struct Flight {
-    /// Of each slot, or of all of them where frames are copied to memory of the flight's own.
-    pub(super) recorded: Vec<Option<Recorded>>,
+/// What one frame under way uses, beside the ring.
+pub(super) struct Buffers {
     pub(super) lines: Subbuffer<[u32]>,
     /// An input frame in the device's memory, where the shaders do not read the ring.
     pub(super) input: Option<Subbuffer<[u8]>>,
@@ -34,7 +33,7 @@ pub(super) struct Frames {
     pub(super) output: Subbuffer<[u8]>,
 }
 
-impl Flight {
+impl Buffers {
     pub(super) fn new(
         gpu: &Gpu,
         program: &Program,
@@ -65,7 +64,7 @@ impl Flight {
             Transfer::Direct | Transfer::Copied | Transfer::Staged => None,
         };
         let lines = gpu.device_buffer(program.lines)?;
-        Ok(Self { recorded: Vec::new(), lines, input, output, host })
+        Ok(Self { lines, input, output, host })
     }
 
     /// The queues to which its copies go, there and back, where they do not go to that of the shaders.
@@ -86,20 +85,23 @@ fn clear(buffer: &Subbuffer<[u8]>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Copies a frame into memory that a GPU reaches.
+/// Copies those bytes of a frame into memory that a GPU reaches, to the same place.
 ///
 /// # Safety
 ///
-/// `frame` must be readable for `len` bytes; the GPU must not be at the buffer.
+/// `frame` must be readable as far as they go; the GPU must not be at the buffer.
 pub(super) unsafe fn copy_in(
     frame: *const u8,
     buffer: &Subbuffer<[u8]>,
-    len: usize,
+    bytes: &[Range<usize>],
 ) -> Result<(), Fault> {
     let mapped = buffer.mapped_slice().map_err(|_| Fault::Driver)?;
-    assert!(mapped.len() >= len);
-    // SAFETY: the caller's contract; the mapping is long enough, as just asserted.
-    unsafe { mapped.cast::<u8>().as_ptr().copy_from_nonoverlapping(frame, len) };
+    let to = mapped.cast::<u8>().as_ptr();
+    for Range { start, end } in bytes.iter().cloned() {
+        assert!(start <= end && end <= mapped.len());
+        // SAFETY: the caller's contract; the mapping is long enough, as just asserted.
+        unsafe { to.add(start).copy_from_nonoverlapping(frame.add(start), end - start) };
+    }
     Ok(())
 }
 
@@ -107,7 +109,7 @@ pub(super) unsafe fn copy_in(
 ///
 /// # Safety
 ///
-/// As for [`copy_in`], with `frame` writable.
+/// `frame` must be writable for `len` bytes; the GPU must not be at the buffer.
 pub(super) unsafe fn copy_out(
     buffer: &Subbuffer<[u8]>,
     frame: *mut u8,

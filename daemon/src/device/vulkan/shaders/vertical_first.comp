@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// The vertical pass, if it comes first: `vertical` and `vertical_words` of the oracle. Makes words of four
-// columns, which of bytes are one element of each row.
+// The vertical pass, if it comes first: `vertical_first` and `vertical_first_words` of the oracle. Makes
+// words of four columns, which of bytes are one element of each row.
 
 #include "common.glsl"
 #include "samples.glsl"
