@@ -141,11 +141,12 @@ unsafe fn resize<K: Kernel>(
             assert!(!is_cut || !matches!(passes.across, Across::Words(_)));
             for start in (0..resized.samples).step_by(passes.lines.strip) {
                 let strip = start..(start + passes.lines.strip).min(resized.samples);
-                let mut lines = Lines::new(resized, passes, source, rows.clone(), held);
+                let mut lines =
+                    Lines::new(resized, passes, source, rows.clone(), strip.clone(), held);
                 for index in rows.clone() {
                     // SAFETY: every tap's line has been made by then; `out` gives whole vectors.
                     unsafe {
-                        let (lines, taps) = lines.advance(kernel, strip.clone(), index);
+                        let (lines, taps) = lines.advance(kernel, index);
                         let bits = passes.fraction_bits;
                         out.write(index, strip.clone(), |to| {
                             kernel.down(lines, taps, bits, strip.len(), to);
@@ -189,8 +190,7 @@ impl Out<'_> {
         match &mut self.aside {
             None => {
                 write(place);
-                // What kernels leave behind the row comes from whatever was in the working memory,
-                // another client's pixels among it.
+                // What kernels leave behind the row is the client's own, but no part of the picture.
                 let vectors = samples.len().next_multiple_of(WIDE_LINE);
                 // SAFETY: rows of the plane are whole vectors.
                 unsafe { place.add(samples.len()).write_bytes(0, vectors - samples.len()) };

@@ -1,14 +1,16 @@
 //! Owns the walk down a plane that is resized horizontally first: which lines are made of source rows,
 //! and when, for the row of the picture that comes next.
 //!
-//! Knows lines and source rows; not where the picture goes. Invariant: a line is made once for a band, and
-//! overwritten only when no row of the picture needs it any more: see [`Rolling`](super::super::rolling).
+//! Knows lines and source rows; not where the picture goes. Invariants: a line is made once for a band, and
+//! overwritten only when no row of the picture needs it any more: see [`Rolling`](super::super::rolling);
+//! up to the next multiple of [`WIDE_LINE`] it holds what was made of this frame, or zeros, never what the
+//! working memory held before.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
 
 use super::super::fetch::{fetch, pieces};
-use super::super::kernel::{Kernel, ROWS, RowTaps};
+use super::super::kernel::{Kernel, ROWS, RowTaps, WIDE_LINE};
 use crate::device::plan::{Across, AcrossDown, Resized};
 
 /// The lines of a plane that is resized horizontally first: each source row that is needed becomes
@@ -23,6 +25,8 @@ pub(super) struct Lines<'a, K: Kernel> {
     /// Room for the channels of one, apart.
     room: &'a mut [i16],
     resized: &'a Resized<K>,
+    /// Those that are made of a row.
+    outputs: Range<usize>,
     /// The next source row to become a line.
     next: usize,
     /// The last one that the band needs.
@@ -30,36 +34,40 @@ pub(super) struct Lines<'a, K: Kernel> {
 }
 
 impl<'a, K: Kernel> Lines<'a, K> {
-    /// For a band's rows of the picture, and a source plane that starts at `source`.
+    /// For those `outputs` of a band's rows of the picture whose start is a multiple of [`WIDE_LINE`], and
+    /// a source plane that starts at `source`.
     pub(super) fn new(
         resized: &'a Resized<K>,
         passes: &'a AcrossDown<K>,
         source: *const u8,
         rows: Range<usize>,
+        outputs: Range<usize>,
         held: &'a mut [i16],
     ) -> Self {
-        let (lines, rest) = held.split_at_mut(passes.lines.rolling.words());
+        let rolling = &passes.lines.rolling;
+        let (lines, rest) = held.split_at_mut(rolling.words());
+        // The second pass weighs whole vectors, and what it makes of them goes into the frame, if only for a
+        // moment; the first pass may make less, and others' pixels were there before.
+        let behind = outputs.len()..outputs.len().next_multiple_of(WIDE_LINE);
+        for line in lines.chunks_exact_mut(rolling.pitch()) {
+            line[behind.clone()].fill(0);
+        }
         let (room, rows_of_words) = match passes.across {
             Across::Words(_) => rest.split_at_mut(resized.words_room()),
             Across::Gather { .. } | Across::Widen(_) => (&mut [][..], rest),
         };
-        let last = rows.last().map_or(0, |row| passes.lines.rolling.row(row).end - 1);
+        let last = rows.last().map_or(0, |row| rolling.row(row).end - 1);
         let (stride, lines) = (resized.source.stride, lines.as_mut_ptr());
-        Self { resized, passes, source, stride, lines, rows: rows_of_words, room, next: 0, last }
+        let (rows, next) = (rows_of_words, 0);
+        Self { passes, source, stride, lines, rows, room, resized, outputs, next, last }
     }
 
     /// Makes the lines that a row of the picture needs: the first of all lines, and the row's taps.
     ///
     /// # Safety
     ///
-    /// Rows of one band in order, and the same outputs for all of them, whose start is a multiple of
-    /// [`WIDE_LINE`]; the source plane must be readable as its layout says.
-    pub(super) unsafe fn advance(
-        &mut self,
-        kernel: &K,
-        outputs: Range<usize>,
-        row: usize,
-    ) -> (*const i16, RowTaps<'a>) {
+    /// Rows of one band in order; the source plane must be readable as its layout says.
+    pub(super) unsafe fn advance(&mut self, kernel: &K, row: usize) -> (*const i16, RowTaps<'a>) {
         let rolling = &self.passes.lines.rolling;
         let taps = rolling.row(row);
         self.next = self.next.max(taps.first);
@@ -67,8 +75,7 @@ impl<'a, K: Kernel> Lines<'a, K> {
         while self.next < taps.end {
             // Beyond the band's last source row that one is made again.
             let batch: [usize; ROWS] = std::array::from_fn(|i| (self.next + i).min(self.last));
-            let outputs = outputs.clone();
-            assert!(outputs.len() <= rolling.pitch());
+            let outputs = self.outputs.clone();
             // SAFETY: rows up to `last` lie within the plane, each readable up to its stride and 64
             // bytes beyond: the next row, or the frame's tail. Lines lie within what is held, whose
             // alignment is `Scratch`'s.
@@ -123,4 +130,79 @@ unsafe fn words<'rows, K: Kernel>(
         }
     }
     std::array::from_fn(|r| &made[r * pitch..][..pitch])
+}
+
+#[cfg(test)]
+mod tests {
+    use resized_protocol::frame::PixelFormat;
+    use resized_protocol::message::Filter;
+    use resized_protocol::shm::RingLayout;
+
+    use super::super::super::tests::{Tried, at_every_level, spec};
+    use super::*;
+    use crate::device::plan::{self, Passes, Work};
+    use crate::device::{Band, Scratch};
+
+    /// What others may have left in the working memory: no sample makes such a word.
+    const OTHERS: i16 = 0x5a5a;
+
+    /// Gray frames of which some are resized horizontally first.
+    struct LinesOf {
+        filter: Filter,
+        from: (u32, u32),
+        to: (u32, u32),
+    }
+
+    impl Tried for LinesOf {
+        fn with<K: Kernel>(&self, kernel: K) {
+            let spec = spec(PixelFormat::Gray8, self.filter, self.from, self.to);
+            let (ring, placement) = (RingLayout::new(&spec).unwrap(), spec.placement().unwrap());
+            let works = plan::works(&kernel, &spec, &placement, &ring);
+            let [Work::Resize(resized, target)] = &works[..] else { panic!("gray is one plane") };
+            let Passes::HorizontalFirst(passes) = &resized.passes else {
+                panic!("it is not resized horizontally first: {spec:?}")
+            };
+            let frame = vec![200_u8; ring.input().len()];
+            let mut scratch = Scratch::default();
+            let rows = Band::WHOLE.rows(target.rows.len());
+            for start in (0..resized.samples).step_by(passes.lines.strip) {
+                let strip = start..(start + passes.lines.strip).min(resized.samples);
+                let held = scratch.words(resized.held_words());
+                held.fill(OTHERS);
+                let mut lines =
+                    Lines::new(resized, passes, frame.as_ptr(), rows.clone(), strip.clone(), held);
+                for row in rows.clone() {
+                    // SAFETY: rows in order, and the frame is one of that layout.
+                    let (lines, taps) = unsafe { lines.advance(&kernel, row) };
+                    let pairs = taps.pairs.iter().flat_map(|tap| tap.offsets);
+                    let singles = taps.singles.iter().flat_map(|tap| tap.offsets);
+                    for x in 0..strip.len().next_multiple_of(WIDE_LINE) {
+                        for offset in pairs.clone().chain(singles.clone()) {
+                            // SAFETY: a line that was made has whole vectors.
+                            let word = unsafe { lines.add(offset as usize + x).read() };
+                            assert_ne!(word, OTHERS, "{x}, {strip:?}, {spec:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The second pass weighs whole vectors of a line, and stores what comes of them where a client may
+    /// look.
+    #[test]
+    fn lines_hold_nothing_of_other_frames() {
+        for filter in [Filter::Nearest, Filter::Bicubic] {
+            for width in [1, 7, 17, 31, 33, 63, 65, 97, 128, 1025, 2047] {
+                for (from, to) in [
+                    ((width, 9), (width, 5)),
+                    ((width + 1, 9), (width, 5)),
+                    ((3 * width, 9), (width, 7)),
+                    ((2 * width, 60), (width, 9)),
+                ] {
+                    at_every_level(&LinesOf { filter, from, to });
+                }
+            }
+        }
+    }
 }

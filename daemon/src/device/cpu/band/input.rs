@@ -47,7 +47,9 @@ impl<'a, K: Kernel> Input<'a, K> {
         let passes = match &resized.passes {
             &Passes::Copy { row, sample } => InputPasses::Copy { row, sample },
             Passes::HorizontalFirst(passes) => {
-                InputPasses::HorizontalFirst(Lines::new(resized, passes, source, rows, held))
+                let outputs = 0..resized.samples;
+                let lines = Lines::new(resized, passes, source, rows, outputs, held);
+                InputPasses::HorizontalFirst(lines)
             }
             Passes::VerticalFirst(passes) => InputPasses::VerticalFirst(passes, held),
         };
@@ -66,7 +68,7 @@ impl<'a, K: Kernel> Input<'a, K> {
         unsafe {
             match &mut self.passes {
                 InputPasses::HorizontalFirst(lines) => {
-                    let (lines, taps) = lines.advance(kernel, 0..len, row);
+                    let (lines, taps) = lines.advance(kernel, row);
                     kernel.down_words(lines, taps, len, line);
                 }
                 InputPasses::VerticalFirst(passes, held) => {
