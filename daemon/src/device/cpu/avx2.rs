@@ -99,8 +99,7 @@ impl Kernel for Avx2 {
     }
 
     fn arrange_words(&self, taps: Taps, channels: usize) -> (Apart, Blocks) {
-        let apart = Apart { channels, source: taps.source(), picture: taps.destination() };
-        (apart, Blocks::new(&taps))
+        (Apart::new(&taps, channels), Blocks::new(&taps))
     }
 
     fn gather(&self, taps: Taps) -> Gathers {
@@ -207,9 +206,9 @@ impl Kernel for Avx2 {
         unsafe { mix_row(mix, lines, targets, width) };
     }
 
-    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
+    fn split(&self, interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
         // SAFETY: `self` proves the feature.
-        unsafe { split(interleaved, lines, pitch) }
+        unsafe { split(interleaved, channels, lines, pitch) }
     }
 
     unsafe fn merge<T: Copy>(
@@ -226,8 +225,8 @@ impl Kernel for Avx2 {
 }
 
 #[target_feature(enable = "avx2")]
-fn split(interleaved: &[i16], lines: &mut [i16], pitch: usize) {
-    interleave::split(interleaved, lines, pitch);
+fn split(interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
+    interleave::split(interleaved, channels, lines, pitch);
 }
 
 #[target_feature(enable = "avx2")]

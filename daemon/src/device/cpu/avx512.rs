@@ -172,8 +172,8 @@ impl Kernel for Avx512 {
         unsafe { mix_row(mix, lines, targets, width) };
     }
 
-    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
-        self.avx2.split(interleaved, lines, pitch);
+    fn split(&self, interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
+        self.avx2.split(interleaved, channels, lines, pitch);
     }
 
     unsafe fn merge<T: Copy>(

@@ -67,7 +67,9 @@ impl<K: Kernel> Resized<K> {
     pub(super) const fn apart(&self) -> Apart {
         let channels = self.source.channels;
         let source = self.source.extent.width as usize;
-        Apart { channels, source, picture: self.samples / channels }
+        // The first column is a multiple of whole vectors, not always a pixel's first.
+        let pixels = self.columns.start.div_ceil(channels)..self.columns.end / channels;
+        Apart { channels, source, pixels, picture: self.samples / channels }
     }
 
     /// Words of working memory for the channels of a row of words, one after the other, where the

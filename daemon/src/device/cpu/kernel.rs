@@ -259,9 +259,10 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         unsafe { mix::mix(mix, lines, targets, width) };
     }
 
-    /// Parts a line of interleaved words into lines of one channel each, `pitch` words apart.
-    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
-        interleave::split(interleaved, lines, pitch);
+    /// Parts interleaved words of so many channels into lines of one channel each, whose starts are `pitch`
+    /// words apart.
+    fn split(&self, interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
+        interleave::split(interleaved, channels, lines, pitch);
     }
 
     /// Interleaves `width` samples or words of each of `channels` lines, which lie `pitch` of them

@@ -80,8 +80,7 @@ impl Kernel for Neon {
     }
 
     fn arrange_words(&self, taps: Taps, channels: usize) -> (Apart, Blocks) {
-        let apart = Apart { channels, source: taps.source(), picture: taps.destination() };
-        (apart, Blocks::new(&taps))
+        (Apart::new(&taps, channels), Blocks::new(&taps))
     }
 
     fn gather(&self, taps: Taps) -> Gathers {

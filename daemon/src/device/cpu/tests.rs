@@ -179,6 +179,43 @@ fn nothing_beyond_a_frame_of_long_rows_is_touched() {
     }
 }
 
+/// A narrow crop of a wide frame. What a row of it takes is told by how much of the working memory it
+/// writes, beside what is as long as the picture.
+struct NarrowCrop(StreamSpec);
+
+impl Tried for NarrowCrop {
+    fn with<K: Kernel>(&self, kernel: K) {
+        const WORDS: usize = 1 << 20;
+        // No two near ones alike: to move them is to change them.
+        let before = |i: usize| (i as i16).wrapping_mul(0x2b5d);
+        let spec = &self.0;
+        let ring = RingLayout::new(spec).unwrap();
+        let (input, mut output) = (vec![200; ring.input().len()], vec![0; ring.output().len()]);
+        let frames = Frames { input: input.as_ptr(), output: output.as_mut_ptr() };
+        let mut scratch = Scratch::default();
+        scratch.words(WORDS).iter_mut().enumerate().for_each(|(i, word)| *word = before(i));
+        resize(&kernel, spec, &ring, frames, &mut scratch);
+        let words = scratch.words(WORDS).iter().enumerate();
+        let written = words.filter(|&(i, &word)| word != before(i)).count();
+        assert!((1..4000).contains(&written), "{written} words: {spec:?}");
+    }
+}
+
+#[test]
+fn a_narrow_crop_costs_no_whole_rows() {
+    let (from, crop) = ((16_384, 8), Crop { left: 9000.0, top: 0.0, width: 34.0, height: 8.0 });
+    for (format, alpha, to) in [
+        (PixelFormat::Rgba, Alpha::Apart, (1, 8)),
+        (PixelFormat::Rgb24, Alpha::Apart, (2, 3)),
+        (PixelFormat::Rgba, Alpha::Weighs, (10, 8)),
+        (PixelFormat::P010, Alpha::Apart, (10, 8)),
+        (PixelFormat::P010, Alpha::Apart, (1, 3)),
+    ] {
+        let spec = spec(format, Filter::Bicubic, from, to);
+        at_every_level(&NarrowCrop(StreamSpec { crop: Some(crop), alpha, ..spec }));
+    }
+}
+
 #[test]
 fn lanes_are_bound_where_there_is_one_for_each_of_a_few_cores() {
     let given: Vec<_> = Cores::given().unwrap().numbers().collect();
