@@ -6,20 +6,20 @@
 //! plan, which was computed from the ring's own layout.
 #![allow(unsafe_code)]
 
-mod across_down;
-mod down_across;
+mod horizontal_first;
 mod input;
+mod vertical_first;
 
 use std::ops::Range;
 
-use self::across_down::Lines;
-use self::down_across::down_across;
+use self::horizontal_first::Lines;
 use self::input::Input;
+use self::vertical_first::vertical_first;
 use super::fetch::fetch;
 use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
 use super::mix::Mix;
-use super::words::Samples;
-use crate::device::plan::{Across, Passes, Resized, Target, Work};
+use super::samples::Samples;
+use crate::device::plan::{FirstPass, Passes, Resized, Target, Work};
 use crate::device::{Band, Scratch};
 
 /// A slot's frames.
@@ -138,7 +138,7 @@ unsafe fn resize<K: Kernel>(
         Passes::HorizontalFirst(passes) => {
             // Rows of words become whole lines, whatever is asked for: see `Lines::advance`.
             let is_cut = passes.lines.strip < resized.samples;
-            assert!(!is_cut || !matches!(passes.across, Across::Words(_)));
+            assert!(!is_cut || !matches!(passes.first, FirstPass::Words(_)));
             for start in (0..resized.samples).step_by(passes.lines.strip) {
                 let strip = start..(start + passes.lines.strip).min(resized.samples);
                 let mut lines =
@@ -149,7 +149,7 @@ unsafe fn resize<K: Kernel>(
                         let (lines, taps) = lines.advance(kernel, index);
                         let bits = passes.fraction_bits;
                         out.write(index, strip.clone(), |to| {
-                            kernel.down(lines, taps, bits, strip.len(), to);
+                            kernel.vertical_second(lines, taps, bits, strip.len(), to);
                         });
                     }
                 }
@@ -160,7 +160,7 @@ unsafe fn resize<K: Kernel>(
                 // SAFETY: the same contract; `out` gives whole vectors.
                 unsafe {
                     out.write(index, 0..resized.samples, |to| {
-                        down_across(kernel, resized, passes, source, index, held, to);
+                        vertical_first(kernel, resized, passes, source, index, held, to);
                     });
                 }
             }

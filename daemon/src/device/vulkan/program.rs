@@ -13,8 +13,8 @@ use resized_protocol::shm::RingLayout;
 
 use super::shader::{NUMBERS, Shader, Variant};
 use crate::device::plan::{
-    self, Across, AcrossDown, Arrange, DownAcross, Folded, Mix, Number, PATTERN, Passes, Resized,
-    Row, Samples, Target, WORD_BITS, Work,
+    self, Arrange, FirstPass, Folded, HorizontalFirst, Mix, Number, PATTERN, Passes, Resized, Row,
+    Samples, Target, VerticalFirst, WORD_BITS, Work,
 };
 use crate::filter::Taps;
 
@@ -237,7 +237,7 @@ impl Builder {
     fn down_across(
         &mut self,
         resized: &Resized<AsTheyAre>,
-        passes: &DownAcross<AsTheyAre>,
+        passes: &VerticalFirst<AsTheyAre>,
         from: Numbers,
         end: &End<'_>,
     ) -> Lines {
@@ -271,7 +271,7 @@ impl Builder {
     fn across_down(
         &mut self,
         resized: &Resized<AsTheyAre>,
-        passes: &AcrossDown<AsTheyAre>,
+        passes: &HorizontalFirst<AsTheyAre>,
         from: Numbers,
         end: &End<'_>,
     ) -> Lines {
@@ -281,16 +281,16 @@ impl Builder {
         let first = windows.clone().flat_map(used).min().unwrap_or(0);
         let last = windows.clone().flat_map(used).max().unwrap_or(0);
         let from = Numbers { first_row: first as u32, ..from };
-        let (form, numbers) = match &passes.across {
-            Across::Gather { gathers, constants } => {
+        let (form, numbers) = match &passes.first {
+            FirstPass::Gather { gathers, constants } => {
                 let (form, windows) = match gathers.window(0).step {
                     1 => (3, self.aligned_windows(gathers, from)),
                     _ => (0, self.windows(gathers, from)),
                 };
                 (form, Numbers { constants: self.constants(*constants), ..windows })
             }
-            Across::Widen(sample) => (2, Numbers { first: *sample as u32, ..from }),
-            Across::Words(windows) => (1, self.windows(windows, from)),
+            FirstPass::Widen(sample) => (2, Numbers { first: *sample as u32, ..from }),
+            FirstPass::Words(windows) => (1, self.windows(windows, from)),
         };
         let form = [form, samples(resized.kind)];
         let lines = self.made_lines(0, Shader::Across, form, numbers, last + 1 - first);

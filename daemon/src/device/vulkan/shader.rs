@@ -21,7 +21,8 @@ use vulkano::{Validated, VulkanError};
 /// The numbers that a dispatch is given, each of 32 bits: those of `Numbers` in `shaders/common.glsl`.
 pub(super) const NUMBERS: usize = 28;
 
-/// A shader, named after the functions of the oracle that it does the work of.
+/// A shader. `Across` and `Down` are the passes where the horizontal one is first, `Vertical` and `Horizontal`
+/// where it is second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Shader {
     Across,

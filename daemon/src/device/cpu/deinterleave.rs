@@ -11,7 +11,7 @@ use crate::filter::Taps;
 
 /// The channels of a plane.
 #[derive(Clone, Debug)]
-pub(super) struct Apart {
+pub(super) struct Deinterleaved {
     pub(super) channels: usize,
     /// Pixels of a row of the source.
     pub(super) source: usize,
@@ -21,7 +21,7 @@ pub(super) struct Apart {
     pub(super) picture: usize,
 }
 
-impl Apart {
+impl Deinterleaved {
     /// For the taps that each channel has.
     pub(super) fn new(taps: &Taps, channels: usize) -> Self {
         let windows = (0..taps.destination()).map(|index| taps.window(index).used());
@@ -46,10 +46,9 @@ impl Apart {
         if self.channels == 1 { 0 } else { self.channels * (self.line() + self.made()) }
     }
 
-    /// Makes a row of the picture of `row`: `make(channel, line, to)` is called for each channel. `line`
-    /// is the channel's part of the row, with words of any content where no pixel is read and [`LINE`] of them
-    /// behind it; `to` is where a
-    /// sample or word for each pixel of the picture goes.
+    /// Makes a row of the picture of `row`: `make(channel, line, to)` is called for each channel. `line` is
+    /// the channel's part of the row, with words of any content where no pixel is read and [`LINE`] of them
+    /// behind it; `to` is where a sample or word for each pixel of the picture goes.
     ///
     /// # Safety
     ///
@@ -83,15 +82,15 @@ impl Apart {
     }
 }
 
-/// [`Kernel::across_words`] of kernels that take channels apart: by their own second pass.
+/// [`Kernel::horizontal_first_words`] of kernels that take channels apart: by their own second pass.
 ///
 /// # Safety
 ///
 /// As there.
-pub(super) unsafe fn across_words<K: Kernel>(
+pub(super) unsafe fn horizontal_first_words<K: Kernel>(
     kernel: &K,
     rows: [&[i16]; ROWS],
-    (apart, windows): &(Apart, K::Windows),
+    (channels, windows): &(Deinterleaved, K::Windows),
     room: &mut [i16],
     lines: [*mut i16; ROWS],
 ) {
@@ -100,8 +99,8 @@ pub(super) unsafe fn across_words<K: Kernel>(
     for (row, line) in rows.into_iter().zip(lines) {
         // SAFETY: this function's contract; a word for each window is what a line has room for.
         unsafe {
-            apart.row(kernel, row, room, line, |_, words, line| {
-                kernel.horizontal_words(words, windows, ROUNDING, line);
+            channels.row(kernel, row, room, line, |_, words, line| {
+                kernel.horizontal_second_words(words, windows, ROUNDING, line);
             });
         }
     }

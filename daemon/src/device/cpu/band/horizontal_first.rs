@@ -11,12 +11,12 @@ use std::ops::Range;
 
 use super::super::fetch::{fetch, pieces};
 use super::super::kernel::{Kernel, ROWS, RowTaps, WIDE_LINE};
-use crate::device::plan::{Across, AcrossDown, Resized};
+use crate::device::plan::{FirstPass, HorizontalFirst, Resized};
 
 /// The lines of a plane that is resized horizontally first: each source row that is needed becomes
 /// a line of words, [`ROWS`] of them at once, and waits there for its last use.
 pub(super) struct Lines<'a, K: Kernel> {
-    passes: &'a AcrossDown<K>,
+    passes: &'a HorizontalFirst<K>,
     source: *const u8,
     stride: usize,
     lines: *mut i16,
@@ -38,7 +38,7 @@ impl<'a, K: Kernel> Lines<'a, K> {
     /// a source plane that starts at `source`.
     pub(super) fn new(
         resized: &'a Resized<K>,
-        passes: &'a AcrossDown<K>,
+        passes: &'a HorizontalFirst<K>,
         source: *const u8,
         rows: Range<usize>,
         outputs: Range<usize>,
@@ -52,9 +52,9 @@ impl<'a, K: Kernel> Lines<'a, K> {
         for line in lines.chunks_exact_mut(rolling.pitch()) {
             line[behind.clone()].fill(0);
         }
-        let (room, rows_of_words) = match passes.across {
-            Across::Words(_) => rest.split_at_mut(resized.words_room()),
-            Across::Gather { .. } | Across::Widen(_) => (&mut [][..], rest),
+        let (room, rows_of_words) = match passes.first {
+            FirstPass::Words(_) => rest.split_at_mut(resized.words_room()),
+            FirstPass::Gather { .. } | FirstPass::Widen(_) => (&mut [][..], rest),
         };
         let last = rows.last().map_or(0, |row| rolling.row(row).end - 1);
         let (stride, lines) = (resized.source.stride, lines.as_mut_ptr());
@@ -82,11 +82,11 @@ impl<'a, K: Kernel> Lines<'a, K> {
             unsafe {
                 let rows = batch.map(|row| self.source.add(row * self.stride));
                 let lines = batch.map(|row| self.lines.add(rolling.offset(row)));
-                match &self.passes.across {
-                    Across::Gather { gathers, constants } => {
-                        kernel.across(rows, ahead, gathers, outputs, *constants, lines);
+                match &self.passes.first {
+                    FirstPass::Gather { gathers, constants } => {
+                        kernel.horizontal_first(rows, ahead, gathers, outputs, *constants, lines);
                     }
-                    Across::Widen(sample) => {
+                    FirstPass::Widen(sample) => {
                         let rows = rows.map(|row| row.add(sample + outputs.start));
                         for piece in pieces(outputs.len()) {
                             let rows = rows.map(|row| row.add(piece.start));
@@ -95,9 +95,9 @@ impl<'a, K: Kernel> Lines<'a, K> {
                             kernel.widen(rows, piece.len(), lines);
                         }
                     }
-                    Across::Words(windows) => {
+                    FirstPass::Words(windows) => {
                         let rows = words(kernel, self.resized, rows, self.rows);
-                        kernel.across_words(rows, windows, self.room, lines);
+                        kernel.horizontal_first_words(rows, windows, self.room, lines);
                     }
                 }
             }
@@ -126,7 +126,7 @@ unsafe fn words<'rows, K: Kernel>(
         unsafe {
             let row = row.add(columns.start * source.sample_bytes);
             fetch(row.wrapping_add(ROWS * source.stride), words.len() * source.sample_bytes);
-            kernel.words(row, *kind, words.len(), words.as_mut_ptr());
+            kernel.to_words(row, *kind, words.len(), words.as_mut_ptr());
         }
     }
     std::array::from_fn(|r| &made[r * pitch..][..pitch])
