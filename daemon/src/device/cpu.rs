@@ -48,6 +48,7 @@ mod gather;
 mod held;
 mod interleave;
 mod kernel;
+mod lengths;
 mod mix;
 #[cfg(target_arch = "aarch64")]
 mod neon;

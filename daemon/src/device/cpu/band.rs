@@ -16,7 +16,8 @@ use self::horizontal_first::Lines;
 use self::input::Input;
 use self::vertical_first::vertical_first;
 use super::fetch::fetch;
-use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
+use super::kernel::{Kernel, ROWS};
+use super::lengths::WIDE_LINE;
 use super::mix::Mix;
 use super::samples::Samples;
 use crate::device::plan::{FirstPass, Passes, Resized, Target, Work};
@@ -252,5 +253,3 @@ unsafe fn mix_planes<'a, K: Kernel>(
         unsafe { kernel.mix(mix, &lines[..inputs.len()], &places[..targets.len()], width) };
     }
 }
-
-const _: () = assert!(WIDE_LINE.is_multiple_of(LINE));

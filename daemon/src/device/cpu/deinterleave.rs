@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 
-use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
+use super::kernel::{Kernel, ROWS};
+use super::lengths::{LINE, WIDE_LINE};
 use crate::filter::Taps;
 
 /// The channels of a plane.

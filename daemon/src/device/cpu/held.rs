@@ -4,7 +4,8 @@
 //! Knows the plan and no pixels. Invariant: the lines counted here are what [`Kernel`] asks for.
 
 use super::deinterleave::Deinterleaved;
-use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
+use super::kernel::{Kernel, ROWS};
+use super::lengths::{LINE, WIDE_LINE};
 use super::mix;
 use super::rolling::Rolling;
 use crate::device::plan::{Arrange, FIRST_CACHE, FirstPass, Passes, Resized, Row, Work};

@@ -11,17 +11,12 @@
 use std::ops::Range;
 
 use super::interleave;
+#[cfg(doc)]
+use super::lengths::{LINE, WIDE_LINE};
 use super::mix::{self, Mix};
 use super::samples::{self, Samples};
 pub(super) use crate::device::plan::PATTERN;
 use crate::filter::Taps;
-
-/// Samples to which a line's memory is rounded up: kernels read and write whole vectors.
-pub(super) const LINE: usize = 32;
-
-/// Samples to which a line is rounded up where the horizontal pass comes first. Also the bytes behind
-/// any sample of a source row that a kernel may then read.
-pub(super) const WIDE_LINE: usize = 64;
 
 /// Source rows that share one load of the horizontal tables.
 pub(super) const ROWS: usize = 4;
@@ -115,7 +110,7 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     ///
     /// Each row must be readable for as many samples as there are `words`, and aligned to a sample.
     ///
-    /// [`PIECE`]: super::fetch::PIECE
+    /// [`PIECE`]: super::lengths::PIECE
     unsafe fn vertical_first_words(
         &self,
         first: *const u8,

@@ -13,7 +13,8 @@ use std::ops::Range;
 
 use self::horizontal_first::Gathers;
 use super::deinterleave::{self, Deinterleaved};
-use super::kernel::{Kernel, LINE, PATTERN, ROWS, RowTaps};
+use super::kernel::{Kernel, PATTERN, ROWS, RowTaps};
+use super::lengths::LINE;
 use crate::filter::Taps;
 
 /// Windows whose sums make a register.

@@ -5,7 +5,7 @@
 //! Knows what samples are, not where they go.
 #![allow(unsafe_code)]
 
-use super::fetch::PIECE;
+use super::lengths::PIECE;
 pub(super) use crate::device::plan::Samples;
 
 /// [`Kernel::to_words`](super::kernel::Kernel::to_words). A step of eight bits is four of ten.

@@ -11,7 +11,8 @@ use std::ops::Range;
 use super::Vector;
 use crate::device::cpu::fetch::fetch;
 use crate::device::cpu::gather::{self, Gather, Tables};
-use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps, WIDE_LINE};
+use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps};
+use crate::device::cpu::lengths::WIDE_LINE;
 use crate::filter::Taps;
 
 /// Outputs that one gather serves.

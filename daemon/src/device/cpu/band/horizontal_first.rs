@@ -9,8 +9,9 @@
 
 use std::ops::Range;
 
-use super::super::fetch::{fetch, pieces};
-use super::super::kernel::{Kernel, ROWS, RowTaps, WIDE_LINE};
+use super::super::fetch::fetch;
+use super::super::kernel::{Kernel, ROWS, RowTaps};
+use super::super::lengths::{WIDE_LINE, pieces};
 use crate::device::plan::{FirstPass, HorizontalFirst, Resized};
 
 /// The lines of a plane that is resized horizontally first: each source row that is needed becomes

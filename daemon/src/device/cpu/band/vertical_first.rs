@@ -5,10 +5,11 @@
 //! is one row, in working memory of the lane's own.
 #![allow(unsafe_code)]
 
-use super::super::fetch::{fetch, pieces};
+use super::super::fetch::fetch;
 use super::super::kernel::Kernel;
 #[cfg(doc)]
-use super::super::kernel::LINE;
+use super::super::lengths::LINE;
+use super::super::lengths::pieces;
 use super::super::samples::Samples;
 use crate::device::plan::{ChannelPlan, Resized, VerticalFirst};
 use crate::filter::Taps;

@@ -10,7 +10,8 @@ use std::arch::aarch64::*;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps, WIDE_LINE};
+use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps};
+use crate::device::cpu::lengths::WIDE_LINE;
 use crate::filter::Taps;
 
 /// Outputs that are worked on at once.

@@ -296,7 +296,8 @@ mod tests {
 
     use super::*;
     use crate::device::cpu::avx2::Avx2;
-    use crate::device::cpu::kernel::{Kernel, WIDE_LINE};
+    use crate::device::cpu::kernel::Kernel;
+    use crate::device::cpu::lengths::WIDE_LINE;
     use crate::device::cpu::scalar::Scalar;
     use crate::filter::Axis;
 
