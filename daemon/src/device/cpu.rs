@@ -36,27 +36,28 @@
 //! in fact, and sums are far from overflowing 32 bits.
 #![allow(unsafe_code)]
 
-mod apart;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod band;
+mod deinterleave;
 mod fetch;
 #[cfg(target_arch = "x86_64")]
 mod gather;
 mod held;
 mod interleave;
 mod kernel;
+mod lengths;
 mod mix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod rolling;
+mod samples;
 mod scalar;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
-mod words;
 
 use std::str::FromStr;
 

@@ -24,8 +24,8 @@ use crate::filter::{Axes, Blend, Taps, Tone, Weights};
 pub(super) use fold::Folded;
 pub(super) use mix::{Mix, Place, Sum};
 pub(super) use number::{Half, HighTen, LowTen, Number, Stored};
-use order::{ACROSS_BITS, Order, Swelling, Toned};
 pub(super) use order::{FIRST_CACHE, WORD_BITS};
+use order::{HORIZONTAL_FIRST_BITS, Order, Swelling, Toned};
 
 /// Fraction bits of a horizontal sum in the second pass: those of the word, 14 of the weight.
 const FRACTION_BITS: u32 = WORD_BITS + WEIGHT_BITS;
@@ -138,12 +138,12 @@ pub(super) enum Passes<A: Arrange> {
         row: usize,
         sample: usize,
     },
-    VerticalFirst(Arc<DownAcross<A>>),
-    HorizontalFirst(Arc<AcrossDown<A>>),
+    VerticalFirst(Arc<VerticalFirst<A>>),
+    HorizontalFirst(Arc<HorizontalFirst<A>>),
 }
 
 /// Both passes, where the vertical one is first. Shared by planes that are alike.
-pub(super) struct DownAcross<A: Arrange> {
+pub(super) struct VerticalFirst<A: Arrange> {
     pub(super) vertical: Taps,
     /// Those of one tone once.
     windows: Vec<A::Windows>,
@@ -159,7 +159,7 @@ pub(super) struct ChannelPlan<'passes, A: Arrange> {
     pub(super) constant: i32,
 }
 
-impl<A: Arrange> DownAcross<A> {
+impl<A: Arrange> VerticalFirst<A> {
     pub(super) fn channel(&self, number: usize) -> ChannelPlan<'_, A> {
         let (windows, constant) = self.channels[number];
         ChannelPlan { windows: &self.windows[windows], constant }
@@ -167,15 +167,15 @@ impl<A: Arrange> DownAcross<A> {
 }
 
 /// Both passes, where the horizontal one is first. Shared by planes that are alike.
-pub(super) struct AcrossDown<A: Arrange> {
-    pub(super) across: Across<A>,
+pub(super) struct HorizontalFirst<A: Arrange> {
+    pub(super) first: FirstPass<A>,
     pub(super) lines: A::Lines,
     /// Fraction bits of the vertical sum.
     pub(super) fraction_bits: u32,
 }
 
 /// The horizontal pass, where it is the first.
-pub(super) enum Across<A: Arrange> {
+pub(super) enum FirstPass<A: Arrange> {
     Gather {
         gathers: A::Gathers,
         /// Bias, rounding, and the step from 0..=255 to a centre of zero, of each channel in turn.
@@ -335,17 +335,17 @@ impl<A: Arrange> Planner<'_, A> {
     ) -> Passes<A> {
         let unchanged = tones.iter().all(|tone| *tone == Tone { gain: 1.0, bias: 0.0 });
         let (horizontal, vertical) = self.weights(axes);
-        let across = horizontal.copies_from().filter(|_| unchanged).map(|x| x * tones.len());
-        if let (Some(sample), Some(row)) = (across, vertical.copies_from()) {
+        let copied = horizontal.copies_from().filter(|_| unchanged).map(|x| x * tones.len());
+        if let (Some(sample), Some(row)) = (copied, vertical.copies_from()) {
             return Passes::Copy { row, sample };
         }
         match order::order(&horizontal, &vertical, tones, mixed) {
             Order::HorizontalFirst { horizontal: taps, vertical, fraction_bits, fold } => {
-                let (first, end) = axes.horizontal.within();
+                let (least, end) = axes.horizontal.within();
                 let constant = |i: usize| centred_constant(tones[i % tones.len()].bias);
-                let across = match (kind, across, taps) {
-                    (Samples::Bytes, Some(sample), _) => Across::Widen(sample),
-                    (Samples::Bytes, None, Some(taps)) => Across::Gather {
+                let first = match (kind, copied, taps) {
+                    (Samples::Bytes, Some(sample), _) => FirstPass::Widen(sample),
+                    (Samples::Bytes, None, Some(taps)) => FirstPass::Gather {
                         gathers: self.arrange.gather(taps),
                         constants: std::array::from_fn(constant),
                     },
@@ -356,15 +356,15 @@ impl<A: Arrange> Planner<'_, A> {
                         // where luma does not, but not at such ratios).
                         debug_assert!(unchanged, "the tone would be lost");
                         let taps = horizontal.taps(1.0);
-                        Across::Words(self.arrange.arrange_words(taps, tones.len()))
+                        FirstPass::Words(self.arrange.arrange_words(taps, tones.len()))
                     }
                 };
                 // A mix takes whole rows, and words are made into whole ones.
-                let is_whole = mixed || matches!(across, Across::Words(_));
-                let source = (!is_whole).then_some((end - first) as usize * tones.len());
+                let is_whole = mixed || matches!(first, FirstPass::Words(_));
+                let source = (!is_whole).then_some((end - least) as usize * tones.len());
                 let row = Row { source, picture: samples };
-                Passes::HorizontalFirst(Arc::new(AcrossDown {
-                    across,
+                Passes::HorizontalFirst(Arc::new(HorizontalFirst {
+                    first,
                     lines: self.arrange.lines(vertical, row, fold),
                     fraction_bits,
                 }))
@@ -378,7 +378,7 @@ impl<A: Arrange> Planner<'_, A> {
                     (true, _) => WORD_ROUNDING,
                 };
                 let channels = channels.into_iter().zip(tones.iter().map(constant)).collect();
-                Passes::VerticalFirst(Arc::new(DownAcross { vertical, windows, channels }))
+                Passes::VerticalFirst(Arc::new(VerticalFirst { vertical, windows, channels }))
             }
         }
     }
@@ -428,8 +428,8 @@ const WORD_ROUNDING: i32 = 1 << (WEIGHT_BITS - 1);
 /// Bias, what moves the middle of 0..=255 to zero, and half a step, in the scale of a horizontal sum in
 /// the first pass.
 fn centred_constant(bias: f64) -> i32 {
-    let step = 1 << (ACROSS_BITS - WORD_BITS);
-    ((bias - 128.0) * f64::from(1 << ACROSS_BITS)).round() as i32 + step / 2
+    let step = 1 << (HORIZONTAL_FIRST_BITS - WORD_BITS);
+    ((bias - 128.0) * f64::from(1 << HORIZONTAL_FIRST_BITS)).round() as i32 + step / 2
 }
 
 impl<A: Arrange> Passes<A> {

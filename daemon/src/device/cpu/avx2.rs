@@ -9,11 +9,12 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use self::horizontal_first::Gathers;
-use super::apart::{self, Apart};
+use super::deinterleave::{self, Deinterleaved};
 use super::interleave;
-use super::kernel::{Kernel, LINE, PATTERN, ROWS, RowTaps};
+use super::kernel::{Kernel, PATTERN, ROWS, RowTaps};
+use super::lengths::LINE;
 use super::mix::{self, Mix};
-use super::words::{self, Samples};
+use super::samples::{self, Samples};
 use crate::filter::Taps;
 
 /// Windows that are worked on at once.
@@ -89,25 +90,24 @@ impl Blocks {
 
 impl Kernel for Avx2 {
     type Windows = Blocks;
-    type Words = (Apart, Blocks);
+    type Words = (Deinterleaved, Blocks);
     type Gathers = Gathers;
 
-    const TAKES_APART: bool = true;
+    const DEINTERLEAVES: bool = true;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
     }
 
-    fn arrange_words(&self, taps: Taps, channels: usize) -> (Apart, Blocks) {
-        let apart = Apart { channels, source: taps.source(), picture: taps.destination() };
-        (apart, Blocks::new(&taps))
+    fn arrange_words(&self, taps: Taps, channels: usize) -> (Deinterleaved, Blocks) {
+        (Deinterleaved::new(&taps, channels), Blocks::new(&taps))
     }
 
     fn gather(&self, taps: Taps) -> Gathers {
         Gathers::new(&taps)
     }
 
-    unsafe fn vertical(
+    unsafe fn vertical_first(
         &self,
         first: *const u8,
         stride: usize,
@@ -117,16 +117,22 @@ impl Kernel for Avx2 {
     ) {
         assert!(words.len() >= len.next_multiple_of(LINE));
         // SAFETY: `self` proves the feature; the rest is this method's contract and the assertion.
-        unsafe { vertical(first, stride, weights, words.as_mut_ptr(), len) }
+        unsafe { vertical_first(first, stride, weights, words.as_mut_ptr(), len) }
     }
 
-    unsafe fn horizontal(&self, words: &[i16], blocks: &Blocks, constant: i32, target: *mut u8) {
+    unsafe fn horizontal_second(
+        &self,
+        words: &[i16],
+        blocks: &Blocks,
+        constant: i32,
+        target: *mut u8,
+    ) {
         assert!(words.len() >= blocks.reach);
         // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
-        unsafe { horizontal(words.as_ptr(), blocks, constant, target) }
+        unsafe { horizontal_second(words.as_ptr(), blocks, constant, target) }
     }
 
-    unsafe fn horizontal_words(
+    unsafe fn horizontal_second_words(
         &self,
         words: &[i16],
         blocks: &Blocks,
@@ -135,10 +141,10 @@ impl Kernel for Avx2 {
     ) {
         assert!(words.len() >= blocks.reach);
         // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
-        unsafe { horizontal_words(words.as_ptr(), blocks, constant, line) }
+        unsafe { horizontal_second_words(words.as_ptr(), blocks, constant, line) }
     }
 
-    unsafe fn across(
+    unsafe fn horizontal_first(
         &self,
         rows: [*const u8; ROWS],
         ahead: usize,
@@ -148,10 +154,10 @@ impl Kernel for Avx2 {
         lines: [*mut i16; ROWS],
     ) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { horizontal_first::across(rows, ahead, gathers, outputs, constants, lines) }
+        unsafe { horizontal_first::horizontal(rows, ahead, gathers, outputs, constants, lines) }
     }
 
-    unsafe fn down(
+    unsafe fn vertical_second(
         &self,
         lines: *const i16,
         taps: RowTaps<'_>,
@@ -160,10 +166,10 @@ impl Kernel for Avx2 {
         target: *mut u8,
     ) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { horizontal_first::down(lines, taps, fraction_bits, width, target) }
+        unsafe { horizontal_first::vertical(lines, taps, fraction_bits, width, target) }
     }
 
-    unsafe fn down_words(
+    unsafe fn vertical_second_words(
         &self,
         lines: *const i16,
         taps: RowTaps<'_>,
@@ -171,21 +177,21 @@ impl Kernel for Avx2 {
         line: *mut i16,
     ) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { horizontal_first::down_words(lines, taps, width, line) }
+        unsafe { horizontal_first::vertical_words(lines, taps, width, line) }
     }
 
-    unsafe fn across_words(
+    unsafe fn horizontal_first_words(
         &self,
         rows: [&[i16]; ROWS],
-        words: &(Apart, Blocks),
+        words: &(Deinterleaved, Blocks),
         room: &mut [i16],
         lines: [*mut i16; ROWS],
     ) {
         // SAFETY: the same contract.
-        unsafe { apart::across_words(self, rows, words, room, lines) };
+        unsafe { deinterleave::horizontal_first_words(self, rows, words, room, lines) };
     }
 
-    unsafe fn vertical_words(
+    unsafe fn vertical_first_words(
         &self,
         first: *const u8,
         stride: usize,
@@ -194,12 +200,12 @@ impl Kernel for Avx2 {
         words: &mut [i16],
     ) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { vertical_words(first, stride, samples, weights, words) };
+        unsafe { vertical_first_words(first, stride, samples, weights, words) };
     }
 
-    unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
+    unsafe fn to_words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { row_words(row, samples, len, line) };
+        unsafe { to_words(row, samples, len, line) };
     }
 
     unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
@@ -207,9 +213,9 @@ impl Kernel for Avx2 {
         unsafe { mix_row(mix, lines, targets, width) };
     }
 
-    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
+    fn split(&self, interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
         // SAFETY: `self` proves the feature.
-        unsafe { split(interleaved, lines, pitch) }
+        unsafe { split(interleaved, channels, lines, pitch) }
     }
 
     unsafe fn merge<T: Copy>(
@@ -226,8 +232,8 @@ impl Kernel for Avx2 {
 }
 
 #[target_feature(enable = "avx2")]
-fn split(interleaved: &[i16], lines: &mut [i16], pitch: usize) {
-    interleave::split(interleaved, lines, pitch);
+fn split(interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
+    interleave::split(interleaved, channels, lines, pitch);
 }
 
 #[target_feature(enable = "avx2")]
@@ -243,7 +249,7 @@ unsafe fn merge<T: Copy>(
 }
 
 #[target_feature(enable = "avx2")]
-unsafe fn vertical_words(
+unsafe fn vertical_first_words(
     first: *const u8,
     stride: usize,
     samples: Samples,
@@ -251,13 +257,13 @@ unsafe fn vertical_words(
     words: &mut [i16],
 ) {
     // SAFETY: the same contract.
-    unsafe { words::vertical(first, stride, samples, weights, words) };
+    unsafe { samples::vertical_first_words(first, stride, samples, weights, words) };
 }
 
 #[target_feature(enable = "avx2")]
-unsafe fn row_words(row: *const u8, samples: Samples, len: usize, line: *mut i16) {
+unsafe fn to_words(row: *const u8, samples: Samples, len: usize, line: *mut i16) {
     // SAFETY: the same contract.
-    unsafe { words::words(row, samples, len, line) };
+    unsafe { samples::to_words(row, samples, len, line) };
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -269,7 +275,13 @@ unsafe fn mix_row(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: u
 /// Thirty-two columns at a time: two rows are interleaved, widened, and multiplied with the pair of
 /// their weights.
 #[target_feature(enable = "avx2")]
-unsafe fn vertical(first: *const u8, stride: usize, weights: &[i16], words: *mut i16, len: usize) {
+unsafe fn vertical_first(
+    first: *const u8,
+    stride: usize,
+    weights: &[i16],
+    words: *mut i16,
+    len: usize,
+) {
     let (pairs, last) = weights.as_chunks::<2>();
     let rounding = _mm256_set1_epi32(1 << 7);
     let zero = _mm256_setzero_si256();
@@ -316,7 +328,7 @@ unsafe fn vertical(first: *const u8, stride: usize, weights: &[i16], words: *mut
 
 /// Eight windows at a time: see [`Blocks`] for the order.
 #[target_feature(enable = "avx2")]
-unsafe fn horizontal(words: *const i16, blocks: &Blocks, constant: i32, target: *mut u8) {
+unsafe fn horizontal_second(words: *const i16, blocks: &Blocks, constant: i32, target: *mut u8) {
     let constant = _mm256_set1_epi32(constant);
     let vectors = 4 * (blocks.quads / 2) + 2 * (blocks.quads % 2);
     let weights = blocks.weights.chunks_exact(vectors);
@@ -335,9 +347,14 @@ unsafe fn horizontal(words: *const i16, blocks: &Blocks, constant: i32, target: 
     }
 }
 
-/// As [`horizontal`], but what it makes stays words.
+/// As [`horizontal_second`], but what it makes stays words.
 #[target_feature(enable = "avx2")]
-unsafe fn horizontal_words(words: *const i16, blocks: &Blocks, constant: i32, line: *mut i16) {
+unsafe fn horizontal_second_words(
+    words: *const i16,
+    blocks: &Blocks,
+    constant: i32,
+    line: *mut i16,
+) {
     let constant = _mm256_set1_epi32(constant);
     let vectors = 4 * (blocks.quads / 2) + 2 * (blocks.quads % 2);
     let weights = blocks.weights.chunks_exact(vectors);

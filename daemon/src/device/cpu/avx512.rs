@@ -14,7 +14,7 @@ use self::words_first::Words;
 use super::avx2::{Avx2, Blocks};
 use super::kernel::{Kernel, PATTERN, ROWS, RowTaps};
 use super::mix::{self, Mix};
-use super::words::{self, Samples};
+use super::samples::{self, Samples};
 use crate::filter::Taps;
 
 /// Proof that this CPU has AVX-512 with BW, VL, VBMI, VBMI2 and VNNI (Ice Lake, Zen 4 and later).
@@ -51,7 +51,7 @@ impl Kernel for Avx512 {
     type Words = Words;
     type Gathers = Gathers;
 
-    const TAKES_APART: bool = false;
+    const DEINTERLEAVES: bool = false;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         self.avx2.arrange(taps)
@@ -65,7 +65,7 @@ impl Kernel for Avx512 {
         Gathers::new(&taps)
     }
 
-    unsafe fn vertical(
+    unsafe fn vertical_first(
         &self,
         first: *const u8,
         stride: usize,
@@ -74,15 +74,21 @@ impl Kernel for Avx512 {
         len: usize,
     ) {
         // SAFETY: the same contract.
-        unsafe { self.avx2.vertical(first, stride, weights, words, len) }
+        unsafe { self.avx2.vertical_first(first, stride, weights, words, len) }
     }
 
-    unsafe fn horizontal(&self, words: &[i16], blocks: &Blocks, constant: i32, target: *mut u8) {
+    unsafe fn horizontal_second(
+        &self,
+        words: &[i16],
+        blocks: &Blocks,
+        constant: i32,
+        target: *mut u8,
+    ) {
         // SAFETY: the same contract.
-        unsafe { self.avx2.horizontal(words, blocks, constant, target) }
+        unsafe { self.avx2.horizontal_second(words, blocks, constant, target) }
     }
 
-    unsafe fn horizontal_words(
+    unsafe fn horizontal_second_words(
         &self,
         words: &[i16],
         blocks: &Blocks,
@@ -90,10 +96,10 @@ impl Kernel for Avx512 {
         line: *mut i16,
     ) {
         // SAFETY: the same contract.
-        unsafe { self.avx2.horizontal_words(words, blocks, constant, line) }
+        unsafe { self.avx2.horizontal_second_words(words, blocks, constant, line) }
     }
 
-    unsafe fn across(
+    unsafe fn horizontal_first(
         &self,
         rows: [*const u8; ROWS],
         ahead: usize,
@@ -103,10 +109,10 @@ impl Kernel for Avx512 {
         lines: [*mut i16; ROWS],
     ) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { horizontal_first::across(rows, ahead, gathers, outputs, constants, lines) };
+        unsafe { horizontal_first::horizontal(rows, ahead, gathers, outputs, constants, lines) };
     }
 
-    unsafe fn down(
+    unsafe fn vertical_second(
         &self,
         lines: *const i16,
         taps: RowTaps<'_>,
@@ -115,7 +121,7 @@ impl Kernel for Avx512 {
         target: *mut u8,
     ) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { horizontal_first::down(lines, taps, fraction_bits, width, target) }
+        unsafe { horizontal_first::vertical(lines, taps, fraction_bits, width, target) }
     }
 
     unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
@@ -125,7 +131,7 @@ impl Kernel for Avx512 {
         }
     }
 
-    unsafe fn down_words(
+    unsafe fn vertical_second_words(
         &self,
         lines: *const i16,
         taps: RowTaps<'_>,
@@ -133,10 +139,10 @@ impl Kernel for Avx512 {
         line: *mut i16,
     ) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { horizontal_first::down_words(lines, taps, width, line) }
+        unsafe { horizontal_first::vertical_words(lines, taps, width, line) }
     }
 
-    unsafe fn across_words(
+    unsafe fn horizontal_first_words(
         &self,
         rows: [&[i16]; ROWS],
         words: &Words,
@@ -147,10 +153,10 @@ impl Kernel for Avx512 {
         let rows = rows.map(<[i16]>::as_ptr);
         // SAFETY: `self` proves the features; no window reaches beyond a row, as just asserted; the
         // rest is this method's contract.
-        unsafe { words_first::across(rows, words, lines) };
+        unsafe { words_first::horizontal(rows, words, lines) };
     }
 
-    unsafe fn vertical_words(
+    unsafe fn vertical_first_words(
         &self,
         first: *const u8,
         stride: usize,
@@ -159,12 +165,12 @@ impl Kernel for Avx512 {
         words: &mut [i16],
     ) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { vertical_words(first, stride, samples, weights, words) };
+        unsafe { vertical_first_words(first, stride, samples, weights, words) };
     }
 
-    unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
+    unsafe fn to_words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { row_words(row, samples, len, line) };
+        unsafe { to_words(row, samples, len, line) };
     }
 
     unsafe fn mix(&self, mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
@@ -172,8 +178,8 @@ impl Kernel for Avx512 {
         unsafe { mix_row(mix, lines, targets, width) };
     }
 
-    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
-        self.avx2.split(interleaved, lines, pitch);
+    fn split(&self, interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
+        self.avx2.split(interleaved, channels, lines, pitch);
     }
 
     unsafe fn merge<T: Copy>(
@@ -190,7 +196,7 @@ impl Kernel for Avx512 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn vertical_words(
+unsafe fn vertical_first_words(
     first: *const u8,
     stride: usize,
     samples: Samples,
@@ -198,13 +204,13 @@ unsafe fn vertical_words(
     words: &mut [i16],
 ) {
     // SAFETY: the same contract.
-    unsafe { words::vertical(first, stride, samples, weights, words) };
+    unsafe { samples::vertical_first_words(first, stride, samples, weights, words) };
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn row_words(row: *const u8, samples: Samples, len: usize, line: *mut i16) {
+unsafe fn to_words(row: *const u8, samples: Samples, len: usize, line: *mut i16) {
     // SAFETY: the same contract.
-    unsafe { words::words(row, samples, len, line) };
+    unsafe { samples::to_words(row, samples, len, line) };
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni,fma")]

@@ -6,20 +6,21 @@
 //! plan, which was computed from the ring's own layout.
 #![allow(unsafe_code)]
 
-mod across_down;
-mod down_across;
+mod horizontal_first;
 mod input;
+mod vertical_first;
 
 use std::ops::Range;
 
-use self::across_down::Lines;
-use self::down_across::down_across;
+use self::horizontal_first::Lines;
 use self::input::Input;
+use self::vertical_first::vertical_first;
 use super::fetch::fetch;
-use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
+use super::kernel::{Kernel, ROWS};
+use super::lengths::WIDE_LINE;
 use super::mix::Mix;
-use super::words::Samples;
-use crate::device::plan::{Across, Passes, Resized, Target, Work};
+use super::samples::Samples;
+use crate::device::plan::{FirstPass, Passes, Resized, Target, Work};
 use crate::device::{Band, Scratch};
 
 /// A slot's frames.
@@ -138,17 +139,18 @@ unsafe fn resize<K: Kernel>(
         Passes::HorizontalFirst(passes) => {
             // Rows of words become whole lines, whatever is asked for: see `Lines::advance`.
             let is_cut = passes.lines.strip < resized.samples;
-            assert!(!is_cut || !matches!(passes.across, Across::Words(_)));
+            assert!(!is_cut || !matches!(passes.first, FirstPass::Words(_)));
             for start in (0..resized.samples).step_by(passes.lines.strip) {
                 let strip = start..(start + passes.lines.strip).min(resized.samples);
-                let mut lines = Lines::new(resized, passes, source, rows.clone(), held);
+                let mut lines =
+                    Lines::new(resized, passes, source, rows.clone(), strip.clone(), held);
                 for index in rows.clone() {
                     // SAFETY: every tap's line has been made by then; `out` gives whole vectors.
                     unsafe {
-                        let (lines, taps) = lines.advance(kernel, strip.clone(), index);
+                        let (lines, taps) = lines.advance(kernel, index);
                         let bits = passes.fraction_bits;
                         out.write(index, strip.clone(), |to| {
-                            kernel.down(lines, taps, bits, strip.len(), to);
+                            kernel.vertical_second(lines, taps, bits, strip.len(), to);
                         });
                     }
                 }
@@ -159,7 +161,7 @@ unsafe fn resize<K: Kernel>(
                 // SAFETY: the same contract; `out` gives whole vectors.
                 unsafe {
                     out.write(index, 0..resized.samples, |to| {
-                        down_across(kernel, resized, passes, source, index, held, to);
+                        vertical_first(kernel, resized, passes, source, index, held, to);
                     });
                 }
             }
@@ -189,8 +191,7 @@ impl Out<'_> {
         match &mut self.aside {
             None => {
                 write(place);
-                // What kernels leave behind the row comes from whatever was in the working memory,
-                // another client's pixels among it.
+                // What kernels leave behind the row is the client's own, but no part of the picture.
                 let vectors = samples.len().next_multiple_of(WIDE_LINE);
                 // SAFETY: rows of the plane are whole vectors.
                 unsafe { place.add(samples.len()).write_bytes(0, vectors - samples.len()) };
@@ -252,5 +253,3 @@ unsafe fn mix_planes<'a, K: Kernel>(
         unsafe { kernel.mix(mix, &lines[..inputs.len()], &places[..targets.len()], width) };
     }
 }
-
-const _: () = assert!(WIDE_LINE.is_multiple_of(LINE));

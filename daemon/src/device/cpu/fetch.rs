@@ -7,17 +7,8 @@
 //! work, which all at once would hold up. Invariant: it is a hint, and no result depends on it.
 #![allow(unsafe_code)]
 
-use std::ops::Range;
-
-use super::kernel::WIDE_LINE;
-
 /// Bytes that caches and memory exchange.
 const LINE: usize = 64;
-
-/// Samples of a piece of a row.
-pub(super) const PIECE: usize = 512;
-
-const _: () = assert!(PIECE.is_multiple_of(WIDE_LINE));
 
 /// Asks for `len` bytes, from the line of `start` on. They may lie anywhere: nothing is read. Where
 /// an architecture has no stable intrinsic for it, nothing is asked.
@@ -31,9 +22,4 @@ pub(super) fn fetch(start: *const u8, len: usize) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (start, len, LINE);
-}
-
-/// The pieces of a row of so many samples. Each starts at a multiple of whatever vectors hold.
-pub(super) fn pieces(samples: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..samples).step_by(PIECE).map(move |start| start..(start + PIECE).min(samples))
 }

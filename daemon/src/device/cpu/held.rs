@@ -3,11 +3,12 @@
 //!
 //! Knows the plan and no pixels. Invariant: the lines counted here are what [`Kernel`] asks for.
 
-use super::apart::Apart;
-use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
+use super::deinterleave::Deinterleaved;
+use super::kernel::{Kernel, ROWS};
+use super::lengths::{LINE, WIDE_LINE};
 use super::mix;
 use super::rolling::Rolling;
-use crate::device::plan::{Across, Arrange, FIRST_CACHE, Passes, Resized, Row, Work};
+use crate::device::plan::{Arrange, FIRST_CACHE, FirstPass, Passes, Resized, Row, Work};
 use crate::filter::Taps;
 
 /// The most outputs of a strip, into which a plane that shrinks is cut if its lines and the source
@@ -64,16 +65,18 @@ impl<K: Kernel> Resized<K> {
     }
 
     /// The plane's channels, where the horizontal pass takes one after the other.
-    pub(super) const fn apart(&self) -> Apart {
+    pub(super) const fn deinterleaved(&self) -> Deinterleaved {
         let channels = self.source.channels;
         let source = self.source.extent.width as usize;
-        Apart { channels, source, picture: self.samples / channels }
+        // The first column is a multiple of whole vectors, not always a pixel's first.
+        let pixels = self.columns.start.div_ceil(channels)..self.columns.end / channels;
+        Deinterleaved { channels, source, pixels, picture: self.samples / channels }
     }
 
     /// Words of working memory for the channels of a row of words, one after the other, where the
     /// horizontal pass comes first.
     pub(super) const fn words_room(&self) -> usize {
-        if K::TAKES_APART { self.apart().room() } else { 0 }
+        if K::DEINTERLEAVES { self.deinterleaved().room() } else { 0 }
     }
 
     /// Words of working memory for the passes: with the vertical one first the row and its channels apart,
@@ -82,13 +85,13 @@ impl<K: Kernel> Resized<K> {
         match &self.passes {
             Passes::Copy { .. } => 0,
             Passes::HorizontalFirst(passes) => {
-                let rows = match passes.across {
-                    Across::Words(_) => ROWS * self.row_words() + self.words_room(),
-                    Across::Gather { .. } | Across::Widen(_) => 0,
+                let rows = match passes.first {
+                    FirstPass::Words(_) => ROWS * self.row_words() + self.words_room(),
+                    FirstPass::Gather { .. } | FirstPass::Widen(_) => 0,
                 };
                 passes.lines.rolling.words() + rows
             }
-            Passes::VerticalFirst(_) => self.row_words() + self.apart().room(),
+            Passes::VerticalFirst(_) => self.row_words() + self.deinterleaved().room(),
         }
     }
 

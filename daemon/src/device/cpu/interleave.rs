@@ -6,18 +6,18 @@
 
 /// [`Kernel::split`](super::kernel::Kernel::split).
 #[inline(always)]
-pub(super) fn split(interleaved: &[i16], lines: &mut [i16], pitch: usize) {
-    match lines.len() / pitch {
+pub(super) fn split(interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
+    match channels {
         2 => split_channels::<2>(interleaved, lines, pitch),
         3 => split_channels::<3>(interleaved, lines, pitch),
         4 => split_channels::<4>(interleaved, lines, pitch),
-        channels => unreachable!("no format interleaves {channels} channels"),
+        _ => unreachable!("no format interleaves {channels} channels"),
     }
 }
 
 #[inline(always)]
 fn split_channels<const C: usize>(interleaved: &[i16], lines: &mut [i16], pitch: usize) {
-    let mut lines = lines.chunks_exact_mut(pitch);
+    let mut lines = lines.chunks_mut(pitch);
     let mut lines: [&mut [i16]; C] = std::array::from_fn(|_| lines.next().unwrap_or_default());
     let (pixels, _) = interleaved.as_chunks::<C>();
     // Cut to one length, so that the loop has no checks.

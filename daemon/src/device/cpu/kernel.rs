@@ -11,17 +11,12 @@
 use std::ops::Range;
 
 use super::interleave;
+#[cfg(doc)]
+use super::lengths::{LINE, WIDE_LINE};
 use super::mix::{self, Mix};
-use super::words::{self, Samples};
+use super::samples::{self, Samples};
 pub(super) use crate::device::plan::PATTERN;
 use crate::filter::Taps;
-
-/// Samples to which a line's memory is rounded up: kernels read and write whole vectors.
-pub(super) const LINE: usize = 32;
-
-/// Samples to which a line is rounded up where the horizontal pass comes first. Also the bytes behind
-/// any sample of a source row that a kernel may then read.
-pub(super) const WIDE_LINE: usize = 64;
 
 /// Source rows that share one load of the horizontal tables.
 pub(super) const ROWS: usize = 4;
@@ -68,18 +63,18 @@ pub(in crate::device) struct RowTaps<'rolling> {
 
 /// The passes in either order, and the change between interleaved and planar lines.
 pub(in crate::device) trait Kernel: Send + Sync + 'static {
-    /// Horizontal taps in the order in which [`Self::horizontal`] reads them.
+    /// Horizontal taps in the order in which [`Self::horizontal_second`] reads them.
     type Windows: Send + Sync;
 
-    /// Horizontal taps in the order in which [`Self::across_words`] reads them.
+    /// Horizontal taps in the order in which [`Self::horizontal_first_words`] reads them.
     type Words: Send + Sync;
 
-    /// Horizontal taps in the order in which [`Self::across`] reads them.
+    /// Horizontal taps in the order in which [`Self::horizontal_first`] reads them.
     type Gathers: Send + Sync;
 
-    /// Whether [`Self::across_words`] takes the channels of a row one after the other, and so wants room
-    /// for that.
-    const TAKES_APART: bool;
+    /// Whether [`Self::horizontal_first_words`] takes the channels of a row one after the other, and so wants
+    /// room for that.
+    const DEINTERLEAVES: bool;
 
     /// Arranges horizontal taps for the second pass, once a stream.
     fn arrange(&self, taps: Taps) -> Self::Windows;
@@ -99,7 +94,7 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// # Safety
     ///
     /// Each row must be readable for `len` bytes, rounded up to a multiple of [`LINE`].
-    unsafe fn vertical(
+    unsafe fn vertical_first(
         &self,
         first: *const u8,
         stride: usize,
@@ -108,15 +103,15 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         len: usize,
     );
 
-    /// As [`Self::vertical`], of samples of any kind, at most [`PIECE`] of them, that become words first:
-    /// those that it makes are centred on zero, as [`Self::words`] are.
+    /// As [`Self::vertical_first`], of samples of any kind, at most [`PIECE`] of them, that become words
+    /// first: those that it makes are centred on zero, as [`Self::to_words`] are.
     ///
     /// # Safety
     ///
     /// Each row must be readable for as many samples as there are `words`, and aligned to a sample.
     ///
-    /// [`PIECE`]: super::fetch::PIECE
-    unsafe fn vertical_words(
+    /// [`PIECE`]: super::lengths::PIECE
+    unsafe fn vertical_first_words(
         &self,
         first: *const u8,
         stride: usize,
@@ -125,7 +120,7 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         words: &mut [i16],
     ) {
         // SAFETY: the same contract.
-        unsafe { words::vertical(first, stride, samples, weights, words) };
+        unsafe { samples::vertical_first_words(first, stride, samples, weights, words) };
     }
 
     /// Horizontal pass, if it comes second: makes a line of samples out of a line of words, one for
@@ -135,7 +130,7 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// # Safety
     ///
     /// `target` must be writable for a byte for each window, rounded up to a multiple of [`LINE`].
-    unsafe fn horizontal(
+    unsafe fn horizontal_second(
         &self,
         words: &[i16],
         windows: &Self::Windows,
@@ -143,12 +138,13 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         target: *mut u8,
     );
 
-    /// As [`Self::horizontal`], but the sums stay words of 6 fraction bits, in the order of the outputs.
+    /// As [`Self::horizontal_second`], but the sums stay words of 6 fraction bits, in the order of the
+    /// outputs.
     ///
     /// # Safety
     ///
     /// As there, with a word of `line` for each window.
-    unsafe fn horizontal_words(
+    unsafe fn horizontal_second_words(
         &self,
         words: &[i16],
         windows: &Self::Windows,
@@ -167,7 +163,7 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// Each row must be readable for [`WIDE_LINE`] bytes from any of its samples. Each line must be
     /// aligned to [`WIDE_LINE`] bytes and writable for a word for each output, rounded up to a multiple
     /// of [`WIDE_LINE`].
-    unsafe fn across(
+    unsafe fn horizontal_first(
         &self,
         rows: [*const u8; ROWS],
         ahead: usize,
@@ -177,9 +173,9 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         lines: [*mut i16; ROWS],
     );
 
-    /// Horizontal pass, if it comes first and nothing changes in its direction: makes a line of words
-    /// out of `len` samples of each row, as [`Self::across`] does; or a part of one, that starts at a multiple of
-    /// [`WIDE_LINE`].
+    /// Horizontal pass, if it comes first and nothing changes in its direction: makes a line of words out of
+    /// `len` samples of each row, as [`Self::horizontal_first`] does; or a part of one, that starts at a
+    /// multiple of [`WIDE_LINE`].
     ///
     /// # Safety
     ///
@@ -188,20 +184,20 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     unsafe fn widen(&self, rows: [*const u8; ROWS], len: usize, lines: [*mut i16; ROWS]) {
         for (row, line) in rows.into_iter().zip(lines) {
             // SAFETY: this method's contract.
-            unsafe { self.words(row, Samples::Bytes, len, line) };
+            unsafe { self.to_words(row, Samples::Bytes, len, line) };
         }
     }
 
     /// Vertical pass, if it comes second: makes `width` samples out of the lines that
-    /// [`Self::across`] made; a tap's lines start its offsets in words behind `lines`. Two of a pair add
-    /// up to 16 bits.
+    /// [`Self::horizontal_first`] made; a tap's lines start its offsets in words behind `lines`. Two of a
+    /// pair add up to 16 bits.
     ///
     /// # Safety
     ///
-    /// Each tap's lines must be readable as it was writable for [`Self::across`], with a window for each
-    /// of `width`; `target` must be writable for `width` bytes, rounded up to a multiple of
+    /// Each tap's lines must be readable as it was writable for [`Self::horizontal_first`], with a window for
+    /// each of `width`; `target` must be writable for `width` bytes, rounded up to a multiple of
     /// [`WIDE_LINE`].
-    unsafe fn down(
+    unsafe fn vertical_second(
         &self,
         lines: *const i16,
         taps: RowTaps<'_>,
@@ -210,25 +206,31 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         target: *mut u8,
     );
 
-    /// As [`Self::down`], but the sums stay words, in the order of the outputs: of the taps' fraction
-    /// bits, centred on zero.
+    /// As [`Self::vertical_second`], but the sums stay words, in the order of the outputs: of the taps'
+    /// fraction bits, centred on zero.
     ///
     /// # Safety
     ///
     /// As there; `line` must be writable for `width` words, rounded up to a multiple of [`WIDE_LINE`].
-    unsafe fn down_words(&self, lines: *const i16, taps: RowTaps<'_>, width: usize, line: *mut i16);
+    unsafe fn vertical_second_words(
+        &self,
+        lines: *const i16,
+        taps: RowTaps<'_>,
+        width: usize,
+        line: *mut i16,
+    );
 
-    /// Horizontal pass, if it comes first, of rows of words: makes a line of each, a word for each window,
-    /// as [`Self::across`] does. Rows must have [`LINE`] words, of any content, behind those that the
-    /// windows reach. `room` is what [`Apart`] asks for, where that
-    /// is wanted: [`Self::TAKES_APART`].
+    /// Horizontal pass, if it comes first, of rows of words: makes a line of each, a word for each window, as
+    /// [`Self::horizontal_first`] does. Rows must have [`LINE`] words, of any content, behind those that the
+    /// windows reach. `room` is what [`Deinterleaved`] asks for, where that is wanted:
+    /// [`Self::DEINTERLEAVES`].
     ///
     /// # Safety
     ///
-    /// Lines must be aligned and writable as for [`Self::across`].
+    /// Lines must be aligned and writable as for [`Self::horizontal_first`].
     ///
-    /// [`Apart`]: super::apart::Apart
-    unsafe fn across_words(
+    /// [`Deinterleaved`]: super::deinterleave::Deinterleaved
+    unsafe fn horizontal_first_words(
         &self,
         rows: [&[i16]; ROWS],
         windows: &Self::Words,
@@ -241,9 +243,9 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// # Safety
     ///
     /// `row` must be readable and `line` writable for `len`; `row` must be aligned to a sample.
-    unsafe fn words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
+    unsafe fn to_words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
         // SAFETY: the same contract.
-        unsafe { words::words(row, samples, len, line) };
+        unsafe { samples::to_words(row, samples, len, line) };
     }
 
     /// Mixes a row of `width` pixels of each target out of lines of words.
@@ -259,9 +261,10 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         unsafe { mix::mix(mix, lines, targets, width) };
     }
 
-    /// Parts a line of interleaved words into lines of one channel each, `pitch` words apart.
-    fn split(&self, interleaved: &[i16], lines: &mut [i16], pitch: usize) {
-        interleave::split(interleaved, lines, pitch);
+    /// Parts interleaved words of so many channels into lines of one channel each, whose starts are `pitch`
+    /// words apart.
+    fn split(&self, interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
+        interleave::split(interleaved, channels, lines, pitch);
     }
 
     /// Interleaves `width` samples or words of each of `channels` lines, which lie `pitch` of them

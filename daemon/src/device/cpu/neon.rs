@@ -12,8 +12,9 @@ use std::arch::is_aarch64_feature_detected;
 use std::ops::Range;
 
 use self::horizontal_first::Gathers;
-use super::apart::{self, Apart};
-use super::kernel::{Kernel, LINE, PATTERN, ROWS, RowTaps};
+use super::deinterleave::{self, Deinterleaved};
+use super::kernel::{Kernel, PATTERN, ROWS, RowTaps};
+use super::lengths::LINE;
 use crate::filter::Taps;
 
 /// Windows whose sums make a register.
@@ -70,25 +71,24 @@ impl Blocks {
 
 impl Kernel for Neon {
     type Windows = Blocks;
-    type Words = (Apart, Blocks);
+    type Words = (Deinterleaved, Blocks);
     type Gathers = Gathers;
 
-    const TAKES_APART: bool = true;
+    const DEINTERLEAVES: bool = true;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
     }
 
-    fn arrange_words(&self, taps: Taps, channels: usize) -> (Apart, Blocks) {
-        let apart = Apart { channels, source: taps.source(), picture: taps.destination() };
-        (apart, Blocks::new(&taps))
+    fn arrange_words(&self, taps: Taps, channels: usize) -> (Deinterleaved, Blocks) {
+        (Deinterleaved::new(&taps, channels), Blocks::new(&taps))
     }
 
     fn gather(&self, taps: Taps) -> Gathers {
         Gathers::new(&taps)
     }
 
-    unsafe fn vertical(
+    unsafe fn vertical_first(
         &self,
         first: *const u8,
         stride: usize,
@@ -98,16 +98,22 @@ impl Kernel for Neon {
     ) {
         assert!(words.len() >= len.next_multiple_of(LINE));
         // SAFETY: `self` proves the feature; the rest is this method's contract and the assertion.
-        unsafe { vertical(first, stride, weights, words.as_mut_ptr(), len) }
+        unsafe { vertical_first(first, stride, weights, words.as_mut_ptr(), len) }
     }
 
-    unsafe fn horizontal(&self, words: &[i16], blocks: &Blocks, constant: i32, target: *mut u8) {
+    unsafe fn horizontal_second(
+        &self,
+        words: &[i16],
+        blocks: &Blocks,
+        constant: i32,
+        target: *mut u8,
+    ) {
         assert!(words.len() >= blocks.reach);
         // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
-        unsafe { horizontal(words.as_ptr(), blocks, constant, target) }
+        unsafe { horizontal_second(words.as_ptr(), blocks, constant, target) }
     }
 
-    unsafe fn horizontal_words(
+    unsafe fn horizontal_second_words(
         &self,
         words: &[i16],
         blocks: &Blocks,
@@ -116,10 +122,10 @@ impl Kernel for Neon {
     ) {
         assert!(words.len() >= blocks.reach);
         // SAFETY: `self` proves the feature; no window reaches beyond `words`, as just asserted.
-        unsafe { horizontal_words(words.as_ptr(), blocks, constant, line) }
+        unsafe { horizontal_second_words(words.as_ptr(), blocks, constant, line) }
     }
 
-    unsafe fn across(
+    unsafe fn horizontal_first(
         &self,
         rows: [*const u8; ROWS],
         _ahead: usize,
@@ -129,10 +135,10 @@ impl Kernel for Neon {
         lines: [*mut i16; ROWS],
     ) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { horizontal_first::across(rows, gathers, outputs, constants, lines) }
+        unsafe { horizontal_first::horizontal(rows, gathers, outputs, constants, lines) }
     }
 
-    unsafe fn down(
+    unsafe fn vertical_second(
         &self,
         lines: *const i16,
         taps: RowTaps<'_>,
@@ -141,10 +147,10 @@ impl Kernel for Neon {
         target: *mut u8,
     ) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { horizontal_first::down(lines, taps, fraction_bits, width, target) }
+        unsafe { horizontal_first::vertical(lines, taps, fraction_bits, width, target) }
     }
 
-    unsafe fn down_words(
+    unsafe fn vertical_second_words(
         &self,
         lines: *const i16,
         taps: RowTaps<'_>,
@@ -152,18 +158,18 @@ impl Kernel for Neon {
         line: *mut i16,
     ) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { horizontal_first::down_words(lines, taps, width, line) }
+        unsafe { horizontal_first::vertical_words(lines, taps, width, line) }
     }
 
-    unsafe fn across_words(
+    unsafe fn horizontal_first_words(
         &self,
         rows: [&[i16]; ROWS],
-        words: &(Apart, Blocks),
+        words: &(Deinterleaved, Blocks),
         room: &mut [i16],
         lines: [*mut i16; ROWS],
     ) {
         // SAFETY: the same contract.
-        unsafe { apart::across_words(self, rows, words, room, lines) };
+        unsafe { deinterleave::horizontal_first_words(self, rows, words, room, lines) };
     }
 }
 
@@ -172,7 +178,13 @@ const LANES: usize = 4;
 
 /// Thirty-two columns at a time.
 #[target_feature(enable = "neon")]
-unsafe fn vertical(first: *const u8, stride: usize, weights: &[i16], words: *mut i16, len: usize) {
+unsafe fn vertical_first(
+    first: *const u8,
+    stride: usize,
+    weights: &[i16],
+    words: *mut i16,
+    len: usize,
+) {
     let (fours, rest) = weights.as_chunks::<LANES>();
     for x in (0..len).step_by(LINE) {
         let mut sums = [vdupq_n_s32(0); 8];
@@ -227,7 +239,7 @@ unsafe fn weigh<const LANE: i32>(sums: &mut [int32x4_t; 8], row: *const u8, weig
 
 /// Eight windows at a time.
 #[target_feature(enable = "neon")]
-unsafe fn horizontal(words: *const i16, blocks: &Blocks, constant: i32, target: *mut u8) {
+unsafe fn horizontal_second(words: *const i16, blocks: &Blocks, constant: i32, target: *mut u8) {
     let constant = vdupq_n_s32(constant);
     let store = |x: usize, sums: [int32x4_t; 2]| {
         let [front, back] = sums.map(|sum| vaddq_s32(sum, constant));
@@ -240,9 +252,14 @@ unsafe fn horizontal(words: *const i16, blocks: &Blocks, constant: i32, target: 
     unsafe { block_sums(words, blocks, store) };
 }
 
-/// As [`horizontal`], but what it makes stays words.
+/// As [`horizontal_second`], but what it makes stays words.
 #[target_feature(enable = "neon")]
-unsafe fn horizontal_words(words: *const i16, blocks: &Blocks, constant: i32, line: *mut i16) {
+unsafe fn horizontal_second_words(
+    words: *const i16,
+    blocks: &Blocks,
+    constant: i32,
+    line: *mut i16,
+) {
     let constant = vdupq_n_s32(constant);
     let store = |x: usize, sums: [int32x4_t; 2]| {
         let [front, back] = sums.map(|sum| vaddq_s32(sum, constant));

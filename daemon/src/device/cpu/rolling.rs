@@ -7,7 +7,8 @@
 //! overwritten before, though up to [`ROWS`] lines are made at once; taps that weigh nothing are
 //! left out, and the others used once.
 
-use super::kernel::{LineTap, ROWS, RowTaps, WIDE_LINE};
+use super::kernel::{LineTap, ROWS, RowTaps};
+use super::lengths::WIDE_LINE;
 use crate::device::plan::Folded;
 use crate::filter::Taps;
 

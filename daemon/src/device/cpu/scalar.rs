@@ -16,7 +16,7 @@ impl Kernel for Scalar {
     type Words = Taps;
     type Gathers = Taps;
 
-    const TAKES_APART: bool = false;
+    const DEINTERLEAVES: bool = false;
 
     fn arrange(&self, taps: Taps) -> Taps {
         taps
@@ -30,7 +30,7 @@ impl Kernel for Scalar {
         taps
     }
 
-    unsafe fn vertical(
+    unsafe fn vertical_first(
         &self,
         first: *const u8,
         stride: usize,
@@ -49,7 +49,7 @@ impl Kernel for Scalar {
         }
     }
 
-    unsafe fn horizontal(&self, words: &[i16], taps: &Taps, constant: i32, target: *mut u8) {
+    unsafe fn horizontal_second(&self, words: &[i16], taps: &Taps, constant: i32, target: *mut u8) {
         for x in 0..taps.destination() {
             let sum = constant + window_sum(words, taps, x);
             // SAFETY: the caller vouches for a byte for each window.
@@ -57,7 +57,13 @@ impl Kernel for Scalar {
         }
     }
 
-    unsafe fn horizontal_words(&self, words: &[i16], taps: &Taps, constant: i32, line: *mut i16) {
+    unsafe fn horizontal_second_words(
+        &self,
+        words: &[i16],
+        taps: &Taps,
+        constant: i32,
+        line: *mut i16,
+    ) {
         for x in 0..taps.destination() {
             let sum = constant + window_sum(words, taps, x);
             let word = (sum >> 14).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
@@ -66,7 +72,7 @@ impl Kernel for Scalar {
         }
     }
 
-    unsafe fn across(
+    unsafe fn horizontal_first(
         &self,
         rows: [*const u8; ROWS],
         _ahead: usize,
@@ -90,7 +96,7 @@ impl Kernel for Scalar {
         }
     }
 
-    unsafe fn down(
+    unsafe fn vertical_second(
         &self,
         lines: *const i16,
         taps: RowTaps<'_>,
@@ -107,7 +113,7 @@ impl Kernel for Scalar {
         }
     }
 
-    unsafe fn down_words(
+    unsafe fn vertical_second_words(
         &self,
         lines: *const i16,
         taps: RowTaps<'_>,
@@ -120,7 +126,7 @@ impl Kernel for Scalar {
         }
     }
 
-    unsafe fn across_words(
+    unsafe fn horizontal_first_words(
         &self,
         rows: [&[i16]; ROWS],
         taps: &Taps,

@@ -54,42 +54,69 @@ impl Drop for Fenced {
     }
 }
 
-/// Resizes frames that lie there, at every level that this CPU has.
-fn resize_fenced(spec: &StreamSpec, (input, output): &(Fenced, Fenced)) {
-    let ring = RingLayout::new(spec).unwrap();
-    let placement = spec.placement().unwrap();
+/// What is tried with a kernel of any level.
+pub(super) trait Tried {
+    fn with<K: Kernel>(&self, kernel: K);
+}
+
+/// Tries it at every level that this CPU has.
+pub(super) fn at_every_level(tried: &impl Tried) {
     for cpu in Level::ALL.iter().filter_map(|&level| Cpu::with_level(1, level)) {
+        match cpu.kernel {
+            AnyKernel::Scalar(kernel) => tried.with(kernel),
+            #[cfg(target_arch = "x86_64")]
+            AnyKernel::Avx2(kernel) => tried.with(kernel),
+            #[cfg(target_arch = "x86_64")]
+            AnyKernel::Avx512(kernel) => tried.with(kernel),
+            #[cfg(target_arch = "aarch64")]
+            AnyKernel::Neon(kernel) => tried.with(kernel),
+        }
+    }
+}
+
+pub(super) fn spec(
+    format: PixelFormat,
+    filter: Filter,
+    from: (u32, u32),
+    to: (u32, u32),
+) -> StreamSpec {
+    let source = FrameSpec::new(format, Extent::new(from.0, from.1));
+    StreamSpec { filter, ..StreamSpec::new(source, Extent::new(to.0, to.1)) }
+}
+
+/// Frames that lie in fenced memory, first and last there.
+struct InFences<'a> {
+    spec: &'a StreamSpec,
+    memory: &'a (Fenced, Fenced),
+}
+
+impl Tried for InFences<'_> {
+    fn with<K: Kernel>(&self, kernel: K) {
+        let (spec, (input, output)) = (self.spec, self.memory);
+        let ring = RingLayout::new(spec).unwrap();
         for first in [false, true] {
             let frames = Frames {
                 input: input.place(ring.input().len(), first),
                 // What is behind the last row is never written.
                 output: output.place(ring.output().rows_len(), first),
             };
-            match cpu.kernel {
-                AnyKernel::Scalar(kernel) => resize(kernel, spec, &placement, &ring, frames),
-                #[cfg(target_arch = "x86_64")]
-                AnyKernel::Avx2(kernel) => resize(kernel, spec, &placement, &ring, frames),
-                #[cfg(target_arch = "x86_64")]
-                AnyKernel::Avx512(kernel) => resize(kernel, spec, &placement, &ring, frames),
-                #[cfg(target_arch = "aarch64")]
-                AnyKernel::Neon(kernel) => resize(kernel, spec, &placement, &ring, frames),
-            }
+            resize(&kernel, spec, &ring, frames, &mut Scratch::default());
         }
     }
 }
 
 fn resize<K: Kernel>(
-    kernel: K,
+    kernel: &K,
     spec: &StreamSpec,
-    placement: &Placement,
     ring: &RingLayout,
     frames: Frames,
+    scratch: &mut Scratch,
 ) {
-    let mut scratch = Scratch::default();
-    for work in plan::works(&kernel, spec, placement, ring) {
+    let placement = spec.placement().unwrap();
+    for work in plan::works(kernel, spec, &placement, ring) {
         for band in Band::cut(2) {
             // SAFETY: frames of those layouts.
-            unsafe { band::work(&kernel, &work, frames, band, &mut scratch) };
+            unsafe { band::work(kernel, &work, frames, band, scratch) };
         }
     }
 }
@@ -129,7 +156,7 @@ fn nothing_beyond_a_frame_is_touched() {
                 spec.framing = Framing::Fit { align: Align::End, pad: [0; 3] };
             }
             spec.alpha = if n.is_multiple_of(11) { Alpha::Weighs } else { Alpha::Apart };
-            resize_fenced(&spec, &memory);
+            at_every_level(&InFences { spec: &spec, memory: &memory });
         }
     }
 }
@@ -146,9 +173,46 @@ fn nothing_beyond_a_frame_of_long_rows_is_touched() {
             ((1100, 9), (700, 5)),
             ((1100, 40), (1100, 40)),
         ] {
-            let source = FrameSpec::new(format, Extent::new(from.0, from.1));
-            resize_fenced(&StreamSpec::new(source, Extent::new(to.0, to.1)), &memory);
+            let spec = spec(format, Filter::Bicubic, from, to);
+            at_every_level(&InFences { spec: &spec, memory: &memory });
         }
+    }
+}
+
+/// A narrow crop of a wide frame. What a row of it takes is told by how much of the working memory it
+/// writes, beside what is as long as the picture.
+struct NarrowCrop(StreamSpec);
+
+impl Tried for NarrowCrop {
+    fn with<K: Kernel>(&self, kernel: K) {
+        const WORDS: usize = 1 << 20;
+        // No two near ones alike: to move them is to change them.
+        let before = |i: usize| (i as i16).wrapping_mul(0x2b5d);
+        let spec = &self.0;
+        let ring = RingLayout::new(spec).unwrap();
+        let (input, mut output) = (vec![200; ring.input().len()], vec![0; ring.output().len()]);
+        let frames = Frames { input: input.as_ptr(), output: output.as_mut_ptr() };
+        let mut scratch = Scratch::default();
+        scratch.words(WORDS).iter_mut().enumerate().for_each(|(i, word)| *word = before(i));
+        resize(&kernel, spec, &ring, frames, &mut scratch);
+        let words = scratch.words(WORDS).iter().enumerate();
+        let written = words.filter(|&(i, &word)| word != before(i)).count();
+        assert!((1..4000).contains(&written), "{written} words: {spec:?}");
+    }
+}
+
+#[test]
+fn a_narrow_crop_costs_no_whole_rows() {
+    let (from, crop) = ((16_384, 8), Crop { left: 9000.0, top: 0.0, width: 34.0, height: 8.0 });
+    for (format, alpha, to) in [
+        (PixelFormat::Rgba, Alpha::Apart, (1, 8)),
+        (PixelFormat::Rgb24, Alpha::Apart, (2, 3)),
+        (PixelFormat::Rgba, Alpha::Weighs, (10, 8)),
+        (PixelFormat::P010, Alpha::Apart, (10, 8)),
+        (PixelFormat::P010, Alpha::Apart, (1, 3)),
+    ] {
+        let spec = spec(format, Filter::Bicubic, from, to);
+        at_every_level(&NarrowCrop(StreamSpec { crop: Some(crop), alpha, ..spec }));
     }
 }
 

@@ -37,7 +37,7 @@ const MAX_SWELL: u64 = 4;
 
 /// Fraction bits of horizontal weights where that pass comes first: weights below 2 then part into two
 /// signed bytes.
-pub(super) const ACROSS_BITS: u32 = 13;
+pub(super) const HORIZONTAL_FIRST_BITS: u32 = 13;
 
 /// Fraction bits of a word between the passes.
 pub(in crate::device) const WORD_BITS: u32 = 6;
@@ -53,7 +53,7 @@ pub(super) enum Order {
     },
     /// Where it can be done: it is faster.
     HorizontalFirst {
-        /// Those of all channels, interleaved as they are. Sum to gain, with [`ACROSS_BITS`].
+        /// Those of all channels, interleaved as they are. Sum to gain, with [`HORIZONTAL_FIRST_BITS`].
         /// `None`: sums of samples would outgrow 16 bits, so rows have to become words first.
         horizontal: Option<Taps>,
         /// Sum to one, with `fraction_bits` - [`WORD_BITS`] + 15.
@@ -106,10 +106,10 @@ pub(super) fn order(
     };
     let swelling = Swelling::of(horizontal.axis(), vertical.axis());
     if swelling != Swelling::Horizontal && (mixed || shrink <= most) {
-        let across = Toned::new(horizontal, tones, 0.5);
-        let extremes: Vec<Extremes> = across.taps.iter().map(Extremes::of).collect();
-        let fits = across.taps.iter().zip(&extremes).all(|(taps, of)| fits(of, taps.count()));
-        let reaches = tones.iter().zip(&across.channels).map(|(t, &i)| reach(&extremes[i], t));
+        let toned = Toned::new(horizontal, tones, 0.5);
+        let extremes: Vec<Extremes> = toned.taps.iter().map(Extremes::of).collect();
+        let fits = toned.taps.iter().zip(&extremes).all(|(taps, of)| fits(of, taps.count()));
+        let reaches = tones.iter().zip(&toned.channels).map(|(t, &i)| reach(&extremes[i], t));
         let reach = reaches.fold(0.0, f64::max);
         let bits = fraction_bits(reach, &unit);
         // Rows become words where nothing else is left: that is slower than gathering samples.
@@ -121,7 +121,7 @@ pub(super) fn order(
                 more => vertical.taps(f64::from(1 << more)),
             };
             let fold = reach < f64::from(1 << (14 - WORD_BITS));
-            let horizontal = fits.then(|| Taps::interleaved(&across.each()));
+            let horizontal = fits.then(|| Taps::interleaved(&toned.each()));
             return Order::HorizontalFirst { horizontal, vertical, fraction_bits, fold };
         }
     }
@@ -158,17 +158,17 @@ impl Toned {
 
 /// Whether products of samples with the high bytes of the weights, in steps of 1/64, fit 16 bits
 /// however they are added.
-fn fits(across: &Extremes, taps: usize) -> bool {
+fn fits(horizontal: &Extremes, taps: usize) -> bool {
     // Rounding to high bytes may add half a step for each tap. Two is 128 steps, and 255 x 128 fits.
-    let rounding = taps as i32 * (1 << (ACROSS_BITS - 7));
-    across.positive.max(across.negative) + rounding <= 2 << ACROSS_BITS
+    let rounding = taps as i32 * (1 << (HORIZONTAL_FIRST_BITS - 7));
+    horizontal.positive.max(horizontal.negative) + rounding <= 2 << HORIZONTAL_FIRST_BITS
 }
 
 /// How far from zero a channel's word can be, in steps of samples.
-fn reach(across: &Extremes, tone: &Tone) -> f64 {
-    let unit = f64::from(1 << ACROSS_BITS);
-    let brightest = 255.0 * f64::from(across.positive) / unit + tone.bias - 128.0;
-    let darkest = 255.0 * f64::from(across.negative) / unit - tone.bias + 128.0;
+fn reach(horizontal: &Extremes, tone: &Tone) -> f64 {
+    let unit = f64::from(1 << HORIZONTAL_FIRST_BITS);
+    let brightest = 255.0 * f64::from(horizontal.positive) / unit + tone.bias - 128.0;
+    let darkest = 255.0 * f64::from(horizontal.negative) / unit - tone.bias + 128.0;
     brightest.max(darkest) + 1.0
 }
 
@@ -179,13 +179,13 @@ fn reach(across: &Extremes, tone: &Tone) -> f64 {
 fn fraction_bits(reach: f64, vertical: &Taps) -> Option<u32> {
     /// What rounding products may cost a sample at the very worst.
     const TOLERANCE: f64 = 0.26;
-    let down = Extremes::of(vertical);
-    let reach = reach * f64::from(down.positive + down.negative) / f64::from(ONE);
+    let extremes = Extremes::of(vertical);
+    let reach = reach * f64::from(extremes.positive + extremes.negative) / f64::from(ONE);
     let taps = vertical.count() as f64;
     (5..=7).rev().find(|&bits| {
         let step = 1.0 / f64::from(1 << bits);
         // Rounding may move a weight by a few units when the scale changes.
-        let weights_fit = (down.largest + 8) << (bits + 1 - WORD_BITS) <= i32::from(i16::MAX);
+        let weights_fit = (extremes.largest + 8) << (bits + 1 - WORD_BITS) <= i32::from(i16::MAX);
         let sums_fit = reach + taps * step < f64::from(1 << (15 - bits));
         weights_fit && sums_fit && taps * step / 2.0 <= TOLERANCE
     })

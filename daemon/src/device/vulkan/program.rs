@@ -22,8 +22,8 @@ use self::reads::Reads;
 use self::tables::Tables;
 use super::shader::{Form, Made, Packing, PushConstants, Variant};
 use crate::device::plan::{
-    self, Across as FirstPass, AcrossDown as HorizontalFirst, Arrange, DownAcross as VerticalFirst,
-    Mix, Number, Passes, Resized, Row, Target, WORD_BITS, Work,
+    self, Arrange, FirstPass, HorizontalFirst, Mix, Number, Passes, Resized, Row, Target,
+    VerticalFirst, WORD_BITS, Work,
 };
 use crate::filter::Taps;
 
@@ -206,7 +206,7 @@ impl Builder {
         let read = rows_of(vertical);
         self.reads.note(&resized.source, read.clone());
         let from = PushConstants { first_row: read.start as u32, ..from };
-        let (form, constants) = match &passes.across {
+        let (form, constants) = match &passes.first {
             FirstPass::Gather { gathers, constants } => {
                 let (form, windows) = match gathers.window(0).step {
                     1 => (Form::Aligned, self.tables.aligned_windows(gathers)),

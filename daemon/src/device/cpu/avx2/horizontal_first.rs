@@ -65,13 +65,13 @@ fn vectors<const TAPS: usize, const OUTPUTS: usize>(
     vectors
 }
 
-/// [`Kernel::across`](crate::device::cpu::kernel::Kernel::across).
+/// [`Kernel::horizontal_first`](crate::device::cpu::kernel::Kernel::horizontal_first).
 ///
 /// # Safety
 ///
 /// As there.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn across(
+pub(super) unsafe fn horizontal(
     rows: [*const u8; ROWS],
     ahead: usize,
     gathers: &Gathers,
@@ -82,19 +82,19 @@ pub(super) unsafe fn across(
     // SAFETY: the same contract.
     unsafe {
         match &gathers.0 {
-            Way::Quads(quads) => quads::across(rows, ahead, quads, outputs, constants, lines),
-            Way::Pairs(pairs) => pairs::across(rows, ahead, pairs, outputs, constants, lines),
+            Way::Quads(quads) => quads::horizontal(rows, ahead, quads, outputs, constants, lines),
+            Way::Pairs(pairs) => pairs::horizontal(rows, ahead, pairs, outputs, constants, lines),
         }
     }
 }
 
-/// [`Kernel::down`](crate::device::cpu::kernel::Kernel::down).
+/// [`Kernel::vertical_second`](crate::device::cpu::kernel::Kernel::vertical_second).
 ///
 /// # Safety
 ///
 /// As there.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn down(
+pub(super) unsafe fn vertical(
     lines: *const i16,
     taps: RowTaps<'_>,
     fraction_bits: u32,
@@ -106,7 +106,7 @@ pub(super) unsafe fn down(
     for x in (0..width).step_by(64) {
         // SAFETY: lines are readable for `width`, rounded up to a multiple of 64.
         let [a, b, c, d] =
-            unsafe { down_sums(lines.add(x), taps) }.map(|sum| _mm256_mulhrs_epi16(sum, shift));
+            unsafe { vertical_sums(lines.add(x), taps) }.map(|sum| _mm256_mulhrs_epi16(sum, shift));
         for (half, samples) in
             [_mm256_packs_epi16(a, b), _mm256_packs_epi16(c, d)].into_iter().enumerate()
         {
@@ -118,13 +118,13 @@ pub(super) unsafe fn down(
     }
 }
 
-/// [`Kernel::down_words`](crate::device::cpu::kernel::Kernel::down_words).
+/// [`Kernel::vertical_second_words`](crate::device::cpu::kernel::Kernel::vertical_second_words).
 ///
 /// # Safety
 ///
 /// As there.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn down_words(
+pub(super) unsafe fn vertical_words(
     lines: *const i16,
     taps: RowTaps<'_>,
     width: usize,
@@ -133,7 +133,7 @@ pub(super) unsafe fn down_words(
     for x in (0..width).step_by(64) {
         // SAFETY: lines are readable, and `line` writable, for `width` rounded up to a multiple of 64.
         unsafe {
-            for (v, sum) in down_sums(lines.add(x), taps).into_iter().enumerate() {
+            for (v, sum) in vertical_sums(lines.add(x), taps).into_iter().enumerate() {
                 _mm256_storeu_si256(line.add(x + 16 * v).cast(), sum);
             }
         }
@@ -147,7 +147,7 @@ pub(super) unsafe fn down_words(
 /// Each tap's lines must be readable for them, aligned.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn down_sums(lines: *const i16, taps: RowTaps<'_>) -> [__m256i; 4] {
+unsafe fn vertical_sums(lines: *const i16, taps: RowTaps<'_>) -> [__m256i; 4] {
     // SAFETY: the caller's contract.
     let words = |offset: u32, v: usize| unsafe {
         _mm256_load_si256(lines.add(offset as usize + 16 * v).cast())

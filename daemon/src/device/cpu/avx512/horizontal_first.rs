@@ -2,7 +2,7 @@
 //! outputs come from one window of 64 bytes, and a dot product adds them.
 //!
 //! Invariant: a line holds its words in blocks of 32, in the order that `_mm512_packs_epi32` gives them:
-//! four of outputs 0..16, four of outputs 16..32, and so on. [`down`] undoes it.
+//! four of outputs 0..16, four of outputs 16..32, and so on. [`vertical`] undoes it.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -11,7 +11,8 @@ use std::ops::Range;
 use super::Vector;
 use crate::device::cpu::fetch::fetch;
 use crate::device::cpu::gather::{self, Gather, Tables};
-use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps, WIDE_LINE};
+use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps};
+use crate::device::cpu::lengths::WIDE_LINE;
 use crate::filter::Taps;
 
 /// Outputs that one gather serves.
@@ -81,13 +82,13 @@ fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 3] {
     vectors
 }
 
-/// [`Kernel::across`](crate::device::cpu::kernel::Kernel::across).
+/// [`Kernel::horizontal_first`](crate::device::cpu::kernel::Kernel::horizontal_first).
 ///
 /// # Safety
 ///
 /// As there.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-pub(super) unsafe fn across(
+pub(super) unsafe fn horizontal(
     rows: [*const u8; ROWS],
     ahead: usize,
     gathers: &Gathers,
@@ -228,7 +229,7 @@ unsafe fn sums<const COUNT: usize, const WINDOW: usize>(
 
 /// Two vectors of words make one of samples; two of those at a time, while there are.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-pub(super) unsafe fn down(
+pub(super) unsafe fn vertical(
     lines: *const i16,
     taps: RowTaps<'_>,
     fraction_bits: u32,
@@ -239,11 +240,11 @@ pub(super) unsafe fn down(
     // SAFETY: lines are readable and `target` is writable for `width`, rounded up to `WIDE_LINE`.
     unsafe {
         while x + WIDE_LINE < width {
-            down_samples::<4>(lines.add(x), taps, fraction_bits, target.add(x));
+            vertical_samples::<4>(lines.add(x), taps, fraction_bits, target.add(x));
             x += 2 * WIDE_LINE;
         }
         if x < width {
-            down_samples::<2>(lines.add(x), taps, fraction_bits, target.add(x));
+            vertical_samples::<2>(lines.add(x), taps, fraction_bits, target.add(x));
         }
     }
 }
@@ -256,14 +257,14 @@ pub(super) unsafe fn down(
 /// their bytes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 #[inline]
-unsafe fn down_samples<const VECTORS: usize>(
+unsafe fn vertical_samples<const VECTORS: usize>(
     lines: *const i16,
     taps: RowTaps<'_>,
     fraction_bits: u32,
     target: *mut u8,
 ) {
     // SAFETY: the caller's contract.
-    let sums = unsafe { down_sums::<VECTORS>(lines, taps) };
+    let sums = unsafe { vertical_sums::<VECTORS>(lines, taps) };
     // A rounding multiplication by `2^(15 - bits)` is a rounding shift by `bits`.
     let shift = _mm512_set1_epi16(1 << (15 - fraction_bits));
     // Four samples at a time, from where packing twice leaves them to where they belong.
@@ -284,7 +285,7 @@ unsafe fn down_samples<const VECTORS: usize>(
 
 /// Sixty-four words at a time; four of them from where packing leaves them to where they belong.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-pub(super) unsafe fn down_words(
+pub(super) unsafe fn vertical_words(
     lines: *const i16,
     taps: RowTaps<'_>,
     width: usize,
@@ -294,7 +295,7 @@ pub(super) unsafe fn down_words(
     for x in (0..width).step_by(WIDE_LINE) {
         // SAFETY: lines are readable, and `line` writable, for `width` rounded up to `WIDE_LINE`.
         unsafe {
-            for (v, sum) in down_sums::<2>(lines.add(x), taps).into_iter().enumerate() {
+            for (v, sum) in vertical_sums::<2>(lines.add(x), taps).into_iter().enumerate() {
                 let words = _mm512_permutexvar_epi64(order, sum);
                 _mm512_storeu_si512(line.add(x + 2 * BLOCK * v).cast(), words);
             }
@@ -302,7 +303,7 @@ pub(super) unsafe fn down_words(
     }
 }
 
-/// Thirty-two samples at a time, four of them from where they are to where [`across`] leaves them.
+/// Thirty-two samples at a time, four of them from where they are to where [`horizontal`] leaves them.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 pub(super) unsafe fn widen(row: *const u8, len: usize, line: *mut i16) {
     let order = _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0);
@@ -325,7 +326,7 @@ pub(super) unsafe fn widen(row: *const u8, len: usize, line: *mut i16) {
 /// Each tap's lines must be readable for the vectors, aligned.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 #[inline]
-unsafe fn down_sums<const VECTORS: usize>(
+unsafe fn vertical_sums<const VECTORS: usize>(
     lines: *const i16,
     taps: RowTaps<'_>,
 ) -> [__m512i; VECTORS] {

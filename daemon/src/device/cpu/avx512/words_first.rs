@@ -3,7 +3,7 @@
 //! two taps each.
 //!
 //! Weights stay whole, 16 bits. Invariant: a line holds its words in the order of
-//! [`across`](super::horizontal_first::across).
+//! [`horizontal`](super::horizontal_first::horizontal).
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -69,13 +69,13 @@ fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 2] {
     vectors
 }
 
-/// [`Kernel::across_words`](crate::device::cpu::kernel::Kernel::across_words).
+/// [`Kernel::horizontal_first_words`](crate::device::cpu::kernel::Kernel::horizontal_first_words).
 ///
 /// # Safety
 ///
 /// As there; each row must be readable as far as windows reach.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-pub(super) unsafe fn across(rows: [*const i16; ROWS], words: &Words, lines: [*mut i16; ROWS]) {
+pub(super) unsafe fn horizontal(rows: [*const i16; ROWS], words: &Words, lines: [*mut i16; ROWS]) {
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
         match (words.count, words.one_window) {
@@ -90,7 +90,7 @@ pub(super) unsafe fn across(rows: [*const i16; ROWS], words: &Words, lines: [*mu
     }
 }
 
-/// [`across`] in steps of 32 outputs. `COUNT` is the number of gathers, or 0 for any; `ONE` if they
+/// [`horizontal`] in steps of 32 outputs. `COUNT` is the number of gathers, or 0 for any; `ONE` if they
 /// share their window.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 unsafe fn steps<const COUNT: usize, const ONE: bool>(

@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use super::super::kernel::Kernel;
 use super::Frames;
-use super::across_down::Lines;
-use super::down_across::down_across;
-use crate::device::plan::{DownAcross, Passes, Resized};
+use super::horizontal_first::Lines;
+use super::vertical_first::vertical_first;
+use crate::device::plan::{Passes, Resized, VerticalFirst};
 
 /// A source plane on its way into a mix.
 pub(super) struct Input<'a, K: Kernel> {
@@ -25,7 +25,7 @@ pub(super) struct Input<'a, K: Kernel> {
 enum InputPasses<'a, K: Kernel> {
     Copy { row: usize, sample: usize },
     HorizontalFirst(Lines<'a, K>),
-    VerticalFirst(&'a DownAcross<K>, &'a mut [i16]),
+    VerticalFirst(&'a VerticalFirst<K>, &'a mut [i16]),
 }
 
 impl<'a, K: Kernel> Input<'a, K> {
@@ -47,7 +47,9 @@ impl<'a, K: Kernel> Input<'a, K> {
         let passes = match &resized.passes {
             &Passes::Copy { row, sample } => InputPasses::Copy { row, sample },
             Passes::HorizontalFirst(passes) => {
-                InputPasses::HorizontalFirst(Lines::new(resized, passes, source, rows, held))
+                let outputs = 0..resized.samples;
+                let lines = Lines::new(resized, passes, source, rows, outputs, held);
+                InputPasses::HorizontalFirst(lines)
             }
             Passes::VerticalFirst(passes) => InputPasses::VerticalFirst(passes, held),
         };
@@ -66,16 +68,16 @@ impl<'a, K: Kernel> Input<'a, K> {
         unsafe {
             match &mut self.passes {
                 InputPasses::HorizontalFirst(lines) => {
-                    let (lines, taps) = lines.advance(kernel, 0..len, row);
-                    kernel.down_words(lines, taps, len, line);
+                    let (lines, taps) = lines.advance(kernel, row);
+                    kernel.vertical_second_words(lines, taps, len, line);
                 }
                 InputPasses::VerticalFirst(passes, held) => {
-                    down_across(kernel, resized, passes, self.source, row, held, line);
+                    vertical_first(kernel, resized, passes, self.source, row, held, line);
                 }
                 InputPasses::Copy { row: first, sample } => {
                     let from = self.source.add((*first + row) * resized.source.stride);
                     let from = from.add(*sample * resized.source.sample_bytes);
-                    kernel.words(from, resized.kind, len, line);
+                    kernel.to_words(from, resized.kind, len, line);
                 }
             }
         }

@@ -10,7 +10,8 @@ use std::arch::aarch64::*;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps, WIDE_LINE};
+use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps};
+use crate::device::cpu::lengths::WIDE_LINE;
 use crate::filter::Taps;
 
 /// Outputs that are worked on at once.
@@ -153,13 +154,13 @@ fn plan(taps: &Taps, first: usize, reach: usize) -> (Vec<Window>, Vec<Tap>) {
     (windows, table)
 }
 
-/// [`Kernel::across`](crate::device::cpu::kernel::Kernel::across).
+/// [`Kernel::horizontal_first`](crate::device::cpu::kernel::Kernel::horizontal_first).
 ///
 /// # Safety
 ///
 /// As there.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn across(
+pub(super) unsafe fn horizontal(
     rows: [*const u8; ROWS],
     gathers: &Gathers,
     outputs: Range<usize>,
@@ -199,11 +200,11 @@ pub(super) unsafe fn across(
     }
 }
 
-/// [`across`] in blocks. `TAPS` is the number of each block's taps, all from one window, or 0 for any.
+/// [`horizontal`] in blocks. `TAPS` is the number of each block's taps, all from one window, or 0 for any.
 ///
 /// # Safety
 ///
-/// As for [`across`]; the windows of `gathers` must have `REGISTERS`.
+/// As for [`horizontal`]; the windows of `gathers` must have `REGISTERS`.
 #[target_feature(enable = "neon")]
 unsafe fn blocks<const REGISTERS: usize, const TAPS: usize>(
     rows: [*const u8; ROWS],
@@ -302,13 +303,13 @@ fn look_up<const REGISTERS: usize>([a, b, c, d]: Place, index: uint8x16_t) -> ui
     }
 }
 
-/// [`Kernel::down`](crate::device::cpu::kernel::Kernel::down).
+/// [`Kernel::vertical_second`](crate::device::cpu::kernel::Kernel::vertical_second).
 ///
 /// # Safety
 ///
 /// As there.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn down(
+pub(super) unsafe fn vertical(
     lines: *const i16,
     taps: RowTaps<'_>,
     fraction_bits: u32,
@@ -318,9 +319,9 @@ pub(super) unsafe fn down(
     // SAFETY: the same contract.
     unsafe {
         match fraction_bits {
-            5 => down_bits::<5>(lines, taps, width, target),
-            6 => down_bits::<6>(lines, taps, width, target),
-            7 => down_bits::<7>(lines, taps, width, target),
+            5 => vertical_bits::<5>(lines, taps, width, target),
+            6 => vertical_bits::<6>(lines, taps, width, target),
+            7 => vertical_bits::<7>(lines, taps, width, target),
             bits => unreachable!("no order gives {bits} fraction bits"),
         }
     }
@@ -328,9 +329,9 @@ pub(super) unsafe fn down(
 
 /// # Safety
 ///
-/// As for [`down`].
+/// As for [`vertical`].
 #[target_feature(enable = "neon")]
-unsafe fn down_bits<const BITS: i32>(
+unsafe fn vertical_bits<const BITS: i32>(
     lines: *const i16,
     taps: RowTaps<'_>,
     width: usize,
@@ -346,16 +347,16 @@ unsafe fn down_bits<const BITS: i32>(
         }
     };
     // SAFETY: the caller's contract.
-    unsafe { down_sums(lines, taps, width, store) };
+    unsafe { vertical_sums(lines, taps, width, store) };
 }
 
-/// [`Kernel::down_words`](crate::device::cpu::kernel::Kernel::down_words).
+/// [`Kernel::vertical_second_words`](crate::device::cpu::kernel::Kernel::vertical_second_words).
 ///
 /// # Safety
 ///
 /// As there.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn down_words(
+pub(super) unsafe fn vertical_words(
     lines: *const i16,
     taps: RowTaps<'_>,
     width: usize,
@@ -368,7 +369,7 @@ pub(super) unsafe fn down_words(
         }
     };
     // SAFETY: the caller's contract.
-    unsafe { down_sums(lines, taps, width, store) };
+    unsafe { vertical_sums(lines, taps, width, store) };
 }
 
 /// Has the sums of 64 words at a time stored, with the place of the first one.
@@ -380,7 +381,7 @@ pub(super) unsafe fn down_words(
 ///
 /// Each tap's lines must be readable for `width`, rounded up to a multiple of [`WIDE_LINE`].
 #[target_feature(enable = "neon")]
-unsafe fn down_sums(
+unsafe fn vertical_sums(
     lines: *const i16,
     taps: RowTaps<'_>,
     width: usize,

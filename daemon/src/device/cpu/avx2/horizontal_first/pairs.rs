@@ -146,13 +146,13 @@ fn is_nothing(pick: &Pick) -> bool {
     pick.weight == 0
 }
 
-/// [`Kernel::across`](crate::device::cpu::kernel::Kernel::across).
+/// [`Kernel::horizontal_first`](crate::device::cpu::kernel::Kernel::horizontal_first).
 ///
 /// # Safety
 ///
 /// As there.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn across(
+pub(super) unsafe fn horizontal(
     rows: [*const u8; ROWS],
     ahead: usize,
     pairs: &Pairs,
@@ -177,7 +177,7 @@ pub(super) unsafe fn across(
     }
 }
 
-/// [`across`] in steps of 16 outputs. `COUNT` is the number of gathers; `ONE` if they share their
+/// [`horizontal`] in steps of 16 outputs. `COUNT` is the number of gathers; `ONE` if they share their
 /// windows.
 #[target_feature(enable = "avx2")]
 unsafe fn steps<const COUNT: usize, const ONE: bool>(
@@ -216,8 +216,8 @@ unsafe fn steps<const COUNT: usize, const ONE: bool>(
 ///
 /// # Safety
 ///
-/// `table` must have three vectors and three for each of `starts`; each row must be readable for 16 bytes from
-/// each start.
+/// `table` must have three vectors and three for each of `starts`; each row must be readable for 16 bytes
+/// from each start.
 #[target_feature(enable = "avx2")]
 #[inline]
 unsafe fn words<const COUNT: usize, const ONE: bool, const IN_PLACE: bool>(
@@ -296,7 +296,8 @@ mod tests {
 
     use super::*;
     use crate::device::cpu::avx2::Avx2;
-    use crate::device::cpu::kernel::{Kernel, WIDE_LINE};
+    use crate::device::cpu::kernel::Kernel;
+    use crate::device::cpu::lengths::WIDE_LINE;
     use crate::device::cpu::scalar::Scalar;
     use crate::filter::Axis;
 
@@ -333,9 +334,9 @@ mod tests {
                     unsafe {
                         let found = found.each_mut().map(|line| line.0.as_mut_ptr());
                         let rows = [row.as_ptr(); ROWS];
-                        across(rows, 0, &pairs, outputs.clone(), constants, found);
+                        horizontal(rows, 0, &pairs, outputs.clone(), constants, found);
                         let wanted = wanted.each_mut().map(|line| line.0.as_mut_ptr());
-                        Scalar.across(rows, 0, &taps, outputs.clone(), constants, wanted);
+                        Scalar.horizontal_first(rows, 0, &taps, outputs.clone(), constants, wanted);
                     }
                     let of = |lines: &[Line; ROWS]| lines[0].0[outputs.clone()].to_vec();
                     assert_eq!(of(found), of(wanted), "{filter:?} to {destination}, {x}");

@@ -61,13 +61,13 @@ impl Quads {
     }
 }
 
-/// [`Kernel::across`](crate::device::cpu::kernel::Kernel::across).
+/// [`Kernel::horizontal_first`](crate::device::cpu::kernel::Kernel::horizontal_first).
 ///
 /// # Safety
 ///
 /// As there.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn across(
+pub(super) unsafe fn horizontal(
     rows: [*const u8; ROWS],
     ahead: usize,
     quads: &Quads,
@@ -89,7 +89,7 @@ pub(super) unsafe fn across(
     }
 }
 
-/// [`across`] in steps of 16 outputs. `COUNT` is the number of gathers, `WINDOWS` of those with
+/// [`horizontal`] in steps of 16 outputs. `COUNT` is the number of gathers, `WINDOWS` of those with
 /// windows of their own; or both are 0, for any.
 #[target_feature(enable = "avx2")]
 unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(

@@ -4,19 +4,34 @@
 //! Knows how long rows are, not what passes do. Invariant: lines between have room for whole vectors.
 #![allow(unsafe_code)]
 
-use super::kernel::{Kernel, LINE, ROWS, WIDE_LINE};
+use std::ops::Range;
+
+use super::kernel::{Kernel, ROWS};
+use super::lengths::{LINE, WIDE_LINE};
+use crate::filter::Taps;
 
 /// The channels of a plane.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Apart {
+#[derive(Clone, Debug)]
+pub(super) struct Deinterleaved {
     pub(super) channels: usize,
     /// Pixels of a row of the source.
     pub(super) source: usize,
+    /// Those of them that are read, all that windows reach.
+    pub(super) pixels: Range<usize>,
     /// Pixels of a row of the picture.
     pub(super) picture: usize,
 }
 
-impl Apart {
+impl Deinterleaved {
+    /// For the taps that each channel has.
+    pub(super) fn new(taps: &Taps, channels: usize) -> Self {
+        let windows = (0..taps.destination()).map(|index| taps.window(index).used());
+        let first = windows.clone().filter_map(|mut used| used.next()).map(|(pixel, _)| pixel);
+        let last = windows.filter_map(|mut used| used.next_back()).map(|(pixel, _)| pixel);
+        let pixels = first.min().unwrap_or(0)..last.max().map_or(0, |pixel| pixel + 1);
+        Self { channels, source: taps.source(), pixels, picture: taps.destination() }
+    }
+
     /// Words of one channel's part of a row, with what a horizontal pass may read behind it.
     const fn line(&self) -> usize {
         self.source.next_multiple_of(LINE) + LINE
@@ -32,9 +47,9 @@ impl Apart {
         if self.channels == 1 { 0 } else { self.channels * (self.line() + self.made()) }
     }
 
-    /// Makes a row of the picture of `row`: `make(channel, line, to)` is called for each channel. `line`
-    /// is the channel's part of the row, with [`LINE`] words of any content behind it; `to` is where a
-    /// sample or word for each pixel of the picture goes.
+    /// Makes a row of the picture of `row`: `make(channel, line, to)` is called for each channel. `line` is
+    /// the channel's part of the row, with words of any content where no pixel is read and [`LINE`] of them
+    /// behind it; `to` is where a sample or word for each pixel of the picture goes.
     ///
     /// # Safety
     ///
@@ -53,7 +68,10 @@ impl Apart {
             return make(0, row, target);
         }
         let (lines, made) = room.split_at_mut(self.channels * self.line());
-        kernel.split(&row[..self.channels * self.source], lines, self.line());
+        // A crop may be far narrower than the frame.
+        let Range { start, end } = self.pixels;
+        let read = &row[self.channels * start..self.channels * end];
+        kernel.split(read, self.channels, &mut lines[start..], self.line());
         assert!(size_of_val(made) >= self.channels * self.made() * size_of::<T>());
         let made = made.as_mut_ptr().cast::<T>();
         for (channel, line) in lines.chunks_exact(self.line()).enumerate() {
@@ -65,15 +83,15 @@ impl Apart {
     }
 }
 
-/// [`Kernel::across_words`] of kernels that take channels apart: by their own second pass.
+/// [`Kernel::horizontal_first_words`] of kernels that take channels apart: by their own second pass.
 ///
 /// # Safety
 ///
 /// As there.
-pub(super) unsafe fn across_words<K: Kernel>(
+pub(super) unsafe fn horizontal_first_words<K: Kernel>(
     kernel: &K,
     rows: [&[i16]; ROWS],
-    (apart, windows): &(Apart, K::Windows),
+    (channels, windows): &(Deinterleaved, K::Windows),
     room: &mut [i16],
     lines: [*mut i16; ROWS],
 ) {
@@ -82,8 +100,8 @@ pub(super) unsafe fn across_words<K: Kernel>(
     for (row, line) in rows.into_iter().zip(lines) {
         // SAFETY: this function's contract; a word for each window is what a line has room for.
         unsafe {
-            apart.row(kernel, row, room, line, |_, words, line| {
-                kernel.horizontal_words(words, windows, ROUNDING, line);
+            channels.row(kernel, row, room, line, |_, words, line| {
+                kernel.horizontal_second_words(words, windows, ROUNDING, line);
             });
         }
     }

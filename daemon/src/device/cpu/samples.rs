@@ -5,16 +5,16 @@
 //! Knows what samples are, not where they go.
 #![allow(unsafe_code)]
 
-use super::fetch::PIECE;
+use super::lengths::PIECE;
 pub(super) use crate::device::plan::Samples;
 
-/// [`Kernel::words`](super::kernel::Kernel::words). A step of eight bits is four of ten.
+/// [`Kernel::to_words`](super::kernel::Kernel::to_words). A step of eight bits is four of ten.
 ///
 /// # Safety
 ///
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn words(row: *const u8, samples: Samples, len: usize, line: *mut i16) {
+pub(super) unsafe fn to_words(row: *const u8, samples: Samples, len: usize, line: *mut i16) {
     // SAFETY: the caller's contract, for each of these.
     unsafe {
         match samples {
@@ -56,14 +56,14 @@ const fn weighed(colour: u8, alpha: u8) -> i16 {
     ((colour as u32 * alpha as u32 * SHARE + (1 << 17)) >> 18) as i16
 }
 
-/// [`Kernel::vertical_words`](super::kernel::Kernel::vertical_words). Two rows at a time, so that sums are
-/// loaded and stored half as often.
+/// [`Kernel::vertical_first_words`](super::kernel::Kernel::vertical_first_words). Two rows at a time, so that
+/// sums are loaded and stored half as often.
 ///
 /// # Safety
 ///
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn vertical(
+pub(super) unsafe fn vertical_first_words(
     first: *const u8,
     stride: usize,
     samples: Samples,
@@ -77,7 +77,7 @@ pub(super) unsafe fn vertical(
     for (i, weights) in weights.chunks(2).enumerate() {
         for (r, row) in rows.iter_mut().enumerate().take(weights.len()) {
             // SAFETY: each weight has its row, and a piece is no longer than `PIECE`.
-            unsafe { self::words(first.add((2 * i + r) * stride), samples, len, row.as_mut_ptr()) };
+            unsafe { to_words(first.add((2 * i + r) * stride), samples, len, row.as_mut_ptr()) };
         }
         let [one, other] = &rows;
         let other_weight = i32::from(*weights.get(1).unwrap_or(&0));

@@ -5,12 +5,13 @@
 //! is one row, in working memory of the lane's own.
 #![allow(unsafe_code)]
 
-use super::super::fetch::{fetch, pieces};
+use super::super::fetch::fetch;
 use super::super::kernel::Kernel;
 #[cfg(doc)]
-use super::super::kernel::LINE;
-use super::super::words::Samples;
-use crate::device::plan::{ChannelPlan, DownAcross, Resized};
+use super::super::lengths::LINE;
+use super::super::lengths::pieces;
+use super::super::samples::Samples;
+use crate::device::plan::{ChannelPlan, Resized, VerticalFirst};
 use crate::filter::Taps;
 
 /// What a row of the picture is made of where the horizontal pass comes second.
@@ -20,7 +21,7 @@ pub(super) trait Made: Copy {
     /// # Safety
     ///
     /// `line` must be writable for one of each window, rounded up to a multiple of [`LINE`].
-    unsafe fn across<K: Kernel>(
+    unsafe fn horizontal_second<K: Kernel>(
         kernel: &K,
         words: &[i16],
         channel: ChannelPlan<'_, K>,
@@ -30,27 +31,27 @@ pub(super) trait Made: Copy {
 
 /// Samples of a plane.
 impl Made for u8 {
-    unsafe fn across<K: Kernel>(
+    unsafe fn horizontal_second<K: Kernel>(
         kernel: &K,
         words: &[i16],
         channel: ChannelPlan<'_, K>,
         line: *mut Self,
     ) {
         // SAFETY: the same contract.
-        unsafe { kernel.horizontal(words, channel.windows, channel.constant, line) };
+        unsafe { kernel.horizontal_second(words, channel.windows, channel.constant, line) };
     }
 }
 
 /// Words, to be mixed.
 impl Made for i16 {
-    unsafe fn across<K: Kernel>(
+    unsafe fn horizontal_second<K: Kernel>(
         kernel: &K,
         words: &[i16],
         channel: ChannelPlan<'_, K>,
         line: *mut Self,
     ) {
         // SAFETY: the same contract.
-        unsafe { kernel.horizontal_words(words, channel.windows, channel.constant, line) };
+        unsafe { kernel.horizontal_second_words(words, channel.windows, channel.constant, line) };
     }
 }
 
@@ -60,10 +61,10 @@ impl Made for i16 {
 ///
 /// `source` must be the start of the plane, `target` writable for a row of the picture, rounded up to a
 /// multiple of [`LINE`].
-pub(super) unsafe fn down_across<K: Kernel, M: Made>(
+pub(super) unsafe fn vertical_first<K: Kernel, M: Made>(
     kernel: &K,
     resized: &Resized<K>,
-    passes: &DownAcross<K>,
+    passes: &VerticalFirst<K>,
     source: *const u8,
     index: usize,
     words: &mut [i16],
@@ -72,9 +73,9 @@ pub(super) unsafe fn down_across<K: Kernel, M: Made>(
     let (row, room) = words.split_at_mut(resized.row_words());
     // SAFETY: the caller's contract; each channel's line is as long as the pass takes it to be.
     unsafe {
-        down(kernel, resized, &passes.vertical, source, index, row);
-        resized.apart().row(kernel, row, room, target, |channel, line, made| {
-            M::across(kernel, line, passes.channel(channel), made);
+        vertical_pass(kernel, resized, &passes.vertical, source, index, row);
+        resized.deinterleaved().row(kernel, row, room, target, |channel, line, made| {
+            M::horizontal_second(kernel, line, passes.channel(channel), made);
         });
     }
 }
@@ -84,7 +85,7 @@ pub(super) unsafe fn down_across<K: Kernel, M: Made>(
 /// # Safety
 ///
 /// `source` must be the start of the plane.
-unsafe fn down<K: Kernel>(
+unsafe fn vertical_pass<K: Kernel>(
     kernel: &K,
     resized: &Resized<K>,
     vertical: &Taps,
@@ -108,8 +109,8 @@ unsafe fn down<K: Kernel>(
             let words = &mut row[piece.start..];
             new.clone().for_each(|row| fetch(first.wrapping_add(row * stride), len * bytes));
             match kind {
-                Samples::Bytes => kernel.vertical(first, stride, weights, words, len),
-                _ => kernel.vertical_words(first, stride, kind, weights, &mut words[..len]),
+                Samples::Bytes => kernel.vertical_first(first, stride, weights, words, len),
+                _ => kernel.vertical_first_words(first, stride, kind, weights, &mut words[..len]),
             }
         }
     }
