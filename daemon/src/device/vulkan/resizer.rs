@@ -62,7 +62,8 @@ pub(super) struct Ways {
 
 pub(super) struct Way {
     prepared: Arc<Prepared>,
-    /// What each frame took by which it is measured, in nanoseconds, with as many others under way as there were.
+    /// What each frame took by which it is measured, in nanoseconds, with as many others under way as
+    /// there were.
     took: Vec<u64>,
 }
 
