@@ -76,7 +76,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) explain: bool,
 
-    /// What this program asks itself when it tries a GPU
+    /// What this program asks itself when it tests a GPU
     #[arg(long, hide = true, value_name = "QUESTION")]
     pub(crate) probe_vulkan: Option<Question>,
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use nix::unistd::dup2_stdout;
 use resized::device::vulkan::probe::Question;
-use resized::device::vulkan::trial;
+use resized::device::vulkan::self_test;
 use resized::{Controls, Daemon, Listener, Options, Peers};
 use resized_service::log::{self, SetFilter};
 use resized_service::{Interrupts, raise_descriptor_limit};
@@ -51,7 +51,7 @@ fn answer(question: &Question) -> io::Result<()> {
     if let Ok(nowhere) = OpenOptions::new().write(true).open("/dev/null") {
         dup2_stdout(nowhere)?;
     }
-    File::from(asked).write_all(trial::answer(question).as_bytes())
+    File::from(asked).write_all(self_test::answer(question).as_bytes())
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -85,7 +85,7 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
     let memory_mib = options.memory.map(|bytes| bytes >> 20);
     // One for each client, and as many again that are on their way to clients.
     raise_descriptor_limit();
-    // Before GPUs are tried, as that takes long: where it can't be done there is no daemon.
+    // Before GPUs are tested, as that takes long: where it can't be done there is no daemon.
     let exporter = settings.exporter(options.peers)?;
     let mut daemon = Daemon::new(options.clone())?;
     if let Some(exporter) = exporter {

@@ -72,9 +72,9 @@ pub struct Options {
     pub memory: Option<u64>,
     /// What each user may have.
     pub limits: Limits,
-    /// The daemon's own program, to try GPUs with in a process of their own; see
-    /// [`trial`](crate::device::vulkan::trial). A program that embeds a daemon is none, and leaves
-    /// this out: [`Devices::Auto`] leaves GPUs out then, and [`Devices::Vulkan`] uses them untried.
+    /// The daemon's own program, to test GPUs with in a process of their own; see
+    /// [`self_test`](crate::device::vulkan::self_test). A program that embeds a daemon is none, and leaves
+    /// this out: [`Devices::Auto`] leaves GPUs out then, and [`Devices::Vulkan`] uses them untested.
     pub program: Option<PathBuf>,
 }
 

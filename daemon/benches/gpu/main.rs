@@ -20,7 +20,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use resized::device::vulkan::{CopyRates, Settings, Vulkan, Wanted, survey};
+use resized::device::vulkan::{CopyRates, Settings, Vulkan, Wanted, discover};
 use resized_client::{
     Align, Arrangement, ChannelOrder, Client, DeviceStats, Element, Endpoint, Extent, FrameLayout,
     FrameSpec, Framing, PixelFormat, StreamSpec, Tensor,
@@ -103,7 +103,7 @@ fn main() {
 /// The first GPU there is, or else a CPU that poses as one; and which of both.
 fn first_gpu() -> Option<(String, Vulkan, bool)> {
     let first = |wanted| {
-        let found = survey(wanted, &Settings::default(), None);
+        let found = discover(wanted, &Settings::default(), None);
         found.into_iter().find_map(|found| Some((found.name, found.outcome.ok()?)))
     };
     let real = first(&Wanted::Real).map(|(name, gpu)| (name, gpu, true));
@@ -271,7 +271,7 @@ fn way(copied: f64, [input, output]: [f64; 2]) -> &'static str {
         _ if near(input) => "copied",
         _ if near(input + output) => "both ways",
         _ if near(2.0 * input + output) => "staged",
-        // The one while it was on trial, then the other.
+        // The one while it was measured, then the other.
         _ if copied < input / 2.0 => "mostly direct",
         _ if copied < input + output / 2.0 => "mostly copied",
         _ => "mostly both ways",

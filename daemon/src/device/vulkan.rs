@@ -1,8 +1,8 @@
 //! Owns the devices made of GPUs: which of them there are and why each is used or not, and what is
 //! prepared for a stream on one.
 //!
-//! Knows specs and slots. From the outside in: `survey` finds the GPUs, `probe` has each tried in a
-//! process of its own, whose part is `trial`, `gpu` opens it; `program` says which shaders do the
+//! Knows specs and slots. From the outside in: `discovery` finds the GPUs, `probe` has each tested in
+//! a process of its own, whose part is `self_test`, `gpu` opens it; `program` says which shaders do the
 //! work of a stream's plan, `resizer` which way its frames take to the GPU, `stream` keeps the
 //! buffers and commands for that way, `import` makes the ring one of them, `submit` hands commands
 //! to the GPU, `turn` has a lane back on a core in time. vulkano and ash are known here alone.
@@ -14,18 +14,18 @@
 //! but time.
 #![allow(unsafe_code)]
 
+mod discovery;
 mod gpu;
 mod import;
 pub mod probe;
 mod program;
 mod rates;
 mod resizer;
+pub mod self_test;
 mod settings;
 mod shader;
 mod stream;
 mod submit;
-mod survey;
-pub mod trial;
 mod turn;
 
 use std::collections::HashMap;
@@ -45,9 +45,9 @@ use self::program::Program;
 use self::resizer::{Geometry, VulkanResizer, Ways};
 use super::{Device, DeviceError, Fault, Resizer, plan};
 
+pub use discovery::{Found, Unused, discover, is_validating, validation_messages};
 pub use rates::CopyRates;
 pub use settings::{Settings, Transfer, Wanted};
-pub use survey::{Found, Unused, is_validating, survey, validation_messages};
 
 /// Frames under way at once on a GPU: one is brought, one computed, one taken back, and one is with
 /// the lane that says that it is done.

@@ -14,7 +14,7 @@ use crate::device::Device;
 use crate::device::cpu::Cpu;
 use crate::device::fleet::MAX_DEVICES;
 use crate::device::null::Null;
-use crate::device::vulkan::{Found, Settings, Wanted, survey};
+use crate::device::vulkan::{Found, Settings, Wanted, discover};
 
 /// What resizes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub(super) struct Chosen {
     pub(super) explained: Vec<Explained>,
 }
 
-/// Finds and opens devices. `program` is the daemon's own, to try GPUs in; without it only those
+/// Finds and opens devices. `program` is the daemon's own, to test GPUs in; without it only those
 /// are used that are asked for: a program that embeds the daemon would go down with a driver.
 pub(super) fn choose(wanted: &Devices, program: Option<&Path>) -> Chosen {
     let mut chosen = Chosen { devices: Vec::new(), reserve: None, explained: Vec::new() };
@@ -103,7 +103,7 @@ pub(super) fn choose(wanted: &Devices, program: Option<&Path>) -> Chosen {
             if program.is_some() {
                 chosen.add_gpus(&real, &settings, program);
             } else {
-                let reason = "an embedded daemon has no process to try them in".to_owned();
+                let reason = "an embedded daemon has no process to test them in".to_owned();
                 chosen.explained.push(Explained { name: "GPUs".into(), used: false, reason });
             }
         }
@@ -136,7 +136,7 @@ impl Chosen {
     }
 
     fn add_gpus(&mut self, wanted: &Wanted, settings: &Settings, program: Option<&Path>) {
-        for Found { name, outcome } in survey(wanted, settings, program) {
+        for Found { name, outcome } in discover(wanted, settings, program) {
             match outcome {
                 Ok(gpu) => {
                     let room = gpu.memory().unwrap_or(0) >> 20;

@@ -12,7 +12,7 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 
 use resized::device::cpu::Level;
 use resized::device::vulkan::{
-    Settings, Transfer, Vulkan, Wanted, is_validating, survey, validation_messages,
+    Settings, Transfer, Vulkan, Wanted, discover, is_validating, validation_messages,
 };
 use resized_protocol::frame::PixelFormat;
 use resized_protocol::message::{Alpha, StreamSpec};
@@ -66,7 +66,7 @@ impl Own {
     pub(crate) fn new(settings: &Settings) -> Option<Self> {
         let settings = Settings { validation: true, ..settings.clone() };
         let alone = alone();
-        let found = survey(&Wanted::All, &settings, None);
+        let found = discover(&Wanted::All, &settings, None);
         let gpu = found.into_iter().find_map(|found| found.outcome.ok());
         if gpu.is_none() {
             skip("vulkan", "there is no GPU");
@@ -95,7 +95,7 @@ pub(crate) fn all() -> Open {
                 copies_apart,
                 ..Settings::default()
             };
-            let found = survey(&Wanted::All, &settings, None).into_iter();
+            let found = discover(&Wanted::All, &settings, None).into_iter();
             let used = found.filter_map(|found| {
                 let name = found.name;
                 found.outcome.map_err(|unused| eprintln!("SKIPPED: {name}: {unused}")).ok()

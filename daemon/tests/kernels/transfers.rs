@@ -259,7 +259,7 @@ fn a_slot_is_let_go_of_when_a_late_frame_is_over() {
     assert_valid();
 }
 
-/// As on a GPU beyond a bus: all ways are tried, one is kept, also for the next stream of the kind.
+/// As on a GPU beyond a bus: all ways are measured, one is kept, also for the next stream of the kind.
 #[test]
 fn the_faster_way_to_bring_frames_is_kept() {
     let settings = Settings { measure: true, ..Settings::default() };
@@ -280,9 +280,9 @@ fn the_faster_way_to_bring_frames_is_kept() {
         }
     }
     assert!(ring.leases.iter().all(|l| packed(l.output(), ring.layout.output()) == oracle));
-    // Two of three of the trial's, and then all or none.
-    let (trial, rest) = copied.split_at(144);
-    assert_eq!(trial.iter().filter(|&&copied| copied).count(), 96);
+    // Two of three of those that are measured, and then all or none.
+    let (measured, rest) = copied.split_at(144);
+    assert_eq!(measured.iter().filter(|&&copied| copied).count(), 96);
     assert!(rest.iter().all(|copied| *copied == rest[0]), "{copied:?}");
     assert_valid();
 }

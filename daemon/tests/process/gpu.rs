@@ -285,10 +285,10 @@ fn what_is_used_and_what_is_not_is_explained() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no GPU can be used"));
 }
 
-/// A driver that ends the process that tries it, whatever it does to it, costs the GPU and nothing
+/// A driver that ends the process that tests it, whatever it does to it, costs the GPU and nothing
 /// else.
 #[test]
-fn a_driver_that_crashes_its_trial_is_not_used() {
+fn a_driver_that_crashes_its_self_test_is_not_used() {
     use std::os::unix::fs::PermissionsExt;
     bounded(|| {
         let dir = Folder::new();

@@ -1,9 +1,9 @@
-//! Owns the process that GPUs are tried in: a driver that crashes or hangs there costs the GPU, not
+//! Owns the process that GPUs are tested in: a driver that crashes or hangs there costs the GPU, not
 //! the daemon.
 //!
 //! Knows command lines and exit codes, and nothing of Vulkan. The process is the daemon's own
 //! program, asked a [`Question`] by an argument that it hides. What it does for that is
-//! [`trial`](super::trial)'s. Invariant: no answer is waited for without end.
+//! [`self_test`](super::self_test)'s. Invariant: no answer is waited for without end.
 
 mod question;
 
@@ -40,16 +40,16 @@ const LONGEST: u64 = 1 << 16;
 #[derive(Debug, Error)]
 pub enum ProbeError {
     /// No process could be started.
-    #[error("the process to try it in could not be started: {0}")]
+    #[error("the process to test it in could not be started: {0}")]
     Start(#[source] std::io::Error),
     /// It was killed by a signal or gave up: most likely the driver's doing.
-    #[error("its driver ended the process that tried it ({0})")]
+    #[error("its driver ended the process that tested it ({0})")]
     Crashed(ExitStatus),
     /// It did not answer.
-    #[error("its driver hung the process that tried it")]
+    #[error("its driver hung the process that tested it")]
     Hung,
     /// It said something else.
-    #[error("it failed its trial: {0}")]
+    #[error("it failed its self-test: {0}")]
     Failed(String),
 }
 
@@ -59,9 +59,9 @@ pub(super) fn list(program: &Path, wanted: &Wanted) -> Result<Vec<Report>, Probe
     Ok(answer.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
-/// Has the GPU of that name resize a frame.
-pub(super) fn attempt(program: &Path, name: &str) -> Result<(), ProbeError> {
-    let Ok(verdict) = ask(program, &Question::Try(name.to_owned()), PATIENCE)?.parse();
+/// Has the GPU of that name resize frames.
+pub(super) fn self_test(program: &Path, name: &str) -> Result<(), ProbeError> {
+    let Ok(verdict) = ask(program, &Question::SelfTest(name.to_owned()), PATIENCE)?.parse();
     match verdict {
         Verdict::Passed => Ok(()),
         Verdict::Failed(reason) => Err(ProbeError::Failed(reason)),

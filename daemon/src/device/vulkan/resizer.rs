@@ -1,5 +1,5 @@
-//! Owns a stream on a GPU: the ways by which its frames may reach it, the trial that keeps the
-//! fastest, and frames that were not answered in time.
+//! Owns a stream on a GPU: the ways by which its frames may reach it, the measurement that keeps
+//! the fastest, and frames that were not answered in time.
 //!
 //! Knows no commands: those of each way are [`stream`](super::stream)'s. Invariants: what is kept
 //! is prepared for the GPU that is open now; a frame that is under way keeps its way, and the slot
@@ -23,10 +23,10 @@ use crate::device::{Allowance, Band, DeviceError, Fault, Resizer, Scratch};
 
 /// Frames in a row by which each way to bring them is measured before one is kept, after as many
 /// that fill caches. Those for which commands are recorded do not count.
-const TRIAL: usize = 24;
+const MEASURED: usize = 24;
 
 /// A frame that is used where it lies must take less than this part of one that is copied: with
-/// more frames under way than in the trial copying gains, for the copy engine reads ahead and
+/// more frames under way than are measured copying gains, for the copy engine reads ahead and
 /// leaves shaders to what is theirs.
 const DIRECT_GAIN: (u64, u64) = (4, 5);
 
@@ -62,7 +62,8 @@ pub(super) struct Ways {
 
 pub(super) struct Way {
     prepared: Arc<Prepared>,
-    /// What each frame of its trial took, in nanoseconds, with as many others under way as there were.
+    /// What each frame took by which it is measured, in nanoseconds, with as many others under way as
+    /// there were.
     took: Vec<u64>,
 }
 
@@ -105,7 +106,7 @@ impl VulkanResizer {
         }
     }
 
-    /// The way for the next frame, and whether it is part of a trial; prepares it, if that GPU has
+    /// The way for the next frame, and whether it is measured; prepares it, if that GPU has
     /// not seen the stream yet.
     fn way(&self, gpu: &Arc<Gpu>) -> Result<(Arc<Prepared>, bool), Fault> {
         let mut ways = lock(&self.ways);
@@ -114,7 +115,7 @@ impl VulkanResizer {
             ways.prepared.clear();
             *ways = self.prepare(gpu)?;
         }
-        let (count, turn) = (ways.prepared.len(), ways.frames / TRIAL);
+        let (count, turn) = (ways.prepared.len(), ways.frames / MEASURED);
         ways.frames += 1;
         let way = &ways.prepared[turn % count];
         Ok((Arc::clone(&way.prepared), count > 1 && turn >= count))
@@ -151,7 +152,7 @@ impl VulkanResizer {
             let take = |allowance: &Arc<dyn Allowance>| allowance.take(memory).ok_or(Fault::Memory);
             let charge = self.allowance.as_ref().map(take).transpose()?;
             let prepared = Prepared::new(gpu, program, ring, import, transfer, charge)?;
-            Ok(Way { prepared: Arc::new(prepared), took: Vec::with_capacity(TRIAL) })
+            Ok(Way { prepared: Arc::new(prepared), took: Vec::with_capacity(MEASURED) })
         };
         let was_learnt = import.is_some() && self.shared.settings.transfer.is_none();
         let mut prepared = Vec::new();
@@ -171,20 +172,20 @@ impl VulkanResizer {
         Ok(Ways { prepared, whole, frames: 0 })
     }
 
-    /// Notes what a frame of a trial took, and keeps the fastest way once each has had its trial.
+    /// Notes what a frame took that is measured, and keeps the fastest way once each has had its frames.
     /// While as many frames are under way, half the time for each is twice as many: so the median
     /// says what there is to gain whether the client waits for each frame or has many in flight.
     fn note(&self, prepared: &Arc<Prepared>, took: u64) {
         let mut ways = lock(&self.ways);
         for way in &mut ways.prepared {
-            if Arc::ptr_eq(&way.prepared, prepared) && way.took.len() < TRIAL {
+            if Arc::ptr_eq(&way.prepared, prepared) && way.took.len() < MEASURED {
                 way.took.push(took);
             }
         }
         // Another stream may have learnt it.
         let known = lock(&self.shared.measured).get(&self.geometry).copied();
         let known = known.filter(|&known| ways.prepared.iter().any(|way| way.is(known)));
-        let unknown = ways.prepared.iter().any(|way| way.took.len() < TRIAL);
+        let unknown = ways.prepared.iter().any(|way| way.took.len() < MEASURED);
         if ways.prepared.len() < 2 || known.is_none() && unknown {
             return;
         }
@@ -193,8 +194,8 @@ impl VulkanResizer {
         }
         ways.prepared.sort_by_key(|way| match known {
             Some(known) => u64::from(!way.is(known)),
-            None if way.is(Transfer::Direct) => way.took[TRIAL / 2] * DIRECT_GAIN.1,
-            None => way.took[TRIAL / 2] * DIRECT_GAIN.0,
+            None if way.is(Transfer::Direct) => way.took[MEASURED / 2] * DIRECT_GAIN.1,
+            None => way.took[MEASURED / 2] * DIRECT_GAIN.0,
         });
         let slower = ways.prepared.split_off(1);
         let (kept, whole) = (ways.prepared[0].prepared.transfer(), ways.whole);
@@ -231,11 +232,11 @@ impl VulkanResizer {
     fn try_resize(&self, slot: SlotMemory<'_>) -> Result<bool, Fault> {
         let gpu = self.shared.gpu()?;
         let outcome = self.shared.injected().map_err(Failure::Over).and_then(|()| {
-            let (prepared, on_trial) = self.way(&gpu)?;
+            let (prepared, is_measured) = self.way(&gpu)?;
             let begun = Instant::now();
             let recorded = prepared.resize(slot)?;
             self.copied.store(self.copies(prepared.transfer()), Ordering::Relaxed);
-            if on_trial && !recorded {
+            if is_measured && !recorded {
                 self.note(&prepared, begun.elapsed().as_nanos() as u64);
             }
             Ok(recorded)

@@ -72,7 +72,7 @@ fn open(settings: &Settings) -> Option<Own> {
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = lock(&ALONE);
     let settings = Settings { validation: true, ..settings.clone() };
-    let found = survey(&Wanted::All, &settings, None);
+    let found = discover(&Wanted::All, &settings, None);
     let mut gpus = found.into_iter().filter_map(|found| found.outcome.ok()).collect::<Vec<_>>();
     match gpus[..] {
         [] => skip("vulkan", "there is no GPU"),

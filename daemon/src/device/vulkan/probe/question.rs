@@ -1,4 +1,4 @@
-//! Owns the language of the process that GPUs are tried in: what it is asked, by an argument, and
+//! Owns the language of the process that GPUs are tested in: what it is asked, by an argument, and
 //! what it answers, by its output.
 //!
 //! Knows texts alone. Invariant: what is written is read as what it was; a test compares.
@@ -17,7 +17,7 @@ pub enum Question {
     /// Which GPUs there are, and which of them could be used: a [`Report`] for each, in lines.
     List(Wanted),
     /// Whether the GPU of that name resizes frames as the cores do: a [`Verdict`].
-    Try(String),
+    SelfTest(String),
 }
 
 /// Something that is no question.
@@ -28,7 +28,7 @@ pub struct UnknownQuestion(String);
 const LIST: &str = "list";
 const LIST_REAL: &str = "list-real";
 const LIST_NAMED: &str = "list:";
-const TRY: &str = "try:";
+const SELF_TEST: &str = "self-test:";
 
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,7 +36,7 @@ impl fmt::Display for Question {
             Self::List(Wanted::All) => f.write_str(LIST),
             Self::List(Wanted::Real) => f.write_str(LIST_REAL),
             Self::List(Wanted::Named(part)) => write!(f, "{LIST_NAMED}{part}"),
-            Self::Try(name) => write!(f, "{TRY}{name}"),
+            Self::SelfTest(name) => write!(f, "{SELF_TEST}{name}"),
         }
     }
 }
@@ -51,7 +51,7 @@ impl FromStr for Question {
             LIST_REAL => Ok(Self::List(Wanted::Real)),
             _ => after(LIST_NAMED)
                 .map(|part| Self::List(Wanted::Named(part)))
-                .or_else(|| after(TRY).map(Self::Try))
+                .or_else(|| after(SELF_TEST).map(Self::SelfTest))
                 .ok_or_else(|| UnknownQuestion(text.to_owned())),
         }
     }
@@ -130,13 +130,14 @@ mod tests {
     #[test]
     fn what_is_asked_and_answered_is_read_as_it_was_meant() {
         let named = |part: &str| Question::List(Wanted::Named(part.to_owned()));
-        let tried = |name: &str| Question::Try(name.to_owned());
+        let tested = |name: &str| Question::SelfTest(name.to_owned());
         let lists = [Wanted::All, Wanted::Real].map(Question::List);
-        let others = ["", "X: #2", "real", "try:list:"].map(|text| [named(text), tried(text)]);
+        let others =
+            ["", "X: #2", "real", "self-test:list:"].map(|text| [named(text), tested(text)]);
         for question in lists.into_iter().chain(others.into_iter().flatten()) {
             assert_eq!(question.to_string().parse(), Ok(question));
         }
-        for text in ["", "List", "list ", "trial"] {
+        for text in ["", "List", "list ", "self-test"] {
             assert_eq!(text.parse::<Question>(), Err(UnknownQuestion(text.to_owned())));
         }
         for unused in [None, Some("it is: a CPU".to_owned())] {

@@ -1,7 +1,7 @@
 //! Owns what a shader can be: which of them, and the constants that it is compiled with.
 //!
 //! Knows the kinds of samples and numbers, not what they are of. Invariant: every value is one that
-//! a program may have, and all of them are tried on a GPU before it is used.
+//! a program may have, and all of them are tested on a GPU before it is used.
 
 use crate::device::plan::{Number, Samples};
 

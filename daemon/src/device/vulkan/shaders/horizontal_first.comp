@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// The horizontal pass, if it comes first: `horizontal_first`, `horizontal_first_words`, `widen` and `words` of
-// the oracle. Makes two words of each of four rows, which share the weights.
+// The horizontal pass, if it comes first: `horizontal_first`, `horizontal_first_words`, `widen` and `words`
+// of the oracle. Makes two words of each of four rows, which share the weights.
 
 #include "common.glsl"
 #include "samples.glsl"

@@ -163,8 +163,8 @@ mod tests {
         assert!(all[0].starts_with("A: it could not be opened"), "{}", all[0]);
         assert_eq!([&all[1], &all[2]], ["A #2: used", "B: used"]);
         assert!(all[3].contains(&twin("A #2")), "{}", all[3]);
-        let mut untried = found();
-        untried[0].1 = Err(Unused::NotNamed);
-        assert_eq!(said(untried, "")[..2], ["A: it was not asked for", "A #2: used"]);
+        let mut untested = found();
+        untested[0].1 = Err(Unused::NotNamed);
+        assert_eq!(said(untested, "")[..2], ["A: it was not asked for", "A #2: used"]);
     }
 }

@@ -1,5 +1,5 @@
-//! Owns the trial of GPUs, in a process that is there for nothing else: what it is asked, and its
-//! answer.
+//! Owns the self-test of GPUs, in a process that is there for nothing else: frames of every kind are
+//! resized, and compared with what the cores make of them.
 //!
 //! Knows no command lines: [`probe`] asks. Invariant: it is over when nobody waits for the answer
 //! any more.
@@ -14,8 +14,8 @@ use resized_protocol::shm::{Region, RingLayout, SlotMemory};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
 use thiserror::Error;
 
+use super::discovery::{self, Enumerated, Unused};
 use super::probe::{self, Question, Report, Verdict};
-use super::survey::{self, Looked, Unused};
 use super::{Settings, Vulkan, Wanted};
 use crate::device::cpu::{Cpu, Level};
 use crate::device::plan::{Number, Samples};
@@ -28,16 +28,16 @@ pub fn answer(question: &Question) -> String {
     let settings = Settings { fault_every: None, ..Settings::from_environment() };
     match question {
         Question::List(wanted) => {
-            let found = survey::look(wanted, settings.validation).into_iter();
-            let report = |(name, outcome): Looked| {
+            let found = discovery::enumerate(wanted, settings.validation).into_iter();
+            let report = |(name, outcome): Enumerated| {
                 let unused = outcome.err().map(|unused| unused.to_string());
                 format!("{}\n", Report { name, unused })
             };
             found.map(report).collect()
         }
-        Question::Try(name) => {
-            let failed = |error: TrialError| Verdict::Failed(error.to_string());
-            let verdict = trial(name, &settings).map_or_else(failed, |()| Verdict::Passed);
+        Question::SelfTest(name) => {
+            let failed = |error: SelfTestError| Verdict::Failed(error.to_string());
+            let verdict = self_test(name, &settings).map_or_else(failed, |()| Verdict::Passed);
             format!("{verdict}\n")
         }
     }
@@ -54,31 +54,31 @@ fn end_in_time() {
 
 /// Why a GPU did not pass in that process.
 #[derive(Debug, Error)]
-enum TrialError {
+enum SelfTestError {
     #[error("there is no such GPU")]
     Gone,
     #[error("{0}")]
     Unused(#[from] Unused),
     #[error("{0}")]
     Device(#[from] DeviceError),
-    #[error("no memory to try it with")]
+    #[error("no memory to test it with")]
     Memory,
     #[error("it made another frame than the cores")]
     Wrong,
 }
 
-fn trial(name: &str, settings: &Settings) -> Result<(), TrialError> {
-    let found = survey::look(&Wanted::All, settings.validation).into_iter();
+fn self_test(name: &str, settings: &Settings) -> Result<(), SelfTestError> {
+    let found = discovery::enumerate(&Wanted::All, settings.validation).into_iter();
     let (name, outcome) =
-        found.into_iter().find(|found| found.0 == name).ok_or(TrialError::Gone)?;
+        found.into_iter().find(|found| found.0 == name).ok_or(SelfTestError::Gone)?;
     let gpu = Vulkan::open(name, outcome?, settings).map_err(Unused::Open)?;
-    let cores = Cpu::with_level(1, Level::Scalar).ok_or(TrialError::Memory)?;
-    trials().iter().try_for_each(|spec| compare(&gpu, &cores, spec))
+    let cores = Cpu::with_level(1, Level::Scalar).ok_or(SelfTestError::Memory)?;
+    streams().iter().try_for_each(|spec| compare(&gpu, &cores, spec))
 }
 
-fn compare(gpu: &dyn Device, cores: &dyn Device, spec: &StreamSpec) -> Result<(), TrialError> {
+fn compare(gpu: &dyn Device, cores: &dyn Device, spec: &StreamSpec) -> Result<(), SelfTestError> {
     let alike = is_alike(spec, &resized(gpu, spec)?, &resized(cores, spec)?);
-    alike.then_some(()).ok_or(TrialError::Wrong)
+    alike.then_some(()).ok_or(SelfTestError::Wrong)
 }
 
 /// Whether what a GPU made is what the cores made: the same but, where a device may not fuse what it
@@ -124,7 +124,7 @@ fn half(bits: u16) -> f64 {
 
 /// Streams that have every [variant](super::shader::Variant) of a shader run, and pictures that do
 /// not fill their frames.
-fn trials() -> Vec<StreamSpec> {
+fn streams() -> Vec<StreamSpec> {
     use PixelFormat::{Bgra, Gray8, I420, I420P10, Nv12, P010, Rgb24, Rgba};
     let (source, small, flat) = ((192, 108), (64, 36), (64, 1));
     let stream = |from, filter, size: (u32, u32), format| {
@@ -168,11 +168,11 @@ fn trials() -> Vec<StreamSpec> {
 }
 
 /// A frame of stripes and gradients, resized.
-fn resized(device: &dyn Device, spec: &StreamSpec) -> Result<Vec<u8>, TrialError> {
-    let ring = RingLayout::new(spec).map_err(|_| TrialError::Memory)?;
-    let (region, _) = Region::create(ring.len()).map_err(|_| TrialError::Memory)?;
+fn resized(device: &dyn Device, spec: &StreamSpec) -> Result<Vec<u8>, SelfTestError> {
+    let ring = RingLayout::new(spec).map_err(|_| SelfTestError::Memory)?;
+    let (region, _) = Region::create(ring.len()).map_err(|_| SelfTestError::Memory)?;
     let region = Arc::new(region);
-    let slot = SlotMemory::new(&region, &ring, 0).ok_or(TrialError::Memory)?;
+    let slot = SlotMemory::new(&region, &ring, 0).ok_or(SelfTestError::Memory)?;
     // Of samples of ten bits in the lower ones half are more than the most, not nearly all.
     let is_low = Samples::of(spec) == Samples::LowTen;
     for i in 0..ring.input().len() {
@@ -201,21 +201,21 @@ mod tests {
     use crate::device::vulkan::shader::Variant;
 
     #[test]
-    fn every_variant_of_a_shader_is_tried() {
+    fn every_variant_of_a_shader_is_tested() {
         let variants = |spec: &StreamSpec| {
             let (placement, ring) = (spec.placement().unwrap(), RingLayout::new(spec).unwrap());
             let stages = Program::new(spec, &placement, &ring).unwrap().stages;
             stages.into_iter().flatten().map(|dispatch| dispatch.variant)
         };
-        let tried: Vec<Variant> = trials().iter().flat_map(variants).collect();
-        let untried = Variant::all().into_iter().filter(|variant| !tried.contains(variant));
-        assert_eq!(untried.collect::<Vec<_>>(), []);
+        let tested: Vec<Variant> = streams().iter().flat_map(variants).collect();
+        let untested = Variant::all().into_iter().filter(|variant| !tested.contains(variant));
+        assert_eq!(untested.collect::<Vec<_>>(), []);
     }
 
     #[test]
-    fn one_number_that_is_wrong_fails_a_trial() {
+    fn one_number_that_is_wrong_fails_a_self_test() {
         let cores = Cpu::with_level(1, Level::Scalar).unwrap();
-        for spec in trials() {
+        for spec in streams() {
             let wanted = resized(&cores, &spec).unwrap();
             let number = Number::of(spec.destination.format);
             let last = *numbers(number, &wanted).last().unwrap();

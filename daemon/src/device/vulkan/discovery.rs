@@ -86,7 +86,7 @@ pub enum Unused {
     /// As the process said that was asked for GPUs.
     #[error("{0}")]
     Reported(String),
-    /// It did not pass its trial.
+    /// It did not pass its self-test.
     #[error("{0}")]
     Probe(#[source] ProbeError),
     /// It could not be opened.
@@ -95,10 +95,10 @@ pub enum Unused {
 }
 
 /// Finds all GPUs and opens those that are wanted. With the daemon's own `program` each of them is
-/// tried in a process of its own first.
-pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> Vec<Found> {
+/// tested in a process of its own first.
+pub fn discover(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> Vec<Found> {
     let Some(program) = program else {
-        return open_all(look(wanted, settings.validation), settings);
+        return open_all(enumerate(wanted, settings.validation), settings);
     };
     let reports = match probe::list(program, wanted) {
         Ok(reports) => reports,
@@ -107,9 +107,9 @@ pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> V
             return vec![Found { name: LIBRARY.to_owned(), outcome }];
         }
     };
-    let tried = try_all(program, reports);
-    let mut there = match tried.iter().any(|(_, outcome)| outcome.is_ok()) {
-        true => look(wanted, settings.validation),
+    let tested = test_all(program, reports);
+    let mut there = match tested.iter().any(|(_, outcome)| outcome.is_ok()) {
+        true => enumerate(wanted, settings.validation),
         false => Vec::new(),
     };
     let passed = |(name, outcome): (String, Result<(), Unused>)| {
@@ -118,10 +118,10 @@ pub fn survey(wanted: &Wanted, settings: &Settings, program: Option<&Path>) -> V
         let outcome = outcome.and_then(|()| here.unwrap_or(Err(Unused::None)));
         (name, outcome)
     };
-    open_all(tried.into_iter().map(passed).collect(), settings)
+    open_all(tested.into_iter().map(passed).collect(), settings)
 }
 
-fn open_all(found: Vec<Looked>, settings: &Settings) -> Vec<Found> {
+fn open_all(found: Vec<Enumerated>, settings: &Settings) -> Vec<Found> {
     let open = |name: &str, physical| {
         Vulkan::open(name.to_owned(), physical, settings).map_err(Unused::Open)
     };
@@ -129,35 +129,35 @@ fn open_all(found: Vec<Looked>, settings: &Settings) -> Vec<Found> {
     opened.map(|(name, outcome)| Found { name, outcome }).collect()
 }
 
-/// Has each GPU tried that may be used; all at once, as each that hangs takes long to be given up.
-fn try_all(program: &Path, reports: Vec<Report>) -> Vec<(String, Result<(), Unused>)> {
-    let attempt = |Report { name, unused }: Report| {
-        let attempt = || probe::attempt(program, &name).map_err(Unused::Probe);
-        let outcome = unused.map_or_else(attempt, |reason| Err(Unused::Reported(reason)));
+/// Has each GPU tested that may be used; all at once, as each that hangs takes long to be given up.
+fn test_all(program: &Path, reports: Vec<Report>) -> Vec<(String, Result<(), Unused>)> {
+    let test = |Report { name, unused }: Report| {
+        let test = || probe::self_test(program, &name).map_err(Unused::Probe);
+        let outcome = unused.map_or_else(test, |reason| Err(Unused::Reported(reason)));
         (name, outcome)
     };
     thread::scope(|scope| {
         let begin = |report: Report| {
             let name = report.name.clone();
             let thread = thread::Builder::new().name("probe".into());
-            (name, thread.spawn_scoped(scope, || attempt(report)))
+            (name, thread.spawn_scoped(scope, || test(report)))
         };
         let begun: Vec<_> = reports.into_iter().map(begin).collect();
         let end = |(name, thread): (String, io::Result<ScopedJoinHandle<'_, _>>)| {
-            let tried = thread.and_then(|thread| {
-                thread.join().map_err(|_| io::Error::other("the thread that tried it panicked"))
+            let tested = thread.and_then(|thread| {
+                thread.join().map_err(|_| io::Error::other("the thread that tested it panicked"))
             });
-            tried.unwrap_or_else(|error| (name, Err(Unused::Probe(ProbeError::Start(error)))))
+            tested.unwrap_or_else(|error| (name, Err(Unused::Probe(ProbeError::Start(error)))))
         };
         begun.into_iter().map(end).collect()
     })
 }
 
 /// A physical device, and why it is not used if it is not.
-pub(super) type Looked = (String, Result<Arc<PhysicalDevice>, Unused>);
+pub(super) type Enumerated = (String, Result<Arc<PhysicalDevice>, Unused>);
 
 /// Finds all GPUs, in this process.
-pub(super) fn look(wanted: &Wanted, validation: bool) -> Vec<Looked> {
+pub(super) fn enumerate(wanted: &Wanted, validation: bool) -> Vec<Enumerated> {
     let devices = match physical_devices(validation) {
         Ok(devices) => devices,
         Err(unused) => return vec![(LIBRARY.to_owned(), Err(unused))],
@@ -166,11 +166,11 @@ pub(super) fn look(wanted: &Wanted, validation: bool) -> Vec<Looked> {
         |physical: &Arc<PhysicalDevice>| probe::one_line(&physical.properties().device_name);
     let models: Vec<String> = devices.iter().map(model).collect();
     let names = card::names(models.iter().map(String::as_str));
-    let looked = |(name, physical): (String, Arc<PhysicalDevice>)| {
+    let enumerated = |(name, physical): (String, Arc<PhysicalDevice>)| {
         let outcome = usable(&physical, &name, wanted).map(|()| physical);
         (name, outcome)
     };
-    names.into_iter().zip(devices).map(looked).collect()
+    names.into_iter().zip(devices).map(enumerated).collect()
 }
 
 /// What the validation layer has said so far, in this process.
