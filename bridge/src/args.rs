@@ -61,6 +61,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_NATS_CREDENTIALS", requires = "nats")]
     pub nats_credentials: Option<PathBuf>,
 
+    /// Authorities (PEM) of which one must have signed the NATS servers' certificates, in place of the
+    /// system's: they must have TLS
+    #[arg(long, value_name = "FILE", env = "RESIZED_BRIDGE_NATS_CA", requires = "nats")]
+    pub nats_ca: Option<PathBuf>,
+
     /// Where clients of the service can connect, tcp://HOST:PORT or tls://HOST:PORT [default: the first
     /// address to listen at that others reach this machine by; a loopback address only if all NATS
     /// servers are at such]
@@ -133,9 +138,10 @@ pub enum Unsafe {
     /// The daemon is named by the address of a bridge.
     #[error("--daemon (RESIZED_ENDPOINT) is a daemon's own socket: unix:PATH")]
     Chain,
-    /// Clients of the service would be sent where they can't connect.
+    /// Clients of the service would be sent where they can't connect, or would not.
     #[error(
-        "--advertise is where clients connect to this bridge: tcp://HOST:PORT or tls://HOST:PORT"
+        "--advertise is where clients connect to this bridge: tls://HOST:PORT, or tcp://HOST:PORT on \
+         this machine"
     )]
     Nowhere,
 }
@@ -146,9 +152,11 @@ impl Args {
         if matches!(self.daemon, Some(Endpoint::Remote(_))) {
             return Err(Unsafe::Chain);
         }
-        let advertised = self.advertise.as_ref().map(Endpoint::to_string);
-        let schemes = ["tcp://", "tls://"];
-        if advertised.is_some_and(|at| !schemes.iter().any(|scheme| at.starts_with(scheme))) {
+        if self
+            .advertise
+            .as_ref()
+            .is_some_and(|at| !matches!(at, Endpoint::Remote(remote) if remote.can_be_offered()))
+        {
             return Err(Unsafe::Nowhere);
         }
         match self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
@@ -243,9 +251,9 @@ mod tests {
     #[test]
     fn clients_are_sent_where_they_can_connect() {
         let check = |advertised| check(&format!("--nats nats://a --advertise {advertised}"));
-        assert_eq!(check("tcp://host:1"), Ok(()));
+        assert_eq!(check("tcp://127.0.0.1:1"), Ok(()));
         assert_eq!(check("tls://host:1"), Ok(()));
-        for advertised in ["unix:/run/socket", "nats://host:1/stream"] {
+        for advertised in ["unix:/run/socket", "nats://host:1/stream", "tcp://host:1"] {
             assert_eq!(check(advertised), Err(Unsafe::Nowhere), "{advertised}");
         }
     }

@@ -15,6 +15,7 @@ use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Request, Service, ServiceExt};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use futures_util::StreamExt;
+use resized_client::remote::credentials::certificates;
 use resized_client::remote::is_loopback;
 use resized_protocol::VERSION;
 use resized_protocol::codec;
@@ -75,6 +76,10 @@ impl Member {
             let read = options.credentials_file(path).await;
             options = read.with_context(|| path.display().to_string())?;
         }
+        if let Some(path) = &args.nats_ca {
+            certificates(path)?; // to know now whether there are any
+            options = options.add_root_certificates(path.clone()).require_tls(true);
+        }
         let endpoint = match &args.advertise {
             Some(endpoint) => endpoint.to_string(),
             None => {
@@ -123,6 +128,9 @@ impl Member {
                 () = stopped(&mut stop) => break,
                 else => break,
             };
+            if request.message.reply.is_none() {
+                continue;
+            }
             let Some(offer) = door.offer(&endpoint) else { continue };
             let mut bytes = Vec::new();
             if codec::encode(&offer, &mut bytes).is_ok()

@@ -66,6 +66,16 @@ impl Remote {
         matches!(self.scheme, Scheme::Tcp | Scheme::Tls)
     }
 
+    /// Whether it is a bridge, and who is sent there by others can keep what is said to themselves.
+    pub fn can_be_offered(&self) -> bool {
+        match self.scheme {
+            Scheme::Tls => true,
+            Scheme::Tcp => is_loopback(self.host()),
+            #[cfg(feature = "nats")]
+            Scheme::Nats => false,
+        }
+    }
+
     /// The host, without brackets.
     pub(crate) fn host(&self) -> &str {
         let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);

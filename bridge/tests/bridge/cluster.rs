@@ -28,7 +28,7 @@ impl Broker {
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.process = Self::spawn(self.folder.path(), self.address);
+        self.process = Self::spawn(self.folder.path(), self.address, &[]);
         self.listens("nats");
     }
 
@@ -193,6 +193,43 @@ fn offers_let_in_without_the_bridges_own_token() {
 }
 
 #[test]
+fn questions_that_take_no_answer_take_no_place() {
+    bounded(|| {
+        let broker = Broker::start();
+        let authority = Authority::new();
+        let token = authority.write("token", "nobody knows");
+        let node = Node::start(&broker, &["--token", text(&token)]);
+        drop(broker.client());
+        let caller = Caller::new(&broker, Duration::from_secs(10));
+        let ask = || {
+            let asked = caller.nats.request(STREAM_SUBJECT, "".into());
+            offer(&caller.runtime.block_on(asked).unwrap().payload)
+        };
+        let first = ask();
+        // More than offers that are good at the same time, in pieces that the bridge has room for.
+        for _ in 0..110 {
+            caller.runtime.block_on(async {
+                for _ in 0..100 {
+                    caller.nats.publish(STREAM_SUBJECT, "".into()).await.unwrap();
+                }
+            });
+            ask();
+        }
+        let mut peer = Peer::new(&node.bridge);
+        peer.call(&Call::Knock { version: VERSION, token: first.token });
+        peer.say(hello());
+        assert!(matches!(peer.hear(), Some(Message::Reply(Reply::Welcome { .. }))));
+    });
+}
+
+fn offer(bytes: &[u8]) -> Offer {
+    let mut inbox = Inbox::new();
+    let mut rest = bytes;
+    inbox.fill(|room| rest.read(room)).unwrap();
+    inbox.pop().unwrap().unwrap()
+}
+
+#[test]
 fn an_offer_lets_in_once() {
     bounded(|| {
         let broker = Broker::start();
@@ -200,14 +237,13 @@ fn an_offer_lets_in_once() {
         let token = authority.write("token", "nobody knows");
         let node = Node::start(&broker, &["--token", text(&token)]);
         let caller = Caller::new(&broker, Duration::from_secs(1));
-        let mut inbox = Inbox::new();
+        let mut answer = None;
         until("the bridge has joined", || {
             let asked = caller.nats.request(STREAM_SUBJECT, "".into());
-            let Ok(offer) = caller.runtime.block_on(asked) else { return false };
-            inbox.fill(|room| (&offer.payload[..]).read(room)).unwrap();
-            !inbox.is_empty()
+            answer = caller.runtime.block_on(asked).ok();
+            answer.is_some()
         });
-        let Offer { token, .. } = inbox.pop().unwrap().unwrap();
+        let Offer { token, .. } = offer(&answer.unwrap().payload);
         let knock = || {
             let mut peer = Peer::new(&node.bridge);
             peer.call(&Call::Knock { version: VERSION, token: token.clone() });

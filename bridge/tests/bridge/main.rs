@@ -18,6 +18,7 @@ mod pictures;
 mod port;
 mod requests;
 mod restarts;
+mod rights;
 #[path = "../../../daemon/tests/common/skip.rs"]
 mod skip;
 mod support;

@@ -30,21 +30,26 @@ impl Broker {
 
     /// There; at a port that it finds itself if that is zero.
     pub(crate) fn start_at(address: SocketAddr) -> Self {
+        Self::start_with(&[], address)
+    }
+
+    /// With these flags, too.
+    pub(crate) fn start_with(flags: &[&str], address: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let process = Self::spawn(folder.path(), address);
+        let process = Self::spawn(folder.path(), address, flags);
         let mut broker = Self { process, address, folder };
         broker.address = broker.listens("nats");
         broker
     }
 
-    pub(crate) fn spawn(folder: &Path, address: SocketAddr) -> Child {
+    pub(crate) fn spawn(folder: &Path, address: SocketAddr, flags: &[&str]) -> Child {
         let port = match address.port() {
             0 => "-1".to_owned(),
             port => port.to_string(),
         };
         let mut command = Command::new("nats-server");
         command.args(["--addr", &address.ip().to_string(), "--port", &port]);
-        command.args(["--http_port", "-1", "--ports_file_dir"]).arg(folder);
+        command.args(["--http_port", "-1", "--ports_file_dir"]).arg(folder).args(flags);
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         process.expect("nats-server, which make test-deps brings")
     }

@@ -28,8 +28,8 @@ const KEY: &str = "RESIZED_KEY";
 pub struct Credentials {
     /// A file with the bridge's token: the first, if there are several.
     pub token: Option<PathBuf>,
-    /// Certificates (PEM) of authorities of which one must have signed the bridge's; in place of the
-    /// system's.
+    /// Certificates (PEM) of authorities of which one must have signed the bridge's, and that of a NATS
+    /// server which has one; in place of the system's.
     pub authorities: Option<PathBuf>,
     /// A NATS credentials file.
     pub nats: Option<PathBuf>,

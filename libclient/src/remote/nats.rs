@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
+use async_nats::{ConnectOptions, StatusCode};
 use futures_util::StreamExt;
 use resized_protocol::VERSION;
 use resized_protocol::codec::{Inbox, MAX_MESSAGE};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Credentials;
 use crate::Endpoint;
-use crate::endpoint::{Remote, Scheme};
+use crate::endpoint::Remote;
 use crate::places::Places;
 
 /// For the first offer.
@@ -40,6 +40,9 @@ pub(super) async fn find(
     if let Some(path) = &credentials.nats {
         options = options.credentials_file(path).await?;
     }
+    if let Some(path) = &credentials.authorities {
+        options = options.add_root_certificates(path.clone());
+    }
     let client = options.connect(format!("nats://{server}")).await.map_err(io::Error::other)?;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.map_err(io::Error::other)?;
@@ -49,7 +52,9 @@ pub(super) async fn find(
     let mut until = Instant::now() + PATIENCE;
     for _ in 0..MOST {
         let Ok(Some(answer)) = timeout_at(until, answers.next()).await else { break };
-        // Without one: the server says that nobody listens.
+        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+            break;
+        }
         let Some(offer) = offer(&answer.payload) else { continue };
         if offers.is_empty() {
             until = Instant::now() + MORE;
@@ -74,7 +79,8 @@ fn choice(mut offers: Vec<(Remote, Offer)>, random: u64) -> Option<(Remote, Offe
     Some(offers.swap_remove(chosen as usize))
 }
 
-/// What an answer offers, if it is an offer of a bridge that this client can talk to.
+/// What an answer offers, if it is an offer of a bridge that this client can talk to, and nobody on the
+/// way can listen.
 fn offer(bytes: &[u8]) -> Option<(Remote, Offer)> {
     // Anybody may answer, with as much as the server lets through.
     if bytes.len() > size_of::<u32>() + MAX_MESSAGE {
@@ -94,10 +100,8 @@ fn offer(bytes: &[u8]) -> Option<(Remote, Offer)> {
     }
     let offer: Offer = inbox.pop().ok()??;
     match offer.endpoint.parse() {
-        Ok(Endpoint::Remote(remote))
-            if offer.version == VERSION && remote.scheme != Scheme::Nats =>
-        {
-            Some((remote, offer))
+        Ok(Endpoint::Remote(remote)) if offer.version == VERSION => {
+            remote.can_be_offered().then_some((remote, offer))
         }
         _ => None,
     }
@@ -139,7 +143,8 @@ mod tests {
         };
         assert!(offer(&bytes(VERSION, "tls://a:1")).is_some());
         assert!(offer(&bytes(VERSION + 1, "tls://a:1")).is_none());
-        for endpoint in ["", "unix:/x", "nats://a:1/stream", "tcp://a"] {
+        assert!(offer(&bytes(VERSION, "tcp://127.0.0.1:1")).is_some());
+        for endpoint in ["", "unix:/x", "nats://a:1/stream", "tcp://a", "tcp://192.0.2.1:1"] {
             assert!(offer(&bytes(VERSION, endpoint)).is_none(), "{endpoint}");
         }
         let mut endless = bytes(VERSION, "tls://a:1");
