@@ -3,9 +3,11 @@
 //! Knows nothing of what is said there.
 
 use std::fmt;
+use std::fs;
 #[cfg(feature = "remote")]
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -15,6 +17,7 @@ use nix::errno::Errno;
 use nix::sys::socket::sockopt::SendTimeout;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
 use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::Uid;
 use thiserror::Error;
 
 /// Names the endpoint for programs that are not told one.
@@ -142,7 +145,8 @@ impl fmt::Display for Paths<'_> {
 
 impl Endpoint {
     /// The endpoint in `$RESIZED_ENDPOINT`; where that is unset or empty, the first socket that
-    /// answers of `$XDG_RUNTIME_DIR/resized/resized.sock` and `/run/resized/resized.sock`.
+    /// answers of `$XDG_RUNTIME_DIR/resized/resized.sock`, if that folder is the user's own, and
+    /// `/run/resized/resized.sock`.
     ///
     /// # Errors
     ///
@@ -152,8 +156,8 @@ impl Endpoint {
             let parsed = value.to_string_lossy().parse();
             return parsed.map_err(|error| EndpointError::Variable(Box::new(error)));
         }
-        let user = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join(USER_SOCKET));
-        let user = user.filter(|path| path.is_absolute());
+        let user = std::env::var_os("XDG_RUNTIME_DIR");
+        let user = user.and_then(|folder| socket_of(Uid::effective(), Path::new(&folder)));
         Self::first_answering(user.into_iter().chain([PathBuf::from(SYSTEM_SOCKET)]).collect())
     }
 
@@ -170,14 +174,22 @@ impl Endpoint {
     }
 
     /// A socket file may outlive its daemon, so only a socket that somebody listens at counts, be it
-    /// one that does not let us in: connecting to it will say so.
+    /// one that does not let us in: connecting to it will say so. Where there can be none nobody listens.
     fn first_answering(paths: Vec<PathBuf>) -> Result<Self, EndpointError> {
-        let nobody = |errno| matches!(errno, Errno::ENOENT | Errno::ECONNREFUSED);
+        use Errno::{ECONNREFUSED, ENAMETOOLONG, ENOENT, ENOTDIR};
+        let nobody = |errno| matches!(errno, ENOENT | ECONNREFUSED | ENOTDIR | ENAMETOOLONG);
         match paths.iter().find(|path| !dial(path, PATIENCE).is_err_and(nobody)) {
             Some(path) => Ok(Self::Unix(path.clone())),
             None => Err(EndpointError::NotFound(paths)),
         }
     }
+}
+
+/// The socket of a user's own service, below the folder for that. Another user's folder, in an environment
+/// that was kept when the user changed, is none.
+fn socket_of(user: Uid, folder: &Path) -> Option<PathBuf> {
+    let is_anothers = fs::metadata(folder).is_ok_and(|folder| folder.uid() != user.as_raw());
+    (folder.is_absolute() && !is_anothers).then(|| folder.join(USER_SOCKET))
 }
 
 /// Connects to the socket at `path`. Fails with `EAGAIN` where too many others have been waiting
@@ -285,12 +297,24 @@ mod tests {
     }
 
     #[test]
+    fn another_users_folder_is_no_place_to_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let (user, other) = (Uid::effective(), Uid::from_raw(Uid::effective().as_raw() + 1));
+        assert_eq!(socket_of(user, dir.path()), Some(dir.path().join(USER_SOCKET)));
+        assert_eq!(socket_of(other, dir.path()), None);
+        assert_eq!(socket_of(user, Path::new("relative")), None);
+        assert!(socket_of(user, &dir.path().join("none yet")).is_some());
+    }
+
+    #[test]
     fn the_first_socket_that_answers_is_found_and_a_dead_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let [dead, live] = ["dead", "live"].map(|name| dir.path().join(name));
         drop(UnixListener::bind(&dead).unwrap());
         let _listener = UnixListener::bind(&live).unwrap();
-        let found = Endpoint::first_answering(vec![dead.clone(), live.clone()]);
+        // Nor are a path below a file, and one that is too long for a socket.
+        let nowhere = [dead.clone(), dead.join("below"), dir.path().join("long".repeat(50))];
+        let found = Endpoint::first_answering([&nowhere[..], &[live.clone()]].concat());
         assert_eq!(found, Ok(Endpoint::Unix(live)));
         let error = Endpoint::first_answering(vec![dead.clone()]).unwrap_err();
         assert!(error.to_string().contains(&dead.display().to_string()), "{error}");

@@ -26,6 +26,9 @@ use crate::{Endpoint, Error};
 /// Pauses are no shorter, whatever is asked for: who looks without any keeps a core busy with nothing.
 const SHORTEST: Duration = Duration::from_millis(1);
 
+/// A daemon that was never there is not looked for any longer, however long one that is lost is.
+const FIRST: Duration = Duration::from_secs(30);
+
 /// What a client does when its daemon goes away: it tries to connect again, at once and then after
 /// pauses that double, opens its streams again and submits again what was in flight. Callers wait
 /// as long, and notice nothing else, but that frames which have waited longer than their stream's
@@ -37,7 +40,7 @@ pub struct Reconnect {
     /// The longest pause.
     pub longest: Duration,
     /// After so much time without a daemon, it is given up: everything that waits fails.
-    /// [`Duration::MAX`]: never.
+    /// [`Duration::MAX`]: never. One that was never there is after 30 seconds at the most.
     pub within: Duration,
 }
 
@@ -79,9 +82,14 @@ impl Home {
     /// Connects for the first time. Where nobody listens nobody is waited for, but a daemon that is
     /// just stopping may have a successor.
     pub(crate) fn first(&self) -> Result<Found, Error> {
+        self.first_in(FIRST)
+    }
+
+    fn first_in(&self, most: Duration) -> Result<Found, Error> {
         let stopping =
             |error: &Error| is_mishap(error) || matches!(error, Error::Refused(Refusal::Stopping));
-        self.search(Vec::new, stopping, || true).map_err(|(_, last)| self.explain(last))
+        let within = self.reconnect.within.min(most);
+        self.search(within, Vec::new, stopping, || true).map_err(|(_, last)| self.explain(last))
     }
 
     /// A bridge that hangs up on who greets it could not say why.
@@ -114,7 +122,7 @@ impl Home {
         streams: impl Fn() -> Vec<(u32, StreamSpec)>,
         wanted: impl Fn() -> bool,
     ) -> Result<Found, Error> {
-        self.search(streams, may_pass, wanted).map_err(|(tried, last)| {
+        self.search(self.reconnect.within, streams, may_pass, wanted).map_err(|(tried, last)| {
             let (lost, last) = (Box::new(lost.clone()), Box::new(last));
             Error::GivenUp { lost, tried, last }
         })
@@ -122,11 +130,12 @@ impl Home {
 
     fn search(
         &self,
+        within: Duration,
         streams: impl Fn() -> Vec<(u32, StreamSpec)>,
         may_pass: impl Fn(&Error) -> bool,
         wanted: impl Fn() -> bool,
     ) -> Result<Found, (u32, Error)> {
-        let Reconnect { first, longest, within } = self.reconnect;
+        let Reconnect { first, longest, .. } = self.reconnect;
         // None: beyond what there is of time.
         let end = Instant::now().checked_add(within);
         let mut pause = first;
@@ -238,7 +247,26 @@ fn is_mishap(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+
+    #[test]
+    fn who_would_wait_for_ever_does_not_for_a_daemon_that_was_never_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hangs up");
+        let listener = UnixListener::bind(&path).unwrap();
+        let hang_up = move || listener.incoming().flatten().for_each(drop);
+        std::thread::spawn(hang_up);
+        let home = Home {
+            endpoint: Endpoint::Unix(path),
+            #[cfg(feature = "remote")]
+            credentials: Credentials::default(),
+            reconnect: Reconnect { within: Duration::MAX, ..Reconnect::default() },
+        };
+        let error = home.first_in(Duration::from_millis(20)).err();
+        assert!(error.as_ref().is_some_and(is_mishap), "{error:?}");
+    }
 
     #[test]
     fn who_asks_for_no_pauses_has_short_ones() {

@@ -1,9 +1,13 @@
 //! HAProxy before several bridges, as in the example.
 
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use resized_client::{Client, Credentials, Endpoint, PixelFormat};
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpSocket;
+use tokio::runtime::Runtime;
 
 use crate::port::free_port;
 use crate::support::{Bridge, Local, bounded, connect, resized, spec, until};
@@ -12,6 +16,7 @@ use crate::support::{Bridge, Local, bounded, connect, resized, spec, until};
 struct Balancer {
     process: Child,
     _folder: TempDir,
+    address: SocketAddr,
     endpoint: Endpoint,
 }
 
@@ -36,7 +41,8 @@ impl Balancer {
         let process = haproxy.spawn().expect("haproxy, which make test-deps brings");
         let endpoint: Endpoint = format!("tcp://127.0.0.1:{port}").parse().unwrap();
         until("a bridge is reached", || connect(&endpoint, &Credentials::default()).is_ok());
-        Self { process, _folder: folder, endpoint }
+        let address = ([127, 0, 0, 1], port).into();
+        Self { process, _folder: folder, address, endpoint }
     }
 }
 
@@ -64,6 +70,35 @@ fn a_bridge_that_is_killed_costs_no_frame() {
                 assert_eq!(resized(stream, 4).unwrap(), expected);
             }
         }
+    });
+}
+
+#[test]
+fn one_machine_that_floods_it_is_turned_away_and_others_are_not() {
+    bounded(|| {
+        let local = Local::start();
+        let bridges = [(); 3].map(|()| Bridge::start(&local, &[]));
+        let balancer = Balancer::start(bridges.each_ref());
+        let at = balancer.address;
+        Runtime::new().unwrap().block_on(async {
+            let come = || async {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+                socket.connect(at).await.unwrap()
+            };
+            // Who says nothing is told so; who is turned away is told nothing.
+            let mut first = come().await;
+            let mut said = Vec::new();
+            let _ = first.read_to_end(&mut said).await;
+            assert_ne!(said, b"");
+            for _ in 0..1001 {
+                drop(come().await);
+            }
+            said.clear();
+            let _ = come().await.read_to_end(&mut said).await;
+            assert_eq!(said, b"");
+        });
+        connect(&balancer.endpoint, &Credentials::default()).unwrap();
     });
 }
 
