@@ -141,6 +141,7 @@ fn resized(device: &dyn Device, spec: &StreamSpec) -> Result<Vec<u8>, TrialError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Preparation;
 
     /// The cores, but for the last pixel's last byte, which is off by so much.
     struct Off(Cpu, u8);
@@ -175,8 +176,8 @@ mod tests {
             slot: SlotMemory<'_>,
             band: Band,
             scratch: &mut Scratch,
-        ) -> Result<(), DeviceError> {
-            self.0.resize(slot, band, scratch)?;
+        ) -> Result<Preparation, DeviceError> {
+            let preparation = self.0.resize(slot, band, scratch)?;
             let plane = *slot.layout().output().planes().last().unwrap();
             let last = plane.offset + (plane.rows() - 1) * plane.stride + plane.row_bytes() - 1;
             // SAFETY: within the output frame, which nobody else is at.
@@ -185,7 +186,7 @@ mod tests {
                 let off = if *byte < 128 { *byte + self.1 } else { *byte - self.1 };
                 byte.write(off);
             }
-            Ok(())
+            Ok(preparation)
         }
     }
 
