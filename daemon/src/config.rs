@@ -313,7 +313,7 @@ impl Settings {
     pub(crate) fn exporter(&self, peers: Peers) -> anyhow::Result<Option<Exporter>> {
         let bound = self.metrics.as_ref().map(|address| Exporter::bind(address, peers));
         bound.transpose().map_err(|error| match error {
-            // That may pass.
+            // The other daemon may be about to go.
             ServerError::Taken(_) => error.into(),
             ServerError::Listen { error: ref why, .. } if may_pass(why) => error.into(),
             error => ConfigError::Metrics(error).into(),

@@ -165,15 +165,24 @@ pub trait Resizer: Send + Sync {
     /// is less than a lane takes to wake, so the thread that has the frame does it at once.
     fn worth(&self) -> u32;
 
-    /// Resizes one band of the slot's input frame into the same band of its output frame. Every output
-    /// row belongs to one band, so bands may run at the same time. The result does not depend on how
-    /// the frame was cut.
+    /// Resizes one band of the slot's input frame into the same band of its output frame, and says
+    /// what that included. Every output row belongs to one band, so bands may run at the same time. The
+    /// result does not depend on how the frame was cut.
     fn resize(
         &self,
         slot: SlotMemory<'_>,
         band: Band,
         scratch: &mut Scratch,
-    ) -> Result<(), DeviceError>;
+    ) -> Result<Preparation, DeviceError>;
+}
+
+/// When what the frames of a stream share was prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preparation {
+    /// Before this frame.
+    Before,
+    /// As part of this frame: what it took says nothing of later ones.
+    Now,
 }
 
 /// A horizontal part of a frame: the `index`-th of `count` parts of every plane.
@@ -208,7 +217,6 @@ impl Band {
 #[derive(Debug, Default)]
 pub struct Scratch {
     words: Vec<i16>,
-    prepared: bool,
 }
 
 impl Scratch {
@@ -223,16 +231,6 @@ impl Scratch {
         }
         let skip = self.words.as_ptr().align_offset(Self::ALIGN);
         &mut self.words[skip..skip + len]
-    }
-
-    /// The device had to prepare what later frames use: what this one took says nothing of those.
-    pub const fn note_preparation(&mut self) {
-        self.prepared = true;
-    }
-
-    /// Whether it had to since this was asked last.
-    pub const fn take_preparation(&mut self) -> bool {
-        std::mem::replace(&mut self.prepared, false)
     }
 }
 

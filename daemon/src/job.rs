@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use resized_protocol::message::{Completion, Status};
 use resized_protocol::placement::Crop;
 
-use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
+use crate::device::{Band, Device, DeviceError, Preparation, Resizer, Scratch};
 use cost::Extents;
 use stream::Ready;
 pub(crate) use stream::{Invitation, Owner, Stream, StreamId};
@@ -36,7 +36,8 @@ pub(crate) enum Pressure {
     None,
     /// Every lane has work and more waits, so nobody loses by waiting for the next one.
     Sated,
-    /// The same, and so many wait that there is enough to do even if all frames of one client are done.
+    /// Every lane has work, and so many frames wait that there is enough to do even if all frames of one
+    /// client are done.
     InCompany,
 }
 
@@ -51,7 +52,7 @@ pub(crate) const PER_FRAME: u64 = 1 << 14;
 struct OwnCrop {
     crop: Crop,
     prepared: OnceLock<Result<Arc<dyn Resizer>, DeviceError>>,
-    /// The frame before did not have it.
+    /// Tables were computed for this frame, and what it takes includes that.
     anew: AtomicBool,
 }
 
@@ -163,7 +164,7 @@ impl Job {
         self.tried |= bit(index);
         self.failures += 1;
         if let Some(own) = &mut self.crop {
-            // That device's.
+            // What was prepared is for that device.
             own.prepared = OnceLock::new();
         }
         if let Some(ready) = self.ready(index).filter(|_| for_good) {
@@ -253,7 +254,7 @@ impl Job {
         index: usize,
         band: Band,
         scratch: &mut Scratch,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<Preparation, DeviceError> {
         let memory = self.stream.memory(self.slot).ok_or(DeviceError::Layout)?;
         let resizer = match self.own(device, index)? {
             Some(own) => own,

@@ -26,7 +26,7 @@ pub use machine::default_ring_bytes;
 /// Threads for what takes long, the making and freeing of streams' memory: each keeps a core busy.
 pub(crate) const THREADS: usize = 4;
 
-/// Those of them that one user has work on at the same time; the rest of its work waits apart, so that
+/// Threads of these on which one user has work at the same time; the rest of its work waits apart, so that
 /// another's never stands behind it.
 const TURNS: usize = THREADS / 2;
 
@@ -66,7 +66,7 @@ pub(crate) struct Accounts {
 struct Users {
     /// What each may have.
     each: Limits,
-    /// Those that hold something; gone with the last of it.
+    /// Accounts that hold something; gone with the last of it.
     known: HashMap<u32, Weak<Account>>,
 }
 

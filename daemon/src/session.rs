@@ -260,7 +260,7 @@ impl Session {
         loop {
             tokio::select! {
                 done = &mut waited_for => return done,
-                // That the socket failed is seen by reading it.
+                // Reading the socket shows if it has failed.
                 _ = self.outbox.send_waiting() => {}
                 never = self.outbox.send_held_in_time() => match never {},
             }

@@ -69,7 +69,7 @@ use thiserror::Error;
 use self::band::Frames;
 use self::kernel::Kernel;
 use super::plan::{self, Work};
-use super::{Band, Device, DeviceError, Resizer, Scratch};
+use super::{Band, Device, DeviceError, Preparation, Resizer, Scratch};
 use crate::cores::Cores;
 
 const NAME: &str = "cpu";
@@ -295,7 +295,7 @@ impl<K: Kernel> Resizer for CpuResizer<K> {
         slot: SlotMemory<'_>,
         band: Band,
         scratch: &mut Scratch,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<Preparation, DeviceError> {
         if *slot.layout() != self.ring {
             return Err(DeviceError::Layout);
         }
@@ -305,6 +305,6 @@ impl<K: Kernel> Resizer for CpuResizer<K> {
             // `self.ring`, from which the plan was made.
             unsafe { band::work(&self.kernel, work, frames, band, scratch) };
         }
-        Ok(())
+        Ok(Preparation::Before)
     }
 }

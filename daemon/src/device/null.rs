@@ -3,7 +3,7 @@
 use resized_protocol::message::StreamSpec;
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
-use super::{Band, Device, DeviceError, Resizer, Scratch};
+use super::{Band, Device, DeviceError, Preparation, Resizer, Scratch};
 
 /// Completes every frame at once and leaves its output as it was.
 #[derive(Debug)]
@@ -28,7 +28,12 @@ impl Resizer for Null {
         0
     }
 
-    fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
-        Ok(())
+    fn resize(
+        &self,
+        _: SlotMemory<'_>,
+        _: Band,
+        _: &mut Scratch,
+    ) -> Result<Preparation, DeviceError> {
+        Ok(Preparation::Before)
     }
 }

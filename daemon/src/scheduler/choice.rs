@@ -50,7 +50,7 @@ const QUIET: u32 = 10;
 impl Scheduler {
     /// The next job that a lane of this device takes.
     pub(super) fn next(&self, queue: &mut Queue, device: usize) -> Option<Job> {
-        // Those of others may have ended.
+        // Lanes of other devices may have ended.
         if queue.stopping || self.devices.len() == 1 {
             return queue.next(&|job| job.fits(device));
         }

@@ -145,7 +145,7 @@ struct Round<K, L> {
     turns: VecDeque<K>,
     /// Whose turn has begun.
     current: Option<K>,
-    /// Those that go ahead of their turn.
+    /// Who goes ahead of its turn, the next one first.
     ahead: VecDeque<K>,
     /// Pixels of those who went ahead that others have not had since.
     owed: i64,

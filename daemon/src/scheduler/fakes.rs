@@ -9,7 +9,7 @@ use resized_protocol::placement::Crop;
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use super::*;
-use crate::device::{DeviceError, Fault, Resizer};
+use crate::device::{DeviceError, Fault, Preparation, Resizer};
 use crate::job::{Owner, Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
@@ -87,7 +87,12 @@ impl Resizer for FakeResizer {
         4
     }
 
-    fn resize(&self, _: SlotMemory<'_>, band: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+    fn resize(
+        &self,
+        _: SlotMemory<'_>,
+        band: Band,
+        _: &mut Scratch,
+    ) -> Result<Preparation, DeviceError> {
         let Fake { panics, bands, resizing, together, .. } = &self.fake;
         bands.lock().unwrap().push(band);
         resizing.fetch_add(1, Ordering::SeqCst);
@@ -100,7 +105,7 @@ impl Resizer for FakeResizer {
         if poisoned && panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spare).is_ok() {
             panic!("a frame that this device panics on");
         }
-        Ok(())
+        Ok(Preparation::Before)
     }
 }
 
@@ -224,7 +229,12 @@ impl Resizer for Timed {
         self.worth
     }
 
-    fn resize(&self, _: SlotMemory<'_>, band: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+    fn resize(
+        &self,
+        _: SlotMemory<'_>,
+        band: Band,
+        _: &mut Scratch,
+    ) -> Result<Preparation, DeviceError> {
         thread::sleep(self.takes * band.rows(64).len() as u32 / 64);
         while self.hangs.load(Ordering::SeqCst) {
             thread::yield_now();
@@ -232,7 +242,7 @@ impl Resizer for Timed {
         let left = |failures: usize| failures.checked_sub(1);
         match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
             Ok(_) => Err(DeviceError::Failed { device: self.name.into(), fault: self.fault }),
-            Err(_) => Ok(()),
+            Err(_) => Ok(Preparation::Before),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use resized_protocol::message::{Completion, Status};
 
 use super::Scheduler;
-use crate::device::{Band, Device, DeviceError, Fault, Scratch};
+use crate::device::{Band, Device, DeviceError, Fault, Preparation, Scratch};
 use crate::job::{Job, Pressure};
 use crate::metrics::nanoseconds;
 
@@ -81,19 +81,23 @@ impl Scheduler {
 
     /// Resizes a band.
     fn resize(&self, frame: &Started, band: Band, scratch: &mut Scratch) {
-        self.attempt(frame, |device| frame.job.resize(device, frame.device, band, &mut *scratch));
-        if scratch.take_preparation() {
+        let resize = |device: &dyn Device| frame.job.resize(device, frame.device, band, scratch);
+        if self.attempt(frame, resize) == Some(Preparation::Now) {
             frame.prepared.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Has the device do something for a frame, and notes with the frame how it went.
-    fn attempt(&self, frame: &Started, work: impl FnOnce(&dyn Device) -> Result<(), DeviceError>) {
+    /// Has the device do something for a frame, and notes with the frame how it went; `None`: badly.
+    fn attempt<T>(
+        &self,
+        frame: &Started,
+        work: impl FnOnce(&dyn Device) -> Result<T, DeviceError>,
+    ) -> Option<T> {
         let begun = Instant::now();
         let device = &*self.devices[frame.device];
         let outcome = catch_unwind(AssertUnwindSafe(|| work(device)));
         match &outcome {
-            Ok(Ok(())) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => {
                 tracing::error!(%error, "a frame failed");
                 if let DeviceError::Failed { fault, .. } = error {
@@ -102,12 +106,14 @@ impl Scheduler {
             }
             Err(_) => tracing::error!(device = device.name(), "a device panicked"),
         }
-        if !matches!(outcome, Ok(Ok(()))) {
+        let done = outcome.ok().and_then(Result::ok);
+        if done.is_none() {
             frame.failed.store(true, Ordering::Relaxed);
         }
         let worked = begun.elapsed();
         frame.worked.fetch_add(nanoseconds(worked), Ordering::Relaxed);
         self.metrics[frame.device].add_busy(worked);
+        done
     }
 
     /// Completes a frame, unless it failed and may be tried elsewhere.

@@ -13,7 +13,7 @@ use crate::cores;
 /// The idle lanes of a device.
 #[derive(Debug)]
 pub(super) struct Idle {
-    /// Those that were not called, in the order in which they fell asleep.
+    /// Lanes that sleep and were not called, in the order in which they fell asleep.
     asleep: Vec<usize>,
     /// Which were called and have not yet woken.
     called: Vec<bool>,

@@ -62,7 +62,7 @@ impl Drop for Lanes {
         queue.stopping = true;
         for device in 0..scheduler.devices.len() {
             queue.call(device, usize::MAX);
-            // Those of a device that is out of service.
+            // Lanes of a device that is out of service count as no idle ones.
             queue.wake_all(device);
         }
         drop(queue);

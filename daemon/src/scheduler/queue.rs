@@ -27,7 +27,7 @@ pub(super) struct Queue {
     lane_count: usize,
     /// The thread of the intake rests: lanes look after it.
     pub(super) resting: bool,
-    /// That thread.
+    /// The intake's thread, for who ends its rest.
     pub(super) intake: Option<Thread>,
     /// No lane did for so long that its thread stays awake until one takes a frame.
     pub(super) overdue: bool,

@@ -9,7 +9,7 @@ use resized_protocol::shm::{RingLayout, SlotMemory};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
+use crate::device::{Band, Device, DeviceError, Preparation, Resizer, Scratch};
 
 #[test]
 fn what_a_user_may_do_depends_on_whose_daemon_it_is_and_on_its_settings() {
@@ -74,9 +74,14 @@ impl Resizer for HangingResizer {
         1
     }
 
-    fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+    fn resize(
+        &self,
+        _: SlotMemory<'_>,
+        _: Band,
+        _: &mut Scratch,
+    ) -> Result<Preparation, DeviceError> {
         self.0.hang();
-        Ok(())
+        Ok(Preparation::Before)
     }
 }
 

@@ -147,7 +147,7 @@ impl Drop for Session {
         self.keep_frames();
         let streams = self.withdraw();
         match tokio::runtime::Handle::try_current() {
-            // That panics where there is no thread to be had, and a second panic would end all.
+            // To spawn panics where there is no thread to be had, and a second panic would end all.
             Ok(runtime) if !streams.is_empty() && !std::thread::panicking() => {
                 drop(runtime.spawn_blocking(|| drop(streams)));
             }

@@ -126,7 +126,7 @@ impl Outbox {
         let _ = self.post_beside(message, None);
     }
 
-    /// The same with the last message: nothing follows it.
+    /// Sends a message that is the last: nothing follows it.
     pub(super) fn post_last(&self, message: &Message) {
         self.post(message);
         let mut waiting = self.lock();

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::device::{Band, Device, DeviceError, Resizer, Scratch};
+use crate::device::{Band, Device, DeviceError, Preparation, Resizer, Scratch};
 use crate::quota::{Limits, THREADS};
 
 /// A device that takes as long over streams to be resized by `Nearest` as the test wants, can't do
@@ -54,8 +54,13 @@ impl Resizer for Nothing {
         1
     }
 
-    fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
-        Ok(())
+    fn resize(
+        &self,
+        _: SlotMemory<'_>,
+        _: Band,
+        _: &mut Scratch,
+    ) -> Result<Preparation, DeviceError> {
+        Ok(Preparation::Before)
     }
 }
 

@@ -19,7 +19,7 @@ use super::program::Program;
 use super::settings::Transfer;
 use super::stream::{Failure, Prepared, UnderWay};
 use super::{Shared, lock};
-use crate::device::{Allowance, Band, DeviceError, Fault, Resizer, Scratch};
+use crate::device::{Allowance, Band, DeviceError, Fault, Preparation, Resizer, Scratch};
 
 /// Frames in a row by which each way to bring them is measured before one is kept, after as many
 /// that fill caches. Those for which commands are recorded do not count.
@@ -229,7 +229,7 @@ impl VulkanResizer {
     }
 
     /// Gives whether commands had to be recorded first.
-    fn try_resize(&self, slot: SlotMemory<'_>) -> Result<bool, Fault> {
+    fn try_resize(&self, slot: SlotMemory<'_>) -> Result<Preparation, Fault> {
         let gpu = self.shared.gpu()?;
         let outcome = self.shared.injected().map_err(Failure::Over).and_then(|()| {
             let (prepared, is_measured) = self.way(&gpu)?;
@@ -239,7 +239,7 @@ impl VulkanResizer {
             if is_measured && !recorded {
                 self.note(&prepared, begun.elapsed().as_nanos() as u64);
             }
-            Ok(recorded)
+            Ok(if recorded { Preparation::Now } else { Preparation::Before })
         });
         outcome.map_err(|failure| {
             let fault = match failure {
@@ -309,19 +309,16 @@ impl Resizer for VulkanResizer {
         &self,
         slot: SlotMemory<'_>,
         band: Band,
-        scratch: &mut Scratch,
-    ) -> Result<(), DeviceError> {
+        _: &mut Scratch,
+    ) -> Result<Preparation, DeviceError> {
         let start = slot.input().wrapping_sub(self.ring.input_offset(slot.slot()));
         let elsewhere = |region: &Arc<Region>| region.start().as_ptr().cast_const() != start;
         if *slot.layout() != self.ring || self.region.as_ref().is_some_and(elsewhere) {
             return Err(DeviceError::Layout);
         }
         if !band.is_first() {
-            return Ok(());
+            return Ok(Preparation::Before);
         }
-        if self.try_resize(slot).map_err(|fault| self.shared.failed(fault))? {
-            scratch.note_preparation();
-        }
-        Ok(())
+        self.try_resize(slot).map_err(|fault| self.shared.failed(fault))
     }
 }

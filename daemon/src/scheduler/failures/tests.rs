@@ -11,7 +11,7 @@ use super::super::fakes::{
 };
 use super::*;
 use crate::device::null::Null;
-use crate::device::{Device, DeviceError, Resizer};
+use crate::device::{Device, DeviceError, Preparation, Resizer};
 
 #[test]
 fn lanes_that_wait_for_the_return_of_their_device_end_when_asked_to() {
@@ -149,8 +149,13 @@ impl Resizer for Hanging {
         1
     }
 
-    fn resize(&self, slot: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
-        if self.at.set(slot.slot()).is_ok() { Err(self.fault()) } else { Ok(()) }
+    fn resize(
+        &self,
+        slot: SlotMemory<'_>,
+        _: Band,
+        _: &mut Scratch,
+    ) -> Result<Preparation, DeviceError> {
+        if self.at.set(slot.slot()).is_ok() { Err(self.fault()) } else { Ok(Preparation::Before) }
     }
 
     fn settle(&self, slot: u32) {
@@ -301,7 +306,12 @@ impl Resizer for StubbornResizer {
         1
     }
 
-    fn resize(&self, _: SlotMemory<'_>, _: Band, _: &mut Scratch) -> Result<(), DeviceError> {
+    fn resize(
+        &self,
+        _: SlotMemory<'_>,
+        _: Band,
+        _: &mut Scratch,
+    ) -> Result<Preparation, DeviceError> {
         let (device, fault) = (self.0.name().to_owned(), Fault::Lost);
         Err(DeviceError::Failed { device, fault })
     }
