@@ -16,6 +16,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use resized_client::Breach;
 use resized_client::remote::rings::Rings;
 use resized_client::remote::wire::{Receiver, Sender, WireError};
 use resized_protocol::message::{
@@ -53,6 +54,8 @@ pub(crate) enum End {
     Client(io::Error),
     #[error("the daemon: {0}")]
     Daemon(#[source] WireError),
+    #[error("the daemon broke the protocol: {0}")]
+    Breach(#[from] Breach),
     #[error("a JPEG made its decoder or encoder fail")]
     Panicked(#[from] RecvError),
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use resized_client::Breach;
 use resized_client::remote::wire::{Sender, WireError};
 use resized_protocol::arrivals::Arrivals;
 use resized_protocol::fdpass::Passed;
@@ -107,7 +108,7 @@ async fn pass_on(
         Message::Completed(completion) => {
             let Completion { stream, slot, status, .. } = *completion;
             let lease = shared.rings().take_in_flight(stream, slot);
-            let lease = lease.ok_or(unexpected("a completion of nothing"))?;
+            let lease = lease.ok_or(Breach::NotSubmitted)?;
             if status != Status::Done {
                 shared.rings().free(stream, lease);
             } else if let Some(coded) = shared.coded(stream).filter(|coded| coded.jpeg_out()) {
@@ -135,13 +136,13 @@ async fn pass_on(
 /// Notes what the daemon has granted, and makes of it what the client is to hear.
 fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) -> Result<(), End> {
     let Opening { charge, coded, ring: wanted } =
-        shared.replies().answered().ok_or(unexpected("a reply to nothing"))?;
+        shared.replies().answered().ok_or(Breach::ReplyToNothing)?;
     match reply {
         Reply::Opened { stream, ring, .. } => {
-            let descriptor = descriptor.ok_or(unexpected("a stream without a descriptor"))?;
+            let descriptor = descriptor.ok_or(Breach::NoDescriptor)?;
             // Else its slots would lie anywhere.
             let layout = wanted.filter(|wanted| wanted == ring);
-            let layout = layout.ok_or(unexpected("a ring of another layout than its stream's"))?;
+            let layout = layout.ok_or(Breach::RingLayout)?;
             let leases = match shm::mapped(descriptor, layout) {
                 Ok(leases) => leases,
                 Err(error) => {
@@ -149,7 +150,7 @@ fn note_reply(shared: &Shared, reply: &mut Reply, descriptor: Option<Passed>) ->
                     return Ok(());
                 }
             };
-            let charge = charge.ok_or(unexpected("a stream for another request"))?;
+            let charge = charge.ok_or(Breach::OtherReply)?;
             shared.rings().add(*stream, leases);
             match coded {
                 Some(coded) => {
@@ -178,10 +179,6 @@ fn refuse(shared: &Shared, stream: u32, error: RegionError) -> Result<Reply, End
     tracing::warn!(stream, %error, "the bridge can't have a ring");
     let _ = shared.unwanted.send(stream);
     Ok(Reply::Refused(Refusal::System { errno }))
-}
-
-fn unexpected(what: &'static str) -> End {
-    End::Daemon(io::Error::new(io::ErrorKind::InvalidData, what).into())
 }
 
 /// A frame that was to be a JPEG.

@@ -132,5 +132,5 @@ async fn a_ring_of_another_layout_is_the_end() {
         future::pending().await
     })
     .await;
-    assert!(matches!(&end, End::Daemon(why) if why.to_string().contains("layout")), "{end}");
+    assert!(matches!(&end, End::Breach(Breach::RingLayout)), "{end}");
 }

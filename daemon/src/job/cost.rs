@@ -117,7 +117,7 @@ pub(super) const fn takes(cost: u64) -> Duration {
 fn effort(spec: &StreamSpec) -> u64 {
     let StreamSpec { source, destination, .. } = spec;
     match source.format {
-        format if format.has_alpha() && spec.alpha == Alpha::Weighs => 64,
+        format if format.has_alpha() && spec.alpha == Alpha::Weighs => 12,
         PixelFormat::I420P10 | PixelFormat::P010 => 4,
         _ if source.format != destination.format || source.matrix != destination.matrix => 4,
         PixelFormat::Gray8 | PixelFormat::I420 | PixelFormat::Nv12 => 1,
