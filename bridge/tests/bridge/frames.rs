@@ -40,7 +40,7 @@ fn frames_of_every_format_are_those_of_a_local_client() {
 }
 
 #[test]
-fn many_in_flight_on_several_streams_in_any_order() {
+fn many_in_flight_on_several_streams_are_right_in_any_order() {
     bounded(|| {
         let local = Local::start();
         let bridge = Bridge::start(&local, &[]);
@@ -76,7 +76,7 @@ fn many_in_flight_on_several_streams_in_any_order() {
 }
 
 #[test]
-fn crops_cancels_and_figures() {
+fn crops_cancels_and_figures_go_through_a_bridge() {
     bounded(|| {
         let local = Local::start();
         let bridge = Bridge::start(&local, &[]);

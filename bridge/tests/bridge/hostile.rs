@@ -50,7 +50,7 @@ fn slots_and_streams_must_be_the_peers_own() {
 }
 
 #[test]
-fn crops_outside_of_their_frames_whether_those_are_jpegs_or_not() {
+fn crops_outside_of_their_frames_end_the_connection() {
     bounded(|| {
         let scene = Scene::new(&[]);
         let mut jpegs = scene.spec;
@@ -75,7 +75,7 @@ fn crops_outside_of_their_frames_whether_those_are_jpegs_or_not() {
 }
 
 #[test]
-fn jpegs_that_are_longer_than_their_frames() {
+fn jpegs_that_are_longer_than_their_frames_end_the_connection() {
     bounded(|| {
         let scene = Scene::new(&[]);
         let mut spec = scene.spec;
@@ -120,7 +120,7 @@ fn who_knocks_at_a_bridge_that_stops_is_told_so() {
 }
 
 #[test]
-fn half_a_handshake() {
+fn half_a_handshake_keeps_nobody_out() {
     bounded(|| {
         let local = Local::start();
         let authority = Authority::new();
@@ -200,7 +200,7 @@ fn two_hundred_who_do_not_read_take_little_memory() {
 }
 
 #[test]
-fn bytes_that_are_no_calls() {
+fn bytes_that_are_no_calls_end_the_connection() {
     bounded(|| {
         let scene = Scene::new(&[]);
         let too_long = Violation::Codec(CodecError::TooLong);
@@ -231,7 +231,7 @@ fn bytes_that_are_no_calls() {
 }
 
 #[test]
-fn noise_in_place_of_everything() {
+fn noise_in_place_of_everything_harms_nobody_else() {
     bounded(|| {
         let scene = Scene::new(&["--patience", "1"]);
         for seed in 0..60 {

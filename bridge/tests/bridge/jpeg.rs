@@ -419,7 +419,7 @@ fn what_can_not_be_a_jpeg_is_refused() {
 }
 
 #[test]
-fn many_in_flight_and_streams_that_end_in_the_middle() {
+fn many_in_flight_are_right_and_streams_may_end_in_the_middle() {
     bounded(|| {
         let local = Local::start();
         let bridge = Bridge::start(&local, &[]);

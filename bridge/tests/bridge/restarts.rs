@@ -54,7 +54,7 @@ pub(crate) fn under_load(
 }
 
 #[test]
-fn bridges_that_are_killed() {
+fn bridges_that_are_killed_cost_no_frame() {
     bounded(|| {
         let mut local = Local::start();
         let mut bridge = Bridge::start(&local, &[]);
@@ -67,7 +67,7 @@ fn bridges_that_are_killed() {
 }
 
 #[test]
-fn daemons_that_are_replaced() {
+fn daemons_that_are_replaced_cost_no_frame() {
     bounded(|| {
         let mut local = Local::start();
         let mut bridge = Bridge::start(&local, &[]);

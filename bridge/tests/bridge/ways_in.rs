@@ -28,7 +28,7 @@ fn cause(error: &Error) -> String {
 }
 
 #[test]
-fn by_certificate_and_token() {
+fn who_has_certificate_and_token_is_let_in() {
     bounded(|| {
         let local = Local::start();
         let authority = Authority::new();
@@ -162,7 +162,7 @@ fn a_bridge_that_can_not_be_trusted_is_not() {
 }
 
 #[test]
-fn by_a_certificate_of_the_clients_own() {
+fn who_has_a_certificate_of_its_own_is_let_in() {
     bounded(|| {
         let local = Local::start();
         let (authority, other) = (Authority::new(), Authority::new());
@@ -240,7 +240,7 @@ fn whoever_hangs_up_without_a_word_may_do_better_the_next_time() {
 }
 
 #[test]
-fn as_many_as_the_limit_says() {
+fn as_many_are_let_in_as_the_limit_says() {
     bounded(|| {
         let local = Local::start();
         let bridge = Bridge::start(&local, &["--connections", "2"]);

@@ -14,7 +14,7 @@ fn client(server: &Server) -> Client {
 }
 
 #[test]
-fn several_clients_of_one_embedded_daemon() {
+fn several_clients_share_one_embedded_daemon() {
     bounded(|| {
         let server = Server::embedded().unwrap();
         thread::scope(|scope| {

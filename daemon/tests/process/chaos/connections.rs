@@ -15,7 +15,7 @@ use crate::oracle;
 use crate::wire::{Wire, bytes, hello};
 
 #[test]
-fn a_thousand_connections_a_second() {
+fn a_thousand_connections_a_second_cost_a_neighbour_nothing() {
     let storm = |scene: &Scene<'_>| {
         let begun = Instant::now();
         let mut connected = 0_u32;
@@ -38,7 +38,7 @@ fn a_thousand_connections_a_second() {
 }
 
 #[test]
-fn half_open_handshakes() {
+fn half_open_handshakes_cost_a_neighbour_nothing() {
     let hold = |scene: &Scene<'_>| {
         let said = bytes(&hello(VERSION));
         let half = |n: usize| {
@@ -72,7 +72,7 @@ fn unread(socket: &Path) -> Wire {
 }
 
 #[test]
-fn those_who_never_read() {
+fn those_who_never_read_cost_a_neighbour_nothing() {
     let flood = |scene: &Scene<'_>| {
         while scene.goes_on() {
             let mut wires = Vec::new();

@@ -14,7 +14,7 @@ use crate::oracle::{self, Checked};
 use crate::support::{DEADLINE, Daemon, bounded_by};
 
 #[test]
-fn frames_that_look_small_and_are_not() {
+fn frames_that_look_small_and_are_not_cost_a_neighbour_nothing() {
     // Few pixels at both ends, many between: high and narrow from wide and flat.
     let strange = |scene: &Scene<'_>| {
         let client = scene.daemon.client();

@@ -45,7 +45,7 @@ fn lies() -> Vec<(Vec<u8>, CodecError)> {
 }
 
 #[test]
-fn lengths_that_lie_and_bytes_that_are_no_request() {
+fn lengths_that_lie_and_bytes_that_are_no_request_harm_nobody_else() {
     let opened = |scene: &Scene<'_>| {
         let mut wire = Wire::welcomed(&scene.daemon.socket());
         assert_eq!(wire.open(StreamSpec { slots: 2, ..oracle::dot() }), 0);

@@ -118,7 +118,7 @@ impl Storm {
 }
 
 #[test]
-fn random_bytes_and_mutated_traffic() {
+fn random_bytes_and_mutated_traffic_harm_nobody_else() {
     // The neighbour is timed beside as many that do the same and say what clients say.
     let sane = |scene: &Scene<'_>| {
         let sane = Storm::begin(scene.daemon, &real_traffic(), false);

@@ -75,12 +75,12 @@ fn killed(count: usize) {
 }
 
 #[test]
-fn one_client_killed_mid_frame() {
+fn one_client_killed_mid_frame_leaves_nothing() {
     killed(1);
 }
 
 #[test]
-fn many_clients_killed_mid_frame() {
+fn many_clients_killed_mid_frame_leave_nothing() {
     killed(length(8, 50));
 }
 
@@ -107,7 +107,7 @@ impl Held {
 }
 
 #[test]
-fn clients_that_are_stopped() {
+fn clients_that_are_stopped_hold_what_they_were_charged_for() {
     const VICTIMS: usize = 3;
     let stop = |scene: &Scene<'_>| {
         let daemon = scene.daemon;
