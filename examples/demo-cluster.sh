@@ -12,6 +12,7 @@ stop() {
     rm -rf "$folder"
 }
 trap stop EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 

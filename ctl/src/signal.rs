@@ -1,12 +1,13 @@
 //! Owns what becomes of signals: the first one asks a program to end in good order, a second one
 //! ends the process on the spot.
 
+use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// The signal that came, if one has. Clones hear of the same.
@@ -14,10 +15,11 @@ use signal_hook::flag;
 pub struct Signal(Arc<AtomicUsize>);
 
 impl Signal {
-    /// SIGINT or SIGTERM, from now on.
+    /// SIGINT, SIGTERM, or SIGHUP unless it was to be ignored, as nohup asks, from now on.
     pub fn listen() -> Result<Self> {
         let (first, second) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        for signal in [SIGINT, SIGTERM] {
+        let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
             // In this order, so that the first signal finds `second` unset.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&second))
                 .and_then(|_| flag::register(signal, Arc::clone(&second)))
@@ -41,4 +43,12 @@ impl Signal {
     pub fn code(&self) -> Option<ExitCode> {
         self.number().map(|number| ExitCode::from(128 + number))
     }
+}
+
+/// Whether who started this process wants a signal to be ignored: a bit for each, from the first on.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }

@@ -1,9 +1,14 @@
 //! The short programs, run as their reader would, on a daemon and a bridge.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
 use crate::page::ROOT;
@@ -68,6 +73,32 @@ fn a_cluster_that_loses_the_busiest_of_its_nodes_loses_no_frame() {
         let folder = dir.path().join(format!("vid-instance{instance}"));
         assert_eq!(fs::read_dir(folder).unwrap().count(), FRAMES, "{said:?}");
     }
+}
+
+/// What `make demo` leaves when its terminal goes away.
+#[test]
+fn a_demo_whose_terminal_goes_away_leaves_no_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = shell::programs().join("resized");
+    symlink(daemon, dir.path().join("resized")).unwrap();
+    let stand_in = dir.path().join("resize-videos");
+    fs::write(&stand_in, "#!/bin/sh\necho begun\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut demo = Command::new(Path::new(ROOT).join("examples/demo.sh"));
+    demo.arg(dir.path()).env("VK_DRIVER_FILES", "/nowhere").env("VK_ICD_FILENAMES", "/nowhere");
+    let mut demo =
+        demo.env("TMPDIR", dir.path()).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let said: Vec<_> = said.take(2).collect();
+    assert_eq!(said[1], "begun");
+    let daemon = said[0].split([' ', ',']).nth(4).unwrap();
+    let daemon = Path::new("/proc").join(daemon);
+    assert!(daemon.exists(), "{said:?}");
+    killpg(Pid::from_raw(demo.id().cast_signed()), Signal::SIGHUP).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(129));
+    assert!(!daemon.exists());
+    // The link and the stand-in, and no socket's folder.
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl Picture {
 
 fn ffmpeg<A: AsRef<OsStr>>(options: impl IntoIterator<Item = A>, output: &Path) {
     let mut command = Command::new("ffmpeg");
-    output.parent().iter().for_each(|folder| drop(command.current_dir(folder)));
+    command.current_dir(output.parent().unwrap());
     command.args(["-v", "error", "-y", "-nostdin"]).args(options).arg(output);
     let status = command.status().expect("the ffmpeg tool is needed to make clips");
     assert!(status.success(), "{command:?}");

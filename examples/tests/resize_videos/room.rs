@@ -1,17 +1,14 @@
 //! More videos at once than the daemon has room for.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 use resized::Limits;
 use resized_client::{Client, Extent, FrameSpec, PixelFormat, StreamSpec};
 
-use crate::bench::{Bench, frame_names, wait_for};
+use crate::bench::{Bench, frame_names};
 use crate::service::Service;
 use crate::{MOVING, stdout};
 
@@ -100,19 +97,28 @@ fn videos_are_closed_until_their_turn() {
 }
 
 #[test]
-fn one_that_does_not_begin_keeps_no_other_from_it() {
+fn one_that_can_not_begin_keeps_no_other_from_it() {
     let bench = Bench::new();
-    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
-    let head = fs::read(bench.clip("head.ts", MOVING, "-frames:v 5 -c:v mpeg2video")).unwrap();
-    // Its head can be read, and no frame of it yet.
-    let pipe = bench.path("pipe");
-    mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
-    let videos: [&Path; 18] = std::array::from_fn(|index| if index == 0 { &*pipe } else { &*clip });
-    let mut command = bench.command(&videos);
-    let mut program = command.args(["-m", "0", "-q"]).spawn().unwrap();
-    let mut writer = File::options().write(true).open(&pipe).unwrap();
-    writer.write_all(&head).unwrap();
-    wait_for(&bench.path("out/vid-instance18/Frame00002.jpg"));
-    drop(writer);
-    assert!(program.wait().unwrap().success());
+    let clip = bench.clip("clip.mkv", "testsrc2=size=64x48", "-frames:v 2 -c:v mpeg4");
+    let large = bench.clip("large.mkv", "color=size=1920x1080", "-frames:v 2 -c:v mpeg4");
+    // Room for one ring of large frames, which somebody has, and for all of the others.
+    let cores = thread::available_parallelism().unwrap().get();
+    let slots = (2 * cores + 2).min(32) as u32;
+    let ring_bytes = u64::from(slots) * 5_500_000;
+    let service = Service::with(|options, _| options.limits.ring_bytes = ring_bytes);
+    let client = Client::connect(&service.endpoint().parse().unwrap()).unwrap();
+    let source = FrameSpec::new(PixelFormat::I420, Extent::new(1920, 1080));
+    let mut spec = StreamSpec::new(source, Extent::new(32, 24));
+    spec.slots = slots;
+    let _stream = client.open(&spec).unwrap();
+    let videos: [&Path; 18] =
+        std::array::from_fn(|index| if index == 0 { &*large } else { &*clip });
+    let options = format!("-m 0 -s 32x24 -q --json figures.json --connect {}", service.endpoint());
+    let output = bench.run(&videos, &options);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let figures = bench.figures();
+    let number = |instance: usize, name| figures["instances"][instance][name].as_f64().unwrap();
+    assert_eq!(number(0, "frames"), 0.0, "{figures}");
+    assert!((1..18).all(|instance| number(instance, "frames") == 2.0), "{figures}");
+    assert!(number(17, "started_s") < number(0, "started_s") + number(0, "seconds"), "{figures}");
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,11 @@ use crate::bench::{Bench, frame_names, wait_for};
 use crate::service::Service;
 
 fn interrupt(program: &Child) {
-    kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGINT).unwrap();
+    send(Signal::SIGINT, program);
+}
+
+fn send(signal: Signal, program: &Child) {
+    kill(Pid::from_raw(program.id().cast_signed()), signal).unwrap();
 }
 
 /// How a program ended, which should be soon.
@@ -163,4 +167,23 @@ fn an_interrupt_stops_all_instances_and_leaves_whole_pictures_only() {
     let row = &figures["instances"][0];
     assert_eq!((&row["complete"], &row["error"]), (&false.into(), &Value::Null));
     assert_eq!(row["frames"], names.len());
+}
+
+#[test]
+fn a_hangup_ends_a_run_in_good_order_unless_it_is_to_be_ignored() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 1000 -c:v mpeg4");
+    let program = bench.command(&[&clip]);
+    for (first, code_then) in [("true", 129), ("trap '' HUP", 0)] {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!(r#"{first}; exec "$@""#), "sh"]).arg(program.get_program());
+        command.args(program.get_args()).args(["-n", "1", "-q", "--json", "figures.json"]);
+        command.env("XDG_RUNTIME_DIR", bench.path("")).env_remove("RESIZED_ENDPOINT");
+        let run = command.current_dir(bench.path("")).spawn().unwrap();
+        wait_for(&bench.path("out/vid-instance1/Frame00003.jpg"));
+        send(Signal::SIGHUP, &run);
+        assert_eq!(code(run), Some(code_then));
+        assert_eq!(bench.figures()["stopped"]["signal"].as_u64().is_some(), code_then != 0);
+        fs::remove_dir_all(bench.path("out")).unwrap();
+    }
 }
