@@ -31,7 +31,7 @@ fn several_clients_share_one_embedded_daemon() {
 fn options_are_obeyed() {
     bounded(|| {
         let options =
-            Options { devices: Devices::Null, memory: Some(25_000), ..Options::default() };
+            Options { devices: Devices::Null, memory: Some(12_500), ..Options::default() };
         let server = Server::embedded_with(options).unwrap();
         let client = client(&server);
         assert_eq!(client.devices()[..], ["null"]);

@@ -34,7 +34,9 @@ impl Ours {
 impl Contender for Ours {
     fn turn(&mut self) -> f64 {
         let slot = SlotMemory::new(&self.region, &self.ring, 0).expect("slot 0");
-        timed(|| self.resizer.resize(slot, Band::WHOLE, &mut self.scratch).expect("a frame"))
+        timed(|| {
+            self.resizer.resize(slot, Band::WHOLE, &mut self.scratch).expect("a frame");
+        })
     }
 
     fn made(&mut self) -> Option<Vec<f32>> {
