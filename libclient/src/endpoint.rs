@@ -314,7 +314,7 @@ mod tests {
         let _listener = UnixListener::bind(&live).unwrap();
         // Nor are a path below a file, and one that is too long for a socket.
         let nowhere = [dead.clone(), dead.join("below"), dir.path().join("long".repeat(50))];
-        let found = Endpoint::first_answering([&nowhere[..], &[live.clone()]].concat());
+        let found = Endpoint::first_answering(nowhere.into_iter().chain([live.clone()]).collect());
         assert_eq!(found, Ok(Endpoint::Unix(live)));
         let error = Endpoint::first_answering(vec![dead.clone()]).unwrap_err();
         assert!(error.to_string().contains(&dead.display().to_string()), "{error}");

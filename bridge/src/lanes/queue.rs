@@ -3,7 +3,8 @@
 //!
 //! Knows no threads and no clock: it is told the time. The client that has had the least is next,
 //! and the others wait until its work fits, so that small works don't keep a large one out for
-//! ever. A client that comes, or has had nothing waiting, starts no lower than what each of those
+//! ever; lanes that are idle for that are its own as it begins, and not before, or others would pass it.
+//! A client that comes, or has had nothing waiting, starts no lower than what each of those
 //! who are there could have had by now in equal parts: nobody saves up for a burst, and no client
 //! that waits is passed for ever by others that come and go.
 //! Invariants: of a client's works the first to come begins first; those at work have no more lanes
@@ -24,6 +25,8 @@ pub(super) struct Queue<W> {
     lanes: u32,
     /// Those whose turns are not taken.
     left: u32,
+    /// The client whose work the others wait for, and lanes times time that were idle for it, until `since`.
+    waited_for: Option<(u64, Duration)>,
 }
 
 struct Client<W> {
@@ -65,17 +68,31 @@ impl<W> Queue<W> {
     pub(super) fn new(lanes: u32, now: Instant) -> Self {
         let (clients, waiting) = (BTreeMap::new(), VecDeque::new());
         let (level, since, number) = (Duration::ZERO, now, 0);
-        Self { clients, waiting, level, since, number, lanes, left: lanes }
+        Self { clients, waiting, level, since, number, lanes, left: lanes, waited_for: None }
     }
 
-    /// Before anything changes: what lanes did until now was for those who were there.
+    /// Before anything changes: what lanes did until now, or waited, was for those who were there.
     fn advance(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.since);
+        let mut taken = self.lanes - self.left;
+        if let Some((_, idle)) = &mut self.waited_for {
+            *idle += self.left * elapsed;
+            taken = self.lanes;
+        }
         let is_there = |client: &&Client<W>| client.lanes > 0 || !client.works.is_empty();
         if let Ok(count @ 1..) = u32::try_from(self.clients.values().filter(is_there).count()) {
-            let each = now.saturating_duration_since(self.since) / count;
-            self.level += (self.lanes - self.left) * each;
+            self.level += taken * (elapsed / count);
         }
         self.since = now;
+    }
+
+    /// Nobody waits for that client any more, which pays for it.
+    fn waited(&mut self) {
+        if let Some((client, idle)) = self.waited_for.take()
+            && let Some(client) = self.clients.get_mut(&client)
+        {
+            client.had += idle;
+        }
     }
 
     /// Another client.
@@ -90,6 +107,7 @@ impl<W> Queue<W> {
     pub(super) fn leave(&mut self, client: u64, now: Instant) -> impl Sized + use<W> {
         self.advance(now);
         self.waiting.retain(|&waits| waits != client);
+        self.waited_for.take_if(|(waited_for, _)| *waited_for == client);
         self.clients.remove(&client)
     }
 
@@ -114,8 +132,16 @@ impl<W> Queue<W> {
         let had = |place: &usize| Some(self.clients.get(&self.waiting[*place])?.had(now));
         let place = (0..self.waiting.len()).min_by_key(had)?;
         let id = self.waiting[place];
+        if self.waited_for.is_some_and(|(client, _)| client != id) {
+            self.waited();
+        }
         let client = self.clients.get_mut(&id)?;
-        client.works.front().filter(|first| first.share <= self.left)?;
+        if client.works.front()?.share > self.left {
+            self.waited_for.get_or_insert((id, Duration::ZERO));
+            return None;
+        }
+        self.waited();
+        let client = self.clients.get_mut(&id)?;
         let Work { share, work, .. } = client.works.pop_front()?;
         client.has(client.lanes + share, now);
         self.left -= share;
@@ -153,6 +179,9 @@ impl<W> Queue<W> {
         let work = works.remove(place);
         if works.is_empty() {
             self.waiting.retain(|&waits| waits != client);
+        }
+        if self.waited_for.is_some_and(|(waited_for, _)| waited_for == client) {
+            self.waited();
         }
         work
     }
@@ -276,6 +305,39 @@ mod tests {
         assert!(scene.next().is_none());
         scene.done(large);
         assert_eq!(scene.next().unwrap().work, "small");
+    }
+
+    #[test]
+    fn lanes_that_are_idle_for_a_large_work_are_its_own() {
+        let mut scene = Scene::new(4);
+        let [large, slow, quick] = [(); 3].map(|()| scene.enter());
+        scene.push_some(3000, large, 4, "large");
+        scene.push_some(30, slow, 1, "slow");
+        scene.push_some(5000, quick, 1, "quick");
+        // What is at work, and for how long still.
+        let mut at_work: Vec<(u64, Begun<_>)> = Vec::new();
+        let (mut large, mut quick) = (0, 0);
+        for _ in 0..10_000 {
+            while let Some(begun) = scene.next() {
+                let cost = match begun.work {
+                    // No JPEG, as is found at once.
+                    "large" => 1,
+                    "slow" => 1000,
+                    _ => 10,
+                };
+                at_work.push((cost, begun));
+            }
+            scene.after(1);
+            at_work.iter_mut().for_each(|(left, _)| *left -= 1);
+            for (_, done) in at_work.extract_if(.., |(left, _)| *left == 0) {
+                large += u32::from(done.work == "large");
+                quick += u32::from(done.work == "quick");
+                scene.done(done);
+            }
+        }
+        // Lanes that are idle for the large one count as much as a client.
+        assert!(quick * 10 >= 40_000 / 4, "{quick} of 4000");
+        assert!(large >= 3, "{large}");
     }
 
     #[test]
