@@ -118,6 +118,9 @@ impl Connection {
 
     /// Tells the daemon to close a stream that it opened in that era.
     pub(crate) fn close_unnoted(&self, era: u64, stream: u32) {
+        if self.is_forked() {
+            return;
+        }
         let mut outgoing = lock(&self.outgoing);
         // With its era, the stream is over.
         if outgoing.era == era && outgoing.encode(&Request::Close { stream }).is_ok() {
@@ -188,6 +191,9 @@ impl Connection {
 
     /// Nobody will fetch the reply to that. A stream that it opens is closed, as soon as anybody reads.
     pub(crate) fn forget(&self, Asked { era, number }: Asked) {
+        if self.is_forked() {
+            return;
+        }
         let mut state = self.state();
         if state.era == era {
             state.disown(number);
@@ -247,6 +253,8 @@ mod tests {
         // As a child drops what it was forked with.
         connection.process += 1;
         connection.close(0);
+        connection.close_unnoted(0, 1);
+        connection.forget(Asked { era: 0, number: 0 });
         connection.suggest(0, &Request::Cancel { stream: 0, slot: 0 });
         drop(connection);
         theirs.set_nonblocking(true).unwrap();

@@ -8,6 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{Client, Error, Frame, Stream, StreamSpec};
 
+/// How often a stream is asked for at the most. What can't be had at all is not to have others' closed
+/// without end, while these keep new ones.
+const TRIES: u32 = 8;
+
 /// The streams of a client that were used last, for frames that come one at a time: most are of a
 /// spec that one before was of, and need not wait for a stream to be opened.
 #[derive(Debug)]
@@ -69,18 +73,20 @@ impl KeptStreams {
     /// Those of [`Client::open`].
     pub fn open(&self, spec: &StreamSpec) -> Result<Stream, Error> {
         let mut closings = *lock(&self.closings);
-        loop {
-            let error = match self.client.open(spec) {
-                Err(error) if error.is_shortage() => error,
+        for _ in 1..TRIES {
+            match self.client.open(spec) {
+                Err(error) if error.is_shortage() => {
+                    // Another thread may have closed them since this one asked.
+                    let now = self.close_all_but(0);
+                    if now == closings {
+                        return Err(error);
+                    }
+                    closings = now;
+                }
                 opened => return opened,
-            };
-            // Another thread may have closed them since this one asked.
-            let now = self.close_all_but(0);
-            if now == closings {
-                return Err(error);
             }
-            closings = now;
         }
+        self.client.open(spec)
     }
 
     /// Asks of each, from the one used last on, whether to keep it, and closes the first that is

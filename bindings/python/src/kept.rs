@@ -17,6 +17,10 @@ use crate::opened::Opened;
 /// Streams that `resize` keeps open: of so many kinds of calls, the last.
 const KEPT: usize = 8;
 
+/// How often a stream is asked for at the most. What can't be had at all is not to have others' closed
+/// without end, while these keep new ones.
+const TRIES: u32 = 8;
+
 /// Slots of each, from its second frame on.
 pub(crate) const KEPT_SLOTS: u32 = 4;
 
@@ -93,18 +97,20 @@ impl Kept {
         spec: StreamSpec,
     ) -> PyResult<Result<Arc<Opened>, Error>> {
         let mut closings = *self.closings(py);
-        loop {
-            let error = match Opened::asked_for(py, connected, spec)? {
-                Err(error) if error.is_shortage() => error,
+        for _ in 1..TRIES {
+            match Opened::asked_for(py, connected, spec)? {
+                Err(error) if error.is_shortage() => {
+                    // Another thread may have closed them since this one asked.
+                    let now = self.close_all_but(py, 0);
+                    if now == closings {
+                        return Ok(Err(error));
+                    }
+                    closings = now;
+                }
                 asked => return Ok(asked),
-            };
-            // Another thread may have closed them since this one asked.
-            let now = self.close_all_but(py, 0);
-            if now == closings {
-                return Ok(Err(error));
             }
-            closings = now;
         }
+        Opened::asked_for(py, connected, spec)
     }
 
     /// Closes all but so many of those used last, as soon as no other thread uses them and no
