@@ -63,7 +63,7 @@ pub(crate) struct Call<'a> {
 impl Fleet {
     /// Of [`MAX_DEVICES`] at the most.
     pub(crate) fn new(devices: Vec<Box<dyn Device>>) -> Self {
-        debug_assert!(devices.len() <= MAX_DEVICES, "{} devices", devices.len());
+        assert!(devices.len() <= MAX_DEVICES, "{} devices", devices.len());
         let watch = |lanes: usize| Watch {
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             calls: Mutex::default(),

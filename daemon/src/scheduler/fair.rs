@@ -12,7 +12,8 @@
 //!
 //! Invariants: a job pushed is taken or withdrawn once, those of one stream in their order; while
 //! all of them have jobs waiting no two of a round are further apart than a turn, its loan and
-//! their largest frame; those who go ahead get half of all pixels at the most, and one frame.
+//! their largest frame; those who go ahead get half of all pixels at the most, and one
+//! frame; beside a single other up to two thirds, since their own turns come round as often.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -147,8 +148,8 @@ struct Round<K, L> {
     current: Option<K>,
     /// Who goes ahead of its turn, the next one first.
     ahead: VecDeque<K>,
-    /// Pixels of those who went ahead that others have not had since.
-    owed: i64,
+    /// Who went ahead last, and its pixels that others have not had since.
+    owed: Option<(K, i64)>,
     waiting: usize,
 }
 
@@ -184,7 +185,7 @@ impl<K, L> Default for Round<K, L> {
             turns: VecDeque::new(),
             current: None,
             ahead: VecDeque::new(),
-            owed: 0,
+            owed: None,
             waiting: 0,
         }
     }
@@ -232,7 +233,7 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
     /// The next job of who goes ahead, if that one may.
     fn take_ahead(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
         let (mut place, loan) = (0, self.loan());
-        while self.owed == 0 {
+        while self.owed.is_none() {
             let key = *self.ahead.get(place)?;
             let Some(entry) = self.entries.get_mut(&key) else {
                 self.ahead.remove(place);
@@ -250,7 +251,7 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
             }
             if let Some((job, cost)) = entry.line.take(wanted) {
                 entry.spend(cost, loan);
-                self.owed = cost;
+                self.owed = Some((key, cost));
                 self.waiting -= 1;
                 if entry.line.waiting() == 0 && entry.left > 0 {
                     entry.rest();
@@ -304,7 +305,7 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
             let least = if goes_on { -loan } else { 0 };
             if entry.left <= least {
                 // Where nobody has what is wanted, nobody's debt is less for that.
-                if !std::mem::replace(&mut looked, true) {
+                if entry.line.waiting() == 0 && !std::mem::replace(&mut looked, true) {
                     match self.offers(wanted) {
                         true => continue,
                         false => return None,
@@ -325,11 +326,12 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
             if let Some((_, cost)) = taken {
                 entry.spend(cost, loan);
                 self.current = Some(key);
-                self.owed = (self.owed - cost).max(0);
                 self.waiting -= 1;
                 if std::mem::take(&mut entry.ahead) {
                     self.ahead.retain(|&other| other != key);
                 }
+                let alone = self.turns.len() == 1;
+                self.owed = self.owed.and_then(|owed| left_of(owed, key, cost, alone));
             }
             if entry.line.waiting() == 0 && entry.left > 0 {
                 entry.rest();
@@ -340,6 +342,18 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
             }
         }
     }
+}
+
+/// What is left of what one who went ahead owes, when `key` has had `cost` in its turn. What others have
+/// had is owed to them no more; what the ower has had changes nothing, unless it is `alone`, with
+/// nobody to owe it to.
+fn left_of<K: Eq>((ower, owed): (K, i64), key: K, cost: i64, alone: bool) -> Option<(K, i64)> {
+    let owed = match ower == key {
+        false => owed - cost,
+        true if alone => 0,
+        true => owed,
+    };
+    (owed > 0).then_some((ower, owed))
 }
 
 impl<K: Copy + Eq + Hash, L: Line> Line for Round<K, L> {
@@ -373,7 +387,7 @@ impl<K: Copy + Eq + Hash, L: Line> Line for Round<K, L> {
             }
         }
         self.ahead.clear();
-        self.owed = 0;
+        self.owed = None;
     }
 }
 

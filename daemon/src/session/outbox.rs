@@ -150,7 +150,7 @@ impl Outbox {
         let mut bytes = std::mem::take(&mut waiting.buffer);
         bytes.clear();
         if let Err(error) = codec::encode(message, &mut bytes) {
-            // Only a reply can be too long, and only if this daemon has more than some 35 devices.
+            // None is as long as that: lists come in pages, and devices are few.
             tracing::error!(%error, "a message can't be sent");
             self.cut(&mut waiting, None);
             return Ok(true);

@@ -31,10 +31,10 @@ pub(super) fn bytes(spec: &StreamSpec) -> u64 {
         let channels = components.len() as u64;
         let pass = |to: Extent| {
             let rows = u64::from(to.height);
-            let down = window(*filter, from.height, to.height) * rows;
+            let vertical = window(*filter, from.height, to.height) * rows * TAP_BYTES;
             let lines = u64::from(to.width) * channels + rows;
-            let across = across(*filter, from.width, to.width, channels);
-            across + down * TAP_BYTES + lines * LINE_BYTES + LEAST_BYTES
+            let horizontal = horizontal_taps(*filter, from.width, to.width, channels);
+            horizontal + vertical + lines * LINE_BYTES + LEAST_BYTES
         };
         let passes = |to: Extent| match destination.format.is_subsampled() {
             _ if kind(source) == kind(destination) => pass(halved(to, is_chroma)),
@@ -66,7 +66,7 @@ fn halved(extent: Extent, halve: bool) -> Extent {
 /// Bytes for the taps of rows. The further apart outputs lie the fewer of a block find taps in the
 /// same window: in the end each has gathers of its own. Where nothing is gathered, and channels are
 /// interleaved, they have weights of zero for each other.
-fn across(filter: Filter, from: u32, to: u32, channels: u64) -> u64 {
+fn horizontal_taps(filter: Filter, from: u32, to: u32, channels: u64) -> u64 {
     let (window, outputs) = (window(filter, from, to), u64::from(to) * channels);
     let spread = BLOCK * u64::from(from.div_ceil(to));
     let apart = (1 + spread.div_ceil(REACH)).min(BLOCK).min(outputs);

@@ -166,11 +166,18 @@ pub(super) fn enumerate(wanted: &Wanted, validation: bool) -> Vec<Enumerated> {
         |physical: &Arc<PhysicalDevice>| probe::one_line(&physical.properties().device_name);
     let models: Vec<String> = devices.iter().map(model).collect();
     let names = card::names(models.iter().map(String::as_str));
-    let enumerated = |(name, physical): (String, Arc<PhysicalDevice>)| {
-        let outcome = usable(&physical, &name, wanted).map(|()| physical);
+    let meant = match wanted {
+        Wanted::Named(part) => card::meant(part, &models, &names),
+        Wanted::All | Wanted::Real => vec![true; names.len()],
+    };
+    let enumerated = |((name, physical), meant): ((String, Arc<PhysicalDevice>), bool)| {
+        let outcome = match meant {
+            true => usable(&physical, wanted).map(|()| physical),
+            false => Err(Unused::NotNamed),
+        };
         (name, outcome)
     };
-    names.into_iter().zip(devices).map(enumerated).collect()
+    names.into_iter().zip(devices).zip(meant).map(enumerated).collect()
 }
 
 /// What the validation layer has said so far, in this process.
@@ -183,14 +190,10 @@ pub fn is_validating() -> bool {
     VALIDATING.load(Ordering::Relaxed)
 }
 
-fn usable(physical: &PhysicalDevice, name: &str, wanted: &Wanted) -> Result<(), Unused> {
+fn usable(physical: &PhysicalDevice, wanted: &Wanted) -> Result<(), Unused> {
     let is_cpu = physical.properties().device_type == PhysicalDeviceType::Cpu;
-    match wanted {
-        Wanted::Real if is_cpu => return Err(Unused::Cpu),
-        Wanted::Named(part) if !name.to_lowercase().contains(&part.to_lowercase()) => {
-            return Err(Unused::NotNamed);
-        }
-        Wanted::All | Wanted::Real | Wanted::Named(_) => {}
+    if is_cpu && matches!(wanted, Wanted::Real) {
+        return Err(Unused::Cpu);
     }
     if physical.api_version() < Version::V1_3 {
         return Err(Unused::Version(physical.api_version()));

@@ -81,6 +81,17 @@ pub(super) fn names<'a>(models: impl IntoIterator<Item = &'a str>) -> Vec<String
     names
 }
 
+/// Which of the GPUs, by models and names, were asked for as `part` of a name, in whatever case: those
+/// whose model is just that, if there are any, and not others to which there is more, as Mesa has it.
+pub(super) fn meant(part: &str, models: &[String], names: &[String]) -> Vec<bool> {
+    let part = part.to_lowercase();
+    let is_model = |model: &String| model.to_lowercase() == part;
+    match models.iter().any(is_model) {
+        true => models.iter().map(is_model).collect(),
+        false => names.iter().map(|name| name.to_lowercase().contains(&part)).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,5 +177,17 @@ mod tests {
         let mut untested = found();
         untested[0].1 = Err(Unused::NotNamed);
         assert_eq!(said(untested, "")[..2], ["A: it was not asked for", "A #2: used"]);
+    }
+
+    #[test]
+    fn a_model_means_all_of_it_and_a_part_of_a_name_all_that_have_it() {
+        let models = ["RX 6800 (RADV NAVI21)", "RX 6800", "RX 6800"].map(str::to_owned);
+        let names = names(models.iter().map(String::as_str));
+        let meant = |part| meant(part, &models, &names);
+        assert_eq!(meant("rx 6800"), [false, true, true]);
+        assert_eq!(meant("RX 6800 #2"), [false, false, true]);
+        assert_eq!(meant("RX"), [true; 3]);
+        assert_eq!(meant("radv"), [true, false, false]);
+        assert_eq!(meant("7900"), [false; 3]);
     }
 }

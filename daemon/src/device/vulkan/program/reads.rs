@@ -1,4 +1,5 @@
-//! Owns which rows of a source frame shaders read: no others are copied to a GPU.
+//! Owns which rows of a source frame count in results: no others are copied to a GPU. Shaders may read
+//! more, with weights of zero; whatever lies there, in integers that is nothing.
 //!
 //! Knows layouts and numbers of rows, no shaders. Invariant: what is copied lies within the rows of
 //! the frame, and no byte of it is copied twice.

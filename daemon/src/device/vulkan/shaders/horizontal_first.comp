@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// The horizontal pass, if it comes first: `horizontal_first`, `horizontal_first_words`, `widen` and `words`
-// of the oracle. Makes two words of each of four rows, which share the weights.
+// The horizontal pass, if it comes first: `horizontal_first`, `horizontal_first_words`, `widen` and
+// `to_words` of the oracle. Makes two words of each of four rows, which share the weights.
 
 #include "common.glsl"
 #include "samples.glsl"
@@ -11,7 +11,7 @@
 // each from a whole element on.
 layout(constant_id = 0) const uint FORM = 0u;
 
-// `ROWS` in program.rs.
+// `ROWS` in program/dispatch.rs.
 const uint ROWS = 4u;
 
 // Where the rows that are read start, in bytes: behind the last that is wanted, that one again.

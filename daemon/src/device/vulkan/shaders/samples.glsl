@@ -1,4 +1,4 @@
-// The step from samples to words of 6 fraction bits, centred on zero: `words` of the oracle.
+// The step from samples to words of 6 fraction bits, centred on zero: `to_words` of the oracle.
 
 // 0: a byte each. 1: ten bits in the lower ones of 16. 2: ten bits in the upper ones of 16. 3: three colours
 // to be weighed by their opacity.
