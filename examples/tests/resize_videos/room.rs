@@ -49,10 +49,10 @@ fn where_many_wait_no_more_start() {
     stdout(&bench.run(&[&clip], &options));
     let figures = bench.figures();
     let number = |instance: usize, name| figures["instances"][instance][name].as_f64().unwrap();
-    // One of the first two has had the only stream, nearly to its end, before the last may start.
+    // Somebody has had the only stream, nearly to its end, before the last may start.
     let halves =
-        [0, 1].map(|instance| number(instance, "started_s") + number(instance, "seconds") / 2.0);
-    assert!(number(17, "started_s") >= f64::min(halves[0], halves[1]), "{figures}");
+        (0..17).map(|instance| number(instance, "started_s") + number(instance, "seconds") / 2.0);
+    assert!(number(17, "started_s") >= halves.fold(f64::MAX, f64::min), "{figures}");
 }
 
 #[test]
