@@ -13,7 +13,9 @@ use super::interleave;
 use super::kernel::{Column, Interleave, Kernel, ROWS, RowTaps, Rows};
 use super::lengths::LINE;
 use super::mix::{self, Mix};
+use super::rolling::Held;
 use super::samples::{self, Samples};
+use crate::device::plan::{Arrange, Row};
 use crate::filter::Taps;
 
 /// Windows that are worked on at once.
@@ -87,12 +89,11 @@ impl Blocks {
     }
 }
 
-impl Kernel for Avx2 {
+impl Arrange for Avx2 {
     type Windows = Blocks;
     type Words = (Deinterleaved, Blocks);
     type Gathers = Gathers;
-
-    const DEINTERLEAVES: bool = true;
+    type Lines = Held;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
@@ -105,6 +106,14 @@ impl Kernel for Avx2 {
     fn gather(&self, taps: Taps) -> Gathers {
         Gathers::new(&taps)
     }
+
+    fn lines(&self, vertical: Taps, row: Row, fold: bool) -> Held {
+        Held::new(&vertical, row, fold)
+    }
+}
+
+impl Kernel for Avx2 {
+    const DEINTERLEAVES: bool = true;
 
     unsafe fn vertical_first(&self, column: Column<'_>, words: &mut [i16], len: usize) {
         assert!(words.len() >= len.next_multiple_of(LINE));

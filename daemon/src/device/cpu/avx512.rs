@@ -12,7 +12,9 @@ use self::words_first::Words;
 use super::avx2::{Avx2, Blocks};
 use super::kernel::{Column, Interleave, Kernel, ROWS, RowTaps, Rows};
 use super::mix::{self, Mix};
+use super::rolling::Held;
 use super::samples::{self, Samples};
+use crate::device::plan::{Arrange, Row};
 use crate::filter::Taps;
 
 /// Proof that this CPU has AVX-512 with BW, VL, VBMI, VBMI2 and VNNI (Ice Lake, Zen 4 and later).
@@ -44,12 +46,11 @@ impl AsRef<[u8]> for Vector {
     }
 }
 
-impl Kernel for Avx512 {
+impl Arrange for Avx512 {
     type Windows = Blocks;
     type Words = Words;
     type Gathers = Gathers;
-
-    const DEINTERLEAVES: bool = false;
+    type Lines = Held;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         self.avx2.arrange(taps)
@@ -62,6 +63,14 @@ impl Kernel for Avx512 {
     fn gather(&self, taps: Taps) -> Gathers {
         Gathers::new(&taps)
     }
+
+    fn lines(&self, vertical: Taps, row: Row, fold: bool) -> Held {
+        Held::new(&vertical, row, fold)
+    }
+}
+
+impl Kernel for Avx512 {
+    const DEINTERLEAVES: bool = false;
 
     unsafe fn vertical_first(&self, column: Column<'_>, words: &mut [i16], len: usize) {
         // SAFETY: the same contract.

@@ -1,5 +1,5 @@
 //! Owns the seam between the walk of a band and the instructions that do its work: [`Kernel`], and
-//! what makes an output row, [`RowTaps`].
+//! what it is handed.
 //!
 //! A kernel knows lines and taps only. Every implementation gives the bits that
 //! [`scalar`](super::scalar) gives. Invariant of the memory it is handed: where it may run over the end
@@ -13,13 +13,12 @@ pub(super) use super::interleave::Interleave;
 #[cfg(doc)]
 use super::lengths::{LINE, WIDE_LINE};
 use super::mix::{self, Mix};
+use super::rolling::Held;
+pub(super) use super::rolling::{ROWS, RowTaps};
 pub(super) use super::samples::Column;
 use super::samples::{self, Samples};
+use crate::device::plan::Arrange;
 pub(super) use crate::device::plan::PATTERN;
-use crate::filter::Taps;
-
-/// Source rows that share one load of the horizontal tables.
-pub(super) const ROWS: usize = 4;
 
 /// Source rows, and the lines that a horizontal pass makes of them. Some may be the same, with their lines.
 #[derive(Clone, Copy, Debug)]
@@ -43,71 +42,14 @@ pub(in crate::device) struct Rows {
     pub(super) lines: [*mut i16; ROWS],
 }
 
-/// The part of one line, or of the sum of two, in an output row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::device) struct LineTap<const LINES: usize> {
-    /// Words from the first line to these.
-    pub(super) offsets: [u32; LINES],
-    /// Their weight.
-    pub(super) weight: i16,
-    /// The same once more, so that vectors repeat 32 bits, which costs them nothing.
-    again: i16,
-}
-
-impl<const LINES: usize> LineTap<LINES> {
-    pub(super) const fn new(offsets: [u32; LINES], weight: i16) -> Self {
-        Self { offsets, weight, again: weight }
-    }
-
-    /// The weight twice.
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(dead_code, reason = "vectors of x86-64 want it")
-    )]
-    #[inline(always)]
-    pub(super) const fn weights(&self) -> i32 {
-        (self.weight as u16 as i32) | ((self.again as i32) << 16)
-    }
-}
-
-/// What makes one output row. There is at least one pair or single.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::device) struct RowTaps<'rolling> {
-    /// No source row before this one is needed, now or later.
-    pub(super) first: usize,
-    /// One behind the last source row that was needed so far.
-    pub(super) end: usize,
-    /// Lines of the same weight, to be added before they are weighed.
-    pub(super) pairs: &'rolling [LineTap<2>],
-    /// All others.
-    pub(super) singles: &'rolling [LineTap<1>],
-}
-
-/// The passes in either order, and the change between interleaved and planar lines.
-pub(in crate::device) trait Kernel: Send + Sync + 'static {
-    /// Horizontal taps in the order in which [`Self::horizontal_second`] reads them.
-    type Windows: Send + Sync;
-
-    /// Horizontal taps in the order in which [`Self::horizontal_first_words`] reads them.
-    type Words: Send + Sync;
-
-    /// Horizontal taps in the order in which [`Self::horizontal_first`] reads them.
-    type Gathers: Send + Sync;
-
+/// The passes in either order, and the change between interleaved and planar lines. Taps are arranged as they
+/// read them, once a stream.
+pub(in crate::device) trait Kernel:
+    Arrange<Lines = Held> + Send + Sync + 'static
+{
     /// Whether [`Self::horizontal_first_words`] takes the channels of a row one after the other, and so wants
     /// room for that.
     const DEINTERLEAVES: bool;
-
-    /// Arranges horizontal taps for the second pass, once a stream.
-    fn arrange(&self, taps: Taps) -> Self::Windows;
-
-    /// Arranges horizontal taps for the first pass, of words of so many channels that are interleaved and
-    /// have the same taps, once a stream.
-    fn arrange_words(&self, taps: Taps, channels: usize) -> Self::Words;
-
-    /// Arranges horizontal taps for the first pass, once a stream. The high bytes of a window's
-    /// positive weights sum to 128 at most, and so do those of its negative ones.
-    fn gather(&self, taps: Taps) -> Self::Gathers;
 
     /// Vertical pass, if it comes first: makes `len` words out of as many samples of each row. Words behind
     /// `len`, up to the multiple of [`LINE`], may be overwritten.

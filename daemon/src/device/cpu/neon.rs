@@ -14,6 +14,8 @@ use self::horizontal_first::Gathers;
 use super::deinterleave::{self, Deinterleaved};
 use super::kernel::{Column, Kernel, ROWS, RowTaps, Rows};
 use super::lengths::LINE;
+use super::rolling::Held;
+use crate::device::plan::{Arrange, Row};
 use crate::filter::Taps;
 
 /// Windows whose sums make a register.
@@ -68,12 +70,11 @@ impl Blocks {
     }
 }
 
-impl Kernel for Neon {
+impl Arrange for Neon {
     type Windows = Blocks;
     type Words = (Deinterleaved, Blocks);
     type Gathers = Gathers;
-
-    const DEINTERLEAVES: bool = true;
+    type Lines = Held;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
@@ -86,6 +87,14 @@ impl Kernel for Neon {
     fn gather(&self, taps: Taps) -> Gathers {
         Gathers::new(&taps)
     }
+
+    fn lines(&self, vertical: Taps, row: Row, fold: bool) -> Held {
+        Held::new(&vertical, row, fold)
+    }
+}
+
+impl Kernel for Neon {
+    const DEINTERLEAVES: bool = true;
 
     unsafe fn vertical_first(&self, column: Column<'_>, words: &mut [i16], len: usize) {
         assert!(words.len() >= len.next_multiple_of(LINE));

@@ -3,18 +3,19 @@
 #![allow(unsafe_code)]
 
 use super::kernel::{Column, Kernel, PATTERN, ROWS, RowTaps, Rows};
+use super::rolling::Held;
+use crate::device::plan::{Arrange, Row};
 use crate::filter::Taps;
 
 /// The kernel for any machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scalar;
 
-impl Kernel for Scalar {
+impl Arrange for Scalar {
     type Windows = Taps;
     type Words = Taps;
     type Gathers = Taps;
-
-    const DEINTERLEAVES: bool = false;
+    type Lines = Held;
 
     fn arrange(&self, taps: Taps) -> Taps {
         taps
@@ -27,6 +28,14 @@ impl Kernel for Scalar {
     fn gather(&self, taps: Taps) -> Taps {
         taps
     }
+
+    fn lines(&self, vertical: Taps, row: Row, fold: bool) -> Held {
+        Held::new(&vertical, row, fold)
+    }
+}
+
+impl Kernel for Scalar {
+    const DEINTERLEAVES: bool = false;
 
     unsafe fn vertical_first(&self, column: Column<'_>, words: &mut [i16], len: usize) {
         let Column { first, stride, weights } = column;
