@@ -45,10 +45,10 @@ mod deinterleave;
 mod fetch;
 #[cfg(target_arch = "x86_64")]
 mod gather;
-mod held;
 mod interleave;
 mod kernel;
 mod lengths;
+mod memory;
 mod mix;
 #[cfg(target_arch = "aarch64")]
 mod neon;

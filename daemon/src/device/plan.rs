@@ -37,19 +37,19 @@ const WEIGHT_BITS: u32 = 14;
 /// number of channels, or those of all channels are the same.
 pub(super) const PATTERN: usize = 4;
 
-/// How a device keeps the taps of a pass.
+/// How a device keeps the taps of a pass, in the order in which it reads them.
 pub(super) trait Arrange {
     /// Those of a horizontal pass that comes second, and reads words of one channel.
-    type Windows;
+    type Windows: Send + Sync;
 
     /// Those of a horizontal pass that comes first, and reads words.
-    type Words;
+    type Words: Send + Sync;
 
     /// Those of a horizontal pass that reads samples.
-    type Gathers;
+    type Gathers: Send + Sync;
 
     /// Those of a vertical pass that comes second.
-    type Lines;
+    type Lines: Send + Sync;
 
     /// Arranges horizontal taps of words of one channel.
     fn arrange(&self, taps: Taps) -> Self::Windows;

@@ -6,15 +6,16 @@
 mod horizontal_first;
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 use self::horizontal_first::Gathers;
 use super::deinterleave::{self, Deinterleaved};
 use super::interleave;
-use super::kernel::{Kernel, PATTERN, ROWS, RowTaps};
+use super::kernel::{Column, Interleave, Kernel, ROWS, RowTaps, Rows};
 use super::lengths::LINE;
 use super::mix::{self, Mix};
+use super::rolling::Held;
 use super::samples::{self, Samples};
+use crate::device::plan::{Arrange, Row};
 use crate::filter::Taps;
 
 /// Windows that are worked on at once.
@@ -88,12 +89,11 @@ impl Blocks {
     }
 }
 
-impl Kernel for Avx2 {
+impl Arrange for Avx2 {
     type Windows = Blocks;
     type Words = (Deinterleaved, Blocks);
     type Gathers = Gathers;
-
-    const DEINTERLEAVES: bool = true;
+    type Lines = Held;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
@@ -107,17 +107,18 @@ impl Kernel for Avx2 {
         Gathers::new(&taps)
     }
 
-    unsafe fn vertical_first(
-        &self,
-        first: *const u8,
-        stride: usize,
-        weights: &[i16],
-        words: &mut [i16],
-        len: usize,
-    ) {
+    fn lines(&self, vertical: Taps, row: Row, fold: bool) -> Held {
+        Held::new(&vertical, row, fold)
+    }
+}
+
+impl Kernel for Avx2 {
+    const DEINTERLEAVES: bool = true;
+
+    unsafe fn vertical_first(&self, column: Column<'_>, words: &mut [i16], len: usize) {
         assert!(words.len() >= len.next_multiple_of(LINE));
         // SAFETY: `self` proves the feature; the rest is this method's contract and the assertion.
-        unsafe { vertical_first(first, stride, weights, words.as_mut_ptr(), len) }
+        unsafe { vertical_first(column, words.as_mut_ptr(), len) }
     }
 
     unsafe fn horizontal_second(
@@ -144,17 +145,9 @@ impl Kernel for Avx2 {
         unsafe { horizontal_second_words(words.as_ptr(), blocks, constant, line) }
     }
 
-    unsafe fn horizontal_first(
-        &self,
-        rows: [*const u8; ROWS],
-        ahead: usize,
-        gathers: &Gathers,
-        outputs: Range<usize>,
-        constants: [i32; PATTERN],
-        lines: [*mut i16; ROWS],
-    ) {
+    unsafe fn horizontal_first(&self, rows: Rows, gathers: &Gathers) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { horizontal_first::horizontal(rows, ahead, gathers, outputs, constants, lines) }
+        unsafe { horizontal_first::horizontal(rows, gathers) }
     }
 
     unsafe fn vertical_second(
@@ -191,16 +184,9 @@ impl Kernel for Avx2 {
         unsafe { deinterleave::horizontal_first_words(self, rows, words, room, lines) };
     }
 
-    unsafe fn vertical_first_words(
-        &self,
-        first: *const u8,
-        stride: usize,
-        samples: Samples,
-        weights: &[i16],
-        words: &mut [i16],
-    ) {
+    unsafe fn vertical_first_words(&self, column: Column<'_>, samples: Samples, words: &mut [i16]) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { vertical_first_words(first, stride, samples, weights, words) };
+        unsafe { vertical_first_words(column, samples, words) };
     }
 
     unsafe fn to_words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
@@ -213,51 +199,32 @@ impl Kernel for Avx2 {
         unsafe { mix_row(mix, lines, targets, width) };
     }
 
-    fn split(&self, interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
+    fn split(&self, interleaved: &[i16], lines: &mut [i16], shape: Interleave) {
         // SAFETY: `self` proves the feature.
-        unsafe { split(interleaved, channels, lines, pitch) }
+        unsafe { split(interleaved, lines, shape) }
     }
 
-    unsafe fn merge<T: Copy>(
-        &self,
-        lines: *const T,
-        pitch: usize,
-        channels: usize,
-        width: usize,
-        target: *mut T,
-    ) {
+    unsafe fn merge<T: Copy>(&self, lines: *const T, target: *mut T, shape: Interleave) {
         // SAFETY: `self` proves the feature; the rest is the same contract.
-        unsafe { merge(lines, pitch, channels, width, target) }
+        unsafe { merge(lines, target, shape) }
     }
 }
 
 #[target_feature(enable = "avx2")]
-fn split(interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
-    interleave::split(interleaved, channels, lines, pitch);
+fn split(interleaved: &[i16], lines: &mut [i16], shape: Interleave) {
+    interleave::split(interleaved, lines, shape);
 }
 
 #[target_feature(enable = "avx2")]
-unsafe fn merge<T: Copy>(
-    lines: *const T,
-    pitch: usize,
-    channels: usize,
-    width: usize,
-    target: *mut T,
-) {
+unsafe fn merge<T: Copy>(lines: *const T, target: *mut T, shape: Interleave) {
     // SAFETY: the same contract.
-    unsafe { interleave::merge(lines, pitch, channels, width, target) };
+    unsafe { interleave::merge(lines, target, shape) };
 }
 
 #[target_feature(enable = "avx2")]
-unsafe fn vertical_first_words(
-    first: *const u8,
-    stride: usize,
-    samples: Samples,
-    weights: &[i16],
-    words: &mut [i16],
-) {
+unsafe fn vertical_first_words(column: Column<'_>, samples: Samples, words: &mut [i16]) {
     // SAFETY: the same contract.
-    unsafe { samples::vertical_first_words(first, stride, samples, weights, words) };
+    unsafe { samples::vertical_first_words(column, samples, words) };
 }
 
 #[target_feature(enable = "avx2")]
@@ -275,13 +242,8 @@ unsafe fn mix_row(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: u
 /// Thirty-two columns at a time: two rows are interleaved, widened, and multiplied with the pair of
 /// their weights.
 #[target_feature(enable = "avx2")]
-unsafe fn vertical_first(
-    first: *const u8,
-    stride: usize,
-    weights: &[i16],
-    words: *mut i16,
-    len: usize,
-) {
+unsafe fn vertical_first(column: Column<'_>, words: *mut i16, len: usize) {
+    let Column { first, stride, weights } = column;
     let (pairs, last) = weights.as_chunks::<2>();
     let rounding = _mm256_set1_epi32(1 << 7);
     let zero = _mm256_setzero_si256();

@@ -7,14 +7,14 @@
 mod horizontal_first;
 mod words_first;
 
-use std::ops::Range;
-
 use self::horizontal_first::Gathers;
 use self::words_first::Words;
 use super::avx2::{Avx2, Blocks};
-use super::kernel::{Kernel, PATTERN, ROWS, RowTaps};
+use super::kernel::{Column, Interleave, Kernel, ROWS, RowTaps, Rows};
 use super::mix::{self, Mix};
+use super::rolling::Held;
 use super::samples::{self, Samples};
+use crate::device::plan::{Arrange, Row};
 use crate::filter::Taps;
 
 /// Proof that this CPU has AVX-512 with BW, VL, VBMI, VBMI2 and VNNI (Ice Lake, Zen 4 and later).
@@ -46,12 +46,11 @@ impl AsRef<[u8]> for Vector {
     }
 }
 
-impl Kernel for Avx512 {
+impl Arrange for Avx512 {
     type Windows = Blocks;
     type Words = Words;
     type Gathers = Gathers;
-
-    const DEINTERLEAVES: bool = false;
+    type Lines = Held;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         self.avx2.arrange(taps)
@@ -65,16 +64,17 @@ impl Kernel for Avx512 {
         Gathers::new(&taps)
     }
 
-    unsafe fn vertical_first(
-        &self,
-        first: *const u8,
-        stride: usize,
-        weights: &[i16],
-        words: &mut [i16],
-        len: usize,
-    ) {
+    fn lines(&self, vertical: Taps, row: Row, fold: bool) -> Held {
+        Held::new(&vertical, row, fold)
+    }
+}
+
+impl Kernel for Avx512 {
+    const DEINTERLEAVES: bool = false;
+
+    unsafe fn vertical_first(&self, column: Column<'_>, words: &mut [i16], len: usize) {
         // SAFETY: the same contract.
-        unsafe { self.avx2.vertical_first(first, stride, weights, words, len) }
+        unsafe { self.avx2.vertical_first(column, words, len) }
     }
 
     unsafe fn horizontal_second(
@@ -99,17 +99,9 @@ impl Kernel for Avx512 {
         unsafe { self.avx2.horizontal_second_words(words, blocks, constant, line) }
     }
 
-    unsafe fn horizontal_first(
-        &self,
-        rows: [*const u8; ROWS],
-        ahead: usize,
-        gathers: &Gathers,
-        outputs: Range<usize>,
-        constants: [i32; PATTERN],
-        lines: [*mut i16; ROWS],
-    ) {
+    unsafe fn horizontal_first(&self, rows: Rows, gathers: &Gathers) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { horizontal_first::horizontal(rows, ahead, gathers, outputs, constants, lines) };
+        unsafe { horizontal_first::horizontal(rows, gathers) };
     }
 
     unsafe fn vertical_second(
@@ -156,16 +148,9 @@ impl Kernel for Avx512 {
         unsafe { words_first::horizontal(rows, words, lines) };
     }
 
-    unsafe fn vertical_first_words(
-        &self,
-        first: *const u8,
-        stride: usize,
-        samples: Samples,
-        weights: &[i16],
-        words: &mut [i16],
-    ) {
+    unsafe fn vertical_first_words(&self, column: Column<'_>, samples: Samples, words: &mut [i16]) {
         // SAFETY: `self` proves the features; the rest is this method's contract.
-        unsafe { vertical_first_words(first, stride, samples, weights, words) };
+        unsafe { vertical_first_words(column, samples, words) };
     }
 
     unsafe fn to_words(&self, row: *const u8, samples: Samples, len: usize, line: *mut i16) {
@@ -178,33 +163,20 @@ impl Kernel for Avx512 {
         unsafe { mix_row(mix, lines, targets, width) };
     }
 
-    fn split(&self, interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
-        self.avx2.split(interleaved, channels, lines, pitch);
+    fn split(&self, interleaved: &[i16], lines: &mut [i16], shape: Interleave) {
+        self.avx2.split(interleaved, lines, shape);
     }
 
-    unsafe fn merge<T: Copy>(
-        &self,
-        lines: *const T,
-        pitch: usize,
-        channels: usize,
-        width: usize,
-        target: *mut T,
-    ) {
+    unsafe fn merge<T: Copy>(&self, lines: *const T, target: *mut T, shape: Interleave) {
         // SAFETY: the same contract.
-        unsafe { self.avx2.merge(lines, pitch, channels, width, target) }
+        unsafe { self.avx2.merge(lines, target, shape) }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn vertical_first_words(
-    first: *const u8,
-    stride: usize,
-    samples: Samples,
-    weights: &[i16],
-    words: &mut [i16],
-) {
+unsafe fn vertical_first_words(column: Column<'_>, samples: Samples, words: &mut [i16]) {
     // SAFETY: the same contract.
-    unsafe { samples::vertical_first_words(first, stride, samples, weights, words) };
+    unsafe { samples::vertical_first_words(column, samples, words) };
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::kernel::{Kernel, ROWS};
+use super::kernel::{Interleave, Kernel, ROWS};
 use super::lengths::{LINE, WIDE_LINE};
 use crate::filter::Taps;
 
@@ -69,17 +69,18 @@ impl Deinterleaved {
         }
         let (lines, made) = room.split_at_mut(self.channels * self.line());
         // A crop may be far narrower than the frame.
-        let Range { start, end } = self.pixels;
-        let read = &row[self.channels * start..self.channels * end];
-        kernel.split(read, self.channels, &mut lines[start..], self.line());
+        let Self { channels, pixels: Range { start, end }, .. } = *self;
+        let shape = Interleave { channels, pixels: end - start, pitch: self.line() };
+        kernel.split(&row[channels * start..], &mut lines[start..], shape);
         assert!(size_of_val(made) >= self.channels * self.made() * size_of::<T>());
         let made = made.as_mut_ptr().cast::<T>();
         for (channel, line) in lines.chunks_exact(self.line()).enumerate() {
             // SAFETY: there is a line for each channel, as just asserted.
             make(channel, line, unsafe { made.add(channel * self.made()) });
         }
+        let shape = Interleave { channels, pixels: self.picture, pitch: self.made() };
         // SAFETY: lines are no shorter than the picture's rows; the rest is this method's contract.
-        unsafe { kernel.merge(made, self.made(), self.channels, self.picture, target) };
+        unsafe { kernel.merge(made, target, shape) };
     }
 }
 

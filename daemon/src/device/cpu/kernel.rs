@@ -1,5 +1,5 @@
 //! Owns the seam between the walk of a band and the instructions that do its work: [`Kernel`], and
-//! what makes an output row, [`RowTaps`].
+//! what it is handed.
 //!
 //! A kernel knows lines and taps only. Every implementation gives the bits that
 //! [`scalar`](super::scalar) gives. Invariant of the memory it is handed: where it may run over the end
@@ -8,100 +8,56 @@
 //! of the target compile it anew with them.
 #![allow(unsafe_code)]
 
-use std::ops::Range;
-
 use super::interleave;
+pub(super) use super::interleave::Interleave;
 #[cfg(doc)]
 use super::lengths::{LINE, WIDE_LINE};
 use super::mix::{self, Mix};
+use super::rolling::Held;
+pub(super) use super::rolling::{ROWS, RowTaps};
+pub(super) use super::samples::Column;
 use super::samples::{self, Samples};
+use crate::device::plan::Arrange;
 pub(super) use crate::device::plan::PATTERN;
-use crate::filter::Taps;
 
-/// Source rows that share one load of the horizontal tables.
-pub(super) const ROWS: usize = 4;
-
-/// The part of one line, or of the sum of two, in an output row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::device) struct LineTap<const LINES: usize> {
-    /// Words from the first line to these.
-    pub(super) offsets: [u32; LINES],
-    /// Their weight.
-    pub(super) weight: i16,
-    /// The same once more, so that vectors repeat 32 bits, which costs them nothing.
-    again: i16,
-}
-
-impl<const LINES: usize> LineTap<LINES> {
-    pub(super) const fn new(offsets: [u32; LINES], weight: i16) -> Self {
-        Self { offsets, weight, again: weight }
-    }
-
-    /// The weight twice.
+/// Source rows, and the lines that a horizontal pass makes of them. Some may be the same, with their lines.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::device) struct Rows {
+    /// Each readable for [`WIDE_LINE`] bytes from any of its samples.
+    pub(super) sources: [*const u8; ROWS],
+    /// So many bytes behind each row lies what will be read next: worth fetching, if it is memory at all.
     #[cfg_attr(
         not(target_arch = "x86_64"),
-        expect(dead_code, reason = "vectors of x86-64 want it")
+        expect(dead_code, reason = "Rust has no stable intrinsic for it there")
     )]
-    #[inline(always)]
-    pub(super) const fn weights(&self) -> i32 {
-        (self.weight as u16 as i32) | ((self.again as i32) << 16)
-    }
-}
-
-/// What makes one output row. There is at least one pair or single.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::device) struct RowTaps<'rolling> {
-    /// No source row before this one is needed, now or later.
-    pub(super) first: usize,
-    /// One behind the last source row that was needed so far.
+    pub(super) ahead: usize,
+    /// The first output that is made, a multiple of [`WIDE_LINE`].
+    pub(super) start: usize,
+    /// One behind the last.
     pub(super) end: usize,
-    /// Lines of the same weight, to be added before they are weighed.
-    pub(super) pairs: &'rolling [LineTap<2>],
-    /// All others.
-    pub(super) singles: &'rolling [LineTap<1>],
+    /// Bias and rounding, with 13 fraction bits, of the outputs in turns.
+    pub(super) constants: [i32; PATTERN],
+    /// Each aligned to [`WIDE_LINE`] bytes, and writable for a word for each of these outputs, rounded up to a
+    /// multiple of [`WIDE_LINE`].
+    pub(super) lines: [*mut i16; ROWS],
 }
 
-/// The passes in either order, and the change between interleaved and planar lines.
-pub(in crate::device) trait Kernel: Send + Sync + 'static {
-    /// Horizontal taps in the order in which [`Self::horizontal_second`] reads them.
-    type Windows: Send + Sync;
-
-    /// Horizontal taps in the order in which [`Self::horizontal_first_words`] reads them.
-    type Words: Send + Sync;
-
-    /// Horizontal taps in the order in which [`Self::horizontal_first`] reads them.
-    type Gathers: Send + Sync;
-
+/// The passes in either order, and the change between interleaved and planar lines. Taps are arranged as they
+/// read them, once a stream.
+pub(in crate::device) trait Kernel:
+    Arrange<Lines = Held> + Send + Sync + 'static
+{
     /// Whether [`Self::horizontal_first_words`] takes the channels of a row one after the other, and so wants
     /// room for that.
     const DEINTERLEAVES: bool;
 
-    /// Arranges horizontal taps for the second pass, once a stream.
-    fn arrange(&self, taps: Taps) -> Self::Windows;
-
-    /// Arranges horizontal taps for the first pass, of words of so many channels that are interleaved and
-    /// have the same taps, once a stream.
-    fn arrange_words(&self, taps: Taps, channels: usize) -> Self::Words;
-
-    /// Arranges horizontal taps for the first pass, once a stream. The high bytes of a window's
-    /// positive weights sum to 128 at most, and so do those of its negative ones.
-    fn gather(&self, taps: Taps) -> Self::Gathers;
-
-    /// Vertical pass, if it comes first: makes `len` words out of as many columns of `weights.len()`
-    /// rows, at least one; the first row starts at `first`, the next `stride` bytes behind it. Words
-    /// behind `len`, up to the multiple of [`LINE`], may be overwritten.
+    /// Vertical pass, if it comes first: makes `len` words out of as many samples of each row. Words behind
+    /// `len`, up to the multiple of [`LINE`], may be overwritten.
     ///
     /// # Safety
     ///
     /// Each row must be readable for `len` bytes, rounded up to a multiple of [`LINE`].
-    unsafe fn vertical_first(
-        &self,
-        first: *const u8,
-        stride: usize,
-        weights: &[i16],
-        words: &mut [i16],
-        len: usize,
-    );
+    unsafe fn vertical_first(&self, column: Column<'_>, words: &mut [i16], len: usize);
 
     /// As [`Self::vertical_first`], of samples of any kind, at most [`PIECE`] of them, that become words
     /// first: those that it makes are centred on zero, as [`Self::to_words`] are.
@@ -111,16 +67,9 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     /// Each row must be readable for as many samples as there are `words`, and aligned to a sample.
     ///
     /// [`PIECE`]: super::lengths::PIECE
-    unsafe fn vertical_first_words(
-        &self,
-        first: *const u8,
-        stride: usize,
-        samples: Samples,
-        weights: &[i16],
-        words: &mut [i16],
-    ) {
+    unsafe fn vertical_first_words(&self, column: Column<'_>, samples: Samples, words: &mut [i16]) {
         // SAFETY: the same contract.
-        unsafe { samples::vertical_first_words(first, stride, samples, weights, words) };
+        unsafe { samples::vertical_first_words(column, samples, words) };
     }
 
     /// Horizontal pass, if it comes second: makes a line of samples out of a line of words, one for
@@ -153,25 +102,12 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
     );
 
     /// Horizontal pass, if it comes first: makes a line of words out of each source row, one for each
-    /// window of `outputs`, whose start is a multiple of [`WIDE_LINE`]; `constants` are bias and
-    /// rounding, with 13 fraction bits, in turns. In what order a line holds its words is the kernel's
-    /// own affair. Rows, with their lines, may be the same. `ahead` bytes behind each row lies what will
-    /// be read next: worth fetching, if it is memory at all.
+    /// output. In what order a line holds its words is the kernel's own affair.
     ///
     /// # Safety
     ///
-    /// Each row must be readable for [`WIDE_LINE`] bytes from any of its samples. Each line must be
-    /// aligned to [`WIDE_LINE`] bytes and writable for a word for each output, rounded up to a multiple
-    /// of [`WIDE_LINE`].
-    unsafe fn horizontal_first(
-        &self,
-        rows: [*const u8; ROWS],
-        ahead: usize,
-        gathers: &Self::Gathers,
-        outputs: Range<usize>,
-        constants: [i32; PATTERN],
-        lines: [*mut i16; ROWS],
-    );
+    /// Rows and lines must be as [`Rows`] has it.
+    unsafe fn horizontal_first(&self, rows: Rows, gathers: &Self::Gathers);
 
     /// Horizontal pass, if it comes first and nothing changes in its direction: makes a line of words out of
     /// `len` samples of each row, as [`Self::horizontal_first`] does; or a part of one, that starts at a
@@ -261,27 +197,18 @@ pub(in crate::device) trait Kernel: Send + Sync + 'static {
         unsafe { mix::mix(mix, lines, targets, width) };
     }
 
-    /// Parts interleaved words of so many channels into lines of one channel each, whose starts are `pitch`
-    /// words apart.
-    fn split(&self, interleaved: &[i16], channels: usize, lines: &mut [i16], pitch: usize) {
-        interleave::split(interleaved, channels, lines, pitch);
+    /// Parts interleaved words into lines of one channel each.
+    fn split(&self, interleaved: &[i16], lines: &mut [i16], shape: Interleave) {
+        interleave::split(interleaved, lines, shape);
     }
 
-    /// Interleaves `width` samples or words of each of `channels` lines, which lie `pitch` of them
-    /// apart.
+    /// Interleaves the samples, or words, of lines of one channel each.
     ///
     /// # Safety
     ///
-    /// The lines must be readable for `width` each, `target` writable for `width` x `channels`.
-    unsafe fn merge<T: Copy>(
-        &self,
-        lines: *const T,
-        pitch: usize,
-        channels: usize,
-        width: usize,
-        target: *mut T,
-    ) {
+    /// Each line must be readable, and `target` be writable for all of them.
+    unsafe fn merge<T: Copy>(&self, lines: *const T, target: *mut T, shape: Interleave) {
         // SAFETY: the same contract.
-        unsafe { interleave::merge(lines, pitch, channels, width, target) };
+        unsafe { interleave::merge(lines, target, shape) };
     }
 }

@@ -9,12 +9,13 @@ mod horizontal_first;
 
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
-use std::ops::Range;
 
 use self::horizontal_first::Gathers;
 use super::deinterleave::{self, Deinterleaved};
-use super::kernel::{Kernel, PATTERN, ROWS, RowTaps};
+use super::kernel::{Column, Kernel, ROWS, RowTaps, Rows};
 use super::lengths::LINE;
+use super::rolling::Held;
+use crate::device::plan::{Arrange, Row};
 use crate::filter::Taps;
 
 /// Windows whose sums make a register.
@@ -69,12 +70,11 @@ impl Blocks {
     }
 }
 
-impl Kernel for Neon {
+impl Arrange for Neon {
     type Windows = Blocks;
     type Words = (Deinterleaved, Blocks);
     type Gathers = Gathers;
-
-    const DEINTERLEAVES: bool = true;
+    type Lines = Held;
 
     fn arrange(&self, taps: Taps) -> Blocks {
         Blocks::new(&taps)
@@ -88,17 +88,18 @@ impl Kernel for Neon {
         Gathers::new(&taps)
     }
 
-    unsafe fn vertical_first(
-        &self,
-        first: *const u8,
-        stride: usize,
-        weights: &[i16],
-        words: &mut [i16],
-        len: usize,
-    ) {
+    fn lines(&self, vertical: Taps, row: Row, fold: bool) -> Held {
+        Held::new(&vertical, row, fold)
+    }
+}
+
+impl Kernel for Neon {
+    const DEINTERLEAVES: bool = true;
+
+    unsafe fn vertical_first(&self, column: Column<'_>, words: &mut [i16], len: usize) {
         assert!(words.len() >= len.next_multiple_of(LINE));
         // SAFETY: `self` proves the feature; the rest is this method's contract and the assertion.
-        unsafe { vertical_first(first, stride, weights, words.as_mut_ptr(), len) }
+        unsafe { vertical_first(column, words.as_mut_ptr(), len) }
     }
 
     unsafe fn horizontal_second(
@@ -125,17 +126,9 @@ impl Kernel for Neon {
         unsafe { horizontal_second_words(words.as_ptr(), blocks, constant, line) }
     }
 
-    unsafe fn horizontal_first(
-        &self,
-        rows: [*const u8; ROWS],
-        _ahead: usize,
-        gathers: &Gathers,
-        outputs: Range<usize>,
-        constants: [i32; PATTERN],
-        lines: [*mut i16; ROWS],
-    ) {
+    unsafe fn horizontal_first(&self, rows: Rows, gathers: &Gathers) {
         // SAFETY: `self` proves the feature; the rest is this method's contract.
-        unsafe { horizontal_first::horizontal(rows, gathers, outputs, constants, lines) }
+        unsafe { horizontal_first::horizontal(rows, gathers) }
     }
 
     unsafe fn vertical_second(
@@ -178,13 +171,8 @@ const LANES: usize = 4;
 
 /// Thirty-two columns at a time.
 #[target_feature(enable = "neon")]
-unsafe fn vertical_first(
-    first: *const u8,
-    stride: usize,
-    weights: &[i16],
-    words: *mut i16,
-    len: usize,
-) {
+unsafe fn vertical_first(column: Column<'_>, words: *mut i16, len: usize) {
+    let Column { first, stride, weights } = column;
     let (fours, rest) = weights.as_chunks::<LANES>();
     for x in (0..len).step_by(LINE) {
         let mut sums = [vdupq_n_s32(0); 8];

@@ -8,6 +8,17 @@
 use super::lengths::PIECE;
 pub(super) use crate::device::plan::Samples;
 
+/// Source rows below one another, and what each weighs in a row that is made of them.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::device) struct Column<'taps> {
+    /// Where the first row starts.
+    pub(super) first: *const u8,
+    /// Bytes from the start of one to that of the next.
+    pub(super) stride: usize,
+    /// Of each row, at least one.
+    pub(super) weights: &'taps [i16],
+}
+
 /// [`Kernel::to_words`](super::kernel::Kernel::to_words). A step of eight bits is four of ten.
 ///
 /// # Safety
@@ -63,13 +74,8 @@ const fn weighed(colour: u8, alpha: u8) -> i16 {
 ///
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn vertical_first_words(
-    first: *const u8,
-    stride: usize,
-    samples: Samples,
-    weights: &[i16],
-    words: &mut [i16],
-) {
+pub(super) unsafe fn vertical_first_words(column: Column<'_>, samples: Samples, words: &mut [i16]) {
+    let Column { first, stride, weights } = column;
     let len = words.len();
     let mut sums = [1 << 13; PIECE];
     let mut rows = [[0_i16; PIECE]; 2];

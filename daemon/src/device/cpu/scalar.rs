@@ -2,21 +2,20 @@
 //! other level must give the same bits.
 #![allow(unsafe_code)]
 
-use std::ops::Range;
-
-use super::kernel::{Kernel, PATTERN, ROWS, RowTaps};
+use super::kernel::{Column, Kernel, PATTERN, ROWS, RowTaps, Rows};
+use super::rolling::Held;
+use crate::device::plan::{Arrange, Row};
 use crate::filter::Taps;
 
 /// The kernel for any machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scalar;
 
-impl Kernel for Scalar {
+impl Arrange for Scalar {
     type Windows = Taps;
     type Words = Taps;
     type Gathers = Taps;
-
-    const DEINTERLEAVES: bool = false;
+    type Lines = Held;
 
     fn arrange(&self, taps: Taps) -> Taps {
         taps
@@ -30,14 +29,16 @@ impl Kernel for Scalar {
         taps
     }
 
-    unsafe fn vertical_first(
-        &self,
-        first: *const u8,
-        stride: usize,
-        weights: &[i16],
-        words: &mut [i16],
-        len: usize,
-    ) {
+    fn lines(&self, vertical: Taps, row: Row, fold: bool) -> Held {
+        Held::new(&vertical, row, fold)
+    }
+}
+
+impl Kernel for Scalar {
+    const DEINTERLEAVES: bool = false;
+
+    unsafe fn vertical_first(&self, column: Column<'_>, words: &mut [i16], len: usize) {
+        let Column { first, stride, weights } = column;
         for (x, word) in words[..len].iter_mut().enumerate() {
             let mut sum = 1 << 7;
             for (row, &weight) in weights.iter().enumerate() {
@@ -72,19 +73,11 @@ impl Kernel for Scalar {
         }
     }
 
-    unsafe fn horizontal_first(
-        &self,
-        rows: [*const u8; ROWS],
-        _ahead: usize,
-        taps: &Taps,
-        outputs: Range<usize>,
-        constants: [i32; PATTERN],
-        lines: [*mut i16; ROWS],
-    ) {
-        for (row, line) in rows.into_iter().zip(lines) {
-            for (x, output) in outputs.clone().enumerate() {
+    unsafe fn horizontal_first(&self, rows: Rows, taps: &Taps) {
+        for (row, line) in rows.sources.into_iter().zip(rows.lines) {
+            for (x, output) in (rows.start..rows.end).enumerate() {
                 let window = taps.window(output);
-                let mut sum = constants[output % PATTERN];
+                let mut sum = rows.constants[output % PATTERN];
                 for (i, &weight) in window.weights.iter().enumerate() {
                     // SAFETY: windows lie within the row, which the caller vouches for.
                     let sample = unsafe { row.add(window.start + i * window.step).read() };

@@ -8,12 +8,11 @@ mod pairs;
 mod quads;
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 use self::pairs::Pairs;
 use self::quads::Quads;
 use crate::device::cpu::gather::Gather;
-use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps};
+use crate::device::cpu::kernel::{RowTaps, Rows};
 use crate::filter::Taps;
 
 /// Thirty-two bytes as they lie in a register.
@@ -71,19 +70,12 @@ fn vectors<const TAPS: usize, const OUTPUTS: usize>(
 ///
 /// As there.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn horizontal(
-    rows: [*const u8; ROWS],
-    ahead: usize,
-    gathers: &Gathers,
-    outputs: Range<usize>,
-    constants: [i32; PATTERN],
-    lines: [*mut i16; ROWS],
-) {
+pub(super) unsafe fn horizontal(rows: Rows, gathers: &Gathers) {
     // SAFETY: the same contract.
     unsafe {
         match &gathers.0 {
-            Way::Quads(quads) => quads::horizontal(rows, ahead, quads, outputs, constants, lines),
-            Way::Pairs(pairs) => pairs::horizontal(rows, ahead, pairs, outputs, constants, lines),
+            Way::Quads(quads) => quads::horizontal(rows, quads),
+            Way::Pairs(pairs) => pairs::horizontal(rows, pairs),
         }
     }
 }

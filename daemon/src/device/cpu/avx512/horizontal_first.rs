@@ -6,12 +6,11 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 use super::Vector;
 use crate::device::cpu::fetch::fetch;
 use crate::device::cpu::gather::{self, Gather, Tables};
-use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps};
+use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps, Rows};
 use crate::device::cpu::lengths::WIDE_LINE;
 use crate::filter::Taps;
 
@@ -88,61 +87,49 @@ fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 3] {
 ///
 /// As there.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-pub(super) unsafe fn horizontal(
-    rows: [*const u8; ROWS],
-    ahead: usize,
-    gathers: &Gathers,
-    outputs: Range<usize>,
-    constants: [i32; PATTERN],
-    lines: [*mut i16; ROWS],
-) {
+pub(super) unsafe fn horizontal(rows: Rows, gathers: &Gathers) {
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
         match (gathers.count, gathers.window) {
-            (1, NARROW) => steps::<1, NARROW>(rows, ahead, gathers, outputs, constants, lines),
-            (1, WIDE) => steps::<1, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-            (2, NARROW) => steps::<2, NARROW>(rows, ahead, gathers, outputs, constants, lines),
-            (2, WIDE) => steps::<2, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-            (2, OWN) => steps::<2, OWN>(rows, ahead, gathers, outputs, constants, lines),
-            (3, NARROW) => steps::<3, NARROW>(rows, ahead, gathers, outputs, constants, lines),
-            (3, WIDE) => steps::<3, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-            (3, OWN) => steps::<3, OWN>(rows, ahead, gathers, outputs, constants, lines),
-            (4, NARROW) => steps::<4, NARROW>(rows, ahead, gathers, outputs, constants, lines),
-            (4, WIDE) => steps::<4, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-            (4, OWN) => steps::<4, OWN>(rows, ahead, gathers, outputs, constants, lines),
-            (5, NARROW) => steps::<5, NARROW>(rows, ahead, gathers, outputs, constants, lines),
-            (5, WIDE) => steps::<5, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-            (5, OWN) => steps::<5, OWN>(rows, ahead, gathers, outputs, constants, lines),
-            (FEW, NARROW) => steps::<FEW, NARROW>(rows, ahead, gathers, outputs, constants, lines),
-            (FEW, WIDE) => steps::<FEW, WIDE>(rows, ahead, gathers, outputs, constants, lines),
-            (FEW, OWN) => steps::<FEW, OWN>(rows, ahead, gathers, outputs, constants, lines),
-            _ => steps::<0, OWN>(rows, ahead, gathers, outputs, constants, lines),
+            (1, NARROW) => steps::<1, NARROW>(rows, gathers),
+            (1, WIDE) => steps::<1, WIDE>(rows, gathers),
+            (2, NARROW) => steps::<2, NARROW>(rows, gathers),
+            (2, WIDE) => steps::<2, WIDE>(rows, gathers),
+            (2, OWN) => steps::<2, OWN>(rows, gathers),
+            (3, NARROW) => steps::<3, NARROW>(rows, gathers),
+            (3, WIDE) => steps::<3, WIDE>(rows, gathers),
+            (3, OWN) => steps::<3, OWN>(rows, gathers),
+            (4, NARROW) => steps::<4, NARROW>(rows, gathers),
+            (4, WIDE) => steps::<4, WIDE>(rows, gathers),
+            (4, OWN) => steps::<4, OWN>(rows, gathers),
+            (5, NARROW) => steps::<5, NARROW>(rows, gathers),
+            (5, WIDE) => steps::<5, WIDE>(rows, gathers),
+            (5, OWN) => steps::<5, OWN>(rows, gathers),
+            (FEW, NARROW) => steps::<FEW, NARROW>(rows, gathers),
+            (FEW, WIDE) => steps::<FEW, WIDE>(rows, gathers),
+            (FEW, OWN) => steps::<FEW, OWN>(rows, gathers),
+            _ => steps::<0, OWN>(rows, gathers),
         }
     }
 }
 
 /// Two blocks at a time. `COUNT` is the number of gathers, or 0 for any.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn steps<const COUNT: usize, const WINDOW: usize>(
-    rows: [*const u8; ROWS],
-    ahead: usize,
-    gathers: &Gathers,
-    outputs: Range<usize>,
-    constants: [i32; PATTERN],
-    lines: [*mut i16; ROWS],
-) {
+unsafe fn steps<const COUNT: usize, const WINDOW: usize>(rows: Rows, gathers: &Gathers) {
+    let Rows { sources, ahead, start, end, constants, lines } = rows;
     let per_block = 1 + gathers.count;
-    let pairs = outputs.start / (2 * BLOCK)..outputs.end.div_ceil(2 * BLOCK);
+    let pairs = start / (2 * BLOCK)..end.div_ceil(2 * BLOCK);
     let places = &gathers.places[pairs.start * 2 * per_block..pairs.end * 2 * per_block];
     for (pair, places) in places.chunks_exact(2 * per_block).enumerate() {
         let (front, back) = places.split_at(per_block);
-        rows.iter()
+        sources
+            .iter()
             .for_each(|row| fetch(row.wrapping_add(front[1] as usize + ahead), gathers.step));
         // SAFETY: the caller's contract; both are blocks of `gathers`.
         let (front, back) = unsafe {
             (
-                sums::<COUNT, WINDOW>(rows, gathers, front, constants),
-                sums::<COUNT, WINDOW>(rows, gathers, back, constants),
+                sums::<COUNT, WINDOW>(sources, gathers, front, constants),
+                sums::<COUNT, WINDOW>(sources, gathers, back, constants),
             )
         };
         for r in 0..ROWS {

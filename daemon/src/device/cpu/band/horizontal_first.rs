@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::super::fetch::fetch;
-use super::super::kernel::{Kernel, ROWS, RowTaps};
+use super::super::kernel::{Kernel, ROWS, RowTaps, Rows};
 use super::super::lengths::{WIDE_LINE, pieces};
 use crate::device::plan::{FirstPass, HorizontalFirst, Resized};
 
@@ -73,23 +73,24 @@ impl<'a, K: Kernel> Lines<'a, K> {
         let taps = rolling.row(row);
         self.next = self.next.max(taps.first);
         let ahead = ROWS * self.stride;
+        let Range { start, end } = self.outputs;
         while self.next < taps.end {
             // Beyond the band's last source row that one is made again.
             let batch: [usize; ROWS] = std::array::from_fn(|i| (self.next + i).min(self.last));
-            let outputs = self.outputs.clone();
             // SAFETY: rows up to `last` lie within the plane, each readable up to its stride and 64
             // bytes beyond: the next row, or the frame's tail. Lines lie within what is held, whose
             // alignment is `Scratch`'s.
             unsafe {
-                let rows = batch.map(|row| self.source.add(row * self.stride));
+                let sources = batch.map(|row| self.source.add(row * self.stride));
                 let lines = batch.map(|row| self.lines.add(rolling.offset(row)));
                 match &self.passes.first {
-                    FirstPass::Gather { gathers, constants } => {
-                        kernel.horizontal_first(rows, ahead, gathers, outputs, *constants, lines);
+                    &FirstPass::Gather { ref gathers, constants } => {
+                        let rows = Rows { sources, ahead, start, end, constants, lines };
+                        kernel.horizontal_first(rows, gathers);
                     }
                     FirstPass::Widen(sample) => {
-                        let rows = rows.map(|row| row.add(sample + outputs.start));
-                        for piece in pieces(outputs.len()) {
+                        let rows = sources.map(|row| row.add(sample + start));
+                        for piece in pieces(end - start) {
                             let rows = rows.map(|row| row.add(piece.start));
                             rows.iter().for_each(|row| fetch(row.wrapping_add(ahead), piece.len()));
                             let lines = lines.map(|line| line.add(piece.start));
@@ -97,7 +98,7 @@ impl<'a, K: Kernel> Lines<'a, K> {
                         }
                     }
                     FirstPass::Words(windows) => {
-                        let rows = words(kernel, self.resized, rows, self.rows);
+                        let rows = words(kernel, self.resized, sources, self.rows);
                         kernel.horizontal_first_words(rows, windows, self.room, lines);
                     }
                 }

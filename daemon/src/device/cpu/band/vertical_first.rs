@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::super::fetch::fetch;
-use super::super::kernel::Kernel;
+use super::super::kernel::{Column, Kernel};
 #[cfg(doc)]
 use super::super::lengths::LINE;
 use super::super::lengths::pieces;
@@ -106,11 +106,11 @@ unsafe fn vertical_pass<K: Kernel>(
         let first = source.add(window.start * stride + columns.start * bytes);
         for piece in pieces(columns.len()) {
             let (first, len) = (first.add(piece.start * bytes), piece.len());
-            let words = &mut row[piece.start..];
+            let (column, words) = (Column { first, stride, weights }, &mut row[piece.start..]);
             new.clone().for_each(|row| fetch(first.wrapping_add(row * stride), len * bytes));
             match kind {
-                Samples::Bytes => kernel.vertical_first(first, stride, weights, words, len),
-                _ => kernel.vertical_first_words(first, stride, kind, weights, &mut words[..len]),
+                Samples::Bytes => kernel.vertical_first(column, words, len),
+                _ => kernel.vertical_first_words(column, kind, &mut words[..len]),
             }
         }
     }

@@ -8,9 +8,8 @@
 
 use std::arch::aarch64::*;
 use std::collections::HashMap;
-use std::ops::Range;
 
-use crate::device::cpu::kernel::{PATTERN, ROWS, RowTaps};
+use crate::device::cpu::kernel::{ROWS, RowTaps, Rows};
 use crate::device::cpu::lengths::WIDE_LINE;
 use crate::filter::Taps;
 
@@ -160,42 +159,31 @@ fn plan(taps: &Taps, first: usize, reach: usize) -> (Vec<Window>, Vec<Tap>) {
 ///
 /// As there.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn horizontal(
-    rows: [*const u8; ROWS],
-    gathers: &Gathers,
-    outputs: Range<usize>,
-    constants: [i32; PATTERN],
-    lines: [*mut i16; ROWS],
-) {
-    macro_rules! blocks {
-        ($registers:literal, $taps:literal) => {
-            blocks::<$registers, $taps>(rows, gathers, outputs, constants, lines)
-        };
-    }
+pub(super) unsafe fn horizontal(rows: Rows, gathers: &Gathers) {
     // SAFETY: the same contract; the numbers of registers and taps are those of the tables.
     unsafe {
         match (gathers.registers, gathers.unrolled) {
-            (1, 1) => blocks!(1, 1),
-            (1, 2) => blocks!(1, 2),
-            (1, 3) => blocks!(1, 3),
-            (1, 4) => blocks!(1, 4),
-            (1, 5) => blocks!(1, 5),
-            (1, 6) => blocks!(1, 6),
-            (1, 7) => blocks!(1, 7),
-            (1, 8) => blocks!(1, 8),
-            (1, _) => blocks!(1, 0),
-            (2, 3) => blocks!(2, 3),
-            (2, 4) => blocks!(2, 4),
-            (2, 5) => blocks!(2, 5),
-            (2, 6) => blocks!(2, 6),
-            (2, 7) => blocks!(2, 7),
-            (2, 8) => blocks!(2, 8),
-            (2, 9) => blocks!(2, 9),
-            (2, 10) => blocks!(2, 10),
-            (2, 11) => blocks!(2, 11),
-            (2, 12) => blocks!(2, 12),
-            (2, _) => blocks!(2, 0),
-            _ => blocks!(4, 0),
+            (1, 1) => blocks::<1, 1>(rows, gathers),
+            (1, 2) => blocks::<1, 2>(rows, gathers),
+            (1, 3) => blocks::<1, 3>(rows, gathers),
+            (1, 4) => blocks::<1, 4>(rows, gathers),
+            (1, 5) => blocks::<1, 5>(rows, gathers),
+            (1, 6) => blocks::<1, 6>(rows, gathers),
+            (1, 7) => blocks::<1, 7>(rows, gathers),
+            (1, 8) => blocks::<1, 8>(rows, gathers),
+            (1, _) => blocks::<1, 0>(rows, gathers),
+            (2, 3) => blocks::<2, 3>(rows, gathers),
+            (2, 4) => blocks::<2, 4>(rows, gathers),
+            (2, 5) => blocks::<2, 5>(rows, gathers),
+            (2, 6) => blocks::<2, 6>(rows, gathers),
+            (2, 7) => blocks::<2, 7>(rows, gathers),
+            (2, 8) => blocks::<2, 8>(rows, gathers),
+            (2, 9) => blocks::<2, 9>(rows, gathers),
+            (2, 10) => blocks::<2, 10>(rows, gathers),
+            (2, 11) => blocks::<2, 11>(rows, gathers),
+            (2, 12) => blocks::<2, 12>(rows, gathers),
+            (2, _) => blocks::<2, 0>(rows, gathers),
+            _ => blocks::<4, 0>(rows, gathers),
         }
     }
 }
@@ -206,16 +194,11 @@ pub(super) unsafe fn horizontal(
 ///
 /// As for [`horizontal`]; the windows of `gathers` must have `REGISTERS`.
 #[target_feature(enable = "neon")]
-unsafe fn blocks<const REGISTERS: usize, const TAPS: usize>(
-    rows: [*const u8; ROWS],
-    gathers: &Gathers,
-    outputs: Range<usize>,
-    constants: [i32; PATTERN],
-    lines: [*mut i16; ROWS],
-) {
+unsafe fn blocks<const REGISTERS: usize, const TAPS: usize>(rows: Rows, gathers: &Gathers) {
+    let Rows { sources, start, end, constants, lines, .. } = rows;
     // SAFETY: a pattern is a register's length.
     let constants = unsafe { vld1q_s32(constants.as_ptr()) };
-    let blocks = outputs.start / BLOCK..outputs.end.div_ceil(BLOCK);
+    let blocks = start / BLOCK..end.div_ceil(BLOCK);
     for (i, block) in gathers.blocks[blocks.start..=blocks.end].windows(2).enumerate() {
         let windows = &gathers.windows[block[0].windows as usize..block[1].windows as usize];
         // SAFETY: the place of a table.
@@ -225,11 +208,11 @@ unsafe fn blocks<const REGISTERS: usize, const TAPS: usize>(
         // each that is counted.
         unsafe {
             if TAPS > 0 {
-                let places = load::<REGISTERS>(rows, windows[0].base);
+                let places = load::<REGISTERS>(sources, windows[0].base);
                 weigh::<REGISTERS, TAPS>(&mut sums, &places, table);
             } else {
                 for window in windows {
-                    let places = load::<REGISTERS>(rows, window.base);
+                    let places = load::<REGISTERS>(sources, window.base);
                     for _ in 0..window.taps / 4 {
                         weigh::<REGISTERS, 4>(&mut sums, &places, table);
                         table = table.add(4);

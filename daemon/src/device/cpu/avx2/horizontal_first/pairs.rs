@@ -15,7 +15,7 @@ use std::ops::Range;
 use super::{Vector, vectors};
 use crate::device::cpu::fetch::fetch;
 use crate::device::cpu::gather::{self, Gather, Pick, Tables};
-use crate::device::cpu::kernel::{PATTERN, ROWS};
+use crate::device::cpu::kernel::{PATTERN, ROWS, Rows};
 use crate::filter::Taps;
 
 /// Outputs that share one window.
@@ -152,26 +152,19 @@ fn is_nothing(pick: &Pick) -> bool {
 ///
 /// As there.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn horizontal(
-    rows: [*const u8; ROWS],
-    ahead: usize,
-    pairs: &Pairs,
-    outputs: Range<usize>,
-    constants: [i32; PATTERN],
-    lines: [*mut i16; ROWS],
-) {
+pub(super) unsafe fn horizontal(rows: Rows, pairs: &Pairs) {
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
         match (pairs.count, pairs.one_window) {
-            (1, _) => steps::<1, true>(rows, ahead, pairs, outputs, constants, lines),
-            (2, true) => steps::<2, true>(rows, ahead, pairs, outputs, constants, lines),
-            (2, false) => steps::<2, false>(rows, ahead, pairs, outputs, constants, lines),
-            (3, true) => steps::<3, true>(rows, ahead, pairs, outputs, constants, lines),
-            (3, false) => steps::<3, false>(rows, ahead, pairs, outputs, constants, lines),
-            (4, true) => steps::<4, true>(rows, ahead, pairs, outputs, constants, lines),
-            (4, false) => steps::<4, false>(rows, ahead, pairs, outputs, constants, lines),
-            (5, _) => steps::<5, false>(rows, ahead, pairs, outputs, constants, lines),
-            (MOST, _) => steps::<MOST, false>(rows, ahead, pairs, outputs, constants, lines),
+            (1, _) => steps::<1, true>(rows, pairs),
+            (2, true) => steps::<2, true>(rows, pairs),
+            (2, false) => steps::<2, false>(rows, pairs),
+            (3, true) => steps::<3, true>(rows, pairs),
+            (3, false) => steps::<3, false>(rows, pairs),
+            (4, true) => steps::<4, true>(rows, pairs),
+            (4, false) => steps::<4, false>(rows, pairs),
+            (5, _) => steps::<5, false>(rows, pairs),
+            (MOST, _) => steps::<MOST, false>(rows, pairs),
             (count, _) => unreachable!("no more than {MOST} gathers, not {count}"),
         }
     }
@@ -180,28 +173,23 @@ pub(super) unsafe fn horizontal(
 /// [`horizontal`] in steps of 16 outputs. `COUNT` is the number of gathers; `ONE` if they share their
 /// windows.
 #[target_feature(enable = "avx2")]
-unsafe fn steps<const COUNT: usize, const ONE: bool>(
-    rows: [*const u8; ROWS],
-    ahead: usize,
-    pairs: &Pairs,
-    outputs: Range<usize>,
-    constants: [i32; PATTERN],
-    lines: [*mut i16; ROWS],
-) {
+unsafe fn steps<const COUNT: usize, const ONE: bool>(rows: Rows, pairs: &Pairs) {
+    let Rows { sources, ahead, start, end, constants, lines } = rows;
     let per_step = 1 + 2 * pairs.count;
-    let steps = outputs.start / STEP..outputs.end.div_ceil(STEP);
+    let steps = start / STEP..end.div_ceil(STEP);
     let places = &pairs.places[steps.start * per_step..steps.end * per_step];
     for (step, places) in places.chunks_exact(per_step).enumerate() {
         let (starts, _) = places[1..].as_chunks::<2>();
-        rows.iter()
+        sources
+            .iter()
             .for_each(|row| fetch(row.wrapping_add(starts[0][0] as usize + ahead), pairs.step));
         // SAFETY: the place of a step's table, which has `3 + 3 * count` vectors; the caller's
         // contract.
         let words = unsafe {
             let table = pairs.tables.as_ptr().add((places[0] & !IN_PLACE) as usize);
             match places[0] & IN_PLACE {
-                0 => words::<COUNT, ONE, false>(rows, table, starts, constants),
-                _ => words::<COUNT, ONE, true>(rows, table, starts, constants),
+                0 => words::<COUNT, ONE, false>(sources, table, starts, constants),
+                _ => words::<COUNT, ONE, true>(sources, table, starts, constants),
             }
         };
         for r in 0..ROWS {
@@ -327,18 +315,18 @@ mod tests {
                         let is_white = Pick { index: 0, weight }.low() > 0;
                         row[sample] = if is_white == is_flipped { 0 } else { 255 };
                     }
-                    let outputs = 0..taps.destination();
                     let mut lines = [[Line([0; 2 * WIDE_LINE]); ROWS]; 2];
                     let [found, wanted] = &mut lines;
                     // SAFETY: the feature is there; rows and lines are long enough, and lines aligned.
                     unsafe {
-                        let found = found.each_mut().map(|line| line.0.as_mut_ptr());
-                        let rows = [row.as_ptr(); ROWS];
-                        horizontal(rows, 0, &pairs, outputs.clone(), constants, found);
-                        let wanted = wanted.each_mut().map(|line| line.0.as_mut_ptr());
-                        Scalar.horizontal_first(rows, 0, &taps, outputs.clone(), constants, wanted);
+                        let (sources, end) = ([row.as_ptr(); ROWS], taps.destination());
+                        let lines = found.each_mut().map(|line| line.0.as_mut_ptr());
+                        let rows = Rows { sources, ahead: 0, start: 0, end, constants, lines };
+                        horizontal(rows, &pairs);
+                        let lines = wanted.each_mut().map(|line| line.0.as_mut_ptr());
+                        Scalar.horizontal_first(Rows { lines, ..rows }, &taps);
                     }
-                    let of = |lines: &[Line; ROWS]| lines[0].0[outputs.clone()].to_vec();
+                    let of = |lines: &[Line; ROWS]| lines[0].0[..taps.destination()].to_vec();
                     assert_eq!(of(found), of(wanted), "{filter:?} to {destination}, {x}");
                 }
             }

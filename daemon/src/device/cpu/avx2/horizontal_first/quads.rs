@@ -4,12 +4,11 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 use super::{Vector, vectors};
 use crate::device::cpu::fetch::fetch;
 use crate::device::cpu::gather::{self, Tables};
-use crate::device::cpu::kernel::{PATTERN, ROWS};
+use crate::device::cpu::kernel::{PATTERN, ROWS, Rows};
 use crate::filter::Taps;
 
 /// Outputs that share one window.
@@ -67,24 +66,17 @@ impl Quads {
 ///
 /// As there.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn horizontal(
-    rows: [*const u8; ROWS],
-    ahead: usize,
-    quads: &Quads,
-    outputs: Range<usize>,
-    constants: [i32; PATTERN],
-    lines: [*mut i16; ROWS],
-) {
+pub(super) unsafe fn horizontal(rows: Rows, quads: &Quads) {
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
         match (quads.count, quads.windows) {
-            (1, 1) => steps::<1, 1>(rows, ahead, quads, outputs, constants, lines),
-            (2, 1) => steps::<2, 1>(rows, ahead, quads, outputs, constants, lines),
-            (2, 2) => steps::<2, 2>(rows, ahead, quads, outputs, constants, lines),
-            (3, 1) => steps::<3, 1>(rows, ahead, quads, outputs, constants, lines),
-            (3, 2) => steps::<3, 2>(rows, ahead, quads, outputs, constants, lines),
-            (3, 3) => steps::<3, 3>(rows, ahead, quads, outputs, constants, lines),
-            _ => steps::<0, 0>(rows, ahead, quads, outputs, constants, lines),
+            (1, 1) => steps::<1, 1>(rows, quads),
+            (2, 1) => steps::<2, 1>(rows, quads),
+            (2, 2) => steps::<2, 2>(rows, quads),
+            (3, 1) => steps::<3, 1>(rows, quads),
+            (3, 2) => steps::<3, 2>(rows, quads),
+            (3, 3) => steps::<3, 3>(rows, quads),
+            _ => steps::<0, 0>(rows, quads),
         }
     }
 }
@@ -92,20 +84,16 @@ pub(super) unsafe fn horizontal(
 /// [`horizontal`] in steps of 16 outputs. `COUNT` is the number of gathers, `WINDOWS` of those with
 /// windows of their own; or both are 0, for any.
 #[target_feature(enable = "avx2")]
-unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(
-    rows: [*const u8; ROWS],
-    ahead: usize,
-    quads: &Quads,
-    outputs: Range<usize>,
-    constants: [i32; PATTERN],
-    lines: [*mut i16; ROWS],
-) {
+unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(rows: Rows, quads: &Quads) {
+    let Rows { sources, ahead, start, end, constants, lines } = rows;
     let half = 2 * quads.count;
-    let steps = outputs.start / STEP..outputs.end.div_ceil(STEP);
+    let steps = start / STEP..end.div_ceil(STEP);
     let places = &quads.places[steps.start * (1 + 2 * half)..steps.end * (1 + 2 * half)];
     for (step, places) in places.chunks_exact(1 + 2 * half).enumerate() {
         let (front, back) = places[1..].split_at(half);
-        rows.iter().for_each(|row| fetch(row.wrapping_add(front[0] as usize + ahead), quads.step));
+        sources
+            .iter()
+            .for_each(|row| fetch(row.wrapping_add(front[0] as usize + ahead), quads.step));
         // SAFETY: the place of a step's table, which has `6 * count` vectors.
         let (first, second) = unsafe {
             let table = quads.tables.as_ptr().add(places[0] as usize);
@@ -114,8 +102,8 @@ unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(
         // SAFETY: the caller's contract; windows start on samples of the rows.
         let (front, back) = unsafe {
             (
-                words::<COUNT, WINDOWS>(rows, first, front, constants),
-                words::<COUNT, WINDOWS>(rows, second, back, constants),
+                words::<COUNT, WINDOWS>(sources, first, front, constants),
+                words::<COUNT, WINDOWS>(sources, second, back, constants),
             )
         };
         for r in 0..ROWS {

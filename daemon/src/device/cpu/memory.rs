@@ -1,61 +1,12 @@
-//! Owns what a stream's plan holds for kernels: taps in their order, the lines that wait between
-//! two passes, and how much working memory it takes.
+//! Owns how much working memory a stream's passes take, and where in it what lies.
 //!
-//! Knows the plan and no pixels. Invariant: the lines counted here are what [`Kernel`] asks for.
+//! Knows the plan and no pixels. Invariant: what is counted here is what [`Kernel`] asks for.
 
 use super::deinterleave::Deinterleaved;
 use super::kernel::{Kernel, ROWS};
 use super::lengths::{LINE, WIDE_LINE};
 use super::mix;
-use super::rolling::Rolling;
-use crate::device::plan::{Arrange, FIRST_CACHE, FirstPass, Passes, Resized, Row, Work};
-use crate::filter::Taps;
-
-/// The most outputs of a strip, into which a plane that shrinks is cut if its lines and the source
-/// rows they come from outgrow the first cache: 4K becomes 1080p 5 to 12 % faster. Enlarging gains
-/// nothing.
-const STRIP: usize = 1024;
-
-/// The lines of a plane that is resized horizontally first.
-pub(in crate::device) struct Held {
-    /// Outputs that are made together, from the first row of a band to the last: a multiple of
-    /// [`WIDE_LINE`], or a whole row.
-    pub(super) strip: usize,
-    pub(super) rolling: Rolling,
-}
-
-impl<K: Kernel> Arrange for K {
-    type Windows = K::Windows;
-    type Words = K::Words;
-    type Gathers = K::Gathers;
-    type Lines = Held;
-
-    fn arrange(&self, taps: Taps) -> K::Windows {
-        Kernel::arrange(self, taps)
-    }
-
-    fn arrange_words(&self, taps: Taps, channels: usize) -> K::Words {
-        Kernel::arrange_words(self, taps, channels)
-    }
-
-    fn gather(&self, taps: Taps) -> K::Gathers {
-        Kernel::gather(self, taps)
-    }
-
-    fn lines(&self, vertical: Taps, Row { source, picture }: Row, fold: bool) -> Held {
-        let whole = Rolling::new(&vertical, picture, fold);
-        let is_cut = source.is_some_and(|source| {
-            let held = size_of::<i16>() * whole.words() + ROWS * source;
-            held > FIRST_CACHE && source >= picture
-        });
-        if is_cut {
-            let strip = picture.div_ceil(picture.div_ceil(STRIP)).next_multiple_of(WIDE_LINE);
-            Held { strip, rolling: Rolling::new(&vertical, strip, fold) }
-        } else {
-            Held { strip: picture, rolling: whole }
-        }
-    }
-}
+use crate::device::plan::{FirstPass, Passes, Resized, Work};
 
 impl<K: Kernel> Resized<K> {
     /// Words of a row between the passes, if the vertical one is first, with what the horizontal one
