@@ -5,11 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use resized_bridge::{Args, BadSettings, serve};
-use resized_service::{Interrupts, log, notify, raise_descriptor_limit};
+use resized_service::{BAD_SETTINGS, Interrupts, log, notify, raise_descriptor_limit};
 use sd_notify::NotifyState;
-
-/// `EX_CONFIG` of sysexits.h, as the unit knows.
-const BAD_SETTINGS: u8 = 78;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use resized::device::vulkan::probe::Question;
 use resized::{
     Devices, Exporter, ExporterAddress, Limits, Options, Peers, ServerError, default_ring_bytes,
+    user_ring_bytes,
 };
 use resized_service::log::NoFilter;
 use serde::Deserialize;
@@ -266,7 +267,7 @@ impl Settings {
         let ring_bytes = match (self.user_memory, peers) {
             (Some(mebibytes), _) => bytes(mebibytes),
             (None, Peers::Owner) => memory,
-            (None, Peers::Anyone) => memory / 4 * 3,
+            (None, Peers::Anyone) => user_ring_bytes(memory),
         };
         let usual = Limits::default();
         Options {

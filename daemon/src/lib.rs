@@ -22,9 +22,9 @@ mod session;
 #[path = "../tests/common/skip.rs"]
 mod skip;
 
-pub use quota::{Limits, default_ring_bytes};
+pub use quota::{Limits, default_ring_bytes, user_ring_bytes};
 pub use resized_service::memory::available_memory;
 pub use server::{
     Controls, Daemon, Devices, Explained, Exporter, ExporterAddress, ExporterAddressError,
-    Listener, Options, Peers, Server, ServerError, UnknownDevices, explain,
+    Listener, OTHER_DESCRIPTORS, Options, Peers, Server, ServerError, UnknownDevices, explain,
 };

@@ -17,13 +17,10 @@ use resized::device::vulkan::probe::Question;
 use resized::device::vulkan::self_test;
 use resized::{Controls, Daemon, Listener, Options, Peers};
 use resized_service::log::{self, SetFilter};
-use resized_service::{Interrupts, raise_descriptor_limit};
+use resized_service::{BAD_SETTINGS, Interrupts, raise_descriptor_limit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use config::{Arguments, ConfigError, Settings};
-
-/// `EX_CONFIG` of sysexits.h: to start again would not help, as the unit knows.
-const BAD_SETTINGS: u8 = 78;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use machine::{Machine, OnTheWay};
 use pot::Pot;
 
-pub use machine::default_ring_bytes;
+pub use machine::{default_ring_bytes, user_ring_bytes};
 
 /// Threads for what takes long, the making and freeing of streams' memory: each keeps a core busy.
 pub(crate) const THREADS: usize = 4;

@@ -47,7 +47,7 @@ use reactor::Reactor;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Descriptors that are left for other things than clients' connections.
-const OTHER_DESCRIPTORS: u64 = 32;
+pub const OTHER_DESCRIPTORS: u64 = 32;
 
 /// Who may connect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -12,6 +12,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// The exit status where settings can't be used, `EX_CONFIG` of sysexits.h: to start again would not
+/// help, as the units know.
+pub const BAD_SETTINGS: u8 = 78;
+
 /// Tells the service manager, if there is one; see sd_notify(3).
 pub fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {

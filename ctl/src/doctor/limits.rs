@@ -8,15 +8,12 @@
 use std::fs;
 
 use nix::sys::resource::{Resource, getrlimit};
-use resized::Limits;
+use resized::{Limits, OTHER_DESCRIPTORS, user_ring_bytes};
 use resized_client::StreamSpec;
 use resized_protocol::shm::RingLayout;
 
 use super::{Finding, Place};
 use crate::watch::bytes;
-
-/// Descriptors that the daemon has for other things than connections.
-const OTHER_DESCRIPTORS: u64 = 32;
 
 /// Looks at each limit, for `streams` streams of that spec, each with a connection of its own.
 pub(super) fn examine(spec: &StreamSpec, streams: u64, place: Place) -> Vec<Finding> {
@@ -69,7 +66,7 @@ impl Need {
 
     /// `all` is what the service gives all users together for rings.
     fn memory(&self, available: Option<u64>, all: u64) -> Finding {
-        let (need, most) = (self.bytes(), all / 4 * 3);
+        let (need, most) = (self.bytes(), user_ring_bytes(all));
         let fit = |memory: u64| memory / self.ring.max(1);
         match available {
             Some(available) if need > available => Finding::bad(

@@ -20,6 +20,12 @@ pub fn default_ring_bytes() -> u64 {
     memory::total().map_or(1 << 30, |total| total / 2)
 }
 
+/// What one user may have of so many bytes for rings, unless somebody says otherwise, where there are
+/// several: so that no one has all.
+pub const fn user_ring_bytes(all: u64) -> u64 {
+    all / 4 * 3
+}
+
 /// See [`SPARED`].
 fn spared() -> u64 {
     memory::total().map_or(0, |total| (total / 16).min(SPARED))
