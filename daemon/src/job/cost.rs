@@ -144,7 +144,7 @@ mod tests {
         assert!(PixelFormat::TEN_BIT.into_iter().all(|ten| cost(&spec(ten)) >= 4 * bytes));
         let apart = spec(PixelFormat::Rgba);
         let weighed = StreamSpec { alpha: Alpha::Weighs, ..apart };
-        assert!(cost(&weighed) > 10 * cost(&apart));
+        assert!(cost(&weighed) >= 4 * cost(&apart));
         // It has no opacity to weigh.
         let opaque = StreamSpec { alpha: Alpha::Weighs, ..spec(PixelFormat::Rgb24) };
         assert_eq!(cost(&opaque), cost(&spec(PixelFormat::Rgb24)));
