@@ -149,8 +149,8 @@ impl Home {
         let places = Arc::new(Places::default());
         for tried in 1.. {
             let deadline = Instant::now() + PATIENCE;
-            let end = bound(tried == 1 || places.has_others());
-            let deadline = end.map_or(deadline, |end| deadline.min(end));
+            let bounded = bound(tried == 1 || places.has_others());
+            let deadline = bounded.map_or(deadline, |end| deadline.min(end));
             let error = match self.attempt(deadline, &streams(), &places) {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
