@@ -50,8 +50,8 @@ impl Memory {
         Self { limit, taken: AtomicU64::new(0) }
     }
 
-    /// Of so many clients those that there is memory for, if each has an equal part of it. None where all
-    /// but a sixteenth is taken.
+    /// Of so many clients those that there is memory for, if each has an equal part of it. None where less
+    /// than a sixteenth of it is left.
     pub(crate) fn room(&self, clients: u64) -> u64 {
         let left = self.limit - self.taken.load(Ordering::Relaxed);
         if left < self.limit / 16 {

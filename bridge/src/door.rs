@@ -7,7 +7,6 @@
 
 mod line;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,13 +35,13 @@ use crate::account::Memory;
 use crate::args::Args;
 use crate::jpeg::Codec;
 use crate::lanes::{Lanes, cores};
-use crate::listener::pause;
+use crate::listener::Socket;
 use crate::reach::Daemon;
 use crate::relay::{Limits, relay, stopped};
 use crate::tickets::Tickets;
 use line::Line;
 
-/// For the TLS handshake, and as long for the knock, and for the daemon to be reached then.
+/// For the TLS handshake, and as long for the knock.
 const PROMPTNESS: Duration = Duration::from_secs(5);
 
 /// How long one who was sent away may take to hang up: what it has still sent is read meanwhile, or the
@@ -55,9 +54,12 @@ const DOOR_GLANCE: Duration = Duration::from_millis(10);
 /// Pause after a failed accept: out of descriptors, say. Trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Pause where nobody can listen, for the same reasons.
+const LISTEN_PAUSE: Duration = Duration::from_secs(1);
+
 /// What everybody who comes in shares.
 pub(crate) struct Door {
-    daemon: Daemon,
+    daemon: Arc<Daemon>,
     tls: Option<TlsAcceptor>,
     token: Option<PathBuf>,
     /// What was offered to clients that come by NATS.
@@ -87,7 +89,7 @@ impl Door {
         let quarter = || memory::total().map_or(u64::MAX, |total| total / 4);
         let memory = args.memory.map_or_else(quarter, |mebibytes| mebibytes << 20);
         Ok(Self {
-            daemon: Daemon::new(args.daemon.clone()),
+            daemon: Arc::new(Daemon::new(args.daemon.clone())),
             tls: tls(args)?,
             token: args.token.clone(),
             tickets: Tickets::default(),
@@ -107,24 +109,32 @@ impl Door {
 
     /// Lets clients in until the bridge stops. While the daemon is away nobody listens: balancers and
     /// clients see by that to go elsewhere.
-    pub(crate) async fn attend(self: Arc<Self>, mut listener: TcpListener) {
+    pub(crate) async fn attend(self: Arc<Self>, socket: Socket, mut listener: TcpListener) {
         let mut stop = self.stop.clone();
         let attend = async {
             loop {
                 tokio::select! {
                     () = self.admit_all(&listener) => {}
-                    () = self.daemon.turns(true) => {
-                        listener = pause(listener, self.daemon.turns(false)).await?;
-                    }
+                    () = self.daemon.turns(true) => {}
                 }
+                let address = socket.address;
+                if let Err(error) = socket.close(listener) {
+                    tracing::warn!(%address, %error, "can't refuse connections");
+                }
+                self.daemon.turns(false).await;
+                listener = loop {
+                    match socket.open() {
+                        Ok(listener) => break listener,
+                        Err(error) => tracing::warn!(%address, %error, "can't listen again yet"),
+                    }
+                    sleep(LISTEN_PAUSE).await;
+                };
             }
         };
-        let attended: io::Result<Infallible> = tokio::select! {
-            attended = attend => attended,
-            () = stopped(&mut stop) => return,
-        };
-        let Err(error) = attended;
-        tracing::error!(%error, "can't listen any more");
+        tokio::select! {
+            () = attend => {}
+            () = stopped(&mut stop) => {}
+        }
     }
 
     async fn admit_all(self: &Arc<Self>, listener: &TcpListener) {
@@ -136,15 +146,6 @@ impl Door {
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
-        }
-    }
-
-    /// Keeps up with whether the daemon is there, until the bridge stops.
-    pub(crate) async fn watch_daemon(self: Arc<Self>) {
-        let mut stop = self.stop.clone();
-        tokio::select! {
-            _ = self.daemon.watch() => {}
-            () = stopped(&mut stop) => {}
         }
     }
 
@@ -295,7 +296,7 @@ impl Door {
     async fn reach(&self) -> Result<UnixStream, Unwelcome> {
         let mut stop = self.stop.clone();
         let connected = tokio::select! {
-            connected = self.daemon.connect(PROMPTNESS) => connected,
+            connected = self.daemon.reach() => connected,
             () = stopped(&mut stop) => return Err(Unwelcome::Goodbye(Goodbye::Stopping)),
         };
         connected.map_err(|error| {

@@ -33,7 +33,7 @@ use tokio::time::timeout;
 
 pub use args::{Args, Unsafe};
 use door::Door;
-use listener::listen;
+use listener::Socket;
 use nats::Member;
 
 /// How long those inside may take for their last words when the bridge stops, and pictures to be
@@ -54,12 +54,12 @@ pub async fn serve(
     args.check().map_err(|error| BadSettings(error.into()))?;
     let (stopping, mut stopped) = watch::channel(false);
     let door = Arc::new(Door::new(args, stopped.clone()).map_err(BadSettings)?);
-    tokio::spawn(Arc::clone(&door).watch_daemon());
     let mut addresses = Vec::new();
     for address in &args.listen {
-        let listener = listen(*address).with_context(|| address.to_string())?;
-        addresses.push(listener.local_addr()?);
-        tokio::spawn(Arc::clone(&door).attend(listener));
+        let listening = Socket::bind(*address).and_then(|socket| Ok((socket.open()?, socket)));
+        let (listener, socket) = listening.with_context(|| address.to_string())?;
+        addresses.push(socket.address);
+        tokio::spawn(Arc::clone(&door).attend(socket, listener));
     }
     let member = Member::new(args, &addresses, &door).await.map_err(BadSettings)?;
     let mut member = match member {

@@ -1,54 +1,65 @@
-//! Owns the sockets at which the bridge listens: how they are opened, and how nobody listens at one for
+//! Owns the addresses at which the bridge listens: how a socket gets one, and how nobody listens there for
 //! a while.
 //!
-//! Knows nothing of who connects.
+//! Knows nothing of who connects, and when that is wanted. Invariant: a port is the bridge's for as long
+//! as its socket is there, whether anybody listens or not: another could have clients' tokens by it.
 
 use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::{self, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::Ipv6V6Only;
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::time::sleep;
+use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::{
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, listen,
+    setsockopt, shutdown, socket,
+};
+use tokio::net::TcpListener;
 
 /// Connections that wait to be accepted; the system may allow fewer.
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
 
-/// Between two attempts to listen again.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// An address of IPv6 is for that alone: whoever gives `[::]` beside `0.0.0.0` wants both.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            setsockopt(&socket, Ipv6V6Only, &true)?;
-            socket
-        }
-    };
-    // One that has just ended may have left connections behind.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+/// A socket with an address, at which nobody listens yet.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    socket: net::TcpListener,
+    pub(crate) address: SocketAddr,
 }
 
-/// Nobody listens there until `over`: who connects is refused by the system.
-pub(crate) async fn pause(
-    listener: TcpListener,
-    over: impl Future<Output = ()>,
-) -> io::Result<TcpListener> {
-    let address = listener.local_addr()?;
-    drop(listener);
-    over.await;
-    loop {
-        match listen(address) {
-            Ok(listener) => return Ok(listener),
-            // Another has come meanwhile.
-            Err(error) => tracing::warn!(%address, %error, "can't listen again yet"),
+impl Socket {
+    /// An address of IPv6 is for that alone: whoever gives `[::]` beside `0.0.0.0` wants both.
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::Inet,
+            SocketAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket: OwnedFd = socket(family, SockType::Stream, flags, None)?;
+        if address.is_ipv6() {
+            setsockopt(&socket, Ipv6V6Only, &true)?;
         }
-        sleep(PAUSE).await;
+        // A bridge that has just ended may have left connections behind.
+        setsockopt(&socket, ReuseAddr, &true)?;
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+        let socket = net::TcpListener::from(socket);
+        let bound = socket.local_addr()?;
+        // The system takes back a port that it chose when nobody listens there, and none that it was told.
+        if address.port() == 0 { Self::bind(bound) } else { Ok(Self { socket, address: bound }) }
+    }
+
+    /// Listens there.
+    pub(crate) fn open(&self) -> io::Result<TcpListener> {
+        setsockopt(&self.socket, ReuseAddr, &true)?;
+        listen(&self.socket, Backlog::new(BACKLOG)?)?;
+        // Tokio does not forget that a socket was shut down; of another descriptor it knows nothing.
+        TcpListener::from_std(self.socket.try_clone()?)
+    }
+
+    /// Nobody listens there from now on, nor can anybody else: who connects is refused by the system.
+    pub(crate) fn close(&self, listener: TcpListener) -> io::Result<()> {
+        drop(listener);
+        setsockopt(&self.socket, ReuseAddr, &false)?;
+        // Linux ends listening by this, and leaves the socket its address.
+        Ok(shutdown(self.socket.as_raw_fd(), Shutdown::Read)?)
     }
 }
 
@@ -56,38 +67,64 @@ pub(crate) async fn pause(
 mod tests {
     use std::io::ErrorKind;
 
-    use tokio::net::TcpStream;
-    use tokio::sync::oneshot;
-    use tokio::task::yield_now;
+    use tokio::net::{TcpSocket, TcpStream};
 
     use super::*;
 
-    #[tokio::test]
-    async fn both_kinds_of_addresses_have_the_same_port() {
-        let Ok(six) = listen("[::]:0".parse().unwrap()) else {
-            eprintln!("SKIPPED: there is no IPv6");
-            return;
-        };
-        let port = six.local_addr().unwrap().port();
-        listen(([0, 0, 0, 0], port).into()).unwrap();
+    fn local() -> SocketAddr {
+        ([127, 0, 0, 1], 0).into()
     }
 
     #[tokio::test]
-    async fn nobody_listens_in_a_pause_and_then_somebody_does() {
-        let mut listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = listener.local_addr().unwrap();
-        for _ in 0..2 {
-            let client = TcpStream::connect(address).await.unwrap();
-            listener.accept().await.unwrap();
-            drop(client);
-            let (over, wait) = oneshot::channel();
-            let paused = tokio::spawn(pause(listener, async { wait.await.unwrap() }));
-            let refused = |error: io::Error| error.kind() == ErrorKind::ConnectionRefused;
-            while !TcpStream::connect(address).await.is_err_and(refused) {
-                yield_now().await;
+    async fn both_kinds_of_addresses_have_the_same_port() {
+        let Ok(six) = Socket::bind("[::]:0".parse().unwrap()) else {
+            eprintln!("SKIPPED: there is no IPv6");
+            return;
+        };
+        let _six = six.open().unwrap();
+        let four = Socket::bind(([0, 0, 0, 0], six.address.port()).into()).unwrap();
+        four.open().unwrap();
+    }
+
+    #[tokio::test]
+    async fn nobody_listens_while_it_is_closed_and_then_somebody_does() {
+        let chosen = Socket::bind(local()).unwrap();
+        let address = chosen.address;
+        // The second time with a port that was asked for.
+        let told = async |socket: Socket| {
+            let mut listener = socket.open().unwrap();
+            let mut inside = Vec::new();
+            for _ in 0..3 {
+                inside.push(TcpStream::connect(address).await.unwrap());
+                inside.push(listener.accept().await.unwrap().0);
+                socket.close(listener).unwrap();
+                let refused = TcpStream::connect(address).await.unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+                listener = socket.open().unwrap();
             }
-            over.send(()).unwrap();
-            listener = paused.await.unwrap().unwrap();
+        };
+        told(chosen).await;
+        told(Socket::bind(address).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn nobody_else_takes_the_port_of_one_that_is_closed() {
+        let socket = Socket::bind(local()).unwrap();
+        // Nor with the connections of those who are inside.
+        let listener = socket.open().unwrap();
+        let client = TcpStream::connect(socket.address).await.unwrap();
+        let served = listener.accept().await.unwrap();
+        socket.close(listener).unwrap();
+        let any = ([0, 0, 0, 0], socket.address.port()).into();
+        for (address, reuse) in [(socket.address, true), (any, true), (socket.address, false)] {
+            let other = TcpSocket::new_v4().unwrap();
+            other.set_reuseaddr(reuse).unwrap();
+            let taken = other.bind(address).and_then(|()| other.listen(1));
+            assert_eq!(taken.unwrap_err().kind(), ErrorKind::AddrInUse, "{address} {reuse}");
         }
+        let listener = socket.open().unwrap();
+        let again = TcpStream::connect(socket.address).await.unwrap();
+        listener.accept().await.unwrap();
+        drop((client, served, again));
     }
 }

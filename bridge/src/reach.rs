@@ -1,21 +1,18 @@
-//! Owns the way to the daemon: where it is, connecting to it while others do, and whether it is there.
+//! Owns the way to the daemon: where it is, connecting to it while others do, and whether it is away.
 //!
-//! It is there while it serves the bridge itself, which has a connection of its own for that: one that says
-//! hello and nothing more, and ends when the daemon does. A daemon that is lost is away once it did not
-//! welcome the bridge again, so one that is replaced at its socket never is.
+//! It is away once a client could not be brought to it because nobody listens there, or nobody whom the
+//! bridge may speak to, and until somebody does: that is looked for once a second, without a word. A daemon
+//! that is busy, hangs, or refuses is there: its own clients wait for it, too. The client that finds out is
+//! refused; one of a service tries other bridges then, and those that lost the daemon come again.
 //! Knows nothing of who wants that. Invariant: no thread waits for a daemon that is busy, except at
 //! most one that looks where there is a daemon.
 
-use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use resized_client::Endpoint;
-use resized_client::remote::wire::{Receiver, Sender, WireError};
-use resized_protocol::VERSION;
-use resized_protocol::message::{Features, Message, Reply, Request};
+use resized_client::{Endpoint, EndpointError};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, watch};
 use tokio::task::spawn_blocking;
@@ -25,9 +22,9 @@ use tokio::time::{sleep, timeout};
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Between two looks for a daemon that is away.
-const GLANCE: Duration = Duration::from_millis(100);
+const GLANCE: Duration = Duration::from_secs(1);
 
-/// For the daemon to be reached, and as long for its welcome.
+/// For the daemon to be reached.
 const PROMPTNESS: Duration = Duration::from_secs(5);
 
 /// A daemon beside the bridge.
@@ -35,7 +32,6 @@ pub(crate) struct Daemon {
     /// None: where clients find it.
     endpoint: Option<Endpoint>,
     looking: Arc<Mutex<()>>,
-    /// Not before that is known.
     away: watch::Sender<bool>,
 }
 
@@ -53,50 +49,32 @@ impl Daemon {
         let _ = self.away.subscribe().wait_for(|&is_away| is_away == away).await;
     }
 
-    /// Keeps up with whether it is there.
-    pub(crate) async fn watch(&self) -> Infallible {
-        loop {
-            match self.greet().await {
-                Ok(mut daemon) => {
-                    if self.away.send_replace(false) {
-                        tracing::info!("the daemon is back");
-                    }
-                    // It says nothing unasked but goodbye.
-                    let mut said = Receiver::new(&mut daemon, PROMPTNESS);
-                    let _ = said.next::<Message>().await;
-                }
-                Err(error) => {
-                    if !self.away.send_replace(true) {
-                        tracing::error!(%error, "the daemon is away: nobody is let in until it is back");
-                    }
-                    sleep(GLANCE).await;
-                }
-            }
+    /// A connection to it for a client.
+    pub(crate) async fn reach(self: &Arc<Self>) -> io::Result<UnixStream> {
+        let reached = self.connect(PROMPTNESS).await;
+        if let Err(error) = &reached
+            && is_nobody(error)
+            && !self.away.send_replace(true)
+        {
+            tracing::error!(%error, "the daemon is away: nobody is let in until it is back");
+            tokio::spawn(Arc::clone(self).comes_back());
         }
+        reached
     }
 
-    /// A connection that the daemon serves.
-    async fn greet(&self) -> io::Result<UnixStream> {
-        let mut daemon = self.connect(PROMPTNESS).await?;
-        let (reader, writer) = daemon.split();
-        let hello = Request::Hello {
-            version: VERSION,
-            features: Features::default(),
-            name: "resized-bridge".into(),
-        };
-        Sender::new(writer, PROMPTNESS).send(&hello, &[]).await?;
-        let mut said = Receiver::new(reader, PROMPTNESS);
-        match timeout(PROMPTNESS, said.next()).await {
-            Ok(Ok(Some(Message::Reply(Reply::Welcome { .. })))) => Ok(daemon),
-            Ok(Ok(Some(Message::Goodbye(goodbye)))) => Err(io::Error::other(goodbye.to_string())),
-            Ok(Err(WireError::Io(error))) => Err(error),
-            Ok(_) => Err(io::ErrorKind::ConnectionAborted.into()),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    async fn comes_back(self: Arc<Self>) {
+        loop {
+            sleep(GLANCE).await;
+            if self.connect(PROMPTNESS).await.is_ok() {
+                break;
+            }
         }
+        self.away.send_replace(false);
+        tracing::info!("the daemon is back");
     }
 
     /// A connection to it, in that time.
-    pub(crate) async fn connect(&self, within: Duration) -> io::Result<UnixStream> {
+    async fn connect(&self, within: Duration) -> io::Result<UnixStream> {
         let connect = async {
             match self.find().await? {
                 Endpoint::Unix(path) => connect(&path).await,
@@ -115,8 +93,17 @@ impl Daemon {
             let _turn = turn;
             Endpoint::discover()
         };
-        spawn_blocking(look).await.map_err(io::Error::other)?.map_err(io::Error::other)
+        spawn_blocking(look).await.map_err(io::Error::other)?.map_err(|error| match error {
+            EndpointError::NotFound(_) => io::Error::new(io::ErrorKind::NotFound, error),
+            error => io::Error::other(error),
+        })
     }
+}
+
+/// Whether there is nobody who would listen to the bridge, rather than one who can't just now.
+fn is_nobody(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+    matches!(error.kind(), ConnectionRefused | NotFound | PermissionDenied)
 }
 
 /// Waits for as long as too many others connect: the system does not say when there is room.
@@ -155,6 +142,7 @@ mod tests {
         let daemon = Daemon::new(Some(Endpoint::Unix(path)));
         let late = daemon.connect(Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        assert!(!is_nobody(&late));
         let accept = async {
             sleep(2 * PAUSE).await;
             let listener = net::UnixListener::from(listener);
@@ -171,5 +159,25 @@ mod tests {
         let daemon = Daemon::new(Some(Endpoint::Unix(dir.path().join("none.sock"))));
         let gone = daemon.connect(Duration::MAX).await.unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_is_away_from_the_client_that_finds_nobody_until_somebody_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resized.sock");
+        let daemon = Arc::new(Daemon::new(Some(Endpoint::Unix(path.clone()))));
+        assert!(!daemon.is_away());
+        for refused in [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused] {
+            assert_eq!(daemon.reach().await.unwrap_err().kind(), refused);
+            assert!(daemon.is_away());
+            let _ = std::fs::remove_file(&path);
+            // Which says nothing.
+            let listener = net::UnixListener::bind(&path).unwrap();
+            daemon.turns(false).await;
+            daemon.reach().await.unwrap();
+            assert!(!daemon.is_away());
+            // It leaves its file behind.
+            drop(listener);
+        }
     }
 }

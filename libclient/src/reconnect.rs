@@ -4,7 +4,8 @@
 //! not answer may be asked of the next one.
 //!
 //! Of a service of many bridges each search tries every place that is offered before it tries one again,
-//! and whatever was wrong with one passes while there are others that were not tried.
+//! and whatever was wrong with one passes while there are others that were not tried, for as long as a
+//! first attempt may take also where there is to be none after it.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -138,22 +139,26 @@ impl Home {
         let Reconnect { first, longest, .. } = self.reconnect;
         // None: beyond what there is of time.
         let end = Instant::now().checked_add(within);
+        // The first attempt has its time whatever the bound, and shares it with those at other places.
+        let first_ends = Instant::now() + PATIENCE;
+        let bound = |elsewhere: bool| match end {
+            Some(end) if elsewhere => Some(end.max(first_ends)),
+            end => end,
+        };
         let mut pause = first;
         let places = Arc::new(Places::default());
         for tried in 1.. {
             let deadline = Instant::now() + PATIENCE;
-            // The first attempt has its time whatever the bound.
-            let deadline = match end {
-                Some(end) if tried > 1 => deadline.min(end),
-                _ => deadline,
-            };
+            let bounded = bound(tried == 1 || places.has_others());
+            let deadline = bounded.map_or(deadline, |end| deadline.min(end));
             let error = match self.attempt(deadline, &streams(), &places) {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
             pause = pause.max(SHORTEST);
-            let is_over = end.is_some_and(|end| left(end) <= pause);
-            if !(may_pass(&error) || places.has_others()) || is_over || !wanted() {
+            let elsewhere = places.has_others();
+            let is_over = bound(elsewhere).is_some_and(|end| left(end) <= pause);
+            if !(may_pass(&error) || elsewhere) || is_over || !wanted() {
                 return Err((tried, error));
             }
             sleep(pause);

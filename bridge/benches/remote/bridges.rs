@@ -124,8 +124,8 @@ impl Service {
 
     /// Clients of the bridge that has fewest, and of that which has most.
     fn spread(&self) -> [u32; 2] {
-        // Without the one that asks, and the bridge's own.
-        let clients = self.nodes.iter().map(|node| node.sessions().saturating_sub(2));
+        // Without the one that asks.
+        let clients = self.nodes.iter().map(|node| node.sessions() - 1);
         clients
             .fold([u32::MAX, 0], |[least, most], clients| [least.min(clients), most.max(clients)])
     }

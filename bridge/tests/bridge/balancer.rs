@@ -126,11 +126,12 @@ fn a_bridge_whose_daemon_is_away_is_passed_over() {
         locals[0].stop();
         until("others take its clients", || (0..5).all(|_| connect().is_ok()));
         locals[0].start_again();
-        let sessions = || locals[0].client().stats().unwrap().sessions;
+        let near = locals[0].client();
         let mut clients = Vec::new();
         until("it is used again", || {
             clients.extend(connect().ok());
-            sessions() > 2
+            // Beside this one; the bridge itself comes for a moment.
+            near.stats().unwrap().sessions > 2
         });
     });
 }

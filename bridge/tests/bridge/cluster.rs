@@ -61,8 +61,8 @@ impl Node {
     }
 
     pub(crate) fn sessions(&self) -> u32 {
-        // Without the one that asks, and the bridge's own.
-        self.local.client().stats().unwrap().sessions.saturating_sub(2)
+        // Without the one that asks.
+        self.local.client().stats().unwrap().sessions - 1
     }
 }
 

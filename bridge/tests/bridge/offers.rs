@@ -79,6 +79,34 @@ fn places_that_lead_nowhere_are_passed_while_there_are_others() {
 }
 
 #[test]
+fn who_never_looks_again_tries_the_other_places_too() {
+    bounded(|| {
+        let broker = Broker::start();
+        let _node = Node::start(&broker, &[]);
+        drop(broker.client());
+        let caller = Caller::new(&broker, Duration::from_secs(1));
+        for place in [([127, 0, 0, 1], free_port()).into(), place(refuse)] {
+            offer(&caller, place);
+        }
+        for _ in 0..10 {
+            connect(&broker.endpoint(), &Credentials::default()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn who_is_offered_only_what_it_can_not_take_is_told() {
+    bounded(|| {
+        let broker = Broker::start();
+        let caller = Caller::new(&broker, Duration::from_secs(1));
+        (1..3).for_each(|host| offer(&caller, ([192, 0, 2, host], 1).into()));
+        let error = connect(&broker.endpoint(), &Credentials::default()).unwrap_err();
+        let said = "no bridge of the service has room; 2 may";
+        assert!(error.to_string().contains(said), "{error}");
+    });
+}
+
+#[test]
 fn a_bridge_without_memory_offers_nothing() {
     bounded(|| {
         let broker = Broker::start();

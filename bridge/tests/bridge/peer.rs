@@ -133,8 +133,7 @@ impl Scene {
         let client = self.local.client();
         until("nothing is left", || {
             let stats = client.stats().unwrap();
-            // The honest one's, the bridge's own, and this.
-            stats.streams == 1 && stats.sessions == 3
+            stats.streams == 1 && stats.sessions == 2
         });
     }
 

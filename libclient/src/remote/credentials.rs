@@ -33,6 +33,9 @@ pub struct Credentials {
     pub authorities: Option<PathBuf>,
     /// A NATS credentials file.
     pub nats: Option<PathBuf>,
+    /// What the subjects begin with at which a NATS service's answers are awaited; `_INBOX` by default. With
+    /// one of its own, and the right to no other, no client hears what others are answered.
+    pub nats_inbox: Option<String>,
     /// A certificate of the client's own, with those up to its authority (PEM). It needs its
     /// [key](Self::key).
     pub certificate: Option<PathBuf>,
@@ -85,13 +88,15 @@ pub enum CredentialsError {
 
 impl Credentials {
     /// From `$RESIZED_TOKEN_FILE`, `$RESIZED_CA`, `$RESIZED_CERTIFICATE` with `$RESIZED_KEY`, and
-    /// `$RESIZED_NATS_CREDENTIALS`: paths of files.
+    /// `$RESIZED_NATS_CREDENTIALS`: paths of files; and `$RESIZED_NATS_INBOX`.
     pub fn from_env() -> Self {
         let path = |name| var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let inbox = var_os("RESIZED_NATS_INBOX").filter(|prefix| !prefix.is_empty());
         Self {
             token: path("RESIZED_TOKEN_FILE"),
             authorities: path("RESIZED_CA"),
             nats: path("RESIZED_NATS_CREDENTIALS"),
+            nats_inbox: inbox.map(|prefix| prefix.to_string_lossy().into_owned()),
             certificate: path(CERTIFICATE),
             key: path(KEY),
         }
@@ -102,12 +107,18 @@ impl Credentials {
         self.token.as_deref().map(first).transpose()
     }
 
+    /// The authorities that were named.
+    pub(super) fn authorities(
+        &self,
+    ) -> Result<Option<Vec<CertificateDer<'static>>>, CredentialsError> {
+        let read = self.authorities.as_deref().map(certificates).transpose();
+        read.map_err(|error| CredentialsError::Authorities(Box::new(error)))
+    }
+
     pub(super) fn client(&self) -> Result<Arc<ClientConfig>, CredentialsError> {
         let mut roots = RootCertStore::empty();
-        match &self.authorities {
-            Some(path) => {
-                let certificates = certificates(path)
-                    .map_err(|error| CredentialsError::Authorities(Box::new(error)))?;
+        match self.authorities()? {
+            Some(certificates) => {
                 for certificate in certificates {
                     roots.add(certificate)?;
                 }

@@ -4,20 +4,22 @@
 //! Only that goes by NATS: frames go to the bridge directly. A client that loses its bridge asks
 //! again, and bridges that are gone do not answer.
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, StatusCode};
+use async_nats::{ConnectOptions, ServerAddr, StatusCode};
 use futures_util::StreamExt;
 use resized_protocol::VERSION;
 use resized_protocol::codec::{Inbox, MAX_MESSAGE};
 use resized_protocol::remote::{Offer, STREAM_SUBJECT};
+use thiserror::Error;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Credentials;
 use crate::Endpoint;
-use crate::endpoint::Remote;
+use crate::endpoint::{Remote, is_loopback};
 use crate::places::Places;
 
 /// For the first offer.
@@ -40,15 +42,24 @@ pub(super) async fn find(
     if let Some(path) = &credentials.nats {
         options = options.credentials_file(path).await?;
     }
+    if let Some(prefix) = &credentials.nats_inbox {
+        options = options.custom_inbox_prefix(prefix);
+    }
     if let Some(path) = &credentials.authorities {
+        // To say which file it is that can't be used.
+        let read = credentials.authorities();
+        read.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         options = options.add_root_certificates(path.clone());
     }
-    let client = options.connect(format!("nats://{server}")).await.map_err(io::Error::other)?;
+    let server: ServerAddr = format!("nats://{server}").parse()?;
+    let is_near = is_loopback(server.host());
+    let client = options.connect(server).await.map_err(io::Error::other)?;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.map_err(io::Error::other)?;
     let asked = client.publish_with_reply(STREAM_SUBJECT, inbox, "".into()).await;
     asked.map_err(io::Error::other)?;
     let mut offers = Vec::new();
+    let mut others = 0;
     let mut until = Instant::now() + PATIENCE;
     for _ in 0..MOST {
         let Ok(Some(answer)) = timeout_at(until, answers.next()).await else { break };
@@ -56,18 +67,48 @@ pub(super) async fn find(
             break;
         }
         let Some(offer) = offer(&answer.payload) else { continue };
+        if !can_be_taken(&offer.0, is_near) {
+            others += 1;
+            continue;
+        }
         if offers.is_empty() {
             until = Instant::now() + MORE;
         }
         offers.push(offer);
     }
     let _ = timeout(MORE, client.drain()).await;
-    let nobody = || io::Error::new(io::ErrorKind::NotFound, "no bridge of the service has room");
+    let nobody = || io::Error::new(io::ErrorKind::NotFound, Nobody { others });
     // Its keys are random.
     let random = RandomState::new().hash_one(());
     let chosen =
         places.give(offers, |(remote, _)| &remote.address, |offers| choice(offers, random));
     chosen.map(|(remote, offer)| (remote, offer.token)).ok_or_else(nobody)
+}
+
+/// No place was offered.
+#[derive(Debug, Error)]
+struct Nobody {
+    /// Those that were, and could not be taken.
+    others: usize,
+}
+
+impl fmt::Display for Nobody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no bridge of the service has room")?;
+        match self.others {
+            0 => Ok(()),
+            others => write!(
+                f,
+                "; {others} may, but what they offer is no tls:// address of another machine"
+            ),
+        }
+    }
+}
+
+/// Whether nobody on the way can listen, and it leads to where the bridge is: loopback, as a server on
+/// another machine passes it on, is not this machine.
+fn can_be_taken(remote: &Remote, is_near: bool) -> bool {
+    remote.can_be_offered() && (is_near || !is_loopback(remote.host()))
 }
 
 /// Any of those with seven eighths of the most room, or more: all who come at once are told the
@@ -79,8 +120,7 @@ fn choice(mut offers: Vec<(Remote, Offer)>, random: u64) -> Option<(Remote, Offe
     Some(offers.swap_remove(chosen as usize))
 }
 
-/// What an answer offers, if it is an offer of a bridge that this client can talk to, and nobody on the
-/// way can listen.
+/// What an answer offers, if it is an offer of a bridge that this client can talk to.
 fn offer(bytes: &[u8]) -> Option<(Remote, Offer)> {
     // Anybody may answer, with as much as the server lets through.
     if bytes.len() > size_of::<u32>() + MAX_MESSAGE {
@@ -100,9 +140,7 @@ fn offer(bytes: &[u8]) -> Option<(Remote, Offer)> {
     }
     let offer: Offer = inbox.pop().ok()??;
     match offer.endpoint.parse() {
-        Ok(Endpoint::Remote(remote)) if offer.version == VERSION => {
-            remote.can_be_offered().then_some((remote, offer))
-        }
+        Ok(Endpoint::Remote(remote)) if offer.version == VERSION => Some((remote, offer)),
         _ => None,
     }
 }
@@ -143,9 +181,21 @@ mod tests {
         };
         assert!(offer(&bytes(VERSION, "tls://a:1")).is_some());
         assert!(offer(&bytes(VERSION + 1, "tls://a:1")).is_none());
-        assert!(offer(&bytes(VERSION, "tcp://127.0.0.1:1")).is_some());
-        for endpoint in ["", "unix:/x", "nats://a:1/stream", "tcp://a", "tcp://192.0.2.1:1"] {
+        for endpoint in ["", "unix:/x", "tcp://a"] {
             assert!(offer(&bytes(VERSION, endpoint)).is_none(), "{endpoint}");
+        }
+        // By a server on this machine, and by one on another.
+        for (endpoint, taken) in [
+            ("tls://a:1", [true, true]),
+            ("tcp://127.0.0.1:1", [true, false]),
+            ("tls://localhost:1", [true, false]),
+            ("tls://[::1]:1", [true, false]),
+            ("tcp://192.0.2.1:1", [false, false]),
+            ("nats://a:1/stream", [false, false]),
+        ] {
+            let (remote, _) = offer(&bytes(VERSION, endpoint)).unwrap();
+            let can = [true, false].map(|is_near| can_be_taken(&remote, is_near));
+            assert_eq!(can, taken, "{endpoint}");
         }
         let mut endless = bytes(VERSION, "tls://a:1");
         endless.resize(MAX_MESSAGE + 5, 0);
