@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("resized-bridge: {error:#}");
+            resized_service::complain("resized-bridge", &error);
             match error.is::<BadSettings>() {
                 true => ExitCode::from(BAD_SETTINGS),
                 false => ExitCode::FAILURE,

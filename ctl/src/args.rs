@@ -19,7 +19,8 @@ use resized_protocol::message::MAX_SLOTS;
 pub struct Arguments {
     /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one,
     /// tcp://HOST:PORT or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream [default:
-    /// $RESIZED_ENDPOINT, else the running service's]
+    /// $RESIZED_ENDPOINT, else the running service's, else for resize, video and bench a daemon inside
+    /// this process]
     ///
     /// What a bridge wants to see, and whom to trust, is in files that the environment names:
     /// RESIZED_TOKEN_FILE its token, RESIZED_CA the authorities that may have signed its
@@ -161,8 +162,9 @@ pub(crate) struct Resize {
     #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
     pub(crate) size: Size,
 
-    /// A folder, with / at its end if it is not there yet; a file, for a single picture, - for standard output; or a pattern for files, in
-    /// which {name} is the name of the picture without its ending, and an n in such braces its number
+    /// A folder, with / at its end if it is not there yet; a file, for a single picture, - for
+    /// standard output; or a pattern for files, in which {name} is the name of the picture without its
+    /// ending, and an n in such braces its number
     #[arg(short, long, value_name = "OUT", value_parser = path_or("/dev/stdout"))]
     pub(crate) output: PathBuf,
 

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("resized: {error:#}");
+            resized_service::complain("resized", &error);
             match error.is::<ConfigError>() {
                 true => ExitCode::from(BAD_SETTINGS),
                 false => ExitCode::FAILURE,
@@ -56,13 +56,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     let filter = log::filter(settings.log()).map_err(ConfigError::from)?;
     if arguments.check_config {
         let place = file.map_or("no file".to_owned(), |file| file.display().to_string());
-        println!("the settings are good ({place})");
+        writeln!(io::stdout(), "the settings are good ({place})")?;
         return Ok(());
     }
     if arguments.explain {
         let Options { devices, program, .. } = settings.options();
         for device in resized::explain(&devices, program.as_deref()) {
-            println!("{device}");
+            writeln!(io::stdout(), "{device}")?;
         }
         return Ok(());
     }

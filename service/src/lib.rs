@@ -6,7 +6,8 @@
 pub mod log;
 pub mod memory;
 
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -15,6 +16,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// The exit status where settings can't be used, `EX_CONFIG` of sysexits.h: to start again would not
 /// help, as the units know.
 pub const BAD_SETTINGS: u8 = 78;
+
+/// The last words of a program, if anybody hears them.
+pub fn complain(program: &str, error: &dyn Display) {
+    let _ = writeln!(io::stderr(), "{program}: {error:#}");
+}
 
 /// Tells the service manager, if there is one; see sd_notify(3).
 pub fn notify(states: &[NotifyState<'_>]) {

@@ -1,8 +1,9 @@
 //! Owns how a service logs: to stderr, a line an event; for a journal with the event's priority in
 //! front, as sd-daemon(3) has it, and without the time, which it has already.
 //!
-//! Invariant: of what is worth a line each time it happens there are only so many lines a second.
-//! Clients can make much of it happen, and who writes the lines serves other clients meanwhile.
+//! Invariants: of what is worth a line each time it happens there are only so many lines a second:
+//! clients can make much of it happen, and who writes the lines serves other clients meanwhile. A line
+//! that can't be written, for want of room or of a reader, is lost, and nothing else.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -56,7 +57,10 @@ pub fn start(filter: EnvFilter) -> SetFilter {
         false => LineFormat::Plain(tracing_subscriber::fmt::format()),
     };
     let lines = Lines { format, places: Mutex::default() };
+    // Of a line that can't be written nothing is said: that would be written there, too, by what panics
+    // where it can't.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = log.log_internal_errors(false);
     let log = log.with_ansi(io::stderr().is_terminal()).event_format(lines);
     let log = log.with_filter_reloading();
     let handle = log.reload_handle();

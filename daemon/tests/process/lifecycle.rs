@@ -2,6 +2,7 @@
 //! the next one finds the socket.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
@@ -16,7 +17,7 @@ use resized_client::{Client, Error, Reconnect, StreamSpec};
 use resized_protocol::message::Goodbye;
 
 use crate::oracle::{self, Checked};
-use crate::support::{Daemon, Folder, Process, bounded, command, spawn, until};
+use crate::support::{Daemon, Folder, Process, bounded, by_shell, command, spawn, until};
 use crate::wire::Wire;
 
 fn said_goodbye(error: &Error) -> bool {
@@ -78,6 +79,23 @@ fn sigterm_completes_what_was_submitted() {
 #[test]
 fn sigint_completes_what_was_submitted() {
     bounded(|| stop_under_load(Signal::SIGINT));
+}
+
+#[test]
+fn a_log_that_can_not_be_written_is_lost_and_nothing_else() {
+    bounded(|| {
+        let full = |command, _: &Path| by_shell("exec \"$0\" \"$@\" 2>/dev/full", &command);
+        let mut daemon = Daemon::start_as(&["--log", "debug"], full);
+        let client = daemon.faithful_client();
+        let stream = Checked::open(&client, oracle::mixed(0), 1);
+        // The daemon names what is wrong, and hangs up.
+        let mut rude = UnixStream::connect(daemon.socket()).unwrap();
+        rude.write_all(&[0xff; 4000]).unwrap();
+        let _ = rude.read_to_end(&mut Vec::new());
+        stream.check(0, &stream.submit(0).unwrap().wait().unwrap());
+        daemon.process.signal(Signal::SIGTERM);
+        assert!(daemon.process.wait().success());
+    });
 }
 
 #[test]
