@@ -13,7 +13,7 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
     ("make build", "a whole build"),
     ("make build pages", "a whole build"),
     ("make deb MAINTAINER=\"Your Name <you@example.org>\"", "a whole build"),
-    ("sudo apt install ./target/debian/resized_*.deb", "root"),
+    ("sudo apt install ./target/debian/resized_*.deb ./target/debian/resize-videos_*.deb", "root"),
     ("sudo make install prefix=/usr", "root"),
     ("sudo ldconfig && sudo systemd-sysusers && sudo systemd-tmpfiles --create", "root"),
     ("sudo systemctl enable --now resized.socket", "root and systemd"),
