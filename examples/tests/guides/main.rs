@@ -155,9 +155,13 @@ fn what_is_not_run_is_there_and_what_is_made_can_be() {
 /// the client reads them.
 #[test]
 fn flags_and_names_are_known() {
-    let mut known = ["libclient/src/endpoint.rs", "libclient/src/remote/credentials.rs"]
-        .map(|path| fs::read_to_string(Path::new(ROOT).join(path)).unwrap())
-        .concat();
+    let mut known = [
+        "libclient/src/endpoint.rs",
+        "libclient/src/remote/credentials.rs",
+        "daemon/src/device/vulkan/settings.rs",
+    ]
+    .map(|path| fs::read_to_string(Path::new(ROOT).join(path)).unwrap())
+    .concat();
     for program in [
         "resized",
         "resized-bridge",
