@@ -14,9 +14,9 @@ use crate::device::vulkan::settings::Wanted;
 /// What the process is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Which GPUs there are, and which of them could be used: a [`Report`] for each, in lines.
+    /// Which GPUs there are, and which of them could be used: a `Report` for each, in lines.
     List(Wanted),
-    /// Whether the GPU of that name resizes frames as the cores do: a [`Verdict`].
+    /// Whether the GPU of that name resizes frames as the cores do: a `Verdict`.
     SelfTest(String),
 }
 
