@@ -22,6 +22,10 @@ mod session;
 #[path = "../tests/common/skip.rs"]
 mod skip;
 
+#[cfg(test)]
+#[path = "../tests/common/specs.rs"]
+mod specs;
+
 pub use quota::{Limits, default_ring_bytes, user_ring_bytes};
 pub use resized_service::memory::available_memory;
 pub use server::{

@@ -14,8 +14,8 @@
 //! fails is out of service for a while (`service`).
 //!
 //! Invariants: a job pushed is completed or withdrawn exactly once; a frame on which a device fails
-//! or panics is tried elsewhere or, where there is no elsewhere, once more, and if that fails too,
-//! it alone has failed; a frame that all leave to others is taken by the fastest.
+//! or panics is tried by each other that can do it or, where there is none, once more, and if all
+//! fail, it alone has failed; a frame that all leave to others is taken by the fastest.
 
 mod choice;
 mod failures;

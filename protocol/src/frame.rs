@@ -44,7 +44,7 @@ impl Extent {
     }
 
     /// The extent of a plane subsampled by two in both directions, rounded up.
-    const fn halved(self) -> Self {
+    pub const fn halved(self) -> Self {
         Self::new(self.width.div_ceil(2), self.height.div_ceil(2))
     }
 }

@@ -6,5 +6,6 @@ mod resize;
 mod shop;
 #[path = "../../../daemon/tests/common/skip.rs"]
 mod skip;
+mod trouble;
 mod video;
 mod watch;

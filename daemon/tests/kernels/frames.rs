@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use resized::device::cpu::{Cpu, Level};
 use resized::device::{Band, Device, Scratch};
-use resized_protocol::frame::{Extent, FrameLayout, FrameSpec, Matrix, PixelFormat, TAIL};
-use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::frame::{FrameLayout, Matrix, PixelFormat, TAIL};
+use resized_protocol::message::StreamSpec;
 use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::{Lease, Region, RingLayout, SlotMemory, leases};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
+
+pub(crate) use crate::specs::spec;
 
 /// Every format that a source may have.
 pub(crate) fn sources() -> impl Iterator<Item = PixelFormat> + Clone {
@@ -155,16 +157,6 @@ pub(crate) fn packed(frame: &[u8], layout: &FrameLayout) -> Vec<u8> {
         (0..plane.rows()).map(move |row| start + row * stride..start + row * stride + bytes)
     };
     layout.planes().iter().flat_map(rows).flat_map(|row| &frame[row]).copied().collect()
-}
-
-pub(crate) fn spec(
-    format: PixelFormat,
-    filter: Filter,
-    from: (u32, u32),
-    to: (u32, u32),
-) -> StreamSpec {
-    let source = FrameSpec::new(format, Extent::new(from.0, from.1));
-    StreamSpec { filter, ..StreamSpec::new(source, Extent::new(to.0, to.1)) }
 }
 
 /// Noise of any value (xorshift, Marsaglia 2003).

@@ -13,6 +13,8 @@ mod mixes;
 mod rewritten;
 #[path = "../common/skip.rs"]
 mod skip;
+#[path = "../common/specs.rs"]
+mod specs;
 mod transfers;
 
 use resized::device::cpu::{Cpu, Level};

@@ -41,12 +41,16 @@ fn options_are_obeyed() {
     });
 }
 
+/// Its user may have two streams.
+fn of_two_streams() -> Server {
+    let limits = Limits { streams: 2, ..Limits::default() };
+    Server::embedded_with(Options { devices: Devices::Cpu, limits, ..Options::default() }).unwrap()
+}
+
 #[test]
 fn no_stream_is_refused_for_those_that_are_kept() {
     bounded(|| {
-        let limits = Limits { streams: 2, ..Limits::default() };
-        let options = Options { devices: Devices::Cpu, limits, ..Options::default() };
-        let server = Server::embedded_with(options).unwrap();
+        let server = of_two_streams();
         let client = client(&server);
         let spec = |side| {
             let mut spec = oracle::dot();
@@ -79,9 +83,7 @@ fn no_stream_is_refused_for_those_that_are_kept() {
 #[test]
 fn two_threads_that_are_short_at_once_are_both_served() {
     bounded(|| {
-        let limits = Limits { streams: 2, ..Limits::default() };
-        let options = Options { devices: Devices::Cpu, limits, ..Options::default() };
-        let server = Server::embedded_with(options).unwrap();
+        let server = of_two_streams();
         let kept = KeptStreams::new(client(&server), 2);
         thread::scope(|scope| {
             for thread in 0..2 {

@@ -21,6 +21,8 @@ mod restarts;
 mod service;
 #[path = "../common/skip.rs"]
 mod skip;
+#[path = "../common/specs.rs"]
+mod specs;
 mod support;
 mod threads;
 mod timeouts;

@@ -3,21 +3,13 @@
 use resized::device::cpu::{Cpu, Level};
 use resized::device::{Band, Device, Scratch};
 use resized_client::{
-    Align, Arrangement, ChannelOrder, Client, Crop, Element, Extent, Filter, Frame, FrameLayout,
-    FrameSpec, Framing, Pending, PixelFormat, Range, Siting, Stream, StreamSpec, Tensor,
+    Align, Arrangement, ChannelOrder, Client, Crop, Element, Filter, Frame, FrameLayout, Framing,
+    Pending, PixelFormat, Range, Siting, Stream, StreamSpec, Tensor,
 };
 use resized_protocol::shm::{Region, RingLayout, SlotMemory, leases};
 use std::sync::Arc;
 
-pub(crate) fn spec(
-    format: PixelFormat,
-    filter: Filter,
-    from: (u32, u32),
-    to: (u32, u32),
-) -> StreamSpec {
-    let source = FrameSpec::new(format, Extent::new(from.0, from.1));
-    StreamSpec { filter, ..StreamSpec::new(source, Extent::new(to.0, to.1)) }
-}
+pub(crate) use crate::specs::spec;
 
 /// A frame of one byte.
 pub(crate) fn dot() -> StreamSpec {

@@ -27,7 +27,8 @@ pub(super) fn bytes(spec: &StreamSpec) -> u64 {
     let kind = |frame: &FrameSpec| (frame.format, frame.matrix, frame.range);
     let plane = |components: &[Component]| {
         let is_chroma = components[0] == Component::Chroma;
-        let from = halved(source.extent, is_chroma);
+        let halved = |extent: Extent| if is_chroma { extent.halved() } else { extent };
+        let from = halved(source.extent);
         let channels = components.len() as u64;
         let pass = |to: Extent| {
             let rows = u64::from(to.height);
@@ -37,8 +38,8 @@ pub(super) fn bytes(spec: &StreamSpec) -> u64 {
             horizontal + vertical + lines * LINE_BYTES + LEAST_BYTES
         };
         let passes = |to: Extent| match destination.format.is_subsampled() {
-            _ if kind(source) == kind(destination) => pass(halved(to, is_chroma)),
-            true => pass(to) + pass(halved(to, true)),
+            _ if kind(source) == kind(destination) => pass(halved(to)),
+            true => pass(to) + pass(to.halved()),
             false => pass(to),
         };
         pictures(spec).map(passes).max().unwrap_or(0)
@@ -54,13 +55,6 @@ fn pictures(spec: &StreamSpec) -> impl Iterator<Item = Extent> {
     let most = if fits { width.max(height).ilog2() } else { 0 };
     let part = move |halves| [(width >> halves, height), (width, height >> halves)];
     (0..=most).flat_map(part).map(|(width, height)| Extent::new(width.max(1), height.max(1)))
-}
-
-fn halved(extent: Extent, halve: bool) -> Extent {
-    match halve {
-        true => Extent::new(extent.width.div_ceil(2), extent.height.div_ceil(2)),
-        false => extent,
-    }
 }
 
 /// Bytes for the taps of rows. The further apart outputs lie the fewer of a block find taps in the

@@ -15,6 +15,7 @@ use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
 
 use super::*;
+pub(super) use crate::specs::spec;
 
 /// Whole pages with one before and one behind them that can't be touched.
 struct Fenced {
@@ -72,16 +73,6 @@ pub(super) fn at_every_level(tried: &impl Tried) {
             AnyKernel::Neon(kernel) => tried.with(kernel),
         }
     }
-}
-
-pub(super) fn spec(
-    format: PixelFormat,
-    filter: Filter,
-    from: (u32, u32),
-    to: (u32, u32),
-) -> StreamSpec {
-    let source = FrameSpec::new(format, Extent::new(from.0, from.1));
-    StreamSpec { filter, ..StreamSpec::new(source, Extent::new(to.0, to.1)) }
 }
 
 /// Frames that lie in fenced memory, first and last there.
