@@ -153,8 +153,8 @@ impl Client {
     }
 
     /// Closes it, and the connection with the last of its streams, their frames and arrays.
-    fn close(&self, py: Python<'_>) {
-        self.0.close(py);
+    fn close(&self) {
+        self.0.close();
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
@@ -164,11 +164,11 @@ impl Client {
 
     fn __exit__(
         &self,
-        kind: &Bound<'_, PyAny>,
+        _kind: &Bound<'_, PyAny>,
         _value: &Bound<'_, PyAny>,
         _trace: &Bound<'_, PyAny>,
     ) {
-        self.close(kind.py());
+        self.close();
     }
 
     fn __repr__(&self) -> String {

@@ -1,7 +1,7 @@
 //! Owns the closing, by `close()` or the end of a `with`, of what else is closed as it is dropped.
 //!
-//! Knows nothing of what that is. Invariant: it is dropped without the interpreter's lock, which
-//! others may need meanwhile, and as soon as no call uses it any more.
+//! Knows nothing of what that is, which waits without the interpreter's lock if it has to. Invariant:
+//! it is dropped as soon as no call uses it any more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,8 +25,8 @@ impl<T: Send + Sync> Closable<T> {
     }
 
     /// Unless that was done before.
-    pub(crate) fn close(&self, py: Python<'_>) {
+    pub(crate) fn close(&self) {
         let open = self.lock().take();
-        py.detach(|| drop(open));
+        drop(open);
     }
 }

@@ -14,7 +14,7 @@ use resized_client::{Endpoint, Reconnect};
 
 use crate::error::{no_endpoint, not_embedded, nowhere, raised};
 use crate::ours::Ours;
-use crate::waiting::duration;
+use crate::waiting::{duration, let_go};
 
 /// What is given for an endpoint to have the daemon in this process.
 pub(crate) const EMBEDDED: &str = "embedded";
@@ -96,5 +96,13 @@ impl Connected {
             PyResult::Ok(executor.call1((WAITERS, "resized"))?.unbind())
         };
         Ok(self.pools[what as usize].get_or_try_init(py, make)?.bind(py).clone())
+    }
+}
+
+impl Drop for Connected {
+    /// The daemon of this process ends with the last connection to it, once it is done with the frames
+    /// that it is at.
+    fn drop(&mut self) {
+        let_go((self.client.take(), self._server.as_mut().map(Ours::take)));
     }
 }

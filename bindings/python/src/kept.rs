@@ -56,6 +56,8 @@ impl Kept {
         connected: &Arc<Connected>,
         spec: StreamSpec,
     ) -> PyResult<Arc<KeptStream>> {
+        // In a forked child before any lock: of the parent's threads one may have had it.
+        connected.client.get()?;
         let opened = match self.find(&spec) {
             Some(kept) if kept.has(spec.slots) => return Ok(kept),
             Some(kept) => match Opened::asked_for(py, connected, spec)? {
@@ -96,6 +98,7 @@ impl Kept {
         connected: &Arc<Connected>,
         spec: StreamSpec,
     ) -> PyResult<Result<Arc<Opened>, Error>> {
+        connected.client.get()?;
         let mut closings = *self.closings(py);
         for _ in 1..TRIES {
             match Opened::asked_for(py, connected, spec)? {

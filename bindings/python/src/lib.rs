@@ -6,13 +6,13 @@
 //! `memory` gives out its bytes and copies them); submitted it is a `pending`, which ends as a
 //! `frame`. Beside them: `opened` is the stream that all of these share, `held` what slot and frame
 //! have in common, `waiting` how a thread of Python's waits, `kept` the streams for resizing in one
-//! call, `closable` what is closed before it is dropped. Classes are thin: what can be said in Rust is said by the client library, and here by the
-//! words of Python.
+//! call, `closable` what is closed before it is dropped. Classes are thin: what can be said in Rust
+//! is said by the client library, and here by the words of Python.
 //!
 //! Nothing that waits or copies holds the interpreter's lock, and no lock of this crate is held
-//! while that is waited for. What Python drops has its say, a few bytes, with the interpreter's
-//! lock: it waits only for a daemon that has some hundred messages to read and does not.
-//! `docs/python.md` is the guide, `resized.pyi` the reference.
+//! while that is waited for. But slots and frames that Python drops have their say, a few bytes, with
+//! the interpreter's lock: it waits only for a daemon that has some hundred messages to read and does
+//! not. `docs/python.md` is the guide, `resized.pyi` the reference.
 
 mod client;
 mod closable;

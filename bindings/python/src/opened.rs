@@ -11,7 +11,7 @@ use crate::error::raised;
 use crate::memory::Array;
 use crate::ours::Ours;
 use crate::picture::Picture;
-use crate::waiting::{Limit, wait};
+use crate::waiting::{Limit, let_go, wait};
 
 /// A stream, and the connection that it is of.
 pub(crate) struct Opened {
@@ -100,11 +100,8 @@ impl Opened {
 }
 
 impl Drop for Opened {
-    /// Without the interpreter's lock: a stream that closes has something to say, and a daemon that
-    /// hangs may not read it.
+    /// A stream that closes has something to say, and a daemon that hangs may not read it.
     fn drop(&mut self) {
-        let mut stream = self.stream.take();
-        // Not where the interpreter ends: the stream then goes with this.
-        Python::try_attach(|py| py.detach(|| drop(stream.take())));
+        let_go(self.stream.take());
     }
 }

@@ -132,8 +132,8 @@ impl Stream {
     }
 
     /// Closes it, with the last of its slots, pendings, frames and arrays.
-    fn close(&self, py: Python<'_>) {
-        self.0.close(py);
+    fn close(&self) {
+        self.0.close();
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
@@ -143,11 +143,11 @@ impl Stream {
 
     fn __exit__(
         &self,
-        kind: &Bound<'_, PyAny>,
+        _kind: &Bound<'_, PyAny>,
         _value: &Bound<'_, PyAny>,
         _trace: &Bound<'_, PyAny>,
     ) {
-        self.close(kind.py());
+        self.close();
     }
 
     fn __repr__(&self) -> String {

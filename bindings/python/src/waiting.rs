@@ -1,7 +1,8 @@
 //! Owns how a thread of Python's waits, and what ends that.
 //!
 //! Waiting goes on without the interpreter's lock, and looks ten times a second whether the
-//! interpreter was interrupted, or what is waited for was given up.
+//! interpreter was interrupted, or what is waited for was given up. What is dropped is waited for
+//! without the lock, too, and without such looks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,6 +128,13 @@ impl Limit {
             _ => Ok(()),
         }
     }
+}
+
+/// Drops what may have to wait as it goes, without the interpreter's lock.
+pub(crate) fn let_go<T: Send>(thing: T) {
+    let mut thing = Some(thing);
+    // Where the interpreter ends, as far as PyO3 can tell, nobody is attached: it goes with this.
+    Python::try_attach(|py| py.detach(|| drop(thing.take())));
 }
 
 fn unwanted() -> PyErr {

@@ -4,6 +4,7 @@ import _thread
 import asyncio
 import gc
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -84,16 +85,16 @@ def test_waits_are_interrupted(daemon, request):
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     daemon.signal(signal.SIGSTOP)
     pending = stream.submit(FRAME)
-    threading.Timer(0.2, _thread.interrupt_main).start()
     with pytest.raises(KeyboardInterrupt):
+        threading.Timer(0.2, _thread.interrupt_main).start()
         pending.result()
     held = [stream.loan() for _ in range(3)]
-    threading.Timer(0.2, _thread.interrupt_main).start()
     with pytest.raises(KeyboardInterrupt):
+        threading.Timer(0.2, _thread.interrupt_main).start()
         stream.loan()
     del held
-    threading.Timer(0.2, _thread.interrupt_main).start()
     with pytest.raises(KeyboardInterrupt):
+        threading.Timer(0.2, _thread.interrupt_main).start()
         client.stream("gray", (8, 8), (4, 4))
     daemon.signal(signal.SIGCONT)
     assert right(pending.result().array)
@@ -118,6 +119,40 @@ def test_what_is_dropped_stops_nobody_though_the_daemon_hangs(daemon):
     closing.start()
     daemon.signal(signal.SIGCONT)
     closing.join()
+
+
+def test_other_threads_run_while_the_daemon_of_this_process_ends():
+    program = """
+import sys, threading, time, numpy, resized
+beats, over, ran = 0, False, False
+def beat():
+    global beats
+    while not over:
+        beats += 1
+        time.sleep(0.001)
+# Nobody runs but while another gives up the interpreter's lock.
+sys.setswitchinterval(1000)
+thread = threading.Thread(target=beat)
+thread.start()
+# More than once: it may be at an end before the other thread is awake.
+for _ in range(20):
+    client = resized.Client("embedded")
+    # A frame of these keeps it from ending for a while.
+    stream = client.stream("rgba", (640, 640), (480, 480), alpha="weighs", filter="lanczos3")
+    pending = stream.submit(numpy.zeros((640, 640, 4), "uint8"))
+    while client.stats()["queued"]:
+        time.sleep(0.001)
+    del stream, pending
+    before = beats
+    del client
+    if ran := beats > before:
+        break
+over = True
+thread.join()
+print("ran" if ran else "stood still")
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "ran\n"
 
 
 def test_one_thread_at_a_time_waits_for_a_frame(daemon, stream):
@@ -382,3 +417,38 @@ def test_a_forked_child_makes_its_own(client):
     slot.array[...] = FRAME
     assert right(slot.submit().result().array)
     assert right(client.resize(FRAME, (48, 27)))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_waits_for_no_thread_of_the_parents(daemon):
+    client = resized.Client(daemon.endpoint)
+    for side in range(1, 9):
+        client.resize(FRAME, (side, side))
+    stream = client.stream("gray", (8, 8), (4, 4), slots=200)
+    daemon.signal(signal.SIGSTOP)
+    # More than the system takes for who does not read: so the stream that makes room for another waits as it closes.
+    del [stream.submit(noise(8, 8)) for _ in range(200)][:]
+    waiter = threading.Thread(target=client.resize, args=(FRAME, (9, 9)))
+    waiter.start()
+    sleeps = 0
+
+    def waits():
+        nonlocal sleeps
+        state = pathlib.Path(f"/proc/self/task/{waiter.native_id}/stat").read_text().rpartition(")")[2].split()[0]
+        sleeps = sleeps + 1 if state == "S" else 0
+        return sleeps > 20
+
+    until("it waits", waits)
+
+    def child():
+        # Ends it, should it wait.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        for use in (lambda: client.resize(FRAME, (10, 10)), lambda: client.stream("gray", (8, 8), (3, 3))):
+            with pytest.raises(RuntimeError, match="fork"):
+                use()
+
+    status = forked(child)
+    daemon.signal(signal.SIGCONT)
+    waiter.join()
+    assert status == 0
