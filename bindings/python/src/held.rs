@@ -38,7 +38,7 @@ impl<T: Leased> Held<T> {
 
     /// Frees the slot, unless that was done before.
     pub(crate) fn release(&self) -> PyResult<()> {
-        if self.lent.is_here() { self.lent.take().map(drop) } else { Ok(()) }
+        if self.lent.is_gone() { Ok(()) } else { self.lent.take().map(drop) }
     }
 
     /// How a `with` ends: an exception that is under way, if there is one of that kind, is not

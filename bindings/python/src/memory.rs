@@ -25,7 +25,7 @@ use pyo3::types::PyMemoryView;
 use resized_client::{Frame, FrameLayout, PixelFormat, Refusal, Slot};
 
 use crate::error::raised;
-use crate::ours::Ours;
+use crate::ours::{Ours, forked};
 use crate::picture::{Lie, Picture, Rows, element};
 
 /// What has bytes in a slot that only its owner may touch, at an address that stays the same as
@@ -41,11 +41,30 @@ pub(crate) trait Leased: Send + 'static {
 pub(crate) struct Lent<T>(Mutex<State<T>>);
 
 struct State<T> {
-    /// `None` once it was taken.
-    leased: Option<Ours<T>>,
+    leased: Lease<T>,
     start: NonNull<u8>,
     /// Buffers that are out.
     seen: usize,
+}
+
+enum Lease<T> {
+    Here(Ours<T>),
+    /// A thread copies into it, and puts it back.
+    Written,
+    Gone,
+}
+
+impl<T: Leased> Lease<T> {
+    /// Itself, where it is here.
+    fn here(&mut self) -> PyResult<&mut Ours<T>> {
+        let name = T::NAME;
+        let why = match self {
+            Self::Here(leased) => return Ok(leased),
+            Self::Written => format!("another thread writes this {name}: wait for it first"),
+            Self::Gone => format!("this {name} was submitted or released"),
+        };
+        Err(PyValueError::new_err(why))
+    }
 }
 
 // SAFETY: `start` is the address of memory that `leased` owns, and goes where that goes.
@@ -54,7 +73,7 @@ unsafe impl<T: Leased> Send for State<T> {}
 impl<T: Leased> Lent<T> {
     pub(crate) fn new(mut leased: T) -> Self {
         let start = NonNull::from(leased.bytes()).cast();
-        Self(Mutex::new(State { leased: Some(Ours::new(leased)), start, seen: 0 }))
+        Self(Mutex::new(State { leased: Lease::Here(Ours::new(leased)), start, seen: 0 }))
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
@@ -63,36 +82,43 @@ impl<T: Leased> Lent<T> {
 
     /// Takes it out, unless its bytes are seen or it was taken before.
     pub(crate) fn take(&self) -> PyResult<T> {
-        let mut state = self.state();
-        // In a forked child it stays where it is, and is seen as before.
-        state.leased.as_ref().ok_or_else(Self::gone)?.get()?;
-        match state.seen {
-            0 => state.leased.take().ok_or_else(Self::gone)?.into_inner(),
-            seen => Err(PyBufferError::new_err(format!(
-                "the {}'s memory is still seen by {seen} array(s) or other views: delete them first",
-                T::NAME,
-            ))),
-        }
+        self.taken(Lease::Gone)
     }
 
-    /// Puts back what was taken.
-    pub(crate) fn put_back(&self, mut leased: T) {
+    fn taken(&self, left: Lease<T>) -> PyResult<T> {
+        let mut state = self.state();
+        let seen = state.seen;
+        let leased = state.leased.here()?;
+        // In a forked child it stays where it is, and is seen as before.
+        leased.get()?;
+        if seen > 0 {
+            return Err(PyBufferError::new_err(format!(
+                "the {}'s memory is still seen by {seen} array(s) or other views: delete them first",
+                T::NAME,
+            )));
+        }
+        let taken = leased.take().ok_or_else(forked)?;
+        state.leased = left;
+        Ok(taken)
+    }
+
+    /// Has it written without the interpreter's lock, and by nobody else meanwhile.
+    pub(crate) fn write(&self, py: Python<'_>, write: impl FnOnce(&mut T) + Send) -> PyResult<()> {
+        let mut leased = self.taken(Lease::Written)?;
+        py.detach(|| write(&mut leased));
         let start = NonNull::from(leased.bytes()).cast();
-        *self.state() = State { leased: Some(Ours::new(leased)), start, seen: 0 };
+        *self.state() = State { leased: Lease::Here(Ours::new(leased)), start, seen: 0 };
+        Ok(())
     }
 
     /// Changes what is no byte of it.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> PyResult<R> {
-        Ok(change(self.state().leased.as_mut().ok_or_else(Self::gone)?.get_mut()?))
+        Ok(change(self.state().leased.here()?.get_mut()?))
     }
 
-    /// Whether it was not yet taken.
-    pub(crate) fn is_here(&self) -> bool {
-        self.state().leased.is_some()
-    }
-
-    fn gone() -> PyErr {
-        PyValueError::new_err(format!("this {} was submitted or released", T::NAME))
+    /// Whether it was given away for good.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.state().leased, Lease::Gone)
     }
 }
 
@@ -108,7 +134,7 @@ trait Owner: Send + Sync {
 impl<T: Leased> Owner for Lent<T> {
     fn show(&self) -> PyResult<NonNull<u8>> {
         let mut state = self.state();
-        state.leased.as_ref().ok_or_else(Self::gone)?;
+        state.leased.here()?;
         state.seen += 1;
         Ok(state.start)
     }

@@ -53,7 +53,8 @@ impl<T> Drop for Ours<T> {
     }
 }
 
-fn forked() -> PyErr {
+/// What a child is told.
+pub(crate) fn forked() -> PyErr {
     PyRuntimeError::new_err(
         "this was made before a fork, in another process: make a resized.Client in each process",
     )

@@ -54,16 +54,12 @@ impl Slot {
         self.0.planes(py)
     }
 
-    /// Copies a frame into the slot, without the interpreter's lock. `BufferError` while arrays share
-    /// its memory.
+    /// Copies a frame into the slot, without the interpreter's lock: it can't be used meanwhile.
+    /// `BufferError` while arrays share its memory.
     fn write(&self, py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<()> {
         let array = Array::of(array, Some(self.0.picture.format))?;
         self.0.picture.check(array.picture())?;
-        let mut loaned = self.0.lent.take()?;
-        let copied = py.detach(|| array.write_to(&mut loaned.slot));
-        loaned.copied += copied;
-        self.0.lent.put_back(loaned);
-        Ok(())
+        self.0.lent.write(py, |loaned| loaned.copied += array.write_to(&mut loaned.slot))
     }
 
     /// Has a part of this frame resized in place of the stream's crop. `Refused` if it is not within

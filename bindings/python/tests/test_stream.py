@@ -4,6 +4,7 @@ import ast
 import gc
 import math
 import pathlib
+import threading
 import tracemalloc
 import zlib
 
@@ -124,6 +125,38 @@ def test_a_slot_is_not_given_away_while_it_is_seen(client):
             use()
     slot.release()
     assert pending.result().array.shape == (27, 48)
+
+
+def test_a_slot_is_not_given_away_while_a_thread_writes_it(client):
+    stream = client.stream("rgba", (4096, 2048), (48, 27), slots=1)
+    # Nobody is done with that many bytes at once.
+    frame = np.zeros((2048, 4096, 4), np.uint8)
+    uses = [lambda slot: slot.release(), lambda slot: slot.submit(), lambda slot: slot.array, lambda slot: slot.planes,
+            lambda slot: slot.set_crop(0, 0, 9, 9), lambda slot: slot.write(frame)]
+    for use in uses:
+        for _ in range(50):
+            slot, late = stream.loan(), []
+
+            def write():
+                try:
+                    slot.write(frame)
+                except (BufferError, ValueError) as error:
+                    late.append(error)
+
+            writer = threading.Thread(target=write)
+            writer.start()
+            said = None
+            try:
+                use(slot)
+            except ValueError as error:
+                said = str(error)
+            writer.join()
+            # What was refused changed nothing.
+            slot.release()
+            if said is not None:
+                break
+        assert said is not None and "another thread writes this slot" in said
+        assert late == []
 
 
 def test_a_frame_keeps_its_slot_as_long_as_it_is_seen(client):
