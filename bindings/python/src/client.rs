@@ -1,8 +1,9 @@
 //! Owns the client as Python has it: resizing in one call, opening streams, and figures.
 //!
 //! Results of `resize` are seen where they lie as long as the stream has slots to go on with, few
-//! streams are held by them, and they are a fair part of what they hold; all else is copied. So who
-//! keeps all results neither waits for a slot nor fills the daemon's memory.
+//! streams are held by them, they are a fair part of what they hold, and their rows follow each other
+//! there; all else is copied. So who keeps all results neither waits for a slot nor fills the
+//! daemon's memory, and each result is an array without gaps, as numpy makes them.
 
 use std::sync::Arc;
 use std::time::Duration;

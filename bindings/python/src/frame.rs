@@ -9,6 +9,7 @@ use resized_client::{Extent, Placement as Placed};
 use crate::held::Held;
 use crate::memory::{self, Leased, Lent};
 use crate::opened::Opened;
+use crate::picture::Lie;
 
 /// A frame with what must live as long as it does.
 pub(crate) struct Resized {
@@ -23,7 +24,8 @@ pub(crate) type Share = Arc<()>;
 
 /// One more, if there are not yet as many as that.
 pub(crate) fn share(taken: &Share, most: u32) -> Option<Share> {
-    // Taken, and then counted, beside the one that is `taken`: of several threads none takes one too many.
+    // Taken, and then counted, beside the one that is `taken`: of several threads none takes one
+    // too many.
     let share = Arc::clone(taken);
     (Arc::strong_count(&share) <= most as usize + 1).then_some(share)
 }
@@ -64,7 +66,7 @@ impl Frame {
     }
 }
 
-/// The frame as an array that shares its memory, where it is one there; else the frame.
+/// The frame as an array that shares its memory, where it is one there without a gap; else the frame.
 pub(crate) fn seen<'py>(
     py: Python<'py>,
     frame: resized_client::Frame,
@@ -72,7 +74,8 @@ pub(crate) fn seen<'py>(
     shares: (Share, Share),
 ) -> PyResult<Result<Bound<'py, PyAny>, resized_client::Frame>> {
     let picture = opened.made();
-    let Some(lie) = picture.whole(frame.layout()) else { return Ok(Err(frame)) };
+    let dense = |lie: &Lie| lie.is_dense(picture.format.sample_bytes());
+    let Some(lie) = picture.whole(frame.layout()).filter(dense) else { return Ok(Err(frame)) };
     let resized = Resized { frame, _opened: Arc::clone(opened), _shares: Some(shares) };
     memory::array(py, &Arc::new(Lent::new(resized)), picture.format, lie).map(Ok)
 }

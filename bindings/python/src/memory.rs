@@ -158,15 +158,6 @@ impl View {
         self.lie.shape.iter().product::<isize>() * self.item.cast_signed()
     }
 
-    fn is_contiguous(&self) -> bool {
-        let mut dense = self.item.cast_signed();
-        self.lie.shape.iter().zip(&self.lie.strides).rev().all(|(&len, &stride)| {
-            let so = len < 2 || stride == dense;
-            dense *= len;
-            so
-        })
-    }
-
     /// Whether it can be seen as it was asked for.
     fn check(&self, flags: c_int) -> PyResult<()> {
         let asked = |flag| flags & flag == flag;
@@ -178,7 +169,7 @@ impl View {
                 "frames lie in memory row by row, not column by column",
             ));
         }
-        if dense && !self.is_contiguous() {
+        if dense && !self.lie.is_dense(self.item) {
             return Err(PyBufferError::new_err("there is padding between the rows of this frame"));
         }
         Ok(())

@@ -55,6 +55,18 @@ pub(crate) struct Lie {
     pub(crate) strides: Vec<isize>,
 }
 
+impl Lie {
+    /// Whether its numbers, of so many bytes, follow each other without a gap.
+    pub(crate) fn is_dense(&self, item: usize) -> bool {
+        let mut dense = item.cast_signed();
+        self.shape.iter().zip(&self.strides).rev().all(|(&len, &stride)| {
+            let so = len < 2 || stride == dense;
+            dense *= len;
+            so
+        })
+    }
+}
+
 /// Where the rows of a plane lie in an array, from its first number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rows {

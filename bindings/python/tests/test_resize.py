@@ -180,23 +180,23 @@ def test_copies_are_counted(client):
     frame = noise(54, 96, 3)
     before = client.copied_bytes
     # The first of a kind is copied out, as are those for which there is no room.
-    first = client.resize(frame, (40, 22))
+    first = client.resize(frame, (64, 36))
     assert client.copied_bytes - before == frame.nbytes + first.nbytes
     before = client.copied_bytes
-    second = client.resize(frame, (40, 22))
+    second = client.resize(frame, (64, 36))
     assert client.copied_bytes - before == frame.nbytes
     assert (second == first).all()
     before = client.copied_bytes
-    client.resize(frame[..., ::-1], (40, 22))
+    client.resize(frame[..., ::-1], (64, 36))
     assert client.copied_bytes - before == 2 * frame.nbytes
 
 
 def test_results_that_are_small_beside_their_source_keep_nothing(client):
     frame = noise(256, 256)
-    for side, seen in ((68, True), (64, False)):
-        client.resize(frame, (side, side))
+    for height, seen in ((72, True), (64, False)):
+        client.resize(frame, (64, height))
         before = client.copied_bytes
-        result = client.resize(frame, (side, side))
+        result = client.resize(frame, (64, height))
         assert client.copied_bytes - before == frame.nbytes + (0 if seen else result.nbytes)
 
 
@@ -236,6 +236,19 @@ def test_no_picture_is_refused_for_what_is_kept_for_others(tmp_path):
         assert 1 <= client.stats()["streams"] <= 3
         # Nor is a stream, but those are not closed for a picture.
         streams = [client.stream("gray", (side, side), (9, 9)) for side in range(10, 13)]
+@pytest.mark.parametrize("size", [(64, 36), (40, 22), (34, 22), (128, 36)])
+@pytest.mark.parametrize("options", [
+    {}, {"to": "gray"}, {"to": "rgba"}, {"to": "i420"}, {"to": "nv12"}, {"dtype": "float16"}, {"dtype": "int8", "layout": "hwc"},
+])
+def test_every_result_is_without_gaps(client, size, options):
+    frame, results = noise(54, 96, 3), []
+    # The first of a kind, two that could be seen where they lie, and one for which there is no room.
+    for _ in range(4):
+        results.append(client.resize(frame, size, **options))
+        assert results[-1].flags.c_contiguous
+        assert results[-1].tobytes() == results[0].tobytes()
+
+
         with pytest.raises(resized.Refused, match="streams"):
             client.resize(frame, (20, 20))
         assert len(streams) == client.stats()["streams"] == 3
@@ -265,19 +278,19 @@ def test_a_kind_goes_on_with_the_slots_that_are_granted(tmp_path):
 def test_a_kind_goes_on_while_there_is_no_descriptor_for_more(daemon):
     client, frame = resized.Client(daemon.endpoint), noise(54, 96, 3)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    results = [client.resize(frame, (40, 22))]
+    results = [client.resize(frame, (64, 36))]
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
-        results += [client.resize(frame, (40, 22)) for _ in range(3)]
+        results += [client.resize(frame, (64, 36)) for _ in range(3)]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     for result in results:
-        assert near(result, exact(frame, (40, 22)))
+        assert near(result, exact(frame, (64, 36)))
     # Once there is, it has more, and results are seen where they lie.
     for _ in range(200):
-        client.resize(frame, (40, 22))
+        client.resize(frame, (64, 36))
     copied = client.copied_bytes
-    client.resize(frame, (40, 22))
+    client.resize(frame, (64, 36))
     assert client.copied_bytes - copied == frame.nbytes
 
 
