@@ -18,7 +18,7 @@ use crate::error::raised;
 use crate::frame::{Share, seen, share};
 use crate::kept::{KEPT_SLOTS, Kept};
 use crate::memory::Array;
-use crate::options::{Options, extent, format};
+use crate::options::{Options, Size, format, source_extent};
 use crate::picture::Picture;
 use crate::stream::Stream;
 use crate::waiting::Limit;
@@ -56,7 +56,7 @@ impl Client {
         Ok(Self(Closable::new(Arc::new(open))))
     }
 
-    /// Resizes one frame to `size`, width and height.
+    /// Resizes one frame to `size`, width and height, of which one may follow from its shape.
     #[pyo3(signature = (array, size, format=None, **options))]
     fn resize<'py>(
         &self,
@@ -68,9 +68,9 @@ impl Client {
     ) -> PyResult<Bound<'py, PyAny>> {
         let format = format.map(self::format).transpose()?;
         let array = Array::of(array, format)?;
-        let size = extent("size", size)?;
-        let spec = Options::of(options)?.spec(array.picture(), size, KEPT_SLOTS)?;
-        let result = Picture { format: spec.destination.format, extent: size };
+        let size = Size::of(size)?;
+        let spec = Options::of(options)?.asked(array.picture(), size, KEPT_SLOTS)?;
+        let result = Picture { format: spec.destination.format, extent: spec.destination.extent };
         // Before anything is done for what can't be given.
         result.shape()?;
         let open = self.0.get()?;
@@ -107,10 +107,10 @@ impl Client {
         size: &Bound<'_, PyAny>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Stream> {
-        let source_extent = extent("source_size", source_size)?;
-        let source = Picture { format: format(source_format)?, extent: source_extent };
-        let size = extent("size", size)?;
-        let spec = Options::of(options)?.spec(source, size, StreamSpec::SLOTS)?;
+        let extent = source_extent(source_size)?;
+        let source = Picture { format: format(source_format)?, extent };
+        let size = Size::of(size)?;
+        let spec = Options::of(options)?.asked(source, size, StreamSpec::SLOTS)?;
         let open = self.0.get()?;
         open.kept.open(py, &open.connected, spec)?.map(Stream::new).map_err(raised)
     }

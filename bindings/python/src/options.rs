@@ -16,7 +16,7 @@ use resized_client::{
     Matrix, PixelFormat, Range, Siting, StreamSpec, Tensor,
 };
 
-use crate::picture::{FORMATS, Picture};
+use crate::picture::{FORMATS, Picture, name};
 use crate::waiting::SECONDS;
 
 const MODES: [(&str, Framing); 3] = [
@@ -31,11 +31,11 @@ const RANGES: [(&str, Range); 2] = [("limited", Range::Limited), ("full", Range:
 const SITINGS: [(&str, Siting); 2] = [("left", Siting::Left), ("centre", Siting::Centre)];
 const MATRICES: [(&str, Matrix); 3] =
     [("bt601", Matrix::Bt601), ("bt709", Matrix::Bt709), ("bt2020", Matrix::Bt2020)];
-const ELEMENTS: [(&str, Option<Element>); 4] = [
-    ("uint8", None),
-    ("float32", Some(Element::F32)),
-    ("float16", Some(Element::F16)),
-    ("int8", Some(Element::I8)),
+const NUMBERS: [(&str, Numbers); 4] = [
+    ("uint8", Numbers::Bytes),
+    ("float32", Numbers::Tensor(Element::F32)),
+    ("float16", Numbers::Tensor(Element::F16)),
+    ("int8", Numbers::Tensor(Element::I8)),
 ];
 const LAYOUTS: [(&str, Arrangement); 2] =
     [("chw", Arrangement::Planar), ("hwc", Arrangement::Interleaved)];
@@ -43,6 +43,50 @@ const ORDERS: [(&str, ChannelOrder); 2] = [("rgb", ChannelOrder::Rgb), ("bgr", C
 
 /// What `mean` and `scale` are.
 const THREE: &str = "three numbers, one for each channel";
+
+/// What a size is.
+const SIZE: &str = "(width, height), in pixels; one may be None, and follows from the shape";
+
+/// What the results' numbers are.
+#[derive(Clone, Copy)]
+enum Numbers {
+    /// A picture's, of a format that has such.
+    Bytes,
+    Tensor(Element),
+}
+
+/// A result's size, of which one side may follow from the shape of what is resized.
+#[derive(Clone, Copy)]
+pub(crate) enum Size {
+    Both(Extent),
+    Width(u32),
+    Height(u32),
+}
+
+impl Size {
+    pub(crate) fn of(value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match said::<[Option<u32>; 2]>("size", value, SIZE)? {
+            [Some(width), Some(height)] => Ok(Self::Both(Extent::new(width, height))),
+            [Some(width), None] => Ok(Self::Width(width)),
+            [None, Some(height)] => Ok(Self::Height(height)),
+            [None, None] => Err(unfit("size", value, SIZE, false)),
+        }
+    }
+
+    /// For what is seen of a source, in a frame of that format: even where that has halved chroma.
+    fn extent(self, (width, height): (f64, f64), format: PixelFormat) -> Extent {
+        let step = if format.is_subsampled() { 2 } else { 1 };
+        let side = |other: u32, ratio: f64| {
+            let steps = f64::from(other) * ratio / f64::from(step);
+            (steps.round() as u32).max(1).saturating_mul(step)
+        };
+        match self {
+            Self::Both(extent) => extent,
+            Self::Width(to) => Extent::new(to, side(to, height / width)),
+            Self::Height(to) => Extent::new(side(to, width / height), to),
+        }
+    }
+}
 
 /// A frame's colour, as far as it was said.
 #[derive(Default)]
@@ -67,7 +111,7 @@ impl Colour {
 #[derive(Default)]
 pub(crate) struct Options {
     to: Option<PixelFormat>,
-    element: Option<Element>,
+    numbers: Option<Numbers>,
     layout: Option<Arrangement>,
     order: Option<ChannelOrder>,
     mean: Option<[f32; 3]>,
@@ -100,7 +144,7 @@ impl Options {
     fn set(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         match key {
             "to" => self.to = Some(word(key, value, &FORMATS)?),
-            "dtype" => self.element = number(value)?,
+            "dtype" => self.numbers = Some(numbers(value)?),
             "layout" => self.layout = Some(word(key, value, &LAYOUTS)?),
             "order" => self.order = Some(word(key, value, &ORDERS)?),
             "mean" => self.mean = Some(said(key, value, THREE)?),
@@ -135,6 +179,25 @@ impl Options {
         Ok(())
     }
 
+    /// What frames like that become, of that size. With so many slots where nobody said how many.
+    pub(crate) fn asked(&self, source: Picture, size: Size, slots: u32) -> PyResult<StreamSpec> {
+        let format = self.made()?.unwrap_or(source.format);
+        let bytes = match format {
+            PixelFormat::I420P10 => Some(PixelFormat::I420),
+            PixelFormat::P010 => Some(PixelFormat::Nv12),
+            _ => None,
+        };
+        if let (Some(Numbers::Bytes), Some(bytes)) = (self.numbers, bytes) {
+            let (format, bytes) = (name(format), name(bytes));
+            return Err(PyValueError::new_err(format!(
+                "dtype='uint8', but {format} frames hold uint16: give to='{bytes}'"
+            )));
+        }
+        let whole = (f64::from(source.extent.width), f64::from(source.extent.height));
+        let seen = self.crop.map_or(whole, |crop| (crop.width, crop.height));
+        self.spec(source, size.extent(seen, format), slots)
+    }
+
     /// What frames like that become. With so many slots where nobody said how many.
     pub(crate) fn spec(&self, source: Picture, size: Extent, slots: u32) -> PyResult<StreamSpec> {
         let source = self.source.of(FrameSpec::new(source.format, source.extent));
@@ -164,7 +227,7 @@ impl Options {
 
     /// The format that was asked for, if any was.
     fn made(&self) -> PyResult<Option<PixelFormat>> {
-        let Some(element) = self.element else {
+        let Some(Numbers::Tensor(element)) = self.numbers else {
             let said = [
                 ("layout", self.layout.is_some()),
                 ("order", self.order.is_some()),
@@ -238,9 +301,9 @@ fn unfit(key: &str, value: &Bound<'_, PyAny>, wanted: &str, is_type: bool) -> Py
     if is_type { PyTypeError::new_err(message) } else { PyValueError::new_err(message) }
 }
 
-/// A size by its width and height.
-pub(crate) fn extent(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Extent> {
-    let [width, height] = said(key, value, "(width, height), in pixels")?;
+/// A source's size by its width and height.
+pub(crate) fn source_extent(value: &Bound<'_, PyAny>) -> PyResult<Extent> {
+    let [width, height] = said("source_size", value, "(width, height), in pixels")?;
     Ok(Extent::new(width, height))
 }
 
@@ -249,14 +312,14 @@ pub(crate) fn format(value: &Bound<'_, PyAny>) -> PyResult<PixelFormat> {
     word("format", value, &FORMATS)
 }
 
-/// A tensor's numbers, by their name or what numpy takes for one.
-fn number(value: &Bound<'_, PyAny>) -> PyResult<Option<Element>> {
+/// What numbers are, by their name or what numpy takes for one.
+fn numbers(value: &Bound<'_, PyAny>) -> PyResult<Numbers> {
     if value.is_instance_of::<PyString>() {
-        return word("dtype", value, &ELEMENTS);
+        return word("dtype", value, &NUMBERS);
     }
     static DTYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let dtype = DTYPE.import(value.py(), "numpy", "dtype")?.call1((value,))?;
-    word("dtype", &dtype.getattr("name")?, &ELEMENTS)
+    word("dtype", &dtype.getattr("name")?, &NUMBERS)
 }
 
 fn crop(value: &Bound<'_, PyAny>) -> PyResult<Crop> {

@@ -96,6 +96,13 @@ def test_tensors(client, dtype, within, layout):
     assert np.abs(tensor - wanted).max() < 1.01 * max(scale) + within
 
 
+def test_pictures_of_bytes_may_be_asked_for(client):
+    frame = noise(54, 96, 3)
+    assert (client.resize(frame, (40, 22), dtype=np.uint8) == client.resize(frame, (40, 22))).all()
+    ten = noise(54, 96, dtype=np.uint16)
+    assert client.resize(ten, (40, 22), "p010", to="nv12", dtype="uint8").dtype == np.uint8
+
+
 @pytest.mark.parametrize("layout", ["chw", "hwc"])
 def test_tensors_of_bytes(client, layout):
     frame = noise(54, 96, 3)
@@ -198,6 +205,22 @@ def test_results_that_are_small_beside_their_source_keep_nothing(client):
         before = client.copied_bytes
         result = client.resize(frame, (64, height))
         assert client.copied_bytes - before == frame.nbytes + (0 if seen else result.nbytes)
+def test_a_side_that_is_not_given_follows_from_the_shape(client):
+    frame = noise(54, 96, 3)
+    for size, shape in [((64, None), (36, 64)), ((None, 36), (36, 64)), ((10, None), (6, 10)), ((1, None), (1, 1))]:
+        wanted = client.resize(frame, shape[::-1])
+        assert wanted.shape == (*shape, 3) and (client.resize(frame, size) == wanted).all()
+    # What is seen has that shape, be it a part.
+    assert client.resize(frame, (20, None), crop=(10, 5, 40, 20)).shape == (10, 20, 3)
+    assert client.resize(frame, np.array((None, 30)), crop=(10, 5, 40, 20)).shape == (30, 60, 3)
+    # Frames with halved chroma have even sides.
+    assert client.resize(frame, (50, None), to="gray").shape == (28, 50)
+    assert client.resize(frame, (48, None), to="gray").shape == (27, 48)
+    assert client.resize(frame, (48, None), to="nv12").shape == (42, 48)
+    assert client.resize(frame, (2, None), to="i420").shape == (3, 2)
+    assert client.stream("i420", (1920, 1080), (None, 359)).size == (638, 359)
+
+
 
 
 def test_results_are_the_callers_however_many_are_kept(client):
@@ -367,11 +390,16 @@ def test_what_can_not_be_done_is_said(client, error, call):
 
 
 @pytest.mark.parametrize("words, call", [
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (None, None))),
+    (TypeError, lambda it: it.stream("rgb", (96, None), (4, 4))),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), to="p010", dtype="uint8")),
     ("size='640x360': wanted is (width, height)", lambda it, a: it.resize(a, "640x360")),
     ("source_size=96: wanted is (width, height)", lambda it, a: it.stream("rgb", 96, (4, 4))),
     ("pad=(300, 0, 0): wanted is three numbers from 0 to 255",
      lambda it, a: it.resize(a, (4, 4), mode="fit", pad=(300, 0, 0))),
     ("mean=1: wanted is three numbers", lambda it, a: it.resize(a, (4, 4), dtype="int8", mean=1)),
+    (resized.Refused, lambda it: it.resize(noise(0, 96, 3), (None, 4))),
+    (resized.Refused, lambda it: it.resize(noise(54, 96, 3), (4, None), crop=(0, 0, 0, 9))),
     ("filter=3: wanted is one of", lambda it, a: it.resize(a, (4, 4), filter=3)),
     ("crop=(1, 2): wanted is (left, top, width, height)", lambda it, a: it.resize(a, (4, 4), crop=(1, 2))),
     ("arrays of rgb frames hold uint8, not float64 (if it is from 0 to 1, multiply by 255",
@@ -399,6 +427,12 @@ def test_an_error_of_the_values_own_stays_what_it_is(client):
 
     with pytest.raises(RuntimeError, match="mine"):
         client.resize(noise(54, 96, 3), (Broken(), 4))
+    ("size=(None, None): wanted is (width, height), in pixels; one may be None",
+     lambda it, a: it.resize(a, (None, None))),
+    ("dtype='uint8', but p010 frames hold uint16: give to='nv12'",
+     lambda it, a: it.resize(noise(54, 96, dtype=np.uint16), (4, 4), "p010", dtype=np.uint8)),
+    ("dtype='uint8', but i420p10 frames hold uint16: give to='i420'",
+     lambda it, a: it.stream("rgb", (4, 4), (4, 4), to="i420p10", dtype="uint8")),
 
 
 def test_who_is_not_there_is_said(tmp_path, monkeypatch):
