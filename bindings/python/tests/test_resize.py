@@ -138,18 +138,40 @@ def test_tensors_are_given_to_others_without_a_copy(client, dtype):
     assert shared.dtype == wanted.dtype and (shared == wanted).all()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
-def test_torch_takes_tensors_where_they_lie(client, dtype):
-    torch = pytest.importorskip("torch")
-    stream = client.stream("rgb", (96, 54), (40, 22), dtype=dtype, slots=1)
+def through_dlpack(array):
+    """As torch.from_dlpack takes it."""
+    # Memory of the CPU's, by the standard's number.
+    assert array.__dlpack_device__() == (1, 0)
+    return np.from_dlpack(array)
+
+
+def through_the_interface(array):
+    """As torch.from_numpy takes it: by its address, shape and strides, and whoever has that keeps it."""
+
+    class Tensor:
+        __array_interface__, kept = array.__array_interface__, array
+
+    # torch takes nothing that is read only, of the other byte order, or that does not go forward in whole numbers.
+    interface = Tensor.__array_interface__
+    assert interface["data"][1] is False and interface["typestr"][0] != ">"
+    assert all(stride > 0 and stride % array.itemsize == 0 for stride in array.strides)
+    return np.asarray(Tensor())
+
+
+@pytest.mark.parametrize("take", [through_dlpack, through_the_interface])
+@pytest.mark.parametrize("options", [
+    {"dtype": "float32"}, {"dtype": "float16"}, {"dtype": "int8", "layout": "hwc"}, {"to": "bgr"}, {"to": "gray"},
+])
+def test_frames_are_given_to_others_where_they_lie(client, options, take):
+    stream = client.stream("rgb", (96, 54), (40, 22), slots=1, **options)
     frame = stream.resize(noise(54, 96, 3))
     address, wanted = frame.array.ctypes.data, frame.array.copy()
-    for take in (torch.from_numpy, torch.from_dlpack):
-        tensor = take(frame.array)
-        assert tensor.data_ptr() == address and (tensor.numpy() == wanted).all()
-        with pytest.raises(BufferError):
-            frame.release()
-        del tensor
+    taken = take(frame.array)
+    assert taken.ctypes.data == address and taken.dtype == wanted.dtype and (taken == wanted).all()
+    with pytest.raises(BufferError):
+        frame.release()
+    del taken
+    gc.collect()
     frame.release()
 
 
@@ -183,28 +205,6 @@ def test_sizes_and_crops_are_any_sequence(client):
         assert (stream.source_size, stream.size) == ((96, 54), (40, 22))
 
 
-def test_copies_are_counted(client):
-    frame = noise(54, 96, 3)
-    before = client.copied_bytes
-    # The first of a kind is copied out, as are those for which there is no room.
-    first = client.resize(frame, (64, 36))
-    assert client.copied_bytes - before == frame.nbytes + first.nbytes
-    before = client.copied_bytes
-    second = client.resize(frame, (64, 36))
-    assert client.copied_bytes - before == frame.nbytes
-    assert (second == first).all()
-    before = client.copied_bytes
-    client.resize(frame[..., ::-1], (64, 36))
-    assert client.copied_bytes - before == 2 * frame.nbytes
-
-
-def test_results_that_are_small_beside_their_source_keep_nothing(client):
-    frame = noise(256, 256)
-    for height, seen in ((72, True), (64, False)):
-        client.resize(frame, (64, height))
-        before = client.copied_bytes
-        result = client.resize(frame, (64, height))
-        assert client.copied_bytes - before == frame.nbytes + (0 if seen else result.nbytes)
 def test_a_side_that_is_not_given_follows_from_the_shape(client):
     frame = noise(54, 96, 3)
     for size, shape in [((64, None), (36, 64)), ((None, 36), (36, 64)), ((10, None), (6, 10)), ((1, None), (1, 1))]:
@@ -221,6 +221,41 @@ def test_a_side_that_is_not_given_follows_from_the_shape(client):
     assert client.stream("i420", (1920, 1080), (None, 359)).size == (638, 359)
 
 
+def test_copies_are_counted(client):
+    frame = noise(54, 96, 3)
+    before = client.copied_bytes
+    # The first of a kind is copied out, as are those for which there is no room.
+    first = client.resize(frame, (64, 36))
+    assert client.copied_bytes - before == frame.nbytes + first.nbytes
+    before = client.copied_bytes
+    second = client.resize(frame, (64, 36))
+    assert client.copied_bytes - before == frame.nbytes
+    assert (second == first).all()
+    before = client.copied_bytes
+    client.resize(frame[..., ::-1], (64, 36))
+    assert client.copied_bytes - before == 2 * frame.nbytes
+
+
+@pytest.mark.parametrize("size", [(64, 36), (40, 22), (34, 22), (128, 36)])
+@pytest.mark.parametrize("options", [
+    {}, {"to": "gray"}, {"to": "rgba"}, {"to": "i420"}, {"to": "nv12"}, {"dtype": "float16"}, {"dtype": "int8", "layout": "hwc"},
+])
+def test_every_result_is_without_gaps(client, size, options):
+    frame, results = noise(54, 96, 3), []
+    # The first of a kind, two that could be seen where they lie, and one for which there is no room.
+    for _ in range(4):
+        results.append(client.resize(frame, size, **options))
+        assert results[-1].flags.c_contiguous
+        assert results[-1].tobytes() == results[0].tobytes()
+
+
+def test_results_that_are_small_beside_their_source_keep_nothing(client):
+    frame = noise(256, 256)
+    for height, seen in ((72, True), (64, False)):
+        client.resize(frame, (64, height))
+        before = client.copied_bytes
+        result = client.resize(frame, (64, height))
+        assert client.copied_bytes - before == frame.nbytes + (0 if seen else result.nbytes)
 
 
 def test_results_are_the_callers_however_many_are_kept(client):
@@ -259,19 +294,6 @@ def test_no_picture_is_refused_for_what_is_kept_for_others(tmp_path):
         assert 1 <= client.stats()["streams"] <= 3
         # Nor is a stream, but those are not closed for a picture.
         streams = [client.stream("gray", (side, side), (9, 9)) for side in range(10, 13)]
-@pytest.mark.parametrize("size", [(64, 36), (40, 22), (34, 22), (128, 36)])
-@pytest.mark.parametrize("options", [
-    {}, {"to": "gray"}, {"to": "rgba"}, {"to": "i420"}, {"to": "nv12"}, {"dtype": "float16"}, {"dtype": "int8", "layout": "hwc"},
-])
-def test_every_result_is_without_gaps(client, size, options):
-    frame, results = noise(54, 96, 3), []
-    # The first of a kind, two that could be seen where they lie, and one for which there is no room.
-    for _ in range(4):
-        results.append(client.resize(frame, size, **options))
-        assert results[-1].flags.c_contiguous
-        assert results[-1].tobytes() == results[0].tobytes()
-
-
         with pytest.raises(resized.Refused, match="streams"):
             client.resize(frame, (20, 20))
         assert len(streams) == client.stats()["streams"] == 3
@@ -368,11 +390,16 @@ def test_framing(client):
     (ValueError, lambda it: it.resize(noise(54, 96, 3), (-4, 4))),
     (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4, 4))),
     (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), crop=(1, 2, 3))),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (None, None))),
+    (TypeError, lambda it: it.stream("rgb", (96, None), (4, 4))),
+    (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), to="p010", dtype="uint8")),
     (TypeError, lambda it: it.resize(noise(54, 96, 3), 4)),
     (TypeError, lambda it: it.resize(noise(54, 96, 3), (4.5, 4))),
     (TypeError, lambda it: it.resize(np.uint8(7), (4, 4))),
     (TypeError, lambda it: it.resize(None, (4, 4))),
     (resized.Refused, lambda it: it.resize(noise(0, 96, 3), (4, 4))),
+    (resized.Refused, lambda it: it.resize(noise(0, 96, 3), (None, 4))),
+    (resized.Refused, lambda it: it.resize(noise(54, 96, 3), (4, None), crop=(0, 0, 0, 9))),
     (resized.Refused, lambda it: it.resize(noise(54, 0), (4, 4))),
     # Larger than memory may be, if it were copied to have its rows together.
     (resized.Refused, lambda it: it.resize(np.broadcast_to(np.uint8(0), (20000, 20000)), (4, 4))),
@@ -390,21 +417,22 @@ def test_what_can_not_be_done_is_said(client, error, call):
 
 
 @pytest.mark.parametrize("words, call", [
-    (ValueError, lambda it: it.resize(noise(54, 96, 3), (None, None))),
-    (TypeError, lambda it: it.stream("rgb", (96, None), (4, 4))),
-    (ValueError, lambda it: it.resize(noise(54, 96, 3), (4, 4), to="p010", dtype="uint8")),
     ("size='640x360': wanted is (width, height)", lambda it, a: it.resize(a, "640x360")),
     ("source_size=96: wanted is (width, height)", lambda it, a: it.stream("rgb", 96, (4, 4))),
     ("pad=(300, 0, 0): wanted is three numbers from 0 to 255",
      lambda it, a: it.resize(a, (4, 4), mode="fit", pad=(300, 0, 0))),
     ("mean=1: wanted is three numbers", lambda it, a: it.resize(a, (4, 4), dtype="int8", mean=1)),
-    (resized.Refused, lambda it: it.resize(noise(0, 96, 3), (None, 4))),
-    (resized.Refused, lambda it: it.resize(noise(54, 96, 3), (4, None), crop=(0, 0, 0, 9))),
     ("filter=3: wanted is one of", lambda it, a: it.resize(a, (4, 4), filter=3)),
     ("crop=(1, 2): wanted is (left, top, width, height)", lambda it, a: it.resize(a, (4, 4), crop=(1, 2))),
     ("arrays of rgb frames hold uint8, not float64 (if it is from 0 to 1, multiply by 255",
      lambda it, a: it.resize(a.astype(float), (4, 4))),
     ("arrays of rgb frames hold uint8, not int64", lambda it, a: it.resize(a.astype(np.int64), (4, 4))),
+    ("size=(None, None): wanted is (width, height), in pixels; one may be None",
+     lambda it, a: it.resize(a, (None, None))),
+    ("dtype='uint8', but p010 frames hold uint16: give to='nv12'",
+     lambda it, a: it.resize(noise(54, 96, dtype=np.uint16), (4, 4), "p010", dtype=np.uint8)),
+    ("dtype='uint8', but i420p10 frames hold uint16: give to='i420'",
+     lambda it, a: it.stream("rgb", (4, 4), (4, 4), to="i420p10", dtype="uint8")),
     ("arrays of p010 frames hold uint16, not uint16 of the other byte order",
      lambda it, a: it.resize(noise(54, 96).astype(">u2"), (4, 4), "p010")),
     ("a frame is an array, not NoneType", lambda it, a: it.resize(None, (4, 4))),
@@ -427,12 +455,6 @@ def test_an_error_of_the_values_own_stays_what_it_is(client):
 
     with pytest.raises(RuntimeError, match="mine"):
         client.resize(noise(54, 96, 3), (Broken(), 4))
-    ("size=(None, None): wanted is (width, height), in pixels; one may be None",
-     lambda it, a: it.resize(a, (None, None))),
-    ("dtype='uint8', but p010 frames hold uint16: give to='nv12'",
-     lambda it, a: it.resize(noise(54, 96, dtype=np.uint16), (4, 4), "p010", dtype=np.uint8)),
-    ("dtype='uint8', but i420p10 frames hold uint16: give to='i420'",
-     lambda it, a: it.stream("rgb", (4, 4), (4, 4), to="i420p10", dtype="uint8")),
 
 
 def test_who_is_not_there_is_said(tmp_path, monkeypatch):
