@@ -1,9 +1,11 @@
-"""Frames resized in memory shared with a daemon, as numpy arrays. The guide is docs/python.md."""
+"""Frames resized in memory shared with a daemon, as numpy arrays. The guide is docs/python.md.
+
+Options and what is named here for types alone, such as Format, is for type checkers: import it under TYPE_CHECKING."""
 
 from asyncio import Future
 from collections.abc import Generator, Sequence
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, TypedDict, overload
+from typing import Any, Literal, Never, TypeAlias, TypedDict, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,6 +17,11 @@ Format: TypeAlias = Literal["gray", "rgb", "bgr", "rgba", "bgra", "i420", "nv12"
 """Arrays are (H, W) for gray; (H, W, 3); (H, W, 4); and (H * 3/2, W) for the others, luma above chroma, as OpenCV has
 them. uint8, but uint16 for the last two: ten bits in the lower bits (i420p10) or the upper ones (p010)."""
 
+Numbers: TypeAlias = Sequence[float] | NDArray[Any]
+Size: TypeAlias = Sequence[int | None] | NDArray[Any]
+"""Width and height. One may be None, and follows from the shape of what is resized: the nearest, and the nearest even one for
+results whose chroma is halved."""
+
 Range: TypeAlias = Literal["limited", "full"]
 Matrix: TypeAlias = Literal["bt601", "bt709", "bt2020"]
 Siting: TypeAlias = Literal["left", "centre"]
@@ -25,14 +32,14 @@ class Options(TypedDict, total=False):
     to: Format | None
     """Format of the results; that of the source. Converted in the same pass."""
     dtype: Literal["uint8", "float32", "float16", "int8"] | DTypeLike | None
-    """Results are tensors of such numbers; if not uint8."""
+    """Results are tensors of such numbers; with uint8, pictures of a format that has these."""
     layout: Literal["chw", "hwc"] | None
     """Of a tensor: (3, H, W), the usual, or (H, W, 3). This and the next three are for tensors only."""
     order: Literal["rgb", "bgr"] | None
     """Of a tensor's channels; "rgb"."""
-    mean: Sequence[float] | None
+    mean: Numbers | None
     """A tensor's numbers are (sample - mean) * scale, for each channel in its order, of samples of 0 to 255; 0."""
-    scale: Sequence[float] | None
+    scale: Numbers | None
     """See mean; 1/255."""
     filter: Literal["nearest", "bilinear", "bicubic", "lanczos3", "area", "mitchell"] | None
     """"bicubic" (Catmull-Rom). All but nearest are antialiased."""
@@ -41,9 +48,9 @@ class Options(TypedDict, total=False):
     or cut off evenly."""
     align: Literal["start", "centre", "end"] | None
     """Where a fitted picture lies; "centre". For mode="fit" only."""
-    pad: Sequence[int] | None
+    pad: Sequence[int] | NDArray[Any] | None
     """Red, green and blue around a fitted picture; black. For mode="fit" only."""
-    crop: Sequence[float] | None
+    crop: Numbers | None
     """Left, top, width and height of the part of the source that is resized, in its pixels; all of it."""
     alpha: Literal["apart", "weighs"] | None
     """Whether colours count by their opacity; "apart": they do not."""
@@ -64,16 +71,18 @@ class Options(TypedDict, total=False):
     weight: int | None
     """Its part of what its user is given while the daemon is busy, beside that user's other streams; 1, up to 100."""
     deadline: float | None
-    """Seconds after which a frame that no device has taken is dropped, and raises Late; math.inf, or None, for never. With 0
-    only frames that a device takes at once are resized."""
+    """Seconds after which a frame that no device has taken is dropped, and raises Late; math.inf, or None, for never. With
+    0 only frames that a device takes at once are resized."""
 
+@final
 class Client:
     """A connection to a daemon. Threads may share it. Not for a process forked later: make one there. Arrays of slots and
     frames are the parent's memory in such a process."""
 
-    def __init__(self, endpoint: str | None = None, *, reconnect: float = 30.0) -> None:
-        """Connects to `endpoint`: "unix:PATH", "tcp://HOST:PORT", "tls://HOST:PORT", "nats://HOST:PORT/stream", or "embedded" for
-        a daemon in this process. Without one, to $RESIZED_ENDPOINT, the user's or the machine's daemon, else an embedded one.
+    def __new__(cls, endpoint: str | None = None, *, reconnect: float = 30.0) -> Self:
+        """Connects to `endpoint`: "unix:PATH", "tcp://HOST:PORT", "tls://HOST:PORT", "nats://HOST:PORT/stream", or "embedded"
+        for a daemon in this process. Without one, to $RESIZED_ENDPOINT, the user's or the machine's daemon, else an embedded
+        one.
 
         A daemon that goes away is looked for as many seconds as `reconnect` says, for ever if that is infinite, and no
         frame is lost with it. An embedded one does not go away.
@@ -82,24 +91,24 @@ class Client:
     def resize(
         self,
         array: ArrayLike | Buffer,
-        size: Sequence[int],
+        size: Size,
         format: Format | None = None,
         **options: Unpack[Options],
     ) -> NDArray[Any]:
-        """Resizes one frame to `size`, width and height.
+        """Resizes one frame to `size`, width and height; (640, None) is as high as the frame's shape has it.
 
         `format` is the array's; without one it is gray, rgb or rgba by its shape. The array is copied into shared memory
-        once, and another time first if its pixels do not lie in rows. The result shares memory with the daemon if there
-        is enough of it, else it is a copy; it is the caller's either way, and may be written. But not a forked child's, where
-        it changes when the parent drops it: copy it before the fork. What is kept open for other kinds of frames is closed
-        where there would be no room for this one.
+        once, and another time first if its pixels do not lie in rows. The result is C-contiguous. It shares memory with the
+        daemon if there is enough of it, and no gap between its rows there, else it is a copy; it is the caller's either
+        way, and may be written. But not a forked child's, where it changes when the parent drops it: copy it before the
+        fork. What is kept open for other kinds of frames is closed where there would be no room for this one.
         """
 
     def stream(
         self,
         source_format: Format,
-        source_size: Sequence[int],
-        size: Sequence[int],
+        source_size: Sequence[int] | NDArray[Any],
+        size: Size,
         **options: Unpack[Options],
     ) -> Stream:
         """Opens a stream: frames of one format and size (width, height) that become frames of another."""
@@ -126,12 +135,14 @@ class Client:
     def copied_bytes(self) -> int:
         """Bytes of pixels that this client has copied in this process."""
 
+@final
 class Stream:
     """An open stream. Closed when it was closed or is gone, and its slots, pendings, frames and arrays are gone."""
 
+    def __new__(cls, made_elsewhere: Never, /) -> Self: ...
     def loan(self, timeout: float | None = None) -> Slot:
-        """A free slot, waited for, as many seconds as `timeout` says: None or infinity are for ever. Slots become free as frames are released: who holds all of them waits for ever, or until
-        TimeoutError."""
+        """A free slot, waited for, as many seconds as `timeout` says: None or infinity are for ever. Slots become free as
+        frames are released: who holds all of them waits for ever, or until TimeoutError."""
     def try_loan(self) -> Slot | None:
         """A free slot if there is one."""
     def submit(self, array: ArrayLike | Buffer, timeout: float | None = None) -> Pending:
@@ -140,7 +151,8 @@ class Stream:
         """Copies a frame into a free slot, submits it and waits: in all as many seconds as `timeout` says, then TimeoutError
         gives the frame up."""
     def resize_async(self, array: ArrayLike | Buffer, timeout: float | None = None) -> Future[Frame]:
-        """As resize, for coroutines: copies and waits in another thread, which gives up if the coroutine is cancelled."""
+        """As resize, for coroutines: copies and waits in another thread, which gives up if the coroutine is cancelled. The
+        array is looked at there, perhaps only once a slot is free: leave it as it is until the frame is there."""
     def close(self) -> None:
         """Closes it as soon as no slots, pendings, frames and arrays of it are left. All but close raises ValueError from then
         on. The end of a `with` does it, too."""
@@ -162,19 +174,21 @@ class Stream:
     def placement(self) -> Placement:
         """Of frames that have no crop of their own."""
 
+@final
 class Slot:
     """A free slot of a stream. As a context manager it is released unless it was submitted."""
 
+    def __new__(cls, made_elsewhere: Never, /) -> Self: ...
     @property
     def array(self) -> NDArray[Any]:
-        """The source frame, to be written: shares the slot's memory. ValueError once it was submitted or released, and for
-        i420 whose width is no multiple of 128 (i420p10: 64) and planar frames of odd sides, which are no one array there:
-        see planes."""
+        """The source frame, to be written: shares the slot's memory, where each row begins at a multiple of 64 bytes.
+        ValueError once it was submitted or released, and for i420 whose width is no multiple of 128 (i420p10: 64) and
+        planar frames of odd sides, which are no one array there: see planes."""
     @property
     def planes(self) -> tuple[NDArray[Any], ...]:
         """An array for each plane, of any size: (H, W), or (H, W, channels) where samples are interleaved."""
     def write(self, array: ArrayLike | Buffer) -> None:
-        """Copies a frame into the slot. BufferError as with submit."""
+        """Copies a frame into the slot, which other threads can't use meanwhile: ValueError. BufferError as with submit."""
     def set_crop(self, left: float, top: float, width: float, height: float) -> None:
         """Has this part of the frame resized in place of the stream's crop. Refused if it is not within the frame."""
     def submit(self) -> Pending:
@@ -186,9 +200,11 @@ class Slot:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+@final
 class Pending:
     """A submitted frame. Cancelled when it is dropped. May be awaited, and is cancelled with the coroutine that does."""
 
+    def __new__(cls, made_elsewhere: Never, /) -> Self: ...
     def result(self, timeout: float | None = None) -> Frame:
         """Waits for the resized frame, or raises why there is none. It can be had once; after TimeoutError or
         KeyboardInterrupt it can be waited for again."""
@@ -201,12 +217,14 @@ class Pending:
         it was cancelled."""
     def __await__(self) -> Generator[Any, None, Frame]: ...
 
+@final
 class Frame:
     """A resized frame. Its slot is free when it and all arrays of it are gone, or at once by release."""
 
+    def __new__(cls, made_elsewhere: Never, /) -> Self: ...
     @property
     def array(self) -> NDArray[Any]:
-        """The frame as one array. ValueError as with Slot.array."""
+        """The frame as one array. Rows, and ValueError, as with Slot.array; tensors have no gaps."""
     @property
     def planes(self) -> tuple[NDArray[Any], ...]:
         """An array for each plane, of any size."""
@@ -221,9 +239,11 @@ class Frame:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+@final
 class Placement:
     """Which part of the source became which part of the resized frame."""
 
+    def __new__(cls, made_elsewhere: Never, /) -> Self: ...
     @property
     def source(self) -> tuple[float, float, float, float]:
         """Left, top, width, height, in the source's pixels."""
@@ -238,9 +258,11 @@ class Placement:
     ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
         """Where points of the resized frame lie in the source, in pixels from the upper left corner."""
 
+@final
 class Receipt:
     """How a frame was resized."""
 
+    def __new__(cls, made_elsewhere: Never, /) -> Self: ...
     @property
     def device(self) -> str:
         """Its name, as the daemon says that is there when the frame is had: where that was replaced meanwhile, perhaps
@@ -256,9 +278,11 @@ class Receipt:
         """Bytes of pixels that were copied in this process to have the frame resized: none if it was written into its slot.
         What the daemon copies is in Client.stats."""
 
+@final
 class View:
     """A part of a slot as a buffer: what arrays are made of. Counted, see docs/python.md."""
 
+    def __new__(cls, made_elsewhere: Never, /) -> Self: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 class Error(Exception):

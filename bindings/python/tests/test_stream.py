@@ -340,8 +340,21 @@ def test_the_stubs_say_what_there_is():
     for name, node in classes.items():
         said = {it.name for it in node.body if isinstance(it, ast.FunctionDef)}
         there = {it for it in vars(getattr(resized, name)) if not it.startswith("__") or it in said}
-        # A class of Rust's has __new__ instead; __buffer__ has a name since Python 3.12.
-        assert said - {"__init__", "__buffer__"} == there - {"__init__", "__buffer__"}, name
+        # Those that can't be made have none; __buffer__ has a name since Python 3.12.
+        nameless = {"__new__", "__buffer__"}
+        assert said - nameless == there - nameless, name
+        kind = getattr(resized, name)
+        if issubclass(kind, Exception):
+            continue
+        assert [ast.unparse(it) for it in node.decorator_list] == ["final"], name
+        with pytest.raises(TypeError, match="base type"):
+            type(name, (kind,), {})
+        made = next(it for it in node.body if getattr(it, "name", "") == "__new__")
+        if "Never" in ast.unparse(made.args):
+            with pytest.raises(TypeError, match="cannot create|constructor"):
+                kind()
+        else:
+            assert kind is resized.Client
 
 
 def test_the_stubs_know_all_options(client):
