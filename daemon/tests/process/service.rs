@@ -201,6 +201,23 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
     });
 }
 
+/// As a drop-in, or a file of variables, takes back what is set elsewhere.
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    bounded(|| {
+        let names =
+            ["DEVICES", "PEERS", "MEMORY", "ALLOW_NAMED_SEGMENTS", "DRAIN", "METRICS", "LOG"];
+        for name in names.map(|name| format!("RESIZED_{name}")) {
+            let mut command = command(Path::new("/"), &["--check-config"]);
+            let output = command.env(&name, "").output().unwrap();
+            assert!(output.status.success(), "{name}: {output:?}");
+        }
+        let help =
+            command(Path::new("/"), &["--help"]).env("RESIZED_METRICS", "").output().unwrap();
+        assert!(help.status.success());
+    });
+}
+
 #[test]
 fn sighup_has_the_settings_read_again_and_bad_ones_change_nothing() {
     bounded(|| {
