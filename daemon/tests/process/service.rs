@@ -250,13 +250,24 @@ fn sighup_has_the_settings_read_again_and_bad_ones_change_nothing() {
 }
 
 #[test]
-fn a_level_of_instructions_that_is_none_is_warned_of_by_its_name() {
+fn a_level_or_a_transfer_that_is_none_is_warned_of_by_its_name() {
     bounded(|| {
-        for (level, is_known) in [("scalar", true), ("avx", false)] {
-            let daemon = Daemon::start_with(&["--devices", "cpu"], &[("RESIZED_CPU", level)]);
+        let all = "is none of: direct, copied, both-ways, staged";
+        for (variable, value, warning) in [
+            ("RESIZED_CPU", "scalar", None),
+            ("RESIZED_CPU", "", None),
+            ("RESIZED_CPU", "avx", Some("'avx' is none of: scalar".to_owned())),
+            ("RESIZED_VULKAN_TRANSFER", "staged", None),
+            ("RESIZED_VULKAN_TRANSFER", "", None),
+            ("RESIZED_VULKAN_TRANSFER", "Staged", Some(format!("'Staged' {all}"))),
+        ] {
+            let daemon = Daemon::start_with(&["--devices", "cpu"], &[(variable, value)]);
             drop(daemon.client());
-            let warned = daemon.log().contains("'avx' is none of: scalar");
-            assert_eq!(warned, !is_known, "{}", daemon.log());
+            let log = daemon.log();
+            match warning {
+                None => assert!(!log.contains("none of"), "{variable}={value}: {log}"),
+                Some(warning) => assert!(log.contains(&warning), "{variable}={value}: {log}"),
+            }
         }
     });
 }
