@@ -127,6 +127,11 @@ systemctl restart resized.service
 as bob test -S /run/resized-daemon/metrics.sock
 systemctl reload resized.service
 first=$(pid resized.service)
+echo 'memmory = 5' >>/etc/resized/resized.toml
+if systemctl reload resized.service 2>reload.log; then fail "bad settings are not refused"; fi
+same "$(state active resized.service) $(pid resized.service)" "active $first"
+sed -i '$d' /etc/resized/resized.toml
+systemctl reload resized.service
 systemctl kill --signal=KILL resized.service
 resizes alice --connect unix:/run/resized/resized.sock
 second=$(pid resized.service)

@@ -346,6 +346,16 @@ fn the_units_are_no_tighter_than_the_service_can_bear_and_let_in_its_group_alone
     for unit in [&daemon, &bridge] {
         assert!(unit.contains(&"DevicePolicy=closed".into()));
     }
+    // Dumps would have clients' frames, which lie in shared memory, and all that a bridge knows.
+    for unit in [&daemon, &session] {
+        assert!(unit.contains(&"CoredumpFilter=private-anonymous elf-headers".into()));
+    }
+    assert!(bridge.contains(&"CoredumpFilter=elf-headers".into()));
+    assert!(bridge.contains(&"LimitCORE=0".into()));
+    // The system gives as many as are of use, and whoever sets the limit lowers it.
+    for unit in [&daemon, &bridge, &session] {
+        assert!(!has(unit, "LimitNOFILE="));
+    }
     for (unit, name, wanted) in [
         ("resized.socket", "SocketMode=", &["0660"][..]),
         ("resized.socket", "SocketGroup=", &["resized"]),
