@@ -59,7 +59,7 @@ PACKAGES := gcc g++ libc6-dev make cmake nasm pkg-config libclang-dev \
 TESTING  := libvulkan1 mesa-vulkan-drivers vulkan-validationlayers glslc haproxy valgrind \
             iproute2 curl openssl systemd
 # One of these looks at pages. Ubuntu has no package of any, but a snap.
-BROWSER   = $(shell command -v chromium chromium-browser google-chrome google-chrome-stable)
+BROWSERS  = $(shell command -v chromium chromium-browser google-chrome google-chrome-stable)
 # The plugin's; its tests put it beside GStreamer's own elements.
 GSTREAMER := pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 STREAMING := gstreamer1.0-tools gstreamer1.0-plugins-base
@@ -89,7 +89,7 @@ deps:
 
 test-deps: deps $(if $(shell command -v nats-server),,$(NATS)/nats-server)
 	@examples/install-packages.sh $(TESTING)
-	@$(if $(BROWSER),,examples/install-packages.sh chromium || echo "without a browser its tests are skipped" >&2)
+	@$(if $(BROWSERS),,examples/install-packages.sh chromium || echo "without a browser its tests are skipped" >&2)
 
 # Not installed: its package would have a server run from now on.
 $(NATS)/nats-server: | deps
@@ -116,7 +116,7 @@ $(SAMPLE): | deps
 # every user may do is for who knows that they may: make test NEED="networks mounts cgroup users".
 NEED ?=
 test: export RESIZED_TESTS_NEED = vulkan import validation glslc systemd-analyze systemd-socket-activate \
-    $(if $(BROWSER),browser) $(NEED)
+    $(if $(BROWSERS),browser) $(NEED)
 test: test-deps deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -401,7 +401,7 @@ deb: build pages $(DEB)
 	@examples/install-packages.sh dpkg-dev
 	@[[ "$(MAINTAINER)" == ?*" <"?*@?*">" ]] || { echo "whose package is it? MAINTAINER='Name <address>'" >&2; exit 1; }
 	@rm -rf "$(STAGE)"
-	@$(MAKE) -s install prefix=/usr DESTDIR="$(STAGE)" >/dev/null
+	@$(MAKE) -s install prefix=/usr libdir=/usr/lib DESTDIR="$(STAGE)" >/dev/null
 	@set -ex; for package in resized resized-examples; do \
 		$(DEB) -p $$package --no-build --no-strip --locked --maintainer "$(MAINTAINER)" \
 		    $(if $(REVISION),--deb-revision $(REVISION)); done

@@ -321,6 +321,20 @@ fn settings_lie_in_etc_whatever_the_prefix_and_stay_as_they_are() {
     machine.check_units("/opt/resized");
 }
 
+#[test]
+fn the_library_goes_where_the_system_looks() {
+    let machine = Machine::new();
+    machine.make(&["install-library", "prefix=/usr", "libdir=/usr/lib64"].map(str::to_owned));
+    let names = ["libresized.a", "libresized.so", "libresized.so.0", "pkgconfig/resized.pc"];
+    let library = names.map(|name| format!("/usr/lib64/{name}"));
+    let all = library.into_iter().chain(["/usr/include/resized.h".to_owned()]);
+    assert_eq!(machine.files(), all.collect());
+    let pc = fs::read_to_string(machine.path("/usr/lib64/pkgconfig/resized.pc")).unwrap();
+    assert!(pc.starts_with("prefix=/usr\nlibdir=${prefix}/lib64\n"), "{pc}");
+    machine.make(&["uninstall", "prefix=/usr", "libdir=/usr/lib64"].map(str::to_owned));
+    assert_eq!(machine.files(), BTreeSet::new());
+}
+
 /// Cargo is asked for them in another way.
 #[test]
 fn notices_name_all_whose_work_is_in_a_program() {
