@@ -120,7 +120,7 @@ test: export RESIZED_TESTS_NEED = vulkan import validation glslc systemd-analyze
 test: test-deps deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	@# Its features are the workspace's otherwise: all of them.
+	@# Elsewhere it has all of its features, since some crate of the workspace asks for them.
 	$(CARGO) clippy -p resized-client --no-default-features --all-targets --locked -- -D warnings
 	$(CARGO) fmt $(PEERS) --check
 	$(CARGO) clippy $(PEERS) --target-dir $(TARGET) --locked -- -D warnings
