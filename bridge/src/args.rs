@@ -187,6 +187,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
     use super::*;
 
     fn check(arguments: &str) -> Result<(), Unsafe> {
@@ -256,6 +260,17 @@ mod tests {
         for advertised in ["unix:/run/socket", "nats://host:1/stream", "tcp://host:1"] {
             assert_eq!(check(advertised), Err(Unsafe::Nowhere), "{advertised}");
         }
+    }
+
+    #[test]
+    fn the_file_of_variables_has_each_as_a_comment_and_no_other() {
+        let text = include_str!("../../systemd/bridge.env");
+        let shown = text.lines().filter_map(|line| line.strip_prefix("#RESIZED_")?.split_once('='));
+        let shown: BTreeSet<_> = shown.map(|(name, _)| format!("RESIZED_{name}")).collect();
+        let command = Args::command();
+        let variables = command.get_arguments().filter_map(|argument| argument.get_env());
+        let variables = variables.map(|name| name.to_string_lossy().into_owned());
+        assert_eq!(shown, variables.collect());
     }
 
     #[test]

@@ -27,6 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use resized_client::remote::credentials::CredentialsError;
+use resized_service::may_pass;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -45,6 +47,18 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 #[error("{0:#}")]
 pub struct BadSettings(pub anyhow::Error);
 
+/// The settings are to blame for what was tried with them, unless the system lacked something for it.
+fn to_blame(error: anyhow::Error) -> anyhow::Error {
+    let systems = match error.downcast_ref() {
+        Some(CredentialsError::Unreadable { error, .. }) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    match systems.is_some_and(may_pass) {
+        true => error,
+        false => BadSettings(error).into(),
+    }
+}
+
 /// Serves in a tokio runtime until `stop` is over. `ready` is told where it listens.
 pub async fn serve(
     args: &Args,
@@ -53,7 +67,7 @@ pub async fn serve(
 ) -> Result<()> {
     args.check().map_err(|error| BadSettings(error.into()))?;
     let (stopping, mut stopped) = watch::channel(false);
-    let door = Arc::new(Door::new(args, stopped.clone()).map_err(BadSettings)?);
+    let door = Arc::new(Door::new(args, stopped.clone()).map_err(to_blame)?);
     let mut addresses = Vec::new();
     for address in &args.listen {
         let listening = Socket::bind(*address).and_then(|socket| Ok((socket.open()?, socket)));
@@ -61,7 +75,7 @@ pub async fn serve(
         addresses.push(socket.address);
         tokio::spawn(Arc::clone(&door).attend(socket, listener));
     }
-    let member = Member::new(args, &addresses, &door).await.map_err(BadSettings)?;
+    let member = Member::new(args, &addresses, &door).await.map_err(to_blame)?;
     let mut member = match member {
         Some(member) => tokio::spawn(member.serve(stopped)),
         None => tokio::spawn(async move {

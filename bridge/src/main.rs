@@ -3,13 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
 use resized_bridge::{Args, BadSettings, serve};
 use resized_service::{BAD_SETTINGS, Interrupts, log, notify, raise_descriptor_limit};
 use sd_notify::NotifyState;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    match run(&resized_service::arguments()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             resized_service::complain("resized-bridge", &error);

@@ -132,7 +132,7 @@ fn devices(place: Place, client: Option<&Client>, report: &mut Report) -> Result
         report.tell(&if device.used {
             Finding::good("devices", format!("a daemon of this user's on this machine would use {device}"))
         } else {
-            let advice = "GPUs need a driver for Vulkan 1.3; 'resized --explain' as the service's user says what it sees";
+            let advice = "GPUs need a driver for Vulkan 1.3; what the service sees of them is in its log: journalctl -u resized";
             Finding::note("devices", device.to_string(), advice)
         })?;
     }

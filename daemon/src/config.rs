@@ -12,13 +12,13 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
-use nix::errno::Errno;
 use resized::device::vulkan::probe::Question;
 use resized::{
     Devices, Exporter, ExporterAddress, Limits, Options, Peers, ServerError, default_ring_bytes,
     user_ring_bytes,
 };
 use resized_service::log::NoFilter;
+use resized_service::may_pass;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -86,9 +86,9 @@ pub(crate) struct Arguments {
 }
 
 const AFTER: &str = "\
-Flags go before the environment, that before the file. SIGHUP has the file read again: limits and \
-log then change, all else at the next start. SIGTERM and SIGINT complete what was submitted and \
-end the daemon; a second one ends it at once.
+Flags go before the environment, where an empty variable counts as not set, and that before the \
+file. SIGHUP has the file read again: limits and log then change, all else at the next start. \
+SIGTERM and SIGINT complete what was submitted and end the daemon; a second one ends it at once.
 
 $RESIZED_CPU caps the instructions that are used: scalar, avx2 or avx512; on aarch64 scalar or neon.
 
@@ -316,7 +316,11 @@ impl Settings {
         bound.transpose().map_err(|error| match error {
             // The other daemon may be about to go.
             ServerError::Taken(_) => error.into(),
-            ServerError::Listen { error: ref why, .. } if may_pass(why) => error.into(),
+            ServerError::Listen { error: ref why, .. }
+                if why.kind() == ErrorKind::AddrInUse || may_pass(why) =>
+            {
+                error.into()
+            }
             error => ConfigError::Metrics(error).into(),
         })
     }
@@ -325,13 +329,6 @@ impl Settings {
     pub(crate) fn log(&self) -> &str {
         self.log.as_deref().unwrap_or("info")
     }
-}
-
-/// Whether somebody else has what was asked for, maybe for a moment.
-fn may_pass(error: &std::io::Error) -> bool {
-    let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].map(|errno| errno as i32);
-    error.kind() == ErrorKind::AddrInUse
-        || error.raw_os_error().is_some_and(|errno| short.contains(&errno))
 }
 
 #[cfg(test)]

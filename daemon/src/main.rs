@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use nix::unistd::dup2_stdout;
 use resized::device::vulkan::probe::Question;
 use resized::device::vulkan::self_test;
@@ -23,7 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use config::{Arguments, ConfigError, Settings};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = resized_service::arguments();
     if let Some(question) = &arguments.probe_vulkan {
         return match answer(question) {
             Ok(()) => ExitCode::SUCCESS,

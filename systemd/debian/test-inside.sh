@@ -99,14 +99,15 @@ as alice resizectl doctor
 proved "the socket starts the service, which resizes for members of the group alone"
 
 pid() { systemctl show --property MainPID --value "$1"; }
-# What the unit asks for is so: systemd leaves out what a kernel can't do.
+# What the unit asks for is so: systemd leaves out what a kernel can't do. Of memory, only those kinds are dumped.
 confined() {
     local at=/proc/$(pid "$1")
+    same "$(cat "$at/coredump_filter")" "$2"
     same "$(sed -n 's/^\(Seccomp\|NoNewPrivs\|CapEff\|CapBnd\):\t//p' "$at/status" | xargs)" "0000000000000000 0000000000000000 1 2"
     [ "$(stat -c %u "$at")" != 0 ]
     systemd-analyze security --no-pager --threshold=15 "$1" | tail -n 1
 }
-confined resized.service
+confined resized.service 00000011 # anonymous memory of its own, and the headers of what is mapped
 [ "$(readlink /proc/"$(pid resized.service)"/ns/net)" != "$(readlink /proc/1/ns/net)" ]
 proved "the daemon is confined as its unit says"
 
@@ -127,6 +128,11 @@ systemctl restart resized.service
 as bob test -S /run/resized-daemon/metrics.sock
 systemctl reload resized.service
 first=$(pid resized.service)
+echo 'memmory = 5' >>/etc/resized/resized.toml
+if systemctl reload resized.service 2>reload.log; then fail "bad settings are not refused"; fi
+same "$(state active resized.service) $(pid resized.service)" "active $first"
+sed -i '$d' /etc/resized/resized.toml
+systemctl reload resized.service
 systemctl kill --signal=KILL resized.service
 resizes alice --connect unix:/run/resized/resized.sock
 second=$(pid resized.service)
@@ -155,7 +161,7 @@ if resizes bob --connect tls://localhost:7788; then fail "bob has no token"; fi
 grep -qi token resized.log
 keys+=(RESIZED_TOKEN_FILE="$PWD/token")
 resizes bob --connect tls://localhost:7788
-confined resized-bridge.service
+confined resized-bridge.service 00000010 # these headers alone
 proved "the bridge, confined as its unit says, resizes for those who have its token"
 
 # A session's own daemon.

@@ -3,8 +3,8 @@
 # removes them again (test-inside.sh): test.sh FOLDER PACKAGE...; make test-deb builds them first.
 #
 # Takes root, or sudo. The clean system is this one's release, from where this one's packages come from. It
-# stays in FOLDER, some 600 MB, for the next time; what happens in it is undone when the container ends, with
-# all of the container's mounts.
+# stays in FOLDER, some 600 MB, for the next time, and is root's: sudo rm -r FOLDER; what happens in it is undone
+# when the container ends, with all of the container's mounts.
 set -euo pipefail
 
 if [ "$(id -u)" != 0 ]; then exec sudo "$0" "$@"; fi

@@ -1,8 +1,8 @@
 //! Who is let in: by certificates, by tokens; and that everybody else is told why not.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -268,4 +268,51 @@ fn what_would_be_unsafe_does_not_start() {
         let said = String::from_utf8(run.stderr).unwrap();
         assert!(!run.status.success() && said.contains(named), "{flags:?}: {said}");
     }
+}
+
+/// As a file of variables takes a setting back.
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    let mut bridge = command();
+    for name in ["ENDPOINT", "LOG", "BRIDGE_TOKEN", "BRIDGE_NATS", "BRIDGE_MEMORY", "BRIDGE_LISTEN"]
+    {
+        bridge.env(format!("RESIZED_{name}"), "");
+    }
+    // It goes as far as to look for this.
+    let run = bridge.args(["--token", "/nowhere"]).output().unwrap();
+    assert_eq!(run.status.code(), Some(78), "{run:?}");
+    assert!(String::from_utf8(run.stderr).unwrap().contains("can't read /nowhere"));
+}
+
+/// A lack of descriptors, of whatever number, is not taken for settings that can't be used, on which the bridge would
+/// not be started again.
+#[test]
+fn a_lack_of_descriptors_is_not_the_settings_fault() {
+    bounded(|| {
+        let authority = Authority::new();
+        let token = authority.write("token", "open sesame");
+        let mut lacked = false;
+        for limit in 3.. {
+            let mut limited = Command::new("prlimit");
+            limited.arg(format!("--nofile={limit}")).arg(env!("CARGO_BIN_EXE_resized-bridge"));
+            limited.args(["--listen", "127.0.0.1:0", "--token", text(&token)]).env("NO_COLOR", "1");
+            let mut limited = limited.stderr(Stdio::piped()).spawn().unwrap();
+            let lines =
+                BufReader::new(limited.stderr.take().unwrap()).lines().map_while(Result::ok);
+            let mut said = String::new();
+            let listens = lines
+                .inspect(|line| said.extend([line, "\n"]))
+                .any(|line| line.contains("listening"));
+            if listens {
+                limited.kill().unwrap();
+            }
+            let status = limited.wait().unwrap();
+            if listens {
+                break;
+            }
+            lacked |= said.contains("can't read");
+            assert_ne!(status.code(), Some(78), "{limit}: {said}");
+        }
+        assert!(lacked, "the token was read each time");
+    });
 }

@@ -47,7 +47,7 @@ use super::{Device, DeviceError, Fault, Resizer, plan};
 
 pub use discovery::{Found, Unused, discover, is_validating, validation_messages};
 pub use rates::CopyRates;
-pub use settings::{Settings, Transfer, Wanted};
+pub use settings::{Settings, Transfer, UnknownTransfer, Wanted};
 
 /// Frames under way at once on a GPU: one is brought, one computed, one taken back, and one is with
 /// the lane that says that it is done.

@@ -4,14 +4,15 @@
 /// Names of what has to be there, spaces between. `make test` sets it to what it installs.
 const VARIABLE: &str = "RESIZED_TESTS_NEED";
 
-/// What can be named there: a GPU, one into which rings are imported, the layer that looks on; programs;
-/// and what the system may deny: networks of our own, file systems of our own, control groups of our own,
-/// and processes of other users.
-const NAMES: [&str; 10] = [
+/// What can be named there: a GPU, one into which rings are imported, the layer that looks on; programs, a
+/// browser among them; and what the system may deny: networks of our own, file systems of our own, control
+/// groups of our own, and processes of other users.
+const NAMES: [&str; 11] = [
     "vulkan",
     "import",
     "validation",
     "glslc",
+    "browser",
     "systemd-analyze",
     "systemd-socket-activate",
     "networks",

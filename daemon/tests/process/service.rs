@@ -201,6 +201,23 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
     });
 }
 
+/// As a drop-in, or a file of variables, takes back what is set elsewhere.
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    bounded(|| {
+        let names =
+            ["DEVICES", "PEERS", "MEMORY", "ALLOW_NAMED_SEGMENTS", "DRAIN", "METRICS", "LOG"];
+        for name in names.map(|name| format!("RESIZED_{name}")) {
+            let mut command = command(Path::new("/"), &["--check-config"]);
+            let output = command.env(&name, "").output().unwrap();
+            assert!(output.status.success(), "{name}: {output:?}");
+        }
+        let help =
+            command(Path::new("/"), &["--help"]).env("RESIZED_METRICS", "").output().unwrap();
+        assert!(help.status.success());
+    });
+}
+
 #[test]
 fn sighup_has_the_settings_read_again_and_bad_ones_change_nothing() {
     bounded(|| {
@@ -233,13 +250,24 @@ fn sighup_has_the_settings_read_again_and_bad_ones_change_nothing() {
 }
 
 #[test]
-fn a_level_of_instructions_that_is_none_is_warned_of_by_its_name() {
+fn a_level_or_a_transfer_that_is_none_is_warned_of_by_its_name() {
     bounded(|| {
-        for (level, is_known) in [("scalar", true), ("avx", false)] {
-            let daemon = Daemon::start_with(&["--devices", "cpu"], &[("RESIZED_CPU", level)]);
+        let all = "is none of: direct, copied, both-ways, staged";
+        for (variable, value, warning) in [
+            ("RESIZED_CPU", "scalar", None),
+            ("RESIZED_CPU", "", None),
+            ("RESIZED_CPU", "avx", Some("'avx' is none of: scalar".to_owned())),
+            ("RESIZED_VULKAN_TRANSFER", "staged", None),
+            ("RESIZED_VULKAN_TRANSFER", "", None),
+            ("RESIZED_VULKAN_TRANSFER", "Staged", Some(format!("'Staged' {all}"))),
+        ] {
+            let daemon = Daemon::start_with(&["--devices", "cpu"], &[(variable, value)]);
             drop(daemon.client());
-            let warned = daemon.log().contains("'avx' is none of: scalar");
-            assert_eq!(warned, !is_known, "{}", daemon.log());
+            let log = daemon.log();
+            match warning {
+                None => assert!(!log.contains("none of"), "{variable}={value}: {log}"),
+                Some(warning) => assert!(log.contains(&warning), "{variable}={value}: {log}"),
+            }
         }
     });
 }
@@ -317,6 +345,16 @@ fn the_units_are_no_tighter_than_the_service_can_bear_and_let_in_its_group_alone
     }
     for unit in [&daemon, &bridge] {
         assert!(unit.contains(&"DevicePolicy=closed".into()));
+    }
+    // Dumps would have clients' frames, which lie in shared memory, and all that a bridge knows.
+    for unit in [&daemon, &session] {
+        assert!(unit.contains(&"CoredumpFilter=private-anonymous elf-headers".into()));
+    }
+    assert!(bridge.contains(&"CoredumpFilter=elf-headers".into()));
+    assert!(bridge.contains(&"LimitCORE=0".into()));
+    // The system gives as many as are of use, and whoever sets the limit lowers it.
+    for unit in [&daemon, &bridge, &session] {
+        assert!(!has(unit, "LimitNOFILE="));
     }
     for (unit, name, wanted) in [
         ("resized.socket", "SocketMode=", &["0660"][..]),

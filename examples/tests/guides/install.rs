@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::page::{Page, ROOT};
+use crate::page::{self, Page, ROOT};
 use crate::shell;
 use crate::skip::skip;
 
@@ -19,19 +19,24 @@ const PROGRAMS: [&str; 4] = ["resize-videos", "resizectl", "resized", "resized-b
 const COMMANDS: [&str; 6] = ["bench", "doctor", "resize", "status", "top", "video"];
 
 /// Beside programs, their pages and completions; below the prefix.
-const REST: [&str; 12] = [
+const REST: [&str; 6] = [
+    "share/doc/resized/third-parties.txt",
     "include/resized.h",
     "lib/libresized.a",
     "lib/libresized.so",
     "lib/libresized.so.0",
     "lib/pkgconfig/resized.pc",
-    "lib/systemd/system/resized-bridge.service",
-    "lib/systemd/system/resized.service",
-    "lib/systemd/system/resized.socket",
-    "lib/systemd/user/resized.service",
-    "lib/systemd/user/resized.socket",
-    "lib/sysusers.d/resized.conf",
-    "lib/tmpfiles.d/resized.conf",
+];
+
+/// What systemd reads; below one of the folders where it does.
+const UNITS: [&str; 7] = [
+    "systemd/system/resized-bridge.service",
+    "systemd/system/resized.service",
+    "systemd/system/resized.socket",
+    "systemd/user/resized.service",
+    "systemd/user/resized.socket",
+    "sysusers.d/resized.conf",
+    "tmpfiles.d/resized.conf",
 ];
 
 /// Completions' names, and how flags are marked in them.
@@ -50,6 +55,9 @@ impl Machine {
         let [root, pages] =
             [(); 2].map(|()| tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
         make_pages(pages.path());
+        let notices = Command::new(shell::example("third-parties")).arg(pages.path()).output();
+        let notices = notices.unwrap();
+        assert!(notices.status.success(), "{notices:?}");
         Self { root, pages }
     }
 
@@ -100,14 +108,17 @@ impl Machine {
     /// What each unit starts is there, and systemd understands the units.
     fn check_units(&self, prefix: &str) {
         for manager in ["system", "user"] {
-            let folder = self.path(&format!("{prefix}/lib/systemd/{manager}"));
+            let folder = self.path(&format!("{}/systemd/{manager}", units(prefix)));
             let units = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
             let units: Vec<_> = units.collect();
             for unit in &units {
                 let text = fs::read_to_string(unit).unwrap();
-                let starts = text.lines().filter_map(|line| line.strip_prefix("ExecStart="));
-                for program in starts.map(|start| start.split(' ').next().unwrap()) {
-                    assert!(self.path(program).is_file(), "{} starts {program}", unit.display());
+                let runs = text.lines().filter_map(|line| {
+                    line.strip_prefix("ExecStart=").or(line.strip_prefix("ExecReload="))
+                });
+                let programs = runs.map(|run| run.split(' ').next().unwrap());
+                for program in programs.filter(|program| *program != "/bin/sh") {
+                    assert!(self.path(program).is_file(), "{} runs {program}", unit.display());
                 }
             }
             let mut analyze = Command::new("systemd-analyze");
@@ -134,7 +145,8 @@ impl Machine {
 /// Makes pages and completions as `make pages` does, by what cargo has built for tests.
 fn make_pages(folder: &Path) {
     for program in PROGRAMS {
-        let made = Command::new(shell::pages_of(program)).arg(folder).output().unwrap();
+        let made =
+            Command::new(shell::example(&format!("{program}-pages"))).arg(folder).output().unwrap();
         assert!(made.status.success(), "{program}: {made:?}");
     }
 }
@@ -153,7 +165,12 @@ fn made_pages() -> Vec<String> {
     programs.chain(commands).collect()
 }
 
-/// All that is installed below that prefix.
+/// Where systemd looks for what a package with that prefix brings: systemd.unit(5), sysusers.d(5), tmpfiles.d(5).
+fn units(prefix: &str) -> &'static str {
+    if prefix == "/usr" { "/usr/lib" } else { "/usr/local/lib" }
+}
+
+/// All that is installed with that prefix.
 fn installed(prefix: &str) -> BTreeSet<String> {
     let place = |name: String| match name.rsplit_once('.') {
         Some((_, "1")) => format!("share/man/man1/{name}"),
@@ -164,33 +181,48 @@ fn installed(prefix: &str) -> BTreeSet<String> {
     let below = made_pages().into_iter().map(place);
     let below = below.chain(PROGRAMS.map(|program| format!("bin/{program}")));
     let below = below.chain(REST.map(str::to_owned)).map(|name| format!("{prefix}/{name}"));
+    let below = below.chain(UNITS.map(|name| format!("{}/{name}", units(prefix))));
     below.chain(SETTINGS.map(str::to_owned)).collect()
 }
 
-/// What the Debian packages install, but for what there is to read.
-fn packaged() -> BTreeSet<String> {
-    let mut packaged = BTreeSet::new();
+/// A file of the Debian packages.
+struct Asset {
+    /// As the manifests have it, below this for what make has installed there.
+    from: String,
+    is_staged: bool,
+    /// Its place, without the `/` at the beginning.
+    to: String,
+    mode: u32,
+}
+
+/// Where make installs for them, as the manifests name it.
+const STAGE: &str = "target/release/root/";
+
+/// What the Debian packages have, of files below `stage` in place of theirs.
+fn packaged(stage: &Path) -> Vec<Asset> {
+    let mut packaged = Vec::new();
     for package in ["daemon", "examples"] {
-        let manifest = fs::read_to_string(format!("{ROOT}/{package}/Cargo.toml")).unwrap();
-        // Each is `["from", "to", "mode"],`.
+        let folder = Path::new(ROOT).join(package);
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        // Each is `["from", "to/", "mode"],`.
         for asset in manifest.lines().filter_map(|line| line.strip_prefix("    [\"")) {
-            let mut parts = asset.split("\", \"");
-            let (from, to) = (parts.next().unwrap(), parts.next().unwrap());
-            if to.contains("/doc/") {
-                continue;
-            }
-            let (_, name) = from.rsplit_once('/').unwrap();
-            let names = match name.split_once('*') {
-                None => vec![name.to_owned()],
-                Some((prefix, suffix)) => {
-                    let is_meant =
-                        |name: &String| name.starts_with(prefix) && name.ends_with(suffix);
-                    made_pages().into_iter().filter(is_meant).collect()
-                }
+            let parts: Vec<_> = asset.trim_end_matches("\"],").split("\", \"").collect();
+            let [from, to, mode] = parts[..] else { panic!("{asset}") };
+            assert!(to.ends_with('/'), "{asset}");
+            let staged = from.strip_prefix(STAGE);
+            let (folder, pattern) = match staged {
+                Some(pattern) => (stage, pattern),
+                None => (&*folder, from),
             };
-            let place =
-                |name| if to.ends_with('/') { format!("/{to}{name}") } else { format!("/{to}") };
-            packaged.extend(names.into_iter().map(place));
+            let mut found = Command::new("sh");
+            found.args(["-c", "cd \"$1\" && ls -d $2", "sh"]).arg(folder).arg(pattern);
+            let found = found.output().unwrap();
+            assert!(found.status.success(), "{asset}: {found:?}");
+            for from in String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned) {
+                let to = format!("{to}{}", from.rsplit('/').next().unwrap());
+                let (is_staged, mode) = (staged.is_some(), u32::from_str_radix(mode, 8).unwrap());
+                packaged.push(Asset { from, is_staged, to, mode });
+            }
         }
     }
     packaged
@@ -227,10 +259,53 @@ fn what_the_guide_installs_is_whole_and_it_takes_all_away_but_the_settings() {
 }
 
 #[test]
-fn packages_have_what_make_installs() {
-    // Debian has a folder of its own for these.
-    let place = |file: String| file.replace("/vendor-completions/_", "/site-functions/_");
-    assert_eq!(packaged().into_iter().map(place).collect::<BTreeSet<_>>(), installed("/usr"));
+fn packages_have_what_make_installs_and_as_it_does() {
+    let machine = Machine::new();
+    machine.make(&["install", "prefix=/usr"].map(str::to_owned));
+    let (mut installed, mut places) = (machine.files(), BTreeSet::new());
+    let packaged = packaged(machine.root.path());
+    for Asset { from, to, mode, .. } in packaged.iter().filter(|asset| asset.is_staged) {
+        // Debian has a folder of its own for completions of zsh, and each package one of texts.
+        let same = to.replace("/vendor-completions/_", "/site-functions/_");
+        assert_eq!(same.replace("/doc/resize-videos/", "/doc/resized/"), *from);
+        let file = fs::symlink_metadata(machine.path(from)).unwrap();
+        assert!(file.is_symlink() || file.permissions().mode() & 0o777 == *mode, "{from}");
+        assert!(places.insert(to), "{to} is in the packages twice");
+        installed.remove(&format!("/{from}"));
+    }
+    assert_eq!(installed, BTreeSet::new());
+}
+
+/// What there is to read is at places that its links lead to.
+#[test]
+fn what_packages_have_to_read_is_whole() {
+    let machine = Machine::new();
+    machine.make(&["install", "prefix=/usr"].map(str::to_owned));
+    let packaged = packaged(machine.root.path());
+    let folder = Path::new("usr/share/doc/resized");
+    let texts: Vec<_> =
+        packaged.iter().filter(|asset| Path::new(&asset.to).starts_with(folder)).collect();
+    for page in texts.iter().filter(|asset| asset.to.ends_with(".md")) {
+        let text = fs::read_to_string(Path::new(ROOT).join("daemon").join(&page.from)).unwrap();
+        for link in page::links(&text) {
+            let there = normal(&Path::new(&page.to).parent().unwrap().join(link));
+            // The source of the client: it is a crate, and this is no package of crates.
+            let is_there = texts.iter().any(|asset| Path::new(&asset.to).starts_with(&there));
+            assert!(is_there || there == folder.join("libclient"), "{}: {link}", page.to);
+        }
+    }
+}
+
+/// That path without its `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => assert!(normal.pop(), "{}", path.display()),
+            part => normal.push(part),
+        }
+    }
+    normal
 }
 
 #[test]
@@ -240,9 +315,61 @@ fn settings_lie_in_etc_whatever_the_prefix_and_stay_as_they_are() {
     fs::create_dir_all(settings.parent().unwrap()).unwrap();
     fs::write(&settings, "memory = 5").unwrap();
     machine.make(&["install", "prefix=/opt/resized"].map(str::to_owned));
+    // And units where systemd looks for them.
     assert_eq!(machine.files(), installed("/opt/resized"));
     assert_eq!(fs::read_to_string(&settings).unwrap(), "memory = 5");
     machine.check_units("/opt/resized");
+}
+
+#[test]
+fn the_library_goes_where_the_system_looks() {
+    let machine = Machine::new();
+    machine.make(&["install-library", "prefix=/usr", "libdir=/usr/lib64"].map(str::to_owned));
+    let names = ["libresized.a", "libresized.so", "libresized.so.0", "pkgconfig/resized.pc"];
+    let library = names.map(|name| format!("/usr/lib64/{name}"));
+    let all = library.into_iter().chain(["/usr/include/resized.h".to_owned()]);
+    assert_eq!(machine.files(), all.collect());
+    let pc = fs::read_to_string(machine.path("/usr/lib64/pkgconfig/resized.pc")).unwrap();
+    assert!(pc.starts_with("prefix=/usr\nlibdir=${prefix}/lib64\n"), "{pc}");
+    machine.make(&["uninstall", "prefix=/usr", "libdir=/usr/lib64"].map(str::to_owned));
+    assert_eq!(machine.files(), BTreeSet::new());
+}
+
+/// Cargo is asked for them in another way.
+#[test]
+fn notices_name_all_whose_work_is_in_a_program() {
+    let machine = Machine::new();
+    let notices = fs::read_to_string(machine.pages.path().join("third-parties.txt")).unwrap();
+    for part in ["Independent JPEG Group", "libjpeg-turbo Project nor the names", "MIT License"] {
+        assert!(notices.contains(part), "{part}");
+    }
+    let mut tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    tree.args([
+        "tree",
+        "--locked",
+        "--prefix=none",
+        "--format={p}",
+        "--edges=normal,no-proc-macro",
+    ]);
+    tree.args([
+        "-p",
+        "resized",
+        "-p",
+        "resized-bridge",
+        "-p",
+        "resizectl",
+        "-p",
+        "resized-examples",
+    ]);
+    let tree = tree.current_dir(ROOT).output().unwrap();
+    assert!(tree.status.success(), "{tree:?}");
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    // Ours have a path, too.
+    for line in tree.lines().filter(|line| !line.is_empty() && !line.contains(" (/")) {
+        let (name, version) = line.split_once(" v").unwrap();
+        let version = version.split(' ').next().unwrap();
+        assert!(notices.contains(&format!("\n{name} {version}, ")), "{line}");
+    }
 }
 
 #[test]

@@ -120,8 +120,7 @@ fn every_link_leads_somewhere() {
     let pages = [root.join("README.md"), root.join("DESIGN.md")];
     for page in pages.into_iter().chain(folder("docs")).chain(folder("docs/design")) {
         let text = fs::read_to_string(&page).unwrap();
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
-        for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
+        for link in page::links(&text) {
             let there = page.parent().unwrap().join(link).exists();
             assert!(there, "{}: {link} is not there", page.display());
         }
@@ -135,7 +134,7 @@ fn what_is_not_run_is_there_and_what_is_made_can_be() {
     for (command, reason) in page::NOT_RUN {
         assert!(commands.iter().any(|known| known == command), "no page has: {command} ({reason})");
     }
-    let makefile = fs::read_to_string(Path::new(ROOT).join("Makefile")).unwrap();
+    let makefile = makefile();
     for Page { name, text, .. } in &pages {
         for made in text
             .split(['`', '\n'])
@@ -149,6 +148,37 @@ fn what_is_not_run_is_there_and_what_is_made_can_be() {
             }
         }
     }
+}
+
+/// What is made stands in the Makefile's head, group by group, and is made whatever files there are.
+#[test]
+fn the_makefile_says_what_there_is_to_make() {
+    let makefile = makefile();
+    let (head, rules) = makefile.split_once("\n\n").unwrap();
+    let said: Vec<_> = head
+        .lines()
+        .filter_map(|line| line.strip_prefix("#   make "))
+        .map(|line| line.trim_start().split(' ').next().unwrap())
+        .collect();
+    let phony = rules.lines().filter_map(|line| line.strip_prefix(".PHONY: "));
+    let phony: Vec<_> = phony.flat_map(|line| line.split(' ')).collect();
+    for target in &said {
+        assert!(phony.contains(target), "{target} is in the head, and there is no such rule");
+    }
+    // Steps of others.
+    let steps = ["build", "deps", "test-deps", "installed-wheel", "writable-settings"];
+    let alike = |target: &&str| steps.contains(target) || head.contains(&format!("make {target}"));
+    assert_eq!(phony.iter().find(|target| !alike(target)), None, "not in the head");
+    let targets = rules.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()));
+    for target in targets.filter_map(|line| line.split_once(": ").or(line.split_once(":"))) {
+        let name = target.0;
+        let is_rule = name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        assert!(!is_rule || phony.contains(&name), "{name} is not .PHONY");
+    }
+}
+
+fn makefile() -> String {
+    fs::read_to_string(Path::new(ROOT).join("Makefile")).unwrap()
 }
 
 /// Flags in code within a line, and names in the environment: programs say that they have them, or

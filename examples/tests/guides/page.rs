@@ -127,6 +127,12 @@ impl Block {
     }
 }
 
+/// Where a text's links lead within the repository.
+pub(crate) fn links(text: &str) -> impl Iterator<Item = &str> {
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    links.filter(|link| !link.is_empty() && !link.contains("://"))
+}
+
 /// One a line, unless that ends in a backslash.
 fn commands(text: &str) -> Vec<String> {
     let text = text.replace("\\\n", " ");

@@ -129,11 +129,11 @@ pub(crate) fn programs() -> PathBuf {
     folder.to_path_buf()
 }
 
-/// What makes a program's pages.
-pub(crate) fn pages_of(program: &str) -> PathBuf {
-    let path = programs().join(format!("examples/{program}-pages"));
+/// What makes a program's pages, or the notices of others' work.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let path = programs().join("examples").join(name);
     // Not a part of the tests of one target alone.
-    assert!(path.is_file(), "{program}-pages is needed: cargo build --workspace --examples");
+    assert!(path.is_file(), "{name} is needed: cargo build --workspace --examples");
     path
 }
 

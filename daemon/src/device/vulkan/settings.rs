@@ -1,11 +1,14 @@
 //! Owns which GPUs are used, and how, as flags, the environment and tests say.
 
+use std::str::FromStr;
 use std::time::Duration;
+
+use thiserror::Error;
 
 use crate::device::Fault;
 
 /// Environment variable that says how frames reach a GPU: `direct`, `copied`, `both-ways` or
-/// `staged`. Anything else leaves it to the device.
+/// `staged`. Anything else is warned of, and leaves it to the device.
 const TRANSFER_VARIABLE: &str = "RESIZED_VULKAN_TRANSFER";
 
 /// Environment variable that turns the validation layer on, if it is there, synchronization
@@ -45,6 +48,25 @@ pub enum Transfer {
     Staged,
 }
 
+/// No way by which frames reach a GPU.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("'{0}' is none of: direct, copied, both-ways, staged")]
+pub struct UnknownTransfer(String);
+
+impl FromStr for Transfer {
+    type Err = UnknownTransfer;
+
+    fn from_str(name: &str) -> Result<Self, UnknownTransfer> {
+        match name {
+            "direct" => Ok(Self::Direct),
+            "copied" => Ok(Self::Copied),
+            "both-ways" => Ok(Self::BothWays),
+            "staged" => Ok(Self::Staged),
+            _ => Err(UnknownTransfer(name.to_owned())),
+        }
+    }
+}
+
 /// How GPUs are used, beside which.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -69,13 +91,14 @@ pub struct Settings {
 impl Settings {
     /// As the environment says.
     pub fn from_environment() -> Self {
-        let transfer = match std::env::var(TRANSFER_VARIABLE).as_deref() {
-            Ok("direct") => Some(Transfer::Direct),
-            Ok("copied") => Some(Transfer::Copied),
-            Ok("both-ways") => Some(Transfer::BothWays),
-            Ok("staged") => Some(Transfer::Staged),
-            _ => None,
-        };
+        let transfer = std::env::var_os(TRANSFER_VARIABLE).filter(|name| !name.is_empty());
+        let transfer = transfer.and_then(|name| match name.to_string_lossy().parse() {
+            Ok(transfer) => Some(transfer),
+            Err(error) => {
+                tracing::warn!(%error, "${TRANSFER_VARIABLE} changes nothing");
+                None
+            }
+        });
         let is_on = |variable| std::env::var_os(variable).is_some_and(|value| value != "0");
         let fault = std::env::var(FAULT_VARIABLE).ok();
         Self {
