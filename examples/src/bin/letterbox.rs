@@ -3,8 +3,7 @@
 
 use anyhow::{Context, Result};
 use resized_client::{
-    Align, Arrangement, ChannelOrder, Client, Element, Endpoint, Extent, Frame, FrameSpec, Framing,
-    PixelFormat, StreamSpec, Tensor,
+    Client, Endpoint, Extent, Frame, FrameSpec, Framing, PixelFormat, StreamSpec, Tensor,
 };
 
 const SIDE: u32 = 640;
@@ -15,14 +14,11 @@ type Corners = [f64; 4];
 fn main() -> Result<()> {
     let client = Client::connect(&Endpoint::discover()?)?;
     let video = FrameSpec::new(PixelFormat::Bgr24, Extent::new(1280, 720));
-    let mut spec = StreamSpec::new(video, Extent::new(SIDE, SIDE));
+    // Planes of f32, red first.
+    let tensor = PixelFormat::Tensor(Tensor::default());
+    let mut spec = StreamSpec::new(video, Extent::new(SIDE, SIDE)).to(tensor);
     // As large as it can be at its own shape, with grey around it.
-    spec.framing = Framing::Fit { align: Align::Centre, pad: [114; 3] };
-    spec.destination.format = PixelFormat::Tensor(Tensor {
-        element: Element::F32,
-        arrangement: Arrangement::Planar,
-        order: ChannelOrder::Rgb,
-    });
+    spec.framing = Framing::letterbox([114; 3]);
     // Numbers are (sample - mean) * scale, of samples from 0 to 255.
     spec.normalisation.mean = [127.5; 3];
     spec.normalisation.scale = [1.0 / 127.5; 3];
