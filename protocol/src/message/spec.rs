@@ -86,10 +86,9 @@ pub enum Alpha {
 /// otherwise:
 ///
 /// ```
-/// use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
-/// use resized_protocol::message::{Filter, StreamSpec};
-/// use resized_protocol::placement::Framing;
-///
+/// # use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+/// # use resized_protocol::message::{Filter, StreamSpec};
+/// # use resized_protocol::placement::Framing;
 /// let camera = FrameSpec::new(PixelFormat::Nv12, Extent::new(1920, 1080));
 /// let mut spec = StreamSpec::new(camera, Extent::new(640, 640)).to(PixelFormat::Rgb24);
 /// spec.framing = Framing::letterbox([114; 3]);
