@@ -2,9 +2,7 @@
 //! found.
 
 use anyhow::{Context, Result};
-use resized_client::{
-    Client, Endpoint, Extent, Frame, FrameSpec, Framing, PixelFormat, StreamSpec, Tensor,
-};
+use resized_client::{Client, Extent, Frame, FrameSpec, Framing, PixelFormat, StreamSpec, Tensor};
 
 const SIDE: u32 = 640;
 
@@ -12,7 +10,7 @@ const SIDE: u32 = 640;
 type Corners = [f64; 4];
 
 fn main() -> Result<()> {
-    let client = Client::connect(&Endpoint::discover()?)?;
+    let client = Client::discover()?;
     let video = FrameSpec::new(PixelFormat::Bgr24, Extent::new(1280, 720));
     // Planes of f32, red first.
     let tensor = PixelFormat::Tensor(Tensor::default());
@@ -25,8 +23,7 @@ fn main() -> Result<()> {
     let stream = client.open(&spec)?;
 
     let mut slot = stream.loan()?;
-    let stride = slot.layout().planes()[0].stride;
-    for (y, row) in slot.plane_mut(0).chunks_exact_mut(stride).enumerate() {
+    for (y, row) in slot.rows_mut(0).enumerate() {
         for (x, bgr) in row.chunks_exact_mut(3).enumerate() {
             let is_red = (400..720).contains(&x) && (180..360).contains(&y);
             bgr.copy_from_slice(if is_red { &[0, 0, 255] } else { &[90, 90, 20] });
