@@ -3,7 +3,7 @@
 Options and what is named here for types alone, such as Format, is for type checkers: import it under TYPE_CHECKING."""
 
 from asyncio import Future
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Never, TypeAlias, TypedDict, final, overload
 
@@ -150,6 +150,11 @@ class Stream:
     def resize(self, array: ArrayLike | Buffer, timeout: float | None = None) -> Frame:
         """Copies a frame into a free slot, submits it and waits: in all as many seconds as `timeout` says, then TimeoutError
         gives the frame up."""
+    def map(self, arrays: Iterable[ArrayLike | Buffer]) -> Iterator[Frame]:
+        """Resizes one array after another, several at once: the next are copied and submitted while you are at a result.
+        Results come in the order of their arrays, an error where its result would, and then no more. Each is a slot until it is
+        released: keep fewer than stream.slots, or the next waits for ever. Before the first result as many arrays are taken
+        as there are slots."""
     def resize_async(self, array: ArrayLike | Buffer, timeout: float | None = None) -> Future[Frame]:
         """As resize, for coroutines: copies and waits in another thread, which gives up if the coroutine is cancelled. The
         array is looked at there, perhaps only once a slot is free: leave it as it is until the frame is there."""

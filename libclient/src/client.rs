@@ -23,6 +23,16 @@ pub struct Client {
 }
 
 impl Client {
+    /// Connects to the daemon that [is found](Endpoint::discover): by `$RESIZED_ENDPOINT`, else the user's
+    /// own, else the machine's.
+    ///
+    /// # Errors
+    ///
+    /// [`Endpoint`](Error::Endpoint) where none is found; those of [`connect`](Self::connect).
+    pub fn discover() -> Result<Self, Error> {
+        Self::connect(&Endpoint::discover()?)
+    }
+
     /// Connects to the daemon at `endpoint`. If that daemon goes away later, the client
     /// [looks for it again](Reconnect) at the same place.
     ///
@@ -50,7 +60,23 @@ impl Client {
     }
 
     /// As [`connect_with`](Self::connect_with), with credentials for a bridge other than those
-    /// [from the environment](Credentials::from_env).
+    /// [from the environment](Credentials::from_env):
+    ///
+    /// ```no_run
+    /// use resized_client::{Client, Credentials, Error, Reconnect};
+    ///
+    /// fn main() -> Result<(), Error> {
+    ///     let credentials = Credentials {
+    ///         token: Some("/etc/camera/token".into()),
+    ///         authorities: Some("/etc/camera/ca.pem".into()),
+    ///         ..Credentials::default()
+    ///     };
+    ///     let bridge = "tls://hub.example:7788".parse()?;
+    ///     let client = Client::connect_as(&bridge, Reconnect::default(), &credentials)?;
+    ///     println!("{:?}", client.devices());
+    ///     Ok(())
+    /// }
+    /// ```
     #[cfg(feature = "remote")]
     ///
     /// # Errors
@@ -109,6 +135,13 @@ impl Client {
     /// but into those of the daemon that resized the frame: one in its place may have others.
     pub fn devices(&self) -> Arc<[String]> {
         Arc::clone(self.connection.state().devices())
+    }
+
+    /// Whether the daemon went away, and [another](Reconnect) is looked for: calls that wait do until
+    /// it is found, or given up, and then fail. By what has been read so far, and only threads that
+    /// wait read; `false` where there is no home to look at, or no hope.
+    pub fn is_lost(&self) -> bool {
+        self.connection.state().is_lost()
     }
 
     /// What the daemon has done since it started.

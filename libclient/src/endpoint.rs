@@ -69,6 +69,8 @@ impl Remote {
         matches!(self.scheme, Scheme::Tcp | Scheme::Tls)
     }
 
+    // For the bridge.
+    #[doc(hidden)]
     /// Whether it is a bridge, and who is sent there by others can keep what is said to themselves.
     pub fn can_be_offered(&self) -> bool {
         match self.scheme {

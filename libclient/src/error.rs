@@ -1,4 +1,6 @@
 //! Owns the errors of this crate but those of finding an endpoint.
+//!
+//! Invariant: an error that another one quotes is no source of it, or who prints both would say it twice.
 
 use std::io;
 use std::sync::Arc;
@@ -8,20 +10,23 @@ use resized_protocol::message::{Goodbye, Refusal};
 use resized_protocol::shm::RegionError;
 use thiserror::Error;
 
-use crate::Endpoint;
+use crate::{Endpoint, EndpointError};
 
 /// Why a call failed. A daemon that goes away is no reason while it may [come
 /// back](crate::Reconnect). After some errors the connection lives on; after others, which any call
 /// may end with that sends or waits, later calls on it [fail too](Self::is_fatal).
 #[derive(Clone, Debug, Error)]
 pub enum Error {
+    /// There is no endpoint to connect to.
+    #[error("{0}")]
+    Endpoint(EndpointError),
     /// Nobody answers at the endpoint, or nobody whom the client understands, trusts or may reach.
-    #[error("can't connect to {endpoint}: {source}")]
+    #[error("can't connect to {endpoint}: {error}")]
     Connect {
         /// As given.
         endpoint: Endpoint,
         /// The system's error.
-        source: Arc<io::Error>,
+        error: Arc<io::Error>,
     },
     /// Who is at the other end does not say welcome, or not the rest of a message, for ten seconds;
     /// as one connects, for as long as [`Reconnect`](crate::Reconnect) says, and ten at the least.
@@ -29,7 +34,7 @@ pub enum Error {
     Silent,
     /// The daemon did not grant the request.
     #[error("refused: {0}")]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
     /// The frame to write is not as long as the stream's source frames.
     #[error("a packed frame of {expected} bytes is needed, {found} were given")]
     PackedLen {
@@ -43,6 +48,20 @@ pub enum Error {
     JpegLen {
         /// Most bytes.
         longest: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// The rows of a plane to write, or to read into, are not all there.
+    #[error(
+        "{rows} rows of {row_bytes} bytes, {stride} bytes apart, are not in the {found} bytes given"
+    )]
+    PlaneLen {
+        /// Rows of the plane.
+        rows: usize,
+        /// Bytes of a row, without padding.
+        row_bytes: usize,
+        /// Bytes from one row to the next, as given.
+        stride: usize,
         /// Bytes given.
         found: usize,
     },
@@ -79,7 +98,7 @@ pub enum Error {
     Region(Arc<RegionError>),
     /// The daemon's bytes are no message.
     #[error("the daemon sent {0}")]
-    Codec(#[from] CodecError),
+    Codec(CodecError),
     /// The daemon said something that it may not say here.
     #[error("the daemon broke the protocol: {0}")]
     Unexpected(Breach),
@@ -128,11 +147,13 @@ impl Error {
             Self::Refused(_)
             | Self::PackedLen { .. }
             | Self::JpegLen { .. }
+            | Self::PlaneLen { .. }
             | Self::Unreadable
             | Self::Failed
             | Self::Late
             | Self::Region(_) => false,
-            Self::Connect { .. }
+            Self::Endpoint(_)
+            | Self::Connect { .. }
             | Self::Silent
             | Self::Goodbye(_)
             | Self::Disconnected
@@ -153,6 +174,24 @@ impl Error {
     }
 }
 
+impl From<EndpointError> for Error {
+    fn from(error: EndpointError) -> Self {
+        Self::Endpoint(error)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<CodecError> for Error {
+    fn from(error: CodecError) -> Self {
+        Self::Codec(error)
+    }
+}
+
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self::Socket(Arc::new(error))
@@ -167,7 +206,29 @@ impl From<RegionError> for Error {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
+    use resized_protocol::coding::CodingError;
+
     use super::*;
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let endpoint = Endpoint::Unix("/nowhere".into());
+        let error = Arc::new(io::ErrorKind::PermissionDenied.into());
+        let malformed = "nowhere".parse::<Endpoint>().unwrap_err();
+        for error in [
+            Error::Connect { endpoint, error },
+            Error::Endpoint(EndpointError::Variable(Box::new(malformed))),
+            Error::Refused(Refusal::Slots { asked: 0 }),
+            Error::Refused(CodingError::Quality(0).into()),
+            Error::Codec(CodecError::TooLong),
+            Error::Unexpected(Breach::NoSlots),
+            Error::from(RegionError::System { call: "mmap", errno: nix::errno::Errno::ENOMEM }),
+        ] {
+            assert!(error.source().is_none(), "{error}: and again {:?}", error.source());
+        }
+    }
 
     #[test]
     fn a_ring_that_can_not_be_mapped_ends_no_connection() {

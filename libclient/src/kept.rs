@@ -14,6 +14,24 @@ const TRIES: u32 = 8;
 
 /// The streams of a client that were used last, for frames that come one at a time: most are of a
 /// spec that one before was of, and need not wait for a stream to be opened.
+///
+/// ```no_run
+/// use resized_client::{Client, Error, Extent, FrameSpec, KeptStreams, PixelFormat, StreamSpec};
+///
+/// /// Pictures of any sizes, from any threads; most are of a size that was there before.
+/// fn thumbnail(streams: &KeptStreams, rgb: &[u8], size: Extent) -> Result<Vec<u8>, Error> {
+///     let source = FrameSpec::new(PixelFormat::Rgb24, size);
+///     let frame = streams.resize(&StreamSpec::new(source, Extent::new(320, 180)), rgb)?;
+///     Ok(frame.to_packed()) // a copy: the frame's drop frees its slot
+/// }
+///
+/// # fn main() -> Result<(), Error> {
+/// let streams = KeptStreams::new(Client::discover()?, 8);
+/// let small = thumbnail(&streams, &[0; 64 * 48 * 3], Extent::new(64, 48))?;
+/// # let _ = small;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct KeptStreams {
     client: Client,
@@ -52,17 +70,15 @@ impl KeptStreams {
         Ok(stream)
     }
 
-    /// Resizes a [packed](crate::Slot::write_packed) frame by the stream of that spec. Waits for a
-    /// slot: for ever, if the caller keeps as many of the stream's frames as it has slots.
+    /// Resizes a frame by the stream of that spec, as [`Stream::resize`] does. A result is a slot: copy
+    /// those that you keep ([`Frame::to_packed`]). Who keeps as many as the spec has slots waits for
+    /// another for ever.
     ///
     /// # Errors
     ///
-    /// Those of [`stream`](Self::stream), [`Slot::write_packed`](crate::Slot::write_packed) and
-    /// [`Pending::wait`](crate::Pending::wait).
-    pub fn resize(&self, spec: &StreamSpec, packed: &[u8]) -> Result<Frame, Error> {
-        let mut slot = self.stream(spec)?.loan()?;
-        slot.write_packed(packed)?;
-        slot.submit()?.wait()
+    /// Those of [`stream`](Self::stream) and [`Stream::resize`].
+    pub fn resize(&self, spec: &StreamSpec, frame: &[u8]) -> Result<Frame, Error> {
+        self.stream(spec)?.resize(frame)
     }
 
     /// Opens a stream that is not kept, but for which those that are make room: all are closed

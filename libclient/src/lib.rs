@@ -1,40 +1,45 @@
 //! Client of the `resized` daemon: resizes frames in shared memory, without copying them.
 //!
 //! ```no_run
-//! use resized_client::{Client, Endpoint, Extent, FrameSpec, PixelFormat, StreamSpec};
+//! use resized_client::{Client, Error, Extent, FrameSpec, PixelFormat, StreamSpec};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::connect(&Endpoint::discover()?)?;
+//! # fn main() -> Result<(), Error> {
+//! let client = Client::discover()?;
 //! let source = FrameSpec::new(PixelFormat::Rgb24, Extent::new(1920, 1080));
 //! let stream = client.open(&StreamSpec::new(source, Extent::new(640, 360)))?;
 //!
-//! let mut slot = stream.loan()?; // a free slot of the ring, in memory shared with the daemon
-//! slot.write_packed(&vec![0; 1920 * 1080 * 3])?; // or decode straight into slot.plane_mut(0)
-//! let pending = slot.submit()?; // the daemon's now: a message of a few bytes
-//! let frame = pending.wait()?; // ours again, resized where it lies
+//! // In one call, which copies the frame: tightly packed, no padding.
+//! let frame = stream.resize(&vec![0; 1920 * 1080 * 3])?;
+//! let small = frame.to_packed();
 //!
-//! let plane = frame.layout().planes()[0];
-//! let first_row = &frame.plane(0)[..plane.row_bytes()];
-//! # let _ = first_row;
+//! // Or in steps, without a copy.
+//! let mut slot = stream.loan()?; // a free slot of the ring, in memory shared with the daemon
+//! for row in slot.rows_mut(0) {
+//!     row.fill(255); // a camera or decoder writes here; plane_mut(0) is all rows, with their padding
+//! }
+//! let pending = slot.submit()?; // the daemon's now: a message of a few bytes; several may be in flight
+//! let frame = pending.wait()?; // ours again, resized where it lies
+//! for row in frame.rows(0) {
+//!     println!("{:?}", &row[..3]);
+//! } // the frame's drop frees the slot
+//! # let _ = small;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Stream::map`] keeps several frames of an iterator in flight.
 //!
 //! What a frame becomes is the stream's to say: format and colour of the destination, a crop, and how
 //! that meets another shape. Here a detector's input of 640 x 640, letterboxed, and the way back:
 //!
 //! ```no_run
-//! # use resized_client::{Client, Endpoint, Error, Extent, FrameSpec, PixelFormat, StreamSpec};
-//! use resized_client::{Align, Arrangement, ChannelOrder, Element, Framing, Tensor};
+//! # use resized_client::{Client, Error, Extent, FrameSpec, PixelFormat, StreamSpec};
+//! use resized_client::{Framing, Tensor};
 //!
 //! # fn detect(client: &Client, video: FrameSpec, boxes: &[(f64, f64)]) -> Result<(), Error> {
-//! let mut spec = StreamSpec::new(video, Extent::new(640, 640));
-//! spec.framing = Framing::Fit { align: Align::Centre, pad: [114; 3] };
-//! spec.destination.format = PixelFormat::Tensor(Tensor {
-//!     element: Element::F32,
-//!     arrangement: Arrangement::Planar,
-//!     order: ChannelOrder::Rgb,
-//! });
+//! let tensor = PixelFormat::Tensor(Tensor::default()); // planes of f32, red first
+//! let mut spec = StreamSpec::new(video, Extent::new(640, 640)).to(tensor);
+//! spec.framing = Framing::letterbox([114; 3]);
 //! spec.normalisation.mean = [123.675, 116.28, 103.53];
 //! spec.normalisation.scale = [0.01712, 0.01751, 0.01743];
 //! let stream = client.open(&spec)?;
@@ -62,9 +67,7 @@
 //! spec.coding = Coding { jpeg_in: true, jpeg_out: Some(jpeg) };
 //! let stream = client.open(&spec)?;
 //!
-//! let mut slot = stream.loan()?;
-//! slot.write_jpeg(photo)?;
-//! let frame = slot.submit()?.wait()?;
+//! let frame = stream.resize(photo)?;
 //! let thumbnail = frame.jpeg();
 //! # Ok(thumbnail.to_vec())
 //! # }
@@ -74,8 +77,9 @@
 //! [`client`](Client) says hello and has a [`stream`](Stream) [opened](Opening), which loans a
 //! [`slot`](Slot), which is submitted and becomes a [`pending`](Pending), which ends as a
 //! [`frame`](Frame), whose drop frees the slot. Beside them: [`kept`](KeptStreams) keeps streams
-//! for frames that come one at a time, `handle` is what these parts share of a stream, `slots` is
-//! the state of each slot, and `connection` decides who writes and reads the socket.
+//! for frames that come one at a time, `mapped` keeps several frames in flight, `handle` is what
+//! these parts share of a stream, `slots` is the state of each slot, and `connection` decides who
+//! writes and reads the socket.
 //!
 //! Everything blocks, for as long as it takes or until a time-out, and is thread-safe. No thread is
 //! started except one for each connection to a bridge, and one where a daemon is lost and all who
@@ -92,12 +96,14 @@ mod error;
 mod handle;
 mod kept;
 mod link;
+mod mapped;
 mod opening;
 mod pending;
 mod places;
 mod reconnect;
-// Its wire and its rings are for the bridge, which is the other end.
+// Its wire and its rings are for the bridge, which is the other end: no part of what this crate promises.
 #[allow(clippy::missing_errors_doc)]
+#[doc(hidden)]
 #[cfg(feature = "remote")]
 pub mod remote;
 mod slot;
@@ -111,16 +117,23 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Breach, Error};
 pub use kept::KeptStreams;
 pub use opening::Opening;
-pub use pending::{Frame, Pending, Receipt, wait_any};
+pub use pending::{Frame, Pending, Receipt, wait_any, wait_any_timeout};
 pub use reconnect::Reconnect;
+#[doc(inline)]
 #[cfg(feature = "remote")]
-pub use remote::Credentials;
+pub use remote::{Credentials, CredentialsError};
+pub use resized_protocol::codec::CodecError;
 pub use resized_protocol::coding::{Coding, CodingError, Jpeg, Subsampling};
 pub use resized_protocol::frame::{
-    Extent, FrameLayout, FrameSpec, MAX_SIDE, Matrix, PixelFormat, Plane, ROW_ALIGN, Range, Siting,
+    Component, Extent, FrameError, FrameLayout, FrameSpec, MAX_SIDE, Matrix, PixelFormat, Plane,
+    ROW_ALIGN, Range, Siting,
 };
-pub use resized_protocol::message::{Alpha, Filter, Refusal, Resource, StreamSpec, Whose};
-pub use resized_protocol::placement::{Align, Crop, Framing, Placement, Rectangle};
+pub use resized_protocol::message::{
+    Alpha, Filter, Goodbye, MAX_SLOTS, MAX_WEIGHT, Refusal, Resource, StreamSpec, UnknownFilter,
+    Violation, Whose,
+};
+pub use resized_protocol::placement::{Align, Crop, CropError, Framing, Placement, Rectangle};
+pub use resized_protocol::shm::RegionError;
 pub use resized_protocol::stats::{ClientStats, DeviceStats, Histogram, Stats, StreamStats};
 pub use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
 pub use slot::{Hold, Slot};

@@ -38,7 +38,7 @@ impl Link {
     pub(crate) fn dial(path: &Path, deadline: Instant) -> Result<Self, Error> {
         let failed = |errno: Errno| Error::Connect {
             endpoint: Endpoint::Unix(path.to_owned()),
-            source: Arc::new(errno.into()),
+            error: Arc::new(errno.into()),
         };
         let socket = endpoint::dial(path, left(deadline)).map_err(failed)?;
         Ok(Self::over(socket, deadline))
@@ -229,8 +229,8 @@ mod tests {
                 Err(error) => break error,
             }
         };
-        let full = |source: &io::Error| source.kind() == io::ErrorKind::WouldBlock;
-        assert!(matches!(&error, Error::Connect { source, .. } if full(source)), "{error}");
+        let full = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        assert!(matches!(&error, Error::Connect { error, .. } if full(error)), "{error}");
         // Nor is one whom it has not accepted yet.
         let error = queued[0].greet(false).unwrap_err();
         assert!(matches!(error, Error::Silent), "{error}");

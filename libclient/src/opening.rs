@@ -13,6 +13,7 @@ use crate::{Error, Stream, link};
 
 /// A stream that is being opened: making its memory takes milliseconds, and a daemon that hangs does
 /// not answer at all. Dropped, it is given up, and closed if the daemon opens it all the same.
+#[must_use = "a stream that is being opened is given up when this is dropped"]
 #[derive(Debug)]
 pub struct Opening {
     connection: Arc<Connection>,

@@ -14,12 +14,14 @@ use resized_protocol::tensor::{Element, Tensor};
 use crate::Error;
 use crate::connection::{Source, State, Wait};
 use crate::handle::Handle;
+use crate::slot::check_rows;
 use crate::slots::Loan;
 
 /// A submitted frame. Dropping it cancels: the frame is not resized if it still waits for a device
 /// when the daemon hears of it, and its slot becomes free. That waits for nobody: a daemon that
 /// reads nothing, or is being told something for long by another thread, is not asked to leave the
 /// frame.
+#[must_use = "a frame is given up when its pending is dropped"]
 #[derive(Debug)]
 pub struct Pending {
     handle: Arc<Handle>,
@@ -127,7 +129,25 @@ impl Drop for Pending {
 
 /// Waits until one of the frames is resized, or will not be, and says which: its [`wait`](Pending::wait) then
 /// returns at once. They may be of several streams of one client. An error is none of a frame's, but the
-/// connection's.
+/// connection's. More than one thread may wait, also for the same frames.
+///
+/// ```no_run
+/// # use std::collections::VecDeque;
+/// # use resized_client::{Error, Frame, Pending, wait_any};
+/// /// Hands out results as they come, each with the number of its frame.
+/// fn as_they_come(
+///     mut begun: VecDeque<(usize, Pending)>,
+///     done: impl Fn(usize, Frame),
+/// ) -> Result<(), Error> {
+///     while !begun.is_empty() {
+///         let index = wait_any(begun.iter().map(|(_, pending)| pending))?;
+///         if let Some((number, pending)) = begun.remove(index) {
+///             done(number, pending.wait()?);
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 ///
 /// # Panics
 ///
@@ -136,22 +156,50 @@ impl Drop for Pending {
 /// # Errors
 ///
 /// [Fatal](Error::is_fatal) ones.
-pub fn wait_any(pendings: &[Pending]) -> Result<usize, Error> {
-    let connection = &pendings.first().expect("frames to wait for").handle.connection;
+pub fn wait_any<'a>(
+    pendings: impl IntoIterator<Item = &'a Pending, IntoIter: Clone>,
+) -> Result<usize, Error> {
+    let found = any_by(pendings.into_iter(), None)?;
+    Ok(found.expect("frames to wait for"))
+}
+
+/// As [`wait_any`], for so long at the most: then it is none of them. None of none at once.
+///
+/// # Panics
+///
+/// If they are of several clients.
+///
+/// # Errors
+///
+/// [Fatal](Error::is_fatal) ones.
+pub fn wait_any_timeout<'a>(
+    pendings: impl IntoIterator<Item = &'a Pending, IntoIter: Clone>,
+    timeout: Duration,
+) -> Result<Option<usize>, Error> {
+    any_by(pendings.into_iter(), Instant::now().checked_add(timeout))
+}
+
+/// Which of the frames is done, if there are any, and one is by then.
+fn any_by<'a>(
+    pendings: impl Iterator<Item = &'a Pending> + Clone,
+    deadline: Option<Instant>,
+) -> Result<Option<usize>, Error> {
+    let Some(first) = pendings.clone().next() else { return Ok(None) };
+    let connection = &first.handle.connection;
     let same = |pending: &Pending| Arc::ptr_eq(&pending.handle.connection, connection);
-    assert!(pendings.iter().all(same), "frames of several clients");
-    connection.wait(|state| {
+    assert!(pendings.clone().all(same), "frames of several clients");
+    connection.wait_by(deadline, |state| {
         let is_done = |pending: &Pending| {
             state.slots(pending.handle.stream).is_ok_and(|slots| slots.is_ready(pending.slot))
         };
-        pendings.iter().position(is_done).map_or(Wait::For(Source::Message), Wait::Over)
+        pendings.clone().position(is_done).map_or(Wait::For(Source::Message), Wait::Over)
     })
 }
 
 /// How a frame was resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Index of the device in [`Client::devices`](crate::Client::devices).
+    /// Index of the device in [`Client::devices`](crate::Client::devices); [`Frame::device`] is its name.
     pub device: u16,
     /// From submission until a device took the frame.
     pub queued: Duration,
@@ -212,6 +260,37 @@ impl Frame {
         &self.output()[plane.offset..][..plane.stride * plane.rows()]
     }
 
+    /// The rows of one plane of the resized frame: each as long as its pixels, without the padding behind
+    /// them.
+    ///
+    /// # Panics
+    ///
+    /// If the format has no such plane.
+    pub fn rows(&self, index: usize) -> impl DoubleEndedIterator<Item = &[u8]> + ExactSizeIterator {
+        let plane = self.layout().planes()[index];
+        let rows = self.plane(index).chunks_exact(plane.stride);
+        rows.map(move |row| &row[..plane.row_bytes()])
+    }
+
+    /// Copies one plane of the resized frame into rows that begin `stride` bytes apart, as other
+    /// libraries' pictures have them. What lies between them stays as it is, and the last row need
+    /// not have any of it.
+    ///
+    /// # Panics
+    ///
+    /// If the format has no such plane.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaneLen`](Error::PlaneLen): nothing was written.
+    pub fn read_plane(&self, index: usize, into: &mut [u8], stride: usize) -> Result<(), Error> {
+        check_rows(&self.layout().planes()[index], into, stride)?;
+        for (row, to) in self.rows(index).zip(into.chunks_mut(stride)) {
+            to[..row.len()].copy_from_slice(row);
+        }
+        Ok(())
+    }
+
     /// The resized frame of a stream that gives [JPEGs](resized_protocol::coding::Coding).
     ///
     /// # Panics
@@ -230,10 +309,8 @@ impl Frame {
     pub fn to_packed(&self) -> Vec<u8> {
         assert!(!self.layout().is_coded(), "samples of a stream that gives JPEGs");
         let mut packed = Vec::with_capacity(self.layout().packed_len());
-        for (index, plane) in self.layout().planes().iter().enumerate() {
-            for row in self.plane(index).chunks_exact(plane.stride) {
-                packed.extend_from_slice(&row[..plane.row_bytes()]);
-            }
+        for index in 0..self.layout().planes().len() {
+            self.rows(index).for_each(|row| packed.extend_from_slice(row));
         }
         packed
     }
@@ -252,6 +329,15 @@ impl Frame {
             queued: Duration::from_nanos(self.completion.queued_ns),
             worked: Duration::from_nanos(self.completion.worked_ns),
         }
+    }
+
+    /// The name of the device that did it; `None` if its daemon is gone and another is there.
+    pub fn device(&self) -> Option<String> {
+        let mut state = self.handle.connection.state();
+        let slots = state.slots(self.handle.stream).ok()?;
+        let is_current = slots.is_current(self.lease().slot());
+        let name = state.devices().get(usize::from(self.completion.device));
+        name.filter(|_| is_current).cloned()
     }
 }
 

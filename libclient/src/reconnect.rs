@@ -105,9 +105,9 @@ impl Home {
             Scheme::Tcp => "it may want TLS: write tls://",
             _ => "it may want a certificate, or another one: $RESIZED_CERTIFICATE",
         };
-        let source =
+        let error =
             std::io::Error::new(ErrorKind::ConnectionAborted, format!("it hung up; {hint}"));
-        Error::Connect { endpoint: self.endpoint.clone(), source: Arc::new(source) }
+        Error::Connect { endpoint: self.endpoint.clone(), error: Arc::new(error) }
     }
 
     #[cfg(not(feature = "remote"))]
@@ -198,14 +198,14 @@ impl Home {
         places: &Arc<Places>,
     ) -> Result<(Link, Vec<String>), Error> {
         let failed =
-            |source| Error::Connect { endpoint: self.endpoint.clone(), source: Arc::new(source) };
+            |error| Error::Connect { endpoint: self.endpoint.clone(), error: Arc::new(error) };
         let dialled = remote::dial(remote, &self.credentials, places, deadline);
         let (socket, reported) = dialled.map_err(failed)?;
         let mut link = Link::over(socket, deadline);
         match link.greet(false) {
             Ok(devices) => Ok((link, devices)),
             Err(error) => Err(match reported.try_recv() {
-                Ok(Err(source)) => failed(source),
+                Ok(Err(error)) => failed(error),
                 _ => error,
             }),
         }

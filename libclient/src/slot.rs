@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use resized_protocol::coding;
-use resized_protocol::frame::FrameLayout;
+use resized_protocol::frame::{FrameLayout, Plane};
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{Lease, Region};
 
@@ -14,6 +14,7 @@ use crate::{Breach, Error, Pending};
 
 /// A loaned slot of a stream. Its memory is shared with the daemon, which touches it only after
 /// [`submit`](Self::submit). Dropped without that, it is free again.
+#[must_use = "a slot that is dropped is free again, unsubmitted"]
 #[derive(Debug)]
 pub struct Slot {
     handle: Arc<Handle>,
@@ -77,6 +78,40 @@ impl Slot {
         &mut self.input_mut()[plane.offset..][..plane.stride * plane.rows()]
     }
 
+    /// The rows of one plane of the source frame, to be written: each as long as its pixels, without the
+    /// padding behind them.
+    ///
+    /// # Panics
+    ///
+    /// If the format has no such plane.
+    pub fn rows_mut(
+        &mut self,
+        index: usize,
+    ) -> impl DoubleEndedIterator<Item = &mut [u8]> + ExactSizeIterator {
+        let plane = self.layout().planes()[index];
+        let rows = self.plane_mut(index).chunks_exact_mut(plane.stride);
+        rows.map(move |row| &mut row[..plane.row_bytes()])
+    }
+
+    /// Writes one plane of the source frame from rows that begin `stride` bytes apart, as decoders' and
+    /// other libraries' pictures have them. What lies between them is not read, and the last row
+    /// need not have any of it.
+    ///
+    /// # Panics
+    ///
+    /// If the format has no such plane.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaneLen`](Error::PlaneLen): nothing was written.
+    pub fn write_plane(&mut self, index: usize, bytes: &[u8], stride: usize) -> Result<(), Error> {
+        check_rows(&self.layout().planes()[index], bytes, stride)?;
+        for (row, from) in self.rows_mut(index).zip(bytes.chunks(stride)) {
+            row.copy_from_slice(&from[..row.len()]);
+        }
+        Ok(())
+    }
+
     /// Writes the source frame from tightly packed bytes: plane after plane, row after row, without
     /// padding.
     ///
@@ -95,12 +130,10 @@ impl Slot {
         }
         let mut rest = packed;
         for index in 0..self.layout().planes().len() {
-            let plane = self.layout().planes()[index];
-            let (rows, behind) = rest.split_at(plane.row_bytes() * plane.rows());
-            rest = behind;
-            let targets = self.plane_mut(index).chunks_exact_mut(plane.stride);
-            for (target, row) in targets.zip(rows.chunks_exact(plane.row_bytes())) {
-                target[..row.len()].copy_from_slice(row);
+            for row in self.rows_mut(index) {
+                let (from, behind) = rest.split_at(row.len());
+                row.copy_from_slice(from);
+                rest = behind;
             }
         }
         Ok(())
@@ -122,6 +155,14 @@ impl Slot {
         match coding::put(jpeg, &mut self.input_mut()[..len]) {
             true => Ok(()),
             false => Err(Error::JpegLen { longest, found: jpeg.len() }),
+        }
+    }
+
+    /// Writes the source frame as the stream takes it: packed, or a JPEG.
+    pub(crate) fn write(&mut self, frame: &[u8]) -> Result<(), Error> {
+        match self.layout().is_coded() {
+            true => self.write_jpeg(frame),
+            false => self.write_packed(frame),
         }
     }
 
@@ -154,6 +195,16 @@ impl Slot {
     }
 }
 
+/// That all rows of a plane are in these bytes, a stride apart.
+pub(crate) fn check_rows(plane: &Plane, bytes: &[u8], stride: usize) -> Result<(), Error> {
+    let (rows, row_bytes, found) = (plane.rows(), plane.row_bytes(), bytes.len());
+    let end = stride.checked_mul(rows - 1).and_then(|last| last.checked_add(row_bytes));
+    match stride >= row_bytes && end.is_some_and(|end| end <= found) {
+        true => Ok(()),
+        false => Err(Error::PlaneLen { rows, row_bytes, stride, found }),
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(loan) = self.loan.take() {
@@ -164,6 +215,7 @@ impl Drop for Slot {
 
 /// Keeps a slot from being loaned again. While it lives the source frame stays mapped, at its address,
 /// and once the slot is submitted or dropped nobody is given its bytes. From [`Slot::hold`].
+#[must_use = "a hold that is dropped holds nothing"]
 #[derive(Debug)]
 pub struct Hold {
     handle: Arc<Handle>,

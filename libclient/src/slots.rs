@@ -159,6 +159,11 @@ impl Slots {
         matches!(self.states[slot as usize], State::Ready(..))
     }
 
+    /// Whether the lease of a slot that is loaned is of the ring that there is now.
+    pub(crate) fn is_current(&self, slot: u32) -> bool {
+        matches!(self.states[slot as usize], State::Loaned(None))
+    }
+
     /// Takes the slot's finished frame, if it is finished. A frame that failed frees its slot.
     pub(crate) fn take_ready(&mut self, slot: u32) -> Option<Result<(Lease, Completion), Error>> {
         let state = &mut self.states[slot as usize];

@@ -7,7 +7,8 @@ use resized_protocol::message::StreamSpec;
 
 use crate::connection::{Connection, State};
 use crate::handle::Handle;
-use crate::{Error, Pending, Slot};
+use crate::mapped::Mapped;
+use crate::{Error, Frame, Pending, Slot};
 
 /// A stream of frames of one spec. Clones share it. It closes when the last clone, slot, hold, pending
 /// and frame of it is dropped.
@@ -21,8 +22,8 @@ impl Stream {
         Self { handle: Arc::new(Handle::new(connection, stream, *spec)) }
     }
 
-    /// Takes a free slot, waiting until there is one. Slots become free when a [`Frame`](crate::Frame)
-    /// or [`Slot`] is dropped; a thread that holds all of them itself would wait forever.
+    /// Takes a free slot, waiting until there is one. Slots become free when a [`Frame`] or [`Slot`] is
+    /// dropped; a thread that holds all of them itself would wait forever.
     ///
     /// # Errors
     ///
@@ -57,6 +58,59 @@ impl Stream {
         let handle = &self.handle;
         let lease = handle.connection.at_once(|state| handle.look_for_lease(state))?;
         Ok(lease.transpose()?.map(|lease| Slot::new(Arc::clone(handle), lease)))
+    }
+
+    /// What it does with its frames, as it was opened.
+    pub fn spec(&self) -> &StreamSpec {
+        self.handle.spec()
+    }
+
+    /// Submits a frame, which is copied into a free slot: [packed](Slot::write_packed), or a
+    /// [JPEG](Slot::write_jpeg) where the stream takes those. Waits for a slot as [`loan`](Self::loan) does.
+    ///
+    /// # Errors
+    ///
+    /// [`PackedLen`](Error::PackedLen) and [`JpegLen`](Error::JpegLen); else [fatal](Error::is_fatal) ones.
+    pub fn submit(&self, frame: &[u8]) -> Result<Pending, Error> {
+        let mut slot = self.loan()?;
+        slot.write(frame)?;
+        slot.submit()
+    }
+
+    /// As [`submit`](Self::submit), and waits for the result.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`submit`](Self::submit) and of [`Pending::wait`].
+    pub fn resize(&self, frame: &[u8]) -> Result<Frame, Error> {
+        self.submit(frame)?.wait()
+    }
+
+    /// Resizes one frame after another, several at once: the next are copied and submitted while the
+    /// caller is at a result. Results come in the order of their frames, each with its own error.
+    ///
+    /// A result is a slot: let go of it before the next, or as many fewer are in flight, and who keeps
+    /// as many as the stream has slots waits for ever. To keep all of them, copy:
+    ///
+    /// ```no_run
+    /// # use resized_client::{Error, Stream};
+    /// # fn all(stream: &Stream, frames: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Error> {
+    /// let results = stream.map(frames).map(|frame| Ok(frame?.to_packed()));
+    /// results.collect()
+    /// # }
+    /// ```
+    ///
+    /// Before the first result it takes as many frames as there are slots: where they come slowly, as
+    /// a camera's do, [`submit`](Self::submit) each as it comes. Dropped, it cancels what is in flight.
+    ///
+    /// # Errors
+    ///
+    /// Of each frame, those of [`resize`](Self::resize).
+    pub fn map<I>(&self, frames: I) -> impl Iterator<Item = Result<Frame, Error>> + use<I>
+    where
+        I: IntoIterator<Item: AsRef<[u8]>>,
+    {
+        Mapped::new(self.clone(), frames.into_iter())
     }
 
     /// Submits several slots of this stream in one message, in that order, as [`Slot::submit`] does one.

@@ -127,6 +127,11 @@ impl PixelFormat {
         matches!(self, Self::I420 | Self::Nv12 | Self::I420P10 | Self::P010)
     }
 
+    /// Whether there is luma, which a matrix makes of colours.
+    pub(crate) const fn has_luma(self) -> bool {
+        matches!(self.components()[0][0], Component::Luma)
+    }
+
     /// Multiple to which the bytes of a row are rounded up: tensors are dense.
     const fn row_align(self) -> usize {
         match self {

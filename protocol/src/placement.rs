@@ -60,6 +60,13 @@ pub enum Framing {
     Fill,
 }
 
+impl Framing {
+    /// [`Fit`](Self::Fit), in the middle of a padding of that red, green and blue.
+    pub const fn letterbox(pad: [u8; 3]) -> Self {
+        Self::Fit { align: Align::Centre, pad }
+    }
+}
+
 /// Where a picture lies along a side that is longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Align {

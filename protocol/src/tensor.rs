@@ -15,6 +15,13 @@ pub struct Tensor {
     pub order: ChannelOrder,
 }
 
+impl Default for Tensor {
+    /// What most networks take: `F32`, planar, red first.
+    fn default() -> Self {
+        Self { element: Element::F32, arrangement: Arrangement::Planar, order: ChannelOrder::Rgb }
+    }
+}
+
 /// A tensor's type of number; little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Element {

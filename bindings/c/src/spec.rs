@@ -132,11 +132,7 @@ impl StreamSpec {
         };
         let tensor = match spec.destination.format {
             protocol::PixelFormat::Tensor(tensor) => tensor,
-            _ => Tensor {
-                element: protocol::Element::F32,
-                arrangement: protocol::Arrangement::Planar,
-                order: protocol::ChannelOrder::Rgb,
-            },
+            _ => Tensor::default(),
         };
         let jpeg = spec.coding.jpeg_out;
         let subsampling = jpeg.map_or(protocol::Subsampling::Both, |jpeg| jpeg.subsampling);
@@ -262,17 +258,31 @@ pub unsafe extern "C" fn resized_stream_spec_init(
     to_height: u32,
 ) -> Status {
     call(|| {
-        let tensor = Tensor {
-            element: protocol::Element::F32,
-            arrangement: protocol::Arrangement::Planar,
-            order: protocol::ChannelOrder::Rgb,
-        };
-        let format = Format::parse(format, tensor, "format")?;
+        let format = Format::parse(format, Tensor::default(), "format")?;
         let source = protocol::FrameSpec::new(format, protocol::Extent::new(width, height));
         let filled = protocol::StreamSpec::new(source, protocol::Extent::new(to_width, to_height));
         let filled = StreamSpec { size: spec_size, ..StreamSpec::of(&filled) };
         // SAFETY: the caller's promise, see the crate's page.
         unsafe { memory::write_sized(spec, spec_size, &filled, "spec") }
+    })
+}
+
+/// Has the stream's results be of another format (a resized_format), in the colour that is usual for
+/// it, but that it keeps of the source's what both formats have. So NV12 of limited range becomes
+/// RGB24 of full range, and RGB24 I420 of limited range; GRAY8 made of I420 is of the same luma, in
+/// full range; and where chroma is halved in both, or there are only colours in both, nothing
+/// changes. Setting destination.format alone leaves the source's range.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn resized_stream_spec_to(spec: *mut StreamSpec, format: u32) -> Status {
+    call(|| {
+        // What is in a tensor is said elsewhere in the spec, and stays.
+        let format = Format::parse(format, Tensor::default(), "format")?;
+        // SAFETY: the caller's promise, see the crate's page.
+        let parsed = unsafe { read(spec) }?;
+        let destination = FrameSpec::of(&parsed.to(format).destination);
+        // SAFETY: as promised, and it was read: so it is there, and specs of every size have this.
+        unsafe { Out::new(&raw mut (*spec).destination, "spec") }?.put(destination);
+        Ok(())
     })
 }
 

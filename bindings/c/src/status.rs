@@ -148,9 +148,10 @@ impl Failure {
 
 const fn of_client(error: &Error) -> Status {
     match error {
+        Error::Endpoint(_) => Status::Endpoint,
         Error::Connect { .. } => Status::Connect,
         Error::Refused(_) => Status::Refused,
-        Error::PackedLen { .. } | Error::JpegLen { .. } => Status::Length,
+        Error::PackedLen { .. } | Error::JpegLen { .. } | Error::PlaneLen { .. } => Status::Length,
         Error::Unreadable => Status::Unreadable,
         Error::Failed => Status::Failed,
         Error::Late => Status::Late,

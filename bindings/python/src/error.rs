@@ -51,10 +51,13 @@ classes! {
 pub(crate) fn raised(error: ClientError) -> PyErr {
     let text = error.to_string();
     match error {
+        ClientError::Endpoint(_) => EndpointError::new_err(text),
         ClientError::Connect { .. } => ConnectError::new_err(text),
         ClientError::Silent => Silent::new_err(text),
         ClientError::Refused(_) => Refused::new_err(text),
-        ClientError::PackedLen { .. } | ClientError::JpegLen { .. } => LengthError::new_err(text),
+        ClientError::PackedLen { .. }
+        | ClientError::JpegLen { .. }
+        | ClientError::PlaneLen { .. } => LengthError::new_err(text),
         ClientError::Unreadable => Unreadable::new_err(text),
         ClientError::Failed => Failed::new_err(text),
         ClientError::Late => Late::new_err(text),

@@ -6,8 +6,9 @@
 //! `memory` gives out its bytes and copies them); submitted it is a `pending`, which ends as a
 //! `frame`. Beside them: `opened` is the stream that all of these share, `held` what slot and frame
 //! have in common, `waiting` how a thread of Python's waits, `kept` the streams for resizing in one
-//! call, `closable` what is closed before it is dropped. Classes are thin: what can be said in Rust
-//! is said by the client library, and here by the words of Python.
+//! call, `mapped` what keeps several in flight, `closable` what is closed before it is dropped.
+//! Classes are thin: what can be said in Rust is said by the client library, and here by the words of
+//! Python.
 //!
 //! Nothing that waits or copies holds the interpreter's lock, and no lock of this crate is held
 //! while that is waited for. But slots and frames that Python drops have their say, a few bytes, with
@@ -21,6 +22,7 @@ mod error;
 mod frame;
 mod held;
 mod kept;
+mod mapped;
 mod memory;
 mod opened;
 mod options;

@@ -1,9 +1,7 @@
 //! Owns the words by which Python says what a stream does: keyword arguments, and the spec that
 //! they make.
 //!
-//! Knows no memory and no daemon. What is not said is as for Rust's clients, but for the
-//! destination's colour: that of the source where the format stays or both have halved chroma, else
-//! what is usual for the new one.
+//! Knows no memory and no daemon. What is not said is as for Rust's clients.
 
 use std::time::Duration;
 
@@ -202,17 +200,10 @@ impl Options {
     pub(crate) fn spec(&self, source: Picture, size: Extent, slots: u32) -> PyResult<StreamSpec> {
         let source = self.source.of(FrameSpec::new(source.format, source.extent));
         let mut spec = StreamSpec::new(source, size);
-        spec.destination = self.destination.of(match self.made()? {
-            Some(format) if format != source.format => {
-                let usual = FrameSpec::new(format, size);
-                // Of one video there is one colour, whatever its frames' size.
-                match source.format.is_subsampled() && format.is_subsampled() {
-                    true => FrameSpec { format, extent: size, ..source },
-                    false => usual,
-                }
-            }
-            _ => spec.destination,
-        });
+        if let Some(format) = self.made()? {
+            spec = spec.to(format);
+        }
+        spec.destination = self.destination.of(spec.destination);
         spec.framing = self.framed()?;
         spec.crop = self.crop;
         spec.filter = self.filter.unwrap_or(spec.filter);

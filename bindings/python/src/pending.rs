@@ -14,6 +14,7 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use crate::connection::For;
 use crate::error::raised;
 use crate::frame::Frame;
+use crate::memory::Array;
 use crate::opened::Opened;
 use crate::ours::Ours;
 use crate::waiting::{GivenUp, Limit, running_loop, wait, when_cancelled};
@@ -60,6 +61,21 @@ impl Pending {
         Self { state, opened, copied, given_up: GivenUp::default() }
     }
 
+    /// One of a frame that is copied into that slot.
+    pub(crate) fn submit(
+        py: Python<'_>,
+        mut slot: resized_client::Slot,
+        array: &Array,
+        opened: &Arc<Opened>,
+    ) -> PyResult<Self> {
+        let (pending, copied) = py.detach(|| {
+            let copied = array.write_to(&mut slot);
+            (slot.submit(), copied)
+        });
+        opened.connection.count(copied);
+        Ok(Self::new(pending.map_err(raised)?, Arc::clone(opened), copied))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,7 +85,7 @@ impl Pending {
     }
 
     /// Its frame, waited for within that limit.
-    fn had(&self, py: Python<'_>, limit: Limit) -> PyResult<Frame> {
+    pub(crate) fn had(&self, py: Python<'_>, limit: Limit) -> PyResult<Frame> {
         let limit = limit.unless(&self.given_up);
         let taken = self.state().take(State::Waited)?;
         let pending = match taken {

@@ -10,6 +10,7 @@ use crate::closable::Closable;
 use crate::connection::For;
 use crate::error::raised;
 use crate::frame::{Frame, Placement};
+use crate::mapped::Mapped;
 use crate::opened::Opened;
 use crate::pending::Pending;
 use crate::picture::name;
@@ -53,13 +54,13 @@ impl Stream {
     ) -> PyResult<Pending> {
         let opened = self.0.get()?;
         let array = opened.array(array)?;
-        let mut slot = opened.loan(py, &Limit::of(timeout)?)?;
-        let (pending, copied) = py.detach(|| {
-            let copied = array.write_to(&mut slot);
-            (slot.submit(), copied)
-        });
-        opened.connection.count(copied);
-        Ok(Pending::new(pending.map_err(raised)?, opened, copied))
+        let slot = opened.loan(py, &Limit::of(timeout)?)?;
+        Pending::submit(py, slot, &array, &opened)
+    }
+
+    /// Resizes one array after another, several at once.
+    fn map(&self, arrays: &Bound<'_, PyAny>) -> PyResult<Mapped> {
+        Mapped::new(self.0.get()?, arrays)
     }
 
     /// Copies a frame into a free slot, submits it and waits.

@@ -79,6 +79,16 @@ def test_formats_are_converted_in_the_same_pass(client):
         assert np.abs(back - flat).max() <= 3
 
 
+def test_gray_of_a_video_is_its_luma(client):
+    # BT.709 by its height, where the result's would be BT.601: with the matrix, chroma would count.
+    video = np.concatenate([np.full((720, 1280), 100, np.uint8), np.full((360, 1280), 200, np.uint8)])
+    gray = client.resize(video, (64, 36), "i420", to="gray")
+    assert (gray == round((100 - 16) * 255 / 219)).all()
+    for shade, pixel in [(16, 0), (235, 255)]:
+        flat = np.concatenate([np.full((54, 96), shade, np.uint8), np.full((27, 96), 128, np.uint8)])
+        assert (client.resize(flat, (96, 54), "nv12", to="rgb") == pixel).all()
+
+
 @pytest.mark.parametrize("dtype, within", [("float32", 1e-3), (np.float16, 1e-2), (np.dtype("float32"), 1e-3)])
 @pytest.mark.parametrize("layout", ["chw", "hwc"])
 def test_tensors(client, dtype, within, layout):

@@ -82,6 +82,54 @@ def test_slots_are_written_and_frames_read_where_they_lie(client):
     assert np.shares_memory(frame.array, frame.array)
 
 
+def shades(count):
+    return (np.full((8, 8), shade, np.uint8) for shade in range(count))
+
+
+def test_frames_of_an_iterator_come_in_order(client):
+    for slots in (1, 2, 4):
+        stream = client.stream("gray", (8, 8), (4, 4), slots=slots)
+        seen = []
+        for frame in stream.map(shades(20)):
+            with frame:
+                seen.append(int(frame.array[0, 0]))
+        assert seen == list(range(20))
+        assert list(stream.map([])) == []
+    # Without `with`: one is kept until the next is there.
+    assert [int(frame.array[0, 0]) for frame in stream.map(shades(20))] == list(range(20))
+    with pytest.raises(TypeError):
+        stream.map(7)
+
+
+def test_an_iterator_of_frames_ends_where_something_is_wrong(client):
+    stream = client.stream("gray", (8, 8), (4, 4))
+
+    def broken():
+        yield from shades(2)
+        raise KeyError("no third")
+
+    for arrays, error in [(broken(), KeyError), ([*shades(2), np.zeros((8, 9), np.uint8)], ValueError)]:
+        frames = stream.map(arrays)
+        assert [int(next(frames).array[0, 0]) for _ in range(2)] == [0, 1]
+        with pytest.raises(error):
+            next(frames)
+        with pytest.raises(StopIteration):
+            next(frames)
+    # The arrays' own code may ask for the next, and is told.
+    frames = stream.map(next(frames) for _ in range(1))
+    with pytest.raises(ValueError, match="another"):
+        next(frames)
+
+
+def test_an_iterator_of_frames_that_is_dropped_gives_them_up(client):
+    stream = client.stream("gray", (8, 8), (4, 4))
+    frames = stream.map(shades(20))
+    kept = [next(frames), next(frames)]
+    assert [int(frame.array[0, 0]) for frame in kept] == [0, 1]
+    del frames, kept
+    assert len([stream.loan(timeout=60) for _ in range(stream.slots)]) == 4
+
+
 def test_odd_sides_have_planes_but_no_array(client):
     stream = client.stream("i420", (95, 53), (33, 21), siting="centre", range="full")
     slot = stream.loan()

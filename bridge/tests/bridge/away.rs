@@ -20,8 +20,8 @@ fn nobody_listens_while_the_daemon_is_away() {
             local.stop();
             // Who comes before the bridge knows of it is told.
             until("nobody listens", || {
-                matches!(connect(), Err(Error::Connect { source, .. })
-                    if source.kind() == ErrorKind::ConnectionRefused)
+                matches!(connect(), Err(Error::Connect { error, .. })
+                    if error.kind() == ErrorKind::ConnectionRefused)
             });
             local.start_again();
             until("somebody listens", || connect().is_ok());

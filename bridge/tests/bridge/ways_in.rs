@@ -22,7 +22,7 @@ fn connect_in_the_end(endpoint: &Endpoint, credentials: &Credentials) -> Result<
 /// The innermost cause.
 fn cause(error: &Error) -> String {
     match error {
-        Error::Connect { source, .. } => source.to_string(),
+        Error::Connect { error, .. } => error.to_string(),
         other => panic!("{other:?}"),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use resized_client::{
-    Align, Arrangement, ChannelOrder, Crop, Element, Error, Filter, Framing, KeptStreams,
+    Align, Arrangement, ChannelOrder, Crop, Element, Error, Filter, Frame, Framing, KeptStreams,
     PixelFormat, Refusal, Stream, StreamSpec, Tensor, wait_any,
 };
 
@@ -271,5 +271,103 @@ fn packed_frames_survive_the_padding_and_wrong_lengths_are_said() {
         assert_eq!(frame.to_packed(), packed);
         assert_eq!(frame.plane(2)[..3], packed[21..24]);
         assert_eq!(client.devices()[frame.receipt().device as usize], "cpu");
+        assert_eq!(frame.device().as_deref(), Some("cpu"));
+    });
+}
+
+#[test]
+fn rows_are_without_padding_however_far_apart_they_lie() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let spec = spec(PixelFormat::I420, Filter::Nearest, (5, 3), (5, 3));
+        let stream = daemon.client().open(&spec).unwrap();
+        let packed = oracle::noise(&spec, 9);
+        let planes = [(15, 5, 3), (6, 3, 2), (6, 3, 2)];
+        let mut rest = packed.as_slice();
+        let mut slot = stream.loan().unwrap();
+        for (index, (len, row, rows)) in planes.into_iter().enumerate() {
+            let (plane, behind) = rest.split_at(len);
+            rest = behind;
+            assert_eq!(slot.rows_mut(index).len(), rows);
+            // As they are, in rows of eleven bytes, and row after row from the last on.
+            for stride in [row, 11] {
+                slot.rows_mut(index).for_each(|row| row.fill(0));
+                let apart = plane.chunks(row).flat_map(|row| {
+                    let padding = std::iter::repeat_n(7, stride - row.len());
+                    row.iter().copied().chain(padding)
+                });
+                let apart: Vec<u8> = apart.collect();
+                let shortest = apart.len() - (stride - row);
+                slot.write_plane(index, &apart[..shortest], stride).unwrap();
+                assert!(slot.rows_mut(index).map(|row| &*row).eq(plane.chunks(row)));
+                let short = slot.write_plane(index, &apart[..shortest - 1], stride).unwrap_err();
+                assert!(matches!(short, Error::PlaneLen { found, .. } if found == shortest - 1));
+            }
+            for stride in [0, row - 1, usize::MAX] {
+                assert!(slot.write_plane(index, plane, stride).is_err(), "{stride}");
+            }
+            let backwards = slot.rows_mut(index).rev().zip(plane.rchunks(row));
+            backwards.for_each(|(row, from)| row.copy_from_slice(from));
+        }
+        let frame = slot.submit().unwrap().wait().unwrap();
+        assert_eq!(frame.to_packed(), packed);
+        let mut rows = frame.rows(0);
+        assert_eq!((rows.len(), rows.next_back()), (3, Some(&packed[10..15])));
+        let mut apart = [7; 2 * 11 + 5];
+        frame.read_plane(0, &mut apart, 11).unwrap();
+        let wanted = [&packed[..5], &[7; 6], &packed[5..10], &[7; 6], &packed[10..15]].concat();
+        assert_eq!(apart, wanted.as_slice());
+        let mut short = [7; 2 * 11 + 4];
+        let error = frame.read_plane(0, &mut short, 11).unwrap_err();
+        assert!(matches!(error, Error::PlaneLen { rows: 3, row_bytes: 5, stride: 11, found: 26 }));
+        assert_eq!(short, [7; 26]);
+    });
+}
+
+#[test]
+fn frames_of_an_iterator_come_back_in_order_each_with_its_own_error() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        for slots in [1, 2, 4] {
+            let stream = client.open(&StreamSpec { slots, ..oracle::dot() }).unwrap();
+            assert_eq!(stream.spec().slots, slots);
+            let frames = (0..20_u8).map(|n| if n % 7 == 3 { vec![n; 2] } else { vec![n] });
+            let results = stream.map(frames).map(|frame| Ok(frame?.to_packed()[0]));
+            for (n, result) in (0..20_u8).zip(results) {
+                match result {
+                    Ok(value) => assert_eq!(value, n),
+                    Err(Error::PackedLen { expected: 1, found: 2 }) => assert_eq!(n % 7, 3),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!(stream.map([[0_u8]; 0]).count(), 0);
+        }
+    });
+}
+
+#[test]
+fn whoever_keeps_results_of_an_iterator_has_fewer_in_flight() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let stream = daemon.client().open(&StreamSpec { slots: 4, ..oracle::dot() }).unwrap();
+        let slots = stream.spec().slots as usize;
+        let value = |frame: &Frame| frame.to_packed()[0];
+        let mut results = stream.map((0..20_u8).map(|n| [n]));
+        assert_eq!(results.size_hint(), (20, Some(20)));
+        let mut kept: Vec<_> = results.by_ref().take(slots - 1).map(Result::unwrap).collect();
+        assert_eq!(results.size_hint().0, 20 - kept.len());
+        for n in kept.len()..19 {
+            assert_eq!(value(&results.next().unwrap().unwrap()), n as u8);
+        }
+        // All slots are results: there is no more to come, and nothing to wait for.
+        kept.push(results.next().unwrap().unwrap());
+        assert!(results.next().is_none());
+        let kept: Vec<_> = kept.into_iter().map(|frame| value(&frame)).collect();
+        assert_eq!(kept, [0, 1, 2, 19]);
+        // One that is given up leaves nothing behind.
+        drop(stream.map([[1]; 20]).next());
+        let all: Vec<_> = (0..slots).map(|_| stream.loan().unwrap()).collect();
+        assert_eq!(all.len(), slots);
     });
 }

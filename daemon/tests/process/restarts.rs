@@ -225,7 +225,11 @@ fn what_callers_hold_while_the_daemon_changes_is_theirs() {
         daemon.process.signal(Signal::SIGKILL);
         daemon.process.wait();
         daemon.start_again(&[]);
-        assert!(held.wait().unwrap().to_packed() == wanted);
+        assert_eq!(frame.device().as_deref(), Some("cpu"));
+        let done = held.wait().unwrap();
+        assert!(done.to_packed() == wanted);
+        assert_eq!((done.device().as_deref(), frame.device()), (Some("cpu"), None));
+        drop(done);
         let half = oracle::resized(&StreamSpec { crop: Some(crop), ..spec }, &source);
         assert!(cropped.wait().unwrap().to_packed() == half);
         assert!(frame.to_packed() == wanted);

@@ -1,11 +1,12 @@
 //! Clients that wait for no longer than they like: what they get is what they would have got by
 //! waiting.
 
+use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use resized_client::{Client, Error, Frame, Pending, Reconnect, StreamSpec};
+use resized_client::{Client, Error, Frame, Pending, Reconnect, StreamSpec, wait_any_timeout};
 
 use crate::oracle::{self, Checked};
 use crate::support::{Daemon, bounded, until};
@@ -39,6 +40,28 @@ fn frames_that_are_not_done_stay_pending() {
         stream.check(0, &poll(pending, Duration::ZERO));
         let pending = stream.submit(1).unwrap();
         stream.check(1, &pending.wait_timeout(Duration::MAX).unwrap().unwrap());
+    });
+}
+
+#[test]
+fn any_of_several_is_waited_for_as_long_as_is_said() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let stream = daemon.client().open(&oracle::dot()).unwrap();
+        assert_eq!(wait_any_timeout([], Duration::MAX).unwrap(), None);
+        daemon.process.signal(Signal::SIGSTOP);
+        let mut pendings: VecDeque<_> =
+            (0..4).map(|n| (n, stream.loan().unwrap().submit().unwrap())).collect();
+        for timeout in [Duration::ZERO, SHORT] {
+            assert_eq!(wait_any_timeout(pendings.iter().map(|(_, it)| it), timeout).unwrap(), None);
+        }
+        daemon.process.signal(Signal::SIGCONT);
+        while !pendings.is_empty() {
+            let frames = pendings.iter().map(|(_, pending)| pending);
+            let done = wait_any_timeout(frames, Duration::MAX).unwrap().unwrap();
+            assert!(pendings[done].1.is_ready());
+            drop(pendings.remove(done));
+        }
     });
 }
 

@@ -2,10 +2,7 @@
 //! found.
 
 use anyhow::{Context, Result};
-use resized_client::{
-    Align, Arrangement, ChannelOrder, Client, Element, Endpoint, Extent, Frame, FrameSpec, Framing,
-    PixelFormat, StreamSpec, Tensor,
-};
+use resized_client::{Client, Extent, Frame, FrameSpec, Framing, PixelFormat, StreamSpec, Tensor};
 
 const SIDE: u32 = 640;
 
@@ -13,24 +10,20 @@ const SIDE: u32 = 640;
 type Corners = [f64; 4];
 
 fn main() -> Result<()> {
-    let client = Client::connect(&Endpoint::discover()?)?;
+    let client = Client::discover()?;
     let video = FrameSpec::new(PixelFormat::Bgr24, Extent::new(1280, 720));
-    let mut spec = StreamSpec::new(video, Extent::new(SIDE, SIDE));
+    // Planes of f32, red first.
+    let tensor = PixelFormat::Tensor(Tensor::default());
+    let mut spec = StreamSpec::new(video, Extent::new(SIDE, SIDE)).to(tensor);
     // As large as it can be at its own shape, with grey around it.
-    spec.framing = Framing::Fit { align: Align::Centre, pad: [114; 3] };
-    spec.destination.format = PixelFormat::Tensor(Tensor {
-        element: Element::F32,
-        arrangement: Arrangement::Planar,
-        order: ChannelOrder::Rgb,
-    });
+    spec.framing = Framing::letterbox([114; 3]);
     // Numbers are (sample - mean) * scale, of samples from 0 to 255.
     spec.normalisation.mean = [127.5; 3];
     spec.normalisation.scale = [1.0 / 127.5; 3];
     let stream = client.open(&spec)?;
 
     let mut slot = stream.loan()?;
-    let stride = slot.layout().planes()[0].stride;
-    for (y, row) in slot.plane_mut(0).chunks_exact_mut(stride).enumerate() {
+    for (y, row) in slot.rows_mut(0).enumerate() {
         for (x, bgr) in row.chunks_exact_mut(3).enumerate() {
             let is_red = (400..720).contains(&x) && (180..360).contains(&y);
             bgr.copy_from_slice(if is_red { &[0, 0, 255] } else { &[90, 90, 20] });

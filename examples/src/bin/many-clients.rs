@@ -45,9 +45,8 @@ fn work(number: u32, client: &Client, frames: u32) -> Result<()> {
     let stream = client.open(&StreamSpec::new(source, Extent::new(160, 90)))?;
     let mut pendings = VecDeque::<(u8, Pending)>::new();
     for frame in 0..frames {
-        // Waits while all four slots are on their way, or in our hands: nobody gets more into the
-        // queue.
-        if pendings.len() == StreamSpec::SLOTS as usize
+        // Waits while all slots are on their way, or in our hands: nobody gets more into the queue.
+        if pendings.len() == stream.spec().slots as usize
             && let Some((grey, pending)) = pendings.pop_front()
         {
             check(grey, pending)?;

@@ -34,9 +34,7 @@ fn main() -> Result<()> {
     spec.slots = 1;
     let stream = client.open(&spec)?;
 
-    let mut slot = stream.loan()?;
-    slot.write_jpeg(&photo)?;
-    let frame = match slot.submit()?.wait() {
+    let frame = match stream.resize(&photo) {
         // The connection is as good as before: that concerns this picture.
         Err(Error::Unreadable) => bail!("{input} is a JPEG that the bridge does not read"),
         frame => frame?,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use resized_client::{
-    Client, Endpoint, Extent, Frame, FrameSpec, Framing, Pending, PixelFormat, Stream, StreamSpec,
+    Client, Extent, Frame, FrameSpec, Framing, Pending, PixelFormat, Stream, StreamSpec,
 };
 use turbojpeg::{Compressor, Decompressor, Image};
 
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
         ensure!(outputs.insert(output.clone()), "two pictures would become {}", output.display());
     }
 
-    let client = Client::connect(&Endpoint::discover()?)?;
+    let client = Client::discover()?;
     let (mut decoder, mut encoder) = (Decompressor::new()?, Compressor::new()?);
     // A stream is for frames of one size. What is in flight keeps an older one open.
     let mut stream: Option<(Extent, Stream)> = None;

@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use resized_client::{Client, Endpoint, Error, Extent, Frame, FrameSpec, PixelFormat, StreamSpec};
+use resized_client::{Client, Error, Extent, Frame, FrameSpec, PixelFormat, StreamSpec};
 
 /// In place of a camera: each frame is as bright as its number.
 fn shoot(number: u32, plane: &mut [u8]) {
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     let (frames, rate): (u32, u32) = (number(50)?, number(25)?);
     let tick = Duration::from_secs(1) / rate.max(1);
 
-    let client = Client::connect(&Endpoint::discover()?)?;
+    let client = Client::discover()?;
     let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(1280, 720));
     let mut spec = StreamSpec::new(source, Extent::new(320, 180));
     // By then there is a younger one.

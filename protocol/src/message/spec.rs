@@ -10,7 +10,7 @@ use bincode::{Decode, Encode};
 use thiserror::Error;
 
 use crate::coding::Coding;
-use crate::frame::{Extent, FrameSpec};
+use crate::frame::{Extent, FrameSpec, PixelFormat};
 use crate::placement::{Crop, CropError, Framing, Placement};
 use crate::tensor::Normalisation;
 
@@ -82,12 +82,25 @@ pub enum Alpha {
     Weighs,
 }
 
-/// What a stream resizes, fixed for its life.
+/// What a stream resizes, fixed for its life. [`new`](Self::new) has what is usual; change what should be
+/// otherwise:
+///
+/// ```
+/// # use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
+/// # use resized_protocol::message::{Filter, StreamSpec};
+/// # use resized_protocol::placement::Framing;
+/// let camera = FrameSpec::new(PixelFormat::Nv12, Extent::new(1920, 1080));
+/// let mut spec = StreamSpec::new(camera, Extent::new(640, 640)).to(PixelFormat::Rgb24);
+/// spec.framing = Framing::letterbox([114; 3]);
+/// spec.filter = Filter::Lanczos3;
+/// spec.slots = 8;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
 pub struct StreamSpec {
     /// Frames that the client writes.
     pub source: FrameSpec,
-    /// Frames that the daemon writes, in any format and colour.
+    /// Frames that the daemon writes, in any format and colour: who changes the format by hand has a
+    /// colour to change, too, which [`to`](Self::to) does.
     pub destination: FrameSpec,
     /// The part of the source that is resized; all of it if `None`.
     pub crop: Option<Crop>,
@@ -115,7 +128,7 @@ impl StreamSpec {
     /// Slots of a stream that does not say how many.
     pub const SLOTS: u32 = 4;
 
-    /// Resizes frames of `source` to `destination`, bicubic, colour unchanged.
+    /// Resizes frames of `source` to `destination`, bicubic, format and colour unchanged.
     pub const fn new(source: FrameSpec, destination: Extent) -> Self {
         Self {
             source,
@@ -132,8 +145,86 @@ impl StreamSpec {
         }
     }
 
+    /// The same to another format, in the colour that is [usual](FrameSpec::new) for it, but that it
+    /// keeps of the source's what both formats have. So NV12 of limited range becomes RGB of full
+    /// range, and RGB I420 of limited range; GRAY8 made of I420 is of the same luma, in full range;
+    /// and where both are subsampled, or both are colours, nothing changes. Say it before what of the
+    /// destination's colour is to be otherwise.
+    #[must_use]
+    pub const fn to(self, format: PixelFormat) -> Self {
+        let Self { source, destination: FrameSpec { extent, .. }, .. } = self;
+        let usual = FrameSpec::new(format, extent);
+        let both_luma = source.format.has_luma() && format.has_luma();
+        let alike = source.format.has_luma() == format.has_luma()
+            && source.format.is_subsampled() == format.is_subsampled();
+        let destination = match (alike, both_luma) {
+            (true, _) => FrameSpec { format, extent, ..source },
+            (false, true) => FrameSpec { matrix: source.matrix, ..usual },
+            (false, false) => usual,
+        };
+        Self { destination, ..self }
+    }
+
     /// Which part of the source becomes which part of the destination.
     pub fn placement(&self) -> Result<Placement, CropError> {
         Placement::new(self.source.extent, self.crop, self.framing, &self.destination)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Matrix, Range, Siting};
+    use crate::tensor::Tensor;
+
+    const HIGH: Extent = Extent::new(1920, 1080);
+    const LOW: Extent = Extent::new(640, 360);
+
+    fn to(source: FrameSpec, format: PixelFormat) -> FrameSpec {
+        let destination = StreamSpec::new(source, LOW).to(format).destination;
+        assert_eq!((destination.format, destination.extent), (format, LOW));
+        destination
+    }
+
+    #[test]
+    fn another_format_has_its_usual_range() {
+        use PixelFormat::{Bgra, Gray8, I420, Nv12, Rgb24};
+        for (from, into, range) in [
+            (Nv12, Rgb24, Range::Full),
+            (Nv12, Gray8, Range::Full),
+            (Rgb24, Nv12, Range::Limited),
+            (Gray8, I420, Range::Limited),
+            (Bgra, Gray8, Range::Full),
+        ] {
+            assert_eq!(to(FrameSpec::new(from, HIGH), into).range, range, "{from:?} {into:?}");
+        }
+        // As most take frames of so many rows.
+        assert_eq!(to(FrameSpec::new(Rgb24, HIGH), I420), FrameSpec::new(I420, LOW));
+    }
+
+    #[test]
+    fn what_both_formats_have_stays() {
+        use PixelFormat::{Bgra, Gray8, I420, P010, Rgb24};
+        assert_eq!(to(FrameSpec::jpeg(I420, HIGH), P010), FrameSpec::jpeg(P010, LOW));
+        let odd = |format| FrameSpec {
+            range: Range::Limited,
+            siting: Siting::Centre,
+            matrix: Matrix::Bt2020,
+            ..FrameSpec::new(format, HIGH)
+        };
+        assert_eq!(to(odd(Rgb24), Bgra).range, Range::Limited);
+        assert_eq!(to(odd(Gray8), Gray8), FrameSpec { extent: LOW, ..odd(Gray8) });
+        // The luma of one is that of the other, and not its range.
+        let gray = to(odd(I420), Gray8);
+        assert_eq!((gray.matrix, gray.range), (Matrix::Bt2020, Range::Full));
+    }
+
+    #[test]
+    fn there_and_back_is_as_it_was() {
+        let tensor = Tensor::default();
+        let plain = StreamSpec::new(FrameSpec::new(PixelFormat::I420, HIGH), LOW);
+        for format in PixelFormat::EIGHT_BIT.into_iter().chain([PixelFormat::Tensor(tensor)]) {
+            assert_eq!(plain.to(format).to(PixelFormat::I420), plain);
+        }
     }
 }

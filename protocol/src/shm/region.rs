@@ -50,7 +50,7 @@ pub enum RegionError {
     },
     /// The named segment could not be made or opened.
     #[error("named segment: {0}")]
-    Named(#[from] ShmemError),
+    Named(ShmemError),
     /// The descriptor is not sealed against a change of its length.
     #[error("the region is not sealed")]
     Unsealed,
@@ -155,7 +155,7 @@ impl Region {
     /// Makes a region that can be opened by name. It has no seals: any process of this user can
     /// attach to it, and one that truncates it kills both ends. The name goes with the `Region`.
     pub fn create_named(len: NonZeroUsize) -> Result<NamedRegion, RegionError> {
-        let segment = ShmemConf::new().size(len.get()).create()?;
+        let segment = ShmemConf::new().size(len.get()).create().map_err(RegionError::Named)?;
         let name = segment.get_os_id().to_owned();
         // The crate only sets the length: allocate the pages too.
         let descriptor = shm_open(name.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
@@ -166,7 +166,7 @@ impl Region {
 
     /// Maps a region of that name and at least `len` bytes.
     pub fn open_named(name: &str, len: NonZeroUsize) -> Result<Self, RegionError> {
-        Self::attach(ShmemConf::new().os_id(name).open()?, len)
+        Self::attach(ShmemConf::new().os_id(name).open().map_err(RegionError::Named)?, len)
     }
 
     fn attach(segment: Shmem, len: NonZeroUsize) -> Result<Self, RegionError> {

@@ -67,7 +67,7 @@ static void a_letterboxed_tensor_says_where_its_picture_is(resized_client *clien
     spec.framing = RESIZED_FRAMING_FIT;
     spec.align = RESIZED_ALIGN_CENTRE;
     memset(spec.pad, 51, sizeof spec.pad);
-    spec.destination.format = RESIZED_FORMAT_TENSOR;
+    GOOD(resized_stream_spec_to(&spec, RESIZED_FORMAT_TENSOR));
     CHECK(spec.tensor_element == RESIZED_ELEMENT_F32);
     CHECK(spec.tensor_arrangement == RESIZED_ARRANGEMENT_PLANAR);
     size_t source_len, tensor_len;
@@ -107,6 +107,32 @@ static void a_letterboxed_tensor_says_where_its_picture_is(resized_client *clien
         CHECK(off < 0.003f && off > -0.003f);
     }
     GOOD(resized_slot_release(slot));
+}
+
+/* Black and white of videos are those of pictures. */
+static void another_format_has_its_usual_colour(resized_client *client) {
+    enum { SIDE = 16, LUMA = SIDE * SIDE };
+    resized_stream_spec spec = check_spec(RESIZED_FORMAT_NV12, SIDE, SIDE, SIDE, SIDE);
+    GOOD(resized_stream_spec_to(&spec, RESIZED_FORMAT_RGB24));
+    CHECK(spec.source.range == RESIZED_RANGE_LIMITED && spec.destination.range == RESIZED_RANGE_FULL);
+    CHECK(spec.destination.width == SIDE && spec.destination.height == SIDE);
+    uint8_t video[LUMA * 3 / 2], pixels[LUMA * 3];
+    memset(video, 16, LUMA / 2);
+    memset(video + LUMA / 2, 235, LUMA / 2);
+    memset(video + LUMA, 128, LUMA / 2);
+    GOOD(resized_resize_packed(client, &spec, video, sizeof video, pixels, sizeof pixels));
+    for (size_t at = 0; at < sizeof pixels; at++) {
+        CHECK(pixels[at] == (at < sizeof pixels / 2 ? 0 : 255));
+    }
+
+    spec.source.range = RESIZED_RANGE_FULL;
+    spec.source.matrix = RESIZED_MATRIX_BT2020;
+    GOOD(resized_stream_spec_to(&spec, RESIZED_FORMAT_P010)); /* from the source, whatever it was before */
+    CHECK(spec.destination.format == RESIZED_FORMAT_P010);
+    CHECK(spec.destination.range == RESIZED_RANGE_FULL && spec.destination.matrix == RESIZED_MATRIX_BT2020);
+    spec.tensor_element = RESIZED_ELEMENT_I8;
+    GOOD(resized_stream_spec_to(&spec, RESIZED_FORMAT_TENSOR));
+    CHECK(spec.destination.format == RESIZED_FORMAT_TENSOR && spec.tensor_element == RESIZED_ELEMENT_I8);
 }
 
 static void frames_are_resized_in_one_call(resized_client *client) {
@@ -215,6 +241,7 @@ int main(int argc, char **argv) {
     GOOD(resized_connect(argv[1], &client));
     several_frames_are_in_flight(client);
     a_letterboxed_tensor_says_where_its_picture_is(client);
+    another_format_has_its_usual_colour(client);
     frames_are_resized_in_one_call(client);
     a_slot_may_be_copied_onto_itself(client);
     threads_share_a_client(client);
