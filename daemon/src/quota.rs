@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use resized_protocol::message::{Refusal, Resource, Whose};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use machine::{Machine, OnTheWay};
+use machine::{Allocated, Machine, OnTheWay};
 use pot::Pot;
 
 pub use machine::{default_ring_bytes, user_ring_bytes};
@@ -91,6 +91,8 @@ pub(crate) struct Charge {
     amount: u64,
     /// Of memory that is not yet allocated.
     on_the_way: Option<OnTheWay>,
+    /// Of a ring that is.
+    ring: Option<Allocated>,
 }
 
 /// Too little is left of what there is a limit to.
@@ -246,7 +248,7 @@ impl Account {
             own.iter().for_each(|own| own.give_back(asked));
             return Err(Short { whose: Whose::Daemon, left, limit: all.limit() });
         }
-        Ok(Charge { account: Arc::clone(self), what, amount: asked, on_the_way: None })
+        Ok(Charge { account: Arc::clone(self), what, amount: asked, on_the_way: None, ring: None })
     }
 }
 
@@ -259,6 +261,12 @@ impl Charge {
     /// The memory that was charged is allocated: the system counts it from now on.
     pub(crate) fn allocated(&mut self) {
         self.on_the_way = None;
+    }
+
+    /// The same, with a ring of so many bytes: it counts as long as this does, though its client may give pages back.
+    pub(crate) fn allocated_with_ring(&mut self, bytes: u64) {
+        self.ring = Some(self.account.daemon.machine.note(bytes));
+        self.allocated();
     }
 }
 
