@@ -86,7 +86,7 @@ pub(crate) struct Arguments {
 }
 
 const AFTER: &str = "\
-Flags go before the environment, that before the file. SIGHUP has the file read again: limits and \
+Flags go before the environment, that before the file. SIGHUP has the file read again, and /etc/subuid: limits and \
 log then change, all else at the next start. SIGTERM and SIGINT complete what was submitted and \
 end the daemon; a second one ends it at once.
 
@@ -125,7 +125,7 @@ pub(crate) struct Settings {
     #[serde(deserialize_with = "mebibytes")]
     memory: Option<u64>,
 
-    /// MiB of the same for one user
+    /// MiB of the same for one user, whose connections count as 320 KiB each
     /// [default: three quarters of what there is; with peers = owner all of it]
     #[arg(long, value_name = "MIB", env = "RESIZED_USER_MEMORY")]
     #[serde(deserialize_with = "mebibytes")]

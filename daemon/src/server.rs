@@ -24,8 +24,9 @@ use nix::sys::resource::{Resource as System, getrlimit};
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{MsgFlags, getsockopt};
 use nix::unistd::geteuid;
-use resized_protocol::message::{Goodbye, Message, Refusal, Resource};
-use resized_protocol::{codec, fdpass};
+use resized_protocol::message::{Goodbye, Message, Refusal};
+use resized_protocol::{codec, fdpass, shm};
+use resized_service::memory;
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
@@ -33,7 +34,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::metrics::{ClientId, Metrics};
-use crate::quota::{Accounts, Limits, default_ring_bytes};
+use crate::quota::{Accounts, Limits, Owners, default_ring_bytes};
 use crate::scheduler::{Lanes, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
@@ -141,6 +142,8 @@ impl Daemon {
             options.memory.unwrap_or_else(default_ring_bytes),
             scheduler.devices().iter().map(|device| device.memory().unwrap_or(0)),
         );
+        accounts.set_streams(most_streams());
+        accounts.set_owners(owners(options.peers));
         let shared = Arc::new(Shared { scheduler, accounts, metrics: Metrics::default() });
         Ok(Self { options, shared, _lanes: lanes, reactor, exporter: None })
     }
@@ -187,10 +190,12 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// Applies what of the options can be changed: the limits, for what is asked for from now on.
+    /// Applies what of the options can be changed: the limits, for what is asked for from now on. Also reads again whose the
+    /// subordinate ids are, for who connects from now on.
     pub fn reload(&self, options: Options) {
         let memory = options.memory.unwrap_or_else(default_ring_bytes);
         self.shared.accounts.set_limits(options.limits, memory);
+        self.shared.accounts.set_owners(owners(options.peers));
     }
 
     /// Reports, as often as it is to, as long as the daemon is well: that sessions are served is shown
@@ -283,7 +288,7 @@ impl Door {
     ) -> io::Result<Option<Session>> {
         // The user at the other end: SO_PEERCRED, see unix(7).
         let uid = getsockopt(&socket, PeerCredentials)?.uid();
-        match self.shared.accounts.of(uid).charge(Resource::Connections, 1) {
+        match self.shared.accounts.admit(uid) {
             Ok(place) => {
                 let rights = rights(&self.options, geteuid().as_raw(), uid);
                 let shared = Arc::clone(&self.shared);
@@ -296,6 +301,20 @@ impl Door {
                 Ok(None)
             }
         }
+    }
+}
+
+/// Streams that there may be: each has a mapping of its own, of which the system allows a process so many, see proc(5) of
+/// `max_map_count`. A quarter of those is for all else. And no more than are guarded against the loss of their memory.
+fn most_streams() -> u64 {
+    memory::mappings().map_or(u64::MAX, |mappings| mappings / 4 * 3).min(shm::GUARDED as u64)
+}
+
+/// Whose the users are who may connect. Where that is the daemon's own alone, there is nothing to be known.
+fn owners(peers: Peers) -> Owners {
+    match peers {
+        Peers::Owner => Owners::default(),
+        Peers::Anyone => Owners::read(),
     }
 }
 

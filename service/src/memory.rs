@@ -45,6 +45,11 @@ pub fn shared() -> Option<u64> {
     Places::real().shared()
 }
 
+/// Mappings of memory that a process may have.
+pub fn mappings() -> Option<u64> {
+    number(Path::new("/proc/sys/vm/max_map_count"))
+}
+
 /// A control group's memory: its limit, and what of it is in use and can't be had back by dropping
 /// files.
 struct Group {

@@ -1,7 +1,7 @@
 //! What users may have, how long they may take, and what becomes of frames that come too late. A
 //! neighbour is timed beside who asks for too much in `chaos/shortage.rs`.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -22,6 +22,9 @@ use crate::wire::{Wire, bytes, hello};
 /// Endpoint of the daemon that a process of another user asks.
 const ENDPOINT: &str = "RESIZED_TEST_QUOTA_ENDPOINT";
 
+/// Bytes that count for each connection, for what its client may not read.
+const UNREAD: u64 = 320 << 10;
+
 /// A user that owns nothing; see /etc/passwd.
 pub(crate) const NOBODY: u32 = 65_534;
 
@@ -41,7 +44,7 @@ const fn quota(what: Resource, asked: u64, left: u64, limit: u64) -> Refusal {
 fn every_limit_of_a_user_holds_over_its_connections_and_comes_back() {
     bounded(|| {
         let limits = ["--user-connections", "3", "--user-streams", "4", "--user-slots", "10"];
-        let daemon = Daemon::start(&[&limits[..], &["--user-memory", "2"]].concat());
+        let daemon = Daemon::start(&[&limits[..], &["--user-memory", "3"]].concat());
         let watcher = daemon.client();
         let (_, descriptors) = daemon.at_rest(&watcher);
         let others = [daemon.client(), daemon.client()];
@@ -70,7 +73,10 @@ fn every_limit_of_a_user_holds_over_its_connections_and_comes_back() {
         let Refusal::Quota { asked, .. } = refusal else { panic!("{refusal}") };
         // The more slots the more lanes may be at crops of their own.
         assert!(asked >= used + 3 * ring, "{asked} bytes, {used} before");
-        assert_eq!(refusal, quota(Resource::RingBytes, asked, (2 << 20) - used, 2 << 20));
+        assert_eq!(
+            refusal,
+            quota(Resource::RingBytes, asked, (3 << 20) - used - 3 * UNREAD, 3 << 20)
+        );
         // What was refused was charged to nobody, and those who were refused live on.
         stream.loan().unwrap().submit().unwrap().wait().unwrap();
         Checked::open(&others[1], oracle::mixed(1), 1).round_trip(0);
@@ -229,5 +235,56 @@ fn what_a_streams_tables_take_is_charged() {
             until("the streams are closed", || client.stats().unwrap().streams == 0);
         }
         assert_eq!(client.stats().unwrap().region_bytes, 0);
+    });
+}
+
+#[test]
+fn what_is_held_for_those_who_read_nothing_was_charged() {
+    const CONNECTIONS: u64 = 64;
+    /// KiB by which the daemon may grow beside: figures, what the allocator keeps.
+    const GROWTH: u64 = 2048;
+    bounded(|| {
+        let daemon = Daemon::start(&["--devices", "cpu"]);
+        let watcher = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&watcher);
+        let before = daemon.anonymous_kib();
+        let wires: Vec<_> = (0..CONNECTIONS).map(|_| Wire::welcomed(&daemon.socket())).collect();
+        // What has the longest answers, until no more is taken: the daemon reads from none of them.
+        let asked = bytes(&Request::Clients { from: 0 }).repeat(64);
+        let say = |wire: &Wire| {
+            wire.socket.set_nonblocking(true).unwrap();
+            (&wire.socket).write(&asked).is_ok()
+        };
+        let mut quiet = 0;
+        until("all are full", || {
+            let said = wires.iter().filter(|wire| say(wire)).count();
+            quiet = if said == 0 { quiet + 1 } else { 0 };
+            quiet == 50
+        });
+        let grown = daemon.anonymous_kib().saturating_sub(before);
+        let sent = "/proc/sys/net/core/wmem_default";
+        let sent: u64 = std::fs::read_to_string(sent).unwrap().trim().parse().unwrap();
+        let held = grown + CONNECTIONS * sent / 1024;
+        println!("{grown} KiB grown, {held} KiB held with what is in {CONNECTIONS} sockets");
+        assert!(held <= CONNECTIONS * UNREAD / 1024 + GROWTH, "{grown} KiB grown");
+        drop(wires);
+        daemon.await_rest(&watcher, descriptors);
+    });
+}
+
+#[test]
+fn a_user_has_as_many_connections_as_there_is_memory_for() {
+    bounded(|| {
+        let daemon = Daemon::start(&["--user-memory", "1"]);
+        let client = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&client);
+        let others = [daemon.client(), daemon.client()];
+        let left = (1 << 20) - 3 * UNREAD;
+        let refusal = refused(daemon.connect());
+        assert_eq!(refusal, quota(Resource::RingBytes, UNREAD, left, 1 << 20));
+        assert_eq!(client.stats().unwrap().region_bytes, 0);
+        drop(others);
+        daemon.await_rest(&client, descriptors);
+        daemon.client();
     });
 }
