@@ -46,7 +46,7 @@ pub struct Limits {
     pub streams: u64,
     /// Slots of all its streams: frames in flight.
     pub slots: u64,
-    /// Bytes of shared memory for its rings.
+    /// Bytes of shared memory for its rings, and of what its connections may leave unread, 320 KiB each.
     pub ring_bytes: u64,
 }
 

@@ -18,6 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource as System, getrlimit};
@@ -69,7 +70,8 @@ pub struct Options {
     pub peers: Peers,
     /// Allow rings in named segments, for clients of the daemon's own user.
     pub allow_named_segments: bool,
-    /// Bytes of shared memory for all rings together; half the machine's memory if not given.
+    /// Bytes of shared memory for all rings together, and 320 KiB of them for each connection, which may leave so much unread;
+    /// half the machine's memory if not given.
     pub memory: Option<u64>,
     /// What each user may have.
     pub limits: Limits,
@@ -190,12 +192,17 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// Applies what of the options can be changed: the limits, for what is asked for from now on. Also reads again whose the
-    /// subordinate ids are, for who connects from now on.
+    /// Applies what of the options can be changed: the limits, for what is asked for from now on. Also reads again, in a
+    /// moment, whose the subordinate ids are, for who connects then.
     pub fn reload(&self, options: Options) {
         let memory = options.memory.unwrap_or_else(default_ring_bytes);
         self.shared.accounts.set_limits(options.limits, memory);
-        self.shared.accounts.set_owners(owners(options.peers));
+        let (shared, peers) = (Arc::clone(&self.shared), options.peers);
+        // A directory service may be asked for names, and take its time: not of the thread that drives all sessions.
+        let read = move || shared.accounts.set_owners(owners(peers));
+        if let Err(error) = thread::Builder::new().name("owners".into()).spawn(read) {
+            tracing::error!(%error, "whose subordinate ids are stays as it was");
+        }
     }
 
     /// Reports, as often as it is to, as long as the daemon is well: that sessions are served is shown

@@ -16,14 +16,17 @@ use resized_protocol::shm::RingLayout;
 
 use crate::oracle::{self, Checked};
 use crate::skip::skip;
-use crate::support::{Daemon, bounded, until};
+use crate::support::{Daemon, bounded, by, until};
 use crate::wire::{Wire, bytes, hello};
 
 /// Endpoint of the daemon that a process of another user asks.
 const ENDPOINT: &str = "RESIZED_TEST_QUOTA_ENDPOINT";
 
+/// Endpoint of the daemon to which a user who was lent connects.
+const LENT: &str = "RESIZED_TEST_LENT_ENDPOINT";
+
 /// Bytes that count for each connection, for what its client may not read.
-const UNREAD: u64 = 320 << 10;
+pub(crate) const UNREAD: u64 = 320 << 10;
 
 /// A user that owns nothing; see /etc/passwd.
 pub(crate) const NOBODY: u32 = 65_534;
@@ -123,6 +126,52 @@ fn what_one_user_has_taken_another_still_has() {
             }
             Err(error) => panic!("{error}"),
         }
+    });
+}
+
+#[test]
+fn a_user_that_is_lent_and_connects() {
+    if let Ok(endpoint) = std::env::var(LENT) {
+        let refusal = refused(Client::connect(&endpoint.parse().unwrap()));
+        assert_eq!(refusal, quota(Resource::Connections, 1, 0, 3));
+    }
+}
+
+#[test]
+fn users_who_were_lent_have_the_quotas_of_whom_they_were_lent_to() {
+    // For a daemon that sees a file of ours.
+    const MOUNT: &str = "mount --bind \"$SUBUID\" /etc/subuid";
+    let tried = Command::new("unshare")
+        .args(["--mount", "--", "sh", "-c", MOUNT])
+        .env("SUBUID", "/etc/passwd")
+        .output();
+    if !tried.as_ref().is_ok_and(|output| output.status.success()) {
+        return skip("mounts", &format!("there is no mount namespace of our own: {tried:?}"));
+    }
+    bounded(|| {
+        let own = nix::unistd::geteuid();
+        let start = |daemon, dir: &std::path::Path| {
+            std::fs::write(dir.join("subuid"), format!("nobody-known:1:5\n{own}:100000:10\n"))
+                .unwrap();
+            let mount = format!(r#"{MOUNT} && exec "$0" "$@""#);
+            let mut daemon = by(&["unshare", "--mount", "--", "sh", "-c", &mount], &daemon);
+            daemon.env("SUBUID", dir.join("subuid"));
+            daemon
+        };
+        let flags = ["--peers", "anyone", "--user-connections", "3", "--user-memory", "2"];
+        let daemon = Daemon::start_as(&flags, start);
+        std::fs::set_permissions(daemon.dir(), PermissionsExt::from_mode(0o755)).unwrap();
+        let clients = [daemon.client(), daemon.client(), daemon.client()];
+        until("they are three", || clients[0].stats().unwrap().sessions == 3);
+        let other = |user: u32, test: &str, endpoint: &str| {
+            let mut other = Command::new(std::env::current_exe().unwrap());
+            other.args(["--exact", test]).uid(user).current_dir("/");
+            let output = other.env(endpoint, daemon.endpoint().to_string()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+        };
+        other(100_009, "quotas::a_user_that_is_lent_and_connects", LENT);
+        other(100_010, "quotas::a_user_that_asks_for_ring_bytes", ENDPOINT);
     });
 }
 
@@ -249,17 +298,15 @@ fn what_is_held_for_those_who_read_nothing_was_charged() {
         let (_, descriptors) = daemon.at_rest(&watcher);
         let before = daemon.anonymous_kib();
         let wires: Vec<_> = (0..CONNECTIONS).map(|_| Wire::welcomed(&daemon.socket())).collect();
-        // What has the longest answers, until no more is taken: the daemon reads from none of them.
-        let asked = bytes(&Request::Clients { from: 0 }).repeat(64);
-        let say = |wire: &Wire| {
-            wire.socket.set_nonblocking(true).unwrap();
-            (&wire.socket).write(&asked).is_ok()
-        };
-        let mut quiet = 0;
+        // What has the longest answers: more than anybody keeps for them.
+        let asked = bytes(&Request::Clients { from: 0 }).repeat(256);
+        wires.iter().for_each(|wire| (&wire.socket).write_all(&asked).unwrap());
+        let (mut size, mut quiet) = (before, 0);
         until("all are full", || {
-            let said = wires.iter().filter(|wire| say(wire)).count();
-            quiet = if said == 0 { quiet + 1 } else { 0 };
-            quiet == 50
+            let now = daemon.anonymous_kib();
+            quiet = if now == size { quiet + 1 } else { 0 };
+            size = now;
+            quiet == 100
         });
         let grown = daemon.anonymous_kib().saturating_sub(before);
         let sent = "/proc/sys/net/core/wmem_default";

@@ -124,8 +124,9 @@ pub fn guard_regions() -> Result<(), RegionError> {
     }
     let spare = spare_memory(SPARE)?;
     SPARE_FILE.store(spare.into_raw_fd(), Ordering::Release);
-    let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK;
-    let action = SigAction::new(SigHandler::SigAction(on_bus_error), flags, SigSet::empty());
+    // On the stack of who is at the region: others, for handlers alone, may have room for little more than vector registers.
+    let handler = SigHandler::SigAction(on_bus_error);
+    let action = SigAction::new(handler, SaFlags::SA_SIGINFO, SigSet::empty());
     // SAFETY: the handler does what a handler may, see above.
     let former = unsafe { sigaction(Signal::SIGBUS, &action) }.map_err(system("sigaction"))?;
     let _ = FORMER.set(former);
