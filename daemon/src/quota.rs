@@ -1,14 +1,12 @@
 //! Owns the limits of what users may take, and the accounts of what they have taken.
 //!
-//! Knows no clients: two of one user share an account, and so do the users that were [lent](owners) to one. Invariants: what is limited is charged
-//! before it is allocated, and the charge goes with the allocation; a refusal says whose limit it
-//! was, what was asked for and what is left. A slot is a frame that may be in flight, and is
-//! charged as its stream opens: so frames in flight are limited, and submitting one is neither
-//! counted nor refused. What a connection may have the daemon hold is charged with its place. What the machine has to give is
-//! told by [`machine`]. The threads that make and
-//! free streams' memory are not limited but taken in turns: no user has more than half of them.
-//! Memory of a device is refused to the device, which then passes on the stream: the client is told
-//! nothing.
+//! Knows no clients: two of one user share an account, and so do the users that were [lent](owners) to one. Invariants: what is
+//! limited is charged before it is allocated, and the charge goes with the allocation; a refusal says whose limit it was, what
+//! was asked for and what is left. A slot is a frame that may be in flight, and is charged as its stream opens: so frames in
+//! flight are limited, and submitting one is neither counted nor refused. What a connection may have the daemon hold is charged
+//! with its place. What the machine has to give is told by [`machine`]. The threads that make and free streams' memory are not
+//! limited but taken in turns: no user has more than half of them. Memory of a device is refused to the device, which then passes
+//! on the stream: the client is told nothing.
 
 mod machine;
 mod owners;
