@@ -87,8 +87,9 @@ pub(crate) struct Arguments {
 
 const AFTER: &str = "\
 Flags go before the environment, where an empty variable counts as not set, and that before the \
-file. SIGHUP has the file read again: limits and log then change, all else at the next start. \
-SIGTERM and SIGINT complete what was submitted and end the daemon; a second one ends it at once.
+file. SIGHUP has the file read again, and /etc/subuid: limits and log then change, all else at the \
+next start. SIGTERM and SIGINT complete what was submitted and end the daemon; a second one ends it \
+at once.
 
 $RESIZED_CPU caps the instructions that are used: scalar, avx2 or avx512; on aarch64 scalar or neon.
 
@@ -125,7 +126,7 @@ pub(crate) struct Settings {
     #[serde(deserialize_with = "mebibytes")]
     memory: Option<u64>,
 
-    /// MiB of the same for one user
+    /// MiB of the same for one user, whose connections count as 320 KiB each
     /// [default: three quarters of what there is; with peers = owner all of it]
     #[arg(long, value_name = "MIB", env = "RESIZED_USER_MEMORY")]
     #[serde(deserialize_with = "mebibytes")]
@@ -147,7 +148,7 @@ pub(crate) struct Settings {
     user_slots: Option<u64>,
 
     /// Also offer rings as named segments, to clients of the daemon's own user. Such a ring has no
-    /// seals, and any process of that user can attach to it: one that truncates it kills the daemon
+    /// seals, and any process of that user can attach to it: one that truncates it ends its stream
     /// [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[arg(env = "RESIZED_ALLOW_NAMED_SEGMENTS")]

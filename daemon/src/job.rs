@@ -263,6 +263,11 @@ impl Job {
         resizer.resize(memory, band, scratch)
     }
 
+    /// Whether what was read and written is not the client's memory.
+    pub(crate) fn has_lost_memory(&self) -> bool {
+        self.stream.has_lost_memory()
+    }
+
     /// Gives the slot back to the client.
     pub(crate) fn complete(self, completion: Completion, pressure: Pressure) {
         let copied = self.copied_bytes(usize::from(completion.device));

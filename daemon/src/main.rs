@@ -15,6 +15,7 @@ use nix::unistd::dup2_stdout;
 use resized::device::vulkan::probe::Question;
 use resized::device::vulkan::self_test;
 use resized::{Controls, Daemon, Listener, Options, Peers};
+use resized_protocol::shm::guard_regions;
 use resized_service::log::{self, SetFilter};
 use resized_service::{BAD_SETTINGS, Interrupts, raise_descriptor_limit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -79,6 +80,10 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
         }
     };
     let memory_mib = options.memory.map(|bytes| bytes >> 20);
+    // What a client does to its own ring ends no daemon.
+    if let Err(error) = guard_regions() {
+        tracing::warn!(%error, "a ring whose memory is taken away would end this process");
+    }
     // One for each client, and as many again that are on their way to clients.
     raise_descriptor_limit();
     // Before GPUs are tested, as that takes long: where it can't be done there is no daemon.

@@ -1,15 +1,15 @@
 //! Owns the limits of what users may take, and the accounts of what they have taken.
 //!
-//! Knows no clients: two of one user share an account. Invariants: what is limited is charged
-//! before it is allocated, and the charge goes with the allocation; a refusal says whose limit it
-//! was, what was asked for and what is left. A slot is a frame that may be in flight, and is
-//! charged as its stream opens: so frames in flight are limited, and submitting one is neither
-//! counted nor refused. What the machine has to give is told by [`machine`]. The threads that make and
-//! free streams' memory are not limited but taken in turns: no user has more than half of them.
-//! Memory of a device is refused to the device, which then passes on the stream: the client is told
-//! nothing.
+//! Knows no clients: two of one user share an account, and so do the users that were [lent](owners) to one. Invariants: what is
+//! limited is charged before it is allocated, and the charge goes with the allocation; a refusal says whose limit it was, what
+//! was asked for and what is left. A slot is a frame that may be in flight, and is charged as its stream opens: so frames in
+//! flight are limited, and submitting one is neither counted nor refused. What a connection may have the daemon hold is charged
+//! with its place. What the machine has to give is told by [`machine`]. The threads that make and free streams' memory are not
+//! limited but taken in turns: no user has more than half of them. Memory of a device is refused to the device, which then passes
+//! on the stream: the client is told nothing.
 
 mod machine;
+mod owners;
 mod pot;
 
 use std::collections::HashMap;
@@ -18,10 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use resized_protocol::message::{Refusal, Resource, Whose};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use machine::{Machine, OnTheWay};
+use machine::{Allocated, Machine, OnTheWay};
 use pot::Pot;
 
 pub use machine::{default_ring_bytes, user_ring_bytes};
+pub(crate) use owners::Owners;
 
 /// Threads for what takes long, the making and freeing of streams' memory: each keeps a core busy.
 pub(crate) const THREADS: usize = 4;
@@ -29,6 +30,10 @@ pub(crate) const THREADS: usize = 4;
 /// Threads of these on which one user has work at the same time; the rest of its work waits apart, so that
 /// another's never stands behind it.
 const TURNS: usize = THREADS / 2;
+
+/// Bytes that the daemon, or the system in its name, may hold for a connection that says half of something and reads nothing:
+/// 208 KiB are what a socket takes, the rest is in the session's inbox and outbox. They count as those of rings do.
+const UNREAD: u64 = 320 << 10;
 
 /// What each user may have at the same time, over all its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +44,7 @@ pub struct Limits {
     pub streams: u64,
     /// Slots of all its streams: frames in flight.
     pub slots: u64,
-    /// Bytes of shared memory for its rings.
+    /// Bytes of shared memory for its rings, and of what its connections may leave unread, 320 KiB each.
     pub ring_bytes: u64,
 }
 
@@ -54,6 +59,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub(crate) struct Accounts {
     connections: Pot,
+    streams: Pot,
     ring_bytes: Pot,
     machine: Arc<Machine>,
     /// Bytes of each device, in the order of the scheduler's.
@@ -66,6 +72,8 @@ pub(crate) struct Accounts {
 struct Users {
     /// What each may have.
     each: Limits,
+    /// Whose account is whose.
+    owners: Owners,
     /// Accounts that hold something; gone with the last of it.
     known: HashMap<u32, Weak<Account>>,
 }
@@ -91,6 +99,17 @@ pub(crate) struct Charge {
     amount: u64,
     /// Of memory that is not yet allocated.
     on_the_way: Option<OnTheWay>,
+    /// Of a ring that is.
+    ring: Option<Allocated>,
+}
+
+/// A connection's place, and what it may have the daemon hold, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The user at the other end, who may not be the one to whom it is charged.
+    uid: u32,
+    connection: Charge,
+    _unread: Charge,
 }
 
 /// Too little is left of what there is a limit to.
@@ -98,6 +117,13 @@ struct Short {
     whose: Whose,
     left: u64,
     limit: u64,
+}
+
+impl Short {
+    const fn refusal(self, what: Resource, asked: u64) -> Refusal {
+        let Self { whose, left, limit } = self;
+        Refusal::Quota { whose, what, asked, left, limit }
+    }
 }
 
 /// A turn, until this is dropped.
@@ -124,10 +150,11 @@ impl Accounts {
     ) -> Arc<Self> {
         Arc::new(Self {
             connections: Pot::new(connections),
+            streams: Pot::new(u64::MAX),
             ring_bytes: Pot::new(ring_bytes),
             machine: Arc::default(),
             devices: devices.into_iter().map(Pot::new).collect(),
-            users: Mutex::new(Users { each, known: HashMap::new() }),
+            users: Mutex::new(Users { each, owners: Owners::default(), known: HashMap::new() }),
         })
     }
 
@@ -144,18 +171,38 @@ impl Accounts {
         }
     }
 
+    /// Sets how many streams all users together may have.
+    pub(crate) fn set_streams(&self, most: u64) {
+        self.streams.set_limit(most);
+    }
+
+    /// Says whose the users are who come from now on.
+    pub(crate) fn set_owners(&self, owners: Owners) {
+        self.users().owners = owners;
+    }
+
     fn users(&self) -> MutexGuard<'_, Users> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes that rings have taken.
     pub(crate) fn ring_bytes(&self) -> u64 {
-        self.ring_bytes.taken()
+        self.ring_bytes.taken().saturating_sub(UNREAD * self.connections.taken())
     }
 
-    /// The account of a user.
+    /// A place for a connection of that user.
+    pub(crate) fn admit(self: &Arc<Self>, uid: u32) -> Result<Place, Refusal> {
+        let account = self.of(uid);
+        let connection = account.charge(Resource::Connections, 1)?;
+        let unread = account.take(What::Resource(Resource::RingBytes), UNREAD);
+        let unread = unread.map_err(|short| short.refusal(Resource::RingBytes, UNREAD))?;
+        Ok(Place { uid, connection, _unread: unread })
+    }
+
+    /// The account of a user: its own or, if the user was lent to another, that one's.
     pub(crate) fn of(self: &Arc<Self>, uid: u32) -> Arc<Account> {
         let mut users = self.users();
+        let uid = users.owners.of(uid);
         if let Some(account) = users.known.get(&uid).and_then(Weak::upgrade) {
             return account;
         }
@@ -181,7 +228,8 @@ impl Accounts {
         match what {
             What::Resource(Resource::Connections) => Some(&self.connections),
             What::Resource(Resource::RingBytes) => Some(&self.ring_bytes),
-            What::Resource(Resource::Streams | Resource::Slots) => None,
+            What::Resource(Resource::Streams) => Some(&self.streams),
+            What::Resource(Resource::Slots) => None,
             What::Device(index) => self.devices.get(index),
         }
     }
@@ -212,8 +260,7 @@ impl Account {
     /// Takes so much, unless that is beyond this user's limit, the daemon's, or what the machine has to
     /// give: Linux would not refuse the pages of a ring, it would kill someone for them.
     pub(crate) fn charge(self: &Arc<Self>, what: Resource, asked: u64) -> Result<Charge, Refusal> {
-        let refusal =
-            |Short { whose, left, limit }| Refusal::Quota { whose, what, asked, left, limit };
+        let refusal = |short: Short| short.refusal(what, asked);
         let mut charge = self.take(What::Resource(what), asked).map_err(refusal)?;
         // The machine last: what is found there is nobody else's from then on.
         if what == Resource::RingBytes {
@@ -246,19 +293,32 @@ impl Account {
             own.iter().for_each(|own| own.give_back(asked));
             return Err(Short { whose: Whose::Daemon, left, limit: all.limit() });
         }
-        Ok(Charge { account: Arc::clone(self), what, amount: asked, on_the_way: None })
+        Ok(Charge { account: Arc::clone(self), what, amount: asked, on_the_way: None, ring: None })
+    }
+}
+
+impl Place {
+    /// The user at the other end.
+    pub(crate) const fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// To whom it is charged, and all that the connection is granted.
+    pub(crate) const fn account(&self) -> &Arc<Account> {
+        &self.connection.account
     }
 }
 
 impl Charge {
-    /// Whose it is.
-    pub(crate) const fn account(&self) -> &Arc<Account> {
-        &self.account
-    }
-
     /// The memory that was charged is allocated: the system counts it from now on.
     pub(crate) fn allocated(&mut self) {
         self.on_the_way = None;
+    }
+
+    /// The same, with a ring of so many bytes: it counts as long as this does, though its client may give pages back.
+    pub(crate) fn allocated_with_ring(&mut self, bytes: u64) {
+        self.ring = Some(self.account.daemon.machine.note(bytes));
+        self.allocated();
     }
 }
 

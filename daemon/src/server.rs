@@ -18,14 +18,16 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource as System, getrlimit};
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{MsgFlags, getsockopt};
 use nix::unistd::geteuid;
-use resized_protocol::message::{Goodbye, Message, Refusal, Resource};
-use resized_protocol::{codec, fdpass};
+use resized_protocol::message::{Goodbye, Message, Refusal};
+use resized_protocol::{codec, fdpass, shm};
+use resized_service::memory;
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
@@ -33,7 +35,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::metrics::{ClientId, Metrics};
-use crate::quota::{Accounts, Limits, default_ring_bytes};
+use crate::quota::{Accounts, Limits, Owners, default_ring_bytes};
 use crate::scheduler::{Lanes, Scheduler};
 use crate::session::{Rights, Session, Shared};
 
@@ -68,7 +70,8 @@ pub struct Options {
     pub peers: Peers,
     /// Allow rings in named segments, for clients of the daemon's own user.
     pub allow_named_segments: bool,
-    /// Bytes of shared memory for all rings together; half the machine's memory if not given.
+    /// Bytes of shared memory for all rings together, and 320 KiB of them for each connection, which may leave so much unread;
+    /// half the machine's memory if not given.
     pub memory: Option<u64>,
     /// What each user may have.
     pub limits: Limits,
@@ -141,6 +144,8 @@ impl Daemon {
             options.memory.unwrap_or_else(default_ring_bytes),
             scheduler.devices().iter().map(|device| device.memory().unwrap_or(0)),
         );
+        accounts.set_streams(most_streams());
+        accounts.set_owners(owners(options.peers));
         let shared = Arc::new(Shared { scheduler, accounts, metrics: Metrics::default() });
         Ok(Self { options, shared, _lanes: lanes, reactor, exporter: None })
     }
@@ -187,10 +192,17 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// Applies what of the options can be changed: the limits, for what is asked for from now on.
+    /// Applies what of the options can be changed: the limits, for what is asked for from now on. Also reads again, in a
+    /// moment, whose the subordinate ids are, for who connects then.
     pub fn reload(&self, options: Options) {
         let memory = options.memory.unwrap_or_else(default_ring_bytes);
         self.shared.accounts.set_limits(options.limits, memory);
+        let (shared, peers) = (Arc::clone(&self.shared), options.peers);
+        // A directory service may be asked for names, and take its time: not of the thread that drives all sessions.
+        let read = move || shared.accounts.set_owners(owners(peers));
+        if let Err(error) = thread::Builder::new().name("owners".into()).spawn(read) {
+            tracing::error!(%error, "whose subordinate ids are stays as it was");
+        }
     }
 
     /// Reports, as often as it is to, as long as the daemon is well: that sessions are served is shown
@@ -283,7 +295,7 @@ impl Door {
     ) -> io::Result<Option<Session>> {
         // The user at the other end: SO_PEERCRED, see unix(7).
         let uid = getsockopt(&socket, PeerCredentials)?.uid();
-        match self.shared.accounts.of(uid).charge(Resource::Connections, 1) {
+        match self.shared.accounts.admit(uid) {
             Ok(place) => {
                 let rights = rights(&self.options, geteuid().as_raw(), uid);
                 let shared = Arc::clone(&self.shared);
@@ -296,6 +308,20 @@ impl Door {
                 Ok(None)
             }
         }
+    }
+}
+
+/// Streams that there may be: each has a mapping of its own, of which the system allows a process so many, see proc(5) of
+/// `max_map_count`. A quarter of those is for all else. And no more than are guarded against the loss of their memory.
+fn most_streams() -> u64 {
+    memory::mappings().map_or(u64::MAX, |mappings| mappings / 4 * 3).min(shm::GUARDED as u64)
+}
+
+/// Whose the users are who may connect. Where that is the daemon's own alone, there is nothing to be known.
+fn owners(peers: Peers) -> Owners {
+    match peers {
+        Peers::Owner => Owners::default(),
+        Peers::Anyone => Owners::read(),
     }
 }
 

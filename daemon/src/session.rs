@@ -28,7 +28,7 @@ use tokio::time::sleep_until;
 
 use crate::job::Stream;
 use crate::metrics::{ClientId, ClientMetrics, Counted, Metrics};
-use crate::quota::{Accounts, Charge, Turn};
+use crate::quota::{Accounts, Place, Turn};
 use crate::scheduler::Scheduler;
 use end::End;
 use outbox::Outbox;
@@ -84,7 +84,7 @@ pub(crate) struct Rights {
 pub(crate) struct Session {
     client: ClientId,
     /// Its connection's, in its user's account.
-    place: Charge,
+    place: Place,
     rights: Rights,
     shared: Arc<Shared>,
     /// Non-blocking, and watched for reading only.
@@ -122,7 +122,7 @@ enum Passing {
 impl Session {
     pub(crate) fn new(
         client: ClientId,
-        place: Charge,
+        place: Place,
         rights: Rights,
         socket: UnixStream,
         shared: Arc<Shared>,
@@ -133,7 +133,7 @@ impl Session {
         let outbox = Arc::new(Outbox::new(Arc::clone(&socket)));
         let socket = watch(socket, Interest::READABLE)?;
         Ok(Self {
-            metrics: shared.metrics.connect(client, place.account().uid()),
+            metrics: shared.metrics.connect(client, place.uid()),
             client,
             place,
             rights,
@@ -289,7 +289,7 @@ impl Session {
     }
 
     fn uid(&self) -> u32 {
-        self.place.account().uid()
+        self.place.uid()
     }
 }
 

@@ -1,12 +1,13 @@
 //! Owns what has arrived from a daemon and was not yet looked at: messages, and the descriptors that
 //! came beside them.
 //!
-//! Knows of a message's meaning only whether a descriptor belongs to it. Invariants: the n-th stream
-//! that is opened by a descriptor has the n-th that came, or the reason why that was lost; none is
-//! kept that belongs to no message, whatever the other end sends.
+//! Knows of a message's meaning only whether a descriptor belongs to it. Invariants: a stream that is opened by a descriptor has
+//! the one that came beside the first byte of its message, or the reason why that was lost; none is kept that came beside
+//! another byte, whatever the other end sends.
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use nix::sys::socket::MsgFlags;
@@ -19,17 +20,28 @@ use crate::message::{Backing, Message, Reply};
 #[derive(Debug, Default)]
 pub struct Arrivals {
     inbox: Inbox,
+    /// Bytes that have arrived, from the first.
+    arrived: u64,
     /// With those that were lost in their places.
-    descriptors: VecDeque<Passed>,
+    descriptors: VecDeque<Beside>,
+}
+
+/// A descriptor that came beside one of the bytes that were read with it: the system does not say which.
+#[derive(Debug)]
+struct Beside {
+    bytes: Range<u64>,
+    passed: Passed,
 }
 
 impl Arrivals {
     /// Reads what has arrived, without waiting. Zero bytes: the other end has hung up.
     pub fn receive(&mut self, socket: impl AsFd) -> io::Result<usize> {
-        let Self { inbox, descriptors } = self;
+        let Self { inbox, arrived, descriptors } = self;
         let (read, _) = inbox.fill(|room| {
-            let (read, descriptor) = fdpass::receive(socket, room, MsgFlags::MSG_DONTWAIT)?;
-            descriptors.extend(descriptor);
+            let (read, passed) = fdpass::receive(socket, room, MsgFlags::MSG_DONTWAIT)?;
+            let bytes = *arrived..*arrived + read as u64;
+            *arrived = bytes.end;
+            descriptors.extend(passed.map(|passed| Beside { bytes, passed }));
             Ok::<_, io::Error>(read)
         })?;
         Ok(read)
@@ -43,17 +55,18 @@ impl Arrivals {
     /// The next message that is whole, with its descriptor, if it has one. After an error the rest
     /// of the connection has no meaning.
     pub fn pop(&mut self) -> Result<Option<(Message, Option<Passed>)>, CodecError> {
+        let first = self.arrived - self.inbox.len() as u64;
+        let is_its = |beside: &Beside| beside.bytes.contains(&first);
         let Some(message) = self.inbox.pop()? else {
-            // It comes beside the first byte of its message.
-            if self.inbox.is_empty() {
-                self.descriptors.clear();
-            }
+            // All that has arrived behind that byte is of its message.
+            self.descriptors.retain(is_its);
             return Ok(None);
         };
         let passed =
             matches!(message, Message::Reply(Reply::Opened { backing: Backing::Descriptor, .. }));
-        let descriptor = if passed { self.descriptors.pop_front() } else { None };
-        Ok(Some((message, descriptor)))
+        let its = self.descriptors.iter().position(is_its).filter(|_| passed);
+        let descriptor = its.and_then(|its| self.descriptors.remove(its));
+        Ok(Some((message, descriptor.map(|beside| beside.passed))))
     }
 }
 
@@ -62,6 +75,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use nix::sys::stat::fstat;
 
     use super::*;
@@ -151,6 +165,35 @@ mod tests {
         send(&theirs, &bytes(&opened), Some(&file));
         arrivals.receive(&ours).unwrap();
         assert_eq!(popped(&mut arrivals), [(opened, inode(&file))]);
+    }
+
+    #[test]
+    fn of_descriptors_beside_every_byte_those_are_closed_that_are_no_messages() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut arrivals = Arrivals::default();
+        let [one, other] = [1, 2].map(|stream| opened(stream, Backing::Descriptor));
+        let len = bytes(&one).len();
+        let half = [bytes(&one), bytes(&other)[..len / 2].to_vec()].concat();
+        let (mut ends, mut passed) = (Vec::new(), Vec::new());
+        for byte in &half {
+            let (end, writer) = io::pipe().unwrap();
+            send(&theirs, &[*byte], Some(&writer.into()));
+            arrivals.receive(&ours).unwrap();
+            passed.extend(std::iter::from_fn(|| arrivals.pop().unwrap()));
+            ends.push(end);
+        }
+        // Those of the message that is whole, and of the one that is begun.
+        let mut open = Vec::new();
+        for (place, mut end) in ends.iter().enumerate() {
+            fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+            // The end, once nobody could write any more.
+            if io::Read::read(&mut end, &mut [0]).is_err() {
+                open.push(place);
+            }
+        }
+        assert_eq!(open, [0, len]);
+        let [(message, Some(Ok(_)))] = &passed[..] else { panic!("{passed:?}") };
+        assert_eq!(message, &one);
     }
 
     #[test]

@@ -100,6 +100,11 @@ impl Inbox {
         &self.bytes[start..self.arrived.start]
     }
 
+    /// Bytes that have arrived and are not decoded.
+    pub fn len(&self) -> usize {
+        self.arrived.len()
+    }
+
     /// Whether nothing has arrived that is not decoded: no part of a message either.
     pub fn is_empty(&self) -> bool {
         self.arrived.is_empty()

@@ -39,6 +39,17 @@ pub fn available_memory(process: u32) -> Option<u64> {
     Places::real().available(&process.to_string())
 }
 
+/// Bytes of shared memory that this process has mapped and that are there: neither given back by whoever may, nor moved to
+/// where the system swaps.
+pub fn shared() -> Option<u64> {
+    Places::real().shared()
+}
+
+/// Mappings of memory that a process may have.
+pub fn mappings() -> Option<u64> {
+    number(Path::new("/proc/sys/vm/max_map_count"))
+}
+
 /// A control group's memory: its limit, and what of it is in use and can't be had back by dropping
 /// files.
 struct Group {
@@ -49,18 +60,22 @@ struct Group {
 impl Places<'_> {
     fn total(&self) -> Option<u64> {
         let limits = self.groups("self").into_iter().map(|group| group.limit);
-        limits.chain(self.meminfo("MemTotal:")).min()
+        limits.chain(self.figure("meminfo", "MemTotal:")).min()
     }
 
     fn available(&self, process: &str) -> Option<u64> {
         let left =
             self.groups(process).into_iter().map(|group| group.limit.saturating_sub(group.used));
-        left.chain(self.meminfo("MemAvailable:")).min()
+        left.chain(self.figure("meminfo", "MemAvailable:")).min()
     }
 
-    /// One of the system's figures.
-    fn meminfo(&self, key: &str) -> Option<u64> {
-        let text = std::fs::read_to_string(self.proc.join("meminfo")).ok()?;
+    fn shared(&self) -> Option<u64> {
+        self.figure("self/status", "RssShmem:")
+    }
+
+    /// One of the figures in a file of proc's, in bytes.
+    fn figure(&self, file: &str, key: &str) -> Option<u64> {
+        let text = std::fs::read_to_string(self.proc.join(file)).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(key))?;
         let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         kibibytes.checked_mul(1024)
@@ -157,6 +172,15 @@ mod tests {
             ("cgroup/a/memory.current", "4096\n"),
         ];
         assert_eq!(read(&unlimited), (Some(8000 << 10), Some(5000 << 10)));
+    }
+
+    #[test]
+    fn what_a_process_shares_is_what_is_there_of_it() {
+        let dir = system(&[("proc/self/status", "VmSize:\t 900 kB\nRssShmem:\t     32 kB\n")]);
+        let (proc, groups) = (dir.path().join("proc"), dir.path().join("cgroup"));
+        assert_eq!(Places { proc: &proc, groups: &groups }.shared(), Some(32 << 10));
+        assert_eq!(Places { proc: &groups, groups: &groups }.shared(), None);
+        assert!(shared().is_some());
     }
 
     #[test]

@@ -120,7 +120,8 @@ impl Stream {
         let ring = layout(spec)?;
         let mut charges = Charges::take(owner.account, spec, &ring, devices)?;
         let (region, invitation) = allocate(&ring, named)?;
-        charges.memory.allocated();
+        region.populate();
+        charges.memory.allocated_with_ring(region.len() as u64);
         let region = Arc::new(region);
         let ready = prepare(devices, spec, &ring, &region, owner.account)?;
         let stream = Self {
@@ -170,6 +171,11 @@ impl Stream {
     /// The frames of a slot.
     pub(super) fn memory(&self, slot: u32) -> Option<SlotMemory<'_>> {
         SlotMemory::new(&self.region, &self.ring, slot)
+    }
+
+    /// Whether the ring's memory is gone, by the client's doing or since it broke: no frame can be resized any more.
+    pub(crate) fn has_lost_memory(&self) -> bool {
+        self.region.is_lost()
     }
 
     /// Set as the stream is closed, by who tells the client.

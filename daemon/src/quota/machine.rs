@@ -1,7 +1,8 @@
 //! Owns what the machine has to give: how much memory rings may be made of.
 //!
-//! Knows no users. Invariant: bytes that were granted and are not yet allocated are granted to nobody
-//! else, though what there is of memory still counts them.
+//! Knows no users. Invariants: bytes that were granted and are not yet allocated are granted to nobody else, though what
+//! there is of memory still counts them; nor are those of a ring whose pages a client gave back to the system (fallocate(2)):
+//! they are made again when its next frame touches them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,8 @@ fn spared() -> u64 {
 pub(super) struct Machine {
     /// Bytes that were granted and are not yet allocated.
     on_the_way: AtomicU64,
+    /// Bytes of the rings that were allocated.
+    allocated: AtomicU64,
 }
 
 /// Bytes that are about to be allocated, until this is dropped.
@@ -45,11 +48,33 @@ pub(super) struct OnTheWay {
     bytes: u64,
 }
 
+/// Bytes of a ring, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Allocated {
+    machine: Arc<Machine>,
+    bytes: u64,
+}
+
 impl Machine {
     /// Reserves so many bytes, until they are allocated. `Err`: what is left.
     pub(super) fn find(self: &Arc<Self>, asked: u64) -> Result<Option<OnTheWay>, u64> {
         let Some(available) = memory::available() else { return Ok(None) };
-        self.reserve(asked, available.saturating_sub(spared())).map(Some)
+        let available = available.saturating_sub(spared());
+        self.reserve(asked, available.saturating_sub(self.owed(memory::shared()))).map(Some)
+    }
+
+    /// Bytes of rings that have no pages now, and will have some again, where so many bytes that this process shares are there.
+    /// All pages of a ring are among these from the start (`Region::populate`). Less than that is found where others of the
+    /// process share memory too, its clients say.
+    fn owed(&self, shared: Option<u64>) -> u64 {
+        let allocated = self.allocated.load(Ordering::Relaxed);
+        shared.map_or(0, |shared| allocated.saturating_sub(shared))
+    }
+
+    /// Notes that a ring of so many bytes was allocated.
+    pub(super) fn note(self: &Arc<Self>, bytes: u64) -> Allocated {
+        self.allocated.fetch_add(bytes, Ordering::Relaxed);
+        Allocated { machine: Arc::clone(self), bytes }
     }
 
     fn reserve(self: &Arc<Self>, asked: u64, available: u64) -> Result<OnTheWay, u64> {
@@ -69,6 +94,12 @@ impl Drop for OnTheWay {
     }
 }
 
+impl Drop for Allocated {
+    fn drop(&mut self) {
+        self.machine.allocated.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +115,20 @@ mod tests {
         assert_eq!(machine.reserve(61, 100).unwrap_err(), 60);
         drop(second);
         assert_eq!(machine.on_the_way(), 0);
+    }
+
+    #[test]
+    fn what_a_client_gave_back_of_its_ring_is_granted_to_nobody_else() {
+        let machine = Arc::<Machine>::default();
+        let ring = machine.note(60);
+        // Of 100 there are 40 while the ring has all its pages, and all again once it has none.
+        for (shared, available) in [(Some(60), 40), (Some(45), 55), (Some(0), 100), (None, 40)] {
+            let left = available - machine.owed(shared);
+            assert_eq!((left, machine.reserve(60, left).unwrap_err()), (40, 40));
+        }
+        // Other shared memory than rings.
+        assert_eq!(machine.owed(Some(70)), 0);
+        drop(ring);
+        assert_eq!(machine.owed(Some(0)), 0);
     }
 }

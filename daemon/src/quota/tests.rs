@@ -132,3 +132,54 @@ fn one_user_has_half_of_the_turns_at_the_most() {
         drop(accounts.of(1).turn().await);
     });
 }
+
+#[test]
+fn who_was_lent_users_is_one() {
+    let accounts = Accounts::new(limits(), 10, 1000, []);
+    accounts.set_owners(Owners::of_lines("1000:100000:65536"));
+    let [own, first, last] = [1000, 100_000, 165_535].map(|uid| accounts.of(uid));
+    assert!(Arc::ptr_eq(&own, &first) && Arc::ptr_eq(&own, &last));
+    // The fair queue takes it for one as well.
+    assert_eq!(first.uid(), 1000);
+    let charge = first.charge(Resource::Slots, 8).unwrap();
+    let refusal = last.charge(Resource::Slots, 3).unwrap_err();
+    assert_eq!(refusal, refused(Whose::User, Resource::Slots, 3, 2, 10));
+    let other = accounts.of(165_536);
+    assert!(!Arc::ptr_eq(&own, &other) && other.uid() == 165_536);
+    // Those who come after it was said otherwise.
+    accounts.set_owners(Owners::default());
+    assert!(!Arc::ptr_eq(&own, &accounts.of(100_000)));
+    drop((charge, other));
+}
+
+#[test]
+fn a_place_is_charged_with_what_is_held_for_it_and_is_its_own_users() {
+    let each = Limits { ring_bytes: 2 * UNREAD, connections: 10, ..limits() };
+    let accounts = Accounts::new(each, 10, 3 * UNREAD, []);
+    accounts.set_owners(Owners::of_lines("7:100:10"));
+    let places = [7, 105].map(|uid| accounts.admit(uid).unwrap());
+    assert_eq!(places.each_ref().map(Place::uid), [7, 105]);
+    assert!(Arc::ptr_eq(places[0].account(), places[1].account()));
+    let refusal = accounts.admit(7).unwrap_err();
+    let bytes = Resource::RingBytes;
+    assert_eq!(refusal, refused(Whose::User, bytes, UNREAD, 0, 2 * UNREAD));
+    // It is no ring.
+    assert_eq!(accounts.ring_bytes(), 0);
+    let ring = accounts.of(8).charge(bytes, UNREAD).unwrap();
+    assert_eq!(accounts.ring_bytes(), UNREAD);
+    let refusal = accounts.admit(8).unwrap_err();
+    assert_eq!(refusal, refused(Whose::Daemon, bytes, UNREAD, 0, 3 * UNREAD));
+    drop((places, ring));
+    assert_eq!((accounts.ring_bytes.taken(), accounts.connections.taken()), (0, 0));
+}
+
+#[test]
+fn all_users_together_have_so_many_streams() {
+    let accounts = Accounts::new(Limits { streams: 10, ..limits() }, 10, 1000, []);
+    accounts.set_streams(10);
+    let all = accounts.of(1).charge(Resource::Streams, 10).unwrap();
+    let refusal = accounts.of(2).charge(Resource::Streams, 1).unwrap_err();
+    assert_eq!(refusal, refused(Whose::Daemon, Resource::Streams, 1, 0, 10));
+    drop(all);
+    drop(accounts.of(2).charge(Resource::Streams, 10).unwrap());
+}

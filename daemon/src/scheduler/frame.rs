@@ -119,7 +119,8 @@ impl Scheduler {
     /// Completes a frame, unless it failed and may be tried elsewhere.
     fn finish(&self, frame: Started, scratch: &mut Scratch) {
         let Started { job, device, taken, failed, given_up, .. } = &frame;
-        let status = match (given_up, failed.load(Ordering::Relaxed)) {
+        let failed = failed.load(Ordering::Relaxed) || job.has_lost_memory();
+        let status = match (given_up, failed) {
             (Some(status), _) => *status,
             (None, true) => Status::Failed,
             (None, false) => Status::Done,

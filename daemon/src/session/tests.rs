@@ -100,7 +100,7 @@ impl Scene {
     async fn session(&self, uid: u32, number: ClientId, rights: Rights) -> (Peer, JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let place = self.shared.accounts.of(uid).charge(resource(), 1).unwrap();
+        let place = self.shared.accounts.admit(uid).unwrap();
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
         let session = Session::new(number, place, rights, ours, shared, stop).unwrap();
         let task = tokio::spawn(session.run());
@@ -109,10 +109,6 @@ impl Scene {
         say(&peer, &Request::Hello { version: VERSION, features, name: String::new() }).await;
         (peer, task)
     }
-}
-
-const fn resource() -> resized_protocol::message::Resource {
-    resized_protocol::message::Resource::Connections
 }
 
 async fn say(peer: &Peer, request: &Request) {

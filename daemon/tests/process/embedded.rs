@@ -7,6 +7,7 @@ use resized_client::{Client, Error, Extent, KeptStreams, Refusal, StreamSpec};
 use resized_protocol::message::Goodbye;
 
 use crate::oracle::{self, Checked, workout};
+use crate::quotas::UNREAD;
 use crate::support::bounded;
 
 fn client(server: &Server) -> Client {
@@ -31,7 +32,7 @@ fn several_clients_share_one_embedded_daemon() {
 fn options_are_obeyed() {
     bounded(|| {
         let options =
-            Options { devices: Devices::Null, memory: Some(12_500), ..Options::default() };
+            Options { devices: Devices::Null, memory: Some(UNREAD + 12_500), ..Options::default() };
         let server = Server::embedded_with(options).unwrap();
         let client = client(&server);
         assert_eq!(client.devices()[..], ["null"]);

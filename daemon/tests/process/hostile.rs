@@ -1,10 +1,19 @@
 //! Clients that break the protocol: each is told what it did, then hung up on, and nobody else notices.
 
+use std::fs::File;
+use std::path::Path;
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::socket::MsgFlags;
 use resized_client::{Client, StreamSpec};
 use resized_protocol::VERSION;
 use resized_protocol::codec::MAX_MESSAGE;
-use resized_protocol::message::{Cropped, Message, Reply, Request, Violation};
+use resized_protocol::fdpass::receive;
+use resized_protocol::message::{
+    Backing, Completion, Cropped, Message, Reply, Request, Status, Violation,
+};
 use resized_protocol::placement::Crop;
+use resized_protocol::shm::RingLayout;
 
 use crate::oracle::{self, Checked};
 use crate::support::{Daemon, bounded};
@@ -169,5 +178,56 @@ fn nothing_is_said_of_a_stream_once_it_is_closed() {
         }
         drop(wire);
         scene.end();
+    });
+}
+
+#[test]
+fn the_system_says_what_a_client_gave_back_of_its_ring() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let mut wire = Wire::welcomed(&daemon.socket());
+        wire.say_open(oracle::film(), false);
+        let (_, ring) = receive(&wire.socket, &mut [0; 4096], MsgFlags::empty()).unwrap();
+        let (ring, spec) = (ring.unwrap().unwrap(), RingLayout::new(&oracle::film()).unwrap());
+        let len = spec.len().get();
+        // What the system counts for each of a process's threads may not be told yet.
+        let near = |kib: u64| kib.abs_diff(daemon.shared_kib()) < 1024;
+        assert!(near(len as u64 / 1024), "{} KiB of {len} bytes", daemon.shared_kib());
+        let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(&ring, punch, 0, len as i64).unwrap();
+        assert!(near(0), "{} KiB", daemon.shared_kib());
+    });
+}
+
+#[test]
+fn who_cuts_off_the_memory_of_its_ring_loses_that_and_nobody_else_anything() {
+    bounded(|| {
+        let daemon = Daemon::start(&["--allow-named-segments"]);
+        let client = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&client);
+        let honest = Checked::open(&client, oracle::mixed(4), 2);
+        for spec in [oracle::dot(), oracle::big(), oracle::film()] {
+            let spec = StreamSpec { slots: 4, ..spec };
+            let mut wire = Wire::welcomed(&daemon.socket());
+            wire.say_open(spec, true);
+            let name = match wire.hear() {
+                Message::Reply(Reply::Opened { backing: Backing::Named(name), .. }) => name,
+                other => panic!("{other:?}"),
+            };
+            let segment = Path::new("/dev/shm").join(name.trim_start_matches('/'));
+            File::options().write(true).open(segment).unwrap().set_len(0).unwrap();
+            wire.say(&Request::Submit { stream: 0, slots: vec![0, 1, 2, 3] });
+            for _ in 0..4 {
+                let completed = wire.hear();
+                let failed = |completion: Completion| completion.status == Status::Failed;
+                assert!(matches!(completed, Message::Completed(done) if failed(done)));
+            }
+            honest.round_trip(0);
+            wire.say(&Request::Submit { stream: 0, slots: vec![0] });
+            wire.expect_violation(Violation::UnknownStream(0));
+        }
+        drop(honest);
+        daemon.await_rest(&client, descriptors);
+        assert!(daemon.log().contains("the memory of a ring is gone"));
     });
 }

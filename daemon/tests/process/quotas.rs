@@ -1,7 +1,7 @@
 //! What users may have, how long they may take, and what becomes of frames that come too late. A
 //! neighbour is timed beside who asks for too much in `chaos/shortage.rs`.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -16,11 +16,17 @@ use resized_protocol::shm::RingLayout;
 
 use crate::oracle::{self, Checked};
 use crate::skip::skip;
-use crate::support::{Daemon, bounded, until};
+use crate::support::{Daemon, bounded, by, until};
 use crate::wire::{Wire, bytes, hello};
 
 /// Endpoint of the daemon that a process of another user asks.
 const ENDPOINT: &str = "RESIZED_TEST_QUOTA_ENDPOINT";
+
+/// Endpoint of the daemon to which a user who was lent connects.
+const LENT: &str = "RESIZED_TEST_LENT_ENDPOINT";
+
+/// Bytes that count for each connection, for what its client may not read.
+pub(crate) const UNREAD: u64 = 320 << 10;
 
 /// A user that owns nothing; see /etc/passwd.
 pub(crate) const NOBODY: u32 = 65_534;
@@ -41,7 +47,7 @@ const fn quota(what: Resource, asked: u64, left: u64, limit: u64) -> Refusal {
 fn every_limit_of_a_user_holds_over_its_connections_and_comes_back() {
     bounded(|| {
         let limits = ["--user-connections", "3", "--user-streams", "4", "--user-slots", "10"];
-        let daemon = Daemon::start(&[&limits[..], &["--user-memory", "2"]].concat());
+        let daemon = Daemon::start(&[&limits[..], &["--user-memory", "3"]].concat());
         let watcher = daemon.client();
         let (_, descriptors) = daemon.at_rest(&watcher);
         let others = [daemon.client(), daemon.client()];
@@ -70,7 +76,10 @@ fn every_limit_of_a_user_holds_over_its_connections_and_comes_back() {
         let Refusal::Quota { asked, .. } = refusal else { panic!("{refusal}") };
         // The more slots the more lanes may be at crops of their own.
         assert!(asked >= used + 3 * ring, "{asked} bytes, {used} before");
-        assert_eq!(refusal, quota(Resource::RingBytes, asked, (2 << 20) - used, 2 << 20));
+        assert_eq!(
+            refusal,
+            quota(Resource::RingBytes, asked, (3 << 20) - used - 3 * UNREAD, 3 << 20)
+        );
         // What was refused was charged to nobody, and those who were refused live on.
         stream.loan().unwrap().submit().unwrap().wait().unwrap();
         Checked::open(&others[1], oracle::mixed(1), 1).round_trip(0);
@@ -117,6 +126,52 @@ fn what_one_user_has_taken_another_still_has() {
             }
             Err(error) => panic!("{error}"),
         }
+    });
+}
+
+#[test]
+fn a_user_that_is_lent_and_connects() {
+    if let Ok(endpoint) = std::env::var(LENT) {
+        let refusal = refused(Client::connect(&endpoint.parse().unwrap()));
+        assert_eq!(refusal, quota(Resource::Connections, 1, 0, 3));
+    }
+}
+
+#[test]
+fn users_who_were_lent_have_the_quotas_of_whom_they_were_lent_to() {
+    // For a daemon that sees a file of ours.
+    const MOUNT: &str = "mount --bind \"$SUBUID\" /etc/subuid";
+    let tried = Command::new("unshare")
+        .args(["--mount", "--", "sh", "-c", MOUNT])
+        .env("SUBUID", "/etc/passwd")
+        .output();
+    if !tried.as_ref().is_ok_and(|output| output.status.success()) {
+        return skip("mounts", &format!("there is no mount namespace of our own: {tried:?}"));
+    }
+    bounded(|| {
+        let own = nix::unistd::geteuid();
+        let start = |daemon, dir: &std::path::Path| {
+            std::fs::write(dir.join("subuid"), format!("nobody-known:1:5\n{own}:100000:10\n"))
+                .unwrap();
+            let mount = format!(r#"{MOUNT} && exec "$0" "$@""#);
+            let mut daemon = by(&["unshare", "--mount", "--", "sh", "-c", &mount], &daemon);
+            daemon.env("SUBUID", dir.join("subuid"));
+            daemon
+        };
+        let flags = ["--peers", "anyone", "--user-connections", "3", "--user-memory", "2"];
+        let daemon = Daemon::start_as(&flags, start);
+        std::fs::set_permissions(daemon.dir(), PermissionsExt::from_mode(0o755)).unwrap();
+        let clients = [daemon.client(), daemon.client(), daemon.client()];
+        until("they are three", || clients[0].stats().unwrap().sessions == 3);
+        let other = |user: u32, test: &str, endpoint: &str| {
+            let mut other = Command::new(std::env::current_exe().unwrap());
+            other.args(["--exact", test]).uid(user).current_dir("/");
+            let output = other.env(endpoint, daemon.endpoint().to_string()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+        };
+        other(100_009, "quotas::a_user_that_is_lent_and_connects", LENT);
+        other(100_010, "quotas::a_user_that_asks_for_ring_bytes", ENDPOINT);
     });
 }
 
@@ -229,5 +284,54 @@ fn what_a_streams_tables_take_is_charged() {
             until("the streams are closed", || client.stats().unwrap().streams == 0);
         }
         assert_eq!(client.stats().unwrap().region_bytes, 0);
+    });
+}
+
+#[test]
+fn what_is_held_for_those_who_read_nothing_was_charged() {
+    const CONNECTIONS: u64 = 64;
+    /// KiB by which the daemon may grow beside: figures, what the allocator keeps.
+    const GROWTH: u64 = 2048;
+    bounded(|| {
+        let daemon = Daemon::start(&["--devices", "cpu"]);
+        let watcher = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&watcher);
+        let before = daemon.anonymous_kib();
+        let wires: Vec<_> = (0..CONNECTIONS).map(|_| Wire::welcomed(&daemon.socket())).collect();
+        // What has the longest answers: more than anybody keeps for them.
+        let asked = bytes(&Request::Clients { from: 0 }).repeat(256);
+        wires.iter().for_each(|wire| (&wire.socket).write_all(&asked).unwrap());
+        let (mut size, mut quiet) = (before, 0);
+        until("all are full", || {
+            let now = daemon.anonymous_kib();
+            quiet = if now == size { quiet + 1 } else { 0 };
+            size = now;
+            quiet == 100
+        });
+        let grown = daemon.anonymous_kib().saturating_sub(before);
+        let sent = "/proc/sys/net/core/wmem_default";
+        let sent: u64 = std::fs::read_to_string(sent).unwrap().trim().parse().unwrap();
+        let held = grown + CONNECTIONS * sent / 1024;
+        println!("{grown} KiB grown, {held} KiB held with what is in {CONNECTIONS} sockets");
+        assert!(held <= CONNECTIONS * UNREAD / 1024 + GROWTH, "{grown} KiB grown");
+        drop(wires);
+        daemon.await_rest(&watcher, descriptors);
+    });
+}
+
+#[test]
+fn a_user_has_as_many_connections_as_there_is_memory_for() {
+    bounded(|| {
+        let daemon = Daemon::start(&["--user-memory", "1"]);
+        let client = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&client);
+        let others = [daemon.client(), daemon.client()];
+        let left = (1 << 20) - 3 * UNREAD;
+        let refusal = refused(daemon.connect());
+        assert_eq!(refusal, quota(Resource::RingBytes, UNREAD, left, 1 << 20));
+        assert_eq!(client.stats().unwrap().region_bytes, 0);
+        drop(others);
+        daemon.await_rest(&client, descriptors);
+        daemon.client();
     });
 }

@@ -208,9 +208,18 @@ impl Daemon {
 
     /// KiB of memory that the daemon has allocated for itself, rings not counted; see proc(5).
     pub(crate) fn anonymous_kib(&self) -> u64 {
+        self.kib("RssAnon:")
+    }
+
+    /// KiB of rings that the daemon has mapped and that are there.
+    pub(crate) fn shared_kib(&self) -> u64 {
+        self.kib("RssShmem:")
+    }
+
+    fn kib(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id()));
         let status = status.unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.trim().strip_suffix("kB").unwrap().trim().parse().unwrap()
     }
 

@@ -1,8 +1,9 @@
 //! Owns a mapping of shared memory and its life: made by the daemon, mapped again by the client.
 //!
-//! Knows nothing of slots or frames. Invariants: the mapping is readable and writable for `len` bytes
-//! until the `Region` is dropped; all its pages are allocated before anyone sees it, so touching them
-//! can't fail, until the daemon takes them back (`discard`); no reference to its bytes is ever formed here, since a peer may write them.
+//! Knows nothing of slots or frames. Invariants: the mapping is readable and writable for `len` bytes until the `Region` is
+//! dropped; all its pages are allocated before anyone sees it, so touching them can't fail until either end gives some back
+//! to the system. Then they are made again, as zeros, when they are touched: where the system has none to give, see
+//! [`guard`](super::guard). No reference to its bytes is ever formed here, since a peer may write them.
 //!
 //! Pages are huge where the system has them: Linux 6.1 and later, whatever `shmem_enabled` says but
 //! `deny`. Then 26 MiB are made in 2 ms instead of 8, first touched by either end in next to no
@@ -26,6 +27,8 @@ use nix::unistd::{SysconfVar, ftruncate, sysconf};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 use thiserror::Error;
 
+use super::guard::Guard;
+
 /// Seals that make a region's length final: no end can be cut off under the other.
 const SEALS: SealFlag =
     SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
@@ -34,7 +37,11 @@ const SEALS: SealFlag =
 /// there are none but by chance.
 pub(super) const HUGE: usize = 2 << 20;
 
-/// Of <linux/mman.h>; `libc` has it with glibc only.
+/// Bytes of the smallest pages that there are.
+pub(super) const PAGE: usize = 4096;
+
+/// Of <linux/mman.h>; `libc` has them with glibc only.
+const MADV_POPULATE_READ: libc::c_int = 22;
 const MADV_COLLAPSE: libc::c_int = 25;
 
 /// Why a region can't be made or mapped.
@@ -79,7 +86,7 @@ impl RegionError {
     }
 }
 
-fn system(call: &'static str) -> impl FnOnce(Errno) -> RegionError {
+pub(super) fn system(call: &'static str) -> impl FnOnce(Errno) -> RegionError {
     move |errno| RegionError::System { call, errno }
 }
 
@@ -90,6 +97,8 @@ pub struct Region {
     len: NonZeroUsize,
     /// `Some` for a named segment, whose crate owns the mapping; `None` where we unmap it ourselves.
     named: Option<SendShmem>,
+    /// Of one that this process made.
+    guard: Option<Guard>,
 }
 
 /// A region that other processes can open by name, and the name.
@@ -130,7 +139,7 @@ impl Region {
                 .map_err(system("memfd_create"))?;
         let file_len = file_len(len)?;
         ftruncate(&descriptor, file_len).map_err(system("ftruncate"))?;
-        let region = Self::map(&descriptor, len)?;
+        let region = Self::map(&descriptor, len)?.guarded();
         region.take_huge_pages(&descriptor, file_len);
         allocate(&descriptor, 0, file_len)?;
         fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SEALS)).map_err(system("fcntl(F_ADD_SEALS)"))?;
@@ -152,8 +161,8 @@ impl Region {
         Self::map(descriptor, len)
     }
 
-    /// Makes a region that can be opened by name. It has no seals: any process of this user can
-    /// attach to it, and one that truncates it kills both ends. The name goes with the `Region`.
+    /// Makes a region that can be opened by name. It has no seals: any process of this user can attach to it, and one that
+    /// truncates it kills both ends, unless they [guard](super::guard_regions) themselves. The name goes with the `Region`.
     pub fn create_named(len: NonZeroUsize) -> Result<NamedRegion, RegionError> {
         let segment = ShmemConf::new().size(len.get()).create().map_err(RegionError::Named)?;
         let name = segment.get_os_id().to_owned();
@@ -161,7 +170,7 @@ impl Region {
         let descriptor = shm_open(name.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(system("shm_open"))?;
         allocate(&descriptor, 0, file_len(len)?)?;
-        Ok(NamedRegion { region: Self::attach(segment, len)?, name })
+        Ok(NamedRegion { region: Self::attach(segment, len)?.guarded(), name })
     }
 
     /// Maps a region of that name and at least `len` bytes.
@@ -173,7 +182,7 @@ impl Region {
         let short = RegionError::Short { found: segment.len(), needed: len.get() };
         match NonNull::new(segment.as_ptr()) {
             Some(start) if segment.len() >= len.get() => {
-                Ok(Self { start, len, named: Some(SendShmem(segment)) })
+                Ok(Self { start, len, named: Some(SendShmem(segment)), guard: None })
             }
             _ => Err(short),
         }
@@ -197,7 +206,12 @@ impl Region {
             None => map(None, MapFlags::empty()),
         };
         let start = start.map_err(system("mmap"))?;
-        Ok(Self { start: start.cast(), len, named: None })
+        Ok(Self { start: start.cast(), len, named: None, guard: None })
+    }
+
+    fn guarded(mut self) -> Self {
+        self.guard = Guard::new(self.start.addr(), self.len);
+        self
     }
 
     /// Has the kernel put huge pages where whole ones fit. It makes none of a stretch of a file
@@ -217,13 +231,39 @@ impl Region {
         }
     }
 
+    /// Has this process's tables filled in for all pages. No frame waits for that then, and the system counts all of them as
+    /// shared memory that this process has (`RssShmem`, see proc(5)), until somebody gives some back.
+    pub fn populate(&self) {
+        // SAFETY: the range is that of our own mapping, and its bytes stay what they are.
+        let populated = unsafe {
+            libc::madvise(self.start.as_ptr().cast(), self.len.get(), MADV_POPULATE_READ)
+        };
+        if populated != 0 {
+            // Linux before 5.14 does not know it.
+            for offset in (0..self.len.get()).step_by(PAGE) {
+                // SAFETY: within the mapping. What is read is of no consequence, whoever may write it.
+                unsafe { self.start.add(offset).read_volatile() };
+            }
+        }
+    }
+
     /// Gives the pages back to the system, whoever else has the region mapped: what they read from now
     /// on is zeros. For when its frames are nobody's any more, since a peer may keep the mapping.
     pub fn discard(&self) {
+        if self.is_lost() {
+            return;
+        }
         // SAFETY: the range is that of our own mapping, of memory that several processes write anyway.
         let discarded =
             unsafe { madvise(self.start.cast(), self.len.get(), MmapAdvise::MADV_REMOVE) };
         debug_assert_eq!(discarded, Ok(()));
+    }
+
+    /// Whether other memory has taken its place in this process, for its own is gone: what is read is of no meaning, and
+    /// nobody sees what is written. Only of one that this process [made](Self::create), and if it
+    /// [guards](super::guard_regions) them.
+    pub fn is_lost(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_lost)
     }
 
     /// Length in bytes.
@@ -232,8 +272,8 @@ impl Region {
         self.len.get()
     }
 
-    /// Address of the first byte, page aligned: mapped, and its pages allocated, for [`Self::len`]
-    /// bytes as long as the region lives. A peer may write them at any moment.
+    /// Address of the first byte, page aligned: mapped for [`Self::len`] bytes as long as the region lives. A peer may write
+    /// them, or have their pages be zeros, at any moment.
     pub const fn start(&self) -> NonNull<u8> {
         self.start
     }
@@ -279,6 +319,15 @@ impl Reserved {
     }
 }
 
+/// So many bytes of memory, allocated, which nobody else can take back.
+pub(super) fn spare_memory(len: usize) -> Result<OwnedFd, RegionError> {
+    let file = memfd_create(c"resized-spare", MFdFlags::MFD_CLOEXEC);
+    let file = file.map_err(system("memfd_create"))?;
+    ftruncate(&file, len as i64).map_err(system("ftruncate"))?;
+    allocate(&file, 0, len as i64)?;
+    Ok(file)
+}
+
 /// Beyond what a file can have, it is refused as the kernel would refuse it.
 fn file_len(len: NonZeroUsize) -> Result<i64, RegionError> {
     i64::try_from(len.get()).map_err(|_| system("ftruncate")(Errno::EFBIG))
@@ -296,6 +345,8 @@ fn allocate(descriptor: impl AsFd, from: i64, len: i64) -> Result<(), RegionErro
 
 impl Drop for Region {
     fn drop(&mut self) {
+        // Before another can have its addresses.
+        self.guard = None;
         if self.named.is_none() {
             // SAFETY: `start` and `len` are those of the mapping that `map` made, unmapped only here.
             let unmapped = unsafe { munmap(self.start.cast(), self.len.get()) };
@@ -358,19 +409,35 @@ mod tests {
         });
     }
 
+    /// KiB that a line of smaps, see proc(5), says of a region.
+    fn in_smaps(region: &Region, key: &str) -> u64 {
+        let start = format!("{:x}-", region.start().addr());
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mapping = maps.lines().skip_while(|line| !line.starts_with(&start));
+        let mut found = mapping.filter_map(|line| line.strip_prefix(key));
+        found.next().map_or(0, |kib| kib.trim().trim_end_matches(" kB").parse().unwrap())
+    }
+
+    #[test]
+    fn what_was_populated_counts_until_a_peer_gives_it_back() {
+        let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        for pages in [10, 3 * HUGE / 2 / PAGE] {
+            let (region, descriptor) = Region::create(len(pages * PAGE)).unwrap();
+            region.populate();
+            assert_eq!(in_smaps(&region, "Rss:"), 4 * pages as u64);
+            fallocate(&descriptor, punch, 0, 4 * PAGE as i64).unwrap();
+            // Of a huge page that has a hole nothing counts until it is touched.
+            assert!(in_smaps(&region, "Rss:") <= 4 * (pages - 4) as u64);
+        }
+    }
+
     #[test]
     fn pages_are_huge_where_the_system_has_them() {
         let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
         let (region, _descriptor) = Region::create(len(4 * HUGE)).unwrap();
         // SAFETY: within the mapping, of which nobody else knows.
         unsafe { region.start().write(1) };
-        let start = format!("{:x}-", region.start().addr());
-        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let mapping = maps.lines().skip_while(|line| !line.starts_with(&start));
-        let huge: u64 = mapping
-            .filter_map(|line| line.strip_prefix("ShmemPmdMapped:"))
-            .next()
-            .map_or(0, |kib| kib.trim().trim_end_matches(" kB").parse().unwrap());
+        let huge = in_smaps(&region, "ShmemPmdMapped:");
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let mut release = release.split('.').map_while(|number| number.parse::<u32>().ok());
         let release = (release.next().unwrap_or(0), release.next().unwrap_or(0));

@@ -185,9 +185,9 @@ impl Memory {
             .push_next(&mut import);
         let mut handle = vk::DeviceMemory::null();
         let allocate = device.fns().v1_0.allocate_memory;
-        // SAFETY: the extension is enabled; pointer and length are aligned as it asks for, and
-        // those of a mapping that may be written and whose pages are there, which outlives the
-        // memory.
+        // SAFETY: the extension is enabled; pointer and length are aligned as it asks for, and those of a mapping that
+        // may be written, which outlives the memory. A page that the client gave back is made again, or the driver
+        // refuses.
         let allocated = unsafe { allocate(device.handle(), &info, std::ptr::null(), &mut handle) };
         allocated.result().map_err(VulkanError::from)?;
         Ok(Self { device: Arc::clone(device), handle, _counted: counted })

@@ -3,21 +3,27 @@
 //!
 //! The neighbour is timed beside those who ask for as much as there is, and for no more.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::socket::MsgFlags;
 use resized_client::{
     Client, Error, Filter, PixelFormat, Refusal, Resource, Stream, StreamSpec, Whose,
 };
+use resized_protocol::fdpass::receive;
+use resized_protocol::message::Request;
+use resized_protocol::shm::RingLayout;
 
 use super::neighbour::{Scene, row, row_of_daemon};
 use crate::oracle::{self, Checked};
 use crate::skip::skip;
-use crate::support::{Daemon, by, by_shell, until};
+use crate::support::{Daemon, bounded, by, by_shell, until};
+use crate::wire::{Wire, bytes};
 
 /// Waits for what there is room for once what was taken before is given back.
 fn admitted<T>(mut ask: impl FnMut() -> Result<T, Error>) -> T {
@@ -140,7 +146,8 @@ impl Group {
             (Some(path), _) => ("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"),
             (None, path) => ("/sys/fs/cgroup", path.unwrap_or_default(), "memory.max"),
         };
-        let group = Path::new(root).join(path).join(format!("resized-test-{}", std::process::id()));
+        let group =
+            Path::new(root).join(path).join(format!("resized-test-{}-{limit}", std::process::id()));
         std::fs::create_dir(&group)?;
         let group = Self(group);
         std::fs::write(group.0.join(file), limit.to_string())?;
@@ -158,6 +165,21 @@ impl Drop for Group {
     }
 }
 
+/// A daemon in that group, which gives rings more than the group has.
+fn daemon_in(group: &Path) -> Daemon {
+    let join = r#"echo $$ > "$GROUP/cgroup.procs"; exec "$0" "$@""#;
+    Daemon::start_as(&["--devices", "cpu", "--memory", "65536"], |daemon, _| {
+        let mut bounded = by_shell(join, &daemon);
+        bounded.env("GROUP", group);
+        bounded
+    })
+}
+
+/// A stream whose slots take eight MiB and little more each.
+fn eights() -> StreamSpec {
+    oracle::spec(PixelFormat::Rgba, Filter::Bicubic, (2048, 1024), (64, 64))
+}
+
 #[test]
 fn a_memory_limit_of_the_daemons_group_is_a_refusal() {
     const LIMIT: u64 = 256 << 20;
@@ -166,16 +188,8 @@ fn a_memory_limit_of_the_daemons_group_is_a_refusal() {
         Err(error) => return skip("cgroup", &format!("there is none of our own: {error}")),
     };
     let path = group.0.clone();
-    let start = move || {
-        let join = r#"echo $$ > "$GROUP/cgroup.procs"; exec "$0" "$@""#;
-        // More than the group has.
-        Daemon::start_as(&["--devices", "cpu", "--memory", "65536"], |daemon, _| {
-            let mut bounded = by_shell(join, &daemon);
-            bounded.env("GROUP", &path);
-            bounded
-        })
-    };
-    let spec = oracle::spec(PixelFormat::Rgba, Filter::Bicubic, (2048, 1024), (64, 64));
+    let start = move || daemon_in(&path);
+    let spec = eights();
     let little = move |scene: &Scene<'_>| assert_eq!(take(scene, &spec, Some(3)), None);
     let all = move |scene: &Scene<'_>| {
         let refusal = take(scene, &spec, None).unwrap();
@@ -184,6 +198,32 @@ fn a_memory_limit_of_the_daemons_group_is_a_refusal() {
         assert!(whose_limit, "{refusal}");
     };
     row_of_daemon(start, little, all);
+}
+
+#[test]
+fn what_a_client_gave_back_of_its_ring_nobody_else_is_given() {
+    const LIMIT: u64 = 320 << 20;
+    let group = match Group::new(LIMIT) {
+        Ok(group) => group,
+        Err(error) => return skip("cgroup", &format!("there is none of our own: {error}")),
+    };
+    bounded(move || {
+        let daemon = daemon_in(&group.0);
+        let client = daemon.client();
+        let wire = Wire::welcomed(&daemon.socket());
+        let spec = StreamSpec { slots: 20, ..eights() };
+        let open = Request::Open { stream: 0, spec, named: false };
+        (&wire.socket).write_all(&bytes(&open)).unwrap();
+        let (_, ring) = receive(&wire.socket, &mut [0; 4096], MsgFlags::empty()).unwrap();
+        let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let len = RingLayout::new(&spec).unwrap().len().get();
+        fallocate(ring.unwrap().unwrap(), punch, 0, len as i64).unwrap();
+        let refusal = refusal(client.open(&spec));
+        let is_machines = matches!(refusal, Refusal::Quota { whose: Whose::Machine, left, .. } if left < 160 << 20);
+        assert!(is_machines, "{refusal}");
+        drop(wire);
+        drop(admitted(|| client.open(&spec)));
+    });
 }
 
 #[test]
