@@ -19,6 +19,17 @@ pub enum Size {
     Height(u32),
 }
 
+impl Size {
+    /// Most pixels of either side; `u32::MAX` of one that follows.
+    pub const fn most(self) -> Extent {
+        match self {
+            Self::Box(extent) => extent,
+            Self::Width(width) => Extent::new(width, u32::MAX),
+            Self::Height(height) => Extent::new(u32::MAX, height),
+        }
+    }
+}
+
 /// Why a text is no size.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SizeError {
@@ -123,7 +134,7 @@ impl FromStr for Mode {
     }
 }
 
-/// Red, green and blue: `ffffff`.
+/// Red, green and blue: `ffffff`, or `#ffffff`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Colour(pub [u8; 3]);
 
@@ -132,14 +143,22 @@ pub struct Colour(pub [u8; 3]);
 #[error("'{0}' is no colour: write six hexadecimal digits, RRGGBB, like ffffff for white")]
 pub struct UnknownColour(String);
 
+impl fmt::Display for Colour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self([red, green, blue]) = self;
+        write!(f, "{red:02x}{green:02x}{blue:02x}")
+    }
+}
+
 impl FromStr for Colour {
     type Err = UnknownColour;
 
     fn from_str(text: &str) -> Result<Self, UnknownColour> {
         let unknown = || UnknownColour(text.to_owned());
         // A sign would be read, too.
-        let digits = text.len() == 6 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let number = u32::from_str_radix(text, 16).ok().filter(|_| digits).ok_or_else(unknown)?;
+        let number = text.strip_prefix('#').unwrap_or(text);
+        let digits = number.len() == 6 && number.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let number = u32::from_str_radix(number, 16).ok().filter(|_| digits).ok_or_else(unknown)?;
         let [_, colour @ ..] = number.to_be_bytes();
         Ok(Self(colour))
     }
@@ -227,7 +246,9 @@ mod tests {
             assert_eq!(format.name().parse(), Ok(format));
         }
         assert_eq!("0aFf80".parse(), Ok(Colour([10, 255, 128])));
-        for text in ["", "fff", "#ffffff", "+fffff", "fffffff", "white!"] {
+        assert_eq!("#0aff80".parse(), Ok(Colour([10, 255, 128])));
+        assert_eq!(Colour([10, 255, 128]).to_string(), "0aff80");
+        for text in ["", "fff", "#fff", "##0aff80", "+fffff", "fffffff", "white!"] {
             assert_eq!(text.parse::<Colour>(), Err(UnknownColour(text.to_owned())));
         }
         assert_eq!("Fit".parse::<Mode>(), Err(UnknownMode("Fit".to_owned())));
