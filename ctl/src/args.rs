@@ -222,9 +222,18 @@ pub(crate) struct Video {
     #[arg(value_name = "IN", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// Size of the pictures, whatever the video's shape; 640x and x360 leave the other side to that
+    /// Size of the pictures; 640x and x360 leave the other side to the video's shape
     #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
     pub(crate) size: Size,
+
+    /// What becomes of videos of another shape [default: stretch, or fit with --pad]
+    #[arg(long, value_parser = modes())]
+    pub(crate) mode: Option<Mode>,
+
+    /// Fill what a fitted picture leaves of the size with this colour, such as ffffff: pictures then have
+    /// exactly the size, with the video in the middle
+    #[arg(long, value_name = "RRGGBB")]
+    pub(crate) pad: Option<Colour>,
 
     /// A pattern for the names of the pictures, such as out/%05d.jpg, in which %05d is the number
     /// of the frame, {name} the video's name without its ending, and an n in such braces the
@@ -289,7 +298,7 @@ fn quality() -> RangedI64ValueParser<i32> {
 }
 
 /// Reads the name of a mode.
-fn modes() -> impl TypedValueParser<Value = Mode> {
+pub fn modes() -> impl TypedValueParser<Value = Mode> {
     let value = |mode: Mode| {
         PossibleValue::new(mode.name()).help(match mode {
             Mode::Fit | Mode::Pad(_) => {

@@ -63,6 +63,31 @@ fn videos_become_numbered_pictures() {
 }
 
 #[test]
+fn a_size_says_what_becomes_of_another_shape() {
+    let shop = Shop::new();
+    clip(&shop, "a.mkv", 2); // 4:3
+    for (options, size) in [
+        ("", (200, 60)),
+        ("--mode stretch", (200, 60)),
+        ("--mode fit", (80, 60)),
+        ("--mode fill", (200, 60)),
+        ("--pad #ffffff", (200, 60)),
+    ] {
+        shop.good(&format!("video a.mkv -s 200x60 {options} -o out/%d.jpg -q"));
+        let picture = shop.picture("out/2.jpg").to_rgb8();
+        assert_eq!(picture.dimensions(), size, "{options}");
+        let white = |x, y| picture.get_pixel(x, y).0.iter().all(|sample| *sample > 240);
+        // The video is between the columns 60 and 140, and its first and last blocks.
+        let padded =
+            size.0 == 200 && (0..60).all(|y| [0, 40, 150, 199].iter().all(|&x| white(x, y)));
+        assert_eq!(padded, options.starts_with("--pad"), "{options}");
+    }
+    let error = shop.bad("video a.mkv -s 40x20 --mode fill --pad ffffff -o new/%d.jpg");
+    assert_eq!(error, "resize-videos: --pad is for --mode fit\n");
+    assert!(!shop.path("new").exists());
+}
+
+#[test]
 fn what_a_device_is_called_does_nothing_to_a_terminal() {
     let shop = Shop::new();
     clip(&shop, "a.mkv", 3);

@@ -4,7 +4,7 @@
 //! The walk of a frame: [`decode`] takes it from the video's [`source`], straight into a slot where [`inplace`]
 //! can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
 //! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
-//! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took, [`devices`] who did it, [`outcome`] what became of its
+//! by [`turn`] and in its [`shape`], in its [`folder`]. [`notes`] keeps how long it took, [`devices`] who did it, [`outcome`] what became of its
 //! instance. [`progress`], on its [`screen`], [`report`] and [`page`] tell
 //! the user; [`stop`] ends it early.
 //!
@@ -27,6 +27,7 @@ mod progress;
 mod report;
 mod room;
 mod screen;
+mod shape;
 mod source;
 mod stop;
 mod turn;
@@ -41,7 +42,6 @@ use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use resizectl::aside::Aside;
 use resizectl::terminal::{one_line, shown};
-use resized_pictures::Size;
 
 use crate::args::Args;
 use crate::daemon::Daemon;
@@ -51,6 +51,7 @@ use crate::outcome::{End, Outcome};
 use crate::page::{Head, Page, Seen};
 use crate::progress::{Progress, complain};
 use crate::report::Report;
+use crate::shape::Shape;
 use crate::stop::{Reason, Stop};
 
 /// Its files in the making.
@@ -74,12 +75,12 @@ fn raise_descriptor_limit() {
 /// ended before that was known.
 fn open(
     video: &Path,
-    size: Size,
+    shape: Shape,
     progress: &Progress,
     stop: &Arc<Stop>,
 ) -> Result<File, Option<String>> {
     let opened = File::open(video, stop).and_then(|file| {
-        args::check(size, file.extent(), file.aspect())?;
+        shape.check(file.extent(), file.aspect())?;
         Ok(file)
     });
     opened.map_err(|error| {
@@ -92,9 +93,9 @@ fn open(
 }
 
 /// What the page says of a video that could be opened.
-fn head(file: &File, size: Size) -> Head {
+fn head(file: &File, shape: Shape) -> Head {
     let (codec, extent) = (file.codec(), file.extent());
-    Head { codec, extent, pictures: args::extent(size, extent, file.aspect()) }
+    Head { codec, extent, pictures: shape.picture(extent, file.aspect()) }
 }
 
 /// How the page calls a video.
@@ -119,12 +120,12 @@ fn run(args: &Args) -> Result<ExitCode> {
     decode::init()?;
 
     // What can be found out is found out now, before anything is made or removed.
-    let instances = args.instances()?;
+    let (instances, shape) = (args.instances()?, args.shape()?);
     let progress = Progress::new(args.quiet);
     let (mut heads, mut files, mut slanted) = (Vec::new(), Vec::new(), Vec::new());
     for video in &args.videos {
-        let file = open(video, args.size, &progress, &stop);
-        heads.push(file.as_ref().map(|file| head(file, args.size)).map_err(Clone::clone));
+        let file = open(video, shape, &progress, &stop);
+        heads.push(file.as_ref().map(|file| head(file, shape)).map_err(Clone::clone));
         slanted.extend(file.as_ref().ok().filter(|file| file.turn().is_none()).map(|_| video));
         // Its turn may be far off, and meanwhile it would take memory and a server's patience.
         let is_first = files.iter().all(Option::is_none);
@@ -161,13 +162,14 @@ fn run(args: &Args) -> Result<ExitCode> {
     let seen: Vec<_> = args.videos.iter().zip(heads).map(seen).collect();
     let look = || args.report.as_ref().and_then(|_| daemon.look());
     let before = look();
-    outcomes.extend(instance::run_all(args, &daemon, files, folders, &progress, &stop));
+    outcomes.extend(instance::run_all(args, shape, &daemon, files, folders, &progress, &stop));
     outcomes.sort_by_key(|outcome| outcome.instance);
     let after = if stop.is_forsaken() { None } else { look() };
     let stopped = stop.reason();
     let report = Report::new(&outcomes, stopped.as_ref());
     let page = Page {
         args,
+        shape,
         videos: &seen,
         outcomes: &outcomes,
         instances,
