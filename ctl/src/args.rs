@@ -33,6 +33,13 @@ pub struct Arguments {
     pub(crate) command: Command,
 }
 
+impl Arguments {
+    /// The daemon that was named.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.connect.as_ref()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Resize(Resize),

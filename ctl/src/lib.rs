@@ -27,7 +27,7 @@ pub use args::{Arguments, modes};
 
 /// Does what was asked for. The exit code says whether all of it was done.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let endpoint = arguments.connect.as_ref();
+    let endpoint = arguments.endpoint();
     match &arguments.command {
         Command::Resize(asked) => resize::run(asked, endpoint),
         Command::Video(asked) => video::run(asked, endpoint),

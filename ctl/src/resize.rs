@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use resized_client::Endpoint;
+use resized_client::{Client, Endpoint};
 use resized_pictures::{Limits, Loss, Settings, Wish};
 
 use crate::args::Resize;
@@ -47,7 +47,10 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
     };
     let pixels = asked.max_megapixels * 1_000_000;
     let limits = Limits { pixels, made: u64::MAX, scans: SCANS };
+    // Before anything is made: it may not let this user in.
     let daemon = Daemon::find(endpoint)?;
+    let mut first = Some(daemon.connect()?);
+    outputs.make_folders(&asked.inputs)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let jobs = asked.jobs.map_or(cores, usize::from).min(asked.inputs.len());
     let batch = Batch {
@@ -64,7 +67,11 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
     thread::scope(|scope| {
         for _ in 0..jobs {
             let thread = thread::Builder::new().name("resize".to_owned());
-            let work = || batch.work(&daemon, limits, settings);
+            let (client, batch, daemon) = (first.take(), &batch, &daemon);
+            let work = move || {
+                let client = client.map_or_else(|| daemon.connect(), Ok);
+                batch.work(client, limits, settings);
+            };
             if let Err(error) = thread.spawn_scoped(scope, work) {
                 batch.end(anyhow!(error).context("can't start a thread"));
             }
@@ -92,9 +99,8 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     /// Resizes pictures until there are no more.
-    fn work(&self, daemon: &Daemon, limits: Limits, settings: Settings) {
-        let files = daemon
-            .connect()
+    fn work(&self, client: Result<Client>, limits: Limits, settings: Settings) {
+        let files = client
             .and_then(|client| Ok(Files::new(client, limits, settings, self.signal.clone())?));
         let mut files = match files {
             Ok(files) => files,

@@ -65,7 +65,8 @@ fn read(path: &Path, signal: &Signal, file: &mut Vec<u8>) -> Result<(), FileErro
         _ => FileError::Read(error),
     });
     match bytes? as u64 {
-        0..=MAX_FILE => Ok(()),
+        0 => Err(FileError::Empty),
+        1..=MAX_FILE => Ok(()),
         _ => Err(FileError::Long(MAX_FILE)),
     }
 }

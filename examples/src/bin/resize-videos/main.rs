@@ -41,6 +41,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use resizectl::aside::Aside;
+use resizectl::daemon::advice;
 use resizectl::terminal::{one_line, shown};
 
 use crate::args::Args;
@@ -58,8 +59,9 @@ use crate::stop::{Reason, Stop};
 const ASIDE: Aside = Aside::of("resize-videos");
 
 fn main() -> ExitCode {
-    run(&Args::parse()).unwrap_or_else(|error| {
-        complain(&one_line(&error));
+    let args = Args::parse();
+    run(&args).unwrap_or_else(|error| {
+        complain(&(one_line(&error) + &advice(&error, args.connect.as_ref())));
         ExitCode::FAILURE
     })
 }
@@ -144,6 +146,8 @@ fn run(args: &Args) -> Result<ExitCode> {
             Err(None) => {}
         }
     }
+    // What is wrong with all of them was said, and nothing else happened.
+    let idle = able.is_empty() && !stop.is_set();
     if stop.is_set() {
         able.clear(); // none will begin
     }
@@ -151,7 +155,9 @@ fn run(args: &Args) -> Result<ExitCode> {
     let check = || check_writable(args);
     let (folders, _locks) = Folder::prepare(&args.output, &args.videos, &able, check)?;
 
-    progress.say(&greeting);
+    if !idle {
+        progress.say(&greeting);
+    }
     for video in slanted {
         let name = shown(&video.display().to_string());
         progress
@@ -179,13 +185,15 @@ fn run(args: &Args) -> Result<ExitCode> {
         devices: &report.shares(before.as_ref(), after.as_ref()),
         stopped: stopped.as_ref(),
     };
+    if !idle {
+        progress.say(&report.table());
+    }
     Ok(conclude(&report, &page, &progress))
 }
 
 /// Tells what became of a run in all the ways that were asked for, and whether all went well.
 fn conclude(report: &Report<'_>, page: &Page<'_>, progress: &Progress) -> ExitCode {
     let Page { args, outcomes, stopped, .. } = *page;
-    progress.say(&report.table());
     let written = || outcomes.iter().filter(|outcome| outcome.frames > 0);
     if let (Some(first), Some(last)) = (written().next(), written().next_back()) {
         let range = Folder::range(&args.output, first.instance, last.instance);
