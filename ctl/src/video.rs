@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use resized_client::Endpoint;
 
 use crate::args::Video;
@@ -85,6 +85,7 @@ fn pattern(output: &Path) -> Result<OsString> {
             .collect();
         return Ok(Path::new(&OsString::from_vec(folder)).join(IN_FOLDERS).into_os_string());
     }
+    pattern::check_no_video(output).with_context(|| output.display().to_string())?;
     ensure!(
         bytes.contains(&b'%'),
         "{} is one file: write a pattern such as out/%05d.jpg, or {0}/ for a folder",
@@ -139,5 +140,13 @@ mod tests {
             error,
             "out.jpg is one file: write a pattern such as out/%05d.jpg, or out.jpg/ for a folder"
         );
+        for output in ["small.mp4", "-"] {
+            let error = format!("{:#}", pattern(Path::new(output)).unwrap_err());
+            assert!(
+                error.starts_with(&format!("{output}: pictures are made of videos")),
+                "{error}"
+            );
+        }
+        assert_eq!(pattern(Path::new("small.mp4/")).unwrap(), "small.mp4/{name}-%05d.jpg");
     }
 }

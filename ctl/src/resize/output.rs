@@ -42,7 +42,7 @@ impl Outputs {
         }
         ensure!(
             folder || pattern || inputs.len() == 1,
-            "{} is one file, and there are {} pictures: write {0}/ for a folder, or a pattern with {{name}}",
+            "{} is one file, and there are {} pictures: write {0}/ for a folder, or a pattern with {{name}} or %05d",
             output.display(),
             inputs.len()
         );

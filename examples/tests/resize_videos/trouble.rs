@@ -262,7 +262,7 @@ fn a_video_of_which_too_much_is_broken_is_an_error() {
 fn what_can_be_read_once_is_for_one_copy() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 3 -c:v mpeg4");
-    for name in ["/dev/stdin", "pipe:0"] {
+    for (name, place) in [("/dev/stdin", "/dev/stdin"), ("pipe:0", "pipe:0"), ("-", "/dev/stdin")] {
         let run = |options: &str| {
             let (reader, mut writer) = std::io::pipe().unwrap();
             let mut command = bench.command(&[Path::new(name)]);
@@ -273,9 +273,9 @@ fn what_can_be_read_once_is_for_one_copy() {
             drop(writer);
             (child.wait_with_output().unwrap(), written.is_ok())
         };
-        assert_fails(&run("").0, &[name, "is no file", "use -n 1"]);
+        assert_fails(&run("-n 2").0, &[place, "is no file", "use -n 1"]);
         assert!(!bench.path("out").exists());
-        let (output, written) = run("-n 1");
+        let (output, written) = run("");
         assert!(output.status.success() && written, "{output:?}");
         assert_eq!(bench.names(1), frame_names(3));
         fs::remove_dir_all(bench.path("out")).unwrap();

@@ -34,13 +34,13 @@ const MAX_COPIES: usize = 10_000;
 #[derive(Parser)]
 #[command(name = "resize-videos", version)]
 pub(crate) struct Args {
-    /// Videos to resize; several are dealt out over the instances in turn
+    /// Videos to resize; several are dealt out over the instances in turn; - is standard input
     #[arg(value_name = "VIDEO", required = true,
-          value_parser = OsStringValueParser::new().try_map(video))]
+          value_parser = OsStringValueParser::new().map(video))]
     pub(crate) videos: Vec<PathBuf>,
 
     /// Copies to run at once, as far as the daemon has room, each a client of its own: 1 to 10000
-    /// [default: 2, or one for each video]
+    /// [default: 2, or one for each video; 1 of what can be read once, as standard input]
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = copies)]
     instances: Option<usize>,
 
@@ -128,7 +128,9 @@ impl Args {
     /// Number of copies to run.
     pub(crate) fn instances(&self) -> Result<usize> {
         let videos = self.videos.len();
-        let instances = self.instances.unwrap_or(videos.max(2));
+        let is_once = self.videos.iter().any(|video| is_read_once(video));
+        let usual = || if is_once { videos } else { videos.max(2) };
+        let instances = self.instances.unwrap_or_else(usual);
         ensure!(
             instances >= videos,
             "{videos} videos are too many for {instances} instances: each resizes one"
@@ -173,9 +175,8 @@ fn file() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(place)
 }
 
-fn video(text: OsString) -> Result<PathBuf> {
-    ensure!(text != "-", "write /dev/stdin for standard input");
-    Ok(text.into())
+fn video(text: OsString) -> PathBuf {
+    if text == "-" { "/dev/stdin".into() } else { text.into() }
 }
 
 fn copies(text: &str) -> Result<usize> {
@@ -208,7 +209,6 @@ mod tests {
             ("-n 10001", "'10001' for '--instances <N>': write how many copies, 1 to 10000"),
             ("-m -1", "'-1' for '--interval <SECONDS>': write seconds, 0 or more"),
             ("-m 1e30", "'1e30' for '--interval <SECONDS>': write seconds, 0 or more"),
-            ("-", "'-' for '<VIDEO>...': write /dev/stdin for standard input"),
             ("-n -s 640x360", "a value is required for '--instances <N>'"),
             ("-m soon", "'soon' for '--interval <SECONDS>': write seconds, 0 or more"),
         ] {
@@ -226,6 +226,9 @@ mod tests {
             |line: &str| Args::try_parse_from(line.split_whitespace()).unwrap().instances().ok();
         assert_eq!(instances("resize-videos a"), Some(2));
         assert_eq!(instances("resize-videos a b c"), Some(3));
+        // What gives what it has once.
+        assert_eq!(instances("resize-videos /dev/null"), Some(1));
+        assert_eq!(instances("resize-videos /dev/null -n 2"), None);
         assert_eq!(instances("resize-videos a b c -n 4"), Some(4));
         assert_eq!(instances("resize-videos a b c -n 2"), None);
     }
