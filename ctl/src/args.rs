@@ -10,7 +10,7 @@ use clap::builder::{
 };
 use clap::{Args, Parser, Subcommand};
 use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat};
-use resized_pictures::{Colour, Format, Mode, Size};
+use resized_pictures::{Colour, Format, Mode, Size, SizeError};
 use resized_protocol::message::MAX_SLOTS;
 
 /// Resize pictures and videos through the resized daemon; see what it does, and whether it is well.
@@ -171,7 +171,7 @@ pub(crate) struct Resize {
 
     /// A folder, with / at its end if it is not there yet; a file, for a single picture, - for
     /// standard output; or a pattern for files, in which {name} is the name of the picture without its
-    /// ending, and an n in such braces its number
+    /// ending, and %05d its number with so many digits, or an n in such braces with as few as it has
     #[arg(short, long, value_name = "OUT", value_parser = path_or("/dev/stdout"))]
     pub(crate) output: PathBuf,
 
@@ -192,9 +192,9 @@ pub(crate) struct Resize {
     #[arg(long, default_value = "bicubic", value_parser = filters())]
     pub(crate) filter: Filter,
 
-    /// Quality of JPEG results; PNG and WebP are encoded without loss
-    #[arg(long, value_name = "Q", default_value = "85", value_parser = quality())]
-    pub(crate) quality: i32,
+    /// Quality of JPEG results [default: 85]; PNG and WebP are encoded without loss
+    #[arg(long, value_name = "Q", value_parser = quality())]
+    pub(crate) quality: Option<i32>,
 
     /// Format of the results [default: what the ending of OUT says, else the picture's own]
     #[arg(long, value_parser = formats())]
@@ -225,7 +225,7 @@ pub(crate) struct Resize {
 /// serves.
 #[derive(Args, Debug)]
 pub(crate) struct Video {
-    /// Videos to resize
+    /// Videos to resize; - is standard input
     #[arg(value_name = "IN", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
 
@@ -320,13 +320,18 @@ pub fn modes() -> impl TypedValueParser<Value = Mode> {
 
 /// Reads the name of a format of files.
 fn formats() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|name| name.parse())
+    let value = |format: Format| {
+        let value = PossibleValue::new(format.name());
+        if format == Format::Jpeg { value.alias("jpg") } else { value }
+    };
+    PossibleValuesParser::new(Format::ALL.map(value)).try_map(|name| name.parse())
 }
 
 fn extent(text: &str) -> Result<Extent> {
-    match text.parse()? {
-        Size::Box(extent) => Ok(extent),
-        _ => anyhow::bail!("write WIDTHxHEIGHT, like 640x360"),
+    match text.parse() {
+        Ok(Size::Box(extent)) => Ok(extent),
+        Ok(_) | Err(SizeError::Form) => anyhow::bail!("write WIDTHxHEIGHT, like 640x360"),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -392,6 +397,9 @@ mod tests {
             ("bench -c 0", "'0' for '--clients <N>': write how many, 1 or more"),
             ("bench -c -1", "'-1' for '--clients <N>': write how many, 1 or more"),
             ("resize a.jpg -s 4x4 -o b --max-megapixels 0.5", "a whole number from 1 to 4096"),
+            ("bench -s 640x", "'640x' for '--size <WxH>': write WIDTHxHEIGHT, like 640x360"),
+            ("bench -s 640", "'640' for '--size <WxH>': write WIDTHxHEIGHT, like 640x360"),
+            ("resize a.jpg -s 640 -o b", "like 640x360, or 640x for the width alone"),
             ("resize a.jpg -s 4x4 -o b -j some", "'some' for '--jobs <N>': write how many"),
         ] {
             let line = format!("resizectl {line}");

@@ -8,7 +8,7 @@ mod file;
 mod names;
 mod output;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,17 +16,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use resized_client::{Client, Endpoint};
-use resized_pictures::{Limits, Loss, Settings, Wish};
+use resized_pictures::{Format, Limits, Loss, PictureError, Settings, Wish};
 
 use crate::args::Resize;
 use crate::daemon::Daemon;
-use crate::signal::Signal;
+use crate::signal::{ENDING, Signal};
 use crate::terminal::{complain, shown};
 use error::FileError;
 use file::Files;
 use output::Outputs;
+
+/// Of JPEG results that nobody says it of.
+const QUALITY: i32 = 85;
 
 /// Passes over the picture in a progressive file. Patience is the user's own.
 const SCANS: u32 = 500;
@@ -42,14 +45,22 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
     let settings = Settings {
         wish: Wish { size: asked.size, mode, crop: asked.crop, only_shrink: asked.only_shrink },
         filter: asked.filter,
-        quality: asked.quality,
+        quality: asked.quality.unwrap_or(QUALITY),
         format: outputs.format(),
     };
+    if let (Some(_), Some(format @ (Format::Png | Format::Webp))) =
+        (asked.quality, outputs.format())
+        && !asked.quiet
+    {
+        let name = format.name();
+        complain(format_args!("resizectl: --quality is for JPEG: {name} results have no loss"));
+    }
     let pixels = asked.max_megapixels * 1_000_000;
     let limits = Limits { pixels, made: u64::MAX, scans: SCANS };
     // Before anything is made: it may not let this user in.
     let daemon = Daemon::find(endpoint)?;
     let mut first = Some(daemon.connect()?);
+    let signal = Signal::listen()?;
     outputs.make_folders(&asked.inputs)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let jobs = asked.jobs.map_or(cores, usize::from).min(asked.inputs.len());
@@ -60,8 +71,8 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
         failed: AtomicUsize::new(0),
         refused: Mutex::new(None),
         ended: Mutex::new(None),
-        signal: Signal::listen()?,
-        bar: bar(asked),
+        bar: bar(asked, &signal),
+        signal,
     };
     let begun = Instant::now();
     thread::scope(|scope| {
@@ -111,7 +122,11 @@ impl Batch<'_> {
         while let Some((number, from)) = self.next() {
             match files.resize(from, self.outputs, number) {
                 Ok(losses) => losses.iter().for_each(|loss| self.mention(from, loss)),
-                Err(FileError::Read(_)) if self.signal.came() => return,
+                Err(FileError::Read(_) | FileError::Picture(PictureError::Over))
+                    if self.signal.came() =>
+                {
+                    return;
+                }
                 Err(error) if error.is_final() => return self.end(error.into()),
                 Err(error) => self.report(from, &error),
             }
@@ -172,8 +187,9 @@ impl Batch<'_> {
             let seconds = took.as_secs_f64();
             let rate = resized as f64 / seconds;
             let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+            let stopped = if self.signal.came() { "; stopped by a signal" } else { "" };
             complain(format_args!(
-                "{resized} of {all} pictures resized{failed}, {seconds:.2} s, {rate:.1} a second"
+                "{resized} of {all} pictures resized{failed}, {seconds:.2} s, {rate:.1} a second{stopped}"
             ));
         }
         let done = if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -187,22 +203,36 @@ fn is_shortage(error: &anyhow::Error) -> bool {
 }
 
 /// Shown on a terminal only.
-fn bar(asked: &Resize) -> ProgressBar {
+fn bar(asked: &Resize, signal: &Signal) -> ProgressBar {
     if asked.quiet {
         return ProgressBar::hidden();
     }
     let target = ProgressDrawTarget::stderr();
     let bar = ProgressBar::with_draw_target(Some(asked.inputs.len() as u64), target);
-    bar.set_style(style());
+    bar.set_style(style(signal.clone()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar())
+fn style(signal: Signal) -> ProgressStyle {
+    // Before the first picture there is no rate, and nothing to tell from it.
+    let how = move |state: &ProgressState, out: &mut dyn fmt::Write| {
+        let _ = match state.pos() {
+            _ if signal.came() => out.write_str(ENDING),
+            0 => Ok(()),
+            _ => write!(
+                out,
+                "{:.1} a second, {:.0} s left",
+                state.per_sec(),
+                state.eta().as_secs_f64()
+            ),
+        };
+    };
+    let style = ProgressStyle::with_template(STYLE);
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("how", how)
 }
 
-const STYLE: &str = "{wide_bar} {pos:>6}/{len} pictures {per_sec:>10} {eta:>5} left";
+const STYLE: &str = "{wide_bar} {pos:>6}/{len} pictures {how:>24}";
 
 #[cfg(test)]
 mod tests {

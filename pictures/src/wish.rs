@@ -34,8 +34,11 @@ impl Size {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SizeError {
     /// There is no `x` in it, be it a capital.
-    #[error("write WIDTHxHEIGHT, like 640x360")]
+    #[error("write WIDTHxHEIGHT, like 640x360, or 640x for the width alone")]
     Form,
+    /// It is a share.
+    #[error("'{0}' is a share: a size is in pixels, like 640x360, or 640x for the width alone")]
+    Share(String),
     /// A side is no number.
     #[error("'{0}' is no number of pixels")]
     Number(String),
@@ -43,8 +46,8 @@ pub enum SizeError {
     #[error("a picture has at least one pixel")]
     Zero,
     /// A side is longer than frames may be.
-    #[error("a picture has at most {MAX_SIDE} pixels a side")]
-    Long,
+    #[error("a picture has at most {MAX_SIDE} pixels a side, and {0} are too many")]
+    Long(String),
     /// Neither side is given.
     #[error("one side must be given")]
     Neither,
@@ -64,6 +67,9 @@ impl FromStr for Size {
     type Err = SizeError;
 
     fn from_str(text: &str) -> Result<Self, SizeError> {
+        if text.ends_with('%') {
+            return Err(SizeError::Share(text.to_owned()));
+        }
         let (width, height) = text.split_once(['x', 'X']).ok_or(SizeError::Form)?;
         match (side(width)?, side(height)?) {
             (Some(width), Some(height)) => Ok(Self::Box(Extent::new(width, height))),
@@ -75,15 +81,16 @@ impl FromStr for Size {
 }
 
 fn side(text: &str) -> Result<Option<u32>, SizeError> {
-    // The latter as FFmpeg has it.
-    if matches!(text, "" | "-1") {
+    // As FFmpeg has it, where the last makes a side even, of which JPEGs have no need.
+    if matches!(text, "" | "-1" | "-2") {
         return Ok(None);
     }
+    let is_number = text.bytes().all(|digit| digit.is_ascii_digit());
     match text.parse() {
         Ok(0) => Err(SizeError::Zero),
-        Ok(side) if side > MAX_SIDE => Err(SizeError::Long),
-        Ok(side) => Ok(Some(side)),
-        Err(_) => Err(SizeError::Number(text.to_owned())),
+        Ok(side) if side <= MAX_SIDE => Ok(Some(side)),
+        Err(_) if !is_number => Err(SizeError::Number(text.to_owned())),
+        _ => Err(SizeError::Long(text.to_owned())),
     }
 }
 
@@ -199,6 +206,7 @@ impl FromStr for Format {
 
     fn from_str(name: &str) -> Result<Self, UnknownFormat> {
         let found = Self::ALL.into_iter().find(|format| format.name() == name);
+        let found = found.or((name == "jpg").then_some(Self::Jpeg));
         found.ok_or_else(|| UnknownFormat(name.to_owned()))
     }
 }
@@ -213,6 +221,7 @@ mod tests {
             ("640x360", Size::Box(Extent::new(640, 360))),
             ("640x", Size::Width(640)),
             ("640x-1", Size::Width(640)),
+            ("640x-2", Size::Width(640)),
             ("x360", Size::Height(360)),
             ("-1x360", Size::Height(360)),
             ("640X360", Size::Box(Extent::new(640, 360))),
@@ -226,7 +235,9 @@ mod tests {
             "x",
             "0x1",
             "-1x-1",
-            "-2x3",
+            "-3x3",
+            "50%",
+            "50%x50%",
             "1x2x3",
             "1x2X3",
             "axb",
@@ -234,6 +245,20 @@ mod tests {
             "99999999999x1",
         ] {
             assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+        for (text, said) in [
+            ("640", "write WIDTHxHEIGHT, like 640x360, or 640x for the width alone"),
+            (
+                "50%",
+                "'50%' is a share: a size is in pixels, like 640x360, or 640x for the width alone",
+            ),
+            ("20000x1", "a picture has at most 16384 pixels a side, and 20000 are too many"),
+            (
+                "1x9999999999",
+                "a picture has at most 16384 pixels a side, and 9999999999 are too many",
+            ),
+        ] {
+            assert_eq!(text.parse::<Size>().unwrap_err().to_string(), said);
         }
     }
 
@@ -245,6 +270,7 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.name().parse(), Ok(format));
         }
+        assert_eq!("jpg".parse(), Ok(Format::Jpeg));
         assert_eq!("0aFf80".parse(), Ok(Colour([10, 255, 128])));
         assert_eq!("#0aff80".parse(), Ok(Colour([10, 255, 128])));
         assert_eq!(Colour([10, 255, 128]).to_string(), "0aff80");

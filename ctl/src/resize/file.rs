@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use resized_client::Client;
 use resized_pictures::{Desk, Limits, Loss, PictureError, Settings};
@@ -10,7 +12,7 @@ use resized_pictures::{Desk, Limits, Loss, PictureError, Settings};
 use super::error::FileError;
 use super::output::Outputs;
 use crate::pipe::Pipe;
-use crate::signal::Signal;
+use crate::signal::{GRACE, Signal};
 
 /// Longest file that is read.
 const MAX_FILE: u64 = 1 << 30;
@@ -30,11 +32,16 @@ impl Files {
         settings: Settings,
         signal: Signal,
     ) -> Result<Self, PictureError> {
-        Ok(Self { desk: Desk::new(client, limits)?, settings, signal, file: Vec::new() })
+        let over = {
+            let (signal, came) = (signal.clone(), OnceLock::new());
+            move || signal.came() && came.get_or_init(Instant::now).elapsed() >= GRACE
+        };
+        let desk = Desk::new(client, limits)?.until(over);
+        Ok(Self { desk, settings, signal, file: Vec::new() })
     }
 
-    /// Resizes the picture at `from`, which has that number among the outputs. What was lost. A pipe is
-    /// not waited for after a signal.
+    /// Resizes the picture at `from`, which has that number among the outputs. What was lost. After a
+    /// signal no pipe is waited for, nor the daemon for long.
     pub(crate) fn resize(
         &mut self,
         from: &Path,

@@ -300,4 +300,11 @@ fn what_a_result_can_not_have_is_said() {
     assert!(output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("resizectl: deep.png: only 8 of 16 bits a channel are kept\n2 of 2"));
+    // Nor what is lost in a JPEG alone.
+    for (output, told) in [("a.webp", true), ("b.png", true), ("c.jpg", false)] {
+        let line = format!("resize plain.png -s 32x --quality 50 -o {output}");
+        let said = String::from_utf8(shop.run(&line).stderr).unwrap();
+        assert_eq!(said.contains("--quality is for JPEG: "), told, "{said}");
+        assert!(shop.run(&format!("{line} -q")).stderr.is_empty());
+    }
 }

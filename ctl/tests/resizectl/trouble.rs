@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use resized::Limits;
 use turbojpeg::Subsamp;
 
-use crate::shop::{Service, Shop, jpeg, scenery};
+use crate::shop::{Service, Shop, jpeg, mute, scenery};
 
 #[test]
 fn a_bad_picture_is_named_and_the_others_go_on() {
@@ -229,5 +229,27 @@ fn who_waits_for_a_pipe_heeds_a_signal() {
     drop(writer);
     assert_eq!(output.status.code(), Some(128 + 15), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("0 of 1 pictures resized, ") && said.lines().count() == 1, "{said}");
+    let is_told = said.starts_with("0 of 1 pictures resized, ") && said.lines().count() == 1;
+    assert!(is_told && said.ends_with(" a second; stopped by a signal\n"), "{said}");
+}
+
+#[test]
+fn who_waits_for_a_daemon_that_hangs_heeds_a_signal() {
+    let shop = Shop::new();
+    shop.file("a.jpg", &jpeg(&scenery(64, 64), Subsamp::Sub2x2));
+    let endpoint = mute(&shop, "cpu");
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=1", "60", env!("CARGO_BIN_EXE_resizectl"), "resize", "a.jpg"]);
+    command.args(["-s", "32x", "-o", "out/", "--connect", &endpoint]).current_dir(shop.path("."));
+    let program = command.stderr(Stdio::piped()).spawn().unwrap();
+    while !shop.path("out").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // It passes the signal on.
+    Command::new("kill").args(["-INT", &program.id().to_string()]).status().unwrap();
+    let output = program.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.starts_with("0 of 1 pictures resized, "), "{said}");
+    assert_eq!(fs::read_dir(shop.path("out")).unwrap().count(), 0);
 }

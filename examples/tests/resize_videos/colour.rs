@@ -116,7 +116,8 @@ fn another_shape_is_fitted_filled_or_padded_as_the_video_is_shown() {
         for (number, expected) in (1..).zip(&expected) {
             let picture = bench.picture(1, number);
             let (all, luma) = (picture.psnr(expected), picture.luma_psnr(expected));
-            assert!(all > 30.0 && luma > 36.0, "{options}: {all:.1} dB, luma {luma:.1} dB");
+            // The smaller a picture, the more of it is edges of its chroma.
+            assert!(all > 28.0 && luma > 36.0, "{options}: {all:.1} dB, luma {luma:.1} dB");
         }
     }
 }

@@ -50,7 +50,7 @@ use crate::decode::File;
 use crate::folder::Folder;
 use crate::outcome::{End, Outcome};
 use crate::page::{Head, Page, Seen};
-use crate::progress::{Progress, complain};
+use crate::progress::{Progress, complain, labels};
 use crate::report::Report;
 use crate::shape::Shape;
 use crate::stop::{Reason, Stop};
@@ -123,7 +123,7 @@ fn run(args: &Args) -> Result<ExitCode> {
 
     // What can be found out is found out now, before anything is made or removed.
     let (instances, shape) = (args.instances()?, args.shape()?);
-    let progress = Progress::new(args.quiet);
+    let progress = Progress::new(args.quiet, stop.signal(), labels(&args.videos, instances));
     let (mut heads, mut files, mut slanted) = (Vec::new(), Vec::new(), Vec::new());
     for video in &args.videos {
         let file = open(video, shape, &progress, &stop);
