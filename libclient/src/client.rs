@@ -111,6 +111,13 @@ impl Client {
         Arc::clone(self.connection.state().devices())
     }
 
+    /// Whether the daemon went away, and [another](Reconnect) is looked for: calls that wait do until
+    /// it is found, or given up, and then fail. By what has been read so far, and only threads that
+    /// wait read; `false` where there is no home to look at, or no hope.
+    pub fn is_lost(&self) -> bool {
+        self.connection.state().is_lost()
+    }
+
     /// What the daemon has done since it started.
     ///
     /// # Errors

@@ -34,7 +34,6 @@ use crate::reconnect::Home;
 use crate::slots::Slots;
 use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
-use state::Standing;
 pub(crate) use state::{Source, State, Wait};
 
 /// A connection.
@@ -95,7 +94,7 @@ impl Connection {
     /// Notes a stream that was opened in that era. False: the daemon that opened it is gone.
     pub(crate) fn add_stream(&self, era: u64, stream: u32, slots: Slots) -> bool {
         let mut state = self.state();
-        let lives = state.era == era && !matches!(state.standing, Standing::Lost(_));
+        let lives = state.era == era && !state.is_lost();
         if lives {
             state.streams.insert(stream, slots);
         }

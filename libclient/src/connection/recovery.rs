@@ -75,7 +75,7 @@ fn begin(found: Found, incoming: &mut Incoming, outgoing: &mut Outgoing, state: 
     *incoming = Incoming::new(Arc::clone(&socket), link.arrivals);
     state.era += 1;
     // What broke from our side meanwhile stays broken.
-    if matches!(state.standing, Standing::Lost(_)) {
+    if state.is_lost() {
         state.standing = Standing::Up;
     }
     state.devices = devices.into();
@@ -105,6 +105,7 @@ mod tests {
     use std::io::Read;
     use std::os::fd::{AsFd, OwnedFd};
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::sync::mpsc::channel;
     use std::time::{Duration, Instant};
 
     use nix::sys::socket::MsgFlags;
@@ -207,6 +208,34 @@ mod tests {
     #[test]
     fn frames_of_a_daemon_that_died_go_to_the_next() {
         assert_eq!(frame(None).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_client_knows_that_its_daemon_is_lost_until_there_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let (start, next) = channel();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                serve(&listener.accept().unwrap().0, true, None);
+                // Who comes meanwhile is not answered yet.
+                let _ = next.recv();
+                serve(&listener.accept().unwrap().0, false, None);
+            });
+            let forever = Reconnect { within: Duration::MAX, ..Reconnect::default() };
+            let client = Client::connect_with(&Endpoint::Unix(path), forever).unwrap();
+            let stream = client.open(&spec()).unwrap();
+            assert!(!client.is_lost());
+            let mut pending = stream.loan().unwrap().submit().unwrap();
+            while !client.is_lost() {
+                let waited = pending.wait_timeout(Duration::from_millis(1)).unwrap();
+                pending = waited.expect_err("nobody resizes");
+            }
+            start.send(()).unwrap();
+            pending.wait().unwrap();
+            assert!(!client.is_lost());
+        });
     }
 
     #[test]

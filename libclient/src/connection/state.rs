@@ -82,6 +82,11 @@ impl State {
         &self.devices
     }
 
+    /// Whether the daemon is gone, and another is to be found.
+    pub(crate) const fn is_lost(&self) -> bool {
+        matches!(self.standing, Standing::Lost(_))
+    }
+
     /// Fails if the connection is broken for good.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match &self.standing {
