@@ -21,7 +21,7 @@ use resized_client::{Client, Endpoint};
 use resized_pictures::{Format, Limits, Loss, PictureError, Settings, Wish};
 
 use crate::args::Resize;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, LOST};
 use crate::signal::{ENDING, Signal};
 use crate::terminal::{complain, shown};
 use error::FileError;
@@ -59,7 +59,7 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
     let limits = Limits { pixels, made: u64::MAX, scans: SCANS };
     // Before anything is made: it may not let this user in.
     let daemon = Daemon::find(endpoint)?;
-    let mut first = Some(daemon.connect()?);
+    let client = daemon.connect()?;
     let signal = Signal::listen()?;
     outputs.make_folders(&asked.inputs)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -71,10 +71,10 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
         failed: AtomicUsize::new(0),
         refused: Mutex::new(None),
         ended: Mutex::new(None),
-        bar: bar(asked, &signal),
+        bar: bar(asked, &signal, &client),
         signal,
     };
-    let begun = Instant::now();
+    let (begun, mut first) = (Instant::now(), Some(client));
     thread::scope(|scope| {
         for _ in 0..jobs {
             let thread = thread::Builder::new().name("resize".to_owned());
@@ -203,22 +203,24 @@ fn is_shortage(error: &anyhow::Error) -> bool {
 }
 
 /// Shown on a terminal only.
-fn bar(asked: &Resize, signal: &Signal) -> ProgressBar {
+fn bar(asked: &Resize, signal: &Signal, client: &Client) -> ProgressBar {
     if asked.quiet {
         return ProgressBar::hidden();
     }
     let target = ProgressDrawTarget::stderr();
     let bar = ProgressBar::with_draw_target(Some(asked.inputs.len() as u64), target);
-    bar.set_style(style(signal.clone()));
+    bar.set_style(style(signal.clone(), client.clone()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
 
-fn style(signal: Signal) -> ProgressStyle {
+fn style(signal: Signal, client: Client) -> ProgressStyle {
     // Before the first picture there is no rate, and nothing to tell from it.
     let how = move |state: &ProgressState, out: &mut dyn fmt::Write| {
         let _ = match state.pos() {
             _ if signal.came() => out.write_str(ENDING),
+            // All of its threads' daemon.
+            _ if client.is_lost() => out.write_str(LOST),
             0 => Ok(()),
             _ => write!(
                 out,

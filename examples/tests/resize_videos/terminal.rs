@@ -54,7 +54,7 @@ fn shown(mut screen: PtyMaster) -> String {
 }
 
 #[test]
-fn bars_say_that_a_signal_came() {
+fn bars_say_that_the_daemon_is_lost_and_that_a_signal_came() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2000 -c:v libx264 -preset ultrafast");
     let service = Service::start();
@@ -63,12 +63,13 @@ fn bars_say_that_a_signal_came() {
     let (mut program, screen) = on_a_terminal(command, "xterm");
     wait_for(&bench.path("out/vid-instance1/Frame00003.jpg"));
     drop(service);
-    // Time to submit to nobody what there are slots for: those frames are waited for.
-    thread::sleep(Duration::from_millis(500));
+    // Time to submit to nobody what there are slots for, which is waited for, and to say so.
+    thread::sleep(Duration::from_millis(1500));
     kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGINT).unwrap();
     let said = shown(screen);
     assert_eq!(program.wait().unwrap().code(), Some(130));
-    assert!(said.contains("ending; Ctrl-C again ends at once"), "{said}");
+    let (_, after) = said.split_once("lost the daemon, looking for it").expect(&said);
+    assert!(after.contains("ending; Ctrl-C again ends at once"), "{said}");
 }
 
 #[test]

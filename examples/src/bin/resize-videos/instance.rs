@@ -196,7 +196,7 @@ impl<'a> Run<'a> {
         let mut source = file?.decode(self.decoder_threads())?;
         let client = self.room.wait_for(|| 0, || self.daemon.connect_again(self.stop))?;
         let Some(client) = client.flatten() else { return Ok(false) };
-        let track = self.progress.track(instance, source.total());
+        let track = self.progress.track(instance, &client, source.total());
         let target =
             Arc::new(Target::new(folder, track, start, source.turn(), self.shape.sheet())?);
         let (submitted, pendings) = unbounded();

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use resizectl::daemon::LOST;
 use resizectl::signal::{ENDING, Signal};
 use resizectl::terminal::{self, shown};
+use resized_client::Client;
 
 use crate::outcome::Outcome;
 use crate::screen::Screen;
@@ -76,8 +78,9 @@ impl Progress {
         }
     }
 
-    /// Begins to show an instance; `total` is the number of its frames, as far as it is known.
-    pub(crate) fn track(&self, instance: usize, total: Option<u64>) -> Track {
+    /// Begins to show an instance, which is such a client; `total` is the number of its frames, as far as it
+    /// is known.
+    pub(crate) fn track(&self, instance: usize, client: &Client, total: Option<u64>) -> Track {
         let begun = Instant::now();
         let label = self.labels.get(instance - 1).cloned().unwrap_or_default();
         let view = match &self.how {
@@ -88,6 +91,7 @@ impl Progress {
                 bar.set_style(style(
                     if total.is_some() { KNOWN } else { UNKNOWN },
                     self.signal.clone(),
+                    client.clone(),
                 ));
                 bar.set_prefix(self.prefix(&label));
                 total.into_iter().for_each(|total| bar.set_length(total));
@@ -219,12 +223,13 @@ pub(crate) fn complain(what: &str) {
     terminal::complain(format_args!("resize-videos: {}", shown(what)));
 }
 
-fn style(template: &str, signal: Signal) -> ProgressStyle {
+fn style(template: &str, signal: Signal, client: Client) -> ProgressStyle {
     // Before the first frame there is no rate, and nothing to tell from it.
     let how = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         let fps = rate(state.pos(), state.elapsed());
         let _ = match (state.pos(), state.len()) {
             _ if signal.came() => out.write_str(ENDING),
+            _ if client.is_lost() => out.write_str(LOST),
             (0, _) => Ok(()),
             (_, None) => write!(out, "{fps:.1} fps"),
             (_, Some(_)) => {
@@ -240,6 +245,8 @@ fn style(template: &str, signal: Signal) -> ProgressStyle {
 
 #[cfg(test)]
 mod tests {
+    use resized::Server;
+
     use super::*;
 
     fn progress(videos: &[&str], instances: usize) -> Progress {
@@ -258,7 +265,9 @@ mod tests {
     #[test]
     fn lines_tell_what_is_left() {
         let progress = progress(&["a.mkv"], 3);
-        let mut track = progress.track(3, Some(100));
+        let server = Server::embedded().unwrap();
+        let client = Client::from_socket(server.connect().unwrap()).unwrap();
+        let mut track = progress.track(3, &client, Some(100));
         let line = |track: &Track| track.line(25, Duration::from_secs(5));
         assert_eq!(line(&track), "instance 3: 25/100 frames, 5.0 fps, 15 s left");
         track.total = None;
