@@ -239,13 +239,17 @@ fn who_waits_for_a_daemon_that_hangs_heeds_a_signal() {
     shop.file("a.jpg", &jpeg(&scenery(64, 64), Subsamp::Sub2x2));
     let endpoint = mute(&shop, "cpu");
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=1", "60", env!("CARGO_BIN_EXE_resizectl"), "resize", "a.jpg"]);
-    command.args(["-s", "32x", "-o", "out/", "--connect", &endpoint]).current_dir(shop.path("."));
+    command.args(["--foreground", "-sKILL", "60", env!("CARGO_BIN_EXE_resizectl")]);
+    command
+        .args(["resize", "a.jpg", "-s", "32x", "-o", "out/", "--connect", &endpoint])
+        .current_dir(shop.path("."));
     let program = command.stderr(Stdio::piped()).spawn().unwrap();
     while !shop.path("out").exists() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    // It passes the signal on.
+    // Then it waits; where it does not yet, this is easier for it.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    // Passed on to it.
     Command::new("kill").args(["-INT", &program.id().to_string()]).status().unwrap();
     let output = program.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
