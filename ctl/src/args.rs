@@ -162,8 +162,13 @@ pub(crate) struct Status {
 #[derive(Args, Debug)]
 pub(crate) struct Resize {
     /// Pictures to resize; - is standard input
-    #[arg(value_name = "IN", required = true, value_parser = path_or("/dev/stdin"))]
+    #[arg(value_name = "IN", required_unless_present = "files_from",
+          value_parser = path_or("/dev/stdin"))]
     pub(crate) inputs: Vec<PathBuf>,
+
+    /// Resize the pictures, too, that FILE names, one a line; - is standard input
+    #[arg(long, value_name = "FILE", value_parser = path_or("/dev/stdin"))]
+    pub(crate) files_from: Option<PathBuf>,
 
     /// Size of the results; 640x and x360 leave the other side to the picture's shape
     #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
@@ -203,6 +208,10 @@ pub(crate) struct Resize {
     /// Make nothing larger than it was
     #[arg(long)]
     pub(crate) only_shrink: bool,
+
+    /// Leave out pictures whose results are there already, of a run that was ended, say
+    #[arg(long)]
+    pub(crate) skip_existing: bool,
 
     /// Pictures at work at once [default: one for each core]
     #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = one_or_more)]

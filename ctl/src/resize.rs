@@ -9,13 +9,14 @@ mod names;
 mod output;
 
 use std::fmt::{self, Display};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use resized_client::{Client, Endpoint};
 use resized_pictures::{Format, Limits, Loss, PictureError, Settings, Wish};
@@ -41,7 +42,12 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
         None => asked.mode,
         Some(colour) => asked.mode.padded(colour).context("--pad is for --mode fit")?,
     };
-    let outputs = Outputs::plan(&asked.inputs, &asked.output, asked.format)?;
+    let mut inputs = asked.inputs.clone();
+    if let Some(list) = &asked.files_from {
+        inputs.extend(file::listed(list).with_context(|| list.display().to_string())?);
+        ensure!(!inputs.is_empty(), "{} names no pictures", list.display());
+    }
+    let outputs = Outputs::plan(&inputs, &asked.output, asked.format)?;
     let settings = Settings {
         wish: Wish { size: asked.size, mode, crop: asked.crop, only_shrink: asked.only_shrink },
         filter: asked.filter,
@@ -61,17 +67,19 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
     let daemon = Daemon::find(endpoint)?;
     let client = daemon.connect()?;
     let signal = Signal::listen()?;
-    outputs.make_folders(&asked.inputs)?;
+    outputs.make_folders(&inputs)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let jobs = asked.jobs.map_or(cores, usize::from).min(asked.inputs.len());
+    let jobs = asked.jobs.map_or(cores, usize::from).min(inputs.len());
     let batch = Batch {
         asked,
+        inputs: &inputs,
         outputs: &outputs,
         next: AtomicUsize::new(0),
         failed: AtomicUsize::new(0),
         refused: Mutex::new(None),
         ended: Mutex::new(None),
-        bar: bar(asked, &signal, &client),
+        there: AtomicUsize::new(0),
+        bar: bar(asked.quiet, inputs.len(), &signal, &client),
         signal,
     };
     let (begun, mut first) = (Instant::now(), Some(client));
@@ -94,10 +102,13 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
 /// What the threads share.
 struct Batch<'a> {
     asked: &'a Resize,
+    inputs: &'a [PathBuf],
     outputs: &'a Outputs,
     /// The first picture that nobody has begun.
     next: AtomicUsize,
     failed: AtomicUsize,
+    /// Pictures whose results were there before.
+    there: AtomicUsize,
     /// Why a thread has not begun, which is a reason to fail if pictures are left.
     refused: Mutex<Option<anyhow::Error>>,
     /// Why nothing new is begun, if so.
@@ -120,6 +131,11 @@ impl Batch<'_> {
             Err(error) => return self.end(error),
         };
         while let Some((number, from)) = self.next() {
+            if self.asked.skip_existing && self.outputs.is_there(number) {
+                self.there.fetch_add(1, Ordering::Relaxed);
+                self.bar.inc(1);
+                continue;
+            }
             match files.resize(from, self.outputs, number) {
                 Ok(losses) => losses.iter().for_each(|loss| self.mention(from, loss)),
                 Err(FileError::Read(_) | FileError::Picture(PictureError::Over))
@@ -139,7 +155,7 @@ impl Batch<'_> {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.asked.inputs.get(number).map(|path| (number, path.as_path()))
+        self.inputs.get(number).map(|path| (number, path.as_path()))
     }
 
     fn report(&self, from: &std::path::Path, error: &FileError) {
@@ -176,8 +192,9 @@ impl Batch<'_> {
     fn conclude(self, took: Duration) -> Result<ExitCode> {
         let done = self.bar.position();
         self.bar.finish_and_clear();
-        let (all, failed) = (self.asked.inputs.len() as u64, self.failed.into_inner() as u64);
-        let resized = done - failed;
+        let (all, failed) = (self.inputs.len() as u64, self.failed.into_inner() as u64);
+        let there = self.there.into_inner() as u64;
+        let resized = done - failed - there;
         let refused = self.refused.into_inner().unwrap_or_default();
         let refused = refused.filter(|_| done < all && !self.signal.came());
         if let Some(error) = self.ended.into_inner().unwrap_or_default().or(refused) {
@@ -187,9 +204,10 @@ impl Batch<'_> {
             let seconds = took.as_secs_f64();
             let rate = resized as f64 / seconds;
             let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+            let there = if there > 0 { format!(", {there} were there") } else { String::new() };
             let stopped = if self.signal.came() { "; stopped by a signal" } else { "" };
             complain(format_args!(
-                "{resized} of {all} pictures resized{failed}, {seconds:.2} s, {rate:.1} a second{stopped}"
+                "{resized} of {all} pictures resized{there}{failed}, {seconds:.2} s, {rate:.1} a second{stopped}"
             ));
         }
         let done = if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -203,12 +221,12 @@ fn is_shortage(error: &anyhow::Error) -> bool {
 }
 
 /// Shown on a terminal only.
-fn bar(asked: &Resize, signal: &Signal, client: &Client) -> ProgressBar {
-    if asked.quiet {
+fn bar(quiet: bool, pictures: usize, signal: &Signal, client: &Client) -> ProgressBar {
+    if quiet {
         return ProgressBar::hidden();
     }
     let target = ProgressDrawTarget::stderr();
-    let bar = ProgressBar::with_draw_target(Some(asked.inputs.len() as u64), target);
+    let bar = ProgressBar::with_draw_target(Some(pictures as u64), target);
     bar.set_style(style(signal.clone(), client.clone()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

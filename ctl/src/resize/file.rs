@@ -1,8 +1,10 @@
 //! Owns one file's way: read, resized, written.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -48,7 +50,8 @@ impl Files {
         outputs: &Outputs,
         number: usize,
     ) -> Result<Vec<Loss>, FileError> {
-        read(from, &self.signal, &mut self.file)?;
+        let signal = self.signal.clone();
+        read(from, move || signal.came(), &mut self.file)?;
         let planned = self.desk.plan(&self.file, &self.settings)?;
         let losses = planned.losses();
         outputs.write(number, &self.desk.make(planned)?.bytes)?;
@@ -56,12 +59,21 @@ impl Files {
     }
 }
 
-fn read(path: &Path, signal: &Signal, file: &mut Vec<u8>) -> Result<(), FileError> {
+/// The names in a file, one a line.
+pub(crate) fn listed(list: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut file = Vec::new();
+    read(list, || false, &mut file)?;
+    let lines = file.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.map(|line| OsStr::from_bytes(line).into()).collect())
+}
+
+/// Reads all of it. A pipe is waited for until that is `over`.
+fn read(
+    path: &Path,
+    over: impl Fn() -> bool + Send + 'static,
+    file: &mut Vec<u8>,
+) -> Result<(), FileError> {
     file.clear();
-    let over = {
-        let signal = signal.clone();
-        move || signal.came()
-    };
     let bytes = match Pipe::open(path, over) {
         Ok(Some(pipe)) => pipe.take(MAX_FILE + 1).read_to_end(file),
         Ok(None) => File::open(path).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(file)),

@@ -80,6 +80,11 @@ impl Outputs {
         checked.inspect_err(|_| made.take_back())
     }
 
+    /// Whether the result of a picture is there: whole, then.
+    pub(crate) fn is_there(&self, number: usize) -> bool {
+        self.paths[number].is_file()
+    }
+
     /// Writes the result of a picture.
     pub(crate) fn write(&self, number: usize, bytes: &[u8]) -> Result<(), FileError> {
         let path = &self.paths[number];
