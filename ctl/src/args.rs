@@ -258,6 +258,14 @@ pub(crate) struct Video {
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
 
+    /// Make pictures of every Nth frame only, from the first on
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) every: u64,
+
+    /// End each video after so many pictures
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) frames: Option<u64>,
+
     /// How pixels are resampled
     #[arg(long, default_value = "bicubic", value_parser = filters())]
     pub(crate) filter: Filter,

@@ -41,7 +41,20 @@ fn program() -> PathBuf {
 }
 
 fn arguments(asked: &Video, endpoint: Option<&Endpoint>) -> Result<Vec<OsString>> {
-    let Video { inputs, size, mode, pad, output, filter, quality, json, report, quiet } = asked;
+    let Video {
+        inputs,
+        size,
+        mode,
+        pad,
+        output,
+        every,
+        frames,
+        filter,
+        quality,
+        json,
+        report,
+        quiet,
+    } = asked;
     let mut arguments: Vec<OsString> = vec![
         format!("--instances={}", inputs.len()).into(),
         "--interval=0".into(),
@@ -52,6 +65,8 @@ fn arguments(asked: &Video, endpoint: Option<&Endpoint>) -> Result<Vec<OsString>
     ];
     arguments.extend(mode.map(|mode| format!("--mode={}", mode.name()).into()));
     arguments.extend(pad.map(|colour| format!("--pad={colour}").into()));
+    arguments.extend((*every != 1).then(|| format!("--every={every}").into()));
+    arguments.extend(frames.map(|frames| format!("--frames={frames}").into()));
     arguments.extend(endpoint.map(|endpoint| format!("--connect={endpoint}").into()));
     arguments.extend(json.as_ref().map(|path| option("--json", path.as_os_str())));
     arguments.extend(report.as_ref().map(|path| option("--report", path.as_os_str())));
@@ -116,9 +131,9 @@ mod tests {
         let expected = "--instances=1 --interval=0 --size=640x360 --output=out/%05d.jpg --filter=bicubic \
                         --quality=85 -- a.mp4";
         assert_eq!(plain.join(" "), expected);
-        let all = "-s -1x360 --mode fit --pad #0A80ff -o %d.jpg --filter area --quality 7 --connect unix:/x --json j --report r -q -- -a b";
+        let all = "-s -1x360 --mode fit --pad #0A80ff --every 25 --frames 9 -o %d.jpg --filter area --quality 7 --connect unix:/x --json j --report r -q -- -a b";
         let expected = "--instances=2 --interval=0 --size=x360 --output=%d.jpg --filter=area --quality=7 --mode=fit \
-                        --pad=0a80ff --connect=unix:/x --json=j --report=r --quiet -- -a b";
+                        --pad=0a80ff --every=25 --frames=9 --connect=unix:/x --json=j --report=r --quiet -- -a b";
         assert_eq!(asked(all).unwrap().join(" "), expected);
     }
 

@@ -70,6 +70,14 @@ pub(crate) struct Args {
           value_parser = OsStringValueParser::new().try_map(Output::parse))]
     pub(crate) output: Output,
 
+    /// Make pictures of every Nth frame only, from the first on
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) every: u64,
+
+    /// End each instance after so many pictures
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) frames: Option<u64>,
+
     /// How pixels are resampled
     #[arg(long, default_value = "bicubic", value_parser = filters())]
     pub(crate) filter: Filter,
@@ -113,6 +121,11 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// How many pictures are made of a video of so many frames.
+    pub(crate) fn pictures(&self, frames: u64) -> u64 {
+        frames.div_ceil(self.every).min(self.frames.unwrap_or(u64::MAX))
+    }
+
     /// The shape of the pictures.
     pub(crate) fn shape(&self) -> Result<Shape> {
         let mode = match (self.mode, self.pad) {
@@ -218,6 +231,17 @@ mod tests {
             };
             assert!(error.to_string().contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn frames_are_left_out_and_pictures_counted() {
+        let pictures = |options: &str, frames| {
+            let line = format!("resize-videos a {options}");
+            Args::try_parse_from(line.split_whitespace()).unwrap().pictures(frames)
+        };
+        assert_eq!(pictures("", 30), 30);
+        assert_eq!((pictures("--every 25", 50), pictures("--every 25", 51)), (2, 3));
+        assert_eq!((pictures("--every 2 --frames 5", 8), pictures("--frames 5", 8)), (4, 5));
     }
 
     #[test]

@@ -196,7 +196,11 @@ impl<'a> Run<'a> {
         let mut source = file?.decode(self.decoder_threads())?;
         let client = self.room.wait_for(|| 0, || self.daemon.connect_again(self.stop))?;
         let Some(client) = client.flatten() else { return Ok(false) };
-        let track = self.progress.track(instance, &client, source.total());
+        let track = self.progress.track(
+            instance,
+            &client,
+            source.total().map(|frames| self.args.pictures(frames)),
+        );
         let target =
             Arc::new(Target::new(folder, track, start, source.turn(), self.shape.sheet())?);
         let (submitted, pendings) = unbounded();
@@ -229,7 +233,8 @@ impl<'a> Run<'a> {
         (self.cores / concurrent.max(1)).max(1)
     }
 
-    /// Submits the frames of a video, until its end or the run's. Whether it was the video's.
+    /// Submits the frames of a video that are asked for, until the last of these, its end or the run's.
+    /// Whether it was the run's: then not.
     fn feed(
         &self,
         source: &mut Video,
@@ -241,6 +246,7 @@ impl<'a> Run<'a> {
         let mut entering = Some(entering);
         let mut converter = Converter::default();
         let mut open: Option<(StreamSpec, Stream)> = None;
+        let (mut decoded_frames, mut pictures) = (0_u64, 0);
         while !self.stop.is_set() {
             let frame = match source.next() {
                 Ok(Some(frame)) => frame,
@@ -249,6 +255,11 @@ impl<'a> Run<'a> {
                 Ok(None) => return Ok(true),
                 Err(error) => return Err(error),
             };
+            let is_left_out = !decoded_frames.is_multiple_of(self.args.every);
+            decoded_frames += 1;
+            if is_left_out {
+                continue;
+            }
             let decoded = Instant::now();
             let picture = converter.picture(&frame)?;
             let spec = self.stream_spec(&picture, source.turn());
@@ -279,6 +290,10 @@ impl<'a> Run<'a> {
             let pending = slot.submit()?;
             if submitted.send(Submitted { pending, decoded, time, source: frame }).is_err() {
                 break; // the collector failed, and says why
+            }
+            pictures += 1;
+            if self.args.frames == Some(pictures) {
+                return Ok(true);
             }
         }
         Ok(false)
