@@ -45,8 +45,8 @@ pub fn check_no_video(output: &Path) -> Result<()> {
     let is_video = ending.is_some_and(|ending| ENDINGS.contains(&&*ending));
     ensure!(
         !is_video && output != "-",
-        "pictures are made of videos, and no video: write a pattern for their names, such as out/%05d.jpg, of which \
-         this makes one: ffmpeg -framerate 25 -i out/%05d.jpg small.mp4"
+        "what is written are pictures, and no video: write a pattern for their names, such as out/%05d.jpg; then \
+         ffmpeg -framerate 25 -i out/%05d.jpg small.mp4 makes a video of them"
     );
     Ok(())
 }
@@ -92,7 +92,7 @@ mod tests {
     fn who_wants_a_video_is_told_that_none_is_made() {
         for output in ["-", "small.mp4", "a/B.MKV", "x.gif"] {
             let error = check_no_video(Path::new(output)).unwrap_err().to_string();
-            assert!(error.starts_with("pictures are made of videos, and no video: "), "{error}");
+            assert!(error.starts_with("what is written are pictures, and no video: "), "{error}");
         }
         for output in ["out", "out/", "mp4", ".mp4", "a.b", "x.jpg", "%05d.jpg"] {
             check_no_video(Path::new(output)).unwrap();

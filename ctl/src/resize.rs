@@ -204,7 +204,11 @@ impl Batch<'_> {
             let seconds = took.as_secs_f64();
             let rate = resized as f64 / seconds;
             let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
-            let there = if there > 0 { format!(", {there} were there") } else { String::new() };
+            let there = match there {
+                0 => String::new(),
+                1 => ", 1 was there".to_owned(),
+                there => format!(", {there} were there"),
+            };
             let stopped = if self.signal.came() { "; stopped by a signal" } else { "" };
             complain(format_args!(
                 "{resized} of {all} pictures resized{there}{failed}, {seconds:.2} s, {rate:.1} a second{stopped}"

@@ -158,7 +158,7 @@ mod tests {
         for output in ["small.mp4", "-"] {
             let error = format!("{:#}", pattern(Path::new(output)).unwrap_err());
             assert!(
-                error.starts_with(&format!("{output}: pictures are made of videos")),
+                error.starts_with(&format!("{output}: what is written are pictures")),
                 "{error}"
             );
         }

@@ -258,9 +258,9 @@ mod tests {
     fn patterns_without_meaning_are_refused() {
         for (pattern, part) in [
             ("small.jpg", "%05d is missing"),
-            ("small.mp4", "pictures are made of videos, and no video"),
-            ("%05d.mkv", "pictures are made of videos, and no video"),
-            ("-", "pictures are made"),
+            ("small.mp4", "what is written are pictures, and no video"),
+            ("%05d.mkv", "what is written are pictures, and no video"),
+            ("-", "what is written are pictures"),
             ("out/%5d.jpg", "write %05d"),
             ("out/%s.jpg", "write %05d"),
             ("out/%00d.jpg", "write %05d"),
