@@ -2,24 +2,7 @@
 
 use anyhow::{Context, Result};
 use resized::Server;
-use resized_client::{Client, Endpoint, Error};
-
-/// What a program shows while the daemon that it had is away.
-pub const LOST: &str = "lost the daemon, looking for it";
-
-/// What to do about an error, where something is known to help: whoever can't connect to a socket, the one
-/// that was `given` or else the usual one, is told by `resizectl doctor`.
-pub fn advice(error: &anyhow::Error, given: Option<&Endpoint>) -> String {
-    match (error.downcast_ref(), given) {
-        (Some(Error::Connect { endpoint: Endpoint::Unix(_), .. }), None) => {
-            "; 'resizectl doctor' says what to do about it".to_owned()
-        }
-        (Some(Error::Connect { endpoint: Endpoint::Unix(_), .. }), Some(given)) => {
-            format!("; 'resizectl doctor --connect {given}' says what to do about it")
-        }
-        _ => String::new(),
-    }
-}
+use resized_client::{Client, Endpoint};
 
 /// The daemon that a program uses.
 #[derive(Debug)]

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use resizectl::Arguments;
-use resizectl::daemon::advice;
-use resizectl::terminal::{complain, one_line, shown};
+use resizectl::terminal::{advice, complain, one_line, shown};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

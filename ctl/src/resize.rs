@@ -22,9 +22,9 @@ use resized_client::{Client, Endpoint};
 use resized_pictures::{Format, Limits, Loss, PictureError, Settings, Wish};
 
 use crate::args::Resize;
-use crate::daemon::{Daemon, LOST};
+use crate::daemon::Daemon;
 use crate::signal::{ENDING, Signal};
-use crate::terminal::{complain, shown};
+use crate::terminal::{LOST, complain, shown};
 use error::FileError;
 use file::Files;
 use output::Outputs;

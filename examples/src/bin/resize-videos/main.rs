@@ -41,8 +41,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use resizectl::aside::Aside;
-use resizectl::daemon::advice;
-use resizectl::terminal::{one_line, shown};
+use resizectl::terminal::{advice, one_line, shown};
 
 use crate::args::Args;
 use crate::daemon::Daemon;

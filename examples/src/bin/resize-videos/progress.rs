@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
-use resizectl::daemon::LOST;
 use resizectl::signal::{ENDING, Signal};
-use resizectl::terminal::{self, shown};
+use resizectl::terminal::{self, LOST, shown};
 use resized_client::Client;
 
 use crate::outcome::Outcome;
