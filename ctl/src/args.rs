@@ -10,7 +10,7 @@ use clap::builder::{
 };
 use clap::{Args, Parser, Subcommand};
 use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat};
-use resized_pictures::{Colour, Format, Mode, Size};
+use resized_pictures::{Colour, Format, Mode, Size, SizeError};
 use resized_protocol::message::MAX_SLOTS;
 
 /// Resize pictures and videos through the resized daemon; see what it does, and whether it is well.
@@ -31,6 +31,13 @@ pub struct Arguments {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// The daemon that was named.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.connect.as_ref()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -155,8 +162,13 @@ pub(crate) struct Status {
 #[derive(Args, Debug)]
 pub(crate) struct Resize {
     /// Pictures to resize; - is standard input
-    #[arg(value_name = "IN", required = true, value_parser = path_or("/dev/stdin"))]
+    #[arg(value_name = "IN", required_unless_present = "files_from",
+          value_parser = path_or("/dev/stdin"))]
     pub(crate) inputs: Vec<PathBuf>,
+
+    /// Resize the pictures, too, that FILE names, one a line; - is standard input
+    #[arg(long, value_name = "FILE", value_parser = path_or("/dev/stdin"))]
+    pub(crate) files_from: Option<PathBuf>,
 
     /// Size of the results; 640x and x360 leave the other side to the picture's shape
     #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
@@ -164,7 +176,7 @@ pub(crate) struct Resize {
 
     /// A folder, with / at its end if it is not there yet; a file, for a single picture, - for
     /// standard output; or a pattern for files, in which {name} is the name of the picture without its
-    /// ending, and an n in such braces its number
+    /// ending, and %05d its number with so many digits, or an n in such braces with as few as it has
     #[arg(short, long, value_name = "OUT", value_parser = path_or("/dev/stdout"))]
     pub(crate) output: PathBuf,
 
@@ -185,9 +197,9 @@ pub(crate) struct Resize {
     #[arg(long, default_value = "bicubic", value_parser = filters())]
     pub(crate) filter: Filter,
 
-    /// Quality of JPEG results; PNG and WebP are encoded without loss
-    #[arg(long, value_name = "Q", default_value = "85", value_parser = quality())]
-    pub(crate) quality: i32,
+    /// Quality of JPEG results [default: 85]; PNG and WebP are encoded without loss
+    #[arg(long, value_name = "Q", value_parser = quality())]
+    pub(crate) quality: Option<i32>,
 
     /// Format of the results [default: what the ending of OUT says, else the picture's own]
     #[arg(long, value_parser = formats())]
@@ -196,6 +208,10 @@ pub(crate) struct Resize {
     /// Make nothing larger than it was
     #[arg(long)]
     pub(crate) only_shrink: bool,
+
+    /// Leave out pictures whose results are there already, of a run that was ended, say
+    #[arg(long)]
+    pub(crate) skip_existing: bool,
 
     /// Pictures at work at once [default: one for each core]
     #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = one_or_more)]
@@ -218,13 +234,22 @@ pub(crate) struct Resize {
 /// serves.
 #[derive(Args, Debug)]
 pub(crate) struct Video {
-    /// Videos to resize
+    /// Videos to resize; - is standard input
     #[arg(value_name = "IN", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// Size of the pictures, whatever the video's shape; 640x and x360 leave the other side to that
+    /// Size of the pictures; 640x and x360 leave the other side to the video's shape
     #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
     pub(crate) size: Size,
+
+    /// What becomes of videos of another shape [default: stretch, or fit with --pad]
+    #[arg(long, value_parser = modes())]
+    pub(crate) mode: Option<Mode>,
+
+    /// Fill what a fitted picture leaves of the size with this colour, such as ffffff: pictures then have
+    /// exactly the size, with the video in the middle
+    #[arg(long, value_name = "RRGGBB")]
+    pub(crate) pad: Option<Colour>,
 
     /// A pattern for the names of the pictures, such as out/%05d.jpg, in which %05d is the number
     /// of the frame, {name} the video's name without its ending, and an n in such braces the
@@ -232,6 +257,14 @@ pub(crate) struct Video {
     /// replaced
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
+
+    /// Make pictures of every Nth frame only, from the first on
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) every: u64,
+
+    /// End each video after so many pictures
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) frames: Option<u64>,
 
     /// How pixels are resampled
     #[arg(long, default_value = "bicubic", value_parser = filters())]
@@ -289,7 +322,7 @@ fn quality() -> RangedI64ValueParser<i32> {
 }
 
 /// Reads the name of a mode.
-fn modes() -> impl TypedValueParser<Value = Mode> {
+pub fn modes() -> impl TypedValueParser<Value = Mode> {
     let value = |mode: Mode| {
         PossibleValue::new(mode.name()).help(match mode {
             Mode::Fit | Mode::Pad(_) => {
@@ -304,13 +337,18 @@ fn modes() -> impl TypedValueParser<Value = Mode> {
 
 /// Reads the name of a format of files.
 fn formats() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|name| name.parse())
+    let value = |format: Format| {
+        let value = PossibleValue::new(format.name());
+        if format == Format::Jpeg { value.alias("jpg") } else { value }
+    };
+    PossibleValuesParser::new(Format::ALL.map(value)).try_map(|name| name.parse())
 }
 
 fn extent(text: &str) -> Result<Extent> {
-    match text.parse()? {
-        Size::Box(extent) => Ok(extent),
-        _ => anyhow::bail!("write WIDTHxHEIGHT, like 640x360"),
+    match text.parse() {
+        Ok(Size::Box(extent)) => Ok(extent),
+        Ok(_) | Err(SizeError::Form) => anyhow::bail!("write WIDTHxHEIGHT, like 640x360"),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -376,6 +414,9 @@ mod tests {
             ("bench -c 0", "'0' for '--clients <N>': write how many, 1 or more"),
             ("bench -c -1", "'-1' for '--clients <N>': write how many, 1 or more"),
             ("resize a.jpg -s 4x4 -o b --max-megapixels 0.5", "a whole number from 1 to 4096"),
+            ("bench -s 640x", "'640x' for '--size <WxH>': write WIDTHxHEIGHT, like 640x360"),
+            ("bench -s 640", "'640' for '--size <WxH>': write WIDTHxHEIGHT, like 640x360"),
+            ("resize a.jpg -s 640 -o b", "like 640x360, or 640x for the width alone"),
             ("resize a.jpg -s 4x4 -o b -j some", "'some' for '--jobs <N>': write how many"),
         ] {
             let line = format!("resizectl {line}");

@@ -3,7 +3,7 @@
 //!
 //! [`args`](Arguments) says what may be asked, and each command is a file of its own that knows
 //! nothing of the others. Both programs' manners are public: [`daemon`] finds who answers, [`signal`]
-//! says when to end, [`terminal`] how to speak, [`pipe`] how to wait, [`pattern`] how results are named, [`folders`] and
+//! says when to end, [`modes`] what may become of another shape, [`terminal`] how to speak, [`pipe`] how to wait, [`pattern`] how results are named, [`folders`] and
 //! [`aside`] how they are left.
 
 mod args;
@@ -22,12 +22,12 @@ mod watch;
 
 use std::process::ExitCode;
 
-pub use args::Arguments;
 use args::Command;
+pub use args::{Arguments, modes};
 
 /// Does what was asked for. The exit code says whether all of it was done.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let endpoint = arguments.connect.as_ref();
+    let endpoint = arguments.endpoint();
     match &arguments.command {
         Command::Resize(asked) => resize::run(asked, endpoint),
         Command::Video(asked) => video::run(asked, endpoint),

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use resizectl::Arguments;
-use resizectl::terminal::{complain, one_line, shown};
+use resizectl::terminal::{advice, complain, one_line, shown};
 
 fn main() -> ExitCode {
-    resizectl::run(&Arguments::parse()).unwrap_or_else(|error| {
-        complain(format_args!("resizectl: {}", shown(&one_line(&error))));
+    let arguments = Arguments::parse();
+    resizectl::run(&arguments).unwrap_or_else(|error| {
+        let line = one_line(&error) + &advice(&error, arguments.endpoint());
+        complain(format_args!("resizectl: {}", shown(&line)));
         ExitCode::FAILURE
     })
 }

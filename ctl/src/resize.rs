@@ -8,25 +8,29 @@ mod file;
 mod names;
 mod output;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use resized_client::Endpoint;
-use resized_pictures::{Limits, Loss, Settings, Wish};
+use anyhow::{Context, Result, anyhow, ensure};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use resized_client::{Client, Endpoint};
+use resized_pictures::{Format, Limits, Loss, PictureError, Settings, Wish};
 
 use crate::args::Resize;
 use crate::daemon::Daemon;
-use crate::signal::Signal;
-use crate::terminal::{complain, shown};
+use crate::signal::{ENDING, Signal};
+use crate::terminal::{LOST, complain, shown};
 use error::FileError;
 use file::Files;
 use output::Outputs;
+
+/// Of JPEG results that nobody says it of.
+const QUALITY: i32 = 85;
 
 /// Passes over the picture in a progressive file. Patience is the user's own.
 const SCANS: u32 = 500;
@@ -38,33 +42,55 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
         None => asked.mode,
         Some(colour) => asked.mode.padded(colour).context("--pad is for --mode fit")?,
     };
-    let outputs = Outputs::plan(&asked.inputs, &asked.output, asked.format)?;
+    let mut inputs = asked.inputs.clone();
+    if let Some(list) = &asked.files_from {
+        inputs.extend(file::listed(list).with_context(|| list.display().to_string())?);
+        ensure!(!inputs.is_empty(), "{} names no pictures", list.display());
+    }
+    let outputs = Outputs::plan(&inputs, &asked.output, asked.format)?;
     let settings = Settings {
         wish: Wish { size: asked.size, mode, crop: asked.crop, only_shrink: asked.only_shrink },
         filter: asked.filter,
-        quality: asked.quality,
+        quality: asked.quality.unwrap_or(QUALITY),
         format: outputs.format(),
     };
+    if let (Some(_), Some(format @ (Format::Png | Format::Webp))) =
+        (asked.quality, outputs.format())
+        && !asked.quiet
+    {
+        let name = format.name();
+        complain(format_args!("resizectl: --quality is for JPEG: {name} results have no loss"));
+    }
     let pixels = asked.max_megapixels * 1_000_000;
     let limits = Limits { pixels, made: u64::MAX, scans: SCANS };
+    // Before anything is made: it may not let this user in.
     let daemon = Daemon::find(endpoint)?;
+    let client = daemon.connect()?;
+    let signal = Signal::listen()?;
+    outputs.make_folders(&inputs)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let jobs = asked.jobs.map_or(cores, usize::from).min(asked.inputs.len());
+    let jobs = asked.jobs.map_or(cores, usize::from).min(inputs.len());
     let batch = Batch {
         asked,
+        inputs: &inputs,
         outputs: &outputs,
         next: AtomicUsize::new(0),
         failed: AtomicUsize::new(0),
         refused: Mutex::new(None),
         ended: Mutex::new(None),
-        signal: Signal::listen()?,
-        bar: bar(asked),
+        there: AtomicUsize::new(0),
+        bar: bar(asked.quiet, inputs.len(), &signal, &client),
+        signal,
     };
-    let begun = Instant::now();
+    let (begun, mut first) = (Instant::now(), Some(client));
     thread::scope(|scope| {
         for _ in 0..jobs {
             let thread = thread::Builder::new().name("resize".to_owned());
-            let work = || batch.work(&daemon, limits, settings);
+            let (client, batch, daemon) = (first.take(), &batch, &daemon);
+            let work = move || {
+                let client = client.map_or_else(|| daemon.connect(), Ok);
+                batch.work(client, limits, settings);
+            };
             if let Err(error) = thread.spawn_scoped(scope, work) {
                 batch.end(anyhow!(error).context("can't start a thread"));
             }
@@ -76,10 +102,13 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
 /// What the threads share.
 struct Batch<'a> {
     asked: &'a Resize,
+    inputs: &'a [PathBuf],
     outputs: &'a Outputs,
     /// The first picture that nobody has begun.
     next: AtomicUsize,
     failed: AtomicUsize,
+    /// Pictures whose results were there before.
+    there: AtomicUsize,
     /// Why a thread has not begun, which is a reason to fail if pictures are left.
     refused: Mutex<Option<anyhow::Error>>,
     /// Why nothing new is begun, if so.
@@ -92,9 +121,8 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     /// Resizes pictures until there are no more.
-    fn work(&self, daemon: &Daemon, limits: Limits, settings: Settings) {
-        let files = daemon
-            .connect()
+    fn work(&self, client: Result<Client>, limits: Limits, settings: Settings) {
+        let files = client
             .and_then(|client| Ok(Files::new(client, limits, settings, self.signal.clone())?));
         let mut files = match files {
             Ok(files) => files,
@@ -103,9 +131,18 @@ impl Batch<'_> {
             Err(error) => return self.end(error),
         };
         while let Some((number, from)) = self.next() {
+            if self.asked.skip_existing && self.outputs.is_there(number) {
+                self.there.fetch_add(1, Ordering::Relaxed);
+                self.bar.inc(1);
+                continue;
+            }
             match files.resize(from, self.outputs, number) {
                 Ok(losses) => losses.iter().for_each(|loss| self.mention(from, loss)),
-                Err(FileError::Read(_)) if self.signal.came() => return,
+                Err(FileError::Read(_) | FileError::Picture(PictureError::Over))
+                    if self.signal.came() =>
+                {
+                    return;
+                }
                 Err(error) if error.is_final() => return self.end(error.into()),
                 Err(error) => self.report(from, &error),
             }
@@ -118,7 +155,7 @@ impl Batch<'_> {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.asked.inputs.get(number).map(|path| (number, path.as_path()))
+        self.inputs.get(number).map(|path| (number, path.as_path()))
     }
 
     fn report(&self, from: &std::path::Path, error: &FileError) {
@@ -155,8 +192,9 @@ impl Batch<'_> {
     fn conclude(self, took: Duration) -> Result<ExitCode> {
         let done = self.bar.position();
         self.bar.finish_and_clear();
-        let (all, failed) = (self.asked.inputs.len() as u64, self.failed.into_inner() as u64);
-        let resized = done - failed;
+        let (all, failed) = (self.inputs.len() as u64, self.failed.into_inner() as u64);
+        let there = self.there.into_inner() as u64;
+        let resized = done - failed - there;
         let refused = self.refused.into_inner().unwrap_or_default();
         let refused = refused.filter(|_| done < all && !self.signal.came());
         if let Some(error) = self.ended.into_inner().unwrap_or_default().or(refused) {
@@ -166,8 +204,14 @@ impl Batch<'_> {
             let seconds = took.as_secs_f64();
             let rate = resized as f64 / seconds;
             let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+            let there = match there {
+                0 => String::new(),
+                1 => ", 1 was there".to_owned(),
+                there => format!(", {there} were there"),
+            };
+            let stopped = if self.signal.came() { "; stopped by a signal" } else { "" };
             complain(format_args!(
-                "{resized} of {all} pictures resized{failed}, {seconds:.2} s, {rate:.1} a second"
+                "{resized} of {all} pictures resized{there}{failed}, {seconds:.2} s, {rate:.1} a second{stopped}"
             ));
         }
         let done = if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -181,22 +225,38 @@ fn is_shortage(error: &anyhow::Error) -> bool {
 }
 
 /// Shown on a terminal only.
-fn bar(asked: &Resize) -> ProgressBar {
-    if asked.quiet {
+fn bar(quiet: bool, pictures: usize, signal: &Signal, client: &Client) -> ProgressBar {
+    if quiet {
         return ProgressBar::hidden();
     }
     let target = ProgressDrawTarget::stderr();
-    let bar = ProgressBar::with_draw_target(Some(asked.inputs.len() as u64), target);
-    bar.set_style(style());
+    let bar = ProgressBar::with_draw_target(Some(pictures as u64), target);
+    bar.set_style(style(signal.clone(), client.clone()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar())
+fn style(signal: Signal, client: Client) -> ProgressStyle {
+    // Before the first picture there is no rate, and nothing to tell from it.
+    let how = move |state: &ProgressState, out: &mut dyn fmt::Write| {
+        let _ = match state.pos() {
+            _ if signal.came() => out.write_str(ENDING),
+            // All of its threads' daemon.
+            _ if client.is_lost() => out.write_str(LOST),
+            0 => Ok(()),
+            _ => write!(
+                out,
+                "{:.1} a second, {:.0} s left",
+                state.per_sec(),
+                state.eta().as_secs_f64()
+            ),
+        };
+    };
+    let style = ProgressStyle::with_template(STYLE);
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("how", how)
 }
 
-const STYLE: &str = "{wide_bar} {pos:>6}/{len} pictures {per_sec:>10} {eta:>5} left";
+const STYLE: &str = "{wide_bar} {pos:>6}/{len} pictures {how:>24}";
 
 #[cfg(test)]
 mod tests {

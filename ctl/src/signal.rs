@@ -5,10 +5,17 @@ use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
+
+/// What a program shows after the first, while it finishes what is under way.
+pub const ENDING: &str = "ending; Ctrl-C again ends at once";
+
+/// How long a daemon may have nothing to say after one before nobody waits for it any more.
+pub const GRACE: Duration = Duration::from_secs(3);
 
 /// The signal that came, if one has. Clones hear of the same.
 #[derive(Clone, Debug)]

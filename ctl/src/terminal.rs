@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use anyhow::{Error, Result};
+use resized_client::Endpoint;
+use resized_client::Error as ClientError;
 
 /// Text on one line of a terminal, and without power over it: names of files may hold anything.
 pub fn shown(text: &str) -> String {
@@ -27,6 +29,23 @@ pub fn one_line(error: &Error) -> String {
             (false, false) => format!("{line}: {cause}"),
         }
     })
+}
+
+/// What a program shows while the daemon that it had is away.
+pub const LOST: &str = "lost the daemon, looking for it";
+
+/// What to do about an error, where something is known to help: whoever can't connect to a socket, the one
+/// that was `given` or else the usual one, is told by `resizectl doctor`.
+pub fn advice(error: &Error, given: Option<&Endpoint>) -> String {
+    match (error.downcast_ref(), given) {
+        (Some(ClientError::Connect { endpoint: Endpoint::Unix(_), .. }), None) => {
+            "; 'resizectl doctor' says what to do about it".to_owned()
+        }
+        (Some(ClientError::Connect { endpoint: Endpoint::Unix(_), .. }), Some(given)) => {
+            format!("; 'resizectl doctor --connect {given}' says what to do about it")
+        }
+        _ => String::new(),
+    }
 }
 
 /// Whether a line has that in it, not as a part of a word.

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use resized_client::Endpoint;
 
 use crate::args::Video;
@@ -41,7 +41,20 @@ fn program() -> PathBuf {
 }
 
 fn arguments(asked: &Video, endpoint: Option<&Endpoint>) -> Result<Vec<OsString>> {
-    let Video { inputs, size, output, filter, quality, json, report, quiet } = asked;
+    let Video {
+        inputs,
+        size,
+        mode,
+        pad,
+        output,
+        every,
+        frames,
+        filter,
+        quality,
+        json,
+        report,
+        quiet,
+    } = asked;
     let mut arguments: Vec<OsString> = vec![
         format!("--instances={}", inputs.len()).into(),
         "--interval=0".into(),
@@ -50,6 +63,10 @@ fn arguments(asked: &Video, endpoint: Option<&Endpoint>) -> Result<Vec<OsString>
         format!("--filter={}", filter.name()).into(),
         format!("--quality={quality}").into(),
     ];
+    arguments.extend(mode.map(|mode| format!("--mode={}", mode.name()).into()));
+    arguments.extend(pad.map(|colour| format!("--pad={colour}").into()));
+    arguments.extend((*every != 1).then(|| format!("--every={every}").into()));
+    arguments.extend(frames.map(|frames| format!("--frames={frames}").into()));
     arguments.extend(endpoint.map(|endpoint| format!("--connect={endpoint}").into()));
     arguments.extend(json.as_ref().map(|path| option("--json", path.as_os_str())));
     arguments.extend(report.as_ref().map(|path| option("--report", path.as_os_str())));
@@ -83,6 +100,7 @@ fn pattern(output: &Path) -> Result<OsString> {
             .collect();
         return Ok(Path::new(&OsString::from_vec(folder)).join(IN_FOLDERS).into_os_string());
     }
+    pattern::check_no_video(output).with_context(|| output.display().to_string())?;
     ensure!(
         bytes.contains(&b'%'),
         "{} is one file: write a pattern such as out/%05d.jpg, or {0}/ for a folder",
@@ -113,9 +131,9 @@ mod tests {
         let expected = "--instances=1 --interval=0 --size=640x360 --output=out/%05d.jpg --filter=bicubic \
                         --quality=85 -- a.mp4";
         assert_eq!(plain.join(" "), expected);
-        let all = "-s -1x360 -o %d.jpg --filter area --quality 7 --connect unix:/x --json j --report r -q -- -a b";
-        let expected = "--instances=2 --interval=0 --size=x360 --output=%d.jpg --filter=area --quality=7 \
-                        --connect=unix:/x --json=j --report=r --quiet -- -a b";
+        let all = "-s -1x360 --mode fit --pad #0A80ff --every 25 --frames 9 -o %d.jpg --filter area --quality 7 --connect unix:/x --json j --report r -q -- -a b";
+        let expected = "--instances=2 --interval=0 --size=x360 --output=%d.jpg --filter=area --quality=7 --mode=fit \
+                        --pad=0a80ff --every=25 --frames=9 --connect=unix:/x --json=j --report=r --quiet -- -a b";
         assert_eq!(asked(all).unwrap().join(" "), expected);
     }
 
@@ -137,5 +155,13 @@ mod tests {
             error,
             "out.jpg is one file: write a pattern such as out/%05d.jpg, or out.jpg/ for a folder"
         );
+        for output in ["small.mp4", "-"] {
+            let error = format!("{:#}", pattern(Path::new(output)).unwrap_err());
+            assert!(
+                error.starts_with(&format!("{output}: what is written are pictures")),
+                "{error}"
+            );
+        }
+        assert_eq!(pattern(Path::new("small.mp4/")).unwrap(), "small.mp4/{name}-%05d.jpg");
     }
 }

@@ -22,7 +22,7 @@ use resized_service::may_pass;
 use serde::Deserialize;
 use thiserror::Error;
 
-use values::{choice, count, mebibytes, seconds, text};
+use values::{choice, count, mebibytes, seconds, text, written_mebibytes};
 
 /// The system service's settings.
 const SYSTEM_FILE: &str = "/etc/resized/resized.toml";
@@ -122,13 +122,13 @@ pub(crate) struct Settings {
     /// MiB of shared memory for all rings together, and for what frames pass through on their way to
     /// a GPU that can't use rings [default: half of the machine's memory, or of the
     /// control group's limit if that is less]
-    #[arg(long, value_name = "MIB", env = "RESIZED_MEMORY")]
+    #[arg(long, value_name = "MIB", env = "RESIZED_MEMORY", value_parser = written_mebibytes)]
     #[serde(deserialize_with = "mebibytes")]
     memory: Option<u64>,
 
     /// MiB of the same for one user, whose connections count as 320 KiB each
     /// [default: three quarters of what there is; with peers = owner all of it]
-    #[arg(long, value_name = "MIB", env = "RESIZED_USER_MEMORY")]
+    #[arg(long, value_name = "MIB", env = "RESIZED_USER_MEMORY", value_parser = written_mebibytes)]
     #[serde(deserialize_with = "mebibytes")]
     user_memory: Option<u64>,
 

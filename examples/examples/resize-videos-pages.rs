@@ -10,6 +10,9 @@ mod args;
 mod names;
 #[path = "../../daemon/examples/pages/make.rs"]
 mod pages;
+#[allow(dead_code)]
+#[path = "../src/bin/resize-videos/shape.rs"]
+mod shape;
 
 use clap::CommandFactory;
 

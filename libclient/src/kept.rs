@@ -5,12 +5,16 @@
 //! are kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::{Client, Error, Frame, Stream, StreamSpec};
 
 /// How often a stream is asked for at the most. What can't be had at all is not to have others' closed
 /// without end, while these keep new ones.
 const TRIES: u32 = 8;
+
+/// How long a stream is waited for before it is asked whether anybody still wants it.
+const STEP: Duration = Duration::from_millis(50);
 
 /// The streams of a client that were used last, for frames that come one at a time: most are of a
 /// spec that one before was of, and need not wait for a stream to be opened.
@@ -58,16 +62,49 @@ impl KeptStreams {
             return Ok(stream);
         }
         self.close_all_but(self.most - 1);
-        // Without the lock: it may take milliseconds. Two threads may open one for the same spec;
-        // the first is kept.
         let stream = self.open(spec)?;
+        self.keep(spec, &stream);
+        Ok(stream)
+    }
+
+    /// As [`stream`](Self::stream), but none where one is to be opened and nobody waits for it any
+    /// more: where it is `over`, which is asked twenty times a second.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::open`].
+    pub fn stream_unless(
+        &self,
+        over: impl Fn() -> bool,
+        spec: &StreamSpec,
+    ) -> Result<Option<Stream>, Error> {
+        if let Some(stream) = self.find(spec) {
+            return Ok(Some(stream));
+        }
+        self.close_all_but(self.most - 1);
+        let opened = self.open_by(|| {
+            let mut opening = self.client.opening(spec);
+            loop {
+                match opening.wait_timeout(STEP)? {
+                    Ok(stream) => return Ok(Some(stream)),
+                    Err(_) if over() => return Ok(None),
+                    Err(again) => opening = again,
+                }
+            }
+        })?;
+        opened.iter().for_each(|stream| self.keep(spec, stream));
+        Ok(opened)
+    }
+
+    /// Without the lock it was opened, which may take milliseconds. Two threads may have opened one for
+    /// the same spec; the first is kept.
+    fn keep(&self, spec: &StreamSpec, stream: &Stream) {
         let mut streams = lock(&self.streams);
         if !streams.iter().any(|(kept, _)| kept == spec) {
             streams.push((*spec, stream.clone()));
         }
         drop(streams);
         self.close_all_but(self.most);
-        Ok(stream)
     }
 
     /// Resizes a frame by the stream of that spec, as [`Stream::resize`] does. A result is a slot: copy
@@ -88,9 +125,13 @@ impl KeptStreams {
     ///
     /// Those of [`Client::open`].
     pub fn open(&self, spec: &StreamSpec) -> Result<Stream, Error> {
+        self.open_by(|| self.client.open(spec))
+    }
+
+    fn open_by<T>(&self, ask: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
         let mut closings = *lock(&self.closings);
         for _ in 1..TRIES {
-            match self.client.open(spec) {
+            match ask() {
                 Err(error) if error.is_shortage() => {
                     // Another thread may have closed them since this one asked.
                     let now = self.close_all_but(0);
@@ -102,7 +143,7 @@ impl KeptStreams {
                 opened => return opened,
             }
         }
-        self.client.open(spec)
+        ask()
     }
 
     /// Asks of each, from the one used last on, whether to keep it, and closes the first that is

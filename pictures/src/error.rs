@@ -46,6 +46,9 @@ pub enum PictureError {
         /// How many are allowed.
         limit: u64,
     },
+    /// Nobody waits for the daemon any more, as [`Desk::until`](crate::Desk::until) has it.
+    #[error("the daemon was not waited for")]
+    Over,
     /// The daemon does not resize it, or is gone.
     #[error(transparent)]
     Daemon(#[from] resized_client::Error),

@@ -89,46 +89,24 @@ impl Plan {
 impl Wish {
     /// What becomes of that part of an upright picture.
     fn result(&self, part: Crop) -> Extent {
-        let most = if self.only_shrink { 1.0 } else { f64::INFINITY };
-        let scaled = |ratio: f64| {
-            // A float that is too large saturates.
-            let side = |side: f64| ((side * ratio).round() as u32).max(1);
-            Extent::new(side(part.width), side(part.height))
-        };
-        let ratio = |side: u32, of: f64| f64::from(side) / of;
-        let Extent { width, height } = match self.size {
-            Size::Box(extent) => extent,
-            Size::Width(width) => {
-                let ratio = ratio(width, part.width);
-                return if ratio < most { Extent { width, ..scaled(ratio) } } else { scaled(most) };
-            }
-            Size::Height(height) => {
-                let ratio = ratio(height, part.height);
-                return if ratio < most {
-                    Extent { height, ..scaled(ratio) }
-                } else {
-                    scaled(most)
-                };
-            }
-        };
-        let (across, down) = (ratio(width, part.width), ratio(height, part.height));
-        match self.mode {
-            Mode::Fit => {
-                let Extent { width: w, height: h } = scaled(across.min(down).min(most));
-                Extent::new(w.min(width), h.min(height))
-            }
-            Mode::Fill | Mode::Pad(_) => {
+        // Of a float, which saturates.
+        let own = |side: f64| (side.round() as u32).max(1);
+        let mut most = self.size.most();
+        if self.only_shrink {
+            let (width, height) = (own(part.width), own(part.height));
+            most = Extent::new(most.width.min(width), most.height.min(height));
+        }
+        match (self.mode, self.size) {
+            (_, Size::Width(_) | Size::Height(_)) | (Mode::Fit, _) => part.fitted(most),
+            (Mode::Stretch, _) => most,
+            (Mode::Fill | Mode::Pad(_), Size::Box(Extent { width, height })) => {
                 // Of the shape asked for, all the same.
+                let ratio = |side: u32, of: f64| f64::from(side) / of;
+                let (across, down) = (ratio(width, part.width), ratio(height, part.height));
                 let by = if self.mode == Mode::Fill { across.max(down) } else { across.min(down) };
+                let most = if self.only_shrink { 1.0 } else { f64::INFINITY };
                 let by = (most / by).min(1.0);
-                let side = |side: u32| ((f64::from(side) * by).round() as u32).max(1);
-                Extent::new(side(width), side(height))
-            }
-            Mode::Stretch => {
-                let side = |side: u32, ratio: f64, of: f64| {
-                    if ratio < most { side } else { (of.round() as u32).max(1) }
-                };
-                Extent::new(side(width, across, part.width), side(height, down, part.height))
+                Extent::new(own(f64::from(width) * by), own(f64::from(height) * by))
             }
         }
     }

@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use image::DynamicImage;
 use image::metadata::Orientation;
 use resized_client::{
-    Alpha, Client, Crop, Extent, Filter, Frame, FrameSpec, Framing, KeptStreams, PixelFormat, Slot,
-    StreamSpec,
+    Alpha, Client, Crop, Error as DaemonError, Extent, Filter, Frame, FrameSpec, Framing,
+    KeptStreams, PixelFormat, Slot, StreamSpec,
 };
 use resized_jpeg::{Encoder, Pixels};
 use turbojpeg::{Image, Subsamp};
@@ -28,6 +29,9 @@ const STREAMS: usize = 4;
 /// packed, turned, laid on paper, encoded.
 const PIXEL_BYTES: u64 = 4;
 const RESULT_BYTES: u64 = 4 * PIXEL_BYTES;
+
+/// From one time of asking whether the daemon is still waited for to the next.
+const STEP: Duration = Duration::from_millis(50);
 
 /// What is asked for of a picture.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +93,7 @@ pub struct Desk {
     limits: Limits,
     streams: KeptStreams,
     encoder: Encoder,
+    over: Box<dyn Fn() -> bool + Send>,
 }
 
 impl fmt::Debug for Desk {
@@ -144,7 +149,7 @@ impl Desk {
     /// A desk that has its pictures resized by that client's daemon.
     pub fn new(client: Client, limits: Limits) -> Result<Self, PictureError> {
         let streams = KeptStreams::new(client, STREAMS);
-        Ok(Self { limits, streams, encoder: Encoder::new()? })
+        Ok(Self { limits, streams, encoder: Encoder::new()?, over: Box::new(|| false) })
     }
 
     /// Resizes a picture.
@@ -181,12 +186,26 @@ impl Desk {
         Ok(Planned { source, plan, orientation, profile, spec, format, quality })
     }
 
+    /// The same, but whoever waits for the daemon asks twenty times a second whether that is
+    /// [over](PictureError::Over).
+    #[must_use]
+    pub fn until(self, over: impl Fn() -> bool + Send + 'static) -> Self {
+        Self { over: Box::new(over), ..self }
+    }
+
     /// Resizes a picture whose header was read.
     pub fn make(&mut self, planned: Planned<'_>) -> Result<Picture<'_>, PictureError> {
         let Planned { source, plan, orientation, profile, spec, format, quality } = planned;
-        let mut slot = self.streams.stream(&spec)?.loan()?;
+        let stream = self.streams.stream_unless(&self.over, &spec)?.ok_or(PictureError::Over)?;
+        let mut slot = self.patiently(|| stream.loan_timeout(STEP))?;
         source.decode(&plan, &mut slot)?;
-        let frame = slot.submit()?.wait()?;
+        let mut pending = Some(slot.submit()?);
+        let frame = self.patiently(|| {
+            let waiting = pending.take().map(|pending| pending.wait_timeout(STEP)).transpose()?;
+            let frame =
+                waiting.and_then(|waited| waited.map_err(|again| pending = Some(again)).ok());
+            Ok(frame)
+        })?;
         let made = Made { frame: &frame, spec: spec.destination, orientation, profile };
         let bytes = match format {
             Format::Jpeg => made.jpeg(&mut self.encoder, quality)?,
@@ -194,6 +213,20 @@ impl Desk {
             Format::Webp => raster::to_webp(&made.upright(), made.profile)?.into(),
         };
         Ok(Picture { bytes, format, extent: plan.result })
+    }
+
+    /// What the daemon is waited for, in steps.
+    fn patiently<T>(
+        &self,
+        mut step: impl FnMut() -> Result<Option<T>, DaemonError>,
+    ) -> Result<T, PictureError> {
+        loop {
+            match step()? {
+                Some(done) => return Ok(done),
+                None if (self.over)() => return Err(PictureError::Over),
+                None => {}
+            }
+        }
     }
 
     /// Gives back what is kept for the pictures after this one, beyond so many bytes of streams and of

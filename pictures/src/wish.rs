@@ -19,12 +19,26 @@ pub enum Size {
     Height(u32),
 }
 
+impl Size {
+    /// Most pixels of either side; `u32::MAX` of one that follows.
+    pub const fn most(self) -> Extent {
+        match self {
+            Self::Box(extent) => extent,
+            Self::Width(width) => Extent::new(width, u32::MAX),
+            Self::Height(height) => Extent::new(u32::MAX, height),
+        }
+    }
+}
+
 /// Why a text is no size.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SizeError {
     /// There is no `x` in it, be it a capital.
-    #[error("write WIDTHxHEIGHT, like 640x360")]
+    #[error("write WIDTHxHEIGHT, like 640x360, or 640x for the width alone")]
     Form,
+    /// It is a share.
+    #[error("'{0}' is a share: a size is in pixels, like 640x360, or 640x for the width alone")]
+    Share(String),
     /// A side is no number.
     #[error("'{0}' is no number of pixels")]
     Number(String),
@@ -32,8 +46,8 @@ pub enum SizeError {
     #[error("a picture has at least one pixel")]
     Zero,
     /// A side is longer than frames may be.
-    #[error("a picture has at most {MAX_SIDE} pixels a side")]
-    Long,
+    #[error("a picture has at most {MAX_SIDE} pixels a side, and {0} are too many")]
+    Long(String),
     /// Neither side is given.
     #[error("one side must be given")]
     Neither,
@@ -53,6 +67,9 @@ impl FromStr for Size {
     type Err = SizeError;
 
     fn from_str(text: &str) -> Result<Self, SizeError> {
+        if text.ends_with('%') {
+            return Err(SizeError::Share(text.to_owned()));
+        }
         let (width, height) = text.split_once(['x', 'X']).ok_or(SizeError::Form)?;
         match (side(width)?, side(height)?) {
             (Some(width), Some(height)) => Ok(Self::Box(Extent::new(width, height))),
@@ -64,15 +81,16 @@ impl FromStr for Size {
 }
 
 fn side(text: &str) -> Result<Option<u32>, SizeError> {
-    // The latter as FFmpeg has it.
-    if matches!(text, "" | "-1") {
+    // As FFmpeg has it, where the last makes a side even, of which JPEGs have no need.
+    if matches!(text, "" | "-1" | "-2") {
         return Ok(None);
     }
+    let is_number = text.bytes().all(|digit| digit.is_ascii_digit());
     match text.parse() {
         Ok(0) => Err(SizeError::Zero),
-        Ok(side) if side > MAX_SIDE => Err(SizeError::Long),
-        Ok(side) => Ok(Some(side)),
-        Err(_) => Err(SizeError::Number(text.to_owned())),
+        Ok(side) if side <= MAX_SIDE => Ok(Some(side)),
+        Err(_) if !is_number => Err(SizeError::Number(text.to_owned())),
+        _ => Err(SizeError::Long(text.to_owned())),
     }
 }
 
@@ -123,7 +141,7 @@ impl FromStr for Mode {
     }
 }
 
-/// Red, green and blue: `ffffff`.
+/// Red, green and blue: `ffffff`, or `#ffffff`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Colour(pub [u8; 3]);
 
@@ -132,14 +150,22 @@ pub struct Colour(pub [u8; 3]);
 #[error("'{0}' is no colour: write six hexadecimal digits, RRGGBB, like ffffff for white")]
 pub struct UnknownColour(String);
 
+impl fmt::Display for Colour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self([red, green, blue]) = self;
+        write!(f, "{red:02x}{green:02x}{blue:02x}")
+    }
+}
+
 impl FromStr for Colour {
     type Err = UnknownColour;
 
     fn from_str(text: &str) -> Result<Self, UnknownColour> {
         let unknown = || UnknownColour(text.to_owned());
         // A sign would be read, too.
-        let digits = text.len() == 6 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let number = u32::from_str_radix(text, 16).ok().filter(|_| digits).ok_or_else(unknown)?;
+        let number = text.strip_prefix('#').unwrap_or(text);
+        let digits = number.len() == 6 && number.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let number = u32::from_str_radix(number, 16).ok().filter(|_| digits).ok_or_else(unknown)?;
         let [_, colour @ ..] = number.to_be_bytes();
         Ok(Self(colour))
     }
@@ -180,6 +206,7 @@ impl FromStr for Format {
 
     fn from_str(name: &str) -> Result<Self, UnknownFormat> {
         let found = Self::ALL.into_iter().find(|format| format.name() == name);
+        let found = found.or((name == "jpg").then_some(Self::Jpeg));
         found.ok_or_else(|| UnknownFormat(name.to_owned()))
     }
 }
@@ -194,6 +221,7 @@ mod tests {
             ("640x360", Size::Box(Extent::new(640, 360))),
             ("640x", Size::Width(640)),
             ("640x-1", Size::Width(640)),
+            ("640x-2", Size::Width(640)),
             ("x360", Size::Height(360)),
             ("-1x360", Size::Height(360)),
             ("640X360", Size::Box(Extent::new(640, 360))),
@@ -207,7 +235,9 @@ mod tests {
             "x",
             "0x1",
             "-1x-1",
-            "-2x3",
+            "-3x3",
+            "50%",
+            "50%x50%",
             "1x2x3",
             "1x2X3",
             "axb",
@@ -215,6 +245,20 @@ mod tests {
             "99999999999x1",
         ] {
             assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+        for (text, said) in [
+            ("640", "write WIDTHxHEIGHT, like 640x360, or 640x for the width alone"),
+            (
+                "50%",
+                "'50%' is a share: a size is in pixels, like 640x360, or 640x for the width alone",
+            ),
+            ("20000x1", "a picture has at most 16384 pixels a side, and 20000 are too many"),
+            (
+                "1x9999999999",
+                "a picture has at most 16384 pixels a side, and 9999999999 are too many",
+            ),
+        ] {
+            assert_eq!(text.parse::<Size>().unwrap_err().to_string(), said);
         }
     }
 
@@ -226,8 +270,11 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.name().parse(), Ok(format));
         }
+        assert_eq!("jpg".parse(), Ok(Format::Jpeg));
         assert_eq!("0aFf80".parse(), Ok(Colour([10, 255, 128])));
-        for text in ["", "fff", "#ffffff", "+fffff", "fffffff", "white!"] {
+        assert_eq!("#0aff80".parse(), Ok(Colour([10, 255, 128])));
+        assert_eq!(Colour([10, 255, 128]).to_string(), "0aff80");
+        for text in ["", "fff", "#fff", "##0aff80", "+fffff", "fffffff", "white!"] {
             assert_eq!(text.parse::<Colour>(), Err(UnknownColour(text.to_owned())));
         }
         assert_eq!("Fit".parse::<Mode>(), Err(UnknownMode("Fit".to_owned())));

@@ -1,5 +1,5 @@
 //! Owns which part of the source picture becomes which part of the destination frame: [`Crop`],
-//! [`Framing`], and the [`Placement`] that follows from both.
+//! [`Framing`], and the [`Placement`] that follows from both; and how large a shape is within bounds.
 //!
 //! Knows sides, no pixels. Both ends compute a placement from the same numbers, so it is on no wire.
 //! Invariants of a [`Placement`]: its crop lies within the source frame and is not empty, its rectangle
@@ -34,12 +34,34 @@ impl Crop {
         Self { left: 0.0, top: 0.0, width: extent.width as f64, height: extent.height as f64 }
     }
 
+    /// The largest extent of its shape that fits into `most`, as [`Extent::within`] says. A crop need not
+    /// be one of pixels: the shape in which samples that are no squares are seen will do.
+    pub fn fitted(&self, most: Extent) -> Extent {
+        let (width, height) = (f64::from(most.width), f64::from(most.height));
+        // A float that is too large saturates.
+        let side = |len: f64, most: u32| (len.round() as u32).min(most).max(1);
+        if width * self.height <= height * self.width {
+            Extent::new(most.width, side(self.height * width / self.width, most.height))
+        } else {
+            Extent::new(side(self.width * height / self.height, most.width), most.height)
+        }
+    }
+
     /// Whether it is large enough, and all of it in a frame of that extent. NaN is not.
     pub fn is_within(&self, extent: Extent) -> bool {
         let within = |start: f64, len: f64, side: u32| {
             start >= 0.0 && len >= Self::LEAST && start + len <= f64::from(side)
         };
         within(self.left, self.width, extent.width) && within(self.top, self.height, extent.height)
+    }
+}
+
+impl Extent {
+    /// The largest extent of this shape that fits into `most`, which may be larger than this one: one
+    /// side is `most`'s, the other is rounded to the nearest pixel, and is one at the least. Where only
+    /// one side is bounded, the bound of the other is `u32::MAX`.
+    pub fn within(self, most: Self) -> Self {
+        Crop::whole(self).fitted(most)
     }
 }
 
@@ -123,15 +145,11 @@ impl Placement {
         }
         let extent = destination.extent;
         let (width, height) = (f64::from(extent.width), f64::from(extent.height));
-        let ratios = (width / crop.width, height / crop.height);
         let whole = Rectangle { left: 0, top: 0, extent };
         Ok(match framing {
             Framing::Stretch => Self { source: crop, destination: whole },
             Framing::Fit { align, .. } => {
-                let ratio = ratios.0.min(ratios.1);
-                let side = |len: f64, most: u32| ((len * ratio).round() as u32).clamp(1, most);
-                let size =
-                    Extent::new(side(crop.width, extent.width), side(crop.height, extent.height));
+                let size = crop.fitted(extent);
                 let step = if destination.format.is_subsampled() { 2 } else { 1 };
                 let start = |slack: u32| match align {
                     Align::Start => 0,
@@ -143,7 +161,7 @@ impl Placement {
                 Self { source: crop, destination: Rectangle { left, top, extent: size } }
             }
             Framing::Fill => {
-                let ratio = ratios.0.max(ratios.1);
+                let ratio = (width / crop.width).max(height / crop.height);
                 // Not by a rounding error more than there is.
                 let (w, h) = ((width / ratio).min(crop.width), (height / ratio).min(crop.height));
                 let source = Crop {
@@ -204,6 +222,28 @@ mod tests {
         let tall = placed((1000, 3001), None, fit(Align::Centre), (101, 100)).destination;
         assert_eq!(tall, rectangle(34, 0, 33, 100));
         assert_eq!(placed((16_384, 1), None, fit(Align::End), (9, 9)).destination.extent.height, 1);
+    }
+
+    #[test]
+    fn a_shape_is_as_large_as_it_can_be() {
+        for (shape, most, wanted) in [
+            ((1920, 1080), (640, 360), (640, 360)),
+            ((1080, 1920), (640, 360), (203, 360)),
+            ((4000, 3000), (640, 360), (480, 360)),
+            ((32, 18), (640, 640), (640, 360)),
+            ((10_000, 1), (640, 360), (640, 1)),
+            // Exactly between two: up.
+            ((1920, 1080), (8, 8), (8, 5)),
+            ((3000, 4000), (640, u32::MAX), (640, 853)),
+            ((3000, 4000), (u32::MAX, 360), (270, 360)),
+            ((1, u32::MAX), (7, u32::MAX), (1, u32::MAX)),
+        ] {
+            let extent = |(width, height)| Extent::new(width, height);
+            assert_eq!(extent(shape).within(extent(most)), extent(wanted), "{shape:?} {most:?}");
+        }
+        // As PAL is seen.
+        let seen = Crop { left: 0.0, top: 0.0, width: 720.0 * 16.0 / 15.0, height: 576.0 };
+        assert_eq!(seen.fitted(Extent::new(640, 640)), Extent::new(640, 480));
     }
 
     #[test]

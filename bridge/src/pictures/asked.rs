@@ -115,7 +115,10 @@ mod tests {
     #[test]
     fn what_can_not_be_done_is_said() {
         for (header, said) in [
-            (("Size", "640"), "Size: write WIDTHxHEIGHT, like 640x360"),
+            (
+                ("Size", "640"),
+                "Size: write WIDTHxHEIGHT, like 640x360, or 640x for the width alone",
+            ),
             (("Size", "0x1"), "Size: a picture has at least one pixel"),
             (("Mode", "Fill"), "Mode: 'Fill' is no mode: fit, fill or stretch"),
             (

@@ -17,6 +17,9 @@ pub(crate) enum FileError {
     /// It is a folder.
     #[error("it is a folder: name its pictures, {}", .0.join("*.jpg").display())]
     Folder(PathBuf),
+    /// It has no bytes.
+    #[error("it is empty")]
+    Empty,
     /// It is too large to be read.
     #[error("it has more than {0} bytes")]
     Long(u64),

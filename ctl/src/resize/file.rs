@@ -1,8 +1,12 @@
 //! Owns one file's way: read, resized, written.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use resized_client::Client;
 use resized_pictures::{Desk, Limits, Loss, PictureError, Settings};
@@ -10,7 +14,7 @@ use resized_pictures::{Desk, Limits, Loss, PictureError, Settings};
 use super::error::FileError;
 use super::output::Outputs;
 use crate::pipe::Pipe;
-use crate::signal::Signal;
+use crate::signal::{GRACE, Signal};
 
 /// Longest file that is read.
 const MAX_FILE: u64 = 1 << 30;
@@ -30,18 +34,24 @@ impl Files {
         settings: Settings,
         signal: Signal,
     ) -> Result<Self, PictureError> {
-        Ok(Self { desk: Desk::new(client, limits)?, settings, signal, file: Vec::new() })
+        let over = {
+            let (signal, came) = (signal.clone(), OnceLock::new());
+            move || signal.came() && came.get_or_init(Instant::now).elapsed() >= GRACE
+        };
+        let desk = Desk::new(client, limits)?.until(over);
+        Ok(Self { desk, settings, signal, file: Vec::new() })
     }
 
-    /// Resizes the picture at `from`, which has that number among the outputs. What was lost. A pipe is
-    /// not waited for after a signal.
+    /// Resizes the picture at `from`, which has that number among the outputs. What was lost. After a
+    /// signal no pipe is waited for, nor the daemon for long.
     pub(crate) fn resize(
         &mut self,
         from: &Path,
         outputs: &Outputs,
         number: usize,
     ) -> Result<Vec<Loss>, FileError> {
-        read(from, &self.signal, &mut self.file)?;
+        let signal = self.signal.clone();
+        read(from, move || signal.came(), &mut self.file)?;
         let planned = self.desk.plan(&self.file, &self.settings)?;
         let losses = planned.losses();
         outputs.write(number, &self.desk.make(planned)?.bytes)?;
@@ -49,12 +59,21 @@ impl Files {
     }
 }
 
-fn read(path: &Path, signal: &Signal, file: &mut Vec<u8>) -> Result<(), FileError> {
+/// The names in a file, one a line.
+pub(crate) fn listed(list: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut file = Vec::new();
+    read(list, || false, &mut file)?;
+    let lines = file.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.map(|line| OsStr::from_bytes(line).into()).collect())
+}
+
+/// Reads all of it. A pipe is waited for until that is `over`.
+fn read(
+    path: &Path,
+    over: impl Fn() -> bool + Send + 'static,
+    file: &mut Vec<u8>,
+) -> Result<(), FileError> {
     file.clear();
-    let over = {
-        let signal = signal.clone();
-        move || signal.came()
-    };
     let bytes = match Pipe::open(path, over) {
         Ok(Some(pipe)) => pipe.take(MAX_FILE + 1).read_to_end(file),
         Ok(None) => File::open(path).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(file)),
@@ -65,7 +84,8 @@ fn read(path: &Path, signal: &Signal, file: &mut Vec<u8>) -> Result<(), FileErro
         _ => FileError::Read(error),
     });
     match bytes? as u64 {
-        0..=MAX_FILE => Ok(()),
+        0 => Err(FileError::Empty),
+        1..=MAX_FILE => Ok(()),
         _ => Err(FileError::Long(MAX_FILE)),
     }
 }

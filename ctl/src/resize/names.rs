@@ -35,7 +35,7 @@ pub(super) fn filled(output: &Path, input: &Path, number: usize) -> Result<PathB
         match piece {
             Piece::Text(text) => path.push(OsStr::from_bytes(text)),
             Piece::Name => path.push(pattern::name(input).with_context(|| nameless(input))?),
-            Piece::Number => path.push(number.to_string()),
+            Piece::Number(digits) => path.push(format!("{number:0digits$}")),
         }
     }
     Ok(path.into())
@@ -55,13 +55,16 @@ pub(super) fn check_words(output: &Path) -> Result<()> {
         let stray = text.match_indices('{').find_map(|(at, _)| pattern::stray(&text[at..]));
         if let Some(word) = stray {
             bail!(
-                "{{{word}}} stands for nothing: write {{name}} for the picture's name, {{n}} for its number"
+                "{{{word}}} stands for nothing: write {{name}} for the picture's name, %05d or {{n}} for its number"
             );
         }
         for (digits, _) in text.split("%0").skip(1).filter_map(|rest| rest.split_once('d')) {
+            let number = format!("%0{digits}d");
             ensure!(
-                digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()),
-                "%0{digits}d stands for nothing: write {{n}} for the picture's number"
+                digits.is_empty()
+                    || !digits.bytes().all(|byte| byte.is_ascii_digit())
+                    || padded(number.as_bytes()).is_some(),
+                "{number} stands for nothing: write %05d for the picture's number"
             );
         }
     }
@@ -73,8 +76,8 @@ enum Piece<'a> {
     Text(&'a [u8]),
     /// The picture's name, without its ending.
     Name,
-    /// Its number.
-    Number,
+    /// Its number, with so many digits at the least.
+    Number(usize),
 }
 
 /// Names need not be text; those filled in are not looked at again.
@@ -84,15 +87,24 @@ fn pieces(output: &Path) -> impl Iterator<Item = Piece<'_>> {
         let (piece, rest) = if let Some(rest) = pattern.strip_prefix(pattern::NAME.as_bytes()) {
             (Piece::Name, rest)
         } else if let Some(rest) = pattern.strip_prefix(pattern::NUMBER.as_bytes()) {
-            (Piece::Number, rest)
+            (Piece::Number(1), rest)
+        } else if let Some((digits, rest)) = padded(pattern) {
+            (Piece::Number(digits), rest)
         } else {
-            let more = pattern.iter().skip(1).take_while(|&&byte| byte != b'{').count();
+            let more = pattern.iter().skip(1).take_while(|byte| !b"{%".contains(byte)).count();
             let (text, rest) = pattern.split_at_checked(1 + more)?;
             (Piece::Text(text), rest)
         };
         pattern = rest;
         Some(piece)
     })
+}
+
+/// How many digits a number has for which it begins, as in `%05d`, and the rest. `%d` is a percent sign
+/// and a letter: names of files have percent signs in them, and the words behind those begin so.
+fn padded(pattern: &[u8]) -> Option<(usize, &[u8])> {
+    let number = pattern.strip_prefix(b"%").filter(|number| number.starts_with(b"0"));
+    pattern::digits(number?)
 }
 
 /// Whether something in it stands for something.
@@ -142,6 +154,13 @@ mod tests {
         let one =
             |input: &str, pattern: &str| filled(Path::new(pattern), Path::new(input), 1).unwrap();
         assert_eq!(one("{n}{name}.png", "a/{name}{n}.jpg"), Path::new("a/{n}{name}1.jpg"));
+        let three = |pattern: &str| filled(Path::new(pattern), Path::new("a.jpg"), 3).unwrap();
+        assert_eq!(three("%04d/x%%%020d{n}.jpg"), Path::new("0003/x%%000000000000000000033.jpg"));
+        for literal in ["100%.jpg", "%d.jpg", "100%done", "%5d", "%0d", "%00d", "%021d", "%"] {
+            assert_eq!(three(literal), Path::new(literal));
+            assert!(!is_pattern(Path::new(literal)), "{literal}");
+        }
+        assert!(is_pattern(Path::new("50%/%01d.jpg")));
         // Their stems are the folder's and the one above it.
         assert_eq!(one("...png", "a/{name}/{n}.jpg"), Path::new("a/...png/1.jpg"));
         assert_eq!(one("..png", "{name}{n}{.jpg"), Path::new("..png1{.jpg"));
@@ -156,10 +175,10 @@ mod tests {
         for output in ["{nmae}.jpg", "{name}/{N}.jpg", "{stem}/"] {
             assert!(refused(output).contains("} stands for nothing: write {name}"), "{output}");
         }
-        for output in ["x%05d.jpg", "{name}-%03d.jpg"] {
-            assert!(refused(output).contains("d stands for nothing: write {n}"), "{output}");
+        for output in ["x%00d.jpg", "{name}-%021d.jpg"] {
+            assert!(refused(output).contains("d stands for nothing: write %05d"), "{output}");
         }
-        for output in ["{}.jpg", "{name}{2}.jpg", "{n.jpg", "100%0.jpg", "%0d.jpg"] {
+        for output in ["x%05d.jpg", "{}.jpg", "{name}{2}.jpg", "{n.jpg", "100%0.jpg", "%0d.jpg"] {
             check_words(Path::new(output)).unwrap();
         }
     }

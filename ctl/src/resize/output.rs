@@ -23,6 +23,8 @@ const ASIDE: Aside = Aside::of("resizectl");
 #[derive(Debug)]
 pub(crate) struct Outputs {
     paths: Vec<PathBuf>,
+    /// Where they lie, as far as these are to be made where they are missing.
+    folders: BTreeSet<PathBuf>,
     /// What the user wants them to be; `None` for what the picture was.
     format: Option<Format>,
     /// Whether the user has named the one result as it is.
@@ -30,8 +32,7 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// The results of `inputs`, in order, named as `output` says, and the folders for them where
-    /// they are missing.
+    /// The results of `inputs`, in order, named as `output` says. Nothing is made yet.
     pub(crate) fn plan(inputs: &[PathBuf], output: &Path, format: Option<Format>) -> Result<Self> {
         let pattern = names::is_pattern(output);
         let ends_as_one = output.as_os_str().as_bytes().ends_with(b"/");
@@ -41,7 +42,7 @@ impl Outputs {
         }
         ensure!(
             folder || pattern || inputs.len() == 1,
-            "{} is one file, and there are {} pictures: write {0}/ for a folder, or a pattern with {{name}}",
+            "{} is one file, and there are {} pictures: write {0}/ for a folder, or a pattern with {{name}} or %05d",
             output.display(),
             inputs.len()
         );
@@ -58,20 +59,30 @@ impl Outputs {
         };
         let paths = inputs.iter().zip(1..).map(name).collect::<Result<Vec<_>>>()?;
         check(inputs, &paths)?;
-        let folders: BTreeSet<_> = match folder {
-            true => [output].into(),
-            false if pattern => paths.iter().filter_map(|path| path.parent()).collect(),
+        let parents = || paths.iter().filter_map(|path| path.parent());
+        let folders = match folder {
+            true => [output.to_owned()].into(),
+            false if pattern => parents().map(Path::to_owned).collect(),
             false => BTreeSet::new(),
         };
+        Ok(Self { paths, folders, format: asked, exact: !(folder || pattern) })
+    }
+
+    /// Makes the folders for the results of these inputs, where they are missing.
+    pub(crate) fn make_folders(&self, inputs: &[PathBuf]) -> Result<()> {
         let mut made = Made::default();
-        let all_made = folders.iter().try_for_each(|folder| made.make(folder));
+        let all_made = self.folders.iter().try_for_each(|folder| made.make(folder));
         // Two names may lead to one place, which is only seen once the folders are there.
         let checked = all_made.and_then(|()| {
-            let places = paths.iter().map(|path| place(path)).collect::<Vec<_>>();
+            let places = self.paths.iter().map(|path| place(path)).collect::<Vec<_>>();
             check(inputs, &places)
         });
-        checked.inspect_err(|_| made.take_back())?;
-        Ok(Self { paths, format: asked, exact: !(folder || pattern) })
+        checked.inspect_err(|_| made.take_back())
+    }
+
+    /// Whether the result of a picture is there: whole, then.
+    pub(crate) fn is_there(&self, number: usize) -> bool {
+        self.paths[number].is_file()
     }
 
     /// Writes the result of a picture.
@@ -137,6 +148,7 @@ mod tests {
     fn planned(inputs: &[&str], output: &str, format: Option<Format>) -> Result<Vec<String>> {
         let inputs: Vec<PathBuf> = inputs.iter().map(PathBuf::from).collect();
         let outputs = Outputs::plan(&inputs, Path::new(output), format)?;
+        outputs.make_folders(&inputs)?;
         Ok(outputs.paths.iter().map(|path| path.display().to_string()).collect())
     }
 

@@ -291,6 +291,40 @@ fn transparent_pixels_do_not_bleed_and_become_white_paper() {
 }
 
 #[test]
+fn a_batch_may_be_named_in_a_file_and_gone_on_with() {
+    let shop = Shop::new();
+    let picture = jpeg(&scenery(64, 48), Subsamp::Sub2x2);
+    for name in ["a.jpg", "b c.jpg", "d.jpg"] {
+        shop.file(name, &picture);
+    }
+    shop.file("list", b"b c.jpg\n\nd.jpg");
+    let line = "resize a.jpg --files-from list -s 32x -o out/%02d.jpg --skip-existing";
+    shop.good(line);
+    let written = |number: u32| fs::metadata(shop.path(&format!("out/{number:02}.jpg"))).unwrap();
+    assert_eq!(shop.picture("out/03.jpg").width(), 32);
+    fs::remove_file(shop.path("out/02.jpg")).unwrap();
+    let before = written(1).modified().unwrap();
+    let said = String::from_utf8(shop.run(line).stderr).unwrap();
+    assert!(said.starts_with("1 of 3 pictures resized, 2 were there, "), "{said}");
+    assert_eq!(written(1).modified().unwrap(), before);
+    assert_eq!(shop.picture("out/02.jpg").width(), 32);
+    // By standard input alone.
+    let mut command = shop.command();
+    command.args(["resize", "--files-from", "-", "-s", "16x", "-o", "small/"]);
+    let output = command.stdin(fs::File::open(shop.path("list")).unwrap()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_dir(shop.path("small")).unwrap().count(), 2);
+    let said = shop.bad("resize --files-from none -s 16x -o small/");
+    assert_eq!(said, "resizectl: none: can't read it: No such file or directory (os error 2)\n");
+    shop.file("empty", b"");
+    let said = shop.bad("resize --files-from empty -s 16x -o small/");
+    assert_eq!(said, "resizectl: empty: it is empty\n");
+    shop.file("blank", b"\n\n");
+    let said = shop.bad("resize --files-from blank -s 16x -o small/");
+    assert_eq!(said, "resizectl: blank names no pictures\n");
+}
+
+#[test]
 fn what_a_result_can_not_have_is_said() {
     let shop = Shop::new();
     let scene = DynamicImage::from(scenery(64, 64));
@@ -300,4 +334,11 @@ fn what_a_result_can_not_have_is_said() {
     assert!(output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("resizectl: deep.png: only 8 of 16 bits a channel are kept\n2 of 2"));
+    // Nor what is lost in a JPEG alone.
+    for (output, told) in [("a.webp", true), ("b.png", true), ("c.jpg", false)] {
+        let line = format!("resize plain.png -s 32x --quality 50 -o {output}");
+        let said = String::from_utf8(shop.run(&line).stderr).unwrap();
+        assert_eq!(said.contains("--quality is for JPEG: "), told, "{said}");
+        assert!(shop.run(&format!("{line} -q")).stderr.is_empty());
+    }
 }

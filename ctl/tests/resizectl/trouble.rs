@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use resized::Limits;
 use turbojpeg::Subsamp;
 
-use crate::shop::{Service, Shop, jpeg, scenery};
+use crate::shop::{Service, Shop, jpeg, mute, scenery};
 
 #[test]
 fn a_bad_picture_is_named_and_the_others_go_on() {
@@ -48,7 +48,7 @@ fn a_bad_picture_is_named_and_the_others_go_on() {
         ("truncated.jpg", "Premature end of JPEG file"),
         ("header.jpg", ""),
         ("cut.png", ""),
-        ("empty.png", "it is no JPEG, PNG or WebP file"),
+        ("empty.png", "it is empty"),
         ("text.jpg", "it is no JPEG, PNG or WebP file"),
         ("folder.jpg", "it is a folder: name its pictures, folder.jpg/*.jpg"),
         ("huge.jpg", "it has 65500x65500 pixels, more than --max-megapixels 200 allows"),
@@ -157,8 +157,18 @@ fn a_daemon_that_runs_is_used_and_one_that_does_not_is_named() {
     assert_eq!(service.client().stats().unwrap().devices[0].frames, 3);
     service.stop();
     let said = shop.bad(&line);
-    let place = format!("can't connect to {}", service.endpoint());
-    assert!(said.contains(&place) && said.contains("0 of 3 pictures"), "{said}");
+    let endpoint = service.endpoint();
+    let place = format!("resizectl: can't connect to {endpoint}: ");
+    let advice = format!("; 'resizectl doctor --connect {endpoint}' says what to do about it\n");
+    assert!(said.starts_with(&place) && said.ends_with(&advice), "{said}");
+    // Nor is anything made for it, or said to who was not told where it is.
+    shop.bad(&format!("resize a.jpg -s 64x -o new/ --connect {endpoint}"));
+    assert!(!shop.path("new").exists());
+    let mut command = shop.command();
+    command.args(["resize", "a.jpg", "-s", "64x", "-o", "new/"]).env("RESIZED_ENDPOINT", endpoint);
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(said.ends_with("; 'resizectl doctor' says what to do about it\n"), "{said}");
+    assert!(!shop.path("new").exists());
 }
 
 #[test]
@@ -177,7 +187,7 @@ fn who_finds_no_room_leaves_the_pictures_to_the_others() {
     let service = with(1);
     let _only = service.client();
     let said = shop.bad(&format!("{line} {}", service.endpoint()));
-    assert!(said.contains("ended after 0 of 8 pictures: refused: "), "{said}");
+    assert!(said.starts_with("resizectl: refused: "), "{said}");
 }
 
 #[test]
@@ -219,5 +229,31 @@ fn who_waits_for_a_pipe_heeds_a_signal() {
     drop(writer);
     assert_eq!(output.status.code(), Some(128 + 15), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("0 of 1 pictures resized, ") && said.lines().count() == 1, "{said}");
+    let is_told = said.starts_with("0 of 1 pictures resized, ") && said.lines().count() == 1;
+    assert!(is_told && said.ends_with(" a second; stopped by a signal\n"), "{said}");
+}
+
+#[test]
+fn who_waits_for_a_daemon_that_hangs_heeds_a_signal() {
+    let shop = Shop::new();
+    shop.file("a.jpg", &jpeg(&scenery(64, 64), Subsamp::Sub2x2));
+    let endpoint = mute(&shop, "cpu");
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", "-sKILL", "60", env!("CARGO_BIN_EXE_resizectl")]);
+    command
+        .args(["resize", "a.jpg", "-s", "32x", "-o", "out/", "--connect", &endpoint])
+        .current_dir(shop.path("."));
+    let program = command.stderr(Stdio::piped()).spawn().unwrap();
+    while !shop.path("out").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // Then it waits; where it does not yet, this is easier for it.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    // Passed on to it.
+    Command::new("kill").args(["-INT", &program.id().to_string()]).status().unwrap();
+    let output = program.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.starts_with("0 of 1 pictures resized, "), "{said}");
+    assert_eq!(fs::read_dir(shop.path("out")).unwrap().count(), 0);
 }

@@ -47,6 +47,7 @@ fn videos_become_numbered_pictures() {
     let picture = shop.picture("small/b-00002.jpg");
     assert_eq!((picture.width(), picture.height()), (40, 20));
     assert!(said.contains("the pictures are in small/{name}-%05d.jpg"), "{said}");
+    assert!(said.contains("\nb.mkv: done: 2 frames in ") && !said.contains("instance 2"), "{said}");
     let report = fs::read_to_string(shop.path("report.html")).unwrap();
     assert!(report.contains("<h1>2 videos to 40x20</h1>"), "{report}");
 
@@ -55,10 +56,34 @@ fn videos_become_numbered_pictures() {
     assert_eq!(names(&shop, "some"), expected);
 
     let error = shop.bad("video a.mkv b.mkv -s 40x20 -o new/%d.jpg");
-    assert!(
-        error.starts_with("resize-videos: instances 1 and 2 could both write new/1.jpg"),
-        "{error}"
-    );
+    let expected = "resize-videos: a and b could both write new/1.jpg: put {name}, which stands for \
+                    these names, into the file's name\n";
+    assert_eq!(error, expected);
+    assert!(!shop.path("new").exists());
+}
+
+#[test]
+fn a_size_says_what_becomes_of_another_shape() {
+    let shop = Shop::new();
+    clip(&shop, "a.mkv", 2); // 4:3
+    for (options, size) in [
+        ("", (200, 60)),
+        ("--mode stretch", (200, 60)),
+        ("--mode fit", (80, 60)),
+        ("--mode fill", (200, 60)),
+        ("--pad #ffffff", (200, 60)),
+    ] {
+        shop.good(&format!("video a.mkv -s 200x60 {options} -o out/%d.jpg -q"));
+        let picture = shop.picture("out/2.jpg").to_rgb8();
+        assert_eq!(picture.dimensions(), size, "{options}");
+        let white = |x, y| picture.get_pixel(x, y).0.iter().all(|sample| *sample > 240);
+        // The video is between the columns 60 and 140, and its first and last blocks.
+        let padded =
+            size.0 == 200 && (0..60).all(|y| [0, 40, 150, 199].iter().all(|&x| white(x, y)));
+        assert_eq!(padded, options.starts_with("--pad"), "{options}");
+    }
+    let error = shop.bad("video a.mkv -s 40x20 --mode fill --pad ffffff -o new/%d.jpg");
+    assert_eq!(error, "resize-videos: --pad is for --mode fit\n");
     assert!(!shop.path("new").exists());
 }
 

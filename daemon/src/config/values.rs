@@ -9,6 +9,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
+use thiserror::Error;
 
 pub(super) fn mebibytes<'de, D: Deserializer<'de>>(
     deserializer: D,
@@ -23,6 +24,16 @@ pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     deserializer.deserialize_u64(Whole("a whole number of seconds"))
 }
+
+/// As [`mebibytes`], of the command line.
+pub(super) fn written_mebibytes(text: &str) -> Result<u64, NoMebibytes> {
+    text.parse().map_err(|_| NoMebibytes)
+}
+
+/// The text is no number of them.
+#[derive(Debug, Error)]
+#[error("write a whole number of MiB, like 512")]
+pub(super) struct NoMebibytes;
 
 /// Reads a number that is no less than zero, and says of what else is there that it is none.
 struct Whole(&'static str);
@@ -66,7 +77,9 @@ pub(super) fn choice<'de, D: Deserializer<'de>, T: ValueEnum>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Settings;
+    use clap::Parser;
+
+    use super::super::{Arguments, Settings};
 
     #[test]
     fn what_is_no_number_is_told_what_it_should_be() {
@@ -78,6 +91,13 @@ mod tests {
         ] {
             let error = toml::from_str::<Settings>(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");
+        }
+        for flag in ["--memory", "--user-memory"] {
+            for value in ["abc", "512M", "-1"] {
+                let flag = format!("{flag}={value}");
+                let error = Arguments::try_parse_from(["resized", &flag]).unwrap_err().to_string();
+                assert!(error.contains(": write a whole number of MiB, like 512"), "{error}");
+            }
         }
     }
 }

@@ -21,9 +21,7 @@ fn main() -> Result<()> {
     let photo = fs::read(input).with_context(|| input.clone())?;
     let header = turbojpeg::read_header(&photo).with_context(|| input.clone())?;
     let extent = Extent::new(header.width as u32, header.height as u32);
-    let width: u32 = width.parse()?;
-    let height = u64::from(width) * u64::from(extent.height) / u64::from(extent.width);
-    let size = Extent::new(width, u32::try_from(height)?.max(1));
+    let size = extent.within(Extent::new(width.parse()?, u32::MAX)); // as high as its shape has it
 
     let endpoint: Endpoint = endpoint.parse()?;
     let client = Client::connect(&endpoint).with_context(|| endpoint.to_string())?;

@@ -122,8 +122,17 @@ pub(crate) fn frame_names(count: usize) -> Vec<String> {
 
 /// The frames of a clip as FFmpeg's own scaler gives them.
 pub(crate) fn ffmpeg_pictures(clip: &Path, width: usize, height: usize) -> Vec<Picture> {
+    filtered_pictures(clip, &format!("scale={width}:{height}"), (width, height))
+}
+
+/// The frames of a clip after filters of FFmpeg's, which make them so large.
+pub(crate) fn filtered_pictures(
+    clip: &Path,
+    filters: &str,
+    (width, height): (usize, usize),
+) -> Vec<Picture> {
     let raw = clip.with_extension("rgb");
-    let filter = format!("scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int");
+    let filter = format!("sws_flags=bicubic+accurate_rnd+full_chroma_int;{filters}");
     let options = ["-vf", &filter, "-f", "rawvideo", "-pix_fmt", "rgb24"].map(OsStr::new);
     ffmpeg([OsStr::new("-i"), clip.as_os_str()].into_iter().chain(options), &raw);
     let picture = |rgb: &[u8]| Picture { width, height, rgb: rgb.to_vec() };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::bench::{Bench, ffmpeg_pictures, frame_names, turned};
+use crate::bench::{Bench, ffmpeg_pictures, filtered_pictures, frame_names, turned};
 
 /// Least likeness to FFmpeg's bicubic scaler, in decibels. They differ in the cubic (its C is 0.6,
 /// Catmull-Rom's 0.5), and these pictures have been JPEG files of quality 95, with halved chroma:
@@ -74,6 +74,50 @@ fn videos_are_turned_as_ffmpeg_turns_them() {
             let clip = turned(&clip, matrix);
             let size = if matrix[0] == 0 { (120, 160) } else { (160, 120) };
             compare_clip(&bench, &format!("{format}, {matrix:?}"), &clip, size);
+        }
+    }
+}
+
+#[test]
+fn another_shape_is_fitted_filled_or_padded_as_the_video_is_shown() {
+    let bench = Bench::new();
+    let options = "-frames:v 2 -c:v libx264 -qp 4 -pix_fmt yuv420p";
+    let plain = bench.clip("plain.mp4", DETAILED, options);
+    let wide = bench.clip("wide.mp4", &format!("{DETAILED},setsar=2/1"), options);
+    let upright = turned(&plain, [0, 1, -1, 0]);
+    let gray = bench.clip("gray.mkv", DETAILED, "-frames:v 2 -c:v ffv1 -pix_fmt gray");
+    for (clip, options, filters, size) in [
+        (&plain, "-s 160x160 --mode fit", "scale=160:120", (160, 120)),
+        (&plain, "-s 160x60 --mode fill", "crop=320:120,scale=160:60", (160, 60)),
+        (&plain, "-s 200x120 --pad 0a80ff", "scale=160:120,pad=200:120:20:0:0x0a80ff", (200, 120)),
+        (&upright, "-s 160x160 --mode fit", "scale=120:160", (120, 160)),
+        (&upright, "-s 120x60 --mode fill", "crop=240:120,scale=120:60", (120, 60)),
+        (
+            &upright,
+            "-s 160x160 --pad 0a80ff",
+            "scale=120:160,pad=160:160:20:0:0x0a80ff",
+            (160, 160),
+        ),
+        (&wide, "-s 160x160 --mode fit", "scale=160:60", (160, 60)),
+        (&wide, "-s 60x60 --mode fill", "crop=120:240,scale=60:60", (60, 60)),
+        (&wide, "-s 160x100 --pad 0a80ff", "scale=160:60,pad=160:100:0:20:0x0a80ff", (160, 100)),
+        (&gray, "-s 200x120 --pad 808080", "scale=160:120,pad=200:120:20:0:0x808080", (200, 120)),
+        (
+            &gray,
+            "-s 200x120 --pad 0a80ff",
+            "scale=160:120,format=rgb24,pad=200:120:20:0:0x0a80ff",
+            (200, 120),
+        ),
+    ] {
+        let run = bench.run(&[clip], &format!("-n 1 --quality 95 {options}"));
+        assert!(run.status.success(), "{options}: {run:?}");
+        let expected = filtered_pictures(clip, filters, size);
+        assert_eq!(bench.names(1), frame_names(expected.len()), "{options}");
+        for (number, expected) in (1..).zip(&expected) {
+            let picture = bench.picture(1, number);
+            let (all, luma) = (picture.psnr(expected), picture.luma_psnr(expected));
+            // The smaller a picture, the more of it is edges of its chroma.
+            assert!(all > 28.0 && luma > 36.0, "{options}: {all:.1} dB, luma {luma:.1} dB");
         }
     }
 }

@@ -97,6 +97,34 @@ fn videos_are_dealt_out_in_turn_and_figures_are_written() {
 }
 
 #[test]
+fn frames_may_be_left_out() {
+    let bench = Bench::new();
+    // Each a little whiter than the one before; decoded into slots and not.
+    let source = "color=black:size=320x240,geq=lum='16+2*N':cb=128:cr=128";
+    for (name, codec) in [("h264.mkv", "libx264 -qp 1"), ("rgb.mkv", "ffv1 -pix_fmt bgr0")] {
+        let clip = bench.clip(name, source, &format!("-frames:v 100 -c:v {codec}"));
+        let white = |number| i32::from(bench.picture(1, number).middle()[1]);
+        for (options, count) in
+            [("--every 30", 4), ("--frames 7", 7), ("--every 10 --frames 3", 3), ("--every 101", 1)]
+        {
+            let text = stdout(
+                &bench.run(&[&clip], &format!("-n 1 -s 64x48 --json figures.json {options}")),
+            );
+            assert_eq!(bench.names(1), frame_names(count), "{options}");
+            assert!(text.contains(&format!("{name}: done: {count} frames in ")), "{text}");
+            assert_eq!(bench.figures()["instances"][0]["complete"], true);
+            let every = options
+                .strip_prefix("--every ")
+                .map_or(1, |rest| rest.split(' ').next().unwrap().parse().unwrap());
+            for number in 1..=count {
+                let expected = 2.0 * every as f64 * (number - 1) as f64 * 255.0 / 219.0;
+                assert!((f64::from(white(number)) - expected).abs() < 3.0, "{options} {number}");
+            }
+        }
+    }
+}
+
+#[test]
 fn figures_and_report_may_go_where_the_pictures_go() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");

@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::MOVING;
 use crate::bench::{Bench, frame_names, wait_for};
+use crate::service::Service;
 
 /// Runs a program on a terminal of this kind. Only this process has the end where it is looked at.
 fn on_a_terminal(mut command: Command, kind: &str) -> (Child, PtyMaster) {
@@ -41,6 +44,34 @@ fn a_terminal_that_goes_away_stops_no_run() {
     assert!(bench.path("report.html").exists());
 }
 
+/// What is shown until the last who has the terminal has closed it: then reading it is an error.
+fn shown(mut screen: PtyMaster) -> String {
+    let (mut said, mut more) = (Vec::new(), [0; 4096]);
+    while let Ok(len @ 1..) = screen.read(&mut more) {
+        said.extend_from_slice(&more[..len]);
+    }
+    String::from_utf8(said).unwrap()
+}
+
+#[test]
+fn bars_say_that_the_daemon_is_lost_and_that_a_signal_came() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2000 -c:v libx264 -preset ultrafast");
+    let service = Service::start();
+    let mut command = bench.command(&[&clip]);
+    command.args(["-n", "1", "--connect", &service.endpoint()]);
+    let (mut program, screen) = on_a_terminal(command, "xterm");
+    wait_for(&bench.path("out/vid-instance1/Frame00003.jpg"));
+    drop(service);
+    // Time to submit to nobody what there are slots for, which is waited for, and to say so.
+    thread::sleep(Duration::from_millis(1500));
+    kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGINT).unwrap();
+    let said = shown(screen);
+    assert_eq!(program.wait().unwrap().code(), Some(130));
+    let (_, after) = said.split_once("lost the daemon, looking for it").expect(&said);
+    assert!(after.contains("ending; Ctrl-C again ends at once"), "{said}");
+}
+
 #[test]
 fn a_dumb_terminal_has_lines_that_say_how_far_it_is() {
     let bench = Bench::new();
@@ -48,7 +79,7 @@ fn a_dumb_terminal_has_lines_that_say_how_far_it_is() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let mut command = bench.command(&[Path::new("/dev/stdin")]);
     command.args(["-n", "1"]).stdin(reader);
-    let (mut program, mut screen) = on_a_terminal(command, "dumb");
+    let (mut program, screen) = on_a_terminal(command, "dumb");
     let bytes = fs::read(clip).unwrap();
     let (first, rest) = bytes.split_at(bytes.len() / 2);
     writer.write_all(first).unwrap();
@@ -57,14 +88,9 @@ fn a_dumb_terminal_has_lines_that_say_how_far_it_is() {
     thread::sleep(Duration::from_millis(2100));
     writer.write_all(rest).unwrap();
     drop(writer);
-    let (mut said, mut more) = (Vec::new(), [0; 4096]);
-    // When the last has closed the terminal, reading it is an error.
-    while let Ok(len @ 1..) = screen.read(&mut more) {
-        said.extend_from_slice(&more[..len]);
-    }
+    let said = shown(screen);
     assert!(program.wait().unwrap().success());
-    let said = String::from_utf8(said).unwrap();
-    let (before, _) = said.split_once("instance 1: done: 100 frames").expect(&said);
+    let (before, _) = said.split_once("stdin: done: 100 frames").expect(&said);
     assert!(before.contains(" fps"), "{said}");
     assert!(!said.contains('\u{1b}'), "{said}");
 }

@@ -44,12 +44,19 @@ fn a_video_that_is_missing_or_none_is_named_and_the_others_go_on() {
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
     let (missing, noise) = (bench.path("missing.mp4"), bench.path("noise.mp4"));
     fs::write(&noise, [0xA5; 5000]).unwrap();
+    let (empty, cut) = (bench.path("empty.mp4"), bench.path("cut.mp4"));
+    fs::write(&empty, "").unwrap();
+    // Its index is at its end.
+    let whole = fs::read(bench.clip("whole.mp4", MOVING, "-frames:v 9 -c:v mpeg4")).unwrap();
+    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
     let sound = bench.clip("sound.wav", "sine=duration=0.1", "-c:a pcm_s16le");
     bench.clip("cover.png", MOVING, "-frames:v 1");
     let covered = bench.clip("covered.mp4", "sine=duration=0.1", COVERED);
     let bad = [
         (&*missing, "No such file"),
-        (&noise, "Invalid data"),
+        (&noise, "Invalid data found when processing input: it was cut off, or is no video"),
+        (&cut, "Invalid data found when processing input: it was cut off, or is no video"),
+        (&empty, "it is empty"),
         (&sound, "no video"),
         (&covered, "no video in it, only a cover"),
         (Path::new("/"), ""),
@@ -75,7 +82,8 @@ fn a_video_that_is_missing_or_none_is_named_and_the_others_go_on() {
     let output = bench.run(&[&sound], options);
     assert_fails(&output, &["sound.wav", "no video"]);
     assert!(!bench.path("out").exists());
-    assert!(!String::from_utf8(output.stdout).unwrap().contains("the pictures are in"));
+    // And where the page is.
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "the report is report.html\n");
     assert_eq!(bench.figures()["instances"].as_array().unwrap().len(), 2);
 }
 
@@ -151,9 +159,10 @@ fn a_folder_that_can_not_be_written_is_named() {
 fn a_daemon_that_is_not_there_is_named_and_nothing_is_made() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
-    assert_fails(&bench.run(&[&clip], "--connect unix:nobody.sock"), &["unix:nobody.sock"]);
+    let advice = "; 'resizectl doctor --connect unix:nobody.sock' says what to do about it";
+    assert_fails(&bench.run(&[&clip], "--connect unix:nobody.sock"), &["unix:nobody.sock", advice]);
     let output = bench.command(&[&clip]).env("RESIZED_ENDPOINT", "unix:nobody.sock").output();
-    assert_fails(&output.unwrap(), &["unix:nobody.sock"]);
+    assert_fails(&output.unwrap(), &["unix:nobody.sock", "; 'resizectl doctor' says what to do"]);
     let output = bench.command(&[&clip]).env("RESIZED_ENDPOINT", "nonsense").output();
     assert_fails(&output.unwrap(), &["RESIZED_ENDPOINT", "nonsense"]);
 
@@ -253,7 +262,7 @@ fn a_video_of_which_too_much_is_broken_is_an_error() {
 fn what_can_be_read_once_is_for_one_copy() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 3 -c:v mpeg4");
-    for name in ["/dev/stdin", "pipe:0"] {
+    for (name, place) in [("/dev/stdin", "/dev/stdin"), ("pipe:0", "pipe:0"), ("-", "/dev/stdin")] {
         let run = |options: &str| {
             let (reader, mut writer) = std::io::pipe().unwrap();
             let mut command = bench.command(&[Path::new(name)]);
@@ -264,9 +273,9 @@ fn what_can_be_read_once_is_for_one_copy() {
             drop(writer);
             (child.wait_with_output().unwrap(), written.is_ok())
         };
-        assert_fails(&run("").0, &[name, "is no file", "use -n 1"]);
+        assert_fails(&run("-n 2").0, &[place, "is no file", "use -n 1"]);
         assert!(!bench.path("out").exists());
-        let (output, written) = run("-n 1");
+        let (output, written) = run("");
         assert!(output.status.success() && written, "{output:?}");
         assert_eq!(bench.names(1), frame_names(3));
         fs::remove_dir_all(bench.path("out")).unwrap();

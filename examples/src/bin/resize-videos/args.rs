@@ -10,10 +10,12 @@ use clap::Parser;
 use clap::builder::{
     OsStringValueParser, PathBufValueParser, PossibleValuesParser, TypedValueParser,
 };
-use resized_client::{Endpoint, Extent, Filter, MAX_SIDE};
-use resized_pictures::Size;
+use resizectl::modes;
+use resized_client::{Endpoint, Filter};
+use resized_pictures::{Colour, Mode, Size};
 
 use crate::names::Output;
+use crate::shape::Shape;
 
 /// Most copies that are asked for by anybody who means it. The system's limits come sooner, and are
 /// named.
@@ -32,13 +34,13 @@ const MAX_COPIES: usize = 10_000;
 #[derive(Parser)]
 #[command(name = "resize-videos", version)]
 pub(crate) struct Args {
-    /// Videos to resize; several are dealt out over the instances in turn
+    /// Videos to resize; several are dealt out over the instances in turn; - is standard input
     #[arg(value_name = "VIDEO", required = true,
-          value_parser = OsStringValueParser::new().try_map(video))]
+          value_parser = OsStringValueParser::new().map(video))]
     pub(crate) videos: Vec<PathBuf>,
 
     /// Copies to run at once, as far as the daemon has room, each a client of its own: 1 to 10000
-    /// [default: 2, or one for each video]
+    /// [default: 2, or one for each video; 1 of what can be read once, as standard input]
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = copies)]
     instances: Option<usize>,
 
@@ -49,7 +51,16 @@ pub(crate) struct Args {
 
     /// Size of the pictures; 640x or x360 keeps the aspect ratio in which the video is shown
     #[arg(short, long, value_name = "WxH", default_value = "640x360", allow_hyphen_values = true)]
-    pub(crate) size: Size,
+    size: Size,
+
+    /// What becomes of videos of another shape [default: stretch, or fit with --pad]
+    #[arg(long, value_parser = modes())]
+    mode: Option<Mode>,
+
+    /// Fill what a fitted picture leaves of the size with this colour, such as ffffff: pictures then have
+    /// exactly the size, with the video in the middle
+    #[arg(long, value_name = "RRGGBB")]
+    pad: Option<Colour>,
 
     /// Folder in which the instances' folders are made; or a pattern for the names of the pictures,
     /// such as out/{name}-%05d.jpg, of which the first for clip.mp4 is out/clip-00001.jpg: %05d is
@@ -58,6 +69,14 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "OUT", default_value = "/tmp",
           value_parser = OsStringValueParser::new().try_map(Output::parse))]
     pub(crate) output: Output,
+
+    /// Make pictures of every Nth frame only, from the first on
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) every: u64,
+
+    /// End each instance after so many pictures
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) frames: Option<u64>,
 
     /// How pixels are resampled
     #[arg(long, default_value = "bicubic", value_parser = filters())]
@@ -102,10 +121,29 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// How many pictures are made of a video of so many frames.
+    pub(crate) fn pictures(&self, frames: u64) -> u64 {
+        frames.div_ceil(self.every).min(self.frames.unwrap_or(u64::MAX))
+    }
+
+    /// The shape of the pictures.
+    pub(crate) fn shape(&self) -> Result<Shape> {
+        let mode = match (self.mode, self.pad) {
+            (mode, None) => mode.unwrap_or(Mode::Stretch),
+            (mode, Some(colour)) => {
+                let padded = mode.unwrap_or(Mode::Fit).padded(colour);
+                padded.context("--pad is for --mode fit")?
+            }
+        };
+        Ok(Shape::new(self.size, mode))
+    }
+
     /// Number of copies to run.
     pub(crate) fn instances(&self) -> Result<usize> {
         let videos = self.videos.len();
-        let instances = self.instances.unwrap_or(videos.max(2));
+        let is_once = self.videos.iter().any(|video| is_read_once(video));
+        let usual = || if is_once { videos } else { videos.max(2) };
+        let instances = self.instances.unwrap_or_else(usual);
         ensure!(
             instances >= videos,
             "{videos} videos are too many for {instances} instances: each resizes one"
@@ -144,51 +182,14 @@ fn filters() -> impl TypedValueParser<Value = Filter> {
     PossibleValuesParser::new(Filter::ALL.map(Filter::name)).try_map(|name| name.parse())
 }
 
-/// The size for pictures from frames of `source`, whose samples are `aspect` times as wide as high. A
-/// side that follows keeps the shape in which the video is to be shown; it is rounded to the nearest.
-pub(crate) fn extent(size: Size, source: Extent, aspect: f64) -> Extent {
-    let (width, height) = (f64::from(source.width) * aspect, f64::from(source.height));
-    let follow = |side: u32, of: f64, to: f64| {
-        let exact = f64::from(side) * to / of;
-        (exact.round() as u32).max(1) // a float that is too large saturates
-    };
-    match size {
-        Size::Box(extent) => extent,
-        Size::Width(side) => Extent::new(side, follow(side, width, height)),
-        Size::Height(side) => Extent::new(follow(side, height, width), side),
-    }
-}
-
-/// As the report says it.
-pub(crate) fn in_words(size: Size) -> String {
-    match size {
-        Size::Box(extent) => extent.to_string(),
-        Size::Width(side) => format!("{side} pixels wide"),
-        Size::Height(side) => format!("{side} pixels high"),
-    }
-}
-
-/// Fails if the daemon would refuse frames of `source`, or pictures made from them.
-pub(crate) fn check(size: Size, source: Extent, aspect: f64) -> Result<()> {
-    if source.width == 0 || source.height == 0 {
-        return Ok(()); // not known before the first frame
-    }
-    let fits = |extent: Extent| extent.width.max(extent.height) <= MAX_SIDE;
-    ensure!(fits(source), "frames of {source} have more than {MAX_SIDE} pixels a side");
-    let pictures = extent(size, source, aspect);
-    ensure!(fits(pictures), "pictures of {pictures} have more than {MAX_SIDE} pixels a side");
-    Ok(())
-}
-
 /// Reads where a file goes; a dash is what is open already.
 fn file() -> impl TypedValueParser<Value = PathBuf> {
     let place = |path: PathBuf| if path.as_os_str() == "-" { "/dev/stdout".into() } else { path };
     PathBufValueParser::new().map(place)
 }
 
-fn video(text: OsString) -> Result<PathBuf> {
-    ensure!(text != "-", "write /dev/stdin for standard input");
-    Ok(text.into())
+fn video(text: OsString) -> PathBuf {
+    if text == "-" { "/dev/stdin".into() } else { text.into() }
 }
 
 fn copies(text: &str) -> Result<usize> {
@@ -206,48 +207,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_side_that_follows_is_rounded_to_the_nearest() {
-        let source = Extent::new(1920, 1080);
-        for (text, expected) in [
-            ("640x360", Extent::new(640, 360)),
-            ("640x-1", Extent::new(640, 360)),
-            ("640x", Extent::new(640, 360)),
-            ("-1x360", Extent::new(640, 360)),
-            ("x360", Extent::new(640, 360)),
-            ("101x-1", Extent::new(101, 57)),
-            ("1x-1", Extent::new(1, 1)),
-        ] {
-            assert_eq!(extent(text.parse().unwrap(), source, 1.0), expected, "{text}");
-        }
-        assert_eq!(extent(Size::Width(1), Extent::new(9000, 1), 1.0), Extent::new(1, 1));
-    }
-
-    #[test]
-    fn a_side_that_follows_keeps_the_shape_of_the_video_as_shown() {
-        // PAL, 4:3.
-        let (source, aspect) = (Extent::new(720, 576), 16.0 / 15.0);
-        for (text, expected) in [
-            ("640x-1", Extent::new(640, 480)),
-            ("-1x480", Extent::new(640, 480)),
-            ("720x576", Extent::new(720, 576)),
-        ] {
-            assert_eq!(extent(text.parse().unwrap(), source, aspect), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn sides_are_bounded_also_where_they_follow() {
-        let fits = |size: &str, (width, height)| {
-            check(size.parse().unwrap(), Extent::new(width, height), 1.0).is_ok()
-        };
-        assert!(fits("16384x16384", (16384, 16384)));
-        assert!(!fits("1x1", (16385, 1)) && !fits("1x1", (1, 16385)));
-        assert!(fits("16384x-1", (64, 64)) && !fits("16384x-1", (64, 65)));
-        assert!(fits("-1x16384", (64, 64)) && !fits("-1x16384", (65, 64)));
-        assert!(fits("640x-1", (0, 0)));
-    }
-
-    #[test]
     fn intervals_may_be_fractions_but_not_negative() {
         assert_eq!(seconds("0.25").unwrap(), Duration::from_millis(250));
         for text in ["-1", "nan", "inf", "1e30", "soon"] {
@@ -263,7 +222,6 @@ mod tests {
             ("-n 10001", "'10001' for '--instances <N>': write how many copies, 1 to 10000"),
             ("-m -1", "'-1' for '--interval <SECONDS>': write seconds, 0 or more"),
             ("-m 1e30", "'1e30' for '--interval <SECONDS>': write seconds, 0 or more"),
-            ("-", "'-' for '<VIDEO>...': write /dev/stdin for standard input"),
             ("-n -s 640x360", "a value is required for '--instances <N>'"),
             ("-m soon", "'soon' for '--interval <SECONDS>': write seconds, 0 or more"),
         ] {
@@ -276,11 +234,25 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_left_out_and_pictures_counted() {
+        let pictures = |options: &str, frames| {
+            let line = format!("resize-videos a {options}");
+            Args::try_parse_from(line.split_whitespace()).unwrap().pictures(frames)
+        };
+        assert_eq!(pictures("", 30), 30);
+        assert_eq!((pictures("--every 25", 50), pictures("--every 25", 51)), (2, 3));
+        assert_eq!((pictures("--every 2 --frames 5", 8), pictures("--frames 5", 8)), (4, 5));
+    }
+
+    #[test]
     fn there_is_an_instance_for_each_video() {
         let instances =
             |line: &str| Args::try_parse_from(line.split_whitespace()).unwrap().instances().ok();
         assert_eq!(instances("resize-videos a"), Some(2));
         assert_eq!(instances("resize-videos a b c"), Some(3));
+        // What gives what it has once.
+        assert_eq!(instances("resize-videos /dev/null"), Some(1));
+        assert_eq!(instances("resize-videos /dev/null -n 2"), None);
         assert_eq!(instances("resize-videos a b c -n 4"), Some(4));
         assert_eq!(instances("resize-videos a b c -n 2"), None);
     }

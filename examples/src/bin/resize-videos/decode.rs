@@ -5,6 +5,7 @@
 //! broken, or that was cut off, where the file says how many frames it had. Errors do not say which
 //! video it is.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ impl File {
     /// Opens a file at its best video stream. An error may also mean that the run ends, as may one in
     /// reading the [`Video`].
     pub(crate) fn open(path: &Path, stop: &Arc<Stop>) -> Result<Self> {
-        let input = source::open(path, stop)?;
+        let input = source::open(path, stop).map_err(|error| explained(path, error))?;
         let best = input.streams().best(media::Type::Video);
         let mut best = best.context("there is no video in it")?;
         if is_cover(&best) {
@@ -109,6 +110,20 @@ impl File {
             cut: false,
             frames: 0,
         })
+    }
+}
+
+/// An error in opening a file, with what FFmpeg leaves unsaid where it makes nothing of it.
+fn explained(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(Error::InvalidData | Error::Eof) => {
+            let is_empty = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
+            match is_empty {
+                true => anyhow!("it is empty"),
+                false => anyhow!("{error}: it was cut off, or is no video (ffprobe says more)"),
+            }
+        }
+        _ => error,
     }
 }
 

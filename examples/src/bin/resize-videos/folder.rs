@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use resizectl::folders::Made;
+use resizectl::pattern;
 
 use crate::ASIDE;
 use crate::names::{Names, Output};
@@ -64,7 +65,7 @@ impl Folder {
             .collect::<Result<Vec<_>>>()
             // Which of them are one is only seen once they are there.
             .and_then(|places| {
-                check_names(&folders, &places, videos)?;
+                check_names(&folders, &places, videos, output.has_name())?;
                 check()?;
                 lock(&folders, &places)
             })
@@ -198,8 +199,13 @@ fn of_another(path: &Path, user: u32) -> Option<&Path> {
 }
 
 /// Fails if two instances could write one file, or one could write over a video. `places` are the
-/// folders without links.
-fn check_names(folders: &[Folder], places: &[PathBuf], videos: &[PathBuf]) -> Result<()> {
+/// folders without links; `named`, whether the video's name is a part of theirs.
+fn check_names(
+    folders: &[Folder],
+    places: &[PathBuf],
+    videos: &[PathBuf],
+    named: bool,
+) -> Result<()> {
     for (index, folder) in folders.iter().enumerate() {
         let before = (0..index).find(|&before| {
             places[before] == places[index] && folders[before].names.meet(&folder.names)
@@ -211,6 +217,17 @@ fn check_names(folders: &[Folder], places: &[PathBuf], videos: &[PathBuf]) -> Re
                 folders[before].path.display(),
                 folder.path.display()
             );
+            let name =
+                |folder: &Folder| pattern::name(&videos[(folder.instance - 1) % videos.len()]);
+            let (one, two) = (name(&folders[before]), name(folder));
+            if let (Some(one), Some(two), false) = (one, two, one == two || named) {
+                bail!(
+                    "{} and {} could both write {}: put {{name}}, which stands for these names, into the file's name",
+                    one.display(),
+                    two.display(),
+                    folder.path.join(folder.names.of(1)).display()
+                );
+            }
             bail!(
                 "instances {} and {} could both write {}: put {{n}}, the number of the instance, into the file's name",
                 folders[before].instance,

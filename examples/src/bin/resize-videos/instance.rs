@@ -18,9 +18,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crossbeam_utils::sync::WaitGroup;
 use ffmpeg_next::util::frame;
 use resizectl::terminal::one_line;
-use resized_client::{Client, Crop, Extent, FrameSpec, Pending, Stream, StreamSpec};
+use resized_client::{Client, Crop, Extent, FrameSpec, Pending, PixelFormat, Stream, StreamSpec};
 
-use crate::args::{self, Args};
+use crate::args::Args;
 use crate::daemon::Daemon;
 use crate::decode::{File, Video};
 use crate::devices::Devices;
@@ -32,6 +32,7 @@ use crate::outcome::{End, Outcome, is_of_all};
 use crate::picture::{Converter, Picture};
 use crate::progress::{Progress, Track};
 use crate::room::{Inside, Room};
+use crate::shape::{Shape, Sheet};
 use crate::stop::{STEP, Stop};
 use crate::turn::Turn;
 
@@ -44,6 +45,7 @@ const MAX_ENTERING: usize = 16;
 /// What all instances share.
 struct Run<'a> {
     args: &'a Args,
+    shape: Shape,
     daemon: &'a Daemon,
     progress: &'a Progress,
     stop: &'a Arc<Stop>,
@@ -77,6 +79,7 @@ impl Drop for Entering {
 /// Those that a stop kept from starting have no outcome; why it stopped is for [`Stop`] to say.
 pub(crate) fn run_all<'a>(
     args: &'a Args,
+    shape: Shape,
     daemon: &'a Daemon,
     mut files: Vec<Option<File>>,
     folders: Vec<Folder>,
@@ -85,7 +88,7 @@ pub(crate) fn run_all<'a>(
 ) -> Vec<Outcome<'a>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (room, begun, instances) = (Room::new(stop), Instant::now(), folders.len());
-    let run = Run { args, daemon, progress, stop, cores, begun, instances, room };
+    let run = Run { args, shape, daemon, progress, stop, cores, begun, instances, room };
     let (enter, entering) = bounded(MAX_ENTERING);
     let plans = folders.into_iter().map(|folder| {
         let (instance, videos) = (folder.instance(), args.videos.len());
@@ -193,8 +196,13 @@ impl<'a> Run<'a> {
         let mut source = file?.decode(self.decoder_threads())?;
         let client = self.room.wait_for(|| 0, || self.daemon.connect_again(self.stop))?;
         let Some(client) = client.flatten() else { return Ok(false) };
-        let track = self.progress.track(instance, source.total());
-        let target = Arc::new(Target::new(folder, track, start, source.turn())?);
+        let track = self.progress.track(
+            instance,
+            &client,
+            source.total().map(|frames| self.args.pictures(frames)),
+        );
+        let target =
+            Arc::new(Target::new(folder, track, start, source.turn(), self.shape.sheet())?);
         let (submitted, pendings) = unbounded();
         let (received, mut devices) = (&mut outcome.received, Devices::default());
         let ended = thread::scope(|scope| {
@@ -225,7 +233,8 @@ impl<'a> Run<'a> {
         (self.cores / concurrent.max(1)).max(1)
     }
 
-    /// Submits the frames of a video, until its end or the run's. Whether it was the video's.
+    /// Submits the frames of a video that are asked for, until the last of these, its end or the run's.
+    /// Whether it was the run's: then not.
     fn feed(
         &self,
         source: &mut Video,
@@ -237,6 +246,7 @@ impl<'a> Run<'a> {
         let mut entering = Some(entering);
         let mut converter = Converter::default();
         let mut open: Option<(StreamSpec, Stream)> = None;
+        let (mut decoded_frames, mut pictures) = (0_u64, 0);
         while !self.stop.is_set() {
             let frame = match source.next() {
                 Ok(Some(frame)) => frame,
@@ -245,6 +255,11 @@ impl<'a> Run<'a> {
                 Ok(None) => return Ok(true),
                 Err(error) => return Err(error),
             };
+            let is_left_out = !decoded_frames.is_multiple_of(self.args.every);
+            decoded_frames += 1;
+            if is_left_out {
+                continue;
+            }
             let decoded = Instant::now();
             let picture = converter.picture(&frame)?;
             let spec = self.stream_spec(&picture, source.turn());
@@ -276,17 +291,24 @@ impl<'a> Run<'a> {
             if submitted.send(Submitted { pending, decoded, time, source: frame }).is_err() {
                 break; // the collector failed, and says why
             }
+            pictures += 1;
+            if self.args.frames == Some(pictures) {
+                return Ok(true);
+            }
         }
         Ok(false)
     }
 
     fn stream_spec(&self, picture: &Picture<'_>, turn: Turn) -> StreamSpec {
         let source = picture.spec();
-        let upright = turn.extent(source.extent);
-        let size =
-            turn.extent(args::extent(self.args.size, upright, turn.aspect(picture.aspect())));
+        let (upright, aspect) = (turn.extent(source.extent), turn.aspect(picture.aspect()));
+        let size = turn.extent(self.shape.resized(upright, aspect));
         let mut spec = StreamSpec::new(source, size);
         spec.destination = FrameSpec { extent: size, ..picture.destination() };
+        if self.shape.sheet().is_some_and(Sheet::is_coloured) {
+            spec.destination.format = PixelFormat::I420; // what gray has room for is not this
+        }
+        spec.crop = self.shape.crop(upright, aspect).map(|crop| turn.crop(crop));
         spec.filter = self.args.filter;
         // For each core one being resized and one being written, and two with the feeder.
         spec.slots = (2 * self.cores + 2).min(MAX_SLOTS) as u32;
@@ -312,7 +334,7 @@ fn open_stream(
     let Some(need) = decoder.need().filter(fits) else { return Ok(stop.open(client, spec)?) };
     let mut padded = *spec;
     padded.source.extent = need.extent;
-    padded.crop = Some(Crop::whole(spec.source.extent));
+    padded.crop = Some(spec.crop.unwrap_or(Crop::whole(spec.source.extent)));
     padded.slots += need.frames as u32;
     match stop.open(client, &padded) {
         // Too large, that is, or too much memory.

@@ -13,6 +13,7 @@ use turbojpeg::Subsamp;
 use crate::folder::Folder;
 use crate::notes::{Pace, Times};
 use crate::progress::Track;
+use crate::shape::Sheet;
 use crate::stop::Stop;
 use crate::turn::Turn;
 
@@ -33,6 +34,7 @@ pub(crate) struct Target {
     pub(crate) track: Track,
     folder: Folder,
     turn: Turn,
+    sheet: Option<Sheet>,
     /// When the instance started.
     start: Instant,
     /// Of the pictures that are written.
@@ -40,8 +42,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn new(folder: Folder, track: Track, start: Instant, turn: Turn) -> Result<Self> {
-        Ok(Self { track, folder, turn, start, notes: Mutex::new((Times::new()?, Pace::new())) })
+    pub(crate) fn new(
+        folder: Folder,
+        track: Track,
+        start: Instant,
+        turn: Turn,
+        sheet: Option<Sheet>,
+    ) -> Result<Self> {
+        let notes = Mutex::new((Times::new()?, Pace::new()));
+        Ok(Self { track, folder, turn, sheet, start, notes })
     }
 
     /// How long it took from decoding to writing, and how many were written when.
@@ -72,7 +81,7 @@ pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
     let mut upright = Vec::new();
     for Work { frame, number, decoded, target, written } in work {
         if let Some(encoder) = encoder.as_mut().filter(|_| !stop.has_failed()) {
-            let jpeg = compress(&frame, target.turn, &mut upright, encoder, quality);
+            let jpeg = compress(&frame, &target, &mut upright, encoder, quality);
             let done = jpeg.and_then(|jpeg| target.folder.write(number, jpeg));
             match done {
                 Ok(()) => target.advance(decoded),
@@ -83,10 +92,10 @@ pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
     }
 }
 
-/// The JPEG of a frame, turned by way of `upright` if it lies on its side.
+/// The JPEG of a frame, by way of `upright` if it lies on its side or is laid on a sheet.
 fn compress<'a>(
     frame: &Frame,
-    turn: Turn,
+    &Target { turn, sheet, .. }: &Target,
     upright: &mut Vec<u8>,
     encoder: &'a mut Encoder,
     quality: i32,
@@ -96,11 +105,17 @@ fn compress<'a>(
     let planes = stored.planes();
     let format = if planes.len() == 1 { PixelFormat::Gray8 } else { PixelFormat::I420 };
     let turned;
-    let (layout, samples) = if turn == Turn::default() {
+    let (layout, samples) = if turn == Turn::default() && sheet.is_none() {
         (stored, frame.output())
     } else {
-        turned = FrameLayout::new(format, turn.extent(planes[0].extent))?;
-        turn.frame(stored, frame.output(), &turned, upright);
+        let extent = turn.extent(planes[0].extent);
+        turned = FrameLayout::new(format, sheet.map_or(extent, |sheet| sheet.extent))?;
+        upright.resize(turned.len(), 0);
+        if let Some(sheet) = sheet {
+            sheet.fill(&turned, upright);
+        }
+        let place = sheet.map_or((0, 0), |sheet| sheet.place(extent));
+        turn.frame(stored, frame.output(), &turned, place, upright);
         (&turned, upright.as_slice())
     };
     let pixels = Pixels::of(format, layout, samples, Subsamp::Sub2x2);

@@ -4,7 +4,7 @@
 //! The walk of a frame: [`decode`] takes it from the video's [`source`], straight into a slot where [`inplace`]
 //! can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
 //! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
-//! by [`turn`], in its [`folder`]. [`notes`] keeps how long it took, [`devices`] who did it, [`outcome`] what became of its
+//! by [`turn`] and in its [`shape`], in its [`folder`]. [`notes`] keeps how long it took, [`devices`] who did it, [`outcome`] what became of its
 //! instance. [`progress`], on its [`screen`], [`report`] and [`page`] tell
 //! the user; [`stop`] ends it early.
 //!
@@ -27,6 +27,7 @@ mod progress;
 mod report;
 mod room;
 mod screen;
+mod shape;
 mod source;
 mod stop;
 mod turn;
@@ -40,8 +41,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use resizectl::aside::Aside;
-use resizectl::terminal::{one_line, shown};
-use resized_pictures::Size;
+use resizectl::terminal::{advice, one_line, shown};
 
 use crate::args::Args;
 use crate::daemon::Daemon;
@@ -49,16 +49,18 @@ use crate::decode::File;
 use crate::folder::Folder;
 use crate::outcome::{End, Outcome};
 use crate::page::{Head, Page, Seen};
-use crate::progress::{Progress, complain};
+use crate::progress::{Progress, complain, labels};
 use crate::report::Report;
+use crate::shape::Shape;
 use crate::stop::{Reason, Stop};
 
 /// Its files in the making.
 const ASIDE: Aside = Aside::of("resize-videos");
 
 fn main() -> ExitCode {
-    run(&Args::parse()).unwrap_or_else(|error| {
-        complain(&one_line(&error));
+    let args = Args::parse();
+    run(&args).unwrap_or_else(|error| {
+        complain(&(one_line(&error) + &advice(&error, args.connect.as_ref())));
         ExitCode::FAILURE
     })
 }
@@ -74,12 +76,12 @@ fn raise_descriptor_limit() {
 /// ended before that was known.
 fn open(
     video: &Path,
-    size: Size,
+    shape: Shape,
     progress: &Progress,
     stop: &Arc<Stop>,
 ) -> Result<File, Option<String>> {
     let opened = File::open(video, stop).and_then(|file| {
-        args::check(size, file.extent(), file.aspect())?;
+        shape.check(file.extent(), file.aspect())?;
         Ok(file)
     });
     opened.map_err(|error| {
@@ -92,9 +94,9 @@ fn open(
 }
 
 /// What the page says of a video that could be opened.
-fn head(file: &File, size: Size) -> Head {
+fn head(file: &File, shape: Shape) -> Head {
     let (codec, extent) = (file.codec(), file.extent());
-    Head { codec, extent, pictures: args::extent(size, extent, file.aspect()) }
+    Head { codec, extent, pictures: shape.picture(extent, file.aspect()) }
 }
 
 /// How the page calls a video.
@@ -119,12 +121,12 @@ fn run(args: &Args) -> Result<ExitCode> {
     decode::init()?;
 
     // What can be found out is found out now, before anything is made or removed.
-    let instances = args.instances()?;
-    let progress = Progress::new(args.quiet);
+    let (instances, shape) = (args.instances()?, args.shape()?);
+    let progress = Progress::new(args.quiet, stop.signal(), labels(&args.videos, instances));
     let (mut heads, mut files, mut slanted) = (Vec::new(), Vec::new(), Vec::new());
     for video in &args.videos {
-        let file = open(video, args.size, &progress, &stop);
-        heads.push(file.as_ref().map(|file| head(file, args.size)).map_err(Clone::clone));
+        let file = open(video, shape, &progress, &stop);
+        heads.push(file.as_ref().map(|file| head(file, shape)).map_err(Clone::clone));
         slanted.extend(file.as_ref().ok().filter(|file| file.turn().is_none()).map(|_| video));
         // Its turn may be far off, and meanwhile it would take memory and a server's patience.
         let is_first = files.iter().all(Option::is_none);
@@ -143,6 +145,8 @@ fn run(args: &Args) -> Result<ExitCode> {
             Err(None) => {}
         }
     }
+    // What is wrong with all of them was said, and nothing else happened.
+    let idle = able.is_empty() && !stop.is_set();
     if stop.is_set() {
         able.clear(); // none will begin
     }
@@ -150,7 +154,9 @@ fn run(args: &Args) -> Result<ExitCode> {
     let check = || check_writable(args);
     let (folders, _locks) = Folder::prepare(&args.output, &args.videos, &able, check)?;
 
-    progress.say(&greeting);
+    if !idle {
+        progress.say(&greeting);
+    }
     for video in slanted {
         let name = shown(&video.display().to_string());
         progress
@@ -161,13 +167,14 @@ fn run(args: &Args) -> Result<ExitCode> {
     let seen: Vec<_> = args.videos.iter().zip(heads).map(seen).collect();
     let look = || args.report.as_ref().and_then(|_| daemon.look());
     let before = look();
-    outcomes.extend(instance::run_all(args, &daemon, files, folders, &progress, &stop));
+    outcomes.extend(instance::run_all(args, shape, &daemon, files, folders, &progress, &stop));
     outcomes.sort_by_key(|outcome| outcome.instance);
     let after = if stop.is_forsaken() { None } else { look() };
     let stopped = stop.reason();
     let report = Report::new(&outcomes, stopped.as_ref());
     let page = Page {
         args,
+        shape,
         videos: &seen,
         outcomes: &outcomes,
         instances,
@@ -177,13 +184,15 @@ fn run(args: &Args) -> Result<ExitCode> {
         devices: &report.shares(before.as_ref(), after.as_ref()),
         stopped: stopped.as_ref(),
     };
+    if !idle {
+        progress.say(&report.table());
+    }
     Ok(conclude(&report, &page, &progress))
 }
 
 /// Tells what became of a run in all the ways that were asked for, and whether all went well.
 fn conclude(report: &Report<'_>, page: &Page<'_>, progress: &Progress) -> ExitCode {
     let Page { args, outcomes, stopped, .. } = *page;
-    progress.say(&report.table());
     let written = || outcomes.iter().filter(|outcome| outcome.frames > 0);
     if let (Some(first), Some(last)) = (written().next(), written().next_back()) {
         let range = Folder::range(&args.output, first.instance, last.instance);

@@ -49,15 +49,26 @@ pub(crate) struct Names {
 }
 
 impl Output {
-    /// Text with a percent sign in it is a pattern, unless there is a folder of that name.
+    /// Text with a percent sign in it is a pattern, and so should be what is a picture's name, unless there
+    /// is a folder of that name. None is of a video.
     pub(crate) fn parse(text: OsString) -> Result<Self> {
         let path = PathBuf::from(text);
-        if path.as_os_str().as_bytes().contains(&b'%') && !path.is_dir() {
+        let bytes = path.as_os_str().as_bytes();
+        if path.is_dir() || bytes.ends_with(b"/") && !bytes.contains(&b'%') {
+            return Ok(Self::Folder(path));
+        }
+        pattern::check_no_video(&path)?;
+        if bytes.contains(&b'%') || is_picture(bytes) {
             let text = path.to_str().context("patterns are text in UTF-8")?;
             Pattern::parse(text).map(Self::Pattern)
         } else {
             Ok(Self::Folder(path))
         }
+    }
+
+    /// Whether the video's name is a part of the names of its pictures.
+    pub(crate) fn has_name(&self) -> bool {
+        matches!(self, Self::Pattern(pattern) if pattern.text.contains(pattern::NAME))
     }
 
     /// The folder and the names of an instance's pictures. Instances count from one.
@@ -90,6 +101,12 @@ impl fmt::Display for Output {
     }
 }
 
+/// Whether a file of this name would be a JPEG.
+fn is_picture(name: &[u8]) -> bool {
+    let lower = name.to_ascii_lowercase();
+    lower.ends_with(b".jpg") || lower.ends_with(b".jpeg")
+}
+
 fn fill(pieces: &[Piece], instance: usize, video: &Path) -> String {
     let filled = pieces.iter().map(|piece| match piece {
         Piece::Letter(letter) => letter.to_string(),
@@ -111,7 +128,10 @@ impl Pattern {
             } else if let Some(after) = rest.strip_prefix("%%") {
                 (Piece::Letter('%'), after)
             } else if let Some(number) = rest.strip_prefix('%') {
-                let (digits, after) = digits(number)?;
+                let (digits, after) = pattern::digits(number.as_bytes()).context(
+                    "write %05d, or %d, for the number of the frame, and %% for a percent sign",
+                )?;
+                let after = &number[number.len() - after.len()..];
                 ensure!(numbered.is_none(), "one number of the frame is enough");
                 numbered = Some((std::mem::take(&mut pieces), digits));
                 rest = after;
@@ -133,26 +153,14 @@ impl Pattern {
             !pieces.contains(&Piece::Letter('/')),
             "the number of the frame is for the file's name, not its folder's"
         );
-        let lower = text.to_ascii_lowercase();
         ensure!(
-            lower.ends_with(".jpg") || lower.ends_with(".jpeg"),
+            is_picture(text.as_bytes()),
             "pictures are JPEG files: let their names end with .jpg"
         );
         let slash = folder.iter().rposition(|piece| *piece == Piece::Letter('/'));
         let prefix = folder.split_off(slash.map_or(0, |at| at + 1));
         Ok(Self { text: text.to_owned(), folder, prefix, digits, suffix: pieces })
     }
-}
-
-/// What is between a percent sign and a d: how many digits at least, as C has it. And what is behind.
-fn digits(text: &str) -> Result<(usize, &str)> {
-    let meaning = "write %05d, or %d, for the number of the frame, and %% for a percent sign";
-    let (digits, after) = text.split_once('d').context(meaning)?;
-    let width = match digits {
-        "" => Some(1),
-        padded => padded.strip_prefix('0').and_then(|digits| digits.parse().ok()),
-    };
-    Ok((width.filter(|digits| (1..=20).contains(digits)).context(meaning)?, after))
 }
 
 impl Names {
@@ -238,6 +246,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_there_is_no_pattern() {
         let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(Output::parse("small.mp4/".into()), Ok(Output::Folder(_))));
         let path = dir.path().join("100%");
         assert!(Output::parse(path.clone().into()).is_err());
         std::fs::create_dir(&path).unwrap();
@@ -248,6 +257,10 @@ mod tests {
     #[test]
     fn patterns_without_meaning_are_refused() {
         for (pattern, part) in [
+            ("small.jpg", "%05d is missing"),
+            ("small.mp4", "what is written are pictures, and no video"),
+            ("%05d.mkv", "what is written are pictures, and no video"),
+            ("-", "what is written are pictures"),
             ("out/%5d.jpg", "write %05d"),
             ("out/%s.jpg", "write %05d"),
             ("out/%00d.jpg", "write %05d"),

@@ -14,10 +14,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use resized_client::Extent;
 
-use crate::args::{self, Args};
+use crate::args::Args;
 use crate::notes::Times;
 use crate::outcome::Outcome;
 use crate::progress::rate;
+use crate::shape::Shape;
 use crate::stop::Reason;
 use machine::Machine;
 use plot::{Axis, Curve, Plot, swatch};
@@ -36,6 +37,7 @@ const LEAST_STEPS: f64 = 8.0;
 /// A run.
 pub(crate) struct Page<'a> {
     pub(crate) args: &'a Args,
+    pub(crate) shape: Shape,
     pub(crate) videos: &'a [Seen],
     pub(crate) outcomes: &'a [Outcome<'a>],
     pub(crate) instances: usize,
@@ -139,7 +141,7 @@ impl Page<'_> {
 
     /// What was measured, in words.
     fn what(&self) -> String {
-        let size = args::in_words(self.args.size);
+        let size = self.shape.in_words();
         match (self.videos, self.instances) {
             ([video], 1) => format!("{} to {size}", video.name),
             ([video], copies) => format!("{copies} copies of {} to {size}", video.name),
@@ -343,7 +345,7 @@ impl Page<'_> {
         };
         let list = [
             ("Video", videos),
-            ("Size", args::in_words(self.args.size)),
+            ("Size", self.shape.in_words()),
             ("Filter", filter.name().to_owned()),
             ("JPEG quality", quality.to_string()),
             ("Instances", instances),

@@ -1,11 +1,15 @@
 //! Owns what the user sees while videos are resized: bars on a terminal, else a line now and then.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
-use resizectl::terminal::{self, shown};
+use resizectl::signal::{ENDING, Signal};
+use resizectl::terminal::{self, LOST, shown};
+use resized_client::Client;
 
 use crate::outcome::Outcome;
 use crate::screen::Screen;
@@ -13,65 +17,94 @@ use crate::screen::Screen;
 /// Time between an instance's lines where there are no bars.
 const PERIOD: Duration = Duration::from_secs(2);
 
-const KNOWN: &str = "{prefix} {wide_bar} {pos:>6}/{len} frames {fps:>11} {left:>8}";
-const UNKNOWN: &str = "{prefix} {spinner} {pos:>6} frames {fps:>11}";
+const KNOWN: &str = "{prefix} {wide_bar} {pos:>6}/{len} frames {how:>20}";
+const UNKNOWN: &str = "{prefix} {spinner} {pos:>6} frames {how:>11}";
+
+/// Most letters of what instances are called beside a bar.
+const MOST_LETTERS: usize = 24;
 
 /// How progress is shown.
-pub(crate) enum Progress {
+pub(crate) struct Progress {
+    how: How,
+    /// What the instances are called.
+    labels: Vec<String>,
+    signal: Signal,
+}
+
+enum How {
     Quiet,
     Lines,
     Bars(MultiProgress),
 }
 
 impl Progress {
-    /// Bars on a terminal that can draw them, else lines; nothing if `quiet`.
-    pub(crate) fn new(quiet: bool) -> Self {
-        match Screen::target() {
-            _ if quiet => Self::Quiet,
-            Some(target) => Self::Bars(MultiProgress::with_draw_target(target)),
-            None => Self::Lines,
-        }
+    /// Bars on a terminal that can draw them, which say that a signal came, else lines; nothing if `quiet`.
+    pub(crate) fn new(quiet: bool, signal: &Signal, labels: Vec<String>) -> Self {
+        let how = match Screen::target() {
+            _ if quiet => How::Quiet,
+            Some(target) => How::Bars(MultiProgress::with_draw_target(target)),
+            None => How::Lines,
+        };
+        Self { how, labels, signal: signal.clone() }
     }
 
     /// Prints lines.
     pub(crate) fn say(&self, lines: &str) {
-        match self {
-            Self::Quiet => {}
-            Self::Lines => print(lines),
-            Self::Bars(bars) => bars.suspend(|| print(lines)),
+        match &self.how {
+            How::Quiet => {}
+            How::Lines => print(lines),
+            How::Bars(bars) => bars.suspend(|| print(lines)),
         }
     }
 
     /// Prints what is wrong, where errors go.
     pub(crate) fn complain(&self, what: &str) {
-        match self {
-            Self::Quiet | Self::Lines => complain(what),
-            Self::Bars(bars) => bars.suspend(|| complain(what)),
+        match &self.how {
+            How::Quiet | How::Lines => complain(what),
+            How::Bars(bars) => bars.suspend(|| complain(what)),
         }
     }
 
-    /// Begins to show an instance; `total` is the number of its frames, as far as it is known.
-    pub(crate) fn track(&self, instance: usize, total: Option<u64>) -> Track {
+    /// What an instance is called, as long as what the others are.
+    fn prefix(&self, label: &str) -> String {
+        let longest = self.labels.iter().map(|label| label.chars().count()).max();
+        let width = longest.unwrap_or(0).min(MOST_LETTERS);
+        match label.char_indices().nth(MOST_LETTERS - 1) {
+            Some((end, _)) if label.chars().count() > MOST_LETTERS => {
+                format!("{}\u{2026}", &label[..end])
+            }
+            _ => format!("{label:width$}"),
+        }
+    }
+
+    /// Begins to show an instance, which is such a client; `total` is the number of its frames, as far as it
+    /// is known.
+    pub(crate) fn track(&self, instance: usize, client: &Client, total: Option<u64>) -> Track {
         let begun = Instant::now();
-        let view = match self {
-            Self::Quiet => View::Nothing,
-            Self::Lines => View::Lines { next_ms: AtomicU64::new(PERIOD.as_millis() as u64) },
-            Self::Bars(bars) => {
+        let label = self.labels.get(instance - 1).cloned().unwrap_or_default();
+        let view = match &self.how {
+            How::Quiet => View::Nothing,
+            How::Lines => View::Lines { next_ms: AtomicU64::new(PERIOD.as_millis() as u64) },
+            How::Bars(bars) => {
                 let bar = bars.add(ProgressBar::no_length());
-                bar.set_style(style(if total.is_some() { KNOWN } else { UNKNOWN }));
-                bar.set_prefix(format!("instance {instance:>2}"));
+                bar.set_style(style(
+                    if total.is_some() { KNOWN } else { UNKNOWN },
+                    self.signal.clone(),
+                    client.clone(),
+                ));
+                bar.set_prefix(self.prefix(&label));
                 total.into_iter().for_each(|total| bar.set_length(total));
                 bar.enable_steady_tick(Duration::from_millis(200));
                 View::Bar { bar, bars: bars.clone() }
             }
         };
-        Track { instance, total, begun, frames: AtomicU64::new(0), view }
+        Track { label, total, begun, frames: AtomicU64::new(0), view }
     }
 }
 
 /// The progress of one instance.
 pub(crate) struct Track {
-    instance: usize,
+    label: String,
     total: Option<u64>,
     begun: Instant,
     frames: AtomicU64,
@@ -112,15 +145,13 @@ impl Track {
 
     fn line(&self, frames: u64, elapsed: Duration) -> String {
         let fps = rate(frames, elapsed);
-        let instance = self.instance;
+        let label = &self.label;
         match self.total {
             Some(total) => {
                 let left = total.saturating_sub(frames) as f64 / fps;
-                format!(
-                    "instance {instance}: {frames}/{total} frames, {fps:.1} fps, {left:.0} s left"
-                )
+                format!("{label}: {frames}/{total} frames, {fps:.1} fps, {left:.0} s left")
             }
-            None => format!("instance {instance}: {frames} frames, {fps:.1} fps"),
+            None => format!("{label}: {frames} frames, {fps:.1} fps"),
         }
     }
 
@@ -128,8 +159,8 @@ impl Track {
     pub(crate) fn finish(&self, outcome: &Outcome<'_>, complete: bool) {
         let Outcome { frames, skipped, took, .. } = *outcome;
         let mut text = format!(
-            "instance {}: {} {frames} frames in {:.2} s, {:.1} fps",
-            self.instance,
+            "{}: {} {frames} frames in {:.2} s, {:.1} fps",
+            self.label,
             if complete { "done:" } else { "stopped:" },
             took.as_secs_f64(),
             rate(frames, took)
@@ -160,6 +191,18 @@ impl Drop for Track {
     }
 }
 
+/// What instances are called, counted from one: after their videos, where each has one to itself and these
+/// are told apart by their names.
+pub(crate) fn labels(videos: &[PathBuf], instances: usize) -> Vec<String> {
+    let name =
+        |video: &PathBuf| shown(&video.file_name().unwrap_or(video.as_os_str()).to_string_lossy());
+    let names: Vec<_> = videos.iter().map(name).collect();
+    match names.iter().collect::<BTreeSet<_>>().len() {
+        different if different == instances => names,
+        _ => (1..=instances).map(|instance| format!("instance {instance}")).collect(),
+    }
+}
+
 /// Frames in a second, over all the time.
 pub(crate) fn rate(frames: u64, time: Duration) -> f64 {
     match time.as_secs_f64() {
@@ -179,27 +222,37 @@ pub(crate) fn complain(what: &str) {
     terminal::complain(format_args!("resize-videos: {}", shown(what)));
 }
 
-fn style(template: &str) -> ProgressStyle {
+fn style(template: &str, signal: Signal, client: Client) -> ProgressStyle {
     // Before the first frame there is no rate, and nothing to tell from it.
-    let fps = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        if state.pos() > 0 {
-            let _ = write!(out, "{:.1} fps", rate(state.pos(), state.elapsed()));
-        }
-    };
-    let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        if state.pos() > 0 {
-            let _ = write!(out, "{:.0} s left", state.eta().as_secs_f64());
-        }
+    let how = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let fps = rate(state.pos(), state.elapsed());
+        let _ = match (state.pos(), state.len()) {
+            _ if signal.came() => out.write_str(ENDING),
+            _ if client.is_lost() => out.write_str(LOST),
+            (0, _) => Ok(()),
+            (_, None) => write!(out, "{fps:.1} fps"),
+            (_, Some(_)) => {
+                let left = format!("{:.0} s left", state.eta().as_secs_f64());
+                write!(out, "{fps:.1} fps {left:>8}")
+            }
+        };
     };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .with_key("fps", fps)
-        .with_key("left", left)
+        .with_key("how", how)
 }
 
 #[cfg(test)]
 mod tests {
+    use resized::Server;
+
     use super::*;
+
+    fn progress(videos: &[&str], instances: usize) -> Progress {
+        let videos: Vec<_> = videos.iter().map(PathBuf::from).collect();
+        let signal = Signal::listen().unwrap();
+        Progress { how: How::Lines, labels: labels(&videos, instances), signal }
+    }
 
     #[test]
     fn every_template_is_valid() {
@@ -210,10 +263,26 @@ mod tests {
 
     #[test]
     fn lines_tell_what_is_left() {
-        let mut track = Progress::Lines.track(3, Some(100));
+        let progress = progress(&["a.mkv"], 3);
+        let server = Server::embedded().unwrap();
+        let client = Client::from_socket(server.connect().unwrap()).unwrap();
+        let mut track = progress.track(3, &client, Some(100));
         let line = |track: &Track| track.line(25, Duration::from_secs(5));
         assert_eq!(line(&track), "instance 3: 25/100 frames, 5.0 fps, 15 s left");
         track.total = None;
         assert_eq!(line(&track), "instance 3: 25 frames, 5.0 fps");
+    }
+
+    #[test]
+    fn instances_are_called_after_videos_that_have_names_of_their_own() {
+        let called = |videos: &[&str], instances| progress(videos, instances).labels;
+        assert_eq!(called(&["in/a.mkv", "b\u{1b}.mkv"], 2), ["a.mkv", "b\\u{1b}.mkv"]);
+        assert_eq!(called(&["a.mkv"], 2), ["instance 1", "instance 2"]);
+        assert_eq!(called(&["in/a.mkv", "a.mkv"], 2), ["instance 1", "instance 2"]);
+        let long = format!("{}.mkv", "\u{e9}".repeat(30));
+        let progress = progress(&["a.mkv", &long], 2);
+        let prefixes: Vec<_> = progress.labels.iter().map(|label| progress.prefix(label)).collect();
+        let cut = format!("{}\u{2026}", "\u{e9}".repeat(MOST_LETTERS - 1));
+        assert_eq!(prefixes, [format!("{:MOST_LETTERS$}", "a.mkv"), cut]);
     }
 }

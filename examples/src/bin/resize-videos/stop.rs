@@ -9,16 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
-use resizectl::signal::Signal;
+use resizectl::signal::{GRACE, Signal};
 use resizectl::terminal::one_line;
 use resized_client::{Client, Frame, Pending, Slot, Stream, StreamSpec};
 use serde::Serialize;
 
 /// Longest that any waiting outlasts a signal.
 pub(crate) const STEP: Duration = Duration::from_millis(50);
-
-/// How long a daemon may have nothing to say, once the run ends, before nobody waits for it any more.
-const GRACE: Duration = Duration::from_secs(3);
 
 /// Why a run ended before its time. As JSON it is `stopped` of the figures.
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +40,11 @@ impl Stop {
     pub(crate) fn on_signals() -> Result<Self> {
         let (failed, failure) = (AtomicBool::new(false), Mutex::new(None));
         Ok(Self { signal: Signal::listen()?, failed, failure, forsaken: AtomicBool::new(false) })
+    }
+
+    /// What users ask it by.
+    pub(crate) fn signal(&self) -> &Signal {
+        &self.signal
     }
 
     /// Whether nothing new should be begun.

@@ -3,7 +3,7 @@
 //!
 //! Pictures are turned once they are small. Knows no file and no decoder.
 
-use resized_client::{Extent, FrameLayout, Plane};
+use resized_client::{Crop, Extent, FrameLayout, Plane};
 
 /// The tangent of the angle, one degree, within which a picture counts as straight, as in FFmpeg.
 const STRAIGHT: f64 = 0.0175;
@@ -48,6 +48,16 @@ impl Turn {
         if self.swapped { Extent::new(height, width) } else { extent }
     }
 
+    /// The same of a part that lies in the middle.
+    pub(crate) const fn crop(self, crop: Crop) -> Crop {
+        let Crop { left, top, width, height } = crop;
+        if self.swapped {
+            Crop { left: top, top: left, width: height, height: width }
+        } else {
+            crop
+        }
+    }
+
     /// How many times wider than high the upright picture's samples are, by the stored one's.
     pub(crate) fn aspect(self, aspect: f64) -> f64 {
         if self.swapped { aspect.recip() } else { aspect }
@@ -73,25 +83,32 @@ impl Turn {
         }
         for row in upright[to.offset..].chunks_mut(to.stride).take(height) {
             let mut at = start;
-            for sample in &mut row[..width] {
-                *sample = stored[at];
-                at = at.wrapping_add_signed(across);
+            if across == 1 {
+                row[..width].copy_from_slice(&stored[at..][..width]);
+            } else {
+                for sample in &mut row[..width] {
+                    *sample = stored[at];
+                    at = at.wrapping_add_signed(across);
+                }
             }
             start = start.wrapping_add_signed(down);
         }
     }
 
-    /// Writes a frame, whose planes are of bytes, as the upright picture has it, laid out so.
+    /// Writes a frame, whose planes are of bytes, as the upright picture has it, into a larger one that
+    /// is laid out so: from that column and that row on, both even where chroma is halved.
     pub(crate) fn frame(
         self,
         from: &FrameLayout,
         stored: &[u8],
         to: &FrameLayout,
-        upright: &mut Vec<u8>,
+        (left, top): (u32, u32),
+        upright: &mut [u8],
     ) {
-        upright.resize(to.len(), 0);
-        for (from, to) in from.planes().iter().zip(to.planes()) {
-            self.plane(from, stored, to, upright);
+        for (index, (from, to)) in from.planes().iter().zip(to.planes()).enumerate() {
+            let (left, top) = if index == 0 { (left, top) } else { (left / 2, top / 2) };
+            let offset = to.offset + top as usize * to.stride + left as usize;
+            self.plane(from, stored, &Plane { offset, ..*to }, upright);
         }
     }
 }
@@ -137,8 +154,8 @@ mod tests {
             let turn = turn.unwrap();
             let extent = turn.extent(Extent::new(5, 3));
             let layout = FrameLayout::new(PixelFormat::I420, extent).unwrap();
-            let mut upright = Vec::new();
-            turn.frame(&stored, &samples, &layout, &mut upright);
+            let mut upright = vec![0; layout.len()];
+            turn.frame(&stored, &samples, &layout, (0, 0), &mut upright);
             for (from, to) in stored.planes().iter().zip(layout.planes()) {
                 for (x, y) in (0..to.rows()).flat_map(|y| (0..to.row_bytes()).map(move |x| (x, y)))
                 {
