@@ -17,7 +17,7 @@ use crate::filter::Taps;
 /// Outputs that one gather serves.
 const BLOCK: usize = 16;
 
-/// Gathers of a block up to which they stay in registers between the two halves of the weights.
+/// Gathers of a block up to which they stay in registers between the two bytes of the weights.
 const FEW: usize = 6;
 
 /// All gathers of a block are from the first 32 bytes of the same window: such loads cross the
@@ -86,7 +86,7 @@ fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 3] {
 /// # Safety
 ///
 /// As there.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn horizontal(rows: Rows, gathers: &Gathers) {
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
@@ -114,7 +114,7 @@ pub(super) unsafe fn horizontal(rows: Rows, gathers: &Gathers) {
 }
 
 /// Two blocks at a time. `COUNT` is the number of gathers, or 0 for any.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn steps<const COUNT: usize, const WINDOW: usize>(rows: Rows, gathers: &Gathers) {
     let Rows { sources, ahead, start, end, constants, lines } = rows;
     let per_block = 1 + gathers.count;
@@ -128,41 +128,37 @@ unsafe fn steps<const COUNT: usize, const WINDOW: usize>(rows: Rows, gathers: &G
         // SAFETY: the caller's contract; both are blocks of `gathers`.
         let (front, back) = unsafe {
             (
-                sums::<COUNT, WINDOW>(sources, gathers, front, constants),
-                sums::<COUNT, WINDOW>(sources, gathers, back, constants),
+                words::<COUNT, WINDOW>(sources, gathers, front, constants),
+                words::<COUNT, WINDOW>(sources, gathers, back, constants),
             )
         };
         for r in 0..ROWS {
-            let (front, back) = (_mm512_srai_epi32::<7>(front[r]), _mm512_srai_epi32::<7>(back[r]));
             // SAFETY: lines are writable for the blocks, rounded up to pairs, and aligned.
             unsafe {
                 let line = lines[r].add(2 * BLOCK * pair);
-                _mm512_store_si512(line.cast(), _mm512_packs_epi32(front, back));
+                _mm512_store_si512(line.cast(), _mm512_packs_epi32(front[r], back[r]));
             }
         }
     }
 }
 
-/// The sums of a block, for each row: `128 x (high sum + high part of the constant) + low part of the
-/// constant + low sum`.
+/// The words of a block, 32 bits each, for each row: `high sum + ((constant + low sum) >> 7)`, which is
+/// `(constant + 128 x high sum + low sum) >> 7`.
 ///
 /// # Safety
 ///
 /// `block` must be a place and as many starts of windows as `gathers` counts; that is `COUNT` unless
 /// `COUNT` is 0. Each row must be readable for 64 bytes from each of these starts.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
-unsafe fn sums<const COUNT: usize, const WINDOW: usize>(
+unsafe fn words<const COUNT: usize, const WINDOW: usize>(
     rows: [*const u8; ROWS],
     gathers: &Gathers,
     block: &[u32],
     constants: [i32; PATTERN],
 ) -> [__m512i; ROWS] {
     let [a, b, c, d] = constants;
-    let constants = _mm512_set4_epi32(d, c, b, a);
-    let high_start = _mm512_srai_epi32::<7>(constants);
-    // Its upper seven bits are shifted in below the high sum.
-    let low_start = _mm512_slli_epi32::<25>(constants);
+    let mut sums = [_mm512_set4_epi32(d, c, b, a); ROWS];
     // SAFETY: the place of a table.
     let table = unsafe { gathers.tables.as_ptr().add(block[0] as usize) };
     // SAFETY: a table has three vectors for each gather.
@@ -175,47 +171,46 @@ unsafe fn sums<const COUNT: usize, const WINDOW: usize>(
             _ => _mm512_loadu_si512(start.cast()),
         }
     };
-    let mut high = [high_start; ROWS];
     if COUNT == 0 {
-        let mut low = [_mm512_setzero_si512(); ROWS];
+        let mut high = [_mm512_setzero_si512(); ROWS];
         for g in 0..block.len() - 1 {
             let (index, upper, lower) = (vector(3 * g), vector(3 * g + 1), vector(3 * g + 2));
             for r in 0..ROWS {
                 let taps = _mm512_permutexvar_epi8(index, window(r, g));
                 high[r] = _mm512_dpbusd_epi32(high[r], taps, upper);
-                low[r] = _mm512_dpbusd_epi32(low[r], taps, lower);
+                sums[r] = _mm512_dpbusd_epi32(sums[r], taps, lower);
             }
         }
         for r in 0..ROWS {
-            high[r] = _mm512_shldi_epi32::<7>(high[r], low_start);
-            high[r] = _mm512_add_epi32(high[r], low[r]);
+            sums[r] = _mm512_add_epi32(high[r], _mm512_srai_epi32::<7>(sums[r]));
         }
-        return high;
+        return sums;
     }
     let mut windows = [_mm512_setzero_si512(); ROWS];
     let mut taps = [[_mm512_setzero_si512(); ROWS]; COUNT];
     for (g, taps) in taps.iter_mut().enumerate() {
-        let (index, upper) = (vector(3 * g), vector(3 * g + 1));
+        let (index, lower) = (vector(3 * g), vector(3 * g + 2));
         for r in 0..ROWS {
             if g == 0 || WINDOW == OWN {
                 windows[r] = window(r, g);
             }
             taps[r] = _mm512_permutexvar_epi8(index, windows[r]);
-            high[r] = _mm512_dpbusd_epi32(high[r], taps[r], upper);
+            sums[r] = _mm512_dpbusd_epi32(sums[r], taps[r], lower);
         }
     }
-    let mut sums = high.map(|high| _mm512_shldi_epi32::<7>(high, low_start));
+    // The high products go on top of that: they need no shift.
+    let mut sums = sums.map(|sums| _mm512_srai_epi32::<7>(sums));
     for (g, taps) in taps.iter().enumerate() {
-        let lower = vector(3 * g + 2);
+        let upper = vector(3 * g + 1);
         for r in 0..ROWS {
-            sums[r] = _mm512_dpbusd_epi32(sums[r], taps[r], lower);
+            sums[r] = _mm512_dpbusd_epi32(sums[r], taps[r], upper);
         }
     }
     sums
 }
 
 /// Two vectors of words make one of samples; two of those at a time, while there are.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn vertical(
     lines: *const i16,
     taps: RowTaps<'_>,
@@ -242,7 +237,7 @@ pub(super) unsafe fn vertical(
 ///
 /// Each tap's line must be readable for the vectors, aligned; `target` must be writable for half of
 /// their bytes.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
 unsafe fn vertical_samples<const VECTORS: usize>(
     lines: *const i16,
@@ -271,7 +266,7 @@ unsafe fn vertical_samples<const VECTORS: usize>(
 }
 
 /// Sixty-four words at a time; four of them from where packing leaves them to where they belong.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn vertical_words(
     lines: *const i16,
     taps: RowTaps<'_>,
@@ -291,7 +286,7 @@ pub(super) unsafe fn vertical_words(
 }
 
 /// Thirty-two samples at a time, four of them from where they are to where [`horizontal`] leaves them.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn widen(row: *const u8, len: usize, line: *mut i16) {
     let order = _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0);
     let middle = _mm512_set1_epi16(128);
@@ -311,7 +306,7 @@ pub(super) unsafe fn widen(row: *const u8, len: usize, line: *mut i16) {
 /// # Safety
 ///
 /// Each tap's lines must be readable for the vectors, aligned.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
 unsafe fn vertical_sums<const VECTORS: usize>(
     lines: *const i16,
