@@ -38,6 +38,8 @@ pub(in crate::device::cpu) struct Gathers {
     count: usize,
     /// [`NARROW`], [`WIDE`] or [`OWN`].
     window: usize,
+    /// Weights of each block's last gather have no high bytes.
+    is_last_light: bool,
     /// Bytes of the source from two blocks to the next two, at the most.
     step: usize,
     /// For each block the place of its table in `tables`, then the start of each gather's window.
@@ -47,7 +49,9 @@ pub(in crate::device::cpu) struct Gathers {
 
 impl Gathers {
     pub(super) fn new(taps: &Taps) -> Self {
-        let gathers = gather::Gathers::<4, BLOCK>::new(taps, 64, 2);
+        let mut gathers = gather::Gathers::<4, BLOCK>::new(taps, 64, 2);
+        // Such weights are low bytes by themselves.
+        let is_last_light = gathers.lighten(127);
         let blocks: Vec<_> = gathers.blocks().collect();
         let count = gathers.count;
         let mut picks =
@@ -60,20 +64,26 @@ impl Gathers {
         let step = gather::furthest_step(blocks.iter().step_by(2).map(|block| block[0].base));
         let mut places = Vec::with_capacity(blocks.len() * (1 + count));
         let mut tables = Tables::new();
+        let heavy = count - usize::from(is_last_light);
         for block in blocks {
-            places.push(tables.place(block.iter().flat_map(vectors)));
+            let vectors =
+                block.iter().enumerate().flat_map(|(g, gather)| vectors(gather, g >= heavy));
+            places.push(tables.place(vectors));
             places.extend(block.iter().map(|gather| gather.base as u32));
         }
         let tables = tables.into_vectors();
-        Self { count, window, step, places, tables }
+        Self { count, window, is_last_light, step, places, tables }
     }
 }
 
-/// A gather's part of its block's table.
-fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 3] {
+/// A gather's part of its block's table. If it is light, the low byte is all of a weight.
+fn vectors(gather: &Gather<4, BLOCK>, is_light: bool) -> [Vector; 3] {
     let mut vectors = [Vector([0; 64]); 3];
     for (i, pick) in gather.picks.as_flattened().iter().enumerate() {
-        let bytes = [pick.index, pick.high() as u8, pick.low() as u8];
+        let bytes = match is_light {
+            true => [pick.index, 0, pick.weight as u8],
+            false => [pick.index, pick.high() as u8, pick.low() as u8],
+        };
         for (vector, byte) in vectors.iter_mut().zip(bytes) {
             vector.0[i] = byte;
         }
@@ -91,31 +101,50 @@ pub(super) unsafe fn horizontal(rows: Rows, gathers: &Gathers) {
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
         match (gathers.count, gathers.window) {
-            (1, NARROW) => steps::<1, NARROW>(rows, gathers),
-            (1, WIDE) => steps::<1, WIDE>(rows, gathers),
-            (2, NARROW) => steps::<2, NARROW>(rows, gathers),
-            (2, WIDE) => steps::<2, WIDE>(rows, gathers),
-            (2, OWN) => steps::<2, OWN>(rows, gathers),
-            (3, NARROW) => steps::<3, NARROW>(rows, gathers),
-            (3, WIDE) => steps::<3, WIDE>(rows, gathers),
-            (3, OWN) => steps::<3, OWN>(rows, gathers),
-            (4, NARROW) => steps::<4, NARROW>(rows, gathers),
-            (4, WIDE) => steps::<4, WIDE>(rows, gathers),
-            (4, OWN) => steps::<4, OWN>(rows, gathers),
-            (5, NARROW) => steps::<5, NARROW>(rows, gathers),
-            (5, WIDE) => steps::<5, WIDE>(rows, gathers),
-            (5, OWN) => steps::<5, OWN>(rows, gathers),
-            (FEW, NARROW) => steps::<FEW, NARROW>(rows, gathers),
-            (FEW, WIDE) => steps::<FEW, WIDE>(rows, gathers),
-            (FEW, OWN) => steps::<FEW, OWN>(rows, gathers),
-            _ => steps::<0, OWN>(rows, gathers),
+            (1, NARROW) => counted::<1, NARROW>(rows, gathers),
+            (1, WIDE) => counted::<1, WIDE>(rows, gathers),
+            (2, NARROW) => counted::<2, NARROW>(rows, gathers),
+            (2, WIDE) => counted::<2, WIDE>(rows, gathers),
+            (2, OWN) => counted::<2, OWN>(rows, gathers),
+            (3, NARROW) => counted::<3, NARROW>(rows, gathers),
+            (3, WIDE) => counted::<3, WIDE>(rows, gathers),
+            (3, OWN) => counted::<3, OWN>(rows, gathers),
+            (4, NARROW) => counted::<4, NARROW>(rows, gathers),
+            (4, WIDE) => counted::<4, WIDE>(rows, gathers),
+            (4, OWN) => counted::<4, OWN>(rows, gathers),
+            (5, NARROW) => counted::<5, NARROW>(rows, gathers),
+            (5, WIDE) => counted::<5, WIDE>(rows, gathers),
+            (5, OWN) => counted::<5, OWN>(rows, gathers),
+            (FEW, NARROW) => counted::<FEW, NARROW>(rows, gathers),
+            (FEW, WIDE) => counted::<FEW, WIDE>(rows, gathers),
+            (FEW, OWN) => counted::<FEW, OWN>(rows, gathers),
+            _ => counted::<0, OWN>(rows, gathers),
+        }
+    }
+}
+
+/// [`horizontal`] with `COUNT` gathers, or any number of them if that is 0.
+///
+/// # Safety
+///
+/// As there; `gathers` must have that count and that window.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn counted<const COUNT: usize, const WINDOW: usize>(rows: Rows, gathers: &Gathers) {
+    // SAFETY: the same contract.
+    unsafe {
+        match gathers.is_last_light {
+            true => steps::<COUNT, WINDOW, true>(rows, gathers),
+            false => steps::<COUNT, WINDOW, false>(rows, gathers),
         }
     }
 }
 
 /// Two blocks at a time. `COUNT` is the number of gathers, or 0 for any.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn steps<const COUNT: usize, const WINDOW: usize>(rows: Rows, gathers: &Gathers) {
+unsafe fn steps<const COUNT: usize, const WINDOW: usize, const IS_LAST_LIGHT: bool>(
+    rows: Rows,
+    gathers: &Gathers,
+) {
     let Rows { sources, ahead, start, end, constants, lines } = rows;
     let per_block = 1 + gathers.count;
     let pairs = start / (2 * BLOCK)..end.div_ceil(2 * BLOCK);
@@ -128,8 +157,8 @@ unsafe fn steps<const COUNT: usize, const WINDOW: usize>(rows: Rows, gathers: &G
         // SAFETY: the caller's contract; both are blocks of `gathers`.
         let (front, back) = unsafe {
             (
-                words::<COUNT, WINDOW>(sources, gathers, front, constants),
-                words::<COUNT, WINDOW>(sources, gathers, back, constants),
+                words::<COUNT, WINDOW, IS_LAST_LIGHT>(sources, gathers, front, constants),
+                words::<COUNT, WINDOW, IS_LAST_LIGHT>(sources, gathers, back, constants),
             )
         };
         for r in 0..ROWS {
@@ -151,7 +180,7 @@ unsafe fn steps<const COUNT: usize, const WINDOW: usize>(rows: Rows, gathers: &G
 /// `COUNT` is 0. Each row must be readable for 64 bytes from each of these starts.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
-unsafe fn words<const COUNT: usize, const WINDOW: usize>(
+unsafe fn words<const COUNT: usize, const WINDOW: usize, const IS_LAST_LIGHT: bool>(
     rows: [*const u8; ROWS],
     gathers: &Gathers,
     block: &[u32],
@@ -198,9 +227,12 @@ unsafe fn words<const COUNT: usize, const WINDOW: usize>(
             sums[r] = _mm512_dpbusd_epi32(sums[r], taps[r], lower);
         }
     }
-    // The high products go on top of that: they need no shift.
+    // High products go on top of that and need no shift.
     let mut sums = sums.map(|sums| _mm512_srai_epi32::<7>(sums));
     for (g, taps) in taps.iter().enumerate() {
+        if IS_LAST_LIGHT && g + 1 == COUNT {
+            break;
+        }
         let upper = vector(3 * g + 1);
         for r in 0..ROWS {
             sums[r] = _mm512_dpbusd_epi32(sums[r], taps[r], upper);
