@@ -27,6 +27,10 @@ const NARROW: usize = 32;
 /// All gathers of a block are from the same window.
 const WIDE: usize = 64;
 
+/// The first gather of a block has a window of its own, the others are from the next one: packed pixels at
+/// 3:1.
+const TWO: usize = 2;
+
 /// Each gather of a block has a window of its own.
 const OWN: usize = 0;
 
@@ -36,7 +40,7 @@ const OWN: usize = 0;
 /// output, and the high and the low bytes of their weights. Most blocks share theirs with others.
 pub(in crate::device::cpu) struct Gathers {
     count: usize,
-    /// [`NARROW`], [`WIDE`] or [`OWN`].
+    /// [`NARROW`], [`WIDE`], [`TWO`] or [`OWN`].
     window: usize,
     /// Weights of each block's last gather have no high bytes.
     is_last_light: bool,
@@ -59,6 +63,7 @@ impl Gathers {
         let window = match gathers.windows() {
             1 if picks.all(|pick| usize::from(pick.index) < NARROW) => NARROW,
             1 => WIDE,
+            2 => TWO,
             _ => OWN,
         };
         let step = gather::furthest_step(blocks.iter().step_by(2).map(|block| block[0].base));
@@ -105,18 +110,22 @@ pub(super) unsafe fn horizontal(rows: Rows, gathers: &Gathers) {
             (1, WIDE) => counted::<1, WIDE>(rows, gathers),
             (2, NARROW) => counted::<2, NARROW>(rows, gathers),
             (2, WIDE) => counted::<2, WIDE>(rows, gathers),
-            (2, OWN) => counted::<2, OWN>(rows, gathers),
+            (2, TWO) => counted::<2, TWO>(rows, gathers),
             (3, NARROW) => counted::<3, NARROW>(rows, gathers),
             (3, WIDE) => counted::<3, WIDE>(rows, gathers),
+            (3, TWO) => counted::<3, TWO>(rows, gathers),
             (3, OWN) => counted::<3, OWN>(rows, gathers),
             (4, NARROW) => counted::<4, NARROW>(rows, gathers),
             (4, WIDE) => counted::<4, WIDE>(rows, gathers),
+            (4, TWO) => counted::<4, TWO>(rows, gathers),
             (4, OWN) => counted::<4, OWN>(rows, gathers),
             (5, NARROW) => counted::<5, NARROW>(rows, gathers),
             (5, WIDE) => counted::<5, WIDE>(rows, gathers),
+            (5, TWO) => counted::<5, TWO>(rows, gathers),
             (5, OWN) => counted::<5, OWN>(rows, gathers),
             (FEW, NARROW) => counted::<FEW, NARROW>(rows, gathers),
             (FEW, WIDE) => counted::<FEW, WIDE>(rows, gathers),
+            (FEW, TWO) => counted::<FEW, TWO>(rows, gathers),
             (FEW, OWN) => counted::<FEW, OWN>(rows, gathers),
             _ => counted::<0, OWN>(rows, gathers),
         }
@@ -220,7 +229,7 @@ unsafe fn words<const COUNT: usize, const WINDOW: usize, const IS_LAST_LIGHT: bo
     for (g, taps) in taps.iter_mut().enumerate() {
         let (index, lower) = (vector(3 * g), vector(3 * g + 2));
         for r in 0..ROWS {
-            if g == 0 || WINDOW == OWN {
+            if g == 0 || WINDOW == OWN || (g == 1 && WINDOW == TWO) {
                 windows[r] = window(r, g);
             }
             taps[r] = _mm512_permutexvar_epi8(index, windows[r]);
