@@ -98,7 +98,7 @@ pub enum Level {
     Scalar,
     /// 256-bit vectors.
     Avx2,
-    /// 512-bit vectors, with BW, VL, VBMI, VBMI2 and VNNI.
+    /// 512-bit vectors, with BW, VL, VBMI and VNNI.
     Avx512,
     /// 128-bit vectors of aarch64.
     Neon,

@@ -17,7 +17,7 @@ use super::samples::{self, Samples};
 use crate::device::plan::{Arrange, Row};
 use crate::filter::Taps;
 
-/// Proof that this CPU has AVX-512 with BW, VL, VBMI, VBMI2 and VNNI (Ice Lake, Zen 4 and later).
+/// Proof that this CPU has AVX-512 with BW, VL, VBMI and VNNI (Ice Lake, Zen 4 and later).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx512 {
     avx2: Avx2,
@@ -29,7 +29,6 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vbmi")
-            && is_x86_feature_detected!("avx512vbmi2")
             && is_x86_feature_detected!("avx512vnni");
         Avx2::new().filter(|_| there).map(|avx2| Self { avx2 })
     }
@@ -173,19 +172,19 @@ impl Kernel for Avx512 {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn vertical_first_words(column: Column<'_>, samples: Samples, words: &mut [i16]) {
     // SAFETY: the same contract.
     unsafe { samples::vertical_first_words(column, samples, words) };
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn to_words(row: *const u8, samples: Samples, len: usize, line: *mut i16) {
     // SAFETY: the same contract.
     unsafe { samples::to_words(row, samples, len, line) };
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,fma")]
 unsafe fn mix_row(mix: &Mix, lines: &[*const i16], targets: &[*mut u8], width: usize) {
     // SAFETY: the same contract.
     unsafe { mix::mix(mix, lines, targets, width) };

@@ -3,7 +3,8 @@
 //! two signed bytes.
 //!
 //! Knows taps and the length of a vector, no instructions. Invariants: a window starts on a sample of
-//! the row; every tap that weighs something is picked once; `weight = 128 x high + low`.
+//! the row; every tap that weighs something is picked once, or several times in parts that add up to
+//! its weight; `weight = 128 x high + low`.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -40,6 +41,21 @@ impl Pick {
     /// Within 64 of zero.
     pub(super) const fn low(self) -> i8 {
         (self.weight - ((self.high() as i16) << 7)) as i8
+    }
+
+    /// From zero.
+    const fn distance(self) -> u16 {
+        self.weight.unsigned_abs()
+    }
+
+    /// Picks of the same sample that weigh as much together, each within `most` of zero; as few as can be.
+    fn parts(self, most: u8) -> impl ExactSizeIterator<Item = Self> {
+        let Self { index, weight } = self;
+        let most = u16::from(most);
+        (0..self.distance().div_ceil(most)).map(move |part| {
+            let distance = most.min(self.distance() - part * most) as i16;
+            Self { index, weight: weight.signum() * distance }
+        })
     }
 }
 
@@ -102,6 +118,35 @@ impl<const TAPS: usize, const OUTPUTS: usize> Gathers<TAPS, OUTPUTS> {
     /// Block by block.
     pub(super) fn blocks(&self) -> std::slice::ChunksExact<'_, Gather<TAPS, OUTPUTS>> {
         self.gathers.chunks_exact(self.count)
+    }
+
+    /// Has the last gather of each block bring what weighs least, in parts that are within `most` of
+    /// zero. Tells whether that is possible for all blocks: then the last gather has no other weights.
+    ///
+    /// Taps may change their places only among the gathers of one window.
+    pub(super) fn lighten(&mut self, most: u8) -> bool {
+        self.gathers.chunks_exact_mut(self.count).all(|block| {
+            let Some((last, others)) = block.split_last_mut() else { return false };
+            (0..OUTPUTS).all(|output| {
+                let last_picks = &mut last.picks[output];
+                while last_picks.iter().map(|pick| pick.parts(most).len()).sum::<usize>() > TAPS {
+                    let heaviest = last_picks.iter_mut().max_by_key(|pick| pick.distance());
+                    let sharing = others.iter_mut().filter(|gather| gather.base == last.base);
+                    let picks = sharing.flat_map(|gather| &mut gather.picks[output]);
+                    match (heaviest, picks.min_by_key(|pick| pick.distance())) {
+                        (Some(heaviest), Some(lightest))
+                            if lightest.distance() < heaviest.distance() =>
+                        {
+                            std::mem::swap(heaviest, lightest);
+                        }
+                        _ => return false,
+                    }
+                }
+                let mut parts = last_picks.iter().flat_map(|pick| pick.parts(most));
+                *last_picks = std::array::from_fn(|_| parts.next().unwrap_or_default());
+                true
+            })
+        })
     }
 
     /// How many gathers, from the first on, have windows of their own: the rest use the last of these.
@@ -211,6 +256,8 @@ impl Used {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use resized_protocol::message::Filter;
 
     use super::*;
@@ -233,12 +280,28 @@ mod tests {
         reach: usize,
         multiple: usize,
     ) {
-        let gathers = Gathers::<TAPS, OUTPUTS>::new(taps, reach, multiple);
+        let mut gathers = Gathers::<TAPS, OUTPUTS>::new(taps, reach, multiple);
+        all_picked(taps, reach, multiple, &gathers);
+        for most in [127, 64] {
+            let is_light = gathers.lighten(most);
+            all_picked(taps, reach, multiple, &gathers);
+            let last = gathers.blocks().filter_map(|block| block.last());
+            let mut picks = last.flat_map(|gather| gather.picks.as_flattened());
+            assert_eq!(is_light, picks.all(|pick| pick.weight.unsigned_abs() <= most.into()));
+        }
+    }
+
+    fn all_picked<const TAPS: usize, const OUTPUTS: usize>(
+        taps: &Taps,
+        reach: usize,
+        multiple: usize,
+        gathers: &Gathers<TAPS, OUTPUTS>,
+    ) {
         let blocks: Vec<_> = gathers.blocks().collect();
         let wanted = taps.destination().div_ceil(OUTPUTS).next_multiple_of(multiple);
         assert_eq!(blocks.len(), wanted);
         for index in 0..taps.destination() {
-            let mut found: Vec<_> = blocks[index / OUTPUTS]
+            let picked: Vec<_> = blocks[index / OUTPUTS]
                 .iter()
                 .flat_map(|gather| gather.picks[index % OUTPUTS].map(|p| (gather, p)))
                 .map(|(gather, pick)| {
@@ -249,8 +312,9 @@ mod tests {
                 })
                 .filter(|&(_, weight)| weight != 0)
                 .collect();
-            found.sort_unstable();
-            let wanted: Vec<_> = taps.window(index).used().collect();
+            let mut found = BTreeMap::new();
+            picked.iter().for_each(|&(sample, weight)| *found.entry(sample).or_insert(0) += weight);
+            let wanted: BTreeMap<_, _> = taps.window(index).used().collect();
             assert_eq!(found, wanted, "{index} of {}", taps.destination());
         }
     }
@@ -264,6 +328,21 @@ mod tests {
         assert_eq!(count(Filter::Bicubic, 1280, 640), 1);
         assert_eq!(count(Filter::Bicubic, 1920, 640), 2);
         assert_eq!(count(Filter::Lanczos3, 1280, 640), 2);
+    }
+
+    #[test]
+    fn usual_ratios_have_a_light_last_gather() {
+        let is_light = |filter, source, destination| {
+            let taps = Taps::new(filter, &Axis::full(source, destination), 0.5);
+            Gathers::<4, 16>::new(&taps, 64, 2).lighten(127)
+        };
+        assert!(is_light(Filter::Bicubic, 1920, 640));
+        assert!(is_light(Filter::Lanczos3, 1920, 640));
+        assert!(is_light(Filter::Bicubic, 1920, 1280));
+        assert!(is_light(Filter::Bicubic, 768, 640));
+        assert!(is_light(Filter::Lanczos3, 1280, 640));
+        // Eight taps, none of them light, in eight slots.
+        assert!(!is_light(Filter::Bicubic, 1280, 640));
     }
 
     #[test]

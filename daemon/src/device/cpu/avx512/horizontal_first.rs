@@ -17,7 +17,7 @@ use crate::filter::Taps;
 /// Outputs that one gather serves.
 const BLOCK: usize = 16;
 
-/// Gathers of a block up to which they stay in registers between the two halves of the weights.
+/// Gathers of a block up to which they stay in registers between the two bytes of the weights.
 const FEW: usize = 6;
 
 /// All gathers of a block are from the first 32 bytes of the same window: such loads cross the
@@ -26,6 +26,10 @@ const NARROW: usize = 32;
 
 /// All gathers of a block are from the same window.
 const WIDE: usize = 64;
+
+/// The first gather of a block has a window of its own, the others are from the next one: packed pixels at
+/// 3:1.
+const TWO: usize = 2;
 
 /// Each gather of a block has a window of its own.
 const OWN: usize = 0;
@@ -36,8 +40,10 @@ const OWN: usize = 0;
 /// output, and the high and the low bytes of their weights. Most blocks share theirs with others.
 pub(in crate::device::cpu) struct Gathers {
     count: usize,
-    /// [`NARROW`], [`WIDE`] or [`OWN`].
+    /// [`NARROW`], [`WIDE`], [`TWO`] or [`OWN`].
     window: usize,
+    /// Weights of each block's last gather have no high bytes.
+    is_last_light: bool,
     /// Bytes of the source from two blocks to the next two, at the most.
     step: usize,
     /// For each block the place of its table in `tables`, then the start of each gather's window.
@@ -47,7 +53,9 @@ pub(in crate::device::cpu) struct Gathers {
 
 impl Gathers {
     pub(super) fn new(taps: &Taps) -> Self {
-        let gathers = gather::Gathers::<4, BLOCK>::new(taps, 64, 2);
+        let mut gathers = gather::Gathers::<4, BLOCK>::new(taps, 64, 2);
+        // Such weights are low bytes by themselves.
+        let is_last_light = gathers.lighten(127);
         let blocks: Vec<_> = gathers.blocks().collect();
         let count = gathers.count;
         let mut picks =
@@ -55,25 +63,32 @@ impl Gathers {
         let window = match gathers.windows() {
             1 if picks.all(|pick| usize::from(pick.index) < NARROW) => NARROW,
             1 => WIDE,
+            2 => TWO,
             _ => OWN,
         };
         let step = gather::furthest_step(blocks.iter().step_by(2).map(|block| block[0].base));
         let mut places = Vec::with_capacity(blocks.len() * (1 + count));
         let mut tables = Tables::new();
+        let heavy = count - usize::from(is_last_light);
         for block in blocks {
-            places.push(tables.place(block.iter().flat_map(vectors)));
+            let vectors =
+                block.iter().enumerate().flat_map(|(g, gather)| vectors(gather, g >= heavy));
+            places.push(tables.place(vectors));
             places.extend(block.iter().map(|gather| gather.base as u32));
         }
         let tables = tables.into_vectors();
-        Self { count, window, step, places, tables }
+        Self { count, window, is_last_light, step, places, tables }
     }
 }
 
-/// A gather's part of its block's table.
-fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 3] {
+/// A gather's part of its block's table. If it is light, the low byte is all of a weight.
+fn vectors(gather: &Gather<4, BLOCK>, is_light: bool) -> [Vector; 3] {
     let mut vectors = [Vector([0; 64]); 3];
     for (i, pick) in gather.picks.as_flattened().iter().enumerate() {
-        let bytes = [pick.index, pick.high() as u8, pick.low() as u8];
+        let bytes = match is_light {
+            true => [pick.index, 0, pick.weight as u8],
+            false => [pick.index, pick.high() as u8, pick.low() as u8],
+        };
         for (vector, byte) in vectors.iter_mut().zip(bytes) {
             vector.0[i] = byte;
         }
@@ -86,36 +101,59 @@ fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 3] {
 /// # Safety
 ///
 /// As there.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn horizontal(rows: Rows, gathers: &Gathers) {
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
         match (gathers.count, gathers.window) {
-            (1, NARROW) => steps::<1, NARROW>(rows, gathers),
-            (1, WIDE) => steps::<1, WIDE>(rows, gathers),
-            (2, NARROW) => steps::<2, NARROW>(rows, gathers),
-            (2, WIDE) => steps::<2, WIDE>(rows, gathers),
-            (2, OWN) => steps::<2, OWN>(rows, gathers),
-            (3, NARROW) => steps::<3, NARROW>(rows, gathers),
-            (3, WIDE) => steps::<3, WIDE>(rows, gathers),
-            (3, OWN) => steps::<3, OWN>(rows, gathers),
-            (4, NARROW) => steps::<4, NARROW>(rows, gathers),
-            (4, WIDE) => steps::<4, WIDE>(rows, gathers),
-            (4, OWN) => steps::<4, OWN>(rows, gathers),
-            (5, NARROW) => steps::<5, NARROW>(rows, gathers),
-            (5, WIDE) => steps::<5, WIDE>(rows, gathers),
-            (5, OWN) => steps::<5, OWN>(rows, gathers),
-            (FEW, NARROW) => steps::<FEW, NARROW>(rows, gathers),
-            (FEW, WIDE) => steps::<FEW, WIDE>(rows, gathers),
-            (FEW, OWN) => steps::<FEW, OWN>(rows, gathers),
-            _ => steps::<0, OWN>(rows, gathers),
+            (1, NARROW) => counted::<1, NARROW>(rows, gathers),
+            (1, WIDE) => counted::<1, WIDE>(rows, gathers),
+            (2, NARROW) => counted::<2, NARROW>(rows, gathers),
+            (2, WIDE) => counted::<2, WIDE>(rows, gathers),
+            (2, TWO) => counted::<2, TWO>(rows, gathers),
+            (3, NARROW) => counted::<3, NARROW>(rows, gathers),
+            (3, WIDE) => counted::<3, WIDE>(rows, gathers),
+            (3, TWO) => counted::<3, TWO>(rows, gathers),
+            (3, OWN) => counted::<3, OWN>(rows, gathers),
+            (4, NARROW) => counted::<4, NARROW>(rows, gathers),
+            (4, WIDE) => counted::<4, WIDE>(rows, gathers),
+            (4, TWO) => counted::<4, TWO>(rows, gathers),
+            (4, OWN) => counted::<4, OWN>(rows, gathers),
+            (5, NARROW) => counted::<5, NARROW>(rows, gathers),
+            (5, WIDE) => counted::<5, WIDE>(rows, gathers),
+            (5, TWO) => counted::<5, TWO>(rows, gathers),
+            (5, OWN) => counted::<5, OWN>(rows, gathers),
+            (FEW, NARROW) => counted::<FEW, NARROW>(rows, gathers),
+            (FEW, WIDE) => counted::<FEW, WIDE>(rows, gathers),
+            (FEW, TWO) => counted::<FEW, TWO>(rows, gathers),
+            (FEW, OWN) => counted::<FEW, OWN>(rows, gathers),
+            _ => counted::<0, OWN>(rows, gathers),
+        }
+    }
+}
+
+/// [`horizontal`] with `COUNT` gathers, or any number of them if that is 0.
+///
+/// # Safety
+///
+/// As there; `gathers` must have that count and that window.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn counted<const COUNT: usize, const WINDOW: usize>(rows: Rows, gathers: &Gathers) {
+    // SAFETY: the same contract.
+    unsafe {
+        match gathers.is_last_light {
+            true => steps::<COUNT, WINDOW, true>(rows, gathers),
+            false => steps::<COUNT, WINDOW, false>(rows, gathers),
         }
     }
 }
 
 /// Two blocks at a time. `COUNT` is the number of gathers, or 0 for any.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
-unsafe fn steps<const COUNT: usize, const WINDOW: usize>(rows: Rows, gathers: &Gathers) {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn steps<const COUNT: usize, const WINDOW: usize, const IS_LAST_LIGHT: bool>(
+    rows: Rows,
+    gathers: &Gathers,
+) {
     let Rows { sources, ahead, start, end, constants, lines } = rows;
     let per_block = 1 + gathers.count;
     let pairs = start / (2 * BLOCK)..end.div_ceil(2 * BLOCK);
@@ -128,41 +166,37 @@ unsafe fn steps<const COUNT: usize, const WINDOW: usize>(rows: Rows, gathers: &G
         // SAFETY: the caller's contract; both are blocks of `gathers`.
         let (front, back) = unsafe {
             (
-                sums::<COUNT, WINDOW>(sources, gathers, front, constants),
-                sums::<COUNT, WINDOW>(sources, gathers, back, constants),
+                words::<COUNT, WINDOW, IS_LAST_LIGHT>(sources, gathers, front, constants),
+                words::<COUNT, WINDOW, IS_LAST_LIGHT>(sources, gathers, back, constants),
             )
         };
         for r in 0..ROWS {
-            let (front, back) = (_mm512_srai_epi32::<7>(front[r]), _mm512_srai_epi32::<7>(back[r]));
             // SAFETY: lines are writable for the blocks, rounded up to pairs, and aligned.
             unsafe {
                 let line = lines[r].add(2 * BLOCK * pair);
-                _mm512_store_si512(line.cast(), _mm512_packs_epi32(front, back));
+                _mm512_store_si512(line.cast(), _mm512_packs_epi32(front[r], back[r]));
             }
         }
     }
 }
 
-/// The sums of a block, for each row: `128 x (high sum + high part of the constant) + low part of the
-/// constant + low sum`.
+/// The words of a block, 32 bits each, for each row: `high sum + ((constant + low sum) >> 7)`, which is
+/// `(constant + 128 x high sum + low sum) >> 7`.
 ///
 /// # Safety
 ///
 /// `block` must be a place and as many starts of windows as `gathers` counts; that is `COUNT` unless
 /// `COUNT` is 0. Each row must be readable for 64 bytes from each of these starts.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
-unsafe fn sums<const COUNT: usize, const WINDOW: usize>(
+unsafe fn words<const COUNT: usize, const WINDOW: usize, const IS_LAST_LIGHT: bool>(
     rows: [*const u8; ROWS],
     gathers: &Gathers,
     block: &[u32],
     constants: [i32; PATTERN],
 ) -> [__m512i; ROWS] {
     let [a, b, c, d] = constants;
-    let constants = _mm512_set4_epi32(d, c, b, a);
-    let high_start = _mm512_srai_epi32::<7>(constants);
-    // Its upper seven bits are shifted in below the high sum.
-    let low_start = _mm512_slli_epi32::<25>(constants);
+    let mut sums = [_mm512_set4_epi32(d, c, b, a); ROWS];
     // SAFETY: the place of a table.
     let table = unsafe { gathers.tables.as_ptr().add(block[0] as usize) };
     // SAFETY: a table has three vectors for each gather.
@@ -175,47 +209,49 @@ unsafe fn sums<const COUNT: usize, const WINDOW: usize>(
             _ => _mm512_loadu_si512(start.cast()),
         }
     };
-    let mut high = [high_start; ROWS];
     if COUNT == 0 {
-        let mut low = [_mm512_setzero_si512(); ROWS];
+        let mut high = [_mm512_setzero_si512(); ROWS];
         for g in 0..block.len() - 1 {
             let (index, upper, lower) = (vector(3 * g), vector(3 * g + 1), vector(3 * g + 2));
             for r in 0..ROWS {
                 let taps = _mm512_permutexvar_epi8(index, window(r, g));
                 high[r] = _mm512_dpbusd_epi32(high[r], taps, upper);
-                low[r] = _mm512_dpbusd_epi32(low[r], taps, lower);
+                sums[r] = _mm512_dpbusd_epi32(sums[r], taps, lower);
             }
         }
         for r in 0..ROWS {
-            high[r] = _mm512_shldi_epi32::<7>(high[r], low_start);
-            high[r] = _mm512_add_epi32(high[r], low[r]);
+            sums[r] = _mm512_add_epi32(high[r], _mm512_srai_epi32::<7>(sums[r]));
         }
-        return high;
+        return sums;
     }
     let mut windows = [_mm512_setzero_si512(); ROWS];
     let mut taps = [[_mm512_setzero_si512(); ROWS]; COUNT];
     for (g, taps) in taps.iter_mut().enumerate() {
-        let (index, upper) = (vector(3 * g), vector(3 * g + 1));
+        let (index, lower) = (vector(3 * g), vector(3 * g + 2));
         for r in 0..ROWS {
-            if g == 0 || WINDOW == OWN {
+            if g == 0 || WINDOW == OWN || (g == 1 && WINDOW == TWO) {
                 windows[r] = window(r, g);
             }
             taps[r] = _mm512_permutexvar_epi8(index, windows[r]);
-            high[r] = _mm512_dpbusd_epi32(high[r], taps[r], upper);
+            sums[r] = _mm512_dpbusd_epi32(sums[r], taps[r], lower);
         }
     }
-    let mut sums = high.map(|high| _mm512_shldi_epi32::<7>(high, low_start));
+    // High products go on top of that and need no shift.
+    let mut sums = sums.map(|sums| _mm512_srai_epi32::<7>(sums));
     for (g, taps) in taps.iter().enumerate() {
-        let lower = vector(3 * g + 2);
+        if IS_LAST_LIGHT && g + 1 == COUNT {
+            break;
+        }
+        let upper = vector(3 * g + 1);
         for r in 0..ROWS {
-            sums[r] = _mm512_dpbusd_epi32(sums[r], taps[r], lower);
+            sums[r] = _mm512_dpbusd_epi32(sums[r], taps[r], upper);
         }
     }
     sums
 }
 
 /// Two vectors of words make one of samples; two of those at a time, while there are.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn vertical(
     lines: *const i16,
     taps: RowTaps<'_>,
@@ -242,7 +278,7 @@ pub(super) unsafe fn vertical(
 ///
 /// Each tap's line must be readable for the vectors, aligned; `target` must be writable for half of
 /// their bytes.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
 unsafe fn vertical_samples<const VECTORS: usize>(
     lines: *const i16,
@@ -271,7 +307,7 @@ unsafe fn vertical_samples<const VECTORS: usize>(
 }
 
 /// Sixty-four words at a time; four of them from where packing leaves them to where they belong.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn vertical_words(
     lines: *const i16,
     taps: RowTaps<'_>,
@@ -291,7 +327,7 @@ pub(super) unsafe fn vertical_words(
 }
 
 /// Thirty-two samples at a time, four of them from where they are to where [`horizontal`] leaves them.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn widen(row: *const u8, len: usize, line: *mut i16) {
     let order = _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0);
     let middle = _mm512_set1_epi16(128);
@@ -311,7 +347,7 @@ pub(super) unsafe fn widen(row: *const u8, len: usize, line: *mut i16) {
 /// # Safety
 ///
 /// Each tap's lines must be readable for the vectors, aligned.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
 unsafe fn vertical_sums<const VECTORS: usize>(
     lines: *const i16,

@@ -74,7 +74,7 @@ fn vectors(gather: &Gather<4, BLOCK>) -> [Vector; 2] {
 /// # Safety
 ///
 /// As there; each row must be readable as far as windows reach.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn horizontal(rows: [*const i16; ROWS], words: &Words, lines: [*mut i16; ROWS]) {
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
@@ -92,7 +92,7 @@ pub(super) unsafe fn horizontal(rows: [*const i16; ROWS], words: &Words, lines: 
 
 /// [`horizontal`] in steps of 32 outputs. `COUNT` is the number of gathers, or 0 for any; `ONE` if they
 /// share their window.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn steps<const COUNT: usize, const ONE: bool>(
     rows: [*const i16; ROWS],
     words: &Words,
@@ -124,7 +124,7 @@ unsafe fn steps<const COUNT: usize, const ONE: bool>(
 ///
 /// `blocks` must be two blocks of `words`, of `COUNT` gathers unless that is 0; each row must be readable as
 /// far as windows reach.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
 unsafe fn sums<const COUNT: usize, const ONE: bool>(
     rows: [*const i16; ROWS],
@@ -151,7 +151,7 @@ unsafe fn sums<const COUNT: usize, const ONE: bool>(
 /// # Safety
 ///
 /// As for [`sums`], with one block.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
 unsafe fn halves<const COUNT: usize, const ONE: bool>(
     rows: [*const i16; ROWS],

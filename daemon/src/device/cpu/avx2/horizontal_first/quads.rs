@@ -29,6 +29,8 @@ pub(super) struct Quads {
     count: usize,
     /// Gathers with windows of their own, the first ones: the rest use the last of these.
     windows: usize,
+    /// Weights of each block's last gather have no high bytes.
+    is_last_light: bool,
     /// Bytes of the source from one step to the next, at the most.
     step: usize,
     /// For each step the place of its table in `tables`, then for both registers the start of each
@@ -39,7 +41,9 @@ pub(super) struct Quads {
 
 impl Quads {
     pub(super) fn new(taps: &Taps) -> Self {
-        let gathers = gather::Gathers::<4, BLOCK>::new(taps, WINDOW, STEP / BLOCK);
+        let mut gathers = gather::Gathers::<4, BLOCK>::new(taps, WINDOW, STEP / BLOCK);
+        // The high byte of such a weight is zero.
+        let is_last_light = gathers.lighten(63);
         let (count, windows) = (gathers.count, gathers.windows());
         let blocks: Vec<_> = gathers.blocks().collect();
         let (steps, _) = blocks.as_chunks::<{ STEP / BLOCK }>();
@@ -51,7 +55,7 @@ impl Quads {
             places.push(tables.place(gathers().flat_map(vectors)));
             places.extend(gathers().flat_map(|(low, high)| [low.base as u32, high.base as u32]));
         }
-        Self { count, windows, step, places, tables: tables.into_vectors() }
+        Self { count, windows, is_last_light, step, places, tables: tables.into_vectors() }
     }
 
     /// Vector instructions for 16 outputs of a row, without loads, if it were for these taps; roughly.
@@ -70,21 +74,41 @@ pub(super) unsafe fn horizontal(rows: Rows, quads: &Quads) {
     // SAFETY: the same contract; the numbers of gathers are those of the tables.
     unsafe {
         match (quads.count, quads.windows) {
-            (1, 1) => steps::<1, 1>(rows, quads),
-            (2, 1) => steps::<2, 1>(rows, quads),
-            (2, 2) => steps::<2, 2>(rows, quads),
-            (3, 1) => steps::<3, 1>(rows, quads),
-            (3, 2) => steps::<3, 2>(rows, quads),
-            (3, 3) => steps::<3, 3>(rows, quads),
-            _ => steps::<0, 0>(rows, quads),
+            (1, 1) => counted::<1, 1>(rows, quads),
+            (2, 1) => counted::<2, 1>(rows, quads),
+            (2, 2) => counted::<2, 2>(rows, quads),
+            (3, 1) => counted::<3, 1>(rows, quads),
+            (3, 2) => counted::<3, 2>(rows, quads),
+            (3, 3) => counted::<3, 3>(rows, quads),
+            (4, 3) if quads.is_last_light => steps::<4, 3, true>(rows, quads),
+            // All others have high bytes, be they zeros: to leave these out costs more than it saves.
+            _ => steps::<0, 0, false>(rows, quads),
         }
     }
 }
 
-/// [`horizontal`] in steps of 16 outputs. `COUNT` is the number of gathers, `WINDOWS` of those with
-/// windows of their own; or both are 0, for any.
+/// [`horizontal`] with `COUNT` gathers, `WINDOWS` of them with windows of their own.
+///
+/// # Safety
+///
+/// As there; `quads` must have as many.
 #[target_feature(enable = "avx2")]
-unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(rows: Rows, quads: &Quads) {
+unsafe fn counted<const COUNT: usize, const WINDOWS: usize>(rows: Rows, quads: &Quads) {
+    // SAFETY: the same contract.
+    unsafe {
+        match quads.is_last_light {
+            true => steps::<COUNT, WINDOWS, true>(rows, quads),
+            false => steps::<COUNT, WINDOWS, false>(rows, quads),
+        }
+    }
+}
+
+/// [`counted`] in steps of 16 outputs; `COUNT` and `WINDOWS` may be 0 too, for any.
+#[target_feature(enable = "avx2")]
+unsafe fn steps<const COUNT: usize, const WINDOWS: usize, const IS_LAST_LIGHT: bool>(
+    rows: Rows,
+    quads: &Quads,
+) {
     let Rows { sources, ahead, start, end, constants, lines } = rows;
     let half = 2 * quads.count;
     let steps = start / STEP..end.div_ceil(STEP);
@@ -102,8 +126,8 @@ unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(rows: Rows, quads: &Qu
         // SAFETY: the caller's contract; windows start on samples of the rows.
         let (front, back) = unsafe {
             (
-                words::<COUNT, WINDOWS>(sources, first, front, constants),
-                words::<COUNT, WINDOWS>(sources, second, back, constants),
+                words::<COUNT, WINDOWS, IS_LAST_LIGHT>(sources, first, front, constants),
+                words::<COUNT, WINDOWS, IS_LAST_LIGHT>(sources, second, back, constants),
             )
         };
         for r in 0..ROWS {
@@ -125,7 +149,7 @@ unsafe fn steps<const COUNT: usize, const WINDOWS: usize>(rows: Rows, quads: &Qu
 /// each of them.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn words<const COUNT: usize, const WINDOWS: usize>(
+unsafe fn words<const COUNT: usize, const WINDOWS: usize, const IS_LAST_LIGHT: bool>(
     rows: [*const u8; ROWS],
     table: *const Vector,
     starts: &[u32],
@@ -168,8 +192,10 @@ unsafe fn words<const COUNT: usize, const WINDOWS: usize>(
                 }
                 let taps = _mm256_shuffle_epi8(window, vector(3 * g));
                 let (upper, lower) = products(taps, vector(3 * g + 1), vector(3 * g + 2));
-                high[r] = if g == 0 { upper } else { _mm256_add_epi16(high[r], upper) };
                 low[r] = _mm256_add_epi32(low[r], lower);
+                if !IS_LAST_LIGHT || g + 1 < COUNT {
+                    high[r] = if g == 0 { upper } else { _mm256_add_epi16(high[r], upper) };
+                }
             }
         }
     }
