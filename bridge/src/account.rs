@@ -94,6 +94,11 @@ impl Account {
         Ok(Charge { takes, account: Arc::clone(self) })
     }
 
+    /// Whether it has a stream, or one that is being opened.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.taken().streams > 0
+    }
+
     fn taken(&self) -> MutexGuard<'_, Takes> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,8 +3,9 @@
 //! Knows nothing of what is said inside. Invariants: nothing is read into memory of a size that the
 //! peer chose; a peer that is not let in is told why, as far as it speaks the protocol at all,
 //! unless it has to make room; no more are inside than the limit says. Those who have shown nothing
-//! yet take no place inside: at the door there are other places, in a `line`.
+//! yet take no place `inside`: at the door there are other places, in a `line`.
 
+mod inside;
 mod line;
 
 use std::io;
@@ -24,21 +25,22 @@ use resized_service::memory;
 use subtle::{Choice, ConstantTimeEq};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::server::{ServerConfig, WebPkiClientVerifier};
 
-use crate::account::Memory;
+use crate::account::{Account, Memory};
 use crate::args::Args;
 use crate::jpeg::Codec;
 use crate::lanes::{Lanes, cores};
 use crate::listener::Socket;
 use crate::reach::Daemon;
-use crate::relay::{Limits, relay, stopped};
+use crate::relay::{Client, End, Limits, relay, stopped};
 use crate::tickets::Tickets;
+use inside::{Inside, Place};
 use line::Line;
 
 /// For the TLS handshake, and as long for the knock.
@@ -64,10 +66,13 @@ pub(crate) struct Door {
     token: Option<PathBuf>,
     /// What was offered to clients that come by NATS.
     pub(crate) tickets: Tickets,
+    /// Bytes that each may have, and what all have.
+    bytes: u64,
+    memory: Arc<Memory>,
     limits: Limits,
     lanes: Lanes<Codec>,
     connections: usize,
-    inside: Arc<Semaphore>,
+    inside: Arc<Inside>,
     /// Who has not been let in yet.
     line: Mutex<Line>,
     stop: watch::Receiver<bool>,
@@ -93,15 +98,12 @@ impl Door {
             tls: tls(args)?,
             token: args.token.clone(),
             tickets: Tickets::default(),
-            limits: Limits {
-                bytes: args.connection_memory << 20,
-                memory: Arc::new(Memory::new(memory)),
-                pixels: args.megapixels * 1_000_000,
-                patience: args.patience,
-            },
+            bytes: args.connection_memory << 20,
+            memory: Arc::new(Memory::new(memory)),
+            limits: Limits { pixels: args.megapixels * 1_000_000, patience: args.patience },
             lanes: Lanes::start("jpeg", cores())?,
             connections: args.connections,
-            inside: Arc::new(Semaphore::new(args.connections)),
+            inside: Inside::new(args.connections),
             line: Mutex::default(),
             stop,
         })
@@ -153,15 +155,14 @@ impl Door {
     pub(crate) fn room(&self) -> u64 {
         match self.daemon.is_away() {
             true => 0,
-            false => self.limits.memory.room(self.inside.available_permits() as u64),
+            false => self.memory.room(self.inside.free() as u64),
         }
     }
 
     /// Waits until all who are inside have left, and those at the door have been told what they are
     /// to be told.
     pub(crate) async fn empty(&self) {
-        let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
-        let _ = self.inside.acquire_many(all).await;
+        self.inside.await_free(self.connections).await;
         let nobody = async {
             while !self.line().is_empty() {
                 sleep(DOOR_GLANCE).await;
@@ -203,18 +204,28 @@ impl Door {
         let (mut reader, writer) = tokio::io::split(stream);
         let mut client = Receiver::new(&mut reader, self.limits.patience);
         let mut to_client = Sender::new(writer, self.limits.patience);
-        let knocked = timeout(PROMPTNESS, self.knock(&mut client, number)).await;
+        let knocked = timeout(PROMPTNESS, self.knock(&mut client)).await;
         let knocked = knocked.unwrap_or(Err(Unwelcome::Goodbye(Goodbye::Silence)));
-        let connected = match knocked {
-            Ok(place) => self.reach().await.map(|daemon| (place, daemon)),
-            Err(unwelcome) => Err(unwelcome),
+        let account = Account::new(self.bytes, Arc::clone(&self.memory));
+        let connected = async {
+            knocked?;
+            let place = self.enter(peer, &account, number).await?;
+            Ok::<_, Unwelcome>((place, self.reach().await?))
         };
+        let connected = connected.await;
         let place = match connected {
-            Ok((place, daemon)) => {
+            Ok((mut place, daemon)) => {
                 tracing::debug!(%peer, "let in");
-                let (name, stop) = (peer.to_string(), self.stop.clone());
-                let (limits, lanes) = (self.limits.clone(), self.lanes.for_another());
-                let end = relay(client, &mut to_client, daemon, &name, limits, lanes, stop).await;
+                let (name, lanes) = (peer.to_string(), self.lanes.for_another());
+                let mut stop = self.stop.clone();
+                let over = async {
+                    tokio::select! {
+                        () = stopped(&mut stop) => End::Stopping,
+                        () = place.is_wanted() => End::MakesRoom,
+                    }
+                };
+                let client = Client { receiver: client, name: &name, account };
+                let end = relay(client, &mut to_client, daemon, self.limits, lanes, over).await;
                 tracing::debug!(%peer, %end, "connection over");
                 Some(place)
             }
@@ -244,12 +255,11 @@ impl Door {
         }
     }
 
-    /// Hears the knock; gives who knocked rightly a place inside.
+    /// Hears the knock, and whether it is a right one.
     async fn knock(
         &self,
         client: &mut Receiver<impl tokio::io::AsyncRead + Unpin>,
-        number: u64,
-    ) -> Result<OwnedSemaphorePermit, Unwelcome> {
+    ) -> Result<(), Unwelcome> {
         let (version, token) = match client.next::<Call>().await {
             Ok(Some(Call::Knock { version, token })) => (version, token),
             Ok(Some(Call::Request(_))) => {
@@ -273,6 +283,16 @@ impl Door {
                 return Err(refused(Refusal::Token));
             }
         }
+        Ok(())
+    }
+
+    /// A place inside, for one who knocked rightly.
+    async fn enter(
+        &self,
+        peer: SocketAddr,
+        account: &Arc<Account>,
+        number: u64,
+    ) -> Result<Place, Unwelcome> {
         // Nor is there a place then.
         if *self.stop.borrow() {
             return Err(Unwelcome::Goodbye(Goodbye::Stopping));
@@ -284,7 +304,7 @@ impl Door {
             left: 0,
             limit: self.connections as u64,
         };
-        let place = Arc::clone(&self.inside).try_acquire_owned().map_err(|_| refused(full))?;
+        let place = self.inside.enter(peer.ip(), account).await.ok_or_else(|| refused(full))?;
         // Before the daemon is waited for: from here on nobody at the door is in its way.
         if !self.line().leave(number) {
             return Err(Unwelcome::Deaf(io::ErrorKind::ConnectionAborted.into()));

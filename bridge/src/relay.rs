@@ -32,7 +32,7 @@ use tokio::net::unix::WriteHalf;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
 
-use crate::account::{Account, Charge, Memory, Takes};
+use crate::account::{Account, Charge, Takes};
 use crate::coded::{Coded, CodedStreams};
 use crate::jpeg::Codec;
 use crate::lanes::Lanes;
@@ -48,6 +48,8 @@ pub(crate) enum End {
     DaemonHungUp,
     #[error("the bridge stops")]
     Stopping,
+    #[error("it makes room for another")]
+    MakesRoom,
     #[error("violation: {0}")]
     Violation(#[from] Violation),
     #[error("the client: {0}")]
@@ -60,13 +62,18 @@ pub(crate) enum End {
     Panicked(#[from] RecvError),
 }
 
-/// What a client may have.
-#[derive(Clone, Debug)]
+/// Who is heard.
+pub(crate) struct Client<'a, R> {
+    pub(crate) receiver: Receiver<R>,
+    /// Put before its own.
+    pub(crate) name: &'a str,
+    /// Of rings, and of JPEGs on their way.
+    pub(crate) account: Arc<Account>,
+}
+
+/// What any client may do.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Bytes of rings, and of JPEGs on their way.
-    pub(crate) bytes: u64,
-    /// The same of all clients.
-    pub(crate) memory: Arc<Memory>,
     /// Pixels of a JPEG that is read or written.
     pub(crate) pixels: u64,
     /// For the next piece of a frame.
@@ -122,16 +129,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Relays until either side hangs up, or `stop` turns true. `name` is put before the client's.
+/// Relays until either side hangs up, or it is over for another reason, which the client is told.
 pub(crate) async fn relay(
-    client: Receiver<impl AsyncRead + Unpin>,
+    client: Client<'_, impl AsyncRead + Unpin>,
     to_client: &mut Sender<impl AsyncWrite + Unpin>,
     mut daemon: UnixStream,
-    name: &str,
     limits: Limits,
     lanes: Lanes<Codec>,
-    stop: watch::Receiver<bool>,
+    over: impl Future<Output = End>,
 ) -> End {
+    let Client { receiver: client, name, account } = client;
     let (from_daemon, to_daemon) = daemon.split();
     let (unwanted, mut all_unwanted) = mpsc::unbounded_channel();
     let shared = Shared {
@@ -141,7 +148,7 @@ pub(crate) async fn relay(
         unwanted,
         ours: Notify::new(),
         room: Notify::new(),
-        account: Account::new(limits.bytes, limits.memory),
+        account,
         charges: Mutex::default(),
         pixels: limits.pixels,
         lanes,
@@ -171,7 +178,7 @@ pub(crate) async fn relay(
         end = there => end,
         Err(end) = close => end,
         Err(end) = decode_all(&shared, decoding, &to_daemon, undone) => end,
-        Err(end) = back::back(&shared, from_daemon, to_client, all_undone, violation, stop) => end,
+        Err(end) = back::back(&shared, from_daemon, to_client, all_undone, violation, over) => end,
     }
 }
 

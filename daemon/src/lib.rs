@@ -19,6 +19,9 @@ mod scheduler;
 mod session;
 
 #[cfg(test)]
+mod until;
+
+#[cfg(test)]
 #[path = "../tests/common/skip.rs"]
 mod skip;
 

@@ -278,6 +278,11 @@ impl Door {
             }
         }
         drop((accepting, listener));
+        // They came in time, as far as they know.
+        adopted.close();
+        while let Ok(socket) = adopted.try_recv() {
+            turn_away(&socket, Goodbye::Stopping);
+        }
         draining.store(true, Ordering::Relaxed);
         stopping.send_replace(true);
         while let Some(ended) = sessions.join_next().await {
@@ -304,7 +309,7 @@ impl Door {
             Err(refusal) => {
                 tracing::info!(uid, %refusal, "connection refused");
                 self.shared.metrics.refused.add(1);
-                turn_away(&socket, refusal);
+                turn_away(&socket, Goodbye::Refused(refusal));
                 Ok(None)
             }
         }
@@ -336,9 +341,9 @@ fn rights(options: &Options, owner: u32, uid: u32) -> Rights {
 }
 
 /// Says why, and hangs up.
-fn turn_away(socket: &UnixStream, refusal: Refusal) {
+fn turn_away(socket: &UnixStream, why: Goodbye) {
     let mut bytes = Vec::new();
-    if codec::encode(&Message::Goodbye(Goodbye::Refused(refusal)), &mut bytes).is_ok() {
+    if codec::encode(&Message::Goodbye(why), &mut bytes).is_ok() {
         // A new socket has room for it, unless the client is gone.
         let _ = fdpass::send(socket, &bytes, None, MsgFlags::MSG_DONTWAIT);
     }

@@ -44,7 +44,7 @@ const PROMPTNESS: Duration = Duration::from_secs(5);
 /// The first pause and the longest before a session looks again whether something has come to be.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(250)];
 
-/// How long a session answers before it is the others' turn.
+/// How long a session answers, or forgets streams, before it is the others' turn.
 const TURN: Duration = Duration::from_micros(200);
 
 /// What all sessions of a daemon share.
@@ -177,10 +177,7 @@ impl Session {
                 self.due = None;
                 self.note_reading();
                 self.answer(request).await?;
-                if begun.elapsed() > TURN {
-                    yield_now().await;
-                    begun = Instant::now();
-                }
+                take_turns(&mut begun).await;
             }
             let outbox = Arc::clone(&self.outbox);
             let may_read = !outbox.is_congested();
@@ -304,6 +301,14 @@ async fn in_turn<T: Send + 'static>(
         done
     })
     .await
+}
+
+/// Leaves the other sessions theirs once this one's turn, which began then, is over.
+async fn take_turns(begun: &mut Instant) {
+    if begun.elapsed() > TURN {
+        yield_now().await;
+        *begun = Instant::now();
+    }
 }
 
 /// Waits for that moment, if there is one.

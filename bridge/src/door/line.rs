@@ -75,7 +75,7 @@ impl Line {
 }
 
 /// What one machine may have at once: of IPv6 all addresses whose first half it is.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -15,10 +16,10 @@ use resized_protocol::message::{Completion, Goodbye, Message, Refusal, Reply, St
 use resized_protocol::shm::{self, Lease, RegionError};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::unix::ReadHalf;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::decoding::Undone;
-use super::{End, Shared, stopped};
+use super::{End, Shared};
 use crate::coded::Coded;
 use crate::jpeg::Codec;
 use crate::lanes::Turn;
@@ -30,8 +31,9 @@ pub(super) async fn back(
     client: &mut Sender<impl AsyncWrite + Unpin>,
     mut all_undone: mpsc::UnboundedReceiver<Undone>,
     mut violation: oneshot::Receiver<Violation>,
-    mut stop: watch::Receiver<bool>,
+    over: impl Future<Output = End>,
 ) -> Result<Infallible, End> {
+    let mut over = pin!(over);
     let mut daemon = FromDaemon { socket: daemon, arrivals: Arrivals::default() };
     let mut encoding = FuturesUnordered::new();
     loop {
@@ -50,7 +52,7 @@ pub(super) async fn back(
             }
             () = shared.ours.notified() => continue,
             Ok(what) = &mut violation => return Err(farewell(client, what.into()).await),
-            () = stopped(&mut stop) => return Err(farewell(client, End::Stopping).await),
+            end = &mut over => return Err(farewell(client, end).await),
         };
         let (message, descriptor) = heard.ok_or(End::DaemonHungUp)?;
         if let Message::Goodbye(_) = message {

@@ -17,6 +17,7 @@ use tokio::io;
 use tokio::time::timeout;
 
 use super::*;
+use crate::account::Memory;
 
 /// Grants streams, as they should be or others, with a descriptor that is no memory; until it hears
 /// of no more requests it notes which it closes.
@@ -65,11 +66,11 @@ async fn between<C: Future<Output = ()>>(
     let (from_client, to_client) = io::split(bridge);
     let mut to_client = Sender::new(to_client, patience);
     let memory = Arc::new(Memory::new(u64::MAX));
-    let limits = Limits { bytes: 1 << 20, memory, pixels: 1, patience };
+    let account = Account::new(1 << 20, memory);
+    let limits = Limits { pixels: 1, patience };
     let lanes = Lanes::start("lane", 1).unwrap();
-    let (_stop, stop) = watch::channel(false);
-    let from_client = Receiver::new(from_client, patience);
-    let relay = relay(from_client, &mut to_client, near, "", limits, lanes, stop);
+    let from_client = Client { receiver: Receiver::new(from_client, patience), name: "", account };
+    let relay = relay(from_client, &mut to_client, near, limits, lanes, future::pending());
     let (reader, writer) = io::split(client);
     let (said, heard) = (Sender::new(writer, patience), Receiver::new(reader, patience));
     let conversation = async {

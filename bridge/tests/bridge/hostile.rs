@@ -4,12 +4,15 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use resized_client::{Credentials, Crop, Extent, Filter, FrameSpec, PixelFormat, StreamSpec};
-use resized_protocol::codec::CodecError;
+use resized_client::{
+    Credentials, Crop, Error, Extent, Filter, FrameSpec, PixelFormat, Refusal, StreamSpec,
+};
+use resized_protocol::codec::{CodecError, Inbox};
 use resized_protocol::message::{
-    Completion, Cropped, Goodbye, Message, Request, Status, Violation,
+    Completion, Cropped, Goodbye, Message, Reply, Request, Status, Violation,
 };
 use resized_protocol::shm::RingLayout;
+use tokio::net::TcpSocket;
 
 use crate::peer::{Peer, Scene, hello};
 use crate::support::{Authority, Bridge, DEADLINE, Local, bounded, connect, noise, text, until};
@@ -246,6 +249,45 @@ fn noise_in_place_of_everything_harms_nobody_else() {
             let _ = peer.socket.shutdown(std::net::Shutdown::Write);
             peer.listen_to_the_end();
         }
+        scene.end();
+    });
+}
+
+/// Peers that were let in and have nothing to say, all from an address that is nobody else's.
+fn idle(bridge: &Bridge, count: usize) -> Vec<Peer> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let connected = || async {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        socket.connect(bridge.address).await.unwrap().into_std().unwrap()
+    };
+    let idle = |_| {
+        let socket = runtime.block_on(connected());
+        socket.set_nonblocking(false).unwrap();
+        socket.set_read_timeout(Some(DEADLINE / 2)).unwrap();
+        let mut peer = Peer { socket, inbox: Inbox::new() };
+        peer.knock();
+        peer.say(hello());
+        assert!(matches!(peer.hear(), Some(Message::Reply(Reply::Welcome { .. }))));
+        peer
+    };
+    (0..count).map(idle).collect()
+}
+
+#[test]
+fn those_who_take_all_places_and_say_nothing_make_room_for_others() {
+    bounded(|| {
+        let scene = Scene::new(&["--connections", "4"]);
+        let mut idle = idle(&scene.bridge, 3);
+        let client = scene.bridge.client();
+        client.open(&scene.spec).unwrap();
+        assert_eq!(idle[0].hear(), Some(Message::Goodbye(Goodbye::Stopping)));
+        assert_eq!(idle[0].hear(), None);
+        // One address has no more than its part.
+        let full = connect(&scene.bridge.endpoint(), &Credentials::default()).unwrap_err();
+        assert!(matches!(full, Error::Refused(Refusal::Quota { .. })), "{full}");
+        scene.all_is_well();
+        drop((client, idle));
         scene.end();
     });
 }

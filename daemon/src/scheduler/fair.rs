@@ -2,7 +2,8 @@
 //! and over each user's streams.
 //!
 //! Knows no devices: whoever takes a job says which jobs it takes, and looks at the first of each
-//! stream; those that are passed over keep their places. Surplus round robin, a deficit round robin
+//! stream; those that are passed over keep their places, and of very many only some are looked at
+//! (`row`). Surplus round robin, a deficit round robin
 //! that spends before it saves (Shreedhar and Varghese, "Efficient Fair Queueing using Deficit
 //! Round Robin", SIGCOMM 1995): a turn goes on until its owner has had more than its part, and the
 //! surplus is taken off its next turns. Whoever had nothing waiting goes ahead of the others with
@@ -15,11 +16,16 @@
 //! their largest frame; those who go ahead get half of all pixels at the most, and one
 //! frame; beside a single other up to two thirds, since their own turns come round as often.
 
+mod row;
+
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+use std::mem;
 
 use crate::job::{Job, StreamId};
 use crate::metrics::ClientId;
+use row::{LOOKS, Row, Walk};
 
 /// Pixels of a turn: about half a 1080p frame.
 const QUANTUM: i64 = 1 << 20;
@@ -36,6 +42,24 @@ const MOST_LENT: usize = 16;
 #[derive(Default)]
 pub(super) struct Fair {
     users: Round<u32, Round<StreamId, VecDeque<Job>>>,
+    /// Whether who last looked found nothing, and did not look at all there is.
+    fell_short: bool,
+}
+
+/// What somebody looks for.
+struct Search<'a> {
+    wanted: &'a dyn Fn(&Job) -> bool,
+    /// Not all that may be wanted was looked at.
+    fell_short: Cell<bool>,
+}
+
+impl Search<'_> {
+    /// Passes over the one that a walk came to.
+    fn pass(&self, row: &mut Row, walk: &mut Walk) {
+        if row.pass(walk) {
+            self.fell_short.set(true);
+        }
+    }
 }
 
 impl Fair {
@@ -47,11 +71,14 @@ impl Fair {
     /// Whether one of this user's clients may be told of its frames when all are done, as several
     /// take turns: other users, or clients of this one.
     pub(super) fn is_in_company(&self, user: u32) -> bool {
-        let streams = self.users.entries.get(&user).map(|user| &user.line.turns);
+        let streams = self.users.get(user);
         self.users.turns.len() >= COMPANY
             // Of the first ones: this is asked for each frame, and a client may have any number of
             // streams.
-            || streams.is_some_and(|ids| are_company(ids.iter().take(CROWD).map(|id| id.client)))
+            || streams.is_some_and(|user| {
+                let ids = user.turns.iter().take(CROWD).map(|number| user.entries[number].key);
+                are_company(ids.map(|id| id.client))
+            })
     }
 
     /// Adds jobs of one stream.
@@ -63,9 +90,17 @@ impl Fair {
         streams.enter(stream, weight, count).extend(jobs);
     }
 
-    /// Takes the next job of those that are `wanted`.
+    /// Takes the next job of those that are `wanted`, or of some of them, where very many are not.
     pub(super) fn next(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<Job> {
-        self.users.take(wanted).map(|(job, _)| job)
+        let search = Search { wanted, fell_short: Cell::new(false) };
+        let job = self.users.take(&search).map(|(job, _)| job);
+        self.fell_short = job.is_none() && search.fell_short.get();
+        job
+    }
+
+    /// Whether who has looked so often in a row, and found nothing, may find something yet.
+    pub(super) fn may_have_more(&self, looks: usize) -> bool {
+        self.fell_short && looks < self.waiting() / LOOKS + 2
     }
 
     /// The job whose turn it is.
@@ -75,12 +110,11 @@ impl Fair {
 
     /// Takes back all jobs of a stream, and forgets it.
     pub(super) fn withdraw(&mut self, stream: StreamId) -> VecDeque<Job> {
-        let Some(user) = self.users.entries.get_mut(&stream.user) else {
-            return VecDeque::new();
-        };
-        let jobs = user.line.remove(stream).unwrap_or_default();
+        let Some(user) = self.users.get_mut(stream.user) else { return VecDeque::new() };
+        let jobs = user.remove(stream).unwrap_or_default();
+        let is_over = user.numbers.is_empty();
         self.users.waiting -= jobs.len();
-        if user.line.entries.is_empty() {
+        if is_over {
             self.users.remove(stream.user);
         }
         jobs
@@ -108,10 +142,10 @@ trait Line: Default {
     fn first(&self) -> Option<&Job>;
 
     /// Whether a job is wanted of those that may be next.
-    fn offers(&self, wanted: &dyn Fn(&Job) -> bool) -> bool;
+    fn offers(&mut self, search: &Search<'_>) -> bool;
 
     /// The next job of those that are wanted, and the pixels it costs.
-    fn take(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)>;
+    fn take(&mut self, search: &Search<'_>) -> Option<(Job, i64)>;
 
     /// Nothing waits: nobody owes anybody.
     fn settle(&mut self);
@@ -126,12 +160,12 @@ impl Line for VecDeque<Job> {
         self.front()
     }
 
-    fn offers(&self, wanted: &dyn Fn(&Job) -> bool) -> bool {
-        self.front().is_some_and(wanted)
+    fn offers(&mut self, search: &Search<'_>) -> bool {
+        self.front().is_some_and(search.wanted)
     }
 
-    fn take(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
-        let job = if self.offers(wanted) { self.pop_front()? } else { return None };
+    fn take(&mut self, search: &Search<'_>) -> Option<(Job, i64)> {
+        let job = if self.offers(search) { self.pop_front()? } else { return None };
         let cost = job.charge();
         Some((job, i64::try_from(cost).unwrap_or(i64::MAX)))
     }
@@ -141,50 +175,49 @@ impl Line for VecDeque<Job> {
 
 /// Those who take turns.
 struct Round<K, L> {
-    entries: HashMap<K, Entry<L>>,
-    /// The active ones, the next one first.
-    turns: VecDeque<K>,
+    /// Where each is among the entries.
+    numbers: HashMap<K, usize>,
+    entries: Vec<Entry<K, L>>,
+    /// Entries that are nobody's.
+    vacant: Vec<usize>,
+    /// The active ones, who have something waiting or owe, the next one first.
+    turns: Row,
     /// Whose turn has begun.
     current: Option<K>,
     /// Who goes ahead of its turn, the next one first.
-    ahead: VecDeque<K>,
+    ahead: Row,
     /// Who went ahead last, and its pixels that others have not had since.
     owed: Option<(K, i64)>,
     waiting: usize,
 }
 
 /// One of them. Kept, for its memory, when it is not active.
-struct Entry<L> {
+struct Entry<K, L> {
+    key: K,
     line: L,
-    /// Pixels of a turn, in quanta.
-    weight: i64,
+    /// Pixels of a turn.
+    part: i64,
     /// Pixels it may still have in its turn; below zero: had too many.
     left: i64,
-    /// Has something waiting, or owes.
-    active: bool,
-    ahead: bool,
 }
 
-impl<L: Line> Entry<L> {
+impl<K, L> Entry<K, L> {
     /// Owes no more than its last frame and what it may borrow: that is as long as others can have
     /// waited for it.
     fn spend(&mut self, cost: i64, loan: i64) {
         self.left = (self.left - cost).max(-cost - loan);
-    }
-
-    fn rest(&mut self) {
-        self.active = false;
-        self.line.settle();
     }
 }
 
 impl<K, L> Default for Round<K, L> {
     fn default() -> Self {
         Self {
-            entries: HashMap::new(),
-            turns: VecDeque::new(),
+            numbers: HashMap::new(),
+            entries: Vec::new(),
+            vacant: Vec::new(),
+            turns: Row::default(),
             current: None,
-            ahead: VecDeque::new(),
+            ahead: Row::default(),
             owed: None,
             waiting: 0,
         }
@@ -192,35 +225,51 @@ impl<K, L> Default for Round<K, L> {
 }
 
 impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
+    fn get(&self, key: K) -> Option<&L> {
+        self.numbers.get(&key).map(|&number| &self.entries[number].line)
+    }
+
+    fn get_mut(&mut self, key: K) -> Option<&mut L> {
+        self.numbers.get(&key).map(|&number| &mut self.entries[number].line)
+    }
+
     /// The line in which `jobs` more will wait.
     fn enter(&mut self, key: K, weight: u32, jobs: usize) -> &mut L {
         self.waiting += jobs;
-        let entry = self.entries.entry(key).or_insert_with(|| Entry {
-            line: L::default(),
-            weight: i64::from(weight),
-            left: 0,
-            active: false,
-            ahead: false,
+        let Self { numbers, entries, vacant, .. } = self;
+        let number = *numbers.entry(key).or_insert_with(|| {
+            let part = i64::from(weight) * QUANTUM;
+            let entry = Entry { key, line: L::default(), part, left: 0 };
+            match vacant.pop() {
+                Some(number) => {
+                    entries[number] = entry;
+                    number
+                }
+                None => {
+                    entries.push(entry);
+                    entries.len() - 1
+                }
+            }
         });
-        if !entry.active {
-            entry.active = true;
-            entry.left = entry.weight * QUANTUM;
-            self.turns.push_back(key);
+        let entry = &mut entries[number];
+        if self.turns.push(number) {
+            entry.left = entry.part;
         }
-        if entry.line.waiting() == 0 && !entry.ahead {
-            entry.ahead = true;
-            self.ahead.push_back(key);
+        if entry.line.waiting() == 0 {
+            self.ahead.push(number);
         }
         &mut entry.line
     }
 
     /// Forgets one, with what it owes.
     fn remove(&mut self, key: K) -> Option<L> {
-        let entry = self.entries.remove(&key)?;
-        self.turns.retain(|&other| other != key);
-        self.ahead.retain(|&other| other != key);
-        self.waiting -= entry.line.waiting();
-        Some(entry.line)
+        let number = self.numbers.remove(&key)?;
+        self.turns.remove(number);
+        self.ahead.remove(number);
+        self.vacant.push(number);
+        let line = mem::take(&mut self.entries[number].line);
+        self.waiting -= line.waiting();
+        Some(line)
     }
 
     /// Pixels by which a turn may go on beyond what is left for it, taken off the next ones. A
@@ -231,114 +280,102 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
     }
 
     /// The next job of who goes ahead, if that one may.
-    fn take_ahead(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
-        let (mut place, loan) = (0, self.loan());
-        while self.owed.is_none() {
-            let key = *self.ahead.get(place)?;
-            let Some(entry) = self.entries.get_mut(&key) else {
-                self.ahead.remove(place);
-                continue;
-            };
-            if entry.line.waiting() > 0 && !entry.line.offers(wanted) {
-                place += 1;
-                continue;
-            }
-            self.ahead.remove(place);
-            entry.ahead = false;
+    fn take_ahead(&mut self, search: &Search<'_>) -> Option<(Job, i64)> {
+        if self.owed.is_some() {
+            return None;
+        }
+        let (mut walk, loan) = (self.ahead.walk(), self.loan());
+        while let Some(number) = self.ahead.step(&mut walk) {
+            let entry = &mut self.entries[number];
             // Half for whoever has one frame at a time would be far more than anybody else's part.
-            if entry.left <= 0 && loan > 0 {
-                continue;
-            }
-            if let Some((job, cost)) = entry.line.take(wanted) {
+            if entry.line.waiting() == 0 || (entry.left <= 0 && loan > 0) {
+                self.ahead.remove(number);
+            } else if let Some((job, cost)) = entry.line.take(search) {
                 entry.spend(cost, loan);
-                self.owed = Some((key, cost));
+                self.owed = Some((entry.key, cost));
                 self.waiting -= 1;
-                if entry.line.waiting() == 0 && entry.left > 0 {
-                    entry.rest();
-                    self.turns.retain(|&other| other != key);
-                }
+                self.ahead.remove(number);
+                self.rest(number);
                 return Some((job, cost));
+            } else {
+                search.pass(&mut self.ahead, &mut walk);
             }
         }
         None
     }
 
-    /// After a round in which all saved up: does at once what as many more would as bring nobody a
-    /// turn. Frames may cost a hundred thousand turns.
-    fn pay_off(&mut self, wanted: &dyn Fn(&Job) -> bool) {
-        let Self { entries, turns, .. } = self;
-        let offering = turns.iter().filter_map(|key| entries.get(key));
-        let offering = offering.filter(|entry| entry.line.waiting() > 0);
-        let offering = offering.filter(|entry| entry.line.offers(wanted));
-        let rounds = offering.map(|entry| (-entry.left).max(0) / (entry.weight * QUANTUM)).min();
-        for key in turns.iter().filter(|_| rounds.is_some_and(|rounds| rounds > 0)) {
-            let Some(entry) = entries.get_mut(key) else { continue };
-            // Who was passed over saves nothing either.
-            if entry.left <= 0 && (entry.line.waiting() == 0 || entry.line.offers(wanted)) {
-                entry.left += rounds.unwrap_or(0) * entry.weight * QUANTUM;
-            }
+    /// One that has nothing waiting, and owes nothing, takes no turns.
+    fn rest(&mut self, number: usize) {
+        let entry = &mut self.entries[number];
+        if entry.line.waiting() == 0 && entry.left > 0 {
+            entry.line.settle();
+            self.turns.remove(number);
         }
     }
 
     /// The next job of whose turn it is.
-    fn take_in_turn(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
-        let (mut place, mut saved, mut savings, mut looked) = (0, false, 0, false);
-        let loan = self.loan();
+    fn take_in_turn(&mut self, search: &Search<'_>) -> Option<(Job, i64)> {
+        let (loan, mut looked) = (self.loan(), false);
         loop {
-            let Some(&key) = self.turns.get(place) else {
-                // All others were passed over; those who saved up may now have enough.
-                if !std::mem::take(&mut saved) {
+            let (mut walk, mut saved, mut lacking) = (self.turns.walk(), 0, None);
+            while let Some(number) = self.turns.step(&mut walk) {
+                let entry = &mut self.entries[number];
+                let waits = entry.line.waiting() > 0;
+                let goes_on = waits && self.current == Some(entry.key);
+                let has_turn = entry.left > if goes_on { -loan } else { 0 };
+                if has_turn && let Some((job, cost)) = entry.line.take(search) {
+                    entry.spend(cost, loan);
+                    let key = entry.key;
+                    self.current = Some(key);
+                    self.waiting -= 1;
+                    self.ahead.remove(number);
+                    let alone = self.turns.len() == 1;
+                    self.owed = self.owed.and_then(|owed| left_of(owed, key, cost, alone));
+                    self.rest(number);
+                    return Some((job, cost));
+                }
+                if has_turn && !waits {
+                    self.rest(number);
+                } else if waits && (has_turn || !entry.line.offers(search)) {
+                    search.pass(&mut self.turns, &mut walk);
+                } else if waits || mem::replace(&mut looked, true) || self.offers(search) {
+                    let lacks = self.save(number);
+                    saved += 1;
+                    if waits {
+                        lacking = Some(lacking.map_or(lacks, |fewest: i64| fewest.min(lacks)));
+                    }
+                } else {
+                    // Where nobody has what is wanted, nobody's debt is less for that.
                     return None;
                 }
-                place = 0;
-                continue;
-            };
-            let Some(entry) = self.entries.get_mut(&key) else {
-                self.turns.remove(place);
-                continue;
-            };
-            if entry.line.waiting() > 0 && !entry.line.offers(wanted) {
-                place += 1;
-                continue;
             }
-            let goes_on = self.current == Some(key) && entry.line.waiting() > 0;
-            let least = if goes_on { -loan } else { 0 };
-            if entry.left <= least {
-                // Where nobody has what is wanted, nobody's debt is less for that.
-                if entry.line.waiting() == 0 && !std::mem::replace(&mut looked, true) {
-                    match self.offers(wanted) {
-                        true => continue,
-                        false => return None,
-                    }
-                }
-                self.current = None;
-                entry.left += entry.weight * QUANTUM;
-                self.turns.remove(place);
-                self.turns.push_back(key);
-                (saved, savings) = (true, savings + 1);
-                if savings >= self.turns.len() {
-                    savings = 0;
-                    self.pay_off(wanted);
-                }
-                continue;
+            // All others were passed over; those who saved up may now have enough.
+            if saved == 0 {
+                return None;
             }
-            let taken = entry.line.take(wanted);
-            if let Some((_, cost)) = taken {
-                entry.spend(cost, loan);
-                self.current = Some(key);
-                self.waiting -= 1;
-                if std::mem::take(&mut entry.ahead) {
-                    self.ahead.retain(|&other| other != key);
-                }
-                let alone = self.turns.len() == 1;
-                self.owed = self.owed.and_then(|owed| left_of(owed, key, cost, alone));
-            }
-            if entry.line.waiting() == 0 && entry.left > 0 {
-                entry.rest();
-                self.turns.remove(place);
-            }
-            if taken.is_some() {
-                return taken;
+            self.pay_off(lacking.unwrap_or(0), saved);
+        }
+    }
+
+    /// Gives one whose turn is over its part of the next, which comes after all others'. The parts
+    /// that it lacks beside.
+    fn save(&mut self, number: usize) -> i64 {
+        self.current = None;
+        self.turns.remove(number);
+        self.turns.push(number);
+        let entry = &mut self.entries[number];
+        entry.left += entry.part;
+        (-entry.left).max(0) / entry.part
+    }
+
+    /// After a round in which so many saved up, who are the last now, and nobody had a turn: does at
+    /// once what as many `rounds` more would, none of which brings anybody one. Frames may cost a
+    /// hundred thousand turns.
+    fn pay_off(&mut self, rounds: i64, saved: usize) {
+        for number in self.turns.backwards().take(saved) {
+            let entry = &mut self.entries[number];
+            if entry.left <= 0 {
+                entry.left += rounds * entry.part;
             }
         }
     }
@@ -362,31 +399,40 @@ impl<K: Copy + Eq + Hash, L: Line> Line for Round<K, L> {
     }
 
     fn first(&self) -> Option<&Job> {
-        let mut next = self.ahead.iter().chain(&self.turns);
-        next.find_map(|key| self.entries.get(key)?.line.first())
+        if self.waiting == 0 {
+            return None;
+        }
+        let mut next = self.ahead.iter().chain(self.turns.iter());
+        next.find_map(|number| self.entries[number].line.first())
     }
 
-    fn offers(&self, wanted: &dyn Fn(&Job) -> bool) -> bool {
-        let mut lines = self.turns.iter().filter_map(|key| self.entries.get(key));
-        lines.any(|entry| entry.line.offers(wanted))
+    fn offers(&mut self, search: &Search<'_>) -> bool {
+        let mut walk = self.turns.walk();
+        while let Some(number) = self.turns.step(&mut walk) {
+            let line = &mut self.entries[number].line;
+            if line.waiting() > 0 {
+                if line.offers(search) {
+                    return true;
+                }
+                search.pass(&mut self.turns, &mut walk);
+            }
+        }
+        false
     }
 
-    fn take(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
+    fn take(&mut self, search: &Search<'_>) -> Option<(Job, i64)> {
         if self.waiting == 0 {
             self.settle();
             return None;
         }
-        self.take_ahead(wanted).or_else(|| self.take_in_turn(wanted))
+        self.take_ahead(search).or_else(|| self.take_in_turn(search))
     }
 
     fn settle(&mut self) {
-        for key in self.turns.drain(..) {
-            if let Some(entry) = self.entries.get_mut(&key) {
-                (entry.active, entry.ahead) = (false, false);
-                entry.line.settle();
-            }
+        while let Some(number) = self.turns.pop() {
+            self.entries[number].line.settle();
         }
-        self.ahead.clear();
+        while self.ahead.pop().is_some() {}
         self.owed = None;
     }
 }

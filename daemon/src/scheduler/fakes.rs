@@ -1,6 +1,7 @@
 //! Owns what the tests of the scheduler's files share: devices that take their time, fail or panic,
 //! and somebody who keeps what was completed.
 
+use std::sync::Condvar;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
@@ -13,6 +14,7 @@ use crate::device::{DeviceError, Fault, Preparation, Resizer};
 use crate::job::{Owner, Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
+use crate::until::{DEADLINE, until};
 
 impl Scheduler {
     /// The same, before it has lanes, whose devices are stuck after this.
@@ -26,23 +28,31 @@ impl Scheduler {
 
 /// Keeps what was completed.
 #[derive(Default)]
-pub(super) struct Ledger(pub(super) Mutex<Vec<Completion>>);
+pub(super) struct Ledger {
+    completed: Mutex<Vec<Completion>>,
+    more: Condvar,
+}
 
 impl Sink for Ledger {
     fn completed(&self, completion: Completion, _: Pressure, _: &AtomicBool) {
-        self.0.lock().unwrap().push(completion);
+        self.completed.lock().unwrap().push(completion);
+        self.more.notify_all();
     }
 }
 
 impl Ledger {
+    pub(super) fn completed(&self) -> Vec<Completion> {
+        self.completed.lock().unwrap().clone()
+    }
+
+    #[track_caller]
     pub(super) fn await_completions(&self, count: usize) -> Vec<Completion> {
-        loop {
-            let completed = self.0.lock().unwrap().clone();
-            if completed.len() >= count {
-                return completed;
-            }
-            thread::yield_now();
-        }
+        let completed = self.completed.lock().unwrap();
+        let too_few = |completed: &mut Vec<_>| completed.len() < count;
+        let waited = self.more.wait_timeout_while(completed, DEADLINE, too_few);
+        let completed = waited.unwrap().0.clone();
+        assert!(completed.len() >= count, "{} of {count} completed", completed.len());
+        completed
     }
 }
 
@@ -96,9 +106,7 @@ impl Resizer for FakeResizer {
         let Fake { panics, bands, resizing, together, .. } = &self.fake;
         bands.lock().unwrap().push(band);
         resizing.fetch_add(1, Ordering::SeqCst);
-        while resizing.load(Ordering::SeqCst) < *together {
-            thread::yield_now();
-        }
+        until("so many are at it together", || resizing.load(Ordering::SeqCst) >= *together);
         let first_of_several = Band::cut(3).next() == Some(band);
         let spare = |left: usize| left.checked_sub(1);
         let poisoned = self.nearest && !first_of_several;
@@ -164,9 +172,7 @@ pub(super) fn idle_lanes(fake: &Fake) -> Lanes {
 pub(super) fn lanes_of(fake: &Fake, intake: &Arc<impl Intake + 'static>) -> Lanes {
     let scheduler = Scheduler::new(vec![Box::new(fake.clone())], None);
     let lanes = Lanes::start(&scheduler, intake).unwrap();
-    while scheduler.queue.hold().lanes[0].idle.len() < 3 {
-        thread::yield_now();
-    }
+    until("all lanes sleep", || scheduler.queue.hold().lanes[0].idle.len() == 3);
     lanes
 }
 
@@ -236,9 +242,7 @@ impl Resizer for Timed {
         _: &mut Scratch,
     ) -> Result<Preparation, DeviceError> {
         thread::sleep(self.takes * band.rows(64).len() as u32 / 64);
-        while self.hangs.load(Ordering::SeqCst) {
-            thread::yield_now();
-        }
+        until("it goes on", || !self.hangs.load(Ordering::SeqCst));
         let left = |failures: usize| failures.checked_sub(1);
         match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
             Ok(_) => Err(DeviceError::Failed { device: self.name.into(), fault: self.fault }),
@@ -265,7 +269,7 @@ impl Several {
 
     /// Frames that each device did of so many that were pushed together.
     pub(super) fn burst(&self, frames: u32) -> [usize; 2] {
-        let before = self.ledger.0.lock().unwrap().len();
+        let before = self.ledger.completed().len();
         self.lanes.scheduler.push(id(0), jobs(&self.stream, &self.ledger, frames).into_iter());
         let completed = self.ledger.await_completions(before + frames as usize);
         assert!(completed.iter().all(|completion| completion.status == Status::Done));

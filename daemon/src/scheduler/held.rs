@@ -187,6 +187,7 @@ mod tests {
     use super::super::{Lanes, Scheduler};
     use super::*;
     use crate::device::{Device, DeviceError, Resizer};
+    use crate::until::until;
 
     /// A device of more lanes than are called at once.
     struct Many;
@@ -209,11 +210,8 @@ mod tests {
     fn all_who_are_called_wake_however_many_they_are() {
         let scheduler = Scheduler::new(vec![Box::new(Many)], None);
         let _lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
-        let await_sleep = || {
-            while scheduler.queue.hold().lanes[0].idle.len() < Many.lanes() {
-                thread::yield_now();
-            }
-        };
+        let idle = || scheduler.queue.hold().lanes[0].idle.len();
+        let await_sleep = || until("all sleep", || idle() == Many.lanes());
         await_sleep();
         assert_eq!(scheduler.queue.hold().call(0, usize::MAX), Many.lanes());
         // Only who has woken sleeps again.
@@ -231,9 +229,7 @@ mod tests {
                     queue = queue.sleep(Duration::from_secs(3600));
                 }
             });
-            while scheduler.queue.hold().intake.is_none() {
-                thread::yield_now();
-            }
+            until("it rests", || scheduler.queue.hold().intake.is_some());
             scheduler.queue.hold().call_intake();
         });
     }

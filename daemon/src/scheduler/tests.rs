@@ -5,6 +5,7 @@ use resized_protocol::message::{Completion, Filter, Status};
 use super::fakes::*;
 use super::*;
 use crate::device::null::Null;
+use crate::until::until;
 
 #[derive(Default)]
 struct Turns(AtomicUsize);
@@ -48,16 +49,9 @@ fn lanes_do_other_frames_while_a_crop_is_prepared() {
         [0, 1].map(|n| Arc::new(stream(lanes.scheduler.devices(), n, Filter::Area, (100, 100))));
     let preparing = fake.crops.lock().unwrap();
     lanes.scheduler.push(id(0), [cropped(&detector, &ledger)].into_iter());
-    while lanes.scheduler.waiting() > 0 {
-        thread::yield_now();
-    }
+    until("a lane is at it", || lanes.scheduler.waiting() == 0);
     lanes.scheduler.push(id(1), jobs(&other, &ledger, 1).into_iter());
-    let begun = Instant::now();
-    let done = || ledger.0.lock().unwrap().clone();
-    while done().is_empty() && begun.elapsed() < Duration::from_secs(20) {
-        thread::yield_now();
-    }
-    let before = done();
+    let before = ledger.await_completions(1);
     drop(preparing);
     assert_eq!(before.iter().map(|done| done.stream).collect::<Vec<_>>(), [1]);
     ledger.await_completions(2);
@@ -121,9 +115,7 @@ fn busy_lanes(fake: &Fake, intake: &Arc<impl Intake + 'static>, more: u32) -> (L
     let ledger = Arc::default();
     let stream = stream(lanes.scheduler.devices(), 0, Filter::Area, (100, 100));
     lanes.scheduler.push(id(0), jobs(&Arc::new(stream), &ledger, 3 + more).into_iter());
-    while fake.resizing.load(Ordering::SeqCst) < 3 {
-        thread::yield_now();
-    }
+    until("all lanes are at a frame", || fake.resizing.load(Ordering::SeqCst) == 3);
     (lanes, ledger)
 }
 
@@ -141,9 +133,7 @@ fn lanes_look_after_the_intake_while_its_thread_rests() {
     fake.resizing.fetch_add(1, Ordering::SeqCst);
     ledger.await_completions(6);
     // A lane that finds nothing more to do ends the rest.
-    while lanes.scheduler.queue.hold().resting {
-        thread::yield_now();
-    }
+    until("the rest is over", || !lanes.scheduler.queue.hold().resting);
     assert!(intake.0.load(Ordering::SeqCst) > 0);
 }
 
@@ -159,9 +149,7 @@ fn a_device_that_is_stuck_can_be_told_from_one_that_is_busy_or_idle() {
     );
     fake.resizing.fetch_add(1, Ordering::SeqCst);
     ledger.await_completions(3);
-    while scheduler.devices().stuck(later).is_some() {
-        thread::yield_now();
-    }
+    until("it is not stuck", || scheduler.devices().stuck(later).is_none());
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //!
 //! Knows no clients. Speaks as little HTTP as that takes, on a Unix socket or on loopback alone;
 //! see RFC 9112 and the Prometheus text format 0.0.4. Invariant: nobody may ask here for long, and
-//! few at once, so that the daemon's own clients never wait for them.
+//! few at once, and figures are put together a few times a second, however many ask, since the
+//! daemon's own clients wait meanwhile.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
@@ -11,9 +12,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use resized_protocol::stats::{DeviceStats, Histogram};
 use thiserror::Error;
@@ -32,6 +33,12 @@ const ASKING: usize = 8;
 
 /// Longest question.
 const LONGEST: usize = 4096;
+
+/// How a question ends.
+const END: &[u8] = b"\r\n\r\n";
+
+/// For so long all who ask get the same figures.
+const FRESH: Duration = Duration::from_millis(250);
 
 /// Where figures are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +139,27 @@ impl Door {
     }
 }
 
+/// The figures that somebody was given last, and when they were put together.
+#[derive(Default)]
+struct Latest(Mutex<Option<(Instant, Arc<str>)>>);
+
+impl Latest {
+    /// Those, or new ones if they are no longer fresh.
+    fn at(&self, now: Instant, figures: impl FnOnce() -> String) -> Arc<str> {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((from, text)) = &*latest
+            && now.saturating_duration_since(*from) < FRESH
+        {
+            return Arc::clone(text);
+        }
+        let text: Arc<str> = figures().into();
+        *latest = Some((now, Arc::clone(&text)));
+        text
+    }
+}
+
 async fn attend(door: &Door, shared: &Arc<Shared>, stopping: &Arc<AtomicBool>) {
+    let latest = Arc::<Latest>::default();
     let mut asking = JoinSet::new();
     // The longest at it first.
     let mut turns = VecDeque::new();
@@ -148,9 +175,10 @@ async fn attend(door: &Door, shared: &Arc<Shared>, stopping: &Arc<AtomicBool>) {
                         longest.abort();
                     }
                     let (shared, stopping) = (Arc::clone(shared), Arc::clone(stopping));
+                    let latest = Arc::clone(&latest);
                     turns.push_back(asking.spawn(timeout(PATIENCE, async move {
                         // Who hangs up before the answer does not want it.
-                        let _ = answer(socket, &shared, &stopping).await;
+                        let _ = answer(socket, &shared, &latest, &stopping).await;
                     })));
                 }
                 Err(error) => {
@@ -166,10 +194,12 @@ async fn attend(door: &Door, shared: &Arc<Shared>, stopping: &Arc<AtomicBool>) {
 async fn answer(
     mut socket: Box<dyn Socket>,
     shared: &Arc<Shared>,
+    latest: &Latest,
     stopping: &AtomicBool,
 ) -> io::Result<()> {
-    let mut question = Vec::new();
-    while !question.windows(4).any(|end| end == b"\r\n\r\n") && question.len() < LONGEST {
+    let (mut question, mut seen) = (Vec::new(), 0);
+    while !question[seen..].windows(END.len()).any(|end| end == END) && question.len() < LONGEST {
+        seen = question.len().saturating_sub(END.len() - 1);
         if socket.read_buf(&mut question).await? == 0 {
             return Ok(());
         }
@@ -178,7 +208,9 @@ async fn answer(
     let line = question.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ');
     let (status, body) = match (words.next(), words.next()) {
-        (Some(b"GET"), Some(b"/metrics")) => ("200 OK", figures(shared)),
+        (Some(b"GET"), Some(b"/metrics")) => {
+            ("200 OK", latest.at(Instant::now(), || figures(shared)))
+        }
         (Some(b"GET"), Some(b"/live")) if stuck() => {
             ("503 Service Unavailable", "a device does not get on\n".into())
         }
@@ -290,6 +322,25 @@ mod tests {
         {
             assert!(bad.parse::<ExporterAddress>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn figures_are_put_together_a_few_times_a_second_however_many_ask() {
+        let (latest, begun) = (Latest::default(), Instant::now());
+        let mut made = 0;
+        let mut at = |milliseconds| {
+            let now = begun + Duration::from_millis(milliseconds);
+            latest.at(now, || {
+                made += 1;
+                made.to_string()
+            })
+        };
+        let given: Vec<_> = (0..1000).map(&mut at).collect();
+        for (number, text) in given.iter().enumerate() {
+            assert_eq!(**text, (number / 250 + 1).to_string());
+        }
+        // Threads may have looked at the clock in another order.
+        assert_eq!(*at(999), *at(0));
     }
 
     #[test]

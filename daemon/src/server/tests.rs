@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::device::{Band, Device, DeviceError, Preparation, Resizer, Scratch};
+use crate::until::until;
 
 #[test]
 fn what_a_user_may_do_depends_on_whose_daemon_it_is_and_on_its_settings() {
@@ -93,14 +94,6 @@ fn live(figures: &ExporterAddress) -> String {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     answer.lines().next().unwrap().to_owned()
-}
-
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]

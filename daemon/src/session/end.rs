@@ -8,18 +8,21 @@ use std::convert::Infallible;
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use resized_protocol::message::{Goodbye, Message, Violation};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::{PATIENCE, Passing, Session, read};
+use super::{PATIENCE, Passing, Session, read, take_turns};
 use crate::job::{Job, Stream};
 
 /// Bytes of requests that a stopping session still reads: more than a socket holds that nobody has
 /// given a larger buffer.
 const LAST_READS: usize = 512 * 1024;
+
+/// A stream that is over, and what waited of it.
+type Withdrawn = (Arc<Stream>, VecDeque<Job>);
 
 /// Why a session ends.
 #[derive(Debug, Error)]
@@ -60,7 +63,7 @@ impl Session {
         tracing::debug!(client = self.client, %end, "session over");
         // The client is not kept waiting for what follows.
         let _ = self.socket.get_ref().shutdown(Shutdown::Both);
-        let streams = self.withdraw();
+        let streams = self.withdraw().await;
         if !streams.is_empty()
             && let Err(error) = self.aside(|| drop(streams)).await
         {
@@ -88,7 +91,7 @@ impl Session {
     }
 
     async fn last_requests(&mut self) -> Result<Infallible, End> {
-        let mut left = LAST_READS;
+        let (mut left, mut begun) = (LAST_READS, Instant::now());
         loop {
             if self.outbox.is_congested() {
                 self.outbox.send_waiting().await?;
@@ -96,6 +99,7 @@ impl Session {
             }
             if let Some(request) = self.inbox.pop().map_err(Violation::Codec)? {
                 self.answer(request).await?;
+                take_turns(&mut begun).await;
                 continue;
             }
             if left == 0 {
@@ -128,13 +132,19 @@ impl Session {
     }
 
     /// Forgets all streams, and gives them and what waited of them away.
-    fn withdraw(&mut self) -> Vec<(Arc<Stream>, VecDeque<Job>)> {
-        let streams = std::mem::take(&mut self.streams).into_values();
-        let withdrawn = |stream: Arc<Stream>| {
-            let jobs = self.shared.scheduler.withdraw(stream.id());
-            (stream, jobs)
-        };
-        streams.map(withdrawn).collect()
+    pub(super) async fn withdraw(&mut self) -> Vec<Withdrawn> {
+        let (mut withdrawn, mut begun) = (Vec::new(), Instant::now());
+        while let Some(stream) = self.withdraw_first() {
+            withdrawn.push(stream);
+            take_turns(&mut begun).await;
+        }
+        withdrawn
+    }
+
+    fn withdraw_first(&mut self) -> Option<Withdrawn> {
+        let (_, stream) = self.streams.pop_first()?;
+        let jobs = self.shared.scheduler.withdraw(stream.id());
+        Some((stream, jobs))
     }
 }
 
@@ -145,7 +155,7 @@ impl Drop for Session {
         // end. The client was told nothing, so it takes the daemon for dead, and gives the next
         // what is in its rings.
         self.keep_frames();
-        let streams = self.withdraw();
+        let streams: Vec<_> = std::iter::from_fn(|| self.withdraw_first()).collect();
         match tokio::runtime::Handle::try_current() {
             // To spawn panics where there is no thread to be had, and a second panic would end all.
             Ok(runtime) if !streams.is_empty() && !std::thread::panicking() => {

@@ -1,27 +1,41 @@
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver as Gate, Sender as Opener, channel};
 
 use resized_protocol::VERSION;
 use resized_protocol::codec::encode;
 use resized_protocol::fdpass;
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
-use resized_protocol::message::{Filter, Goodbye, Message, Refusal, Reply, Request, StreamSpec};
+use resized_protocol::message::{
+    Filter, Goodbye, Message, Refusal, Reply, Request, Status, StreamSpec,
+};
 use resized_protocol::shm::{self, Lease, Region, RingLayout, SlotMemory};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream as Peer;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::device::{Band, Device, DeviceError, Preparation, Resizer, Scratch};
+use crate::job::{Owner, StreamId};
 use crate::quota::{Limits, THREADS};
+use crate::scheduler::{Intake, Lanes};
 
 /// A device that takes as long over streams to be resized by `Nearest` as the test wants, can't do
 /// `Area`, and panics over `Mitchell`.
-struct Slow(Mutex<Gate<()>>);
+struct Slow {
+    gate: Mutex<Gate<()>>,
+    /// Streams that it was asked to open, and has not yet or never, since the test wants that.
+    opening: Arc<AtomicUsize>,
+}
 
 struct Nothing;
+
+/// Jobs come from sessions alone.
+impl Intake for Nothing {
+    fn turn(&self) {}
+}
 
 impl Device for Slow {
     fn name(&self) -> &str {
@@ -35,8 +49,9 @@ impl Device for Slow {
     fn open(&self, spec: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
         match spec.filter {
             Filter::Nearest => {
+                self.opening.fetch_add(1, Ordering::SeqCst);
                 // One after the other, until the test has ended.
-                let _ = self.0.lock().map(|gate| gate.recv());
+                let _ = self.gate.lock().map(|gate| gate.recv());
             }
             Filter::Area => {
                 let (device, reason) = (self.name().to_owned(), "it has no areas");
@@ -64,24 +79,30 @@ impl Resizer for Nothing {
     }
 }
 
+/// Of one user's streams so many are opened at once.
+const TURNS: usize = THREADS / 2;
+
 const SEES_ALL: Rights = Rights { welcome: true, sees_all: true, named_segments: false };
 
 /// A daemon without lanes, and who lets its device open streams.
 struct Scene {
     shared: Arc<Shared>,
     gate: Opener<()>,
+    opening: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
 }
 
 impl Scene {
     fn new() -> Self {
         let (gate, waits) = channel();
+        let opening = Arc::<AtomicUsize>::default();
+        let slow = Slow { gate: Mutex::new(waits), opening: Arc::clone(&opening) };
         let shared = Arc::new(Shared {
-            scheduler: Scheduler::new(vec![Box::new(Slow(Mutex::new(waits)))], None),
+            scheduler: Scheduler::new(vec![Box::new(slow)], None),
             accounts: Accounts::new(Limits::default(), 100, 1 << 30, []),
             metrics: Metrics::default(),
         });
-        Self { shared, gate, stop: watch::channel(false).0 }
+        Self { shared, gate, opening, stop: watch::channel(false).0 }
     }
 
     /// A client of that user.
@@ -98,16 +119,21 @@ impl Scene {
 
     /// The same, of which the hello was not answered yet.
     async fn session(&self, uid: u32, number: ClientId, rights: Rights) -> (Peer, JoinHandle<()>) {
+        let (peer, session) = self.unheard(uid, number, rights).await;
+        (peer, tokio::spawn(session.run()))
+    }
+
+    /// The same, of which nothing was read yet.
+    async fn unheard(&self, uid: u32, number: ClientId, rights: Rights) -> (Peer, Session) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         let place = self.shared.accounts.admit(uid).unwrap();
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
         let session = Session::new(number, place, rights, ours, shared, stop).unwrap();
-        let task = tokio::spawn(session.run());
         let peer = Peer::from_std(theirs).unwrap();
         let features = Features(u64::MAX);
         say(&peer, &Request::Hello { version: VERSION, features, name: String::new() }).await;
-        (peer, task)
+        (peer, session)
     }
 }
 
@@ -206,22 +232,110 @@ fn a_daemon_that_stops_opens_nothing_that_still_waits_for_its_turn() {
         for peer in &peers {
             say(peer, &open(Filter::Nearest)).await;
         }
-        sleep(Duration::from_millis(20)).await;
-        scene.stop.send_replace(true);
-        let mut opening = Vec::new();
-        // Those who were at it go on; all others are told at once.
-        for mut peer in peers {
-            match timeout(Duration::from_secs(2), hear(&mut peer)).await {
-                Ok(reply) => assert_eq!(reply, Message::Reply(Reply::Refused(Refusal::Stopping))),
-                Err(_) => opening.push(peer),
-            }
+        while scene.opening.load(Ordering::SeqCst) < TURNS {
+            sleep(Duration::from_millis(1)).await;
         }
-        assert!((1..=THREADS).contains(&opening.len()), "{}", opening.len());
-        opening.iter().for_each(|_| scene.gate.send(()).unwrap());
-        for mut peer in opening {
-            assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Opened { .. })));
+        scene.stop.send_replace(true);
+        let mut heard = JoinSet::new();
+        for mut peer in peers {
+            heard.spawn(async move { (hear(&mut peer).await, peer) });
+        }
+        // Those who were at it go on; all others are told before.
+        for _ in TURNS..10 {
+            let (reply, _) = heard.join_next().await.unwrap().unwrap();
+            assert_eq!(reply, Message::Reply(Reply::Refused(Refusal::Stopping)));
+        }
+        (0..TURNS).for_each(|_| scene.gate.send(()).unwrap());
+        while let Some(opened) = heard.join_next().await {
+            let (opened, mut peer) = opened.unwrap();
+            assert!(matches!(opened, Message::Reply(Reply::Opened { .. })));
             assert_eq!(hear(&mut peer).await, Message::Goodbye(Goodbye::Stopping));
         }
+        assert_eq!(scene.opening.load(Ordering::SeqCst), TURNS);
+    });
+}
+
+/// How often others had their turn while that task was at it.
+async fn turns_during<T>(task: JoinHandle<T>) -> (usize, T) {
+    let mut turns = 0;
+    while !task.is_finished() {
+        turns += 1;
+        yield_now().await;
+    }
+    (turns, task.await.unwrap())
+}
+
+#[test]
+fn who_asks_without_end_as_the_daemon_stops_leaves_others_their_turn() {
+    run(async {
+        let scene = Scene::new();
+        let (peer, mut session) = scene.unheard(1, 0, SEES_ALL).await;
+        let mut asked = Vec::new();
+        for _ in 0..3000 {
+            encode(&Request::Streams { client: 7, from: 0 }, &mut asked).unwrap();
+        }
+        assert_eq!(peer.try_write(&asked).unwrap(), asked.len());
+        let drained = tokio::spawn(async move {
+            let end = session.drain().await;
+            (session, end)
+        });
+        let (turns, (session, end)) = turns_during(drained).await;
+        assert!(matches!(end, End::Stopping { .. }), "{end}");
+        assert!(session.inbox.is_empty());
+        assert!(turns > 2, "{turns}");
+    });
+}
+
+#[test]
+fn who_leaves_any_number_of_streams_leaves_others_their_turn() {
+    run(async {
+        let scene = Scene::new();
+        let (_peer, mut session) = scene.unheard(1, 0, SEES_ALL).await;
+        let Request::Open { spec, .. } = open(Filter::Bicubic) else { unreachable!() };
+        let counted = scene.shared.metrics.streams.count();
+        let account = Arc::clone(session.place.account());
+        let owner = Owner { account: &account, client: &session.metrics, counted };
+        let id = StreamId { user: 1, client: 0, number: 0 };
+        let devices = scene.shared.scheduler.devices();
+        let (stream, _) = Stream::open(id, &spec, false, devices, owner).unwrap();
+        let stream = Arc::new(stream);
+        session.streams = (0..100_000).map(|number| (number, Arc::clone(&stream))).collect();
+        let withdrawn = tokio::spawn(async move { session.withdraw().await });
+        let (turns, withdrawn) = turns_during(withdrawn).await;
+        assert_eq!(withdrawn.len(), 100_000);
+        assert!(turns > 2, "{turns}");
+    });
+}
+
+#[test]
+fn a_frame_that_is_cancelled_before_a_lane_takes_it_is_not_resized() {
+    run(async {
+        let scene = Scene::new();
+        let mut peer = scene.client(1, 0).await;
+        say(&peer, &open(Filter::Bicubic)).await;
+        assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Opened { .. })));
+        say(&peer, &Request::Submit { stream: 0, slots: vec![0, 1, 2] }).await;
+        say(&peer, &Request::Cancel { stream: 0, slot: 1 }).await;
+        let ask = Request::Streams { client: 0, from: 0 };
+        // Once this is answered all that was said before is heard.
+        say(&peer, &ask).await;
+        assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Streams(_))));
+        let lanes = Lanes::start(&scene.shared.scheduler, &Arc::new(Nothing)).unwrap();
+        let mut ended = [None; 3];
+        for _ in 0..3 {
+            let Message::Completed(done) = hear(&mut peer).await else { panic!("no frame") };
+            ended[done.slot as usize] = Some(done.status);
+        }
+        assert_eq!(ended, [Status::Done, Status::Cancelled, Status::Done].map(Some));
+        // Too late: it is the client's again, and nothing comes of it.
+        say(&peer, &Request::Cancel { stream: 0, slot: 0 }).await;
+        say(&peer, &ask).await;
+        let Message::Reply(Reply::Streams(streams)) = hear(&mut peer).await else {
+            panic!("no streams");
+        };
+        let [stream] = &streams[..] else { panic!("{streams:?}") };
+        assert_eq!((stream.frames, stream.cancelled, stream.failed), (2, 1, 0));
+        drop(lanes);
     });
 }
 

@@ -129,8 +129,6 @@ fn dropped_pendings_give_their_slots_back() {
         }
         let stats = client.stats().unwrap();
         assert_eq!((stats.queued, stats.devices[0].failed), (0, 0));
-        let submitted = 4 * (12 + 1 + u64::from(oracle::dot().slots) + 1);
-        assert!(stats.devices[0].frames <= submitted);
     });
 }
 

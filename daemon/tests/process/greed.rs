@@ -199,6 +199,7 @@ fn open_and_close(wire: &Wire, streams: u32) {
 
 #[test]
 fn a_thousand_requests_in_one_read_are_answered_as_they_are_heard() {
+    const ASKED: usize = 1500;
     bounded(|| {
         let daemon = Daemon::start(&["--devices", "null"]);
         let client = daemon.client();
@@ -208,9 +209,9 @@ fn a_thousand_requests_in_one_read_are_answered_as_they_are_heard() {
         asker.say(&Request::Clients { from: 0 });
         let Message::Reply(Reply::Clients(clients)) = asker.hear() else { panic!("no clients") };
         let many = clients.iter().find(|client| client.streams == 24).unwrap().client;
-        let ask = bytes(&Request::Streams { client: many, from: 0 }).repeat(4_000);
+        let ask = bytes(&Request::Streams { client: many, from: 0 }).repeat(ASKED);
         let before = daemon.anonymous_kib();
-        let wires: Vec<_> = (0..4)
+        let mut wires: Vec<_> = (0..4)
             .map(|_| {
                 let mut wire = Wire::connect(&daemon.socket());
                 // Of a long message that comes in two pieces there is room for so many.
@@ -219,16 +220,25 @@ fn a_thousand_requests_in_one_read_are_answered_as_they_are_heard() {
                 let (half, rest) = long.split_at(8_000);
                 wire.raw(half);
                 thread::sleep(Duration::from_millis(50));
-                wire.raw(rest);
-                wire.socket.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
-                let _ = (&wire.socket).write_all(&ask);
+                wire.raw(&[rest, &ask].concat());
                 wire
             })
             .collect();
+        let hear_of_all = |wire: &mut Wire| match wire.hear() {
+            Message::Reply(Reply::Streams(listed)) => assert!(!listed.is_empty()),
+            other => panic!("{other:?}"),
+        };
+        for wire in &mut wires {
+            assert!(matches!(wire.hear(), Message::Reply(Reply::Welcome { .. })));
+            hear_of_all(wire);
+        }
+        // It is at all of them now, and at others' frames as well.
         drop(streams[0].loan().unwrap().submit().unwrap().wait().unwrap());
         let grown = daemon.anonymous_kib().saturating_sub(before);
         assert!(grown < GROWTH, "{grown} KiB more");
-        drop(wires);
+        for wire in &mut wires {
+            (1..ASKED).for_each(|_| hear_of_all(wire));
+        }
     });
 }
 

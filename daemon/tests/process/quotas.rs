@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use resized_client::{
     Alpha, Client, Error, Filter, PixelFormat, Refusal, Resource, StreamSpec, Whose,
 };
 use resized_protocol::VERSION;
-use resized_protocol::message::{Goodbye, Message, Reply, Request};
+use resized_protocol::message::{Features, Goodbye, Message, Reply, Request};
 use resized_protocol::shm::RingLayout;
 
 use crate::oracle::{self, Checked};
@@ -189,18 +189,24 @@ fn who_never_says_hello_or_half_a_message_is_hung_up_on() {
         let stats = bytes(&Request::Stats);
         broken_off.raw(&[stats.as_slice(), &stats[..3]].concat());
         assert!(matches!(broken_off.hear(), Message::Reply(Reply::Stats(_))));
-        // One that goes on is in time, however slow it is.
+        // Who says a whole message in time may say it, and any number of them, byte by byte.
         let mut slow = Wire::welcomed(&daemon.socket());
-        let begun = Instant::now();
-        let mut dribble = stats.iter().cycle();
-        while begun.elapsed() < Duration::from_secs(8) {
-            slow.raw(&[*dribble.next().unwrap()]);
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        for _ in 0..begun.elapsed().as_millis() / 3200 {
+        // A byte now and then is not enough.
+        let mut endless = Wire::connect(&daemon.socket());
+        let (version, features) = (VERSION, Features::default());
+        let long = bytes(&Request::Hello { version, features, name: "x".repeat(10_000) });
+        let mut messages = stats.repeat(8).into_iter();
+        let cut_off = long.iter().any(|byte| {
+            messages.next().iter().for_each(|byte| slow.raw(&[*byte]));
+            std::thread::sleep(Duration::from_millis(100));
+            endless.socket.write_all(&[*byte]).is_err()
+        });
+        assert!(cut_off, "its hello was heard");
+        messages.for_each(|byte| slow.raw(&[byte]));
+        for _ in 0..8 {
             assert!(matches!(slow.hear(), Message::Reply(Reply::Stats(_))));
         }
-        for wire in [&mut silent, &mut half, &mut broken_off] {
+        for wire in [&mut silent, &mut half, &mut broken_off, &mut endless] {
             assert_eq!(wire.hear(), Message::Goodbye(Goodbye::Silence));
             assert_eq!(wire.hear_or_end().unwrap(), None);
         }

@@ -12,6 +12,7 @@ use super::super::fakes::{
 use super::*;
 use crate::device::null::Null;
 use crate::device::{Device, DeviceError, Preparation, Resizer};
+use crate::until::until;
 
 #[test]
 fn lanes_that_wait_for_the_return_of_their_device_end_when_asked_to() {
@@ -161,9 +162,7 @@ impl Resizer for Hanging {
     fn settle(&self, slot: u32) {
         assert_eq!(self.at.get(), Some(&slot));
         self.awaited.store(true, Ordering::SeqCst);
-        while !self.goes_on.load(Ordering::SeqCst) {
-            thread::yield_now();
-        }
+        until("it goes on", || self.goes_on.load(Ordering::SeqCst));
     }
 }
 
@@ -184,9 +183,7 @@ fn a_slot_that_a_device_may_still_write_is_nobodys_until_it_is_done_with_it() {
         pushed += 1;
     }
     let pushed = pushed as usize;
-    while !hanging.awaited.load(Ordering::SeqCst) {
-        thread::yield_now();
-    }
+    until("it is waited for", || hanging.awaited.load(Ordering::SeqCst));
     let held = *hanging.at.get().unwrap();
     // All others are done.
     let completed = ledger.await_completions(pushed - 1);
@@ -226,9 +223,10 @@ fn a_device_that_failed_is_tried_again() {
     let slow = Timed::new("slow", Duration::from_millis(20));
     let several = Several::new(&[once, slow], None, Filter::Area);
     several.burst(10);
-    while !several.lanes.scheduler.queue.hold().lanes[0].service.is_in() {
+    until("it is back", || {
         several.burst(2);
-    }
+        several.lanes.scheduler.queue.hold().lanes[0].service.is_in()
+    });
     assert!(several.burst(40)[0] > 0);
 }
 
@@ -261,9 +259,7 @@ struct Stubborn {
 
 impl Stubborn {
     fn wait(goes_on: &AtomicBool) {
-        while !goes_on.load(Ordering::SeqCst) {
-            thread::yield_now();
-        }
+        until("it goes on", || goes_on.load(Ordering::SeqCst));
     }
 }
 
@@ -327,9 +323,7 @@ fn a_driver_that_hangs_over_a_stream_or_its_return_is_seen() {
     assert_eq!(devices.stuck(later), None);
     let stream = thread::scope(|scope| {
         let opening = scope.spawn(|| stream(devices, 0, Filter::Area, SMALL));
-        while devices.stuck(later).is_none() {
-            thread::yield_now();
-        }
+        until("it is stuck", || devices.stuck(later).is_some());
         stubborn.opens.store(true, Ordering::SeqCst);
         // Still, over its ring.
         assert_eq!(devices.stuck(later), Some(0));
@@ -348,13 +342,8 @@ fn a_driver_that_hangs_over_a_stream_or_its_return_is_seen() {
     assert_eq!(devices.stuck(later), None);
     thread::scope(|scope| {
         scope.spawn(|| drop(stream));
-        let begun = Instant::now();
-        while devices.stuck(later).is_none() && begun.elapsed() < Duration::from_secs(20) {
-            thread::yield_now();
-        }
-        let seen = devices.stuck(later);
+        until("it is stuck", || devices.stuck(later) == Some(0));
         stubborn.closes.store(true, Ordering::SeqCst);
-        assert_eq!(seen, Some(0));
     });
     assert_eq!(devices.stuck(later), None);
 }

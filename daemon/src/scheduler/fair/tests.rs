@@ -57,6 +57,11 @@ impl Source {
     }
 }
 
+/// A search that takes any job.
+fn all() -> Search<'static> {
+    Search { wanted: &|_| true, fell_short: Cell::new(false) }
+}
+
 fn next(fair: &mut Fair) -> Option<Job> {
     fair.next(&|_| true)
 }
@@ -306,12 +311,16 @@ fn exactly_what_is_withdrawn_is_gone() {
     assert_eq!(fair.withdraw(sources[0].stream.id()).len(), 4);
     assert_eq!(fair.withdraw(sources[0].stream.id()).len(), 0);
     assert_eq!(fair.withdraw(sources[2].stream.id()).len(), 4);
-    assert_eq!((fair.waiting(), fair.users.entries.len()), (4, 1));
+    assert_eq!((fair.waiting(), fair.users.numbers.len()), (4, 1));
     assert!(std::iter::from_fn(|| next(&mut fair)).all(|job| number(&job) == 1));
     sources[0].push(&mut fair, 1);
     assert_eq!(number(&next(&mut fair).unwrap()), 0);
     sources.iter().for_each(|source| drop(fair.withdraw(source.stream.id())));
-    assert!(fair.users.entries.is_empty() && fair.users.turns.is_empty());
+    assert!(fair.users.numbers.is_empty() && fair.users.turns.len() == 0);
+    // Whoever comes has the places of those who left.
+    let places = fair.users.entries.len();
+    sources.iter().for_each(|source| source.push(&mut fair, 1));
+    assert_eq!(fair.users.entries.len(), places);
 }
 
 #[test]
@@ -323,8 +332,8 @@ fn what_is_owed_is_forgotten_when_nothing_waits() {
         next(&mut fair).unwrap();
         next(&mut fair).unwrap();
         assert!(next(&mut fair).is_none());
-        let user = &fair.users.entries[&0];
-        assert!(!user.active && user.line.turns.is_empty() && user.line.owed.is_none());
+        let user = fair.users.get(0).unwrap();
+        assert!(fair.users.turns.len() == 0 && user.turns.len() == 0 && user.owed.is_none());
     }
 }
 
@@ -333,12 +342,10 @@ fn a_debt_is_paid_off_at_once_and_in_the_order_of_debts() {
     let sources: Vec<_> = (0..4).map(|n| Source::new(n, n, (9, 9))).collect();
     let mut fair = Fair::default();
     sources.iter().for_each(|source| source.push(&mut fair, 2));
-    assert_eq!(fair.users.entries.len(), 4);
-    fair.users.ahead.clear();
-    for (key, entry) in &mut fair.users.entries {
+    fair.users.ahead = Row::default();
+    for entry in &mut fair.users.entries {
         // More turns than a test has time for.
-        entry.left = -(1 << 50) - i64::from((key + 2) % 4) * 10 * QUANTUM;
-        entry.ahead = false;
+        entry.left = -(1 << 50) - i64::from((entry.key + 2) % 4) * 10 * QUANTUM;
     }
     let order: Vec<_> = std::iter::from_fn(|| next(&mut fair)).map(|job| number(&job)).collect();
     assert_eq!(order, [2, 2, 3, 3, 0, 0, 1, 1]);
@@ -351,15 +358,15 @@ fn who_finds_nothing_it_wants_looks_once_and_pays_off_nobodys_debt() {
     large.push(&mut fair, 1);
     small.push(&mut fair, 8);
     assert_eq!(number(&fair.next(&|job| number(job) == 0).unwrap()), 0);
-    let owes = fair.users.entries[&0].left;
+    let owes = fair.users.entries[0].left;
     assert!(owes < 0, "{owes}");
-    let looks = std::cell::Cell::new(0);
+    let looks = Cell::new(0);
     let none = fair.next(&|_| {
         looks.set(looks.get() + 1);
         false
     });
     assert!(none.is_none() && looks.get() <= 3, "{} looks", looks.get());
-    assert_eq!(fair.users.entries[&0].left, owes);
+    assert_eq!(fair.users.entries[0].left, owes);
 }
 
 #[test]
@@ -371,7 +378,7 @@ fn frames_that_come_late_cost_their_stream_little() {
     source.push_at(&mut fair, 3, before);
     source.push(&mut fair, 1);
     let charges: Vec<_> =
-        std::iter::from_fn(|| fair.users.take(&|_| true)).map(|(_, cost)| cost).collect();
+        std::iter::from_fn(|| fair.users.take(&all())).map(|(_, cost)| cost).collect();
     let little = PER_FRAME as i64;
     assert_eq!(charges, [little, little, little, source.cost as i64]);
 }
@@ -409,4 +416,102 @@ fn those_that_are_passed_over_keep_their_places() {
     let rest: Vec<_> = std::iter::from_fn(|| next(&mut fair)).map(|job| number(&job)).collect();
     assert_eq!(rest.len(), 6);
     assert!(rest.windows(3).all(|three| three.contains(&0) && three.contains(&1)), "{rest:?}");
+}
+
+#[test]
+fn who_looks_for_what_a_users_many_streams_have_not_soon_finds_anothers() {
+    let many: Vec<_> = (0..500).map(|n| Source::new(1, n, (9, 9))).collect();
+    let other = Source::new(2, 500, (9, 9));
+    let mut fair = Fair::default();
+    many.iter().for_each(|source| source.push(&mut fair, 1));
+    // The first goes ahead, the others are in turn.
+    other.push(&mut fair, 3);
+    for _ in 0..3 {
+        let looks = Cell::new(0);
+        let job = fair.next(&|job| {
+            looks.set(looks.get() + 1);
+            job.stream().user == 2
+        });
+        assert_eq!(job.map(|job| number(&job)), Some(500));
+        assert!(looks.get() < 150, "{} looks", looks.get());
+    }
+}
+
+#[test]
+fn what_is_behind_very_many_that_are_not_wanted_is_found_in_several_looks() {
+    let sources: Vec<_> = (0..500).map(|n| Source::new(1, n, (9, 9))).collect();
+    let mut fair = Fair::default();
+    sources.iter().for_each(|source| source.push(&mut fair, 1));
+    let looks = Cell::new(0);
+    for hidden in [499, 250, 3] {
+        let look = |fair: &mut Fair, look| {
+            assert!(look == 0 || fair.may_have_more(look), "not found in {look} looks");
+            looks.set(0);
+            let job = fair.next(&|job| {
+                looks.set(looks.get() + 1);
+                number(job) == hidden
+            });
+            assert!(looks.get() < 150, "{} jobs looked at", looks.get());
+            job
+        };
+        let found = (0..).find_map(|n| look(&mut fair, n));
+        assert_eq!(number(&found.unwrap()), hidden);
+        assert!(!fair.may_have_more(0));
+    }
+    // Who finds nothing has looked at all there is, once, or a few more than that.
+    let seen = Cell::new(0);
+    let mut so_often = 0;
+    while so_often == 0 || fair.may_have_more(so_often) {
+        let nothing = |_: &Job| {
+            seen.set(seen.get() + 1);
+            false
+        };
+        assert!(fair.next(&nothing).is_none());
+        so_often += 1;
+    }
+    assert!((497..8 * 497).contains(&seen.get()), "{seen:?}");
+    // The others wait in their order.
+    let rest: Vec<_> = std::iter::from_fn(|| next(&mut fair)).map(|job| number(&job)).collect();
+    let others = (0..500).filter(|n| ![499, 250, 3].contains(n));
+    assert!(rest.into_iter().eq(others));
+}
+
+/// A number that counts how often such are compared.
+#[derive(Clone, Copy, Eq)]
+struct Counting(u32);
+
+impl Hash for Counting {
+    fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
+        self.0.hash(hasher);
+    }
+}
+
+thread_local!(static COMPARED: Cell<usize> = const { Cell::new(0) });
+
+impl PartialEq for Counting {
+    fn eq(&self, other: &Self) -> bool {
+        COMPARED.set(COMPARED.get() + 1);
+        self.0 == other.0
+    }
+}
+
+#[test]
+fn a_stream_that_has_nothing_more_goes_without_a_look_at_the_others() {
+    let streams = 1000;
+    let source = Source::new(0, 0, (9, 9));
+    let mut round = Round::<Counting, VecDeque<Job>>::default();
+    let job =
+        |slot| Job::new(Arc::clone(&source.stream), slot, None, Instant::now(), Arc::new(Nowhere));
+    let enter = |round: &mut Round<_, VecDeque<Job>>| {
+        (0..streams).for_each(|n| round.enter(Counting(n), 1, 1).push_back(job(n)));
+    };
+    enter(&mut round);
+    COMPARED.set(0);
+    while round.take(&all()).is_some() {}
+    assert!(COMPARED.get() <= 8 * streams as usize, "{} taken", COMPARED.get());
+    enter(&mut round);
+    COMPARED.set(0);
+    let withdrawn = (0..streams).filter_map(|n| round.remove(Counting(n)));
+    assert_eq!(withdrawn.map(|jobs| jobs.len()).sum::<usize>(), streams as usize);
+    assert!(COMPARED.get() <= 8 * streams as usize, "{} withdrawn", COMPARED.get());
 }

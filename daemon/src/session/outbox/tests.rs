@@ -3,6 +3,7 @@ use resized_protocol::message::Status;
 
 use super::batch::{HELD, MOST, SHORT_NS};
 use super::*;
+use crate::until::DEADLINE;
 
 static OPEN: AtomicBool = AtomicBool::new(false);
 
@@ -120,6 +121,7 @@ fn none_is_held_back_for_long_whatever_else_is_in_flight() {
         tokio::select! {
             () = looking => {}
             () = completing => {}
+            () = sleep(DEADLINE) => panic!("one is still held back"),
         }
     });
 }
