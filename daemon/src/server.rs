@@ -25,7 +25,7 @@ use nix::sys::resource::{Resource as System, getrlimit};
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{MsgFlags, getsockopt};
 use nix::unistd::geteuid;
-use resized_protocol::message::{Goodbye, Message, Refusal};
+use resized_protocol::message::{Goodbye, Message};
 use resized_protocol::{codec, fdpass, shm};
 use resized_service::memory;
 use thiserror::Error;
