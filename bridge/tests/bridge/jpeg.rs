@@ -354,6 +354,30 @@ fn what_is_no_jpeg_of_the_streams_costs_its_own_frame() {
 }
 
 #[test]
+fn bytes_before_the_end_that_mean_nothing_do_no_harm() {
+    bounded(|| {
+        let local = Local::start();
+        let bridge = Bridge::start(&local, &[]);
+        let far = bridge.client();
+        for format in [PixelFormat::I420, PixelFormat::Rgb24, PixelFormat::Gray8] {
+            let stream = far.open(&spec(format, PixelFormat::I420, BOTH)).unwrap();
+            for subsamp in SUBSAMPS {
+                let good = encoded(EXTENT, subsamp, 88, 0);
+                // As some cameras write them.
+                let (pixels, end) = good.split_at(good.len() - 2);
+                let odd = [pixels, &[0x11; 9], end].concat();
+                let expected = submit(&stream, &good).unwrap().jpeg().to_vec();
+                assert_eq!(
+                    submit(&stream, &odd).unwrap().jpeg(),
+                    expected,
+                    "{format:?} {subsamp:?}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
 fn jpegs_whose_every_byte_may_be_wrong() {
     bounded(|| {
         let local = Local::start();
