@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use image::codecs::png::{PngDecoder, PngEncoder};
-use image::codecs::webp::WebPDecoder;
+use image::codecs::webp::{WebPDecoder, WebPEncoder};
 use image::{ExtendedColorType, ImageDecoder, ImageEncoder};
 use resized::{Devices, Options, Server};
 use resized_client::{Client, Extent, Filter};
@@ -166,6 +166,24 @@ fn a_profile_of_grays_is_kept_of_gray_pictures_only() {
         };
         let found = profile.map(|profile| profile[16..20].to_vec());
         assert_eq!(found, kept.then(|| space.to_vec()), "{kind:?} as {format:?}");
+    }
+}
+
+/// An EXIF chunk that says that the picture lies on its side: Exif 2.3, section 4.6.
+const LYING: &[u8] = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+
+#[test]
+fn what_lies_on_its_side_is_turned_whoever_wrote_it() {
+    let server = server();
+    let mut desk = desk(&server);
+    // With what begins such a segment of a JPEG too, as some write it.
+    for exif in [LYING.to_vec(), [b"Exif\0\0", LYING].concat()] {
+        let mut file = Vec::new();
+        let mut encoder = WebPEncoder::new_lossless(&mut file);
+        encoder.set_exif_metadata(exif.clone()).unwrap();
+        encoder.write_image(&[90; 3 * 64 * 32], 64, 32, ExtendedColorType::Rgb8).unwrap();
+        let made = desk.resize(&file, &asked("x64", Some(Format::Png))).unwrap();
+        assert_eq!(extent(&made), Extent::new(32, 64), "{exif:?}");
     }
 }
 
