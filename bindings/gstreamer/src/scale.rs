@@ -200,7 +200,7 @@ impl BaseTransformImpl for Scale {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.work) = None;
+        self.end_work();
         // Dropped without the lock: an embedded daemon ends what it is at.
         let connection = lock(&self.connection).take();
         drop(connection);
@@ -209,15 +209,11 @@ impl BaseTransformImpl for Scale {
 
     fn transform_caps(
         &self,
-        _direction: gst::PadDirection,
+        direction: gst::PadDirection,
         caps: &gst::Caps,
         filter: Option<&gst::Caps>,
     ) -> Option<gst::Caps> {
-        let others = caps::transform(caps);
-        Some(match filter {
-            Some(filter) => filter.intersect_with_mode(&others, gst::CapsIntersectMode::First),
-            None => others,
-        })
+        Some(caps::transform(direction, caps, filter.map(|filter| &**filter)))
     }
 
     fn fixate_caps(
@@ -301,7 +297,16 @@ impl BaseTransformImpl for Scale {
             gst::EventType::FlushStop => self.flushing.store(false, Ordering::Relaxed),
             _ => {}
         }
-        self.parent_sink_event(event)
+        let interlaced = match event.view() {
+            gst::EventView::Caps(caps) => !caps::are_resized(caps.caps()),
+            _ => false,
+        };
+        let taken = self.parent_sink_event(event);
+        // Of caps that don't fit nobody else says why.
+        if interlaced && !taken && !self.is_given_up() {
+            let _ = self.failed(&Failure::Interlaced);
+        }
+        taken
     }
 
     /// Where a pointer is on the output is somewhere else on the input.
@@ -330,7 +335,7 @@ impl VideoFilterImpl for Scale {
         to: &VideoInfo,
     ) -> Result<(), gst::LoggableError> {
         // The old stream first: its memory counts.
-        *lock(&self.work) = None;
+        self.end_work();
         let Settings { method, add_borders, .. } = *lock(&self.settings);
         let client = lock(&self.connection).as_ref().map(|connection| connection.client.clone());
         let client = client.ok_or_else(|| gst::loggable_error!(CATEGORY, "not started"))?;
@@ -349,6 +354,12 @@ impl VideoFilterImpl for Scale {
 }
 
 impl Scale {
+    /// Ends the stream, and drops it without the lock: its daemon is told, which may not be reading.
+    fn end_work(&self) {
+        let work = lock(&self.work).take();
+        drop(work);
+    }
+
     /// Whether nobody wants any more what is waited for.
     fn is_given_up(&self) -> bool {
         self.stopping.load(Ordering::Relaxed) || self.flushing.load(Ordering::Relaxed)
@@ -361,7 +372,7 @@ impl Scale {
             Failure::Client(_) => {
                 gst::element_imp_error!(self, gst::ResourceError::Failed, ("{failure}"));
             }
-            Failure::Buffer(_) | Failure::Rows(_) => {
+            Failure::Buffer(_) | Failure::Rows(_) | Failure::Interlaced => {
                 gst::element_imp_error!(self, gst::StreamError::Format, ("{failure}"));
             }
         }
