@@ -120,7 +120,7 @@ impl Codec {
             Some(encoder) => encoder,
             none => none.insert(Encoder::new()?),
         };
-        let jpeg = encoder.encode(&pixels, jpeg.quality.into(), Some(longest))?;
+        let jpeg = encoder.encode(&pixels, jpeg.quality, Some(longest))?;
         let len = u32::try_from(jpeg.len()).expect("no frame is that long").to_le_bytes();
         Ok([&len[..], jpeg].concat())
     }
@@ -194,6 +194,7 @@ fn halve(
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use resized_protocol::coding::Quality;
     use turbojpeg::{Compressor, Image};
 
     use super::*;
@@ -250,7 +251,10 @@ mod tests {
     #[test]
     fn a_codec_makes_of_a_jpeg_what_a_new_one_makes() {
         let mut used = Codec::default();
-        let quality = |quality| Jpeg { quality, subsampling: Subsampling::Neither };
+        let quality = |quality| {
+            let quality = Quality::new(quality).unwrap();
+            Jpeg { quality, subsampling: Subsampling::Neither }
+        };
         for subsamp in [Subsamp::None, Subsamp::Sub2x2, Subsamp::Gray, Subsamp::Sub2x1] {
             for (format, reduction) in FORMATS.into_iter().zip([1, 2, 4]).rev() {
                 let Extent { width, height } = EXTENT;

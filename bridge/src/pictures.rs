@@ -311,7 +311,7 @@ async fn reply(request: &Request, made: Result<Made, Refused>) {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use resized_client::Filter;
+    use resized_client::{Filter, Quality};
     use resized_pictures::{Mode, Wish};
 
     use super::*;
@@ -333,7 +333,8 @@ mod tests {
         let pictures = Pictures::new(&args).unwrap().unwrap();
         let wish =
             Wish { size: "8x8".parse().unwrap(), mode: Mode::Fit, crop: None, only_shrink: false };
-        let settings = Settings { wish, filter: Filter::Bicubic, quality: 85, format: None };
+        let settings =
+            Settings { wish, filter: Filter::Bicubic, quality: Quality::DEFAULT, format: None };
         // The lane lives on.
         for _ in 0..2 {
             let made = Arc::clone(&pictures).make(Trap, settings, usize::MAX).await;

@@ -29,9 +29,6 @@ use error::FileError;
 use file::Files;
 use output::Outputs;
 
-/// Of JPEG results that nobody says it of.
-const QUALITY: i32 = 85;
-
 /// Passes over the picture in a progressive file. Patience is the user's own.
 const SCANS: u32 = 500;
 
@@ -51,7 +48,7 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
     let settings = Settings {
         wish: Wish { size: asked.size, mode, crop: asked.crop, only_shrink: asked.only_shrink },
         filter: asked.filter,
-        quality: asked.quality.unwrap_or(QUALITY),
+        quality: asked.quality.unwrap_or_default(),
         format: outputs.format(),
     };
     if let (Some(_), Some(format @ (Format::Png | Format::Webp))) =

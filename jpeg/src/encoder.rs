@@ -1,5 +1,6 @@
 //! Owns the way from a frame to a JPEG: its pixels are compressed from where they lie.
 
+use resized_protocol::coding::Quality;
 use resized_protocol::frame::{FrameLayout, PixelFormat};
 use turbojpeg::{
     Compressor, Image, OutputBuf, Result, Subsamp, YuvPlanesImage, compressed_buf_len,
@@ -48,12 +49,12 @@ impl Encoder {
         Ok(Self { compressor: Compressor::new()?, jpeg: Vec::new(), even: Vec::new() })
     }
 
-    /// The JPEG, of a quality from 1 to 100 as libjpeg counts it. Fails if it would be longer than
-    /// `longest` bytes; without that, it may be as long as it takes.
+    /// The JPEG. Fails if it would be longer than `longest` bytes; without that, it may be as long as it
+    /// takes.
     pub fn encode(
         &mut self,
         pixels: &Pixels<'_>,
-        quality: i32,
+        quality: Quality,
         longest: Option<usize>,
     ) -> Result<&[u8]> {
         let Self { compressor, jpeg, even } = self;
@@ -71,7 +72,7 @@ impl Encoder {
         if jpeg.len() < longest {
             jpeg.resize(longest, 0);
         }
-        compressor.set_quality(quality)?;
+        compressor.set_quality(u8::from(quality).into())?;
         compressor.set_subsamp(subsamp)?;
         let mut output = OutputBuf::borrowed(&mut jpeg[..longest]);
         match pixels {
@@ -136,6 +137,8 @@ mod tests {
 
     use super::*;
 
+    const FINE: Quality = Quality::new(90).unwrap();
+
     #[test]
     fn an_encoder_makes_of_an_image_what_a_new_one_makes() {
         let mut used = Encoder::new().unwrap();
@@ -145,10 +148,10 @@ mod tests {
                 let frame: Vec<u8> = (0..layout.len()).map(|n| (n * n / 97) as u8).collect();
                 let pixels = Pixels::of(format, &layout, &frame, chroma).unwrap();
                 let made = |encoder: &mut Encoder| {
-                    let short = encoder.encode(&pixels, 90, Some(100)).map(<[u8]>::len);
+                    let short = encoder.encode(&pixels, FINE, Some(100)).map(<[u8]>::len);
                     assert!(short.is_err(), "{format:?} {side}");
-                    let whole = encoder.encode(&pixels, 90, None).unwrap().to_vec();
-                    let limited = encoder.encode(&pixels, 90, Some(whole.len() + 1000)).unwrap();
+                    let whole = encoder.encode(&pixels, FINE, None).unwrap().to_vec();
+                    let limited = encoder.encode(&pixels, FINE, Some(whole.len() + 1000)).unwrap();
                     assert!(limited == whole, "{format:?} {side}");
                     whole
                 };

@@ -11,7 +11,7 @@ use image::DynamicImage;
 use image::metadata::Orientation;
 use resized_client::{
     Alpha, Client, Crop, Error as DaemonError, Extent, Filter, Frame, FrameSpec, Framing,
-    KeptStreams, PixelFormat, Slot, StreamSpec,
+    KeptStreams, PixelFormat, Quality, Slot, StreamSpec,
 };
 use resized_jpeg::{Encoder, Pixels};
 use turbojpeg::{Image, Subsamp};
@@ -40,8 +40,8 @@ pub struct Settings {
     pub wish: Wish,
     /// How pixels are resampled.
     pub filter: Filter,
-    /// Of a JPEG that is made, 1 to 100.
-    pub quality: i32,
+    /// Of a JPEG that is made.
+    pub quality: Quality,
     /// Of the result; `None` for the picture's own.
     pub format: Option<Format>,
 }
@@ -116,7 +116,7 @@ pub struct Planned<'a> {
     profile: Option<Vec<u8>>,
     spec: StreamSpec,
     format: Format,
-    quality: i32,
+    quality: Quality,
 }
 
 impl fmt::Debug for Planned<'_> {
@@ -364,7 +364,7 @@ impl Made<'_> {
     fn jpeg<'e>(
         &self,
         encoder: &'e mut Encoder,
-        quality: i32,
+        quality: Quality,
     ) -> Result<Cow<'e, [u8]>, PictureError> {
         let (format, layout, frame) = (self.spec.format, self.frame.layout(), self.frame.output());
         let as_it_is = matches!(format, PixelFormat::Gray8 | PixelFormat::I420)

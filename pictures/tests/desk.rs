@@ -12,7 +12,7 @@ use image::codecs::png::{PngDecoder, PngEncoder};
 use image::codecs::webp::{WebPDecoder, WebPEncoder};
 use image::{ExtendedColorType, ImageDecoder, ImageEncoder};
 use resized::{Devices, Options, Server};
-use resized_client::{Client, Extent, Filter};
+use resized_client::{Client, Extent, Filter, Quality};
 use resized_pictures::{Desk, Format, Limits, Mode, Picture, PictureError, Settings, Wish};
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
@@ -59,7 +59,7 @@ fn desk(server: &Server) -> Desk {
 fn asked(size: &str, format: Option<Format>) -> Settings {
     let wish =
         Wish { size: size.parse().unwrap(), mode: Mode::Fit, crop: None, only_shrink: false };
-    Settings { wish, filter: Filter::Bicubic, quality: 90, format }
+    Settings { wish, filter: Filter::Bicubic, quality: Quality::new(90).unwrap(), format }
 }
 
 fn jpeg(width: usize, height: usize, progressive: bool) -> Vec<u8> {
@@ -120,7 +120,7 @@ fn one_desk_takes_whatever_comes() {
     let first = desk.resize(&photo, &asked("100x100", None)).unwrap().bytes.into_owned();
     desk.trim(0);
     assert_eq!(desk.resize(&photo, &asked("100x100", None)).unwrap().bytes, first);
-    let coarse = Settings { quality: 10, ..asked("100x100", None) };
+    let coarse = Settings { quality: Quality::new(10).unwrap(), ..asked("100x100", None) };
     assert!(desk.resize(&photo, &coarse).unwrap().bytes.len() < first.len());
     assert_eq!(desk.resize(&photo, &asked("100x100", None)).unwrap().bytes, first);
 }

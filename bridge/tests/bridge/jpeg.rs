@@ -3,7 +3,7 @@
 
 use resized_client::{
     Client, Coding, CodingError, Crop, Error, Extent, Filter, Frame, FrameSpec, Framing, Jpeg,
-    PixelFormat, Range, Refusal, Stream, StreamSpec, Subsampling, wait_any,
+    PixelFormat, Quality, Range, Refusal, Stream, StreamSpec, Subsampling, wait_any,
 };
 use turbojpeg::{
     Compressor, Decompressor, Image, ScalingFactor, Subsamp, YuvImage, YuvPlanesImage,
@@ -16,7 +16,7 @@ const EXTENT: Extent = Extent::new(194, 130);
 const SMALL: Extent = Extent::new(83, 51);
 const SUBSAMPS: [Subsamp; 5] =
     [Subsamp::None, Subsamp::Sub2x1, Subsamp::Sub1x2, Subsamp::Sub2x2, Subsamp::Gray];
-const JPEG: Jpeg = Jpeg { quality: 90, subsampling: Subsampling::Both };
+const JPEG: Jpeg = Jpeg { quality: Quality::new(90).unwrap(), subsampling: Subsampling::Both };
 const BOTH: Coding = Coding { jpeg_in: true, jpeg_out: Some(JPEG) };
 
 /// A picture with edges, slopes and colours, another for each seed.
@@ -151,7 +151,7 @@ fn results_are_what_a_local_stream_and_encoding_make() {
             (PixelFormat::Rgb24, Subsampling::Horizontal, Subsamp::Sub2x1),
             (PixelFormat::Bgra, Subsampling::Both, Subsamp::Sub2x2),
         ] {
-            let jpeg = Jpeg { quality: 77, subsampling };
+            let jpeg = Jpeg { quality: Quality::new(77).unwrap(), subsampling };
             let coding = Coding { jpeg_in: false, jpeg_out: Some(jpeg) };
             let coded = spec(PixelFormat::Rgb24, format, coding);
             let stream = far.open(&coded).unwrap();
