@@ -20,7 +20,7 @@ use crate::error::PictureError;
 use crate::geometry::{Plan, Wish};
 use crate::jpeg::{self, Jpeg};
 use crate::raster::{self, Raster};
-use crate::wish::Format;
+use crate::wish::{Format, Size};
 
 /// Streams that a desk keeps open: photographs are upright or not, of a camera or another.
 const STREAMS: usize = 4;
@@ -46,6 +46,14 @@ pub struct Settings {
     pub format: Option<Format>,
 }
 
+impl Settings {
+    /// All of the picture, as large as it can be within the size, bicubic, and in its own format.
+    pub const fn new(size: Size) -> Self {
+        let (wish, filter, quality) = (Wish::new(size), Filter::Bicubic, Quality::DEFAULT);
+        Self { wish, filter, quality, format: None }
+    }
+}
+
 /// What is taken, whatever is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -56,6 +64,13 @@ pub struct Limits {
     /// Most passes over the picture in a progressive JPEG, each of which is decoded over all of it;
     /// sensible ones have ten.
     pub scans: u32,
+}
+
+impl Default for Limits {
+    /// What a program may take of strangers: 200 megapixels to read, 64 to make, 64 passes.
+    fn default() -> Self {
+        Self { pixels: 200_000_000, made: 64_000_000, scans: 64 }
+    }
 }
 
 /// A resized picture.

@@ -12,8 +12,8 @@ use image::codecs::png::{PngDecoder, PngEncoder};
 use image::codecs::webp::{WebPDecoder, WebPEncoder};
 use image::{ExtendedColorType, ImageDecoder, ImageEncoder};
 use resized::{Devices, Options, Server};
-use resized_client::{Client, Extent, Filter, Quality};
-use resized_pictures::{Desk, Format, Limits, Mode, Picture, PictureError, Settings, Wish};
+use resized_client::{Client, Extent, Quality};
+use resized_pictures::{Desk, Format, Limits, Picture, PictureError, Settings};
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
 const LIMITS: Limits = Limits { pixels: 1_000_000, made: 500_000, scans: 64 };
@@ -57,9 +57,8 @@ fn desk(server: &Server) -> Desk {
 }
 
 fn asked(size: &str, format: Option<Format>) -> Settings {
-    let wish =
-        Wish { size: size.parse().unwrap(), mode: Mode::Fit, crop: None, only_shrink: false };
-    Settings { wish, filter: Filter::Bicubic, quality: Quality::new(90).unwrap(), format }
+    let quality = Quality::new(90).unwrap();
+    Settings { quality, format, ..Settings::new(size.parse().unwrap()) }
 }
 
 fn jpeg(width: usize, height: usize, progressive: bool) -> Vec<u8> {

@@ -47,8 +47,7 @@ pub(super) fn settings(headers: Option<&HeaderMap>) -> Result<Settings, HeaderEr
     let filter = read::<Filter>(headers, "Filter")?.transpose()?.unwrap_or(Filter::Bicubic);
     let quality = read::<Quality>(headers, "Quality")?.transpose()?.unwrap_or_default();
     let format = read::<Format>(headers, "Format")?.transpose()?;
-    let wish = Wish { size, mode, crop: None, only_shrink: false };
-    Ok(Settings { wish, filter, quality, format })
+    Ok(Settings { wish: Wish { mode, ..Wish::new(size) }, filter, quality, format })
 }
 
 /// The value of the header of that name, if there is one. Clients write names in the case that they
