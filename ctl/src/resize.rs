@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use resized_anywhere::Daemon;
 use resized_client::{Client, Endpoint};
 use resized_pictures::{Format, Limits, Loss, PictureError, Settings, Wish};
 
 use crate::args::Resize;
-use crate::daemon::Daemon;
 use crate::signal::{ENDING, Signal};
 use crate::terminal::{LOST, complain, shown};
 use error::FileError;
@@ -85,7 +85,7 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
             let thread = thread::Builder::new().name("resize".to_owned());
             let (client, batch, daemon) = (first.take(), &batch, &daemon);
             let work = move || {
-                let client = client.map_or_else(|| daemon.connect(), Ok);
+                let client = client.map_or_else(|| daemon.connect().map_err(Into::into), Ok);
                 batch.work(client, limits, settings);
             };
             if let Err(error) = thread.spawn_scoped(scope, work) {

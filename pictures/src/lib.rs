@@ -1,11 +1,11 @@
 //! Encoded pictures, resized by a daemon: the bytes of a JPEG, PNG or WebP go in, those of another come out.
 //!
 //! ```no_run
-//! use resized_client::{Client, Endpoint};
+//! use resized_client::Client;
 //! use resized_pictures::{Desk, Limits, Settings};
 //!
 //! # fn thumbnail(photo: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-//! let mut desk = Desk::new(Client::connect(&Endpoint::discover()?)?, Limits::default())?;
+//! let mut desk = Desk::new(Client::discover()?, Limits::default())?;
 //! let settings = Settings::new("640x360".parse()?);
 //! let thumbnail = desk.resize(photo, &settings)?.bytes.into_owned();
 //! # Ok(thumbnail)

@@ -22,10 +22,10 @@ use gst_base::subclass::base_transform::{
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
 use gst_video::{VideoBufferPool, VideoInfo, VideoMeta, VideoRegionOfInterestMeta};
-use resized_client::{Filter, Reconnect};
+use resized_anywhere::Daemon;
+use resized_client::{Client, Filter, Reconnect};
 
 use crate::caps;
-use crate::daemon::Connection;
 use crate::work::{Failure, Refused, Work};
 
 static CATEGORY: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -122,7 +122,7 @@ pub(crate) struct Scale {
         blurb = "For how many seconds a daemon that went away is looked for before the pipeline fails"
     )]
     settings: Mutex<Settings>,
-    connection: Mutex<Option<Connection>>,
+    client: Mutex<Option<Client>>,
     /// `None`: buffers go through as they are.
     work: Mutex<Option<Arc<Work>>>,
     /// Downstream reads where a frame's rows are, and has no memory of its own for them.
@@ -190,10 +190,11 @@ impl BaseTransformImpl for Scale {
             Ok(within) if within > Duration::ZERO => Reconnect { within, ..Reconnect::default() },
             _ => Reconnect::NEVER,
         };
-        let connection = Connection::new(endpoint.as_deref(), reconnect)
-            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenReadWrite, ("{error}")))?;
-        gst::debug!(CATEGORY, imp = self, "devices: {:?}", connection.client.devices());
-        *lock(&self.connection) = Some(connection);
+        let named = endpoint.as_deref();
+        let daemon = named.map_or_else(|| Daemon::find(None), Daemon::named).map_err(no_daemon)?;
+        let client = daemon.connect_with(reconnect).map_err(no_daemon)?;
+        gst::debug!(CATEGORY, imp = self, "devices: {:?}", client.devices());
+        *lock(&self.client) = Some(client);
         self.stopping.store(false, Ordering::Relaxed);
         self.flushing.store(false, Ordering::Relaxed);
         Ok(())
@@ -202,8 +203,8 @@ impl BaseTransformImpl for Scale {
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         self.end_work();
         // Dropped without the lock: an embedded daemon ends what it is at.
-        let connection = lock(&self.connection).take();
-        drop(connection);
+        let client = lock(&self.client).take();
+        drop(client);
         Ok(())
     }
 
@@ -337,7 +338,7 @@ impl VideoFilterImpl for Scale {
         // The old stream first: its memory counts.
         self.end_work();
         let Settings { method, add_borders, .. } = *lock(&self.settings);
-        let client = lock(&self.connection).as_ref().map(|connection| connection.client.clone());
+        let client = lock(&self.client).clone();
         let client = client.ok_or_else(|| gst::loggable_error!(CATEGORY, "not started"))?;
         let stop = || self.is_given_up();
         let work = Work::new(&client, (from, to), method.filter(), add_borders, stop);
@@ -378,6 +379,10 @@ impl Scale {
         }
         gst::FlowError::Error
     }
+}
+
+fn no_daemon(error: impl std::fmt::Display) -> gst::ErrorMessage {
+    gst::error_msg!(gst::ResourceError::OpenReadWrite, ("{error}"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
