@@ -2,15 +2,13 @@
 //!
 //! Knows no streams. Invariants: a header is looked at before anything is decoded or allocated for
 //! it, and one of another extent than expected is all that is ever read of its image; no JPEG takes
-//! more scans than honest ones have, or a small one could keep a core busy for minutes.
+//! more scans than honest ones have.
 
-use resized_jpeg::{Encoder, Pixels, image, packed};
+use resized_jpeg::{Decoder, Encoder, Pixels, image, packed};
 use resized_protocol::coding::{Jpeg, Subsampling};
 use resized_protocol::frame::{Extent, FrameLayout, PixelFormat, Plane, ROW_ALIGN};
 use thiserror::Error;
-use turbojpeg::{
-    Colorspace, DecompressHeader, Decompressor, ScalingFactor, Subsamp, YuvImage, yuv_pixels_len,
-};
+use turbojpeg::{Colorspace, DecompressHeader, Subsamp, yuv_pixels_len};
 
 use crate::lanes::Tools;
 
@@ -40,9 +38,7 @@ pub(crate) enum Unwritable {
     Format(PixelFormat),
 }
 
-/// What reads and writes JPEGs, one after the other, and keeps its buffers for the next. Not what
-/// decodes: TurboJPEG's decoders keep the tables of the JPEG before, which may be another client's,
-/// and do not get over an error in its header.
+/// What reads and writes JPEGs, one after the other, and keeps its buffers for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Codec {
     encoder: Option<Encoder>,
@@ -74,10 +70,9 @@ impl Codec {
         layout: &FrameLayout,
         frame: &mut [u8],
     ) -> Result<(), Unreadable> {
-        let mut decompressor = Decompressor::new()?;
-        decompressor.set_scan_limit(SCANS)?;
-        let header = decompressor.read_header(jpeg)?;
-        let DecompressHeader { width, height, colorspace, subsamp, is_lossless, .. } = header;
+        let decoder = Decoder::new(jpeg, SCANS)?;
+        let DecompressHeader { width, height, colorspace, subsamp, is_lossless, .. } =
+            *decoder.header();
         if (width, height) != (extent.width as usize, extent.height as usize) {
             return Err(Unreadable::Extent(width, height));
         }
@@ -85,7 +80,6 @@ impl Codec {
         if is_lossless {
             return Err(kind);
         }
-        decompressor.set_scaling_factor(ScalingFactor::new(1, reduction as usize))?;
         let planes = layout.planes();
         let target = match format {
             PixelFormat::I420 => match (colorspace, subsamp) {
@@ -97,15 +91,13 @@ impl Codec {
                     Colorspace::YCbCr,
                     Subsamp::None | Subsamp::Sub2x1 | Subsamp::Sub1x2 | Subsamp::Sub2x2,
                 ) => {
-                    let room = &mut self.planes;
-                    let decompressor = &mut decompressor;
-                    return Ok(decode_planes(decompressor, jpeg, subsamp, planes, frame, room)?);
+                    return Ok(decode_planes(decoder, reduction, planes, frame, &mut self.planes)?);
                 }
                 _ => return Err(kind),
             },
             format => packed(format).ok_or(kind)?,
         };
-        Ok(decompressor.decompress(jpeg, image(frame, &planes[0], target))?)
+        Ok(decoder.decode(reduction, image(frame, &planes[0], target))?)
     }
 
     /// Encodes a frame of that format and layout, into a coded frame whose JPEG is no longer than
@@ -128,7 +120,7 @@ impl Codec {
             Some(encoder) => encoder,
             none => none.insert(Encoder::new()?),
         };
-        let jpeg = encoder.encode(&pixels, jpeg.quality.into(), Some(longest))?;
+        let jpeg = encoder.encode(&pixels, jpeg.quality, Some(longest))?;
         let len = u32::try_from(jpeg.len()).expect("no frame is that long").to_le_bytes();
         Ok([&len[..], jpeg].concat())
     }
@@ -144,22 +136,20 @@ fn at_least(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
 
 /// Decodes to planes of luma and of chroma halved in both directions.
 fn decode_planes(
-    decompressor: &mut Decompressor,
-    jpeg: &[u8],
-    subsamp: Subsamp,
+    decoder: Decoder<'_>,
+    reduction: u32,
     planes: &[Plane],
     frame: &mut [u8],
     room: &mut Vec<u8>,
 ) -> turbojpeg::Result<()> {
     let (width, height) = (planes[0].extent.width as usize, planes[0].rows());
-    // Then its planes lie as libjpeg-turbo would lay them out: one behind the other, rows as aligned.
+    let subsamp = decoder.header().subsamp;
+    // Then planes of the frame lie as they are decoded.
     if subsamp == Subsamp::Sub2x2 && height.is_multiple_of(2) {
-        let pixels = YuvImage { pixels: frame, width, align: ROW_ALIGN, height, subsamp };
-        return decompressor.decompress_to_yuv(jpeg, pixels);
+        return decoder.decode_planes(reduction, frame, ROW_ALIGN);
     }
     let pixels = at_least(room, yuv_pixels_len(width, 1, height, subsamp)?);
-    let image = YuvImage { pixels: &mut *pixels, width, align: 1, height, subsamp };
-    decompressor.decompress_to_yuv(jpeg, image)?;
+    decoder.decode_planes(reduction, pixels, 1)?;
     let (across, down) = subsamp.size();
     let (stride, rows) = (width.next_multiple_of(across), height.next_multiple_of(down));
     let (luma, chroma) = pixels.split_at(stride * rows);
@@ -204,6 +194,7 @@ fn halve(
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use resized_protocol::coding::Quality;
     use turbojpeg::{Compressor, Image};
 
     use super::*;
@@ -260,7 +251,10 @@ mod tests {
     #[test]
     fn a_codec_makes_of_a_jpeg_what_a_new_one_makes() {
         let mut used = Codec::default();
-        let quality = |quality| Jpeg { quality, subsampling: Subsampling::Neither };
+        let quality = |quality| {
+            let quality = Quality::new(quality).unwrap();
+            Jpeg { quality, subsampling: Subsampling::Neither }
+        };
         for subsamp in [Subsamp::None, Subsamp::Sub2x2, Subsamp::Gray, Subsamp::Sub2x1] {
             for (format, reduction) in FORMATS.into_iter().zip([1, 2, 4]).rev() {
                 let Extent { width, height } = EXTENT;

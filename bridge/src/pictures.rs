@@ -311,8 +311,6 @@ async fn reply(request: &Request, made: Result<Made, Refused>) {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use resized_client::Filter;
-    use resized_pictures::{Mode, Wish};
 
     use super::*;
 
@@ -331,9 +329,7 @@ mod tests {
         let args = ["bridge", "--pictures", "1", "--nats", "nats://localhost"];
         let args = Args::try_parse_from(args).unwrap();
         let pictures = Pictures::new(&args).unwrap().unwrap();
-        let wish =
-            Wish { size: "8x8".parse().unwrap(), mode: Mode::Fit, crop: None, only_shrink: false };
-        let settings = Settings { wish, filter: Filter::Bicubic, quality: 85, format: None };
+        let settings = Settings::new("8x8".parse().unwrap());
         // The lane lives on.
         for _ in 0..2 {
             let made = Arc::clone(&pictures).make(Trap, settings, usize::MAX).await;

@@ -9,7 +9,7 @@ use clap::builder::{
     PathBufValueParser, PossibleValue, PossibleValuesParser, RangedI64ValueParser, TypedValueParser,
 };
 use clap::{Args, Parser, Subcommand};
-use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat};
+use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat, Quality};
 use resized_pictures::{Colour, Format, Mode, Size, SizeError};
 use resized_protocol::message::MAX_SLOTS;
 
@@ -198,8 +198,8 @@ pub(crate) struct Resize {
     pub(crate) filter: Filter,
 
     /// Quality of JPEG results [default: 85]; PNG and WebP are encoded without loss
-    #[arg(long, value_name = "Q", value_parser = quality())]
-    pub(crate) quality: Option<i32>,
+    #[arg(long, value_name = "Q")]
+    pub(crate) quality: Option<Quality>,
 
     /// Format of the results [default: what the ending of OUT says, else the picture's own]
     #[arg(long, value_parser = formats())]
@@ -271,8 +271,8 @@ pub(crate) struct Video {
     pub(crate) filter: Filter,
 
     /// JPEG quality
-    #[arg(long, value_name = "Q", default_value = "85", value_parser = quality())]
-    pub(crate) quality: i32,
+    #[arg(long, value_name = "Q", default_value_t)]
+    pub(crate) quality: Quality,
 
     /// Write the figures to FILE, as JSON, which resize-videos(1) describes
     #[arg(long, value_name = "FILE")]
@@ -314,11 +314,6 @@ fn frame_formats() -> impl TypedValueParser<Value = PixelFormat> {
     let format = |given: String| NAMED.into_iter().find(|(name, _)| *name == given);
     PossibleValuesParser::new(NAMED.map(|(name, _)| name))
         .try_map(move |given| format(given).map(|(_, format)| format).ok_or("no such format"))
-}
-
-/// Reads a JPEG's quality.
-fn quality() -> RangedI64ValueParser<i32> {
-    clap::value_parser!(i32).range(1..=100)
 }
 
 /// Reads the name of a mode.

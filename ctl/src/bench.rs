@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use hdrhistogram::Histogram;
+use resized_anywhere::Daemon;
 use resized_client::{Client, Endpoint, FrameSpec, Stream, StreamSpec};
 use serde::Serialize;
 
 use crate::args::Bench;
-use crate::daemon::Daemon;
 use crate::terminal::say;
 use load::{Plan, Tally};
 

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use resized::Devices;
+use resized_anywhere::Daemon;
 use resized_client::{Client, Endpoint, FrameSpec, StreamSpec};
 
 use crate::args::Doctor;
-use crate::daemon::Daemon;
 use crate::terminal::{one_line, say, shown};
 
 /// After so long somebody is not waited for any more.

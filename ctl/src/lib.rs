@@ -2,14 +2,13 @@
 //! of, and what it shares with `resize-videos`, which is `resizectl video` as a program of its own.
 //!
 //! [`args`](Arguments) says what may be asked, and each command is a file of its own that knows
-//! nothing of the others. Both programs' manners are public: [`daemon`] finds who answers, [`signal`]
-//! says when to end, [`modes`] what may become of another shape, [`terminal`] how to speak, [`pipe`] how to wait, [`pattern`] how results are named, [`folders`] and
-//! [`aside`] how they are left.
+//! nothing of the others. Both programs' manners are public: [`signal`] says when to end, [`modes`] what
+//! may become of another shape, [`terminal`] how to speak, [`pipe`] how to wait, [`pattern`] how results
+//! are named, [`folders`] and [`aside`] how they are left.
 
 mod args;
 pub mod aside;
 mod bench;
-pub mod daemon;
 mod doctor;
 pub mod folders;
 pub mod pattern;

@@ -18,19 +18,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use resized_anywhere::Daemon;
 use resized_client::{Client, Endpoint};
 use resized_pictures::{Format, Limits, Loss, PictureError, Settings, Wish};
 
 use crate::args::Resize;
-use crate::daemon::Daemon;
 use crate::signal::{ENDING, Signal};
 use crate::terminal::{LOST, complain, shown};
 use error::FileError;
 use file::Files;
 use output::Outputs;
-
-/// Of JPEG results that nobody says it of.
-const QUALITY: i32 = 85;
 
 /// Passes over the picture in a progressive file. Patience is the user's own.
 const SCANS: u32 = 500;
@@ -51,7 +48,7 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
     let settings = Settings {
         wish: Wish { size: asked.size, mode, crop: asked.crop, only_shrink: asked.only_shrink },
         filter: asked.filter,
-        quality: asked.quality.unwrap_or(QUALITY),
+        quality: asked.quality.unwrap_or_default(),
         format: outputs.format(),
     };
     if let (Some(_), Some(format @ (Format::Png | Format::Webp))) =
@@ -88,7 +85,7 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
             let thread = thread::Builder::new().name("resize".to_owned());
             let (client, batch, daemon) = (first.take(), &batch, &daemon);
             let work = move || {
-                let client = client.map_or_else(|| daemon.connect(), Ok);
+                let client = client.map_or_else(|| daemon.connect().map_err(Into::into), Ok);
                 batch.work(client, limits, settings);
             };
             if let Err(error) = thread.spawn_scoped(scope, work) {

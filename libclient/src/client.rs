@@ -1,5 +1,6 @@
 //! Owns the conversation before frames flow: hello, opening of streams, figures.
 
+use std::any::Any;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
@@ -105,7 +106,20 @@ impl Client {
     ///
     /// Those of [`connect`](Self::connect), but for [`Connect`](Error::Connect).
     pub fn from_socket(socket: UnixStream) -> Result<Self, Error> {
-        Self::hello(socket, false)
+        Self::hello(socket, false, None)
+    }
+
+    /// As [`from_socket`](Self::from_socket), and keeps `daemon`, which ends when it is dropped: that is
+    /// when the connection is closed, behind the last of the client's clones, streams and frames.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`from_socket`](Self::from_socket).
+    pub fn from_socket_of(
+        socket: UnixStream,
+        daemon: impl Any + Send + Sync,
+    ) -> Result<Self, Error> {
+        Self::hello(socket, false, Some(Box::new(daemon)))
     }
 
     /// As [`from_socket`](Self::from_socket), with rings in named segments instead of passed
@@ -116,7 +130,7 @@ impl Client {
     ///
     /// Those of [`from_socket`](Self::from_socket).
     pub fn from_socket_with_named_segments(socket: UnixStream) -> Result<Self, Error> {
-        Self::hello(socket, true)
+        Self::hello(socket, true, None)
     }
 
     #[cfg(test)]
@@ -124,10 +138,14 @@ impl Client {
         Arc::downgrade(&self.connection)
     }
 
-    fn hello(socket: UnixStream, named_segments: bool) -> Result<Self, Error> {
+    fn hello(
+        socket: UnixStream,
+        named_segments: bool,
+        daemon: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Result<Self, Error> {
         let mut link = Link::over(socket, Instant::now() + PATIENCE);
         let devices = link.greet(named_segments)?;
-        let connection = Arc::new(Connection::new(link, devices, None));
+        let connection = Arc::new(Connection::new(link, devices, None).keeping(daemon));
         Ok(Self { connection, named_segments })
     }
 

@@ -20,6 +20,7 @@ mod recovery;
 mod state;
 mod waiting;
 
+use std::any::Any;
 use std::net::Shutdown;
 use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -47,6 +48,8 @@ pub(crate) struct Connection {
     home: Option<Home>,
     /// Whose it is.
     process: u32,
+    /// The daemon, if it lives no longer than this. Declared, and so dropped, behind the socket to it.
+    daemon: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// A request that was sent in that era, and its ticket.
@@ -74,7 +77,14 @@ impl Connection {
             changed: Condvar::new(),
             home,
             process: process::id(),
+            daemon: None,
         }
+    }
+
+    /// Keeps the daemon that it is to.
+    pub(crate) fn keeping(mut self, daemon: Option<Box<dyn Any + Send + Sync>>) -> Self {
+        self.daemon = daemon;
+        self
     }
 
     /// What has arrived, to look at or change. Call [`wake`](Self::wake) after a change that a

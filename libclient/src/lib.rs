@@ -58,12 +58,12 @@
 //!
 //! ```no_run
 //! # use resized_client::{Client, Error, Extent, FrameSpec, PixelFormat, StreamSpec};
-//! use resized_client::{Coding, Jpeg, Subsampling};
+//! use resized_client::{Coding, Jpeg, Quality, Subsampling};
 //!
 //! # fn thumbnail(client: &Client, photo: &[u8]) -> Result<Vec<u8>, Error> {
 //! let source = FrameSpec::jpeg(PixelFormat::I420, Extent::new(4000, 3000));
 //! let mut spec = StreamSpec::new(source, Extent::new(400, 300));
-//! let jpeg = Jpeg { quality: 85, subsampling: Subsampling::Both };
+//! let jpeg = Jpeg { quality: Quality::DEFAULT, subsampling: Subsampling::Both };
 //! spec.coding = Coding { jpeg_in: true, jpeg_out: Some(jpeg) };
 //! let stream = client.open(&spec)?;
 //!
@@ -123,7 +123,9 @@ pub use reconnect::Reconnect;
 #[cfg(feature = "remote")]
 pub use remote::{Credentials, CredentialsError};
 pub use resized_protocol::codec::CodecError;
-pub use resized_protocol::coding::{Coding, CodingError, Jpeg, Subsampling};
+pub use resized_protocol::coding::{
+    Coding, CodingError, Jpeg, Quality, Subsampling, UnknownQuality,
+};
 pub use resized_protocol::frame::{
     Component, Extent, FrameError, FrameLayout, FrameSpec, MAX_SIDE, Matrix, PixelFormat, Plane,
     ROW_ALIGN, Range, Siting,

@@ -87,6 +87,11 @@ impl Plan {
 }
 
 impl Wish {
+    /// All of the picture, as large as it can be within the size.
+    pub const fn new(size: Size) -> Self {
+        Self { size, mode: Mode::Fit, crop: None, only_shrink: false }
+    }
+
     /// What becomes of that part of an upright picture.
     fn result(&self, part: Crop) -> Extent {
         // Of a float, which saturates.

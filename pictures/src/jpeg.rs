@@ -5,9 +5,8 @@
 
 use image::metadata::Orientation;
 use resized_client::{Extent, FrameSpec, PixelFormat, ROW_ALIGN, Slot};
-use turbojpeg::{
-    Colorspace, DecompressHeader, Decompressor, Image, ScalingFactor, Subsamp, YuvImage,
-};
+use resized_jpeg::{Decoder, image};
+use turbojpeg::{Colorspace, DecompressHeader, ScalingFactor, Subsamp};
 
 use crate::error::PictureError;
 
@@ -18,17 +17,14 @@ const SHRINKS: [u32; 4] = [1, 2, 4, 8];
 const PROFILE: &[u8] = b"ICC_PROFILE\0";
 
 /// Begins the one that says how the camera was held: Exif 2.3, section 4.7.2.
-const EXIF: &[u8] = b"Exif\0\0";
+pub(crate) const EXIF: &[u8] = b"Exif\0\0";
 
 /// Bytes of a profile in one segment, whose length, in 16 bits, counts itself and what precedes.
 const PROFILE_PART: usize = u16::MAX as usize - 2 - PROFILE.len() - 2;
 
-/// A JPEG file whose header was read. It has a decoder of its own: TurboJPEG's keep the tables of
-/// the file before, and do not get over an error in its header.
+/// A JPEG file whose header was read.
 pub(crate) struct Jpeg<'a> {
-    file: &'a [u8],
-    decompressor: Decompressor,
-    header: DecompressHeader,
+    decoder: Decoder<'a>,
     pub(crate) orientation: Orientation,
     pub(crate) profile: Option<Vec<u8>>,
     /// All of it is held by the decoder before the first pixel is made.
@@ -38,42 +34,34 @@ pub(crate) struct Jpeg<'a> {
 impl<'a> Jpeg<'a> {
     /// Reads a file's header. Of files with more than so many scans no more will be read.
     pub(crate) fn new(file: &'a [u8], scans: u32) -> Result<Self, PictureError> {
-        let mut decompressor = Decompressor::new()?;
-        decompressor.set_scan_limit(scans)?;
-        let header = decompressor.read_header(file)?;
-        if matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK) {
+        let decoder = Decoder::new(file, scans)?;
+        if matches!(decoder.header().colorspace, Colorspace::CMYK | Colorspace::YCCK) {
             return Err(PictureError::Inks);
         }
         let Metadata { orientation, profile, whole } = metadata(file);
-        let whole = whole || header.is_progressive;
-        Ok(Self { file, decompressor, header, orientation, profile, whole })
+        let whole = whole || decoder.header().is_progressive;
+        Ok(Self { decoder, orientation, profile, whole })
     }
 
     /// Decodes it into a slot of a stream of its [`spec`](Self::spec).
-    pub(crate) fn decode(mut self, shrink: u32, slot: &mut Slot) -> Result<(), PictureError> {
-        let scale = ScalingFactor::new(1, shrink as usize);
-        self.decompressor.set_scaling_factor(scale)?;
-        let DecompressHeader { width, height, subsamp, .. } = self.header.scaled(scale);
-        let plane = slot.layout().planes()[0];
+    pub(crate) fn decode(self, shrink: u32, slot: &mut Slot) -> Result<(), PictureError> {
         let format = match self.format() {
+            // Whole blocks of 2x2 pixels lie in slots as they are decoded.
             PixelFormat::I420 => {
-                // Laid out as TurboJPEG does: planes in order, whole blocks of 2x2 pixels, rows
-                // aligned.
-                let pixels = slot.input_mut();
-                let image = YuvImage { pixels, width, align: ROW_ALIGN, height, subsamp };
-                return sound(self.decompressor.decompress_to_yuv(self.file, image));
+                return Ok(self.decoder.decode_planes(shrink, slot.input_mut(), ROW_ALIGN)?);
             }
             PixelFormat::Gray8 => turbojpeg::PixelFormat::GRAY,
             _ => turbojpeg::PixelFormat::RGB,
         };
-        let image = Image { pixels: slot.plane_mut(0), width, pitch: plane.stride, height, format };
-        sound(self.decompressor.decompress(self.file, image))
+        let plane = slot.layout().planes()[0];
+        Ok(self.decoder.decode(shrink, image(slot.plane_mut(0), &plane, format))?)
     }
 
     /// Pixels as stored.
     pub(crate) fn extent(&self) -> Extent {
+        let DecompressHeader { width, height, .. } = *self.decoder.header();
         // Of 16 bits in the file.
-        Extent::new(self.header.width as u32, self.header.height as u32)
+        Extent::new(width as u32, height as u32)
     }
 
     /// Most memory that decoding takes, however much it shrinks: two bytes for each coefficient of
@@ -84,14 +72,14 @@ impl<'a> Jpeg<'a> {
 
     /// By how much the decoder can shrink it.
     pub(crate) const fn shrinks(&self) -> &'static [u32] {
-        if self.header.is_lossless { &[1] } else { &SHRINKS }
+        if self.decoder.header().is_lossless { &[1] } else { &SHRINKS }
     }
 
     /// What it is decoded to, `shrink` times smaller. 4:2:0 has whole blocks of 2x2 pixels: perhaps a
     /// column and a row that are not the picture's.
     pub(crate) fn spec(&self, shrink: u32) -> FrameSpec {
         let DecompressHeader { width, height, .. } =
-            self.header.scaled(ScalingFactor::new(1, shrink as usize));
+            self.decoder.header().scaled(ScalingFactor::new(1, shrink as usize));
         let format = self.format();
         let whole = if format.is_subsampled() { 2 } else { 1 };
         let side = |side: usize| side.next_multiple_of(whole) as u32;
@@ -99,22 +87,12 @@ impl<'a> Jpeg<'a> {
     }
 
     fn format(&self) -> PixelFormat {
-        match (self.header.colorspace, self.header.subsamp) {
+        let DecompressHeader { colorspace, subsamp, is_lossless, .. } = *self.decoder.header();
+        match (colorspace, subsamp) {
             (Colorspace::Gray, _) => PixelFormat::Gray8,
-            (Colorspace::YCbCr, Subsamp::Sub2x2) if !self.header.is_lossless => PixelFormat::I420,
+            (Colorspace::YCbCr, Subsamp::Sub2x2) if !is_lossless => PixelFormat::I420,
             _ => PixelFormat::Rgb24,
         }
-    }
-}
-
-/// What is only odd is no error: bytes before the end that mean nothing, which some cameras write.
-/// The library tells the first of its complaints alone: behind one about the end there is none,
-/// behind another there may be.
-fn sound(outcome: turbojpeg::Result<()>) -> Result<(), PictureError> {
-    const BEFORE_END: &str = "extraneous bytes before marker 0xd9";
-    match outcome {
-        Err(turbojpeg::Error::TurboJpegError(text)) if text.contains(BEFORE_END) => Ok(()),
-        outcome => Ok(outcome?),
     }
 }
 
@@ -201,7 +179,7 @@ pub(crate) fn with_profile(jpeg: &[u8], profile: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use turbojpeg::Compressor;
+    use turbojpeg::{Compressor, Image};
 
     use super::*;
 

@@ -1,14 +1,12 @@
 //! Encoded pictures, resized by a daemon: the bytes of a JPEG, PNG or WebP go in, those of another come out.
 //!
 //! ```no_run
-//! use resized_client::{Client, Endpoint, Filter};
-//! use resized_pictures::{Desk, Limits, Mode, Settings, Wish};
+//! use resized_client::Client;
+//! use resized_pictures::{Desk, Limits, Settings};
 //!
 //! # fn thumbnail(photo: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-//! let wish = Wish { size: "640x360".parse()?, mode: Mode::Fit, crop: None, only_shrink: false };
-//! let settings = Settings { wish, filter: Filter::Bicubic, quality: 85, format: None };
-//! let limits = Limits { pixels: 200_000_000, made: 64_000_000, scans: 64 };
-//! let mut desk = Desk::new(Client::connect(&Endpoint::discover()?)?, limits)?;
+//! let mut desk = Desk::new(Client::discover()?, Limits::default())?;
+//! let settings = Settings::new("640x360".parse()?);
 //! let thumbnail = desk.resize(photo, &settings)?.bytes.into_owned();
 //! # Ok(thumbnail)
 //! # }

@@ -11,7 +11,7 @@ use image::DynamicImage;
 use image::metadata::Orientation;
 use resized_client::{
     Alpha, Client, Crop, Error as DaemonError, Extent, Filter, Frame, FrameSpec, Framing,
-    KeptStreams, PixelFormat, Slot, StreamSpec,
+    KeptStreams, PixelFormat, Quality, Slot, StreamSpec,
 };
 use resized_jpeg::{Encoder, Pixels};
 use turbojpeg::{Image, Subsamp};
@@ -20,7 +20,7 @@ use crate::error::PictureError;
 use crate::geometry::{Plan, Wish};
 use crate::jpeg::{self, Jpeg};
 use crate::raster::{self, Raster};
-use crate::wish::Format;
+use crate::wish::{Format, Size};
 
 /// Streams that a desk keeps open: photographs are upright or not, of a camera or another.
 const STREAMS: usize = 4;
@@ -40,10 +40,18 @@ pub struct Settings {
     pub wish: Wish,
     /// How pixels are resampled.
     pub filter: Filter,
-    /// Of a JPEG that is made, 1 to 100.
-    pub quality: i32,
+    /// Of a JPEG that is made.
+    pub quality: Quality,
     /// Of the result; `None` for the picture's own.
     pub format: Option<Format>,
+}
+
+impl Settings {
+    /// All of the picture, as large as it can be within the size, bicubic, and in its own format.
+    pub const fn new(size: Size) -> Self {
+        let (wish, filter, quality) = (Wish::new(size), Filter::Bicubic, Quality::DEFAULT);
+        Self { wish, filter, quality, format: None }
+    }
 }
 
 /// What is taken, whatever is asked for.
@@ -56,6 +64,13 @@ pub struct Limits {
     /// Most passes over the picture in a progressive JPEG, each of which is decoded over all of it;
     /// sensible ones have ten.
     pub scans: u32,
+}
+
+impl Default for Limits {
+    /// What a program may take of strangers: 200 megapixels to read, 64 to make, 64 passes.
+    fn default() -> Self {
+        Self { pixels: 200_000_000, made: 64_000_000, scans: 64 }
+    }
 }
 
 /// A resized picture.
@@ -116,7 +131,7 @@ pub struct Planned<'a> {
     profile: Option<Vec<u8>>,
     spec: StreamSpec,
     format: Format,
-    quality: i32,
+    quality: Quality,
 }
 
 impl fmt::Debug for Planned<'_> {
@@ -364,7 +379,7 @@ impl Made<'_> {
     fn jpeg<'e>(
         &self,
         encoder: &'e mut Encoder,
-        quality: i32,
+        quality: Quality,
     ) -> Result<Cow<'e, [u8]>, PictureError> {
         let (format, layout, frame) = (self.spec.format, self.frame.layout(), self.frame.output());
         let as_it_is = matches!(format, PixelFormat::Gray8 | PixelFormat::I420)

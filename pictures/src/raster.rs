@@ -12,6 +12,7 @@ use image::{
 use resized_client::{Extent, Frame, PixelFormat, Slot};
 
 use crate::error::PictureError;
+use crate::jpeg::EXIF;
 use crate::picture::Loss;
 use crate::webp;
 
@@ -55,7 +56,12 @@ impl<'a> Raster<'a> {
         is_animated: bool,
     ) -> Result<Self, PictureError> {
         // Metadata that can't be understood is as if it were not there.
-        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let exif = decoder.exif_metadata().unwrap_or_default();
+        let orientation = exif.and_then(|exif| {
+            // Some write what begins a JPEG's segment.
+            Orientation::from_exif_chunk(exif.strip_prefix(EXIF).unwrap_or(&exif))
+        });
+        let orientation = orientation.unwrap_or(Orientation::NoTransforms);
         let profile = decoder.icc_profile().unwrap_or_default();
         Ok(Self { decoder, orientation, profile, is_animated })
     }

@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use image::codecs::png::{PngDecoder, PngEncoder};
-use image::codecs::webp::WebPDecoder;
+use image::codecs::webp::{WebPDecoder, WebPEncoder};
 use image::{ExtendedColorType, ImageDecoder, ImageEncoder};
 use resized::{Devices, Options, Server};
-use resized_client::{Client, Extent, Filter};
-use resized_pictures::{Desk, Format, Limits, Mode, Picture, PictureError, Settings, Wish};
+use resized_client::{Client, Extent, Quality};
+use resized_pictures::{Desk, Format, Limits, Picture, PictureError, Settings};
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
 const LIMITS: Limits = Limits { pixels: 1_000_000, made: 500_000, scans: 64 };
@@ -57,9 +57,8 @@ fn desk(server: &Server) -> Desk {
 }
 
 fn asked(size: &str, format: Option<Format>) -> Settings {
-    let wish =
-        Wish { size: size.parse().unwrap(), mode: Mode::Fit, crop: None, only_shrink: false };
-    Settings { wish, filter: Filter::Bicubic, quality: 90, format }
+    let quality = Quality::new(90).unwrap();
+    Settings { quality, format, ..Settings::new(size.parse().unwrap()) }
 }
 
 fn jpeg(width: usize, height: usize, progressive: bool) -> Vec<u8> {
@@ -120,7 +119,7 @@ fn one_desk_takes_whatever_comes() {
     let first = desk.resize(&photo, &asked("100x100", None)).unwrap().bytes.into_owned();
     desk.trim(0);
     assert_eq!(desk.resize(&photo, &asked("100x100", None)).unwrap().bytes, first);
-    let coarse = Settings { quality: 10, ..asked("100x100", None) };
+    let coarse = Settings { quality: Quality::new(10).unwrap(), ..asked("100x100", None) };
     assert!(desk.resize(&photo, &coarse).unwrap().bytes.len() < first.len());
     assert_eq!(desk.resize(&photo, &asked("100x100", None)).unwrap().bytes, first);
 }
@@ -166,6 +165,24 @@ fn a_profile_of_grays_is_kept_of_gray_pictures_only() {
         };
         let found = profile.map(|profile| profile[16..20].to_vec());
         assert_eq!(found, kept.then(|| space.to_vec()), "{kind:?} as {format:?}");
+    }
+}
+
+/// An EXIF chunk that says that the picture lies on its side: Exif 2.3, section 4.6.
+const LYING: &[u8] = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+
+#[test]
+fn what_lies_on_its_side_is_turned_whoever_wrote_it() {
+    let server = server();
+    let mut desk = desk(&server);
+    // With what begins such a segment of a JPEG too, as some write it.
+    for exif in [LYING.to_vec(), [b"Exif\0\0", LYING].concat()] {
+        let mut file = Vec::new();
+        let mut encoder = WebPEncoder::new_lossless(&mut file);
+        encoder.set_exif_metadata(exif.clone()).unwrap();
+        encoder.write_image(&[90; 3 * 64 * 32], 64, 32, ExtendedColorType::Rgb8).unwrap();
+        let made = desk.resize(&file, &asked("x64", Some(Format::Png))).unwrap();
+        assert_eq!(extent(&made), Extent::new(32, 64), "{exif:?}");
     }
 }
 

@@ -5,6 +5,11 @@
 //! whatever lies behind them in a slot means nothing. Invariant: no coded frame is longer than
 //! [`FrameLayout::coded`] of its stream's frames says.
 
+use std::fmt;
+use std::str::FromStr;
+
+use bincode::de::Decoder;
+use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 use thiserror::Error;
 
@@ -26,12 +31,74 @@ pub struct Coding {
 /// What a JPEG should be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Jpeg {
-    /// As libjpeg counts it, 1..=100.
-    pub quality: u8,
+    /// How much of the picture is kept.
+    pub quality: Quality,
     /// How much less chroma there is than luma; without meaning where there is no chroma. Frames whose
     /// format is subsampled are so in both directions.
     pub subsampling: Subsampling,
 }
+
+/// How much of a picture a JPEG keeps, 1 to 100, as libjpeg counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
+pub struct Quality(u8);
+
+/// The text is no quality.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{0}' is no quality of a JPEG: write a number from 1 to 100")]
+pub struct UnknownQuality(String);
+
+impl Quality {
+    /// Good enough to look at.
+    pub const DEFAULT: Self = Self(85);
+
+    /// None unless it is 1 to 100.
+    pub const fn new(quality: u8) -> Option<Self> {
+        if matches!(quality, 1..=100) { Some(Self(quality)) } else { None }
+    }
+}
+
+impl Default for Quality {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl From<Quality> for u8 {
+    fn from(Quality(quality): Quality) -> Self {
+        quality
+    }
+}
+
+impl TryFrom<u8> for Quality {
+    type Error = CodingError;
+
+    fn try_from(quality: u8) -> Result<Self, CodingError> {
+        Self::new(quality).ok_or(CodingError::Quality(quality))
+    }
+}
+
+impl FromStr for Quality {
+    type Err = UnknownQuality;
+
+    fn from_str(text: &str) -> Result<Self, UnknownQuality> {
+        let quality = text.parse().ok().and_then(Self::new);
+        quality.ok_or_else(|| UnknownQuality(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Quality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<Context> Decode<Context> for Quality {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Self::new(u8::decode(decoder)?).ok_or(DecodeError::Other("no quality of a JPEG"))
+    }
+}
+
+bincode::impl_borrow_decode!(Quality);
 
 /// In which directions a JPEG's chroma is halved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -83,11 +150,8 @@ impl Coding {
         if self.jpeg_in {
             can_be_jpeg(source)?;
         }
-        let Some(Jpeg { quality, subsampling }) = self.jpeg_out else { return Ok(()) };
+        let Some(Jpeg { subsampling, .. }) = self.jpeg_out else { return Ok(()) };
         can_be_jpeg(destination)?;
-        if !(1..=100).contains(&quality) {
-            return Err(CodingError::Quality(quality));
-        }
         if destination.format.is_subsampled() && subsampling != Subsampling::Both {
             return Err(CodingError::Subsampling);
         }
@@ -149,8 +213,25 @@ mod tests {
     const EXTENT: Extent = Extent::new(16, 8);
 
     #[test]
+    fn a_quality_is_one_to_a_hundred() {
+        for number in 0..=u8::MAX {
+            let (quality, text) = (Quality::new(number), number.to_string());
+            assert_eq!(quality.is_some(), (1..=100).contains(&number));
+            assert_eq!(text.parse().ok(), quality);
+            assert_eq!(Quality::try_from(number), quality.ok_or(CodingError::Quality(number)));
+            let config = bincode::config::standard();
+            let decoded = bincode::decode_from_slice(&[number], config.with_fixed_int_encoding());
+            assert_eq!(decoded.ok(), quality.map(|quality| (quality, 1)));
+            assert!(quality.is_none_or(|quality| quality.to_string() == text));
+        }
+        for text in ["", "85 ", "-1", "85.0", "high"] {
+            assert_eq!(text.parse::<Quality>(), Err(UnknownQuality(text.to_owned())));
+        }
+    }
+
+    #[test]
     fn frames_that_are_no_jpegs_are_refused() {
-        let jpeg = Jpeg { quality: 85, subsampling: Subsampling::Both };
+        let jpeg = Jpeg { quality: Quality::DEFAULT, subsampling: Subsampling::Both };
         let both = Coding { jpeg_in: true, jpeg_out: Some(jpeg) };
         let good = FrameSpec::jpeg(PixelFormat::I420, EXTENT);
         assert_eq!(both.check(&good, &good), Ok(()));
@@ -162,10 +243,6 @@ mod tests {
         assert_eq!(both.check(&nv12, &good), Err(CodingError::Format(PixelFormat::Nv12)));
         // One that shows nothing of what it can't be.
         assert_eq!(Coding { jpeg_out: None, ..both }.check(&good, &nv12), Ok(()));
-        for quality in [0, 101] {
-            let both = Coding { jpeg_out: Some(Jpeg { quality, ..jpeg }), ..both };
-            assert_eq!(both.check(&good, &good), Err(CodingError::Quality(quality)));
-        }
         let fine = Jpeg { subsampling: Subsampling::Neither, ..jpeg };
         let both = Coding { jpeg_out: Some(fine), ..both };
         assert_eq!(both.check(&good, &good), Err(CodingError::Subsampling));

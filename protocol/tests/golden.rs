@@ -14,7 +14,7 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use resized_protocol::VERSION;
 use resized_protocol::codec::{CodecError, Inbox, encode};
-use resized_protocol::coding::{Coding, CodingError, Jpeg, Subsampling};
+use resized_protocol::coding::{Coding, CodingError, Jpeg, Quality, Subsampling};
 use resized_protocol::frame::{Extent, FrameError, FrameSpec, Matrix, PixelFormat, Range, Siting};
 use resized_protocol::message::{
     Alpha, Backing, Completion, Cropped, Features, Filter, Goodbye, Message, Refusal, Reply,
@@ -141,7 +141,10 @@ fn requests_keep_their_bytes() {
         deadline: Some(Duration::new(1, 2)),
         coding: Coding {
             jpeg_in: true,
-            jpeg_out: Some(Jpeg { quality: 85, subsampling: Subsampling::Horizontal }),
+            jpeg_out: Some(Jpeg {
+                quality: Quality::DEFAULT,
+                subsampling: Subsampling::Horizontal,
+            }),
         },
     };
     pinned(

@@ -156,7 +156,7 @@ impl StreamSpec {
             mean: spec.normalisation.mean,
             scale: spec.normalisation.scale,
             jpeg_in: spec.coding.jpeg_in.into(),
-            jpeg_quality: jpeg.map_or(0, |jpeg| jpeg.quality.into()),
+            jpeg_quality: jpeg.map_or(0, |jpeg| u8::from(jpeg.quality).into()),
             jpeg_subsampling: abi::Subsampling::of(subsampling),
             pad,
             unused: [0; 5],
@@ -201,7 +201,8 @@ impl StreamSpec {
         let jpeg = match self.jpeg_quality {
             0 => None,
             quality => {
-                let quality = quality.try_into().map_err(|_| bad("jpeg_quality", quality))?;
+                let number = u8::try_from(quality).ok().and_then(protocol::Quality::new);
+                let quality = number.ok_or_else(|| bad("jpeg_quality", quality))?;
                 Some(protocol::Jpeg { quality, subsampling })
             }
         };

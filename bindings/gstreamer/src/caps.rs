@@ -2,8 +2,10 @@
 //!
 //! Knows no frames. As `videoscale` does it: everything but size and pixel shape stays as it is, and
 //! of what both sides leave open that is chosen which keeps the picture's shape, and then as many
-//! pixels as there were. A test compares what comes of both.
+//! pixels as there were. A test compares what comes of both. Of interlaced video size and pixel shape
+//! stay, too: it goes through or is refused, and upstream that can give other video learns that.
 
+use gst_video::{VideoInfo, VideoInterlaceMode};
 use resized_client::{Extent, MAX_SIDE};
 
 use crate::formats::FORMATS;
@@ -12,7 +14,13 @@ use crate::picture::{Ratio, Shape};
 const WIDTH: &str = "width";
 const HEIGHT: &str = "height";
 const PIXEL: &str = "pixel-aspect-ratio";
+const INTERLACE: &str = "interlace-mode";
 const SQUARE: Ratio = Ratio::ONE;
+
+/// Modes of video whose frames are resized, of the second unless a buffer says that its own is
+/// interlaced.
+const RESIZED: [VideoInterlaceMode; 2] =
+    [VideoInterlaceMode::Progressive, VideoInterlaceMode::Mixed];
 
 /// What either side may have.
 pub(crate) fn template() -> gst::Caps {
@@ -23,20 +31,81 @@ pub(crate) fn template() -> gst::Caps {
         .build()
 }
 
-/// What the other side may have of these caps.
-pub(crate) fn transform(caps: &gst::CapsRef) -> gst::Caps {
+/// What the other side may have of these caps, within `filter`; `direction` is that of the pad whose
+/// they are.
+pub(crate) fn transform(
+    direction: gst::PadDirection,
+    caps: &gst::CapsRef,
+    filter: Option<&gst::CapsRef>,
+) -> gst::Caps {
+    let mode = gst::CapsIntersectMode::First;
+    match (direction, filter) {
+        (gst::PadDirection::Sink, None) => opened(caps, Unsaid::Progressive),
+        (gst::PadDirection::Sink, Some(filter)) => {
+            filter.intersect_with_mode(&opened(caps, Unsaid::Progressive), mode)
+        }
+        (_, None) => opened(caps, Unsaid::Any),
+        (_, Some(filter)) => {
+            // Upstream's, structure by structure: what it does not say stays so.
+            let of_each = filter.iter_with_features().map(|(structure, features)| {
+                let one = gst::Caps::builder_full()
+                    .structure_with_features(structure.to_owned(), features.to_owned())
+                    .build();
+                let says = structure.has_field(INTERLACE);
+                let unsaid = if says { Unsaid::Any } else { Unsaid::Progressive };
+                one.intersect_with_mode(&opened(caps, unsaid), mode)
+            });
+            of_each.fold(gst::Caps::new_empty(), |mut all, one| {
+                all.merge(one);
+                all
+            })
+        }
+    }
+}
+
+/// What caps mean that say nothing of interlacing.
+#[derive(Clone, Copy)]
+enum Unsaid {
+    /// For who gives video.
+    Progressive,
+    /// For who takes it.
+    Any,
+}
+
+/// Caps of any size in place of those that can be resized, and the others.
+fn opened(caps: &gst::CapsRef, unsaid: Unsaid) -> gst::Caps {
     let mut others = gst::Caps::new_empty();
     let all = others.make_mut();
     for (structure, features) in caps.iter_with_features() {
-        let mut other = structure.to_owned();
-        other.set(WIDTH, gst::IntRange::new(1, MAX_SIDE as i32));
-        other.set(HEIGHT, gst::IntRange::new(1, MAX_SIDE as i32));
-        if other.has_field(PIXEL) {
-            other.set(PIXEL, any_pixel());
+        let part = resized(structure, unsaid);
+        let is_all = part.as_ref().is_some_and(|part| **part == *structure);
+        if let Some(mut other) = part {
+            other.set(WIDTH, gst::IntRange::new(1, MAX_SIDE as i32));
+            other.set(HEIGHT, gst::IntRange::new(1, MAX_SIDE as i32));
+            if other.has_field(PIXEL) {
+                other.set(PIXEL, any_pixel());
+            }
+            all.append_structure_full(other, Some(features.to_owned()));
         }
-        all.append_structure_full(other, Some(features.to_owned()));
+        if !is_all {
+            all.append_structure_full(structure.to_owned(), Some(features.to_owned()));
+        }
     }
     others
+}
+
+/// The part of such video that can be resized.
+fn resized(structure: &gst::StructureRef, unsaid: Unsaid) -> Option<gst::Structure> {
+    if matches!(unsaid, Unsaid::Progressive) && !structure.has_field(INTERLACE) {
+        return Some(structure.to_owned());
+    }
+    let modes = gst::List::new(RESIZED.map(VideoInterlaceMode::to_str));
+    structure.intersect(&gst::Structure::builder(structure.name()).field(INTERLACE, modes).build())
+}
+
+/// Whether frames of these caps are resized.
+pub(crate) fn are_resized(caps: &gst::CapsRef) -> bool {
+    VideoInfo::from_caps(caps).is_ok_and(|info| RESIZED.contains(&info.interlace_mode()))
 }
 
 /// Of what the other side may have, what it gets; `direction` is that of the pad whose caps are

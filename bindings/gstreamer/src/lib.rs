@@ -3,13 +3,12 @@
 //!
 //! A buffer walks through these files in this order: `caps` says what sizes it may become and which
 //! it does, `scale` is the element that takes it, `work` has it resized in a slot and makes the next
-//! buffer of that. `daemon` finds who resizes, `formats` and `picture` know what frames are.
+//! buffer of that. `formats` and `picture` know what frames are.
 //!
-//! Knows nothing of how frames are resized or travel: that is `resized-client`'s. `docs/gstreamer.md`
-//! is the guide.
+//! Knows nothing of how frames are resized or travel: that is `resized-client`'s, and who resizes them is
+//! for `resized-anywhere` to find. `docs/gstreamer.md` is the guide.
 
 mod caps;
-mod daemon;
 mod formats;
 mod picture;
 mod plugin;

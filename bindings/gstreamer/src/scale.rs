@@ -22,10 +22,10 @@ use gst_base::subclass::base_transform::{
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
 use gst_video::{VideoBufferPool, VideoInfo, VideoMeta, VideoRegionOfInterestMeta};
-use resized_client::{Filter, Reconnect};
+use resized_anywhere::Daemon;
+use resized_client::{Client, Filter, Reconnect};
 
 use crate::caps;
-use crate::daemon::Connection;
 use crate::work::{Failure, Refused, Work};
 
 static CATEGORY: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -122,7 +122,7 @@ pub(crate) struct Scale {
         blurb = "For how many seconds a daemon that went away is looked for before the pipeline fails"
     )]
     settings: Mutex<Settings>,
-    connection: Mutex<Option<Connection>>,
+    client: Mutex<Option<Client>>,
     /// `None`: buffers go through as they are.
     work: Mutex<Option<Arc<Work>>>,
     /// Downstream reads where a frame's rows are, and has no memory of its own for them.
@@ -190,34 +190,31 @@ impl BaseTransformImpl for Scale {
             Ok(within) if within > Duration::ZERO => Reconnect { within, ..Reconnect::default() },
             _ => Reconnect::NEVER,
         };
-        let connection = Connection::new(endpoint.as_deref(), reconnect)
-            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenReadWrite, ("{error}")))?;
-        gst::debug!(CATEGORY, imp = self, "devices: {:?}", connection.client.devices());
-        *lock(&self.connection) = Some(connection);
+        let named = endpoint.as_deref();
+        let daemon = named.map_or_else(|| Daemon::find(None), Daemon::named).map_err(no_daemon)?;
+        let client = daemon.connect_with(reconnect).map_err(no_daemon)?;
+        gst::debug!(CATEGORY, imp = self, "devices: {:?}", client.devices());
+        *lock(&self.client) = Some(client);
         self.stopping.store(false, Ordering::Relaxed);
         self.flushing.store(false, Ordering::Relaxed);
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.work) = None;
+        self.end_work();
         // Dropped without the lock: an embedded daemon ends what it is at.
-        let connection = lock(&self.connection).take();
-        drop(connection);
+        let client = lock(&self.client).take();
+        drop(client);
         Ok(())
     }
 
     fn transform_caps(
         &self,
-        _direction: gst::PadDirection,
+        direction: gst::PadDirection,
         caps: &gst::Caps,
         filter: Option<&gst::Caps>,
     ) -> Option<gst::Caps> {
-        let others = caps::transform(caps);
-        Some(match filter {
-            Some(filter) => filter.intersect_with_mode(&others, gst::CapsIntersectMode::First),
-            None => others,
-        })
+        Some(caps::transform(direction, caps, filter.map(|filter| &**filter)))
     }
 
     fn fixate_caps(
@@ -301,7 +298,16 @@ impl BaseTransformImpl for Scale {
             gst::EventType::FlushStop => self.flushing.store(false, Ordering::Relaxed),
             _ => {}
         }
-        self.parent_sink_event(event)
+        let interlaced = match event.view() {
+            gst::EventView::Caps(caps) => !caps::are_resized(caps.caps()),
+            _ => false,
+        };
+        let taken = self.parent_sink_event(event);
+        // Of caps that don't fit nobody else says why.
+        if interlaced && !taken && !self.is_given_up() {
+            let _ = self.failed(&Failure::Interlaced);
+        }
+        taken
     }
 
     /// Where a pointer is on the output is somewhere else on the input.
@@ -330,9 +336,9 @@ impl VideoFilterImpl for Scale {
         to: &VideoInfo,
     ) -> Result<(), gst::LoggableError> {
         // The old stream first: its memory counts.
-        *lock(&self.work) = None;
+        self.end_work();
         let Settings { method, add_borders, .. } = *lock(&self.settings);
-        let client = lock(&self.connection).as_ref().map(|connection| connection.client.clone());
+        let client = lock(&self.client).clone();
         let client = client.ok_or_else(|| gst::loggable_error!(CATEGORY, "not started"))?;
         let stop = || self.is_given_up();
         let work = Work::new(&client, (from, to), method.filter(), add_borders, stop);
@@ -349,6 +355,12 @@ impl VideoFilterImpl for Scale {
 }
 
 impl Scale {
+    /// Ends the stream, and drops it without the lock: its daemon is told, which may not be reading.
+    fn end_work(&self) {
+        let work = lock(&self.work).take();
+        drop(work);
+    }
+
     /// Whether nobody wants any more what is waited for.
     fn is_given_up(&self) -> bool {
         self.stopping.load(Ordering::Relaxed) || self.flushing.load(Ordering::Relaxed)
@@ -361,12 +373,16 @@ impl Scale {
             Failure::Client(_) => {
                 gst::element_imp_error!(self, gst::ResourceError::Failed, ("{failure}"));
             }
-            Failure::Buffer(_) | Failure::Rows(_) => {
+            Failure::Buffer(_) | Failure::Rows(_) | Failure::Interlaced => {
                 gst::element_imp_error!(self, gst::StreamError::Format, ("{failure}"));
             }
         }
         gst::FlowError::Error
     }
+}
+
+fn no_daemon(error: impl std::fmt::Display) -> gst::ErrorMessage {
+    gst::error_msg!(gst::ResourceError::OpenReadWrite, ("{error}"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use gst::glib;
 use gst_video::prelude::*;
-use gst_video::{VideoFrameFlags, VideoFrameRef, VideoInfo, VideoInterlaceMode, VideoMeta};
+use gst_video::{
+    VideoBufferFlags, VideoFrameFlags, VideoFrameRef, VideoInfo, VideoInterlaceMode, VideoMeta,
+};
 use resized_client::{
     Client, Extent, Filter, Frame, FrameLayout, Plane, Rectangle, Slot, Stream, StreamSpec,
 };
@@ -26,8 +28,6 @@ const GLANCE: Duration = Duration::from_millis(100);
 pub(crate) enum Refused {
     #[error("the daemon knows no {}", .0.to_str())]
     Format(gst_video::VideoFormat),
-    #[error("interlaced frames are not resized: have them deinterlaced before")]
-    Interlaced,
     #[error(transparent)]
     Client(#[from] resized_client::Error),
     /// Nobody wants them any longer.
@@ -44,6 +44,8 @@ pub(crate) enum Failure {
     Buffer(#[from] glib::BoolError),
     #[error("a buffer's rows of {0} bytes do not lie one behind the other")]
     Rows(usize),
+    #[error("interlaced frames are not resized: have them deinterlaced before")]
+    Interlaced,
     /// Nobody wants it any longer.
     #[error("flushing")]
     Flushing,
@@ -78,9 +80,6 @@ impl Work {
         if picture == whole && seen.extent == shown.extent {
             return Ok(None);
         }
-        if from.interlace_mode() != VideoInterlaceMode::Progressive {
-            return Err(Refused::Interlaced);
-        }
         let source = formats::frame_spec(from).ok_or(Refused::Format(from.format()))?;
         let mut destination = formats::frame_spec(to).ok_or(Refused::Format(to.format()))?;
         let black = formats::black(to, &destination);
@@ -110,6 +109,12 @@ impl Work {
         buffer: &gst::BufferRef,
         stop: impl Fn() -> bool,
     ) -> Result<Frame, Failure> {
+        // What its caps say is of some frames.
+        if self.from.interlace_mode() == VideoInterlaceMode::Mixed
+            && buffer.video_flags().contains(VideoBufferFlags::INTERLACED)
+        {
+            return Err(Failure::Interlaced);
+        }
         let mut slot = loop {
             match self.stream.loan_timeout(GLANCE)? {
                 Some(slot) => break slot,

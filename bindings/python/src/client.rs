@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use resized_anywhere::EMBEDDED;
 use resized_client::{DeviceStats, FrameLayout, FrameSpec, StreamSpec};
 
 use crate::closable::Closable;
-use crate::connection::{Connected, EMBEDDED};
+use crate::connection::Connected;
 use crate::error::raised;
 use crate::frame::{Share, seen, share};
 use crate::kept::{KEPT_SLOTS, Kept};

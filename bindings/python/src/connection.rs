@@ -3,21 +3,17 @@
 //! The daemon is the one that Rust's clients find, or one in this process where none runs: one for
 //! all of its clients, as long as there are any.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use resized::{Server, ServerError};
+use resized_anywhere::{Daemon, NoDaemon};
 use resized_client::{Endpoint, Reconnect};
 
-use crate::error::{no_endpoint, not_embedded, nowhere, raised};
+use crate::error::{no_daemon, raised};
 use crate::ours::Ours;
 use crate::waiting::{duration, let_go};
-
-/// What is given for an endpoint to have the daemon in this process.
-pub(crate) const EMBEDDED: &str = "embedded";
 
 /// Threads of each kind that coroutines may have waiting.
 const WAITERS: u32 = 32;
@@ -34,11 +30,9 @@ pub(crate) enum For {
 
 /// A connection, shared by all that came of it.
 pub(crate) struct Connected {
-    // Declared, and so dropped, before the daemon that it is to.
     pub(crate) client: Ours<resized_client::Client>,
     /// Where it is; `None`: in this process.
     pub(crate) endpoint: Option<Endpoint>,
-    _server: Option<Ours<Arc<Server>>>,
     copied: AtomicU64,
     pools: [PyOnceLock<Py<PyAny>>; 2],
 }
@@ -51,29 +45,24 @@ impl Connected {
             Duration::ZERO => Reconnect::NEVER,
             within => Reconnect { within, ..Reconnect::default() },
         };
-        let found = match endpoint {
-            None => py.detach(Endpoint::running).map_err(|error| nowhere(&error))?,
-            Some(EMBEDDED) => None,
-            Some(text) => Some(text.parse().map_err(no_endpoint)?),
-        };
-        let (client, server) = match &found {
-            Some(endpoint) => {
-                let connect = || resized_client::Client::connect_with(endpoint, reconnect);
-                (py.detach(connect).map_err(raised)?, None)
-            }
-            None => {
+        let daemon = match endpoint {
+            None => match py.detach(Endpoint::running).map_err(NoDaemon::Variable) {
+                Ok(Some(endpoint)) => Ok(Daemon::Running(endpoint)),
                 // With the interpreter's lock, which a fork needs: no child finds the way there locked.
-                let server = Server::shared().map_err(|error| not_embedded(&error))?;
-                let socket = server.connect().map_err(ServerError::SetUp);
-                let socket = socket.map_err(|error| not_embedded(&error))?;
-                let connect = || resized_client::Client::from_socket(socket);
-                (py.detach(connect).map_err(raised)?, Some(Ours::new(server)))
-            }
+                Ok(None) => Daemon::embedded(),
+                Err(error) => Err(error),
+            },
+            Some(name) => Daemon::named(name),
         };
+        let daemon = daemon.map_err(|error| no_daemon(&error))?;
+        let endpoint = match &daemon {
+            Daemon::Running(endpoint) => Some(endpoint.clone()),
+            Daemon::Embedded(_) => None,
+        };
+        let client = py.detach(move || daemon.connect_with(reconnect)).map_err(raised)?;
         Ok(Self {
             client: Ours::new(client),
-            endpoint: found,
-            _server: server,
+            endpoint,
             copied: AtomicU64::new(0),
             pools: [const { PyOnceLock::new() }; 2],
         })
@@ -103,6 +92,6 @@ impl Drop for Connected {
     /// The daemon of this process ends with the last connection to it, once it is done with the frames
     /// that it is at.
     fn drop(&mut self) {
-        let_go((self.client.take(), self._server.as_mut().map(Ours::take)));
+        let_go(self.client.take());
     }
 }

@@ -6,10 +6,8 @@
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use resized::ServerError;
-use resized_client::{EndpointError as NoEndpoint, Error as ClientError};
-
-use crate::connection::EMBEDDED;
+use resized_anywhere::NoDaemon;
+use resized_client::Error as ClientError;
 
 /// Makes the classes, each of a base, with what it says of itself; and what puts them into the module.
 macro_rules! classes {
@@ -71,17 +69,11 @@ pub(crate) fn raised(error: ClientError) -> PyErr {
     }
 }
 
-/// Why there is no endpoint, as an exception.
-pub(crate) fn nowhere(error: &NoEndpoint) -> PyErr {
-    EndpointError::new_err(error.to_string())
-}
-
-/// Why what was given is no endpoint, as an exception. Here there is one more than the client knows.
-pub(crate) fn no_endpoint(error: NoEndpoint) -> PyErr {
-    EndpointError::new_err(format!("{error}, or '{EMBEDDED}' for a daemon in this process"))
-}
-
-/// Why there is no embedded daemon, as an exception.
-pub(crate) fn not_embedded(error: &ServerError) -> PyErr {
-    EmbeddedError::new_err(error.to_string())
+/// Why there is no daemon, as an exception.
+pub(crate) fn no_daemon(error: &NoDaemon) -> PyErr {
+    let text = error.to_string();
+    match error {
+        NoDaemon::Variable(_) | NoDaemon::Name(_) => EndpointError::new_err(text),
+        NoDaemon::Embedded(_) => EmbeddedError::new_err(text),
+    }
 }

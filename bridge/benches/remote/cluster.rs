@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use async_nats::service::NATS_SERVICE_ERROR_CODE;
 use async_nats::{Client as Nats, HeaderMap, StatusCode};
 use futures_util::StreamExt;
-use resized_client::{Client, Endpoint, Extent, Filter, FrameSpec, PixelFormat, StreamSpec};
-use resized_pictures::{Desk, Limits, Mode, Settings, Wish};
+use resized_client::{Client, Endpoint, Extent, FrameSpec, PixelFormat, StreamSpec};
+use resized_pictures::{Desk, Limits, Settings};
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 use turbojpeg::Image;
@@ -134,9 +134,7 @@ impl Work {
             .collect();
         let limits = Limits { pixels: u64::MAX, made: u64::MAX, scans: 64 };
         let mut desk = Desk::new(client, limits).unwrap();
-        let wish =
-            Wish { size: SIZE.parse().unwrap(), mode: Mode::Fit, crop: None, only_shrink: false };
-        let settings = Settings { wish, filter: Filter::Bicubic, quality: 85, format: None };
+        let settings = Settings::new(SIZE.parse().unwrap());
         let made = pictures.iter().map(|picture| {
             let made = desk.resize(picture, &settings).unwrap();
             made.bytes.into_owned()

@@ -3,7 +3,7 @@
 use std::thread;
 
 use resized_client::{
-    Client, Coding, Extent, FrameSpec, Jpeg, PixelFormat, Stream, StreamSpec, Subsampling,
+    Client, Coding, Extent, FrameSpec, Jpeg, PixelFormat, Quality, Stream, StreamSpec, Subsampling,
 };
 use turbojpeg::{
     Compressor, Decompressor, Image, ScalingFactor, Subsamp, YuvImage, YuvPlanesImage,
@@ -13,7 +13,7 @@ use super::{
     CONNECTIONS, FRAMES, IN_FLIGHT, InProcess, Process, film, in_turns, per_second, resize,
 };
 
-const QUALITY: u8 = 85;
+const QUALITY: Quality = Quality::DEFAULT;
 
 /// Streams of as many connections, whose frames are JPEGs both ways.
 pub(crate) struct CodedStreams(Vec<Stream>);
@@ -99,7 +99,7 @@ pub(crate) fn photo() -> Vec<u8> {
     let format = turbojpeg::PixelFormat::RGB;
     let image = Image { pixels: pixels.as_slice(), width, pitch: 3 * width, height, format };
     let mut compressor = Compressor::new().unwrap();
-    compressor.set_quality(QUALITY.into()).unwrap();
+    compressor.set_quality(u8::from(QUALITY).into()).unwrap();
     compressor.set_subsamp(Subsamp::Sub2x2).unwrap();
     compressor.compress_to_vec(image).unwrap()
 }
@@ -120,7 +120,7 @@ impl Whole {
         let mut decompressor = Decompressor::new().unwrap();
         decompressor.set_scaling_factor(ScalingFactor::ONE_HALF).unwrap();
         let mut compressor = Compressor::new().unwrap();
-        compressor.set_quality(QUALITY.into()).unwrap();
+        compressor.set_quality(u8::from(QUALITY).into()).unwrap();
         let (bare, destination) = (InProcess::new(&spec), spec.destination.extent);
         Self { bare, decompressor, compressor, destination }
     }

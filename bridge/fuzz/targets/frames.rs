@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use resized_client::{
-    Client, Coding, Crop, Error, Extent, FrameSpec, Jpeg, PixelFormat, Stream, StreamSpec,
+    Client, Coding, Crop, Error, Extent, FrameSpec, Jpeg, PixelFormat, Quality, Stream, StreamSpec,
     Subsampling,
 };
 use scene::Scene;
@@ -36,7 +36,7 @@ impl Scenery {
         let jpeg = honest();
         let formats = [PixelFormat::I420, PixelFormat::Gray8, PixelFormat::Bgra];
         let sides = [(44, 33), (15, 11), (7, 5), (3, 2)];
-        let out = Jpeg { quality: 80, subsampling: Subsampling::Both };
+        let out = Jpeg { quality: Quality::new(80).unwrap(), subsampling: Subsampling::Both };
         let mut streams = Vec::new();
         for format in formats {
             for (width, height) in sides {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
 use resized::{Devices, Options, Server};
-use resized_client::{Client, Extent, Filter};
+use resized_client::{Client, Extent, Filter, Quality};
 use resized_pictures::{Colour, Desk, Format, Limits, Mode, PictureError, Settings, Size, Wish};
 
 const LIMITS: Limits = Limits { pixels: 1 << 20, made: 1 << 16, scans: 64 };
@@ -66,5 +66,10 @@ fn settings(asked: u8) -> Settings {
     let format = [None, Some(Format::Jpeg), Some(Format::Png), Some(Format::Webp)];
     let (size, mode) = (size[pick(1, 4)], mode[pick(4, 4)]);
     let wish = Wish { size, mode, crop: None, only_shrink: asked >= 192 };
-    Settings { wish, filter: Filter::Bicubic, quality: 70, format: format[pick(16, 4)] }
+    Settings {
+        wish,
+        filter: Filter::Bicubic,
+        quality: Quality::new(70).unwrap(),
+        format: format[pick(16, 4)],
+    }
 }

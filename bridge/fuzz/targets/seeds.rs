@@ -8,7 +8,9 @@ use std::path::Path;
 use image::codecs::png::PngEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::{DynamicImage, ImageEncoder, RgbaImage};
-use resized_client::{Coding, Crop, Extent, FrameSpec, Jpeg, PixelFormat, StreamSpec, Subsampling};
+use resized_client::{
+    Coding, Crop, Extent, FrameSpec, Jpeg, PixelFormat, Quality, StreamSpec, Subsampling,
+};
 use resized_protocol::VERSION;
 use resized_protocol::codec::encode;
 use resized_protocol::message::{Cropped, Features, Request};
@@ -86,7 +88,7 @@ fn jpegs() -> Vec<u8> {
     let (_, jpeg) = all_jpegs(extent).swap_remove(0);
     let mut spec = StreamSpec::new(FrameSpec::jpeg(PixelFormat::I420, extent), Extent::new(4, 3));
     spec.destination = FrameSpec::jpeg(PixelFormat::I420, spec.destination.extent);
-    let out = Jpeg { quality: 75, subsampling: Subsampling::Both };
+    let out = Jpeg { quality: Quality::new(75).unwrap(), subsampling: Subsampling::Both };
     spec.coding = Coding { jpeg_in: true, jpeg_out: Some(out) };
     said.open(7, StreamSpec { slots: 2, ..spec });
     said.request(Request::Submit { stream: 7, slots: vec![0, 1] });

@@ -5,16 +5,13 @@
 use std::str::FromStr;
 
 use async_nats::HeaderMap;
-use resized_client::Filter;
+use resized_client::{Filter, Quality, UnknownQuality};
 use resized_pictures::{
     Colour, Format, Mode, Settings, Size, SizeError, UnknownColour, UnknownFormat, UnknownMode,
     Wish,
 };
 use resized_protocol::message::UnknownFilter;
 use thiserror::Error;
-
-/// Of a JPEG, unless asked for otherwise.
-const QUALITY: i32 = 85;
 
 /// Why the headers of a request ask for nothing that can be done.
 #[derive(Debug, Error)]
@@ -33,8 +30,8 @@ pub(super) enum HeaderError {
     NoPad,
     #[error("Filter: {0}")]
     Filter(#[from] UnknownFilter),
-    #[error("Quality: a number from 1 to 100")]
-    Quality,
+    #[error("Quality: {0}")]
+    Quality(#[from] UnknownQuality),
     #[error("Format: {0}")]
     Format(#[from] UnknownFormat),
 }
@@ -48,14 +45,9 @@ pub(super) fn settings(headers: Option<&HeaderMap>) -> Result<Settings, HeaderEr
         Some(colour) => mode.padded(colour).ok_or(HeaderError::NoPad)?,
     };
     let filter = read::<Filter>(headers, "Filter")?.transpose()?.unwrap_or(Filter::Bicubic);
-    let quality = match read::<i32>(headers, "Quality")? {
-        None => QUALITY,
-        Some(Ok(quality @ 1..=100)) => quality,
-        Some(_) => return Err(HeaderError::Quality),
-    };
+    let quality = read::<Quality>(headers, "Quality")?.transpose()?.unwrap_or_default();
     let format = read::<Format>(headers, "Format")?.transpose()?;
-    let wish = Wish { size, mode, crop: None, only_shrink: false };
-    Ok(Settings { wish, filter, quality, format })
+    Ok(Settings { wish: Wish { mode, ..Wish::new(size) }, filter, quality, format })
 }
 
 /// The value of the header of that name, if there is one. Clients write names in the case that they
@@ -91,7 +83,7 @@ mod tests {
     fn a_size_is_enough() {
         let Settings { wish, filter, quality, format } = asked(&[("Size", "640x")]).unwrap();
         assert_eq!((wish.size, wish.mode), (Size::Width(640), Mode::Fit));
-        assert_eq!((filter, quality, format), (Filter::Bicubic, 85, None));
+        assert_eq!((filter, quality, format), (Filter::Bicubic, Quality::DEFAULT, None));
         assert!(matches!(settings(None), Err(HeaderError::NoSize)));
         let Settings { wish, .. } = asked(&[("Size", "8x8"), ("Pad", "ff0080")]).unwrap();
         assert_eq!(wish.mode, Mode::Pad(Colour([255, 0, 128])));
@@ -108,7 +100,10 @@ mod tests {
             ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         ]);
         let Settings { wish, filter, quality, format } = settings.unwrap();
-        assert_eq!((wish.mode, filter, quality), (Mode::Fill, Filter::Lanczos3, 7));
+        assert_eq!(
+            (wish.mode, filter, quality),
+            (Mode::Fill, Filter::Lanczos3, Quality::new(7).unwrap())
+        );
         assert_eq!(format, Some(Format::Png));
     }
 
@@ -126,9 +121,14 @@ mod tests {
                 "Pad: 'white' is no colour: write six hexadecimal digits, RRGGBB, like ffffff for white",
             ),
             (("Filter", "cubic"), "Filter: 'cubic' is no filter"),
-            (("Quality", "0"), "Quality: a number from 1 to 100"),
-            (("Quality", "101"), "Quality: a number from 1 to 100"),
-            (("Quality", "high"), "Quality: a number from 1 to 100"),
+            (
+                ("Quality", "101"),
+                "Quality: '101' is no quality of a JPEG: write a number from 1 to 100",
+            ),
+            (
+                ("Quality", "high"),
+                "Quality: 'high' is no quality of a JPEG: write a number from 1 to 100",
+            ),
             (("Format", "gif"), "Format: 'gif' is no format: jpeg, png or webp"),
             (("siZe", "1x1"), "there is more than one header Size"),
         ] {

@@ -6,8 +6,7 @@ use async_nats::client::RequestErrorKind;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
 use futures_util::StreamExt;
-use resized_client::Filter;
-use resized_pictures::{Desk, Limits, Mode, Settings, Wish};
+use resized_pictures::{Desk, Limits, Settings};
 use tokio::runtime::Runtime;
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
@@ -150,7 +149,5 @@ pub(crate) fn made(node: &Node, picture: &[u8], settings: &Settings) -> Made {
 }
 
 pub(crate) fn settings(size: &str) -> Settings {
-    let wish =
-        Wish { size: size.parse().unwrap(), mode: Mode::Fit, crop: None, only_shrink: false };
-    Settings { wish, filter: Filter::Bicubic, quality: 85, format: None }
+    Settings::new(size.parse().unwrap())
 }

@@ -3,7 +3,7 @@
 
 use resized_client::{
     Client, Coding, CodingError, Crop, Error, Extent, Filter, Frame, FrameSpec, Framing, Jpeg,
-    PixelFormat, Range, Refusal, Stream, StreamSpec, Subsampling, wait_any,
+    PixelFormat, Quality, Range, Refusal, Stream, StreamSpec, Subsampling, wait_any,
 };
 use turbojpeg::{
     Compressor, Decompressor, Image, ScalingFactor, Subsamp, YuvImage, YuvPlanesImage,
@@ -16,7 +16,7 @@ const EXTENT: Extent = Extent::new(194, 130);
 const SMALL: Extent = Extent::new(83, 51);
 const SUBSAMPS: [Subsamp; 5] =
     [Subsamp::None, Subsamp::Sub2x1, Subsamp::Sub1x2, Subsamp::Sub2x2, Subsamp::Gray];
-const JPEG: Jpeg = Jpeg { quality: 90, subsampling: Subsampling::Both };
+const JPEG: Jpeg = Jpeg { quality: Quality::new(90).unwrap(), subsampling: Subsampling::Both };
 const BOTH: Coding = Coding { jpeg_in: true, jpeg_out: Some(JPEG) };
 
 /// A picture with edges, slopes and colours, another for each seed.
@@ -151,7 +151,7 @@ fn results_are_what_a_local_stream_and_encoding_make() {
             (PixelFormat::Rgb24, Subsampling::Horizontal, Subsamp::Sub2x1),
             (PixelFormat::Bgra, Subsampling::Both, Subsamp::Sub2x2),
         ] {
-            let jpeg = Jpeg { quality: 77, subsampling };
+            let jpeg = Jpeg { quality: Quality::new(77).unwrap(), subsampling };
             let coding = Coding { jpeg_in: false, jpeg_out: Some(jpeg) };
             let coded = spec(PixelFormat::Rgb24, format, coding);
             let stream = far.open(&coded).unwrap();
@@ -349,6 +349,30 @@ fn what_is_no_jpeg_of_the_streams_costs_its_own_frame() {
             let longest = slot.layout().longest_coded();
             let error = slot.write_jpeg(&vec![0; longest + 1]).unwrap_err();
             assert!(matches!(error, Error::JpegLen { .. }), "{error:?}");
+        }
+    });
+}
+
+#[test]
+fn bytes_before_the_end_that_mean_nothing_do_no_harm() {
+    bounded(|| {
+        let local = Local::start();
+        let bridge = Bridge::start(&local, &[]);
+        let far = bridge.client();
+        for format in [PixelFormat::I420, PixelFormat::Rgb24, PixelFormat::Gray8] {
+            let stream = far.open(&spec(format, PixelFormat::I420, BOTH)).unwrap();
+            for subsamp in SUBSAMPS {
+                let good = encoded(EXTENT, subsamp, 88, 0);
+                // As some cameras write them.
+                let (pixels, end) = good.split_at(good.len() - 2);
+                let odd = [pixels, &[0x11; 9], end].concat();
+                let expected = submit(&stream, &good).unwrap().jpeg().to_vec();
+                assert_eq!(
+                    submit(&stream, &odd).unwrap().jpeg(),
+                    expected,
+                    "{format:?} {subsamp:?}"
+                );
+            }
         }
     });
 }

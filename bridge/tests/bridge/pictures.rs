@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
-use resized_client::{Endpoint, Extent, Filter};
+use resized_client::{Endpoint, Extent, Filter, Quality};
 use resized_pictures::{Format, Mode, Settings};
 use turbojpeg::Subsamp;
 
@@ -44,7 +44,7 @@ fn pictures_are_made_as_resizectl_makes_them() {
             assert_eq!(size, "50x20");
             let other = Settings {
                 filter: Filter::Lanczos3,
-                quality: 40,
+                quality: Quality::new(40).unwrap(),
                 format: Some(Format::Jpeg),
                 ..settings("x31")
             };
@@ -107,7 +107,12 @@ fn what_can_not_be_made_is_said() {
             (&photo, &[("Size", "16385x")], 400, "Size: a picture has at most 16384 pixels a side"),
             (&photo, &[("Size", "1x1"), ("Mode", "crop")], 400, "Mode: 'crop' is no mode"),
             (&photo, &[("Size", "1x1"), ("Filter", "best")], 400, "Filter: 'best' is no filter"),
-            (&photo, &[("Size", "1x1"), ("Quality", "0")], 400, "Quality: a number from 1 to 100"),
+            (
+                &photo,
+                &[("Size", "1x1"), ("Quality", "0")],
+                400,
+                "Quality: '0' is no quality of a JPEG: write a number from 1 to 100",
+            ),
             (&photo, &[("Size", "1x1"), ("Format", "gif")], 400, "Format: 'gif' is no format"),
             (&photo, &[("Size", "1x1"), ("size", "2x2")], 400, "there is more than one header"),
             (b"", size, 400, "it is no JPEG, PNG or WebP file"),

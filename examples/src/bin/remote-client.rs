@@ -10,7 +10,8 @@ use std::fs;
 
 use anyhow::{Context, Result, bail};
 use resized_client::{
-    Client, Coding, Endpoint, Error, Extent, FrameSpec, Jpeg, PixelFormat, StreamSpec, Subsampling,
+    Client, Coding, Endpoint, Error, Extent, FrameSpec, Jpeg, PixelFormat, Quality, StreamSpec,
+    Subsampling,
 };
 
 fn main() -> Result<()> {
@@ -26,7 +27,7 @@ fn main() -> Result<()> {
     let endpoint: Endpoint = endpoint.parse()?;
     let client = Client::connect(&endpoint).with_context(|| endpoint.to_string())?;
     let mut spec = StreamSpec::new(FrameSpec::jpeg(PixelFormat::I420, extent), size);
-    let jpeg = Jpeg { quality: 85, subsampling: Subsampling::Both };
+    let jpeg = Jpeg { quality: Quality::DEFAULT, subsampling: Subsampling::Both };
     spec.coding = Coding { jpeg_in: true, jpeg_out: Some(jpeg) };
     // One picture needs one slot; a stream of them has several on their way.
     spec.slots = 1;

@@ -2,7 +2,7 @@ use std::fmt::Debug;
 
 use resized_client::{
     Align, Alpha, Arrangement, ChannelOrder, Coding, Element, Extent, Filter, Framing, Jpeg,
-    Matrix, Normalisation, PixelFormat, Range, Siting, Subsampling,
+    Matrix, Normalisation, PixelFormat, Quality, Range, Siting, Subsampling,
 };
 
 use super::*;
@@ -109,7 +109,10 @@ fn a_spec_comes_back_as_it_was() {
         deadline: Some(Duration::from_nanos(11)),
         coding: Coding {
             jpeg_in: true,
-            jpeg_out: Some(Jpeg { quality: 12, subsampling: Subsampling::Horizontal }),
+            jpeg_out: Some(Jpeg {
+                quality: Quality::new(12).unwrap(),
+                subsampling: Subsampling::Horizontal,
+            }),
         },
         ..plain
     };
@@ -134,6 +137,7 @@ fn numbers_that_mean_nothing_are_refused_by_name() {
     assert_eq!(refused(&|spec| spec.filter = u32::MAX), "filter can't be 4294967295");
     assert_eq!(refused(&|spec| spec.framing = 3), "framing can't be 3");
     assert_eq!(refused(&|spec| spec.jpeg_in = 2), "jpeg_in can't be 2");
+    assert_eq!(refused(&|spec| spec.jpeg_quality = 101), "jpeg_quality can't be 101");
     assert_eq!(refused(&|spec| spec.jpeg_quality = 256), "jpeg_quality can't be 256");
     assert_eq!(refused(&|spec| spec.unused[4] = 1), "unused can't be 1");
 }

@@ -122,6 +122,21 @@ fn two_elements_in_a_pipeline_do_one_after_the_other() {
 }
 
 #[test]
+fn bytes_are_what_the_caps_before_the_element_say() {
+    let studio = Studio::new();
+    let bytes: Vec<u8> = (0..64 * 64).map(|n| (n * n / 97) as u8).collect();
+    fs::write(studio.dir().join("in.raw"), &bytes).unwrap();
+    run(launch(
+        &studio,
+        "filesrc location=in.raw blocksize=4096 \
+         ! video/x-raw,format=GRAY8,width=64,height=64,framerate=25/1 ! resizedscale \
+         ! video/x-raw,width=32,height=32 ! filesink location=out.raw",
+    ));
+    let spec = spec(PixelFormat::Gray8, (64, 64), (32, 32));
+    assert!(raw(&studio, "out.raw") == studio.resized(&spec, &bytes));
+}
+
+#[test]
 fn what_a_daemon_refuses_is_said_in_its_words() {
     let limits = Limits { ring_bytes: 1 << 20, ..Limits::default() };
     let studio = Studio::with(limits);

@@ -1,9 +1,10 @@
 //! What comes of caps, beside what comes of them with `videoscale`.
 
 use gst::prelude::*;
-use gst_video::VideoInfo;
+use gst_video::prelude::*;
+use gst_video::{VideoBufferFlags, VideoInfo};
 
-use crate::studio::{Studio, errors, init};
+use crate::studio::{Studio, caps, errors, info, init, noise};
 
 /// The caps before and behind an element, or that there are none.
 fn negotiated(
@@ -107,5 +108,50 @@ fn interlaced_frames_go_through_or_are_refused_with_a_reason() {
     assert!(harness.push(buffer).is_err());
     assert_eq!(errors(&bus), [] as [&str; 0]);
     let said = errors(&bus_of_other);
+    assert!(said[0].contains("interlaced frames are not resized"), "{said:?}");
+}
+
+#[test]
+fn sizes_are_open_to_video_that_is_resized() {
+    let studio = Studio::new();
+    let (element, _bus) = studio.element();
+    let mut harness = gst_check::Harness::with_element(&element, Some("sink"), Some("src"));
+    let video = |side, mode| caps(&format!("format=I420,width={side},height={side}{mode}"));
+    let unsaid = "";
+    let [progressive, mixed, interleaved] =
+        ["progressive", "mixed", "interleaved"].map(|mode| format!(",interlace-mode={mode}"));
+    for (taken, given, resized) in [
+        (unsaid, unsaid, true),
+        (unsaid, &progressive, true),
+        (unsaid, &mixed, true),
+        (unsaid, &interleaved, false),
+        (&interleaved, &interleaved, false),
+        (",interlace-mode={interleaved,progressive}", &progressive, true),
+        (",interlace-mode={interleaved,progressive}", &interleaved, false),
+    ] {
+        harness.set_sink_caps(video(32, taken));
+        let asked = element.static_pad("sink").unwrap().query_caps(None);
+        assert!(asked.can_intersect(&video(32, given)), "{taken} {given}: {asked}");
+        assert_eq!(asked.can_intersect(&video(64, given)), resized, "{taken} {given}: {asked}");
+        let within = video(64, given);
+        let asked = element.static_pad("sink").unwrap().query_caps(Some(&within));
+        // Who says nothing is asked for nothing more.
+        assert_eq!(asked, if resized { within } else { gst::Caps::new_empty() }, "{taken} {given}");
+    }
+}
+
+#[test]
+fn of_mixed_video_frames_are_resized_that_are_not_interlaced() {
+    let studio = Studio::new();
+    let from = "format=I420,width=64,height=64,interlace-mode=mixed";
+    let to = "format=I420,width=32,height=32,interlace-mode=mixed";
+    let (mut harness, _element, bus) = studio.harness(from, to);
+    let mut frame = noise(&info(from), 0);
+    harness.push(frame.clone()).unwrap();
+    assert_eq!(harness.pull().unwrap().size(), info(to).size());
+    assert_eq!(errors(&bus), [] as [&str; 0]);
+    frame.make_mut().set_video_flags(VideoBufferFlags::INTERLACED);
+    assert_eq!(harness.push(frame), Err(gst::FlowError::Error));
+    let said = errors(&bus);
     assert!(said[0].contains("interlaced frames are not resized"), "{said:?}");
 }

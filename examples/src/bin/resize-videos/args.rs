@@ -11,7 +11,7 @@ use clap::builder::{
     OsStringValueParser, PathBufValueParser, PossibleValuesParser, TypedValueParser,
 };
 use resizectl::modes;
-use resized_client::{Endpoint, Filter};
+use resized_client::{Endpoint, Filter, Quality};
 use resized_pictures::{Colour, Mode, Size};
 
 use crate::names::Output;
@@ -83,9 +83,8 @@ pub(crate) struct Args {
     pub(crate) filter: Filter,
 
     /// JPEG quality
-    #[arg(long, value_name = "Q", default_value = "85",
-          value_parser = clap::value_parser!(i32).range(1..=100))]
-    pub(crate) quality: i32,
+    #[arg(long, value_name = "Q", default_value_t)]
+    pub(crate) quality: Quality,
 
     /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one,
     /// tcp://HOST:PORT or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream

@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use resizectl::daemon::Daemon as Found;
 use resizectl::terminal::shown;
+use resized_anywhere::Daemon as Found;
 use resized_client::{Client, DeviceStats, Endpoint, Error, Reconnect, Refusal};
 
 use crate::stop::Stop;
@@ -52,7 +52,7 @@ impl Daemon {
         {
             return None; // many daemons, and each look is at another
         }
-        let stats = self.0.connect().and_then(|client| Ok(client.stats()?)).ok()?;
+        let stats = self.0.connect().and_then(|client| client.stats()).ok()?;
         Some(Look { at: Instant::now(), devices: stats.devices })
     }
 
@@ -70,12 +70,10 @@ impl Daemon {
                 return Ok(None);
             }
             // By its address, or behind its bridge.
-            let away = matches!(
-                error.downcast_ref(),
-                Some(Error::Connect { .. } | Error::Refused(Refusal::Unreachable))
-            );
+            let away =
+                matches!(error, Error::Connect { .. } | Error::Refused(Refusal::Unreachable));
             if !away || begun.elapsed() >= within {
-                return Err(error);
+                return Err(error.into());
             }
             stop.sleep_until(Instant::now() + pause);
             if stop.is_set() {

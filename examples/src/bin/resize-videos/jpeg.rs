@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use crossbeam_channel::Receiver;
 use crossbeam_utils::sync::WaitGroup;
-use resized_client::{Frame, FrameLayout, PixelFormat};
+use resized_client::{Frame, FrameLayout, PixelFormat, Quality};
 use resized_jpeg::{Encoder, Pixels};
 use turbojpeg::Subsamp;
 
@@ -70,7 +70,7 @@ impl Target {
 }
 
 /// Writes frames until there are no more. After a failure it only lets go of them.
-pub(crate) fn write_all(work: Receiver<Work>, quality: i32, stop: &Stop) {
+pub(crate) fn write_all(work: Receiver<Work>, quality: Quality, stop: &Stop) {
     let mut encoder = match Encoder::new().context("can't make a JPEG compressor") {
         Ok(encoder) => Some(encoder),
         Err(error) => {
@@ -98,7 +98,7 @@ fn compress<'a>(
     &Target { turn, sheet, .. }: &Target,
     upright: &mut Vec<u8>,
     encoder: &'a mut Encoder,
-    quality: i32,
+    quality: Quality,
 ) -> Result<&'a [u8]> {
     let stored = frame.layout();
     // Of one plane it is gray; the daemon gives nothing else here.
