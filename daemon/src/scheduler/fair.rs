@@ -2,8 +2,7 @@
 //! and over each user's streams.
 //!
 //! Knows no devices: whoever takes a job says which jobs it takes, and looks at the first of each
-//! stream; those that are passed over keep their places, and of very many only some are looked at
-//! (`row`). Surplus round robin, a deficit round robin
+//! stream; those that are passed over keep their places. Surplus round robin, a deficit round robin
 //! that spends before it saves (Shreedhar and Varghese, "Efficient Fair Queueing using Deficit
 //! Round Robin", SIGCOMM 1995): a turn goes on until its owner has had more than its part, and the
 //! surplus is taken off its next turns. Whoever had nothing waiting goes ahead of the others with
@@ -18,14 +17,13 @@
 
 mod row;
 
-use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::mem;
 
 use crate::job::{Job, StreamId};
 use crate::metrics::ClientId;
-use row::{LOOKS, Row, Walk};
+use row::{Row, Walk};
 
 /// Pixels of a turn: about half a 1080p frame.
 const QUANTUM: i64 = 1 << 20;
@@ -42,24 +40,6 @@ const MOST_LENT: usize = 16;
 #[derive(Default)]
 pub(super) struct Fair {
     users: Round<u32, Round<StreamId, VecDeque<Job>>>,
-    /// Whether who last looked found nothing, and did not look at all there is.
-    fell_short: bool,
-}
-
-/// What somebody looks for.
-struct Search<'a> {
-    wanted: &'a dyn Fn(&Job) -> bool,
-    /// Not all that may be wanted was looked at.
-    fell_short: Cell<bool>,
-}
-
-impl Search<'_> {
-    /// Passes over the one that a walk came to.
-    fn pass(&self, row: &mut Row, walk: &mut Walk) {
-        if row.pass(walk) {
-            self.fell_short.set(true);
-        }
-    }
 }
 
 impl Fair {
@@ -90,17 +70,9 @@ impl Fair {
         streams.enter(stream, weight, count).extend(jobs);
     }
 
-    /// Takes the next job of those that are `wanted`, or of some of them, where very many are not.
+    /// Takes the next job of those that are `wanted`.
     pub(super) fn next(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<Job> {
-        let search = Search { wanted, fell_short: Cell::new(false) };
-        let job = self.users.take(&search).map(|(job, _)| job);
-        self.fell_short = job.is_none() && search.fell_short.get();
-        job
-    }
-
-    /// Whether who has looked so often in a row, and found nothing, may find something yet.
-    pub(super) fn may_have_more(&self, looks: usize) -> bool {
-        self.fell_short && looks < self.waiting() / LOOKS + 2
+        self.users.take(wanted).map(|(job, _)| job)
     }
 
     /// The job whose turn it is.
@@ -142,10 +114,10 @@ trait Line: Default {
     fn first(&self) -> Option<&Job>;
 
     /// Whether a job is wanted of those that may be next.
-    fn offers(&mut self, search: &Search<'_>) -> bool;
+    fn offers(&self, wanted: &dyn Fn(&Job) -> bool) -> bool;
 
     /// The next job of those that are wanted, and the pixels it costs.
-    fn take(&mut self, search: &Search<'_>) -> Option<(Job, i64)>;
+    fn take(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)>;
 
     /// Nothing waits: nobody owes anybody.
     fn settle(&mut self);
@@ -160,12 +132,12 @@ impl Line for VecDeque<Job> {
         self.front()
     }
 
-    fn offers(&mut self, search: &Search<'_>) -> bool {
-        self.front().is_some_and(search.wanted)
+    fn offers(&self, wanted: &dyn Fn(&Job) -> bool) -> bool {
+        self.front().is_some_and(wanted)
     }
 
-    fn take(&mut self, search: &Search<'_>) -> Option<(Job, i64)> {
-        let job = if self.offers(search) { self.pop_front()? } else { return None };
+    fn take(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
+        let job = if self.offers(wanted) { self.pop_front()? } else { return None };
         let cost = job.charge();
         Some((job, i64::try_from(cost).unwrap_or(i64::MAX)))
     }
@@ -280,7 +252,7 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
     }
 
     /// The next job of who goes ahead, if that one may.
-    fn take_ahead(&mut self, search: &Search<'_>) -> Option<(Job, i64)> {
+    fn take_ahead(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
         if self.owed.is_some() {
             return None;
         }
@@ -288,17 +260,19 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
         while let Some(number) = self.ahead.step(&mut walk) {
             let entry = &mut self.entries[number];
             // Half for whoever has one frame at a time would be far more than anybody else's part.
-            if entry.line.waiting() == 0 || (entry.left <= 0 && loan > 0) {
-                self.ahead.remove(number);
-            } else if let Some((job, cost)) = entry.line.take(search) {
+            if entry.left <= 0 && loan > 0 {
+                if entry.line.waiting() == 0 || entry.line.offers(wanted) {
+                    self.ahead.remove(number);
+                }
+            } else if let Some((job, cost)) = entry.line.take(wanted) {
                 entry.spend(cost, loan);
                 self.owed = Some((entry.key, cost));
                 self.waiting -= 1;
                 self.ahead.remove(number);
                 self.rest(number);
                 return Some((job, cost));
-            } else {
-                search.pass(&mut self.ahead, &mut walk);
+            } else if entry.line.waiting() == 0 {
+                self.ahead.remove(number);
             }
         }
         None
@@ -314,16 +288,16 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
     }
 
     /// The next job of whose turn it is.
-    fn take_in_turn(&mut self, search: &Search<'_>) -> Option<(Job, i64)> {
-        let (loan, mut looked) = (self.loan(), false);
+    fn take_in_turn(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
+        let (mut walk, loan, mut looked) = (self.turns.walk(), self.loan(), false);
         loop {
-            let (mut walk, mut saved, mut lacking) = (self.turns.walk(), 0, None);
+            let (mut savers, mut lacking) = (None, None);
             while let Some(number) = self.turns.step(&mut walk) {
                 let entry = &mut self.entries[number];
                 let waits = entry.line.waiting() > 0;
                 let goes_on = waits && self.current == Some(entry.key);
                 let has_turn = entry.left > if goes_on { -loan } else { 0 };
-                if has_turn && let Some((job, cost)) = entry.line.take(search) {
+                if has_turn && let Some((job, cost)) = entry.line.take(wanted) {
                     entry.spend(cost, loan);
                     let key = entry.key;
                     self.current = Some(key);
@@ -334,26 +308,27 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
                     self.rest(number);
                     return Some((job, cost));
                 }
-                if has_turn && !waits {
+                if waits && (has_turn || !entry.line.offers(wanted)) {
+                    // Passed over.
+                    continue;
+                }
+                if has_turn {
                     self.rest(number);
-                } else if waits && (has_turn || !entry.line.offers(search)) {
-                    search.pass(&mut self.turns, &mut walk);
-                } else if waits || mem::replace(&mut looked, true) || self.offers(search) {
-                    let lacks = self.save(number);
-                    saved += 1;
-                    if waits {
-                        lacking = Some(lacking.map_or(lacks, |fewest: i64| fewest.min(lacks)));
-                    }
-                } else {
-                    // Where nobody has what is wanted, nobody's debt is less for that.
+                    continue;
+                }
+                // Where nobody has what is wanted, nobody's debt is less for that.
+                if !waits && !mem::replace(&mut looked, true) && !self.offers(wanted) {
                     return None;
                 }
+                let lacks = self.save(number);
+                savers.get_or_insert(number);
+                if waits {
+                    lacking = Some(lacking.map_or(lacks, |fewest: i64| fewest.min(lacks)));
+                }
             }
-            // All others were passed over; those who saved up may now have enough.
-            if saved == 0 {
-                return None;
-            }
-            self.pay_off(lacking.unwrap_or(0), saved);
+            // All others were passed over. Those who saved up, the last ones now, may have enough.
+            walk = self.turns.walk_from(savers?);
+            self.pay_off(lacking.unwrap_or(0), walk);
         }
     }
 
@@ -368,11 +343,11 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
         (-entry.left).max(0) / entry.part
     }
 
-    /// After a round in which so many saved up, who are the last now, and nobody had a turn: does at
-    /// once what as many `rounds` more would, none of which brings anybody one. Frames may cost a
-    /// hundred thousand turns.
-    fn pay_off(&mut self, rounds: i64, saved: usize) {
-        for number in self.turns.backwards().take(saved) {
+    /// After a round in which nobody had a turn: does at once, for those who saved up, what as many
+    /// `rounds` more would, none of which brings anybody one. Frames may cost a hundred thousand
+    /// turns.
+    fn pay_off(&mut self, rounds: i64, mut savers: Walk) {
+        while let Some(number) = self.turns.step(&mut savers) {
             let entry = &mut self.entries[number];
             if entry.left <= 0 {
                 entry.left += rounds * entry.part;
@@ -406,26 +381,16 @@ impl<K: Copy + Eq + Hash, L: Line> Line for Round<K, L> {
         next.find_map(|number| self.entries[number].line.first())
     }
 
-    fn offers(&mut self, search: &Search<'_>) -> bool {
-        let mut walk = self.turns.walk();
-        while let Some(number) = self.turns.step(&mut walk) {
-            let line = &mut self.entries[number].line;
-            if line.waiting() > 0 {
-                if line.offers(search) {
-                    return true;
-                }
-                search.pass(&mut self.turns, &mut walk);
-            }
-        }
-        false
+    fn offers(&self, wanted: &dyn Fn(&Job) -> bool) -> bool {
+        self.turns.iter().any(|number| self.entries[number].line.offers(wanted))
     }
 
-    fn take(&mut self, search: &Search<'_>) -> Option<(Job, i64)> {
+    fn take(&mut self, wanted: &dyn Fn(&Job) -> bool) -> Option<(Job, i64)> {
         if self.waiting == 0 {
             self.settle();
             return None;
         }
-        self.take_ahead(search).or_else(|| self.take_in_turn(search))
+        self.take_ahead(wanted).or_else(|| self.take_in_turn(wanted))
     }
 
     fn settle(&mut self) {

@@ -97,7 +97,6 @@ impl Scheduler {
     /// The next task for a lane of this device; sleeps until there is one. `None`: stop.
     fn pull(&self, device: usize, lane: usize, intake: &dyn Intake) -> Option<Task> {
         let mut queue = self.queue.hold();
-        let mut looks = 0;
         loop {
             if let Some(task) = queue.lanes[device].bands.pop_front() {
                 return Some(task);
@@ -118,14 +117,6 @@ impl Scheduler {
                 queue.lanes[device].leaves = false;
                 return Some(self.begin(&mut queue, job, device));
             }
-            looks += 1;
-            if queue.fair.may_have_more(looks) {
-                // Others may have the queue between two looks.
-                drop(queue);
-                queue = self.queue.hold();
-                continue;
-            }
-            looks = 0;
             if queue.stopping {
                 return None;
             }

@@ -1,16 +1,11 @@
-//! Owns the order of those who take turns: numbers in a row, and how one walks along it who passes
-//! over what is for others.
+//! Owns the order of those who take turns: numbers in a row, and how one walks along it who changes
+//! it on the way.
 //!
 //! Knows nothing of who they are. Invariants: a number is in a row once at the most, and is put in
-//! and taken out at the same cost however long the row is; a walk passes over so many at the most,
-//! and the next one goes on where it stopped, so that nobody is missed for ever.
+//! and taken out at the same cost however long the row is, since a user may have thousands of
+//! streams; a walk comes to all that were in the row as it began.
 
 use std::{iter, mem};
-
-/// So many are passed over at the beginning of a row, and so many again where the walk before
-/// stopped. A user may have thousands of streams that a device leaves to others, and whoever looks
-/// at them holds the queue.
-pub(super) const LOOKS: usize = 16;
 
 /// Number `n` is at place `n + 1`. The ends of the row are linked to this one.
 const ENDS: usize = 0;
@@ -20,8 +15,6 @@ pub(super) struct Row {
     /// Of each place. One that is linked to itself is not in the row.
     links: Vec<Link>,
     len: usize,
-    /// The place where a walk goes on that has passed over the first ones; `ENDS`: right behind those.
-    next: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -30,16 +23,16 @@ struct Link {
     after: usize,
 }
 
-/// A walk along a row, from its first number to what was the last as it began.
+/// A walk along a row, to what was its last number as the walk began.
+#[derive(Clone, Copy)]
 pub(super) struct Walk {
     place: usize,
     last: usize,
-    passed: usize,
 }
 
 impl Default for Row {
     fn default() -> Self {
-        Self { links: vec![Link { before: ENDS, after: ENDS }], len: 0, next: ENDS }
+        Self { links: vec![Link { before: ENDS, after: ENDS }], len: 0 }
     }
 }
 
@@ -50,20 +43,8 @@ impl Row {
 
     /// The numbers, the first one first.
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
-        self.along(|link| link.after)
-    }
-
-    /// The last one first.
-    pub(super) fn backwards(&self) -> impl Iterator<Item = usize> {
-        self.along(|link| link.before)
-    }
-
-    fn along(&self, way: impl Fn(&Link) -> usize) -> impl Iterator<Item = usize> {
-        let mut place = ENDS;
-        iter::from_fn(move || {
-            place = way(self.links.get(place)?);
-            place.checked_sub(1)
-        })
+        let mut walk = self.walk();
+        iter::from_fn(move || self.step(&mut walk))
     }
 
     /// Puts a number at the end. Whether it was not in the row.
@@ -92,9 +73,6 @@ impl Row {
         self.links[after].before = before;
         self.links[place] = Link { before: place, after: place };
         self.len -= 1;
-        if self.next == place {
-            self.next = after;
-        }
     }
 
     /// Takes the first number out.
@@ -104,9 +82,15 @@ impl Row {
         Some(first)
     }
 
+    /// From the first number on.
     pub(super) fn walk(&self) -> Walk {
         let Link { before, after } = self.links[ENDS];
-        Walk { place: after, last: before, passed: 0 }
+        Walk { place: after, last: before }
+    }
+
+    /// From a number in the row on.
+    pub(super) fn walk_from(&self, number: usize) -> Walk {
+        Walk { place: number + 1, ..self.walk() }
     }
 
     /// The number that a walk comes to next. That one may be taken out or put at the end before the
@@ -115,26 +99,6 @@ impl Row {
         let number = walk.place.checked_sub(1)?;
         walk.place = if walk.place == walk.last { ENDS } else { self.links[walk.place].after };
         Some(number)
-    }
-
-    /// Notes that a walk passed over the number it came to. Whether it leaves others out from there.
-    pub(super) fn pass(&mut self, walk: &mut Walk) -> bool {
-        walk.passed += 1;
-        if walk.place == ENDS {
-            if walk.passed > LOOKS {
-                self.next = ENDS;
-            }
-            return false;
-        }
-        if walk.passed == LOOKS && self.next != ENDS {
-            walk.place = self.next;
-            return true;
-        }
-        if walk.passed == 2 * LOOKS {
-            self.next = mem::replace(&mut walk.place, ENDS);
-            return true;
-        }
-        false
     }
 }
 
@@ -150,20 +114,8 @@ mod tests {
 
     fn numbers(row: &Row) -> Vec<usize> {
         let numbers: Vec<_> = row.iter().collect();
-        let mut backwards: Vec<_> = row.backwards().collect();
-        backwards.reverse();
-        assert_eq!((numbers.len(), &numbers), (row.len(), &backwards));
+        assert_eq!(numbers.len(), row.len());
         numbers
-    }
-
-    /// Passes over all that a walk comes to. Whether it left others out.
-    fn passed(row: &mut Row) -> (Vec<usize>, bool) {
-        let (mut walk, mut passed, mut short) = (row.walk(), Vec::new(), false);
-        while let Some(number) = row.step(&mut walk) {
-            passed.push(number);
-            short |= row.pass(&mut walk);
-        }
-        (passed, short)
     }
 
     #[test]
@@ -192,27 +144,10 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_passes_over_few_and_the_next_goes_on_where_it_stopped() {
-        let mut row = row(0..5 * LOOKS);
-        let part = |from: usize| (0..LOOKS).chain(from..from + LOOKS).collect::<Vec<_>>();
-        assert_eq!(passed(&mut row), (part(LOOKS), true));
-        assert_eq!(passed(&mut row), (part(2 * LOOKS), true));
-        // Where it stopped is taken out, or goes to the end.
-        row.remove(3 * LOOKS);
-        assert_eq!(passed(&mut row), (part(3 * LOOKS + 1), true));
-        row.remove(4 * LOOKS + 1);
-        assert!(row.push(4 * LOOKS + 1));
-        let rest = (0..LOOKS).chain(4 * LOOKS + 2..5 * LOOKS).chain([4 * LOOKS + 1]);
-        assert_eq!(passed(&mut row), (rest.collect(), true));
-        // From the beginning again.
-        assert_eq!(passed(&mut row), (part(LOOKS), true));
-    }
-
-    #[test]
-    fn few_are_all_seen() {
-        for len in [0, 1, LOOKS, 2 * LOOKS] {
-            let mut row = row(0..len);
-            (0..3).for_each(|_| assert_eq!(passed(&mut row), ((0..len).collect(), false)));
-        }
+    fn a_walk_begins_anywhere() {
+        let row = row(0..5);
+        let mut walk = row.walk_from(3);
+        let seen: Vec<_> = iter::from_fn(|| row.step(&mut walk)).collect();
+        assert_eq!(seen, [3, 4]);
     }
 }
