@@ -132,8 +132,12 @@ impl Job {
         self.stream.spec().weight
     }
 
-    /// How it ends if no device has taken it yet and nobody wants it any more.
+    /// How it ends if no device has taken it yet and nobody wants it any more, or there is nothing left to
+    /// resize.
     pub(crate) fn given_up(&self, now: impl FnOnce() -> Instant) -> Option<Status> {
+        if self.has_lost_memory() {
+            return Some(Status::Failed);
+        }
         if self.stream.is_cancelled(self.slot) {
             return Some(Status::Cancelled);
         }

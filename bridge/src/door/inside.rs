@@ -2,8 +2,9 @@
 //!
 //! Knows of each where it comes from and what it has been granted, not what it says. Invariants: no
 //! more have places than may; one that has a stream makes room for nobody; nor does one of a network
-//! for another, unless that has fewer places yet when it has this one. So nobody takes all places
-//! by saying nothing, and no two take places from each other in turns.
+//! for another, unless that has fewer places yet when it has this one. So no network takes all places
+//! by saying nothing (who has many networks takes one place from each), and no two take places from
+//! each other in turns.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -92,10 +93,12 @@ impl Inside {
         let mut guests = self.guests();
         let mut count = HashMap::<_, usize>::new();
         for guest in &*guests {
-            // Those who are about to leave do not count.
-            *count.entry(guest.from).or_default() += usize::from(guest.leave.is_some());
+            // Those who are about to leave do not count, nor do those who wait for a place yet.
+            let has_place = guest.has_place && guest.leave.is_some();
+            *count.entry(guest.from).or_default() += usize::from(has_place);
         }
-        let fewer = count[&from];
+        // With this one.
+        let fewer = count[&from] + 1;
         let may_leave = |guest: &Guest| {
             let idle = guest.has_place && guest.leave.is_some() && !guest.account.has_streams();
             idle && count[&guest.from] > fewer

@@ -2,7 +2,8 @@
 //! other user namespaces. Whoever has such ids could be 65,536 users, and is one.
 //!
 //! Knows no accounts. Invariants: an id that nobody was lent is its own; of lines that say different things about an id the
-//! first counts; a line that says nothing that can be is passed over.
+//! first counts; a line that says nothing that can be is passed over. What root was lent goes to those for whom it runs
+//! containers, not to itself: each container's worth of it, [`CONTAINER`] ids, is one user.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -10,6 +11,9 @@ use std::ops::RangeInclusive;
 use nix::unistd::User;
 
 const FILE: &str = "/etc/subuid";
+
+/// Ids of a container: as many as there are of 16 bits. Root has such ranges handed out one after the other (LXD, Incus).
+const CONTAINER: u32 = 1 << 16;
 
 /// Whose lent ids are.
 #[derive(Debug, Default)]
@@ -47,10 +51,13 @@ impl Owners {
         Self::parse(text, |_| None)
     }
 
-    /// The user to whom this one was lent, or itself.
+    /// The user to whom this one was lent, or itself. Of root's, the first of the same container.
     pub(super) fn of(&self, uid: u32) -> u32 {
-        let lent = self.lent.iter().find(|(ids, _)| ids.contains(&uid));
-        lent.map_or(uid, |(_, owner)| *owner)
+        match self.lent.iter().find(|(ids, _)| ids.contains(&uid)) {
+            Some((ids, 0)) => uid - (uid - ids.start()) % CONTAINER,
+            Some((_, owner)) => *owner,
+            None => uid,
+        }
     }
 }
 
@@ -91,6 +98,14 @@ mod tests {
             assert_eq!(owners.of(own), own);
         }
         assert_eq!(Owners::default().of(100_000), 100_000);
+    }
+
+    #[test]
+    fn what_root_was_lent_is_a_user_for_each_container() {
+        let owners = Owners::of_lines("0:1000000:1000000000");
+        let whose = [1_000_000, 1_065_535, 1_065_536, 1_131_072].map(|id| owners.of(id));
+        assert_eq!(whose, [1_000_000, 1_000_000, 1_065_536, 1_131_072]);
+        assert_eq!([0, 999_999].map(|id| owners.of(id)), [0, 999_999]);
     }
 
     #[test]

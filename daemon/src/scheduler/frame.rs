@@ -28,7 +28,7 @@ pub(super) struct Started {
     pub(super) job: Job,
     pub(super) device: usize,
     taken: Instant,
-    /// Nobody wanted it any more when the device took it: it is not resized, and ends like this.
+    /// It was over when the device took it: it is not resized, and ends like this.
     given_up: Option<Status>,
     /// Nanoseconds that lanes have been at it.
     worked: AtomicU64,
@@ -119,11 +119,12 @@ impl Scheduler {
     /// Completes a frame, unless it failed and may be tried elsewhere.
     fn finish(&self, frame: Started, scratch: &mut Scratch) {
         let Started { job, device, taken, failed, given_up, .. } = &frame;
-        let failed = failed.load(Ordering::Relaxed) || job.has_lost_memory();
-        let status = match (given_up, failed) {
-            (Some(status), _) => *status,
-            (None, true) => Status::Failed,
-            (None, false) => Status::Done,
+        // That is its client's doing and no device's, nor would another device find more.
+        let lost = job.has_lost_memory();
+        let status = match given_up {
+            Some(status) => *status,
+            None if lost || failed.load(Ordering::Relaxed) => Status::Failed,
+            None => Status::Done,
         };
         let completion = Completion {
             stream: job.stream().number,
@@ -133,10 +134,12 @@ impl Scheduler {
             queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
             worked_ns: nanoseconds(taken.elapsed()),
         };
-        let copied = job.copied_bytes(*device);
-        self.metrics[*device].add_attempt(job.pixels(), copied, &completion);
+        if !lost {
+            let copied = job.copied_bytes(*device);
+            self.metrics[*device].add_attempt(job.pixels(), copied, &completion);
+        }
         match status {
-            Status::Failed => self.failed(frame, completion, scratch),
+            Status::Failed if !lost => self.failed(frame, completion, scratch),
             Status::Done => {
                 if !frame.prepared.load(Ordering::Relaxed) {
                     let worked = frame.worked.load(Ordering::Relaxed);
@@ -144,7 +147,7 @@ impl Scheduler {
                 }
                 self.complete(frame.job, completion);
             }
-            Status::Cancelled | Status::Late | Status::Unreadable => {
+            Status::Failed | Status::Cancelled | Status::Late | Status::Unreadable => {
                 self.complete(frame.job, completion);
             }
         }

@@ -226,6 +226,8 @@ fn who_cuts_off_the_memory_of_its_ring_loses_that_and_nobody_else_anything() {
             wire.say(&Request::Submit { stream: 0, slots: vec![0] });
             wire.expect_violation(Violation::UnknownStream(0));
         }
+        // It is no device's fault, nor tried again.
+        assert!(client.stats().unwrap().devices.iter().all(|device| device.failed == 0));
         drop(honest);
         daemon.await_rest(&client, descriptors);
         assert!(daemon.log().contains("the memory of a ring is gone"));

@@ -17,8 +17,8 @@ use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -91,7 +91,8 @@ impl Guard {
     pub(super) fn new(start: NonZeroUsize, len: NonZeroUsize) -> Option<Self> {
         let span = Span::new(start, len)?;
         let free = |place: &AtomicU64| {
-            place.compare_exchange(0, span.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            place.load(Ordering::Relaxed) == 0
+                && place.compare_exchange(0, span.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
         let index = SPANS.iter().position(free)?;
         END.fetch_max(index + 1, Ordering::AcqRel);
@@ -119,6 +120,9 @@ impl Drop for Guard {
 ///
 /// There is no memory to take a region's place, or the signal can't be had.
 pub fn guard_regions() -> Result<(), RegionError> {
+    // Or the second of two threads would take our handler for the former one.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     if FORMER.get().is_some() {
         return Ok(());
     }
@@ -140,7 +144,7 @@ extern "C" fn on_bus_error(number: libc::c_int, info: *mut libc::siginfo_t, cont
     // is an address.
     let address = unsafe { ((*info).si_code > 0).then(|| (*info).si_addr() as usize) };
     if !address.is_some_and(replace) {
-        pass_on(number, info, context);
+        pass_on(number, info, context, address.is_none());
     }
     Errno::set_raw(errno);
 }
@@ -194,11 +198,12 @@ fn map_spare(start: usize, len: usize) -> bool {
     }
 }
 
-/// Does what would have been done about the signal.
-fn pass_on(number: libc::c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+/// Does what would have been done about the signal, which somebody sent or a fault raised.
+fn pass_on(number: libc::c_int, info: *mut libc::siginfo_t, context: *mut c_void, was_sent: bool) {
     match FORMER.get().map(SigAction::handler) {
         Some(SigHandler::SigAction(handler)) => handler(number, info, context),
         Some(SigHandler::Handler(handler)) => handler(number),
+        Some(SigHandler::SigIgn) if was_sent => {}
         Some(SigHandler::SigDfl | SigHandler::SigIgn) | None => {
             // SAFETY: no handler is installed.
             let _ = unsafe { signal(Signal::SIGBUS, SigHandler::SigDfl) };

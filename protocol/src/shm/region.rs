@@ -162,7 +162,8 @@ impl Region {
     }
 
     /// Makes a region that can be opened by name. It has no seals: any process of this user can attach to it, and one that
-    /// truncates it kills both ends, unless they [guard](super::guard_regions) themselves. The name goes with the `Region`.
+    /// truncates it kills who opened it, and who made it unless that [guards its regions](super::guard_regions). The name goes
+    /// with the `Region`.
     pub fn create_named(len: NonZeroUsize) -> Result<NamedRegion, RegionError> {
         let segment = ShmemConf::new().size(len.get()).create().map_err(RegionError::Named)?;
         let name = segment.get_os_id().to_owned();

@@ -79,7 +79,7 @@ int main(int argc, char **argv) {
     free(rubbish);
     out.jpeg_quality = 101;
     resized_stream *none;
-    FAILS(REFUSED, "quality", resized_stream_open(client, &out, &none));
+    FAILS(ARGUMENT, "quality", resized_stream_open(client, &out, &none));
 
     /* No signal ends a program whose bridge is gone. */
     resized_stream_spec raw = check_spec(RESIZED_FORMAT_RGB24, 2000, 1000, 20, 10);

@@ -280,9 +280,9 @@ mod tests {
         reach: usize,
         multiple: usize,
     ) {
-        let mut gathers = Gathers::<TAPS, OUTPUTS>::new(taps, reach, multiple);
-        all_picked(taps, reach, multiple, &gathers);
-        for most in [127, 64] {
+        all_picked(taps, reach, multiple, &Gathers::<TAPS, OUTPUTS>::new(taps, reach, multiple));
+        for most in [127, 63] {
+            let mut gathers = Gathers::<TAPS, OUTPUTS>::new(taps, reach, multiple);
             let is_light = gathers.lighten(most);
             all_picked(taps, reach, multiple, &gathers);
             let last = gathers.blocks().filter_map(|block| block.last());

@@ -127,12 +127,13 @@ pub(super) unsafe fn horizontal(rows: Rows, gathers: &Gathers) {
             (FEW, WIDE) => counted::<FEW, WIDE>(rows, gathers),
             (FEW, TWO) => counted::<FEW, TWO>(rows, gathers),
             (FEW, OWN) => counted::<FEW, OWN>(rows, gathers),
-            _ => counted::<0, OWN>(rows, gathers),
+            // Of any number of gathers none's high bytes are left out.
+            _ => steps::<0, OWN, false>(rows, gathers),
         }
     }
 }
 
-/// [`horizontal`] with `COUNT` gathers, or any number of them if that is 0.
+/// [`horizontal`] with `COUNT` gathers.
 ///
 /// # Safety
 ///
