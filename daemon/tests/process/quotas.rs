@@ -1,10 +1,10 @@
 //! What users may have, how long they may take, and what becomes of frames that come too late. A
 //! neighbour is timed beside who asks for too much in `chaos/shortage.rs`.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use resized_client::{
@@ -24,6 +24,9 @@ const ENDPOINT: &str = "RESIZED_TEST_QUOTA_ENDPOINT";
 
 /// Endpoint of the daemon to which a user who was lent connects.
 const LENT: &str = "RESIZED_TEST_LENT_ENDPOINT";
+
+/// Endpoint of the daemon to which another of those connects, and stays.
+const STAYS: &str = "RESIZED_TEST_STAYS_ENDPOINT";
 
 /// Bytes that count for each connection, for what its client may not read.
 pub(crate) const UNREAD: u64 = 320 << 10;
@@ -138,6 +141,14 @@ fn a_user_that_is_lent_and_connects() {
 }
 
 #[test]
+fn a_user_that_is_lent_and_stays() {
+    if let Ok(endpoint) = std::env::var(STAYS) {
+        let _clients = [(); 3].map(|()| Client::connect(&endpoint.parse().unwrap()).unwrap());
+        io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    }
+}
+
+#[test]
 fn users_who_were_lent_have_the_quotas_of_whom_they_were_lent_to() {
     // For a daemon that sees a file of ours.
     const MOUNT: &str = "mount --bind \"$SUBUID\" /etc/subuid";
@@ -149,10 +160,8 @@ fn users_who_were_lent_have_the_quotas_of_whom_they_were_lent_to() {
         return skip("mounts", &format!("there is no mount namespace of our own: {tried:?}"));
     }
     bounded(|| {
-        let own = nix::unistd::geteuid();
         let start = |daemon, dir: &std::path::Path| {
-            std::fs::write(dir.join("subuid"), format!("nobody-known:1:5\n{own}:100000:10\n"))
-                .unwrap();
+            std::fs::write(dir.join("subuid"), "nobody-known:1:5\n4242:100000:10\n").unwrap();
             let mount = format!(r#"{MOUNT} && exec "$0" "$@""#);
             let mut daemon = by(&["unshare", "--mount", "--", "sh", "-c", &mount], &daemon);
             daemon.env("SUBUID", dir.join("subuid"));
@@ -161,17 +170,24 @@ fn users_who_were_lent_have_the_quotas_of_whom_they_were_lent_to() {
         let flags = ["--peers", "anyone", "--user-connections", "3", "--user-memory", "2"];
         let daemon = Daemon::start_as(&flags, start);
         std::fs::set_permissions(daemon.dir(), PermissionsExt::from_mode(0o755)).unwrap();
-        let clients = [daemon.client(), daemon.client(), daemon.client()];
-        until("they are three", || clients[0].stats().unwrap().sessions == 3);
         let other = |user: u32, test: &str, endpoint: &str| {
             let mut other = Command::new(std::env::current_exe().unwrap());
             other.args(["--exact", test]).uid(user).current_dir("/");
-            let output = other.env(endpoint, daemon.endpoint().to_string()).output().unwrap();
+            other.env(endpoint, daemon.endpoint().to_string());
+            other.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            other.spawn().unwrap()
+        };
+        let passes = |other: Child| {
+            let output = other.wait_with_output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
         };
-        other(100_009, "quotas::a_user_that_is_lent_and_connects", LENT);
-        other(100_010, "quotas::a_user_that_asks_for_ring_bytes", ENDPOINT);
+        let watcher = daemon.client();
+        let stays = other(100_000, "quotas::a_user_that_is_lent_and_stays", STAYS);
+        until("it has three", || watcher.stats().unwrap().sessions == 4);
+        passes(other(100_009, "quotas::a_user_that_is_lent_and_connects", LENT));
+        passes(other(100_010, "quotas::a_user_that_asks_for_ring_bytes", ENDPOINT));
+        passes(stays);
     });
 }
 
