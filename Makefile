@@ -29,6 +29,7 @@
 #
 # Ship it
 #   make pages             manual pages, completions, and the notices of others' work, which make install takes
+#   make notices           these notices alone, which make install-library takes
 #   make install           the service, below prefix=/usr/local, as root; DESTDIR=folder for packages
 #   make install-library   only the library for C, for who needs no service
 #   make uninstall         takes all of it away again but the settings
@@ -273,7 +274,7 @@ bench-python: installed-wheel
 # Ship it
 # -------
 
-.PHONY: pages install install-library writable-settings uninstall wheel installed-wheel gstreamer install-gstreamer deb test-deb shaders
+.PHONY: pages notices install install-library writable-settings uninstall wheel installed-wheel gstreamer install-gstreamer deb test-deb shaders
 
 prefix ?= /usr/local
 # Where the library goes: libdir=/usr/lib64 where the system looks there.
@@ -285,11 +286,13 @@ BUILT     := $(TARGET)/release
 LIBRARIES := $(BUILT)
 PAGES     := $(TARGET)/release/pages
 
-pages: deps
+pages: deps notices
 	$(CARGO) run --release --locked -p resized --example resized-pages -- "$(PAGES)"
 	$(CARGO) run --release --locked -p resized-bridge --example resized-bridge-pages -- "$(PAGES)"
 	$(CARGO) run --release --locked -p resizectl --example resizectl-pages -- "$(PAGES)"
 	$(CARGO) run --release --locked -p resized-examples --example resize-videos-pages -- "$(PAGES)"
+
+notices: deps
 	$(CARGO) run --release --locked -p resized-examples --example third-parties -- "$(PAGES)"
 
 PROGRAMS := resized resized-bridge resizectl resize-videos
@@ -304,7 +307,6 @@ INSTALLED := \
     644:systemd/user/resized.socket:$(UNITS)/systemd/user/resized.socket \
     644:systemd/resized.sysusers.conf:$(UNITS)/sysusers.d/resized.conf \
     644:systemd/resized.tmpfiles.conf:$(UNITS)/tmpfiles.d/resized.conf \
-    644:$(PAGES)/third-parties.txt:$(prefix)/share/doc/resized/third-parties.txt \
     $(foreach page,$(MANUAL),644:$(PAGES)/$(page).1:$(prefix)/share/man/man1/$(page).1) \
     $(foreach program,$(PROGRAMS), \
         644:$(PAGES)/$(program).bash:$(prefix)/share/bash-completion/completions/$(program) \
@@ -313,8 +315,11 @@ INSTALLED := \
 # Whatever the prefix: there the programs and units look for them.
 SETTINGS := $(DESTDIR)/etc/resized
 
+# Beside whatever has others' work in it.
+NOTICES := 644:$(PAGES)/third-parties.txt:$(prefix)/share/doc/resized/third-parties.txt
+
 # For programs in C.
-INSTALLED_LIBRARY := \
+INSTALLED_LIBRARY := $(NOTICES) \
     644:bindings/c/include/resized.h:$(prefix)/include/resized.h \
     644:$(LIBRARIES)/libresized_c.a:$(libdir)/libresized.a \
     644:$(LIBRARIES)/libresized_c.so:$(libdir)/libresized.so.0
@@ -331,7 +336,8 @@ done
 endef
 
 install-library:
-	@test -f "$(LIBRARIES)/libresized_c.so" || { echo "first: make build" >&2; exit 1; }
+	@test -f "$(LIBRARIES)/libresized_c.so" && test -f "$(PAGES)/third-parties.txt" || \
+	    { echo "first: make build notices" >&2; exit 1; }
 	$(call put,$(INSTALLED_LIBRARY))
 	ln -sf libresized.so.0 "$(DESTDIR)$(libdir)/libresized.so"
 	@install -d "$(DESTDIR)$(dir $(PC))"
@@ -364,8 +370,10 @@ uninstall:
 # As it is installed, with what its users have beside it, from PyPI.
 VENV   := $(TARGET)/python/venv
 WHEELS := $(TARGET)/wheels
-wheel: deps $(VENV)/bin/maturin
+wheel: deps notices $(VENV)/bin/maturin
 	rm -f $(WHEELS)/resized-*.whl
+	@# A wheel takes what lies beside its manifest.
+	install -D -m 644 -t bindings/python/licenses LICENSE-* "$(PAGES)/third-parties.txt"
 	$(VENV)/bin/maturin build --release --locked --manifest-path bindings/python/Cargo.toml --target-dir $(TARGET) --out $(WHEELS)
 
 $(VENV)/bin/maturin:
@@ -378,22 +386,26 @@ installed-wheel: wheel
 	$(VENV)/bin/pip install --quiet numpy pytest opencv-python-headless pillow
 	$(CARGO) build --release --locked -p resized --bin resized
 
-gstreamer: deps
+gstreamer: deps notices
 	@examples/install-packages.sh $(GSTREAMER)
 	$(CARGO) build --release $(PLUGIN) --target-dir $(TARGET) --locked
 
 # GStreamer looks for plugins below its own prefix alone: elsewhere set GST_PLUGIN_PATH.
 GSTREAMER_PLUGINS ?= $(shell pkg-config --define-variable=prefix=$(prefix) --variable=pluginsdir gstreamer-1.0 2>/dev/null)
 install-gstreamer:
-	@test -f "$(BUILT)/libgstresized.so" || { echo "first: make gstreamer" >&2; exit 1; }
+	@test -f "$(BUILT)/libgstresized.so" && test -f "$(PAGES)/third-parties.txt" || \
+	    { echo "first: make gstreamer" >&2; exit 1; }
 	@test -n "$(GSTREAMER_PLUGINS)" || { echo "where? GSTREAMER_PLUGINS=folder" >&2; exit 1; }
-	$(call put,644:$(BUILT)/libgstresized.so:$(GSTREAMER_PLUGINS)/libgstresized.so)
+	$(call put,$(NOTICES) 644:$(BUILT)/libgstresized.so:$(GSTREAMER_PLUGINS)/libgstresized.so)
 
 DEB := $(TARGET)/tools/bin/cargo-deb
 # Who builds a package answers for it: make deb MAINTAINER="Name <address>"; see also debchange(1), git-config(1).
 MAINTAINER ?= $(if $(DEBEMAIL),$(DEBFULLNAME) <$(DEBEMAIL)>,$(shell git config user.name) <$(shell git config user.email)>)
-# A later commit makes a later package, which apt takes for one. Other sources than git's make the revision 1.
-REVISION = $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y%m%d%H%M%S 2>/dev/null)
+# A later commit makes a later package, which apt takes for one, and so does what is not committed yet. Other sources
+# than git's make the revision 1.
+REVISION = $(shell if git diff --quiet HEAD 2>/dev/null; \
+    then TZ=UTC git log -1 --format=%cd --date=format-local:%Y%m%d%H%M%S; \
+    else git rev-parse HEAD >/dev/null 2>&1 && date -u +%Y%m%d%H%M%S; fi)
 # What make install installs is what the packages have: their assets are folders of this.
 STAGE := $(TARGET)/release/root
 # dpkg-dev tells which libraries a package depends on: cargo-deb goes on without, and names none.

@@ -166,7 +166,8 @@ pub(crate) struct Resize {
           value_parser = path_or("/dev/stdin"))]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// Resize the pictures, too, that FILE names, one a line; - is standard input
+    /// Resize the pictures, too, that FILE names, one a line, each as a program here would open it; - is
+    /// standard input
     #[arg(long, value_name = "FILE", value_parser = path_or("/dev/stdin"))]
     pub(crate) files_from: Option<PathBuf>,
 
@@ -209,7 +210,8 @@ pub(crate) struct Resize {
     #[arg(long)]
     pub(crate) only_shrink: bool,
 
-    /// Leave out pictures whose results are there already, of a run that was ended, say
+    /// Leave out pictures whose results are there already, of a run that was ended, say; they are known by
+    /// their names alone, so {name} has to be in a pattern and no number, and may be of another --size
     #[arg(long)]
     pub(crate) skip_existing: bool,
 
@@ -242,9 +244,9 @@ pub(crate) struct Video {
     #[arg(short, long, value_name = "WxH", allow_hyphen_values = true)]
     pub(crate) size: Size,
 
-    /// What becomes of videos of another shape [default: stretch, or fit with --pad]
-    #[arg(long, value_parser = modes())]
-    pub(crate) mode: Option<Mode>,
+    /// What becomes of videos of another shape
+    #[arg(long, default_value = "fit", value_parser = modes())]
+    pub(crate) mode: Mode,
 
     /// Fill what a fitted picture leaves of the size with this colour, such as ffffff: pictures then have
     /// exactly the size, with the video in the middle
@@ -288,13 +290,13 @@ pub(crate) struct Video {
 }
 
 /// Reads a path; a dash is what is open already.
-fn path_or(standard: &'static str) -> impl TypedValueParser<Value = PathBuf> {
+pub fn path_or(standard: &'static str) -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new()
         .map(move |path| if path.as_os_str() == "-" { standard.into() } else { path })
 }
 
 /// Reads the name of a filter.
-fn filters() -> impl TypedValueParser<Value = Filter> {
+pub fn filters() -> impl TypedValueParser<Value = Filter> {
     PossibleValuesParser::new(Filter::ALL.map(Filter::name)).try_map(|name| name.parse())
 }
 
@@ -328,6 +330,20 @@ pub fn modes() -> impl TypedValueParser<Value = Mode> {
         })
     };
     PossibleValuesParser::new(Mode::ALL.map(value)).try_map(|name| name.parse())
+}
+
+/// The mode of pictures for which this size was asked, padded with a colour if there is one. Fails where an
+/// option would do nothing.
+pub fn mode(mode: Mode, size: Size, pad: Option<Colour>) -> Result<Mode> {
+    let mode = match pad {
+        None => mode,
+        Some(colour) => mode.padded(colour).context("--pad is for --mode fit")?,
+    };
+    ensure!(
+        matches!(size, Size::Box(_)) || !matches!(mode, Mode::Fill | Mode::Pad(_)),
+        "--mode fill and --pad need both sides of --size"
+    );
+    Ok(mode)
 }
 
 /// Reads the name of a format of files.

@@ -2,8 +2,8 @@
 //! of, and what it shares with `resize-videos`, which is `resizectl video` as a program of its own.
 //!
 //! [`args`](Arguments) says what may be asked, and each command is a file of its own that knows
-//! nothing of the others. Both programs' manners are public: [`signal`] says when to end, [`modes`] what
-//! may become of another shape, [`terminal`] how to speak, [`pipe`] how to wait, [`pattern`] how results
+//! nothing of the others. Both programs' manners are public: [`signal`] says when to end, [`mode`] what
+//! becomes of another shape, [`terminal`] how to speak, [`pipe`] how to wait, [`pattern`] how results
 //! are named, [`folders`] and [`aside`] how they are left.
 
 mod args;
@@ -22,7 +22,7 @@ mod watch;
 use std::process::ExitCode;
 
 use args::Command;
-pub use args::{Arguments, modes};
+pub use args::{Arguments, filters, mode, modes, path_or};
 
 /// Does what was asked for. The exit code says whether all of it was done.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {

@@ -9,7 +9,7 @@ mod names;
 mod output;
 
 use std::fmt::{self, Display};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use resized_anywhere::Daemon;
 use resized_client::{Client, Endpoint};
 use resized_pictures::{Format, Limits, Loss, PictureError, Settings, Wish};
 
-use crate::args::Resize;
+use crate::args::{Resize, mode};
 use crate::signal::{ENDING, Signal};
 use crate::terminal::{LOST, complain, shown};
 use error::FileError;
@@ -35,11 +35,18 @@ const SCANS: u32 = 500;
 /// Resizes them. Fails where going on has no sense; that some pictures failed is for the exit code
 /// to say.
 pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
-    let mode = match asked.pad {
-        None => asked.mode,
-        Some(colour) => asked.mode.padded(colour).context("--pad is for --mode fit")?,
-    };
+    let mode = mode(asked.mode, asked.size, asked.pad)?;
+    ensure!(
+        !asked.skip_existing || !names::has_number(&asked.output),
+        "--skip-existing knows results by their pictures' names, and the number of a picture is another in another list: \
+         write {{name}} in place of %05d or {{n}}"
+    );
     let mut inputs = asked.inputs.clone();
+    let read = inputs.iter().chain(&asked.files_from);
+    ensure!(
+        read.filter(|path| *path == Path::new("/dev/stdin")).count() < 2,
+        "standard input can be read once, and - is there twice"
+    );
     if let Some(list) = &asked.files_from {
         inputs.extend(file::listed(list).with_context(|| list.display().to_string())?);
         ensure!(!inputs.is_empty(), "{} names no pictures", list.display());
@@ -130,7 +137,8 @@ impl Batch<'_> {
         while let Some((number, from)) = self.next() {
             if self.asked.skip_existing && self.outputs.is_there(number) {
                 self.there.fetch_add(1, Ordering::Relaxed);
-                self.bar.inc(1);
+                // The bar's rate is of those that are resized.
+                self.bar.dec_length(1);
                 continue;
             }
             match files.resize(from, self.outputs, number) {
@@ -147,7 +155,7 @@ impl Batch<'_> {
         }
     }
 
-    fn next(&self) -> Option<(usize, &std::path::Path)> {
+    fn next(&self) -> Option<(usize, &Path)> {
         if self.signal.came() || self.ended.lock().is_ok_and(|ended| ended.is_some()) {
             return None;
         }
@@ -155,19 +163,19 @@ impl Batch<'_> {
         self.inputs.get(number).map(|path| (number, path.as_path()))
     }
 
-    fn report(&self, from: &std::path::Path, error: &FileError) {
+    fn report(&self, from: &Path, error: &FileError) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.say_of(from, error);
     }
 
     /// What is no error.
-    fn mention(&self, from: &std::path::Path, loss: &Loss) {
+    fn mention(&self, from: &Path, loss: &Loss) {
         if !self.asked.quiet {
             self.say_of(from, loss);
         }
     }
 
-    fn say_of(&self, from: &std::path::Path, what: &dyn Display) {
+    fn say_of(&self, from: &Path, what: &dyn Display) {
         let line = shown(&format!("{}: {what}", from.display()));
         self.bar.suspend(|| complain(format_args!("resizectl: {line}")));
     }
@@ -187,13 +195,12 @@ impl Batch<'_> {
     }
 
     fn conclude(self, took: Duration) -> Result<ExitCode> {
-        let done = self.bar.position();
+        let (done, there) = (self.bar.position(), self.there.into_inner() as u64);
         self.bar.finish_and_clear();
         let (all, failed) = (self.inputs.len() as u64, self.failed.into_inner() as u64);
-        let there = self.there.into_inner() as u64;
-        let resized = done - failed - there;
+        let resized = done - failed;
         let refused = self.refused.into_inner().unwrap_or_default();
-        let refused = refused.filter(|_| done < all && !self.signal.came());
+        let refused = refused.filter(|_| done + there < all && !self.signal.came());
         if let Some(error) = self.ended.into_inner().unwrap_or_default().or(refused) {
             return Err(error).with_context(|| format!("ended after {resized} of {all} pictures"));
         }

@@ -37,15 +37,19 @@ pub const LOST: &str = "lost the daemon, looking for it";
 /// What to do about an error, where something is known to help: whoever can't connect to a socket, the one
 /// that was `given` or else the usual one, is told by `resizectl doctor`.
 pub fn advice(error: &Error, given: Option<&Endpoint>) -> String {
-    match (error.downcast_ref(), given) {
-        (Some(ClientError::Connect { endpoint: Endpoint::Unix(_), .. }), None) => {
-            "; 'resizectl doctor' says what to do about it".to_owned()
-        }
-        (Some(ClientError::Connect { endpoint: Endpoint::Unix(_), .. }), Some(given)) => {
-            format!("; 'resizectl doctor --connect {given}' says what to do about it")
-        }
-        _ => String::new(),
-    }
+    let Some(ClientError::Connect { endpoint: Endpoint::Unix(_), .. }) = error.downcast_ref()
+    else {
+        return String::new();
+    };
+    let connect = given.map_or(String::new(), |given| format!(" --connect {}", word(given)));
+    format!("; resizectl doctor{connect} says what to do about it")
+}
+
+/// As a shell has to be given it.
+fn word(endpoint: &Endpoint) -> String {
+    let text = endpoint.to_string();
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/:._-".contains(letter);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Whether a line has that in it, not as a part of a word.
@@ -76,6 +80,8 @@ pub fn complain(text: impl Display) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use anyhow::anyhow;
 
     use super::*;
@@ -84,6 +90,25 @@ mod tests {
     fn errors_are_one_line_of_text() {
         let error = anyhow!("no\x1b[2Jsuch\nfile").context("a\u{9b}b: é");
         assert_eq!(shown(&one_line(&error)), "a\\u{9b}b: é: no\\u{1b}[2Jsuch\\nfile");
+    }
+
+    #[test]
+    fn advice_is_a_command_that_works() {
+        let advised = |given: &str| {
+            let endpoint: Endpoint = given.parse().unwrap();
+            let error = Arc::new(io::ErrorKind::NotFound.into());
+            let error = ClientError::Connect { endpoint: endpoint.clone(), error };
+            advice(&error.into(), Some(&endpoint))
+        };
+        for (given, word) in [
+            ("unix:/run/a-b_1.sock", "unix:/run/a-b_1.sock"),
+            ("unix:/my run/é.sock", "'unix:/my run/é.sock'"),
+            ("unix:/it's;x", r"'unix:/it'\''s;x'"),
+        ] {
+            let expected = format!("; resizectl doctor --connect {word} says what to do about it");
+            assert_eq!(advised(given), expected);
+        }
+        assert_eq!(advised("tcp://a:1"), "");
     }
 
     #[test]

@@ -60,10 +60,10 @@ fn arguments(asked: &Video, endpoint: Option<&Endpoint>) -> Result<Vec<OsString>
         "--interval=0".into(),
         format!("--size={size}").into(),
         option("--output", &pattern(output)?),
+        format!("--mode={}", mode.name()).into(),
         format!("--filter={}", filter.name()).into(),
         format!("--quality={quality}").into(),
     ];
-    arguments.extend(mode.map(|mode| format!("--mode={}", mode.name()).into()));
     arguments.extend(pad.map(|colour| format!("--pad={colour}").into()));
     arguments.extend((*every != 1).then(|| format!("--every={every}").into()));
     arguments.extend(frames.map(|frames| format!("--frames={frames}").into()));
@@ -128,11 +128,11 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_passed_on() {
         let plain = asked("a.mp4 -s 640x360 -o out/%05d.jpg").unwrap();
-        let expected = "--instances=1 --interval=0 --size=640x360 --output=out/%05d.jpg --filter=bicubic \
-                        --quality=85 -- a.mp4";
+        let expected = "--instances=1 --interval=0 --size=640x360 --output=out/%05d.jpg --mode=fit \
+                        --filter=bicubic --quality=85 -- a.mp4";
         assert_eq!(plain.join(" "), expected);
         let all = "-s -1x360 --mode fit --pad #0A80ff --every 25 --frames 9 -o %d.jpg --filter area --quality 7 --connect unix:/x --json j --report r -q -- -a b";
-        let expected = "--instances=2 --interval=0 --size=x360 --output=%d.jpg --filter=area --quality=7 --mode=fit \
+        let expected = "--instances=2 --interval=0 --size=x360 --output=%d.jpg --mode=fit --filter=area --quality=7 \
                         --pad=0a80ff --every=25 --frames=9 --connect=unix:/x --json=j --report=r --quiet -- -a b";
         assert_eq!(asked(all).unwrap().join(" "), expected);
     }

@@ -1,4 +1,4 @@
-//! Writes what the programs and libraries that are installed are made of beside our own sources, on which terms, and the notices
+//! Writes what all programs, libraries and modules that users get are made of beside our own sources, on which terms, and the notices
 //! that binaries are to come with: `cargo run -p resized-examples --example third-parties -- FOLDER`.
 //!
 //! Asks cargo, so it is what Cargo.lock says today. Not named are crates that only build, and what is linked at run time.
@@ -11,8 +11,21 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// The packages of all that is installed.
-const OURS: [&str; 5] = ["resized", "resized-bridge", "resizectl", "resized-examples", "resized-c"];
+/// The packages of all that users get, by the workspace that locks what is in them; from this package's folder.
+const OURS: [(&str, &[&str]); 2] = [
+    (
+        "../Cargo.toml",
+        &[
+            "resized",
+            "resized-bridge",
+            "resizectl",
+            "resized-examples",
+            "resized-c",
+            "resized-python",
+        ],
+    ),
+    ("../bindings/gstreamer/Cargo.toml", &["gst-plugin-resized"]),
+];
 
 const HEAD: &str = "\
 resized's programs and libraries contain the following work of others: crates, each with its version and licence, and then the
@@ -35,7 +48,13 @@ fn main() -> Result<()> {
     fs::create_dir_all(&folder)?;
     // By their text, in the order of the first of those who have it.
     let (mut list, mut notices) = (String::new(), Vec::<(String, Vec<String>)>::new());
-    for package in others()? {
+    let mut packages = BTreeMap::new();
+    for (manifest, ours) in OURS {
+        let named =
+            |package: Value| (["name", "version"].map(|key| package[key].to_string()), package);
+        packages.extend(others(manifest, ours)?.into_iter().map(named));
+    }
+    for package in packages.into_values() {
         let text = |name| package[name].as_str().unwrap_or_default();
         let name = format!("{} {}", text("name"), text("version"));
         list += &format!("{name}, {}: {}\n", text("license"), text("repository"));
@@ -56,13 +75,13 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The crates of others that are linked into ours, as cargo describes them, by name and version.
-fn others() -> Result<Vec<Value>> {
+/// The crates of others that are linked into these of ours, as cargo describes them.
+fn others(manifest: &str, ours: &[&str]) -> Result<Vec<Value>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut metadata = Command::new(cargo);
     metadata.args(["metadata", "--locked", "--format-version=1", "--filter-platform"]);
     metadata.arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
-    metadata.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    metadata.arg("--manifest-path").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest));
     let output = metadata.output()?;
     ensure!(output.status.success(), "{metadata:?}: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout)?;
@@ -73,10 +92,10 @@ fn others() -> Result<Vec<Value>> {
     let packages = by_id(&metadata["packages"]);
     let nodes = by_id(&metadata["resolve"]["nodes"]);
 
-    let is_ours = |package: &Value| OURS.iter().any(|name| package["name"] == *name);
-    let ours = packages.iter().filter(|(_, package)| is_ours(package)).map(|(id, _)| id.as_str());
-    let mut found: BTreeSet<&str> = ours.collect();
-    ensure!(found.len() == OURS.len(), "one of ours is gone: {OURS:?}");
+    let is_ours = |package: &Value| ours.iter().any(|name| package["name"] == *name);
+    let named = packages.iter().filter(|(_, package)| is_ours(package)).map(|(id, _)| id.as_str());
+    let mut found: BTreeSet<&str> = named.collect();
+    ensure!(found.len() == ours.len(), "one of ours is gone: {ours:?}");
     let mut unseen: Vec<&str> = found.iter().copied().collect();
     while let Some(id) = unseen.pop() {
         for dependency in nodes[id]["deps"].as_array().into_iter().flatten() {
@@ -95,7 +114,6 @@ fn others() -> Result<Vec<Value>> {
     }
     let mut others: Vec<_> = found.into_iter().map(|id| packages[id].clone()).collect();
     others.retain(|package| !package["source"].is_null());
-    others.sort_by_key(|package| ["name", "version"].map(|key| package[key].to_string()));
     Ok(others)
 }
 

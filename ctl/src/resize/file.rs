@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -59,33 +59,45 @@ impl Files {
     }
 }
 
-/// The names in a file, one a line.
+/// The names in a file, one a line; lines may end as on Windows. There may be none.
 pub(crate) fn listed(list: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut file = Vec::new();
-    read(list, || false, &mut file)?;
-    let lines = file.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-    Ok(lines.map(|line| OsStr::from_bytes(line).into()).collect())
+    let bytes = bytes(list, || false, &mut file).map_err(FileError::Read)?;
+    if bytes > MAX_FILE {
+        return Err(FileError::Long(MAX_FILE));
+    }
+    let lines = file.split(|&byte| byte == b'\n');
+    let names = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    Ok(names.filter(|name| !name.is_empty()).map(|name| OsStr::from_bytes(name).into()).collect())
 }
 
-/// Reads all of it. A pipe is waited for until that is `over`.
+/// Reads a picture. A pipe is waited for until that is `over`.
 fn read(
     path: &Path,
     over: impl Fn() -> bool + Send + 'static,
     file: &mut Vec<u8>,
 ) -> Result<(), FileError> {
-    file.clear();
-    let bytes = match Pipe::open(path, over) {
-        Ok(Some(pipe)) => pipe.take(MAX_FILE + 1).read_to_end(file),
-        Ok(None) => File::open(path).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(file)),
-        Err(error) => Err(error),
-    };
-    let bytes = bytes.map_err(|error| match error.kind() {
+    let bytes = bytes(path, over, file).map_err(|error| match error.kind() {
         ErrorKind::IsADirectory => FileError::Folder(path.to_owned()),
         _ => FileError::Read(error),
     });
-    match bytes? as u64 {
+    match bytes? {
         0 => Err(FileError::Empty),
         1..=MAX_FILE => Ok(()),
         _ => Err(FileError::Long(MAX_FILE)),
     }
+}
+
+/// Reads what there is, at most one byte more than may be, and says how many bytes that is.
+fn bytes(
+    path: &Path,
+    over: impl Fn() -> bool + Send + 'static,
+    file: &mut Vec<u8>,
+) -> io::Result<u64> {
+    file.clear();
+    let read = match Pipe::open(path, over)? {
+        Some(pipe) => pipe.take(MAX_FILE + 1).read_to_end(file),
+        None => File::open(path)?.take(MAX_FILE + 1).read_to_end(file),
+    };
+    read.map(|bytes| bytes as u64)
 }

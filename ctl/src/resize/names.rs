@@ -112,6 +112,11 @@ pub(super) fn is_pattern(output: &Path) -> bool {
     pieces(output).any(|piece| !matches!(piece, Piece::Text(_)))
 }
 
+/// Whether the numbers of pictures are in the names of their results.
+pub(super) fn has_number(output: &Path) -> bool {
+    pieces(output).any(|piece| matches!(piece, Piece::Number(_)))
+}
+
 /// The format that the ending of a name stands for.
 pub(super) fn of_ending(path: &Path) -> Option<Format> {
     match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {

@@ -14,7 +14,7 @@ use resized_pictures::Format;
 
 use super::error::FileError;
 use super::names;
-use crate::aside::Aside;
+use crate::aside::{Aside, is_special};
 use crate::folders::Made;
 
 const ASIDE: Aside = Aside::of("resizectl");
@@ -80,9 +80,12 @@ impl Outputs {
         checked.inspect_err(|_| made.take_back())
     }
 
-    /// Whether the result of a picture is there: whole, then.
+    /// Whether the result of a picture is there: whole, then. What is open already, such as standard output, has
+    /// nobody written a result to yet, and a file without bytes is none.
     pub(crate) fn is_there(&self, number: usize) -> bool {
-        self.paths[number].is_file()
+        let path = &self.paths[number];
+        fs::metadata(path).is_ok_and(|there| there.is_file() && there.len() > 0)
+            && !is_special(path)
     }
 
     /// Writes the result of a picture.

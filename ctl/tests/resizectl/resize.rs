@@ -262,6 +262,13 @@ fn modes_and_crops_choose_what_is_seen() {
     }
     let error = shop.bad("resize q.png -s 50x50 --mode fill --pad ffffff -o out.png");
     assert!(error.contains("--pad is for --mode fit"), "{error}");
+    for option in ["--mode fill", "--pad ffffff"] {
+        for size in ["50x", "x50"] {
+            let error = shop.bad(&format!("resize q.png -s {size} {option} -o out.png"));
+            let expected = "resizectl: --mode fill and --pad need both sides of --size\n";
+            assert_eq!(error, expected, "{option} {size}");
+        }
+    }
     let part = run("-s 20x20 --crop 80x40+110+5");
     assert_eq!(part.dimensions(), (20, 10));
     assert!(part.pixels().all(|pixel| pixel.0 == [0, 255, 0]));
@@ -297,31 +304,74 @@ fn a_batch_may_be_named_in_a_file_and_gone_on_with() {
     for name in ["a.jpg", "b c.jpg", "d.jpg"] {
         shop.file(name, &picture);
     }
-    shop.file("list", b"b c.jpg\n\nd.jpg");
-    let line = "resize a.jpg --files-from list -s 32x -o out/%02d.jpg --skip-existing";
+    // A list that was written on another system.
+    shop.file("list", b"b c.jpg\r\n\r\nd.jpg");
+    let line = "resize a.jpg --files-from list -s 32x -o out/{name}-s.jpg --skip-existing";
     shop.good(line);
-    let written = |number: u32| fs::metadata(shop.path(&format!("out/{number:02}.jpg"))).unwrap();
-    assert_eq!(shop.picture("out/03.jpg").width(), 32);
-    fs::remove_file(shop.path("out/02.jpg")).unwrap();
-    let before = written(1).modified().unwrap();
+    let written = |name: &str| fs::metadata(shop.path(&format!("out/{name}-s.jpg"))).unwrap();
+    assert_eq!(shop.picture("out/d-s.jpg").width(), 32);
+    fs::remove_file(shop.path("out/b c-s.jpg")).unwrap();
+    let before = written("a").modified().unwrap();
     let said = String::from_utf8(shop.run(line).stderr).unwrap();
     assert!(said.starts_with("1 of 3 pictures resized, 2 were there, "), "{said}");
-    assert_eq!(written(1).modified().unwrap(), before);
-    assert_eq!(shop.picture("out/02.jpg").width(), 32);
+    assert_eq!(written("a").modified().unwrap(), before);
+    assert_eq!(shop.picture("out/b c-s.jpg").width(), 32);
+    // An empty file is no result.
+    fs::write(shop.path("out/d-s.jpg"), "").unwrap();
+    let said = String::from_utf8(shop.run(line).stderr).unwrap();
+    assert!(said.starts_with("1 of 3 pictures resized, 2 were there, "), "{said}");
+    assert_eq!(shop.picture("out/d-s.jpg").width(), 32);
     // By standard input alone.
     let mut command = shop.command();
     command.args(["resize", "--files-from", "-", "-s", "16x", "-o", "small/"]);
     let output = command.stdin(fs::File::open(shop.path("list")).unwrap()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(fs::read_dir(shop.path("small")).unwrap().count(), 2);
+}
+
+#[test]
+fn a_result_is_known_by_its_pictures_name() {
+    let shop = Shop::new();
+    shop.file("a.jpg", &jpeg(&scenery(64, 48), Subsamp::Sub2x2));
+    for output in ["out/%02d.jpg", "out/{n}-{name}.jpg"] {
+        let said = shop.bad(&format!("resize a.jpg -s 32x -o {output} --skip-existing"));
+        let why = "resizectl: --skip-existing knows results by their pictures' names";
+        assert!(said.starts_with(why), "{said}");
+        assert!(!shop.path("out").exists());
+    }
+    // What a shell has just made for standard output.
+    let mut command = shop.command();
+    command.args(["resize", "a.jpg", "-s", "32x", "--skip-existing", "-o", "-"]);
+    let output = command.stdout(fs::File::create(shop.path("one.jpg")).unwrap()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(shop.picture("one.jpg").width(), 32);
+}
+
+#[test]
+fn a_list_is_read_as_a_list() {
+    let shop = Shop::new();
+    let picture = shop.file("a.jpg", &jpeg(&scenery(64, 48), Subsamp::Sub2x2));
     let said = shop.bad("resize --files-from none -s 16x -o small/");
     assert_eq!(said, "resizectl: none: can't read it: No such file or directory (os error 2)\n");
-    shop.file("empty", b"");
-    let said = shop.bad("resize --files-from empty -s 16x -o small/");
-    assert_eq!(said, "resizectl: empty: it is empty\n");
-    shop.file("blank", b"\n\n");
-    let said = shop.bad("resize --files-from blank -s 16x -o small/");
-    assert_eq!(said, "resizectl: blank names no pictures\n");
+    fs::create_dir(shop.path("pics")).unwrap();
+    let said = shop.bad("resize --files-from pics -s 16x -o small/");
+    assert_eq!(said, "resizectl: pics: can't read it: Is a directory (os error 21)\n");
+    for (name, lines) in [("empty", ""), ("blank", "\n\r\n")] {
+        shop.file(name, lines.as_bytes());
+        let said = shop.bad(&format!("resize --files-from {name} -s 16x -o small/"));
+        assert_eq!(said, format!("resizectl: {name} names no pictures\n"));
+        // There is nothing more to do.
+        shop.good(&format!("resize a.jpg --files-from {name} -s 16x -o {name}-small/"));
+        assert_eq!(shop.picture(&format!("{name}-small/a.jpg")).width(), 16);
+    }
+    for line in ["- --files-from -", "- -"] {
+        let mut command = shop.command();
+        command.arg("resize").args(line.split(' ')).args(["-s", "16x", "-o", "twice/{n}.jpg"]);
+        let output = command.stdin(fs::File::open(&picture).unwrap()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said, "resizectl: standard input can be read once, and - is there twice\n");
+    }
+    assert!(!shop.path("twice").exists());
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn a_daemon_that_runs_is_used_and_one_that_does_not_is_named() {
     let said = shop.bad(&line);
     let endpoint = service.endpoint();
     let place = format!("resizectl: can't connect to {endpoint}: ");
-    let advice = format!("; 'resizectl doctor --connect {endpoint}' says what to do about it\n");
+    let advice = format!("; resizectl doctor --connect {endpoint} says what to do about it\n");
     assert!(said.starts_with(&place) && said.ends_with(&advice), "{said}");
     // Nor is anything made for it, or said to who was not told where it is.
     shop.bad(&format!("resize a.jpg -s 64x -o new/ --connect {endpoint}"));
@@ -167,7 +167,7 @@ fn a_daemon_that_runs_is_used_and_one_that_does_not_is_named() {
     let mut command = shop.command();
     command.args(["resize", "a.jpg", "-s", "64x", "-o", "new/"]).env("RESIZED_ENDPOINT", endpoint);
     let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
-    assert!(said.ends_with("; 'resizectl doctor' says what to do about it\n"), "{said}");
+    assert!(said.ends_with("; resizectl doctor says what to do about it\n"), "{said}");
     assert!(!shop.path("new").exists());
 }
 

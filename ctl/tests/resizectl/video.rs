@@ -41,15 +41,15 @@ fn videos_become_numbered_pictures() {
     let picture = shop.picture("out/003.jpg");
     assert_eq!((picture.width(), picture.height()), (64, 48));
 
-    let said = shop.good("video a.mkv b.mkv -s 40x20 -o small/ --report report.html");
+    let said = shop.good("video a.mkv b.mkv -s 40x30 -o small/ --report report.html");
     let expected = ["a-00001.jpg", "a-00002.jpg", "a-00003.jpg", "b-00001.jpg", "b-00002.jpg"];
     assert_eq!(names(&shop, "small"), expected);
     let picture = shop.picture("small/b-00002.jpg");
-    assert_eq!((picture.width(), picture.height()), (40, 20));
+    assert_eq!((picture.width(), picture.height()), (40, 30));
     assert!(said.contains("the pictures are in small/{name}-%05d.jpg"), "{said}");
     assert!(said.contains("\nb.mkv: done: 2 frames in ") && !said.contains("instance 2"), "{said}");
     let report = fs::read_to_string(shop.path("report.html")).unwrap();
-    assert!(report.contains("<h1>2 videos to 40x20</h1>"), "{report}");
+    assert!(report.contains("<h1>2 videos to what fits into 40x30</h1>"), "{report}");
 
     let error = shop.bad("video a.mkv none.mkv b.mkv -s 40x20 -o some/ -q");
     assert_eq!(error, "resize-videos: none.mkv: No such file or directory\n");
@@ -67,7 +67,7 @@ fn a_size_says_what_becomes_of_another_shape() {
     let shop = Shop::new();
     clip(&shop, "a.mkv", 2); // 4:3
     for (options, size) in [
-        ("", (200, 60)),
+        ("", (80, 60)),
         ("--mode stretch", (200, 60)),
         ("--mode fit", (80, 60)),
         ("--mode fill", (200, 60)),
@@ -84,6 +84,8 @@ fn a_size_says_what_becomes_of_another_shape() {
     }
     let error = shop.bad("video a.mkv -s 40x20 --mode fill --pad ffffff -o new/%d.jpg");
     assert_eq!(error, "resize-videos: --pad is for --mode fit\n");
+    let error = shop.bad("video a.mkv -s 40x --pad ffffff -o new/%d.jpg");
+    assert_eq!(error, "resize-videos: --mode fill and --pad need both sides of --size\n");
     assert!(!shop.path("new").exists());
 }
 

@@ -327,7 +327,8 @@ fn the_library_goes_where_the_system_looks() {
     machine.make(&["install-library", "prefix=/usr", "libdir=/usr/lib64"].map(str::to_owned));
     let names = ["libresized.a", "libresized.so", "libresized.so.0", "pkgconfig/resized.pc"];
     let library = names.map(|name| format!("/usr/lib64/{name}"));
-    let all = library.into_iter().chain(["/usr/include/resized.h".to_owned()]);
+    let rest = ["include/resized.h", "share/doc/resized/third-parties.txt"];
+    let all = library.into_iter().chain(rest.map(|name| format!("/usr/{name}")));
     assert_eq!(machine.files(), all.collect());
     let pc = fs::read_to_string(machine.path("/usr/lib64/pkgconfig/resized.pc")).unwrap();
     assert!(pc.starts_with("prefix=/usr\nlibdir=${prefix}/lib64\n"), "{pc}");
@@ -337,38 +338,28 @@ fn the_library_goes_where_the_system_looks() {
 
 /// Cargo is asked for them in another way.
 #[test]
-fn notices_name_all_whose_work_is_in_a_program() {
+fn notices_name_all_whose_work_is_in_what_users_get() {
     let machine = Machine::new();
     let notices = fs::read_to_string(machine.pages.path().join("third-parties.txt")).unwrap();
     for part in ["Independent JPEG Group", "libjpeg-turbo Project nor the names", "MIT License"] {
         assert!(notices.contains(part), "{part}");
     }
-    let mut tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    tree.args([
-        "tree",
-        "--locked",
-        "--prefix=none",
-        "--format={p}",
-        "--edges=normal,no-proc-macro",
-    ]);
-    tree.args([
-        "-p",
-        "resized",
-        "-p",
-        "resized-bridge",
-        "-p",
-        "resizectl",
-        "-p",
-        "resized-examples",
-    ]);
-    let tree = tree.current_dir(ROOT).output().unwrap();
-    assert!(tree.status.success(), "{tree:?}");
-    let tree = String::from_utf8(tree.stdout).unwrap();
-    // Ours have a path, too.
-    for line in tree.lines().filter(|line| !line.is_empty() && !line.contains(" (/")) {
-        let (name, version) = line.split_once(" v").unwrap();
-        let version = version.split(' ').next().unwrap();
-        assert!(notices.contains(&format!("\n{name} {version}, ")), "{line}");
+    let programs = ["resized", "resized-bridge", "resizectl", "resized-examples"];
+    let libraries = ["resized-c", "resized-python"].map(|name| (".", name));
+    let all = programs.map(|name| (".", name)).into_iter().chain(libraries);
+    for (folder, package) in all.chain([("bindings/gstreamer", "gst-plugin-resized")]) {
+        let mut tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        tree.args(["tree", "--locked", "--prefix=none", "--format={p}"]);
+        tree.args(["--edges=normal,no-proc-macro", "-p", package]);
+        let tree = tree.current_dir(Path::new(ROOT).join(folder)).output().unwrap();
+        assert!(tree.status.success(), "{tree:?}");
+        let tree = String::from_utf8(tree.stdout).unwrap();
+        // Ours have a path, too.
+        for line in tree.lines().filter(|line| !line.is_empty() && !line.contains(" (/")) {
+            let (name, version) = line.split_once(" v").unwrap();
+            let version = version.split(' ').next().unwrap();
+            assert!(notices.contains(&format!("\n{name} {version}, ")), "{package}: {line}");
+        }
     }
 }
 

@@ -125,6 +125,24 @@ fn frames_may_be_left_out() {
 }
 
 #[test]
+fn a_report_says_that_frames_were_left_out() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 9 -c:v mpeg4");
+    let report = |options: &str| {
+        stdout(&bench.run(&[&clip], &format!("-n 1 -s 64x48 --report report.html {options}")));
+        fs::read_to_string(bench.path("report.html")).unwrap()
+    };
+    let rows = [
+        "<dt>Pictures of</dt><dd>one frame of 2</dd>",
+        "<dt>Pictures of each instance</dt><dd>3 at most</dd>",
+    ];
+    let (some, all) = (report("--every 2 --frames 3"), report(""));
+    for row in rows {
+        assert!(some.contains(row) && !all.contains(row), "{row}");
+    }
+}
+
+#[test]
 fn figures_and_report_may_go_where_the_pictures_go() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");

@@ -159,10 +159,10 @@ fn a_folder_that_can_not_be_written_is_named() {
 fn a_daemon_that_is_not_there_is_named_and_nothing_is_made() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
-    let advice = "; 'resizectl doctor --connect unix:nobody.sock' says what to do about it";
+    let advice = "; resizectl doctor --connect unix:nobody.sock says what to do about it";
     assert_fails(&bench.run(&[&clip], "--connect unix:nobody.sock"), &["unix:nobody.sock", advice]);
     let output = bench.command(&[&clip]).env("RESIZED_ENDPOINT", "unix:nobody.sock").output();
-    assert_fails(&output.unwrap(), &["unix:nobody.sock", "; 'resizectl doctor' says what to do"]);
+    assert_fails(&output.unwrap(), &["unix:nobody.sock", "; resizectl doctor says what to do"]);
     let output = bench.command(&[&clip]).env("RESIZED_ENDPOINT", "nonsense").output();
     assert_fails(&output.unwrap(), &["RESIZED_ENDPOINT", "nonsense"]);
 

@@ -42,6 +42,10 @@ impl Toolbox {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c");
         let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(&root).unwrap();
+        // The list of notices is another package's to make.
+        let pages = root.join("pages");
+        fs::create_dir(&pages).unwrap();
+        fs::write(pages.join("third-parties.txt"), "").unwrap();
         // Cargo leaves them beside the tests that it builds them for.
         let test = std::env::current_exe().unwrap();
         let libraries = test.parent().unwrap();
@@ -51,6 +55,7 @@ impl Toolbox {
         make.args(["-s", "-C", &format!("{CRATE}/../.."), "install-library"])
             .arg(format!("prefix={PREFIX}"))
             .arg(format!("DESTDIR={}", root.display()))
+            .arg(format!("PAGES={}", pages.display()))
             .arg(format!("LIBRARIES={}", libraries.display()));
         good(&mut make);
         Self { root }

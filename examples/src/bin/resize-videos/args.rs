@@ -1,16 +1,13 @@
 //! Owns the command line.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use clap::builder::{
-    OsStringValueParser, PathBufValueParser, PossibleValuesParser, TypedValueParser,
-};
-use resizectl::modes;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use resizectl::{filters, mode, modes, path_or};
 use resized_client::{Endpoint, Filter, Quality};
 use resized_pictures::{Colour, Mode, Size};
 
@@ -36,7 +33,7 @@ const MAX_COPIES: usize = 10_000;
 pub(crate) struct Args {
     /// Videos to resize; several are dealt out over the instances in turn; - is standard input
     #[arg(value_name = "VIDEO", required = true,
-          value_parser = OsStringValueParser::new().map(video))]
+          value_parser = path_or("/dev/stdin"))]
     pub(crate) videos: Vec<PathBuf>,
 
     /// Copies to run at once, as far as the daemon has room, each a client of its own: 1 to 10000
@@ -53,7 +50,8 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "WxH", default_value = "640x360", allow_hyphen_values = true)]
     size: Size,
 
-    /// What becomes of videos of another shape [default: stretch, or fit with --pad]
+    /// What becomes of videos of another shape [default: stretch, for the size is that of the pictures, or
+    /// fit with --pad]
     #[arg(long, value_parser = modes())]
     mode: Option<Mode>,
 
@@ -102,16 +100,16 @@ pub(crate) struct Args {
     /// "stopped" is null or says what ended the run before its time: {"signal": NUMBER} or
     /// {"error": TEXT}. "instances" has one object for each that had begun by then, and for each
     /// whose video can't be opened. Of these
-    /// "complete" says whether all of the video was resized, "error" what was wrong with it, or
+    /// "complete" says whether all was done that was asked for, be it by --frames, "error" what was wrong with it, or
     /// null; "frames" counts pictures, "skipped" what could not be decoded, "devices" frames by who
     /// resized them; "latency_ms" is from submitted to received, "written_ms" from decoded to
     /// written. "total" is all of them together
-    #[arg(long, value_name = "FILE", value_parser = file())]
+    #[arg(long, value_name = "FILE", value_parser = path_or("/dev/stdout"))]
     pub(crate) json: Option<PathBuf>,
 
     /// Write a page that shows the run to FILE, as HTML: frames a second over time, how long frames
     /// took, who resized them; - is standard output
-    #[arg(long, value_name = "FILE", value_parser = file())]
+    #[arg(long, value_name = "FILE", value_parser = path_or("/dev/stdout"))]
     pub(crate) report: Option<PathBuf>,
 
     /// Print errors only
@@ -127,13 +125,8 @@ impl Args {
 
     /// The shape of the pictures.
     pub(crate) fn shape(&self) -> Result<Shape> {
-        let mode = match (self.mode, self.pad) {
-            (mode, None) => mode.unwrap_or(Mode::Stretch),
-            (mode, Some(colour)) => {
-                let padded = mode.unwrap_or(Mode::Fit).padded(colour);
-                padded.context("--pad is for --mode fit")?
-            }
-        };
+        let usual = if self.pad.is_some() { Mode::Fit } else { Mode::Stretch };
+        let mode = mode(self.mode.unwrap_or(usual), self.size, self.pad)?;
         Ok(Shape::new(self.size, mode))
     }
 
@@ -174,21 +167,6 @@ fn is_read_once(video: &Path) -> bool {
         // FFmpeg's name of one that is open already.
         Err(_) => video.to_str().is_some_and(|name| name.starts_with("pipe:")),
     }
-}
-
-/// Reads the name of a filter.
-fn filters() -> impl TypedValueParser<Value = Filter> {
-    PossibleValuesParser::new(Filter::ALL.map(Filter::name)).try_map(|name| name.parse())
-}
-
-/// Reads where a file goes; a dash is what is open already.
-fn file() -> impl TypedValueParser<Value = PathBuf> {
-    let place = |path: PathBuf| if path.as_os_str() == "-" { "/dev/stdout".into() } else { path };
-    PathBufValueParser::new().map(place)
-}
-
-fn video(text: OsString) -> PathBuf {
-    if text == "-" { "/dev/stdin".into() } else { text.into() }
 }
 
 fn copies(text: &str) -> Result<usize> {

@@ -178,8 +178,8 @@ impl<'a> Run<'a> {
         Ok(outcome)
     }
 
-    /// Resizes a video, and notes what came of it, also if it fails. Whether all of the video was
-    /// resized; else the run has ended before.
+    /// Resizes a video, and notes what came of it, also if it fails. Whether all was done that was asked
+    /// for; else the run has ended before.
     fn resize(
         &self,
         plan: Plan<'a>,
@@ -234,7 +234,7 @@ impl<'a> Run<'a> {
     }
 
     /// Submits the frames of a video that are asked for, until the last of these, its end or the run's.
-    /// Whether it was the run's: then not.
+    /// True unless the run ended it.
     fn feed(
         &self,
         source: &mut Video,
@@ -308,7 +308,7 @@ impl<'a> Run<'a> {
         if self.shape.sheet().is_some_and(Sheet::is_coloured) {
             spec.destination.format = PixelFormat::I420; // what gray has room for is not this
         }
-        spec.crop = self.shape.crop(upright, aspect).map(|crop| turn.crop(crop));
+        spec.crop = self.shape.crop(upright, aspect).map(|crop| turn.centred(crop));
         spec.filter = self.args.filter;
         // For each core one being resized and one being written, and two with the feeder.
         spec.slots = (2 * self.cores + 2).min(MAX_SLOTS) as u32;

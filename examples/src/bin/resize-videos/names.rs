@@ -3,7 +3,7 @@
 //!
 //! Touches no file, but that a folder which is there is none to be taken for a pattern.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ impl Output {
             return Ok(Self::Folder(path));
         }
         pattern::check_no_video(&path)?;
-        if bytes.contains(&b'%') || is_picture(bytes) {
+        if bytes.contains(&b'%') || is_picture(&path) {
             let text = path.to_str().context("patterns are text in UTF-8")?;
             Pattern::parse(text).map(Self::Pattern)
         } else {
@@ -101,8 +101,15 @@ impl fmt::Display for Output {
     }
 }
 
+/// Whether a file of this name would be a picture, if none that this program makes.
+fn is_picture(path: &Path) -> bool {
+    const OTHERS: [&str; 9] = ["png", "webp", "avif", "bmp", "heic", "jp2", "jxl", "tif", "tiff"];
+    let ending = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+    is_jpeg(path.as_os_str().as_bytes()) || ending.is_some_and(|ending| OTHERS.contains(&&*ending))
+}
+
 /// Whether a file of this name would be a JPEG.
-fn is_picture(name: &[u8]) -> bool {
+fn is_jpeg(name: &[u8]) -> bool {
     let lower = name.to_ascii_lowercase();
     lower.ends_with(b".jpg") || lower.ends_with(b".jpeg")
 }
@@ -153,10 +160,7 @@ impl Pattern {
             !pieces.contains(&Piece::Letter('/')),
             "the number of the frame is for the file's name, not its folder's"
         );
-        ensure!(
-            is_picture(text.as_bytes()),
-            "pictures are JPEG files: let their names end with .jpg"
-        );
+        ensure!(is_jpeg(text.as_bytes()), "pictures are JPEG files: let their names end with .jpg");
         let slash = folder.iter().rposition(|piece| *piece == Piece::Letter('/'));
         let prefix = folder.split_off(slash.map_or(0, |at| at + 1));
         Ok(Self { text: text.to_owned(), folder, prefix, digits, suffix: pieces })
@@ -258,6 +262,8 @@ mod tests {
     fn patterns_without_meaning_are_refused() {
         for (pattern, part) in [
             ("small.jpg", "%05d is missing"),
+            ("small.png", "%05d is missing"),
+            ("out/small.WebP", "%05d is missing"),
             ("small.mp4", "what is written are pictures, and no video"),
             ("%05d.mkv", "what is written are pictures, and no video"),
             ("-", "what is written are pictures"),

@@ -13,7 +13,7 @@ use crate::room::is_for_want_of_room;
 
 /// How an instance ended.
 pub(crate) enum End {
-    /// With its video.
+    /// With its video, or with the last picture that was asked for.
     Complete,
     /// Before, with the run.
     Stopped,
@@ -68,7 +68,7 @@ impl<'a> Outcome<'a> {
         })
     }
 
-    /// The name of the video without its folders, and whether it was resized to its end.
+    /// The name of the video without its folders, and whether all was done that was asked for.
     pub(crate) fn label(&self) -> String {
         let name = self.video.file_name().unwrap_or(self.video.as_os_str()).display();
         match &self.end {

@@ -116,7 +116,7 @@ impl Page<'_> {
              content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
              <link rel=\"icon\" href=\"data:,\">\n\
              <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-             <header>\n<h1>{}</h1>\n<p>Every frame decoded, resized through the daemon, and written as a JPEG. \
+             <header>\n<h1>{}</h1>\n<p>Frames decoded, resized through the daemon, and written as JPEGs. \
              resize-videos {version}, {date} UTC</p>\n{stopped}</header>\n",
             Text(&title),
             Text(&what),
@@ -324,7 +324,7 @@ impl Page<'_> {
     }
 
     fn settings(&self) -> String {
-        let Args { interval, filter, quality, output, .. } = self.args;
+        let Args { interval, every, frames, filter, quality, output, .. } = self.args;
         let video = |seen: &Seen| {
             let Seen { name, head } = seen;
             match head {
@@ -343,15 +343,16 @@ impl Page<'_> {
             1 => "1".to_owned(),
             copies => format!("{copies}, one every {} s", interval.as_secs_f64()),
         };
-        let list = [
-            ("Video", videos),
-            ("Size", self.shape.in_words()),
+        let every = (*every > 1).then(|| ("Pictures of", format!("one frame of {every}")));
+        let most = frames.map(|most| ("Pictures of each instance", format!("{most} at most")));
+        let list = [("Video", videos), ("Size", self.shape.in_words())];
+        let list = list.into_iter().chain(every).chain(most).chain([
             ("Filter", filter.name().to_owned()),
             ("JPEG quality", quality.to_string()),
             ("Instances", instances),
             ("Daemon", self.daemon.to_owned()),
             ("Pictures", output.to_string()),
-        ];
+        ]);
         section("Settings", list)
     }
 }
@@ -362,9 +363,9 @@ const GIB: f64 = (1_u64 << 30) as f64;
 const CORES: &str = "cpu";
 
 /// A list of names and values.
-fn section<const N: usize>(title: &str, list: [(&str, String); N]) -> String {
-    let row = |(name, value): &(&str, String)| format!("<dt>{name}</dt><dd>{}</dd>\n", Text(value));
-    let rows: String = list.iter().map(row).collect();
+fn section<'a>(title: &str, list: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let row = |(name, value)| format!("<dt>{name}</dt><dd>{}</dd>\n", Text::<String>(value));
+    let rows: String = list.into_iter().map(row).collect();
     format!("<section>\n<h2>{title}</h2>\n<dl>\n{rows}</dl>\n</section>\n")
 }
 

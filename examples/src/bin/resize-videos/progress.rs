@@ -77,8 +77,8 @@ impl Progress {
         }
     }
 
-    /// Begins to show an instance, which is such a client; `total` is the number of its frames, as far as it
-    /// is known.
+    /// Begins to show an instance, whose client that is; `total` is the number of its pictures, as far as it is
+    /// known.
     pub(crate) fn track(&self, instance: usize, client: &Client, total: Option<u64>) -> Track {
         let begun = Instant::now();
         let label = self.labels.get(instance - 1).cloned().unwrap_or_default();
@@ -155,7 +155,7 @@ impl Track {
         }
     }
 
-    /// The instance is over; `complete` unless it was stopped before its video's end.
+    /// The instance is over; `complete` unless it was stopped before all was done that was asked for.
     pub(crate) fn finish(&self, outcome: &Outcome<'_>, complete: bool) {
         let Outcome { frames, skipped, took, .. } = *outcome;
         let mut text = format!(

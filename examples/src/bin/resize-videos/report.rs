@@ -34,7 +34,7 @@ pub(crate) struct Report<'a> {
 struct Row {
     instance: usize,
     video: String,
-    /// Whether the video was resized to its end.
+    /// Whether all was done that was asked for.
     complete: bool,
     /// What is wrong with the video.
     error: Option<String>,

@@ -48,8 +48,9 @@ impl Turn {
         if self.swapped { Extent::new(height, width) } else { extent }
     }
 
-    /// The same of a part that lies in the middle.
-    pub(crate) const fn crop(self, crop: Crop) -> Crop {
+    /// Where a part of the upright picture lies in the stored one, if it is in the middle: elsewhere it would
+    /// have to be reversed, too.
+    pub(crate) const fn centred(self, crop: Crop) -> Crop {
         let Crop { left, top, width, height } = crop;
         if self.swapped {
             Crop { left: top, top: left, width: height, height: width }
