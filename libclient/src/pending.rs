@@ -207,6 +207,7 @@ pub struct Receipt {
 }
 
 /// A resized frame. Dropping it frees its slot.
+#[must_use = "a frame that is dropped is lost, and its slot free again"]
 #[derive(Debug)]
 pub struct Frame {
     handle: Arc<Handle>,

@@ -239,7 +239,7 @@ fn slots_that_are_another_streams_are_given_back() {
         let submit = AssertUnwindSafe(|| ours.submit_all(slots));
         assert!(catch_unwind(submit).is_err());
         for stream in [ours, theirs] {
-            stream.try_loan().unwrap().unwrap().submit().unwrap().wait().unwrap();
+            drop(stream.try_loan().unwrap().unwrap().submit().unwrap().wait().unwrap());
         }
     });
 }

@@ -113,7 +113,7 @@ fn streams_that_are_not_opened_in_time_stay_asked_for_or_are_closed() {
         drop(openings);
         daemon.process.signal(Signal::SIGCONT);
         let stream = first.wait().unwrap();
-        stream.loan().unwrap().submit().unwrap().wait().unwrap();
+        drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
         until("the others are closed", || client.stats().unwrap().streams == 2);
         // Its answer has come, but nobody has fetched it.
         drop(second);
