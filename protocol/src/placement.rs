@@ -34,9 +34,10 @@ impl Crop {
         Self { left: 0.0, top: 0.0, width: extent.width as f64, height: extent.height as f64 }
     }
 
-    /// The largest extent of its shape that fits into `most`, as [`Extent::within`] says. A crop need not
-    /// be one of pixels: the shape in which samples that are no squares are seen will do.
-    pub fn fitted(&self, most: Extent) -> Extent {
+    /// The largest extent of its shape that fits into `most`, as [`Extent::fit`] says. A crop need not be
+    /// one of pixels: the shape in which samples that are no squares are seen will do.
+    #[must_use]
+    pub fn fit(&self, most: Extent) -> Extent {
         let (width, height) = (f64::from(most.width), f64::from(most.height));
         // A float that is too large saturates.
         let side = |len: f64, most: u32| (len.round() as u32).min(most).max(1);
@@ -60,8 +61,9 @@ impl Extent {
     /// The largest extent of this shape that fits into `most`, which may be larger than this one: one
     /// side is `most`'s, the other is rounded to the nearest pixel, and is one at the least. Where only
     /// one side is bounded, the bound of the other is `u32::MAX`.
-    pub fn within(self, most: Self) -> Self {
-        Crop::whole(self).fitted(most)
+    #[must_use]
+    pub fn fit(self, most: Self) -> Self {
+        Crop::whole(self).fit(most)
     }
 }
 
@@ -84,6 +86,7 @@ pub enum Framing {
 
 impl Framing {
     /// [`Fit`](Self::Fit), in the middle of a padding of that red, green and blue.
+    #[must_use]
     pub const fn letterbox(pad: [u8; 3]) -> Self {
         Self::Fit { align: Align::Centre, pad }
     }
@@ -149,7 +152,7 @@ impl Placement {
         Ok(match framing {
             Framing::Stretch => Self { source: crop, destination: whole },
             Framing::Fit { align, .. } => {
-                let size = crop.fitted(extent);
+                let size = crop.fit(extent);
                 let step = if destination.format.is_subsampled() { 2 } else { 1 };
                 let start = |slack: u32| match align {
                     Align::Start => 0,
@@ -239,11 +242,11 @@ mod tests {
             ((1, u32::MAX), (7, u32::MAX), (1, u32::MAX)),
         ] {
             let extent = |(width, height)| Extent::new(width, height);
-            assert_eq!(extent(shape).within(extent(most)), extent(wanted), "{shape:?} {most:?}");
+            assert_eq!(extent(shape).fit(extent(most)), extent(wanted), "{shape:?} {most:?}");
         }
         // As PAL is seen.
         let seen = Crop { left: 0.0, top: 0.0, width: 720.0 * 16.0 / 15.0, height: 576.0 };
-        assert_eq!(seen.fitted(Extent::new(640, 640)), Extent::new(640, 480));
+        assert_eq!(seen.fit(Extent::new(640, 640)), Extent::new(640, 480));
     }
 
     #[test]

@@ -79,12 +79,12 @@ impl Size {
             Self::Both(extent) => extent,
             Self::Width(to) => {
                 let seen = Crop { height: seen.height / f64::from(step), ..seen };
-                let steps = seen.fitted(Extent::new(to, u32::MAX)).height;
+                let steps = seen.fit(Extent::new(to, u32::MAX)).height;
                 Extent::new(to, steps.saturating_mul(step))
             }
             Self::Height(to) => {
                 let seen = Crop { width: seen.width / f64::from(step), ..seen };
-                let steps = seen.fitted(Extent::new(u32::MAX, to)).width;
+                let steps = seen.fit(Extent::new(u32::MAX, to)).width;
                 Extent::new(steps.saturating_mul(step), to)
             }
         }
@@ -205,7 +205,7 @@ impl Options {
         let source = self.source.of(FrameSpec::new(source.format, source.extent));
         let mut spec = StreamSpec::new(source, size);
         if let Some(format) = self.made()? {
-            spec = spec.to(format);
+            spec = spec.with_format(format);
         }
         spec.destination = self.destination.of(spec.destination);
         spec.framing = self.framed()?;

@@ -28,7 +28,7 @@ impl Shape {
     pub(crate) fn resized(self, source: Extent, aspect: f64) -> Extent {
         match (self.mode, self.size) {
             (Mode::Fill | Mode::Stretch, Size::Box(extent)) => extent,
-            _ => shown(source, aspect).fitted(self.size.most()),
+            _ => shown(source, aspect).fit(self.size.most()),
         }
     }
 
