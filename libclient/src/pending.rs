@@ -12,7 +12,7 @@ use resized_protocol::shm::Lease;
 use resized_protocol::tensor::{Element, Tensor};
 
 use crate::Error;
-use crate::connection::{Source, State, Wait};
+use crate::connection::{STEP, Source, State, Wait};
 use crate::handle::Handle;
 use crate::slot::check_rows;
 use crate::slots::Loan;
@@ -80,6 +80,24 @@ impl Pending {
         let handle = Arc::clone(&self.handle);
         let waited = handle.connection.wait_by(Some(deadline), |state| self.look(state))?;
         waited.map_or(Ok(Err(self)), |frame| frame.map(Ok))
+    }
+
+    /// As [`wait`](Self::wait), unless that is `over` before, which is asked every 50 ms: then the pending
+    /// is given back as the inner error.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait).
+    pub fn wait_until(
+        mut self,
+        mut over: impl FnMut() -> bool,
+    ) -> Result<Result<Frame, Self>, Error> {
+        loop {
+            match self.wait_timeout(STEP)? {
+                Err(again) if !over() => self = again,
+                ended => return Ok(ended),
+            }
+        }
     }
 
     /// Whether [`wait`](Self::wait) would return at once, as far as messages have been read: only

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use resized_protocol::message::StreamSpec;
 
-use crate::connection::{Connection, State};
+use crate::connection::{Connection, STEP, State};
 use crate::handle::Handle;
 use crate::mapped::Mapped;
 use crate::{Error, Frame, Pending, Slot};
@@ -47,6 +47,21 @@ impl Stream {
         let look = |state: &mut State| handle.look_for_lease(state);
         let lease = handle.connection.wait_by(Some(deadline), look)?.transpose()?;
         Ok(lease.map(|lease| Slot::new(Arc::clone(handle), lease)))
+    }
+
+    /// As [`loan`](Self::loan), unless that is `over` before, which is asked every 50 ms: then there is
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// [Fatal](Error::is_fatal) ones.
+    pub fn loan_until(&self, mut over: impl FnMut() -> bool) -> Result<Option<Slot>, Error> {
+        loop {
+            let slot = self.loan_timeout(STEP)?;
+            if slot.is_some() || over() {
+                return Ok(slot);
+            }
+        }
     }
 
     /// Takes a free slot if there is one, or if what has arrived brings one.

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use resized_client::{Client, Error, Frame, Pending, Reconnect, StreamSpec, wait_any_timeout};
+use resized_client::{
+    Client, Error, Frame, KeptStreams, Pending, Reconnect, StreamSpec, wait_any_timeout,
+};
 
 use crate::oracle::{self, Checked};
 use crate::support::{Daemon, bounded, until};
@@ -68,6 +70,33 @@ fn any_of_several_is_waited_for_as_long_as_is_said() {
             assert!(pendings[done].1.is_ready());
             drop(pendings.remove(done));
         }
+    });
+}
+
+#[test]
+fn what_is_over_is_not_waited_for() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let spec = StreamSpec { slots: 1, ..oracle::dot() };
+        let streams = KeptStreams::new(client.clone(), 1);
+        // What is there at once comes, over or not.
+        let stream = client.opening(&spec).wait_until(|| false).unwrap().unwrap();
+        let slot = stream.loan_until(|| true).unwrap().unwrap();
+        assert!(stream.loan_until(|| true).unwrap().is_none());
+        daemon.process.signal(Signal::SIGSTOP);
+        let mut asked = 0;
+        let third = || {
+            asked += 1;
+            asked == 3
+        };
+        let pending = slot.submit().unwrap().wait_until(third).unwrap().unwrap_err();
+        assert_eq!(asked, 3);
+        assert!(client.opening(&spec).wait_until(|| true).unwrap().is_err());
+        assert!(streams.stream_until(&spec, || true).unwrap().is_none());
+        daemon.process.signal(Signal::SIGCONT);
+        drop(pending.wait_until(|| false).unwrap().unwrap());
+        assert!(streams.stream_until(&spec, || false).unwrap().is_some());
     });
 }
 
