@@ -104,8 +104,8 @@ impl Stream {
     /// Resizes one frame after another, several at once: the next are copied and submitted while the
     /// caller is at a result. Results come in the order of their frames, each with its own error.
     ///
-    /// A result is a slot: let go of it before the next, or as many fewer are in flight, and who keeps
-    /// as many as the stream has slots waits for ever. To keep all of them, copy:
+    /// A result is a slot. Each that is kept is one frame less in flight, and who keeps as many as the
+    /// stream has slots waits for ever. To keep all of them, copy:
     ///
     /// ```no_run
     /// # use resized_client::{Error, Stream};

@@ -48,6 +48,21 @@ impl Crop {
         }
     }
 
+    /// The largest part of it, in its middle, that has the shape of so much width and height, and at least
+    /// [`Self::LEAST`] of each: what fills a frame of that shape.
+    #[must_use]
+    pub fn filling(&self, (width, height): (f64, f64)) -> Self {
+        // No side is computed from itself: rounded, it might be longer than it is.
+        let part = |side: f64, whole: f64| side.max(Self::LEAST).min(whole);
+        let (w, h) = if width * self.height >= height * self.width {
+            (self.width, part(self.width * height / width, self.height))
+        } else {
+            (part(self.height * width / height, self.width), self.height)
+        };
+        let (left, top) = ((self.width - w) / 2.0, (self.height - h) / 2.0);
+        Self { left: self.left + left, top: self.top + top, width: w, height: h }
+    }
+
     /// Whether it is large enough, and all of it in a frame of that extent. NaN is not.
     pub fn is_within(&self, extent: Extent) -> bool {
         let within = |start: f64, len: f64, side: u32| {
@@ -147,7 +162,6 @@ impl Placement {
             return Err(CropError { crop, extent: source });
         }
         let extent = destination.extent;
-        let (width, height) = (f64::from(extent.width), f64::from(extent.height));
         let whole = Rectangle { left: 0, top: 0, extent };
         Ok(match framing {
             Framing::Stretch => Self { source: crop, destination: whole },
@@ -164,16 +178,8 @@ impl Placement {
                 Self { source: crop, destination: Rectangle { left, top, extent: size } }
             }
             Framing::Fill => {
-                let ratio = (width / crop.width).max(height / crop.height);
-                // Not by a rounding error more than there is.
-                let (w, h) = ((width / ratio).min(crop.width), (height / ratio).min(crop.height));
-                let source = Crop {
-                    left: crop.left + (crop.width - w) / 2.0,
-                    top: crop.top + (crop.height - h) / 2.0,
-                    width: w,
-                    height: h,
-                };
-                Self { source, destination: whole }
+                let shape = (f64::from(extent.width), f64::from(extent.height));
+                Self { source: crop.filling(shape), destination: whole }
             }
         })
     }
@@ -255,6 +261,10 @@ mod tests {
         assert_eq!(placement.destination, rectangle(0, 0, 100, 100));
         let crop = Crop { left: 420.0, top: 0.0, width: 1080.0, height: 1080.0 };
         assert_eq!(placement.source, crop);
+        // A shape that is the same to a rounding error leaves nothing out by one.
+        let whole = Crop::whole(Extent::new(1920, 1080));
+        assert_eq!(whole.filling((640.0, 360.0)), whole);
+        assert_eq!(whole.filling((16.0 / 1e9, 9.0 / 1e9)).width, whole.width);
     }
 
     #[test]
