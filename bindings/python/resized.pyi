@@ -269,9 +269,8 @@ class Receipt:
 
     def __new__(cls, made_elsewhere: Never, /) -> Self: ...
     @property
-    def device(self) -> str:
-        """Its name, as the daemon says that is there when the frame is had: where that was replaced meanwhile, perhaps
-        another's."""
+    def device(self) -> str | None:
+        """Its name; None where the daemon that has it was gone when the frame was had."""
     @property
     def queued(self) -> float:
         """Seconds from submission until a device took the frame."""

@@ -189,7 +189,7 @@ fn resize(client: &Client, spec: &StreamSpec, who: &str) -> Result<String> {
     let stream = client.open(spec)?;
     let frame = stream.loan()?.submit()?;
     let begun = Instant::now();
-    frame.wait()?;
+    drop(frame.wait()?);
     let (took, from, to) = (begun.elapsed(), spec.source.extent, spec.destination.extent);
     Ok(format!("{who} made {to} of {from} in {:.1} ms", took.as_secs_f64() * 1e3))
 }

@@ -36,6 +36,7 @@ use crate::slots::Slots;
 use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use state::{Source, State, Wait};
+pub(crate) use waiting::STEP;
 
 /// A connection.
 #[derive(Debug)]

@@ -1,6 +1,9 @@
 //! Owns the errors of this crate but those of finding an endpoint.
 //!
 //! Invariant: an error that another one quotes is no source of it, or who prints both would say it twice.
+//!
+//! [`Error`] is not `non_exhaustive`: bindings have a status or an exception for each kind, and one
+//! more must not become another's unseen. For whoever else matches all, it is a new minor version.
 
 use std::io;
 use std::sync::Arc;
@@ -50,6 +53,14 @@ pub enum Error {
         longest: usize,
         /// Bytes given.
         found: usize,
+    },
+    /// The rows of a plane to write, or to read into, would lie upon one another.
+    #[error("rows of {row_bytes} bytes can't begin {stride} bytes apart")]
+    Stride {
+        /// Bytes of a row, without padding.
+        row_bytes: usize,
+        /// Bytes from one row to the next, as given.
+        stride: usize,
     },
     /// The rows of a plane to write, or to read into, are not all there.
     #[error(
@@ -147,6 +158,7 @@ impl Error {
             Self::Refused(_)
             | Self::PackedLen { .. }
             | Self::JpegLen { .. }
+            | Self::Stride { .. }
             | Self::PlaneLen { .. }
             | Self::Unreadable
             | Self::Failed

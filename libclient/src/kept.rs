@@ -5,16 +5,12 @@
 //! are kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use crate::{Client, Error, Frame, Stream, StreamSpec};
 
 /// How often a stream is asked for at the most. What can't be had at all is not to have others' closed
 /// without end, while these keep new ones.
 const TRIES: u32 = 8;
-
-/// How long a stream is waited for before it is asked whether anybody still wants it.
-const STEP: Duration = Duration::from_millis(50);
 
 /// The streams of a client that were used last, for frames that come one at a time: most are of a
 /// spec that one before was of, and need not wait for a stream to be opened.
@@ -58,53 +54,44 @@ impl KeptStreams {
     ///
     /// Those of [`Client::open`].
     pub fn stream(&self, spec: &StreamSpec) -> Result<Stream, Error> {
-        if let Some(stream) = self.find(spec) {
-            return Ok(stream);
-        }
-        self.close_all_but(self.most - 1);
-        let stream = self.open(spec)?;
-        self.keep(spec, &stream);
-        Ok(stream)
+        let stream = self.had(spec, || self.client.open(spec).map(Some))?;
+        Ok(stream.expect("who waits for ever has an answer"))
     }
 
-    /// As [`stream`](Self::stream), but none where one is to be opened and nobody waits for it any
-    /// more: where it is `over`, which is asked twenty times a second.
+    /// As [`stream`](Self::stream), unless that is `over` before one is open, which is asked every 50 ms:
+    /// then there is none.
     ///
     /// # Errors
     ///
     /// Those of [`Client::open`].
-    pub fn stream_unless(
+    pub fn stream_until(
         &self,
-        over: impl Fn() -> bool,
         spec: &StreamSpec,
+        over: impl Fn() -> bool,
+    ) -> Result<Option<Stream>, Error> {
+        self.had(spec, || Ok(self.client.opening(spec).wait_until(&over)?.ok()))
+    }
+
+    /// The stream of that spec; if there is none, the one that is opened, which is kept.
+    fn had(
+        &self,
+        spec: &StreamSpec,
+        open: impl Fn() -> Result<Option<Stream>, Error>,
     ) -> Result<Option<Stream>, Error> {
         if let Some(stream) = self.find(spec) {
             return Ok(Some(stream));
         }
         self.close_all_but(self.most - 1);
-        let opened = self.open_by(|| {
-            let mut opening = self.client.opening(spec);
-            loop {
-                match opening.wait_timeout(STEP)? {
-                    Ok(stream) => return Ok(Some(stream)),
-                    Err(_) if over() => return Ok(None),
-                    Err(again) => opening = again,
-                }
-            }
-        })?;
-        opened.iter().for_each(|stream| self.keep(spec, stream));
-        Ok(opened)
-    }
-
-    /// Without the lock it was opened, which may take milliseconds. Two threads may have opened one for
-    /// the same spec; the first is kept.
-    fn keep(&self, spec: &StreamSpec, stream: &Stream) {
+        // Without the lock: it may take milliseconds.
+        let Some(stream) = self.open_by(open)? else { return Ok(None) };
         let mut streams = lock(&self.streams);
+        // Two threads may have opened one; the first is kept.
         if !streams.iter().any(|(kept, _)| kept == spec) {
             streams.push((*spec, stream.clone()));
         }
         drop(streams);
         self.close_all_but(self.most);
+        Ok(Some(stream))
     }
 
     /// Resizes a frame by the stream of that spec, as [`Stream::resize`] does. A result is a slot: copy

@@ -38,7 +38,7 @@
 //!
 //! # fn detect(client: &Client, video: FrameSpec, boxes: &[(f64, f64)]) -> Result<(), Error> {
 //! let tensor = PixelFormat::Tensor(Tensor::default()); // planes of f32, red first
-//! let mut spec = StreamSpec::new(video, Extent::new(640, 640)).to(tensor);
+//! let mut spec = StreamSpec::new(video, Extent::new(640, 640)).with_format(tensor);
 //! spec.framing = Framing::letterbox([114; 3]);
 //! spec.normalisation.mean = [123.675, 116.28, 103.53];
 //! spec.normalisation.scale = [0.01712, 0.01751, 0.01743];

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use resized_protocol::message::{Request, StreamSpec};
 
-use crate::connection::{Answer, Asked, Connection};
+use crate::connection::{Answer, Asked, Connection, STEP};
 use crate::slots::Slots;
 use crate::{Error, Stream, link};
 
@@ -46,6 +46,24 @@ impl Opening {
     /// Those of [`Client::open`](crate::Client::open).
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Stream, Self>, Error> {
         Ok(self.by(Instant::now().checked_add(timeout))?.ok_or(self))
+    }
+
+    /// As [`wait`](Self::wait), unless that is `over` before, which is asked every 50 ms: then it is given
+    /// back as the inner error.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::open`](crate::Client::open).
+    pub fn wait_until(
+        mut self,
+        mut over: impl FnMut() -> bool,
+    ) -> Result<Result<Stream, Self>, Error> {
+        loop {
+            match self.wait_timeout(STEP)? {
+                Err(again) if !over() => self = again,
+                ended => return Ok(ended),
+            }
+        }
     }
 
     fn by(&mut self, deadline: Option<Instant>) -> Result<Option<Stream>, Error> {

@@ -12,7 +12,7 @@ use resized_protocol::shm::Lease;
 use resized_protocol::tensor::{Element, Tensor};
 
 use crate::Error;
-use crate::connection::{Source, State, Wait};
+use crate::connection::{STEP, Source, State, Wait};
 use crate::handle::Handle;
 use crate::slot::check_rows;
 use crate::slots::Loan;
@@ -80,6 +80,24 @@ impl Pending {
         let handle = Arc::clone(&self.handle);
         let waited = handle.connection.wait_by(Some(deadline), |state| self.look(state))?;
         waited.map_or(Ok(Err(self)), |frame| frame.map(Ok))
+    }
+
+    /// As [`wait`](Self::wait), unless that is `over` before, which is asked every 50 ms: then the pending
+    /// is given back as the inner error.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait).
+    pub fn wait_until(
+        mut self,
+        mut over: impl FnMut() -> bool,
+    ) -> Result<Result<Frame, Self>, Error> {
+        loop {
+            match self.wait_timeout(STEP)? {
+                Err(again) if !over() => self = again,
+                ended => return Ok(ended),
+            }
+        }
     }
 
     /// Whether [`wait`](Self::wait) would return at once, as far as messages have been read: only
@@ -156,43 +174,42 @@ impl Drop for Pending {
 /// # Errors
 ///
 /// [Fatal](Error::is_fatal) ones.
-pub fn wait_any<'a>(
-    pendings: impl IntoIterator<Item = &'a Pending, IntoIter: Clone>,
-) -> Result<usize, Error> {
-    let found = any_by(pendings.into_iter(), None)?;
-    Ok(found.expect("frames to wait for"))
+pub fn wait_any<'a>(pendings: impl IntoIterator<Item = &'a Pending>) -> Result<usize, Error> {
+    let found = any_by(pendings, None)?;
+    Ok(found.expect("who waits without a deadline finds something"))
 }
 
-/// As [`wait_any`], for so long at the most: then it is none of them. None of none at once.
+/// As [`wait_any`], for so long at the most: then there is none.
 ///
 /// # Panics
 ///
-/// If they are of several clients.
+/// As [`wait_any`]: none of none would be said at once, again and again.
 ///
 /// # Errors
 ///
 /// [Fatal](Error::is_fatal) ones.
 pub fn wait_any_timeout<'a>(
-    pendings: impl IntoIterator<Item = &'a Pending, IntoIter: Clone>,
+    pendings: impl IntoIterator<Item = &'a Pending>,
     timeout: Duration,
 ) -> Result<Option<usize>, Error> {
-    any_by(pendings.into_iter(), Instant::now().checked_add(timeout))
+    any_by(pendings, Instant::now().checked_add(timeout))
 }
 
-/// Which of the frames is done, if there are any, and one is by then.
+/// Which of the frames is done, if one is by then.
 fn any_by<'a>(
-    pendings: impl Iterator<Item = &'a Pending> + Clone,
+    pendings: impl IntoIterator<Item = &'a Pending>,
     deadline: Option<Instant>,
 ) -> Result<Option<usize>, Error> {
-    let Some(first) = pendings.clone().next() else { return Ok(None) };
-    let connection = &first.handle.connection;
-    let same = |pending: &Pending| Arc::ptr_eq(&pending.handle.connection, connection);
-    assert!(pendings.clone().all(same), "frames of several clients");
+    // Whoever walks over them may lock the connection, so none does while it is locked.
+    let pendings: Vec<&Pending> = pendings.into_iter().collect();
+    let connection = &pendings.first().expect("no frames to wait for").handle.connection;
+    let same = |pending: &&Pending| Arc::ptr_eq(&pending.handle.connection, connection);
+    assert!(pendings.iter().all(same), "frames of several clients");
     connection.wait_by(deadline, |state| {
-        let is_done = |pending: &Pending| {
+        let is_done = |pending: &&Pending| {
             state.slots(pending.handle.stream).is_ok_and(|slots| slots.is_ready(pending.slot))
         };
-        pendings.clone().position(is_done).map_or(Wait::For(Source::Message), Wait::Over)
+        pendings.iter().position(is_done).map_or(Wait::For(Source::Message), Wait::Over)
     })
 }
 
@@ -208,6 +225,7 @@ pub struct Receipt {
 }
 
 /// A resized frame. Dropping it frees its slot.
+#[must_use = "a frame that is dropped is lost, and its slot free again"]
 #[derive(Debug)]
 pub struct Frame {
     handle: Arc<Handle>,
@@ -282,7 +300,7 @@ impl Frame {
     ///
     /// # Errors
     ///
-    /// [`PlaneLen`](Error::PlaneLen): nothing was written.
+    /// [`Stride`](Error::Stride), [`PlaneLen`](Error::PlaneLen): nothing was written.
     pub fn read_plane(&self, index: usize, into: &mut [u8], stride: usize) -> Result<(), Error> {
         check_rows(&self.layout().planes()[index], into, stride)?;
         for (row, to) in self.rows(index).zip(into.chunks_mut(stride)) {
@@ -331,7 +349,8 @@ impl Frame {
         }
     }
 
-    /// The name of the device that did it; `None` if its daemon is gone and another is there.
+    /// The name of the device that did it; `None` if it is not known any more: its daemon is gone, or its
+    /// stream.
     pub fn device(&self) -> Option<String> {
         let mut state = self.handle.connection.state();
         let slots = state.slots(self.handle.stream).ok()?;
@@ -346,5 +365,22 @@ impl Drop for Frame {
         if let Some(lease) = self.lease.take() {
             self.handle.free(lease);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "no frames to wait for")]
+    fn none_is_not_waited_for() {
+        let _ = wait_any([]);
+    }
+
+    #[test]
+    #[should_panic(expected = "no frames to wait for")]
+    fn none_is_not_waited_for_with_a_time_out() {
+        let _ = wait_any_timeout([], Duration::ZERO);
     }
 }

@@ -103,7 +103,7 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// [`PlaneLen`](Error::PlaneLen): nothing was written.
+    /// [`Stride`](Error::Stride), [`PlaneLen`](Error::PlaneLen): nothing was written.
     pub fn write_plane(&mut self, index: usize, bytes: &[u8], stride: usize) -> Result<(), Error> {
         check_rows(&self.layout().planes()[index], bytes, stride)?;
         for (row, from) in self.rows_mut(index).zip(bytes.chunks(stride)) {
@@ -198,8 +198,11 @@ impl Slot {
 /// That all rows of a plane are in these bytes, a stride apart.
 pub(crate) fn check_rows(plane: &Plane, bytes: &[u8], stride: usize) -> Result<(), Error> {
     let (rows, row_bytes, found) = (plane.rows(), plane.row_bytes(), bytes.len());
+    if stride < row_bytes {
+        return Err(Error::Stride { row_bytes, stride });
+    }
     let end = stride.checked_mul(rows - 1).and_then(|last| last.checked_add(row_bytes));
-    match stride >= row_bytes && end.is_some_and(|end| end <= found) {
+    match end.is_some_and(|end| end <= found) {
         true => Ok(()),
         false => Err(Error::PlaneLen { rows, row_bytes, stride, found }),
     }
@@ -231,5 +234,26 @@ impl Drop for Hold {
             slots.release(self.slot);
         }
         self.handle.connection.wake(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use resized_protocol::frame::{Extent, PixelFormat};
+
+    use super::*;
+
+    #[test]
+    fn the_blame_is_on_what_is_wrong() {
+        let layout = FrameLayout::new(PixelFormat::Gray8, Extent::new(1280, 720)).unwrap();
+        let said = |len: usize, stride: usize| {
+            check_rows(&layout.planes()[0], &vec![0; len], stride)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(said(1280 * 720, 1280), Ok(()));
+        let stride = "rows of 1280 bytes can't begin 640 bytes apart";
+        assert_eq!(said(1280 * 720, 640), Err(stride.to_owned()));
+        let len = "720 rows of 1280 bytes, 1280 bytes apart, are not in the 9 bytes given";
+        assert_eq!(said(9, 1280), Err(len.to_owned()));
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use resized_protocol::message::StreamSpec;
 
-use crate::connection::{Connection, State};
+use crate::connection::{Connection, STEP, State};
 use crate::handle::Handle;
 use crate::mapped::Mapped;
 use crate::{Error, Frame, Pending, Slot};
@@ -49,6 +49,21 @@ impl Stream {
         Ok(lease.map(|lease| Slot::new(Arc::clone(handle), lease)))
     }
 
+    /// As [`loan`](Self::loan), unless that is `over` before, which is asked every 50 ms: then there is
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// [Fatal](Error::is_fatal) ones.
+    pub fn loan_until(&self, mut over: impl FnMut() -> bool) -> Result<Option<Slot>, Error> {
+        loop {
+            let slot = self.loan_timeout(STEP)?;
+            if slot.is_some() || over() {
+                return Ok(slot);
+            }
+        }
+    }
+
     /// Takes a free slot if there is one, or if what has arrived brings one.
     ///
     /// # Errors
@@ -89,8 +104,8 @@ impl Stream {
     /// Resizes one frame after another, several at once: the next are copied and submitted while the
     /// caller is at a result. Results come in the order of their frames, each with its own error.
     ///
-    /// A result is a slot: let go of it before the next, or as many fewer are in flight, and who keeps
-    /// as many as the stream has slots waits for ever. To keep all of them, copy:
+    /// A result is a slot. Each that is kept is one frame less in flight, and who keeps as many as the
+    /// stream has slots waits for ever. To keep all of them, copy:
     ///
     /// ```no_run
     /// # use resized_client::{Error, Stream};

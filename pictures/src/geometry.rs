@@ -102,7 +102,7 @@ impl Wish {
             most = Extent::new(most.width.min(width), most.height.min(height));
         }
         match (self.mode, self.size) {
-            (_, Size::Width(_) | Size::Height(_)) | (Mode::Fit, _) => part.fitted(most),
+            (_, Size::Width(_) | Size::Height(_)) | (Mode::Fit, _) => part.fit(most),
             (Mode::Stretch, _) => most,
             (Mode::Fill | Mode::Pad(_), Size::Box(Extent { width, height })) => {
                 // Of the shape asked for, all the same.

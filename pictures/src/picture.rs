@@ -5,13 +5,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::Duration;
 
 use image::DynamicImage;
 use image::metadata::Orientation;
 use resized_client::{
-    Alpha, Client, Crop, Error as DaemonError, Extent, Filter, Frame, FrameSpec, Framing,
-    KeptStreams, PixelFormat, Quality, Slot, StreamSpec,
+    Alpha, Client, Crop, Extent, Filter, Frame, FrameSpec, Framing, KeptStreams, PixelFormat,
+    Quality, Slot, StreamSpec,
 };
 use resized_jpeg::{Encoder, Pixels};
 use turbojpeg::{Image, Subsamp};
@@ -29,9 +28,6 @@ const STREAMS: usize = 4;
 /// packed, turned, laid on paper, encoded.
 const PIXEL_BYTES: u64 = 4;
 const RESULT_BYTES: u64 = 4 * PIXEL_BYTES;
-
-/// From one time of asking whether the daemon is still waited for to the next.
-const STEP: Duration = Duration::from_millis(50);
 
 /// What is asked for of a picture.
 #[derive(Clone, Copy, Debug)]
@@ -211,16 +207,11 @@ impl Desk {
     /// Resizes a picture whose header was read.
     pub fn make(&mut self, planned: Planned<'_>) -> Result<Picture<'_>, PictureError> {
         let Planned { source, plan, orientation, profile, spec, format, quality } = planned;
-        let stream = self.streams.stream_unless(&self.over, &spec)?.ok_or(PictureError::Over)?;
-        let mut slot = self.patiently(|| stream.loan_timeout(STEP))?;
+        let over = &self.over;
+        let stream = self.streams.stream_until(&spec, over)?.ok_or(PictureError::Over)?;
+        let mut slot = stream.loan_until(over)?.ok_or(PictureError::Over)?;
         source.decode(&plan, &mut slot)?;
-        let mut pending = Some(slot.submit()?);
-        let frame = self.patiently(|| {
-            let waiting = pending.take().map(|pending| pending.wait_timeout(STEP)).transpose()?;
-            let frame =
-                waiting.and_then(|waited| waited.map_err(|again| pending = Some(again)).ok());
-            Ok(frame)
-        })?;
+        let frame = slot.submit()?.wait_until(over)?.map_err(|_| PictureError::Over)?;
         let made = Made { frame: &frame, spec: spec.destination, orientation, profile };
         let bytes = match format {
             Format::Jpeg => made.jpeg(&mut self.encoder, quality)?,
@@ -228,20 +219,6 @@ impl Desk {
             Format::Webp => raster::to_webp(&made.upright(), made.profile)?.into(),
         };
         Ok(Picture { bytes, format, extent: plan.result })
-    }
-
-    /// What the daemon is waited for, in steps.
-    fn patiently<T>(
-        &self,
-        mut step: impl FnMut() -> Result<Option<T>, DaemonError>,
-    ) -> Result<T, PictureError> {
-        loop {
-            match step()? {
-                Some(done) => return Ok(done),
-                None if (self.over)() => return Err(PictureError::Over),
-                None => {}
-            }
-        }
     }
 
     /// Gives back what is kept for the pictures after this one, beyond so many bytes of streams and of

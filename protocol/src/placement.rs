@@ -34,9 +34,10 @@ impl Crop {
         Self { left: 0.0, top: 0.0, width: extent.width as f64, height: extent.height as f64 }
     }
 
-    /// The largest extent of its shape that fits into `most`, as [`Extent::within`] says. A crop need not
-    /// be one of pixels: the shape in which samples that are no squares are seen will do.
-    pub fn fitted(&self, most: Extent) -> Extent {
+    /// The largest extent of its shape that fits into `most`, as [`Extent::fit`] says. A crop need not be
+    /// one of pixels: the shape in which samples that are no squares are seen will do.
+    #[must_use]
+    pub fn fit(&self, most: Extent) -> Extent {
         let (width, height) = (f64::from(most.width), f64::from(most.height));
         // A float that is too large saturates.
         let side = |len: f64, most: u32| (len.round() as u32).min(most).max(1);
@@ -45,6 +46,21 @@ impl Crop {
         } else {
             Extent::new(side(self.width * height / self.height, most.width), most.height)
         }
+    }
+
+    /// The largest part of it, in its middle, that has the shape of so much width and height, and at least
+    /// [`Self::LEAST`] of each: what fills a frame of that shape.
+    #[must_use]
+    pub fn filling(&self, (width, height): (f64, f64)) -> Self {
+        // No side is computed from itself: rounded, it might be longer than it is.
+        let part = |side: f64, whole: f64| side.max(Self::LEAST).min(whole);
+        let (w, h) = if width * self.height >= height * self.width {
+            (self.width, part(self.width * height / width, self.height))
+        } else {
+            (part(self.height * width / height, self.width), self.height)
+        };
+        let (left, top) = ((self.width - w) / 2.0, (self.height - h) / 2.0);
+        Self { left: self.left + left, top: self.top + top, width: w, height: h }
     }
 
     /// Whether it is large enough, and all of it in a frame of that extent. NaN is not.
@@ -60,8 +76,9 @@ impl Extent {
     /// The largest extent of this shape that fits into `most`, which may be larger than this one: one
     /// side is `most`'s, the other is rounded to the nearest pixel, and is one at the least. Where only
     /// one side is bounded, the bound of the other is `u32::MAX`.
-    pub fn within(self, most: Self) -> Self {
-        Crop::whole(self).fitted(most)
+    #[must_use]
+    pub fn fit(self, most: Self) -> Self {
+        Crop::whole(self).fit(most)
     }
 }
 
@@ -84,6 +101,7 @@ pub enum Framing {
 
 impl Framing {
     /// [`Fit`](Self::Fit), in the middle of a padding of that red, green and blue.
+    #[must_use]
     pub const fn letterbox(pad: [u8; 3]) -> Self {
         Self::Fit { align: Align::Centre, pad }
     }
@@ -144,12 +162,11 @@ impl Placement {
             return Err(CropError { crop, extent: source });
         }
         let extent = destination.extent;
-        let (width, height) = (f64::from(extent.width), f64::from(extent.height));
         let whole = Rectangle { left: 0, top: 0, extent };
         Ok(match framing {
             Framing::Stretch => Self { source: crop, destination: whole },
             Framing::Fit { align, .. } => {
-                let size = crop.fitted(extent);
+                let size = crop.fit(extent);
                 let step = if destination.format.is_subsampled() { 2 } else { 1 };
                 let start = |slack: u32| match align {
                     Align::Start => 0,
@@ -161,16 +178,8 @@ impl Placement {
                 Self { source: crop, destination: Rectangle { left, top, extent: size } }
             }
             Framing::Fill => {
-                let ratio = (width / crop.width).max(height / crop.height);
-                // Not by a rounding error more than there is.
-                let (w, h) = ((width / ratio).min(crop.width), (height / ratio).min(crop.height));
-                let source = Crop {
-                    left: crop.left + (crop.width - w) / 2.0,
-                    top: crop.top + (crop.height - h) / 2.0,
-                    width: w,
-                    height: h,
-                };
-                Self { source, destination: whole }
+                let shape = (f64::from(extent.width), f64::from(extent.height));
+                Self { source: crop.filling(shape), destination: whole }
             }
         })
     }
@@ -239,11 +248,11 @@ mod tests {
             ((1, u32::MAX), (7, u32::MAX), (1, u32::MAX)),
         ] {
             let extent = |(width, height)| Extent::new(width, height);
-            assert_eq!(extent(shape).within(extent(most)), extent(wanted), "{shape:?} {most:?}");
+            assert_eq!(extent(shape).fit(extent(most)), extent(wanted), "{shape:?} {most:?}");
         }
         // As PAL is seen.
         let seen = Crop { left: 0.0, top: 0.0, width: 720.0 * 16.0 / 15.0, height: 576.0 };
-        assert_eq!(seen.fitted(Extent::new(640, 640)), Extent::new(640, 480));
+        assert_eq!(seen.fit(Extent::new(640, 640)), Extent::new(640, 480));
     }
 
     #[test]
@@ -252,6 +261,10 @@ mod tests {
         assert_eq!(placement.destination, rectangle(0, 0, 100, 100));
         let crop = Crop { left: 420.0, top: 0.0, width: 1080.0, height: 1080.0 };
         assert_eq!(placement.source, crop);
+        // A shape that is the same to a rounding error leaves nothing out by one.
+        let whole = Crop::whole(Extent::new(1920, 1080));
+        assert_eq!(whole.filling((640.0, 360.0)), whole);
+        assert_eq!(whole.filling((16.0 / 1e9, 9.0 / 1e9)).width, whole.width);
     }
 
     #[test]

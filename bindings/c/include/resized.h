@@ -264,7 +264,7 @@ typedef struct {
   size_t size;
   // Frames that the program writes.
   resized_frame_spec source;
-  // Frames that it gets, in any format and colour: resized_stream_spec_to sets both.
+  // Frames that it gets, in any format and colour: resized_stream_spec_with_format sets both.
   resized_frame_spec destination;
   // A resized_filter.
   uint32_t filter;
@@ -430,12 +430,11 @@ resized_status resized_stream_spec_init(resized_stream_spec *spec,
                                         uint32_t to_width,
                                         uint32_t to_height);
 
-// Has the stream's results be of another format (a resized_format), in the colour that is usual for
-// it, but that it keeps of the source's what both formats have. So NV12 of limited range becomes
-// RGB24 of full range, and RGB24 I420 of limited range; GRAY8 made of I420 is of the same luma, in
-// full range; and where chroma is halved in both, or there are only colours in both, nothing
-// changes. Setting destination.format alone leaves the source's range.
-resized_status resized_stream_spec_to(resized_stream_spec *spec, uint32_t format);
+// Has the stream's results be of another format (a resized_format). What both formats have of a
+// colour stays the source's; the rest is what is usual for the new one: NV12 of limited range becomes
+// RGB24 of full range. Setting destination.format alone leaves the source's range.
+resized_status resized_stream_spec_with_format(resized_stream_spec *spec,
+                                               uint32_t format);
 
 // Bytes of a stream's frames without any padding: plane after plane, row after row. Of JPEGs, the
 // most that one may have. Either pointer may be NULL.

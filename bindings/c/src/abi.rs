@@ -208,7 +208,7 @@ pub struct StreamSpec {
     pub size: usize,
     /// Frames that the program writes.
     pub source: FrameSpec,
-    /// Frames that it gets, in any format and colour: resized_stream_spec_to sets both.
+    /// Frames that it gets, in any format and colour: resized_stream_spec_with_format sets both.
     pub destination: FrameSpec,
     /// A resized_filter.
     pub filter: u32,

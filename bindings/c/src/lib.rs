@@ -49,6 +49,8 @@ pub use slot::{
     resized_slot_release, resized_slot_submit, resized_slot_view, resized_slot_wait,
     resized_slot_write, resized_slot_write_jpeg,
 };
-pub use spec::{resized_stream_spec_init, resized_stream_spec_lengths, resized_stream_spec_to};
+pub use spec::{
+    resized_stream_spec_init, resized_stream_spec_lengths, resized_stream_spec_with_format,
+};
 pub use status::{Status, resized_last_error, resized_status_name, resized_version};
 pub use stream::{StreamHandle, resized_stream_close, resized_stream_loan, resized_stream_open};

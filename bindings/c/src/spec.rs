@@ -268,19 +268,20 @@ pub unsafe extern "C" fn resized_stream_spec_init(
     })
 }
 
-/// Has the stream's results be of another format (a resized_format), in the colour that is usual for
-/// it, but that it keeps of the source's what both formats have. So NV12 of limited range becomes
-/// RGB24 of full range, and RGB24 I420 of limited range; GRAY8 made of I420 is of the same luma, in
-/// full range; and where chroma is halved in both, or there are only colours in both, nothing
-/// changes. Setting destination.format alone leaves the source's range.
+/// Has the stream's results be of another format (a resized_format). What both formats have of a
+/// colour stays the source's; the rest is what is usual for the new one: NV12 of limited range becomes
+/// RGB24 of full range. Setting destination.format alone leaves the source's range.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn resized_stream_spec_to(spec: *mut StreamSpec, format: u32) -> Status {
+pub unsafe extern "C" fn resized_stream_spec_with_format(
+    spec: *mut StreamSpec,
+    format: u32,
+) -> Status {
     call(|| {
         // What is in a tensor is said elsewhere in the spec, and stays.
         let format = Format::parse(format, Tensor::default(), "format")?;
         // SAFETY: the caller's promise, see the crate's page.
         let parsed = unsafe { read(spec) }?;
-        let destination = FrameSpec::of(&parsed.to(format).destination);
+        let destination = FrameSpec::of(&parsed.with_format(format).destination);
         // SAFETY: as promised, and it was read: so it is there, and specs of every size have this.
         unsafe { Out::new(&raw mut (*spec).destination, "spec") }?.put(destination);
         Ok(())

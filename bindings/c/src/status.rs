@@ -151,7 +151,10 @@ const fn of_client(error: &Error) -> Status {
         Error::Endpoint(_) => Status::Endpoint,
         Error::Connect { .. } => Status::Connect,
         Error::Refused(_) => Status::Refused,
-        Error::PackedLen { .. } | Error::JpegLen { .. } | Error::PlaneLen { .. } => Status::Length,
+        Error::PackedLen { .. }
+        | Error::JpegLen { .. }
+        | Error::Stride { .. }
+        | Error::PlaneLen { .. } => Status::Length,
         Error::Unreadable => Status::Unreadable,
         Error::Failed => Status::Failed,
         Error::Late => Status::Late,

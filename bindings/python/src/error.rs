@@ -55,6 +55,7 @@ pub(crate) fn raised(error: ClientError) -> PyErr {
         ClientError::Refused(_) => Refused::new_err(text),
         ClientError::PackedLen { .. }
         | ClientError::JpegLen { .. }
+        | ClientError::Stride { .. }
         | ClientError::PlaneLen { .. } => LengthError::new_err(text),
         ClientError::Unreadable => Unreadable::new_err(text),
         ClientError::Failed => Failed::new_err(text),

@@ -44,9 +44,8 @@ pub(crate) struct Frame {
     held: Held<Resized>,
     placement: Placed,
     receipt: resized_client::Receipt,
-    /// As they are called when the frame is had: if the daemon was replaced since it was resized, the
-    /// next one's.
-    devices: Arc<[String]>,
+    /// As it is called when the frame is had; afterwards that may not be known any more.
+    device: Option<String>,
     copied: usize,
 }
 
@@ -57,12 +56,12 @@ impl Frame {
         opened: &Arc<Opened>,
         copied: usize,
     ) -> PyResult<Self> {
-        let devices = opened.connection.client.get()?.devices();
+        opened.connection.client.get()?; // a forked child asks nobody
         let layout = frame.layout().clone();
-        let (placement, receipt) = (frame.placement(), frame.receipt());
+        let (placement, receipt, device) = (frame.placement(), frame.receipt(), frame.device());
         let resized = Resized { frame, _opened: Arc::clone(opened), _shares: None };
         let held = Held::new(resized, opened.made(), layout);
-        Ok(Self { held, placement, receipt, devices, copied })
+        Ok(Self { held, placement, receipt, device, copied })
     }
 }
 
@@ -103,9 +102,8 @@ impl Frame {
     /// Who resized it, and how long that took.
     #[getter]
     fn receipt(&self) -> Receipt {
-        let device = self.devices.get(usize::from(self.receipt.device));
         Receipt {
-            device: device.cloned().unwrap_or_default(),
+            device: self.device.clone(),
             queued: self.receipt.queued.as_secs_f64(),
             worked: self.receipt.worked.as_secs_f64(),
             copied_bytes: self.copied,
@@ -138,8 +136,8 @@ impl Frame {
 /// How a frame was resized.
 #[pyclass(frozen, get_all, module = "resized")]
 pub(crate) struct Receipt {
-    /// Name of the device.
-    device: String,
+    /// Name of the device, unless its daemon was gone when the frame was had.
+    device: Option<String>,
     /// Seconds from submission until it took the frame.
     queued: f64,
     /// Seconds from then until it was done.
@@ -152,8 +150,9 @@ pub(crate) struct Receipt {
 impl Receipt {
     fn __repr__(&self) -> String {
         let Self { device, queued, worked, copied_bytes } = self;
+        let device = device.as_ref().map_or("None".into(), |name| format!("{name:?}"));
         format!(
-            "<resized.Receipt device={device:?} queued={queued:.6} worked={worked:.6} copied_bytes={copied_bytes}>"
+            "<resized.Receipt device={device} queued={queued:.6} worked={worked:.6} copied_bytes={copied_bytes}>"
         )
     }
 }

@@ -71,17 +71,22 @@ impl Size {
         }
     }
 
-    /// For what is seen of a source, in a frame of that format: even where that has halved chroma.
-    fn extent(self, (width, height): (f64, f64), format: PixelFormat) -> Extent {
+    /// For what is seen of a source, in a frame of that format: the side that follows is even where
+    /// that has halved chroma, so it is counted in steps.
+    fn extent(self, seen: Crop, format: PixelFormat) -> Extent {
         let step = if format.is_subsampled() { 2 } else { 1 };
-        let side = |other: u32, ratio: f64| {
-            let steps = f64::from(other) * ratio / f64::from(step);
-            (steps.round() as u32).max(1).saturating_mul(step)
-        };
         match self {
             Self::Both(extent) => extent,
-            Self::Width(to) => Extent::new(to, side(to, height / width)),
-            Self::Height(to) => Extent::new(side(to, width / height), to),
+            Self::Width(to) => {
+                let seen = Crop { height: seen.height / f64::from(step), ..seen };
+                let steps = seen.fit(Extent::new(to, u32::MAX)).height;
+                Extent::new(to, steps.saturating_mul(step))
+            }
+            Self::Height(to) => {
+                let seen = Crop { width: seen.width / f64::from(step), ..seen };
+                let steps = seen.fit(Extent::new(u32::MAX, to)).width;
+                Extent::new(steps.saturating_mul(step), to)
+            }
         }
     }
 }
@@ -191,8 +196,7 @@ impl Options {
                 "dtype='uint8', but {format} frames hold uint16: give to='{bytes}'"
             )));
         }
-        let whole = (f64::from(source.extent.width), f64::from(source.extent.height));
-        let seen = self.crop.map_or(whole, |crop| (crop.width, crop.height));
+        let seen = self.crop.unwrap_or(Crop::whole(source.extent));
         self.spec(source, size.extent(seen, format), slots)
     }
 
@@ -201,7 +205,7 @@ impl Options {
         let source = self.source.of(FrameSpec::new(source.format, source.extent));
         let mut spec = StreamSpec::new(source, size);
         if let Some(format) = self.made()? {
-            spec = spec.to(format);
+            spec = spec.with_format(format);
         }
         spec.destination = self.destination.of(spec.destination);
         spec.framing = self.framed()?;

@@ -223,6 +223,8 @@ def test_a_side_that_is_not_given_follows_from_the_shape(client):
     # What is seen has that shape, be it a part.
     assert client.resize(frame, (20, None), crop=(10, 5, 40, 20)).shape == (10, 20, 3)
     assert client.resize(frame, np.array((None, 30)), crop=(10, 5, 40, 20)).shape == (30, 60, 3)
+    # Exactly between two: up, as elsewhere.
+    assert client.resize(noise(169, 40), (100, None)).shape == (423, 100)
     # Frames with halved chroma have even sides.
     assert client.resize(frame, (50, None), to="gray").shape == (28, 50)
     assert client.resize(frame, (48, None), to="gray").shape == (27, 48)

@@ -361,6 +361,16 @@ def test_a_daemon_that_dies_costs_no_frame(daemon, stream):
     assert right(array)
 
 
+def test_a_receipt_names_no_other_daemons_device(daemon, stream):
+    ready = stream.submit(FRAME)
+    until("it is done", ready.done)
+    daemon.kill()
+    daemon.start()
+    assert stream.resize(FRAME).receipt.device
+    frame = ready.result()
+    assert right(frame.array) and frame.receipt.device is None and "device=None" in repr(frame.receipt)
+
+
 def test_a_daemon_that_stays_away_is_given_up(daemon):
     client = resized.Client(daemon.endpoint, reconnect=0.05)
     daemon.kill()

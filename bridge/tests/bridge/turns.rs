@@ -93,7 +93,7 @@ fn who_submits_slow_jpegs_does_not_have_others_wait_for_all_of_them() {
         for _ in 0..3 {
             let mut slot = stream.loan().unwrap();
             slot.write_jpeg(&gray_jpeg(16)).unwrap();
-            slot.submit().unwrap().wait().unwrap();
+            drop(slot.submit().unwrap().wait().unwrap());
         }
         // Some of them still wait.
         greedy.say(Request::Close { stream: 0 });

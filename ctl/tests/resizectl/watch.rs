@@ -25,7 +25,7 @@ fn figures_of_a_daemon_at_work_are_told() {
     let (text, json) = thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                stream.loan().unwrap().submit().unwrap().wait().unwrap();
+                drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
             }
         });
         let once = |options: &str| {
@@ -69,7 +69,7 @@ fn status_tells_what_was_done_since_the_start() {
     let client = service.client();
     let stream = client.open(&spec()).unwrap();
     for _ in 0..5 {
-        stream.loan().unwrap().submit().unwrap().wait().unwrap();
+        drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
     }
     let json = shop.good(&format!("status --json --connect {}", service.endpoint()));
     let json: Value = serde_json::from_str(&json).unwrap();

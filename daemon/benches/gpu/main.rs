@@ -207,7 +207,7 @@ fn client(endpoint: &Endpoint, spec: &StreamSpec, start: &Barrier) -> u64 {
     let turn = |pendings: &mut VecDeque<resized_client::Pending>| {
         let full = pendings.len() == spec.slots as usize;
         if full {
-            pendings.pop_front().unwrap().wait().unwrap();
+            drop(pendings.pop_front().unwrap().wait().unwrap());
         }
         pendings.push_back(stream.loan().unwrap().submit().unwrap());
         u64::from(full)

@@ -149,7 +149,7 @@ fn a_daemon_whose_device_is_stuck_falls_silent_and_is_not_live_until_it_goes_on(
     let pending = stream.loan().unwrap().submit().unwrap();
     is_stuck();
     go_on.send(()).unwrap();
-    pending.wait().unwrap();
+    drop(pending.wait().unwrap());
     is_well();
     drop(stream);
     is_stuck();

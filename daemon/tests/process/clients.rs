@@ -145,7 +145,7 @@ fn overload(client: &Client, rounds: usize, asked: &AtomicBool) {
         if round == 1 {
             println!("{IN_FLIGHT}");
         }
-        other.loan().unwrap().submit().unwrap().wait().unwrap();
+        drop(other.loan().unwrap().submit().unwrap().wait().unwrap());
         pendings.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
         if asked.load(Ordering::Relaxed) {
             break;

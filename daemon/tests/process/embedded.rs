@@ -39,7 +39,7 @@ fn options_are_obeyed() {
         assert_eq!(client.devices()[..], ["null"]);
         let open = |slots| client.open(&StreamSpec { slots, ..oracle::dot() });
         assert!(matches!(open(2), Err(Error::Refused(Refusal::Quota { .. }))));
-        open(1).unwrap().loan().unwrap().submit().unwrap().wait().unwrap();
+        drop(open(1).unwrap().loan().unwrap().submit().unwrap().wait().unwrap());
     });
 }
 
@@ -61,7 +61,7 @@ fn no_stream_is_refused_for_those_that_are_kept() {
         };
         let resize = |kept: &KeptStreams, side| {
             let slot = kept.stream(&spec(side)).unwrap().loan().unwrap();
-            slot.submit().unwrap().wait().unwrap();
+            drop(slot.submit().unwrap().wait().unwrap());
         };
         // Those used last are there without asking, and room is made before another is opened.
         let few = KeptStreams::new(client.clone(), 2);

@@ -196,14 +196,14 @@ fn what_a_gpu_leaves_to_the_cores_is_done_by_them() {
         let client = daemon.client();
         let stream = client.open(&exact(0)).unwrap();
         // It takes what it does not leave.
-        stream.loan().unwrap().submit().unwrap().wait().unwrap();
+        drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
         let [cores, gpu] = figures(&client);
         assert_eq!((cores.frames, gpu.frames), (0, 1));
         let crop = resized_client::Crop { left: 8.0, top: 8.0, width: 64.0, height: 32.0 };
         for _ in 0..3 {
             let mut slot = stream.loan().unwrap();
             slot.set_crop(crop).unwrap();
-            slot.submit().unwrap().wait().unwrap();
+            drop(slot.submit().unwrap().wait().unwrap());
         }
         let [cores, gpu] = figures(&client);
         assert_eq!((cores.frames, gpu.frames, gpu.failed), (3, 1, 0));
@@ -245,7 +245,7 @@ fn a_thousand_streams_leave_nothing_on_a_gpu() {
         let client = daemon.client();
         let turn = |n: usize| {
             let stream = client.open(&StreamSpec { slots: 2, ..exact(n) }).unwrap();
-            stream.loan().unwrap().submit().unwrap().wait().unwrap();
+            drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
         };
         (0..150).for_each(turn);
         let (before, descriptors) = (daemon.anonymous_kib(), daemon.descriptors());

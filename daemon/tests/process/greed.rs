@@ -123,7 +123,7 @@ fn a_flood_does_not_keep_others_waiting_or_the_daemon_from_stopping() {
         }
         until("the flood is on", || answers.load(Ordering::Relaxed) > 10_000);
         for _ in 0..50 {
-            stream.loan().unwrap().submit().unwrap().wait().unwrap();
+            drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
         }
         daemon.process.signal(Signal::SIGTERM);
         assert_eq!(daemon.process.wait().code(), Some(0));
@@ -275,7 +275,17 @@ fn one_who_takes_no_descriptor_has_one_on_its_way_and_is_told() {
         open_and_close(&hostile, 2000);
         // Neither the opening that waits nor what came of it keeps others from theirs.
         for _ in 0..200 {
-            client.open(&oracle::dot()).unwrap().loan().unwrap().submit().unwrap().wait().unwrap();
+            drop(
+                client
+                    .open(&oracle::dot())
+                    .unwrap()
+                    .loan()
+                    .unwrap()
+                    .submit()
+                    .unwrap()
+                    .wait()
+                    .unwrap(),
+            );
         }
         // It closes what it was refused: so it is hung up on, and all but its place is given back.
         until("it is hung up on", || daemon.log().contains("is not open"));
@@ -348,7 +358,7 @@ fn those_who_take_no_descriptors_do_not_keep_others_from_theirs() {
         let served = || {
             for _ in 0..20 {
                 let stream = neighbour.open(&oracle::dot()).unwrap();
-                stream.loan().unwrap().submit().unwrap().wait().unwrap();
+                drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
             }
         };
         // More than there may be, if each answer or each connection that was hung up on left one

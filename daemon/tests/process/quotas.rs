@@ -84,7 +84,7 @@ fn every_limit_of_a_user_holds_over_its_connections_and_comes_back() {
             quota(Resource::RingBytes, asked, (3 << 20) - used - 3 * UNREAD, 3 << 20)
         );
         // What was refused was charged to nobody, and those who were refused live on.
-        stream.loan().unwrap().submit().unwrap().wait().unwrap();
+        drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
         Checked::open(&others[1], oracle::mixed(1), 1).round_trip(0);
         drop((stream, others));
         daemon.await_rest(&watcher, descriptors);
@@ -97,7 +97,7 @@ fn a_user_that_asks_for_ring_bytes() {
     if let Ok(endpoint) = std::env::var(ENDPOINT) {
         let client = Client::connect(&endpoint.parse().unwrap()).unwrap();
         let stream = client.open(&StreamSpec { slots: 3, ..oracle::big() }).unwrap();
-        stream.loan().unwrap().submit().unwrap().wait().unwrap();
+        drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
         assert!(client.open(&StreamSpec { slots: 64, ..oracle::big() }).is_err());
     }
 }

@@ -211,7 +211,7 @@ fn what_callers_hold_while_the_daemon_changes_is_theirs() {
         // and one held beyond its submission.
         let frame = slot(&source).submit().unwrap().wait().unwrap();
         let ready = slot(&source).submit().unwrap();
-        slot(&other).submit().unwrap().wait().unwrap();
+        drop(slot(&other).submit().unwrap().wait().unwrap());
         let extent = spec.source.extent;
         let crop = Crop { width: f64::from(extent.width) / 2.0, ..Crop::whole(extent) };
         daemon.process.signal(Signal::SIGSTOP);
@@ -359,7 +359,7 @@ fn streams_may_be_opened_and_closed_while_daemons_come_and_go() {
             slots: 1,
             ..StreamSpec::new(oracle::dot().source, Extent::new(1, 1))
         });
-        stream.unwrap().loan().unwrap().submit().unwrap().wait().unwrap();
+        drop(stream.unwrap().loan().unwrap().submit().unwrap().wait().unwrap());
         until("the streams are closed", || client.stats().unwrap().streams == 0);
     });
 }

@@ -1,12 +1,15 @@
 //! Clients that wait for no longer than they like: what they get is what they would have got by
 //! waiting.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use resized_client::{Client, Error, Frame, Pending, Reconnect, StreamSpec, wait_any_timeout};
+use resized_client::{
+    Client, Error, Frame, KeptStreams, Pending, Reconnect, StreamSpec, wait_any_timeout,
+};
 
 use crate::oracle::{self, Checked};
 use crate::support::{Daemon, bounded, until};
@@ -48,7 +51,6 @@ fn any_of_several_is_waited_for_as_long_as_is_said() {
     bounded(|| {
         let daemon = Daemon::start(&[]);
         let stream = daemon.client().open(&oracle::dot()).unwrap();
-        assert_eq!(wait_any_timeout([], Duration::MAX).unwrap(), None);
         daemon.process.signal(Signal::SIGSTOP);
         let mut pendings: VecDeque<_> =
             (0..4).map(|n| (n, stream.loan().unwrap().submit().unwrap())).collect();
@@ -57,11 +59,44 @@ fn any_of_several_is_waited_for_as_long_as_is_said() {
         }
         daemon.process.signal(Signal::SIGCONT);
         while !pendings.is_empty() {
-            let frames = pendings.iter().map(|(_, pending)| pending);
+            // What walks over them may ask what it likes of them, and is asked once.
+            let asked = Cell::new(0);
+            let frames = pendings.iter().map(|(_, pending)| pending).inspect(|pending| {
+                pending.is_ready();
+                asked.set(asked.get() + 1);
+            });
             let done = wait_any_timeout(frames, Duration::MAX).unwrap().unwrap();
+            assert_eq!(asked.get(), pendings.len());
             assert!(pendings[done].1.is_ready());
             drop(pendings.remove(done));
         }
+    });
+}
+
+#[test]
+fn what_is_over_is_not_waited_for() {
+    bounded(|| {
+        let daemon = Daemon::start(&[]);
+        let client = daemon.client();
+        let spec = StreamSpec { slots: 1, ..oracle::dot() };
+        let streams = KeptStreams::new(client.clone(), 1);
+        // What is there at once comes, over or not.
+        let stream = client.opening(&spec).wait_until(|| false).unwrap().unwrap();
+        let slot = stream.loan_until(|| true).unwrap().unwrap();
+        assert!(stream.loan_until(|| true).unwrap().is_none());
+        daemon.process.signal(Signal::SIGSTOP);
+        let mut asked = 0;
+        let third = || {
+            asked += 1;
+            asked == 3
+        };
+        let pending = slot.submit().unwrap().wait_until(third).unwrap().unwrap_err();
+        assert_eq!(asked, 3);
+        assert!(client.opening(&spec).wait_until(|| true).unwrap().is_err());
+        assert!(streams.stream_until(&spec, || true).unwrap().is_none());
+        daemon.process.signal(Signal::SIGCONT);
+        drop(pending.wait_until(|| false).unwrap().unwrap());
+        assert!(streams.stream_until(&spec, || false).unwrap().is_some());
     });
 }
 
@@ -107,7 +142,7 @@ fn streams_that_are_not_opened_in_time_stay_asked_for_or_are_closed() {
         drop(openings);
         daemon.process.signal(Signal::SIGCONT);
         let stream = first.wait().unwrap();
-        stream.loan().unwrap().submit().unwrap().wait().unwrap();
+        drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
         until("the others are closed", || client.stats().unwrap().streams == 2);
         // Its answer has come, but nobody has fetched it.
         drop(second);

@@ -22,7 +22,7 @@ fn main() -> Result<()> {
         println!("{row:3?}");
     }
     let receipt = frame.receipt();
-    let device = frame.device().unwrap_or_default();
+    let device = frame.device().unwrap_or("a device that is gone".to_owned());
     println!("resized by {device}: waited {:?}, took {:?}", receipt.queued, receipt.worked);
     Ok(())
 }

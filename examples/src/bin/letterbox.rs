@@ -14,7 +14,7 @@ fn main() -> Result<()> {
     let video = FrameSpec::new(PixelFormat::Bgr24, Extent::new(1280, 720));
     // Planes of f32, red first.
     let tensor = PixelFormat::Tensor(Tensor::default());
-    let mut spec = StreamSpec::new(video, Extent::new(SIDE, SIDE)).to(tensor);
+    let mut spec = StreamSpec::new(video, Extent::new(SIDE, SIDE)).with_format(tensor);
     // As large as it can be at its own shape, with grey around it.
     spec.framing = Framing::letterbox([114; 3]);
     // Numbers are (sample - mean) * scale, of samples from 0 to 255.

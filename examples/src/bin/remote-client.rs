@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     let photo = fs::read(input).with_context(|| input.clone())?;
     let header = turbojpeg::read_header(&photo).with_context(|| input.clone())?;
     let extent = Extent::new(header.width as u32, header.height as u32);
-    let size = extent.within(Extent::new(width.parse()?, u32::MAX)); // as high as its shape has it
+    let size = extent.fit(Extent::new(width.parse()?, u32::MAX)); // as high as its shape has it
 
     let endpoint: Endpoint = endpoint.parse()?;
     let client = Client::connect(&endpoint).with_context(|| endpoint.to_string())?;

@@ -233,7 +233,7 @@ mod tests {
                 pending = waited.expect_err("nobody resizes");
             }
             start.send(()).unwrap();
-            pending.wait().unwrap();
+            drop(pending.wait().unwrap());
             assert!(!client.is_lost());
         });
     }

@@ -19,6 +19,9 @@ use crate::reconnect::is_loss;
 const GLANCE: Duration = Duration::from_millis(2);
 const LONGEST_GLANCE: Duration = Duration::from_millis(10);
 
+/// How often who waits until something else is over is asked whether it is.
+pub(crate) const STEP: Duration = Duration::from_millis(50);
+
 impl Connection {
     /// Blocks until `poll` finds what it looks for.
     pub(crate) fn wait<T>(

@@ -90,7 +90,7 @@ pub enum Alpha {
 /// # use resized_protocol::message::{Filter, StreamSpec};
 /// # use resized_protocol::placement::Framing;
 /// let camera = FrameSpec::new(PixelFormat::Nv12, Extent::new(1920, 1080));
-/// let mut spec = StreamSpec::new(camera, Extent::new(640, 640)).to(PixelFormat::Rgb24);
+/// let mut spec = StreamSpec::new(camera, Extent::new(640, 640)).with_format(PixelFormat::Rgb24);
 /// spec.framing = Framing::letterbox([114; 3]);
 /// spec.filter = Filter::Lanczos3;
 /// spec.slots = 8;
@@ -100,7 +100,7 @@ pub struct StreamSpec {
     /// Frames that the client writes.
     pub source: FrameSpec,
     /// Frames that the daemon writes, in any format and colour: who changes the format by hand has a
-    /// colour to change, too, which [`to`](Self::to) does.
+    /// colour to change, too, which [`with_format`](Self::with_format) does.
     pub destination: FrameSpec,
     /// The part of the source that is resized; all of it if `None`.
     pub crop: Option<Crop>,
@@ -145,13 +145,18 @@ impl StreamSpec {
         }
     }
 
-    /// The same to another format, in the colour that is [usual](FrameSpec::new) for it, but that it
-    /// keeps of the source's what both formats have. So NV12 of limited range becomes RGB of full
-    /// range, and RGB I420 of limited range; GRAY8 made of I420 is of the same luma, in full range;
-    /// and where both are subsampled, or both are colours, nothing changes. Say it before what of the
-    /// destination's colour is to be otherwise.
+    /// Results of another format. What both formats have of a colour stays the source's; the rest is
+    /// what is [usual](FrameSpec::new) for the new one. Whatever the destination's colour was is lost, so
+    /// set that afterwards.
+    ///
+    /// | source | results | colour |
+    /// | --- | --- | --- |
+    /// | NV12, limited range | RGB | full range |
+    /// | RGB | I420 | limited range, and the matrix usual for its rows |
+    /// | I420 | GRAY8 | the same luma, so the same matrix; full range |
+    /// | both subsampled, or both RGB | | as it was |
     #[must_use]
-    pub const fn to(self, format: PixelFormat) -> Self {
+    pub const fn with_format(self, format: PixelFormat) -> Self {
         let Self { source, destination: FrameSpec { extent, .. }, .. } = self;
         let usual = FrameSpec::new(format, extent);
         let both_luma = source.format.has_luma() && format.has_luma();
@@ -181,7 +186,7 @@ mod tests {
     const LOW: Extent = Extent::new(640, 360);
 
     fn to(source: FrameSpec, format: PixelFormat) -> FrameSpec {
-        let destination = StreamSpec::new(source, LOW).to(format).destination;
+        let destination = StreamSpec::new(source, LOW).with_format(format).destination;
         assert_eq!((destination.format, destination.extent), (format, LOW));
         destination
     }
@@ -224,7 +229,7 @@ mod tests {
         let tensor = Tensor::default();
         let plain = StreamSpec::new(FrameSpec::new(PixelFormat::I420, HIGH), LOW);
         for format in PixelFormat::EIGHT_BIT.into_iter().chain([PixelFormat::Tensor(tensor)]) {
-            assert_eq!(plain.to(format).to(PixelFormat::I420), plain);
+            assert_eq!(plain.with_format(format).with_format(PixelFormat::I420), plain);
         }
     }
 }

@@ -24,7 +24,7 @@ static void null_is_refused(resized_client *client, resized_stream *stream, resi
     FAILS(ARGUMENT, "buffer is NULL", resized_device_name(client, 0, NULL, sizeof name));
     FAILS(ARGUMENT, "spec is NULL", resized_stream_spec_init(NULL, sizeof spec, 0, 1, 1, 1, 1));
     FAILS(ARGUMENT, "spec is NULL", resized_stream_spec_lengths(NULL, NULL, NULL));
-    FAILS(ARGUMENT, "spec is NULL", resized_stream_spec_to(NULL, RESIZED_FORMAT_RGB24));
+    FAILS(ARGUMENT, "spec is NULL", resized_stream_spec_with_format(NULL, RESIZED_FORMAT_RGB24));
     GOOD(resized_stream_spec_lengths(&spec, NULL, NULL));
     FAILS(HANDLE, "no such client", resized_stream_open(NULL, &spec, &no_stream));
     CHECK(no_stream == NULL);
@@ -218,7 +218,7 @@ static void specs_are_looked_at(resized_client *client, resized_slot *slot) {
 #undef REFUSES
     FAILS(ARGUMENT, "format can't be 99", resized_stream_spec_init(&spec, sizeof spec, 99, 1, 1, 1, 1));
     FAILS(ARGUMENT, "0 bytes", resized_stream_spec_init(&spec, 0, 0, 1, 1, 1, 1));
-    FAILS(ARGUMENT, "format can't be 99", resized_stream_spec_to(&spec, 99));
+    FAILS(ARGUMENT, "format can't be 99", resized_stream_spec_with_format(&spec, 99));
 
     const resized_crop outside = { SIDE / 2, 0, SIDE, SIDE };
     FAILS(REFUSED, "no crop", resized_slot_crop(slot, &outside));

@@ -67,7 +67,7 @@ static void a_letterboxed_tensor_says_where_its_picture_is(resized_client *clien
     spec.framing = RESIZED_FRAMING_FIT;
     spec.align = RESIZED_ALIGN_CENTRE;
     memset(spec.pad, 51, sizeof spec.pad);
-    GOOD(resized_stream_spec_to(&spec, RESIZED_FORMAT_TENSOR));
+    GOOD(resized_stream_spec_with_format(&spec, RESIZED_FORMAT_TENSOR));
     CHECK(spec.tensor_element == RESIZED_ELEMENT_F32);
     CHECK(spec.tensor_arrangement == RESIZED_ARRANGEMENT_PLANAR);
     size_t source_len, tensor_len;
@@ -113,7 +113,7 @@ static void a_letterboxed_tensor_says_where_its_picture_is(resized_client *clien
 static void another_format_has_its_usual_colour(resized_client *client) {
     enum { SIDE = 16, LUMA = SIDE * SIDE };
     resized_stream_spec spec = check_spec(RESIZED_FORMAT_NV12, SIDE, SIDE, SIDE, SIDE);
-    GOOD(resized_stream_spec_to(&spec, RESIZED_FORMAT_RGB24));
+    GOOD(resized_stream_spec_with_format(&spec, RESIZED_FORMAT_RGB24));
     CHECK(spec.source.range == RESIZED_RANGE_LIMITED && spec.destination.range == RESIZED_RANGE_FULL);
     CHECK(spec.destination.width == SIDE && spec.destination.height == SIDE);
     uint8_t video[LUMA * 3 / 2], pixels[LUMA * 3];
@@ -127,11 +127,11 @@ static void another_format_has_its_usual_colour(resized_client *client) {
 
     spec.source.range = RESIZED_RANGE_FULL;
     spec.source.matrix = RESIZED_MATRIX_BT2020;
-    GOOD(resized_stream_spec_to(&spec, RESIZED_FORMAT_P010)); /* from the source, whatever it was before */
+    GOOD(resized_stream_spec_with_format(&spec, RESIZED_FORMAT_P010)); /* from the source, whatever it was before */
     CHECK(spec.destination.format == RESIZED_FORMAT_P010);
     CHECK(spec.destination.range == RESIZED_RANGE_FULL && spec.destination.matrix == RESIZED_MATRIX_BT2020);
     spec.tensor_element = RESIZED_ELEMENT_I8;
-    GOOD(resized_stream_spec_to(&spec, RESIZED_FORMAT_TENSOR));
+    GOOD(resized_stream_spec_with_format(&spec, RESIZED_FORMAT_TENSOR));
     CHECK(spec.destination.format == RESIZED_FORMAT_TENSOR && spec.tensor_element == RESIZED_ELEMENT_I8);
 }
 

@@ -122,7 +122,7 @@ fn take(scene: &Scene<'_>, spec: &StreamSpec, most: Option<usize>) -> Option<Ref
         }
         // All of them are served.
         for stream in &streams {
-            stream.loan().unwrap().submit().unwrap().wait().unwrap();
+            drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
         }
         drop(streams);
         until("they are closed", || client.stats().unwrap().streams == before);

@@ -28,7 +28,7 @@ impl Shape {
     pub(crate) fn resized(self, source: Extent, aspect: f64) -> Extent {
         match (self.mode, self.size) {
             (Mode::Fill | Mode::Stretch, Size::Box(extent)) => extent,
-            _ => shown(source, aspect).fitted(self.size.most()),
+            _ => shown(source, aspect).fit(self.size.most()),
         }
     }
 
@@ -37,12 +37,9 @@ impl Shape {
         let (Mode::Fill, Size::Box(Extent { width, height })) = (self.mode, self.size) else {
             return None;
         };
-        let (whole, shape) = (Crop::whole(source), f64::from(width) / f64::from(height));
-        // Not by a rounding error more than there is.
-        let width = (whole.height * shape / aspect).clamp(Crop::LEAST, whole.width);
-        let height = (whole.width * aspect / shape).clamp(Crop::LEAST, whole.height);
-        let (left, top) = ((whole.width - width) / 2.0, (whole.height - height) / 2.0);
-        Some(Crop { left, top, width, height }).filter(|crop| *crop != whole)
+        let whole = Crop::whole(source);
+        let crop = whole.filling((f64::from(width) / aspect, f64::from(height)));
+        Some(crop).filter(|crop| *crop != whole)
     }
 
     /// What pictures are laid on, if they are padded.

@@ -81,42 +81,22 @@ impl Stop {
         client: &Client,
         spec: &StreamSpec,
     ) -> Result<Option<Stream>, resized_client::Error> {
-        let mut opening = client.opening(spec);
-        loop {
-            match opening.wait_timeout(STEP)? {
-                Ok(stream) => return Ok(Some(stream)),
-                Err(_) if self.is_set() => return Ok(None),
-                Err(again) => opening = again,
-            }
-        }
+        Ok(client.opening(spec).wait_until(|| self.is_set())?.ok())
     }
 
     /// Takes a free slot, waiting until there is one. None if the run ends before.
     pub(crate) fn loan(&self, stream: &Stream) -> Result<Option<Slot>, resized_client::Error> {
-        loop {
-            let slot = stream.loan_timeout(STEP)?;
-            if slot.is_some() || self.is_set() {
-                return Ok(slot);
-            }
-        }
+        stream.loan_until(|| self.is_set())
     }
 
     /// Waits for a frame, also when the run ends. None if it does not come then.
-    pub(crate) fn receive(
-        &self,
-        mut pending: Pending,
-    ) -> Result<Option<Frame>, resized_client::Error> {
+    pub(crate) fn receive(&self, pending: Pending) -> Result<Option<Frame>, resized_client::Error> {
         let mut ending = None;
-        loop {
-            match pending.wait_timeout(STEP)? {
-                Ok(frame) => return Ok(Some(frame)),
-                Err(again) => pending = again,
-            }
-            if self.is_set() && ending.get_or_insert_with(Instant::now).elapsed() >= GRACE {
-                self.forsaken.store(true, Ordering::Relaxed);
-                return Ok(None);
-            }
-        }
+        let frame = pending.wait_until(|| {
+            self.is_set() && ending.get_or_insert_with(Instant::now).elapsed() >= GRACE
+        })?;
+        self.forsaken.fetch_or(frame.is_err(), Ordering::Relaxed);
+        Ok(frame.ok())
     }
 
     /// Sleeps until `time`, or until the run ends.
