@@ -220,7 +220,7 @@ mod tests {
 
     use nix::fcntl::OFlag;
     use nix::sys::memfd::{MFdFlags, memfd_create};
-    use nix::sys::mman::shm_open;
+    use nix::sys::mman::{shm_open, shm_unlink};
     use nix::sys::stat::Mode;
     use nix::unistd::ftruncate;
 
@@ -256,6 +256,8 @@ mod tests {
             Region::create_named(NonZeroUsize::new(len).unwrap()).unwrap();
         let file = shm_open(name.as_str(), OFlag::O_RDWR, Mode::empty()).unwrap();
         ftruncate(&file, 0).unwrap();
+        // A process that ends by the signal would leave the name.
+        shm_unlink(name.as_str()).unwrap();
         region
     }
 
