@@ -114,6 +114,28 @@ fn check_writable(args: &Args) -> Result<()> {
     paths.try_for_each(|path| report::check_writable(path, &args.videos))
 }
 
+/// Deals the videos out to the instances: those that can begin, and what became of those whose video was
+/// found wrong.
+fn deal<'a>(
+    videos: &'a [PathBuf],
+    heads: &[Result<Head, Option<String>>],
+    instances: usize,
+) -> Result<(Vec<usize>, Vec<Outcome<'a>>)> {
+    let (mut able, mut outcomes) = (Vec::new(), Vec::new());
+    let dealt = videos.iter().zip(heads).cycle();
+    for (instance, (video, head)) in (1..=instances).zip(dealt) {
+        match head {
+            Ok(_) => able.push(instance),
+            Err(Some(why)) => {
+                let end = End::Failed(why.clone());
+                outcomes.push(Outcome::new(instance, video, end, Duration::ZERO)?);
+            }
+            Err(None) => {}
+        }
+    }
+    Ok((able, outcomes))
+}
+
 /// Resizes the videos, and tells what became of them. Fails where nothing can begin.
 fn run(args: &Args) -> Result<ExitCode> {
     raise_descriptor_limit();
@@ -133,18 +155,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         files.push(file.ok().filter(|_| is_first || !args::is_there_again(video)));
     }
     let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
-    let (mut able, mut outcomes) = (Vec::new(), Vec::new());
-    let dealt = args.videos.iter().zip(&heads).cycle();
-    for (instance, (video, head)) in (1..=instances).zip(dealt) {
-        match head {
-            Ok(_) => able.push(instance),
-            Err(Some(why)) => {
-                let end = End::Failed(why.clone());
-                outcomes.push(Outcome::new(instance, video, end, Duration::ZERO)?);
-            }
-            Err(None) => {}
-        }
-    }
+    let (mut able, mut outcomes) = deal(&args.videos, &heads, instances)?;
     // What is wrong with all of them was said, and nothing else happened.
     let idle = able.is_empty() && !stop.is_set();
     if stop.is_set() {
