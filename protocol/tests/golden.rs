@@ -546,6 +546,25 @@ mod no_variant_is_missing {
         }
     }
 
+    fn call(call: Call) {
+        match call {
+            Call::Knock { .. } | Call::Request(_) => {}
+        }
+    }
+
+    fn filter(filter: Filter) {
+        use Filter::{Area, Bicubic, Bilinear, Lanczos3, Mitchell, Nearest};
+        match filter {
+            Nearest | Bilinear | Bicubic | Lanczos3 | Area | Mitchell => {}
+        }
+    }
+
+    fn subsampling(subsampling: Subsampling) {
+        match subsampling {
+            Subsampling::Neither | Subsampling::Horizontal | Subsampling::Both => {}
+        }
+    }
+
     fn format(format: PixelFormat) {
         use PixelFormat::{Bgr24, Bgra, Gray8, I420, I420P10, Nv12, P010, Rgb24, Rgba};
         match format {
