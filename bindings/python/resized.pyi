@@ -30,49 +30,51 @@ class Options(TypedDict, total=False):
     """What a stream does. What is left out, or None, is as described."""
 
     to: Format | None
-    """Format of the results; that of the source. Converted in the same pass."""
+    """Format of the results, converted in the same pass. Default: that of the source."""
     dtype: Literal["uint8", "float32", "float16", "int8"] | DTypeLike | None
-    """Results are tensors of such numbers; with uint8, pictures of a format that has these."""
+    """Results are tensors of such numbers; with uint8, pictures of a format that has these. Default: pictures."""
     layout: Literal["chw", "hwc"] | None
-    """Of a tensor: (3, H, W), the usual, or (H, W, 3). This and the next three are for tensors only."""
+    """Of a tensor: "chw" is (3, H, W), "hwc" (H, W, 3). This and the next three are for tensors only. Default: "chw"."""
     order: Literal["rgb", "bgr"] | None
-    """Of a tensor's channels; "rgb"."""
+    """Of a tensor's channels. Default: "rgb"."""
     mean: Numbers | None
-    """A tensor's numbers are (sample - mean) * scale, for each channel in its order, of samples of 0 to 255; 0."""
+    """A tensor's numbers are (sample - mean) * scale, for each channel in its order, of samples of 0 to 255. Default:
+    0."""
     scale: Numbers | None
-    """See mean; 1/255."""
+    """See mean. Default: 1/255."""
     filter: Literal["nearest", "bilinear", "bicubic", "lanczos3", "area", "mitchell"] | None
-    """"bicubic" (Catmull-Rom). All but nearest are antialiased."""
+    """All but nearest are antialiased. Default: "bicubic" (Catmull-Rom)."""
     mode: Literal["stretch", "fit", "fill"] | None
-    """How a picture becomes one of another shape: each side by its own ratio, the usual; whole, with padding around it;
-    or cut off evenly."""
+    """How a picture becomes one of another shape. "stretch": each side by its own ratio; "fit": whole, with padding around
+    it; "fill": cut off evenly at both ends. Default: "stretch"."""
     align: Literal["start", "centre", "end"] | None
-    """Where a fitted picture lies; "centre". For mode="fit" only."""
+    """Where a fitted picture lies. For mode="fit" only. Default: "centre"."""
     pad: Sequence[int] | NDArray[Any] | None
-    """Red, green and blue around a fitted picture; black. For mode="fit" only."""
+    """Red, green and blue around a fitted picture. For mode="fit" only. Default: black."""
     crop: Numbers | None
-    """Left, top, width and height of the part of the source that is resized, in its pixels; all of it."""
+    """Left, top, width and height of the part of the source that is resized, in its pixels. Default: all of
+    it."""
     alpha: Literal["apart", "weighs"] | None
-    """Whether colours count by their opacity; "apart": they do not."""
+    """Whether colours count by their opacity ("weighs") or not ("apart"). Default: "apart"."""
     range: Range | None
-    """The source's; limited for the planar formats, full for others."""
+    """The source's. Default: limited for the planar formats, full for others."""
     matrix: Matrix | None
-    """The source's; BT.709 above 576 rows, else BT.601."""
+    """The source's. Default: BT.709 above 576 rows, else BT.601."""
     siting: Siting | None
-    """Where the source's chroma lies; "left"."""
+    """Where the source's chroma lies. Default: "left"."""
     to_range: Range | None
-    """The results'; as the source's if both are planar or of the same format, else as usual for the format."""
+    """The results'. Default: the source's if both are planar or of the same format, else what is usual for the format."""
     to_matrix: Matrix | None
     """See to_range."""
     to_siting: Siting | None
     """See to_range."""
     slots: int | None
-    """Frames that may be in flight or held at once, up to 256; 4."""
+    """Frames that may be in flight or held at once, up to 256. Default: 4."""
     weight: int | None
-    """Its part of what its user is given while the daemon is busy, beside that user's other streams; 1, up to 100."""
+    """Share of the daemon's time among its user's streams while the daemon is busy, up to 100. Default: 1."""
     deadline: float | None
-    """Seconds after which a frame that no device has taken is dropped, and raises Late; math.inf, or None, for never. With
-    0 only frames that a device takes at once are resized."""
+    """Seconds after which a frame that no device has taken is dropped, and raises Late. With 0 only frames that a device takes at
+    once are resized. Default: None or math.inf, for never."""
 
 @final
 class Client:
@@ -82,10 +84,14 @@ class Client:
     def __new__(cls, endpoint: str | None = None, *, reconnect: float = 30.0) -> Self:
         """Connects to `endpoint`: "unix:PATH", "tcp://HOST:PORT", "tls://HOST:PORT", "nats://HOST:PORT/stream", or "embedded"
         for a daemon in this process. Without one, to $RESIZED_ENDPOINT, the user's or the machine's daemon, else an embedded
-        one.
+        one, which uses the cores alone.
 
         A daemon that goes away is looked for as many seconds as `reconnect` says, for ever if that is infinite, and no
-        frame is lost with it. An embedded one does not go away.
+        frame is lost with it if the next one speaks the same version of the protocol. An embedded one does not go away.
+
+        What a bridge wants to see, and whom to trust, is in files that the environment names: RESIZED_TOKEN_FILE, RESIZED_CA,
+        RESIZED_CERTIFICATE with RESIZED_KEY, and RESIZED_NATS_CREDENTIALS for a NATS service, whose answers come to
+        RESIZED_NATS_INBOX if that is set.
         """
 
     def resize(
@@ -296,16 +302,17 @@ class EndpointError(Error):
     """What was given, or $RESIZED_ENDPOINT, is no endpoint."""
 
 class EmbeddedError(Error):
-    """No daemon can be started in this process."""
+    """No daemon can be started in this process; the text says why."""
 
 class ConnectError(Error):
-    """Nobody answers at the endpoint, or nobody whom the client understands and trusts."""
+    """Nobody answers at the endpoint, or nobody whom the client understands and trusts: `resizectl doctor` says why."""
 
 class Silent(Error):
-    """Who is at the other end does not say welcome, or not the rest of a message."""
+    """Who is at the other end does not say welcome, or not the rest of a message. Connect anew, later."""
 
 class Refused(Error):
-    """The daemon did not grant the request; the client works on."""
+    """The daemon did not grant the request, and says why; the client works on. If it is a quota: fewer streams or slots, or
+    smaller frames."""
 
 class LengthError(Error):
     """A frame is not as long as the stream's source frames."""
@@ -320,22 +327,22 @@ class Late(Error):
     """No device began this frame before the stream's deadline."""
 
 class Goodbye(Error):
-    """The daemon ended the connection and said why."""
+    """The daemon ended the connection and said why. Connect anew, later."""
 
 class Disconnected(Error):
-    """The daemon went away without a word."""
+    """The daemon went away without a word. Connect anew, later: what was in flight is lost."""
 
 class GivenUp(Error):
-    """The daemon went away, and none was found in its place in time."""
+    """The daemon went away, and none was found in its place in time. Connect anew, later: what was in flight is lost."""
 
 class SocketError(Error):
-    """The socket to the daemon failed."""
+    """The socket to the daemon failed. Connect anew, later."""
 
 class RegionError(Error):
-    """The stream's shared memory can't be mapped."""
+    """The stream's shared memory can't be mapped: close other streams, or raise RLIMIT_AS."""
 
 class CodecError(Error):
-    """The daemon's bytes are no message."""
+    """The daemon's bytes are no message: a bug, please report it."""
 
 class Unexpected(Error):
-    """The daemon said something that it may not say here."""
+    """The daemon said something that it may not say here: a bug, please report it."""

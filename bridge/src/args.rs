@@ -67,8 +67,8 @@ pub struct Args {
     pub nats_ca: Option<PathBuf>,
 
     /// Where clients of the service can connect, tcp://HOST:PORT or tls://HOST:PORT [default: the first
-    /// address to listen at that others reach this machine by; a loopback address only if all NATS
-    /// servers are at such]
+    /// address of --listen by which other machines reach this one; or one of loopback, if all NATS servers
+    /// are at loopback, too]
     #[arg(long, value_name = "ENDPOINT", env = "RESIZED_BRIDGE_ADVERTISE", requires = "nats")]
     pub advertise: Option<Endpoint>,
 
@@ -93,8 +93,8 @@ pub struct Args {
     )]
     pub connection_memory: u64,
 
-    /// MiB for those of all connections [default: a quarter of the machine's memory, or of what the
-    /// bridge's control group may have]
+    /// MiB for the rings and JPEGs of all connections together [default: a quarter of the machine's
+    /// memory, or of what the bridge's control group may have]
     #[arg(long, value_name = "MIB", env = "RESIZED_BRIDGE_MEMORY",
           value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
     pub memory: Option<u64>,
@@ -104,8 +104,8 @@ pub struct Args {
           value_parser = megapixels)]
     pub megapixels: u64,
 
-    /// Seconds that a client may take for the next piece of a frame that it sends or is sent, and
-    /// after which one whose machine does not answer any more is gone
+    /// Seconds that a client may take to send or to read the next piece of a frame; one whose machine
+    /// does not answer for as long is given up
     #[arg(long, value_name = "SECONDS", env = "RESIZED_BRIDGE_PATIENCE", default_value = "30",
           value_parser = seconds)]
     pub patience: Duration,

@@ -20,12 +20,13 @@ pub struct Arguments {
     /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one,
     /// tcp://HOST:PORT or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream [default:
     /// $RESIZED_ENDPOINT, else the running service's, else for resize, video and bench a daemon inside
-    /// this process]
+    /// this process, on the cores alone]
     ///
     /// What a bridge wants to see, and whom to trust, is in files that the environment names:
     /// RESIZED_TOKEN_FILE its token, RESIZED_CA the authorities that may have signed its
     /// certificate, RESIZED_CERTIFICATE and RESIZED_KEY a certificate of one's own,
-    /// RESIZED_NATS_CREDENTIALS those for a NATS service
+    /// RESIZED_NATS_CREDENTIALS those for a NATS service. RESIZED_NATS_INBOX=_INBOX.NAME says where
+    /// that service's answers are awaited, for clients that have the right to no other inbox
     #[arg(long, value_name = "ENDPOINT", global = true)]
     pub(crate) connect: Option<Endpoint>,
 
@@ -57,7 +58,7 @@ pub(crate) enum Command {
 /// bridge's machine, which can't be seen from here. The exit code is 1 if something is bad.
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
-    /// Streams that limits are compared with, each of a client of its own
+    /// Streams that the limits should be enough for, each of a client of its own
     #[arg(long, value_name = "N", default_value = "16",
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) streams: u64,
@@ -74,7 +75,7 @@ pub(crate) struct Doctor {
     #[arg(long, default_value = "i420", value_parser = frame_formats())]
     pub(crate) format: PixelFormat,
 
-    /// Frames in flight of each
+    /// Frames that each has in flight
     #[arg(long, value_name = "N", default_value = "4", value_parser = slots())]
     pub(crate) slots: u32,
 }
@@ -84,7 +85,7 @@ pub(crate) struct Doctor {
 /// Without --rate each client submits a frame when one is back (closed loop). With it frames are
 /// due at that rate, whatever becomes of those before, and times count from when they were due
 /// (open loop). No figures are given that may be those of the load itself. Where no daemon runs,
-/// one inside this process is measured.
+/// one inside this process is measured, on the cores alone.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     /// Size of the frames
@@ -158,7 +159,7 @@ pub(crate) struct Status {
 /// other metadata, such as where they were taken, is not. Of an animation only the first picture is
 /// kept, and of 16 bits a channel only 8; that is said of each. A picture that can't be resized is
 /// named and the others go on; the exit code is 1 then. Where no daemon runs, one inside this
-/// process serves.
+/// process serves, on the cores alone.
 #[derive(Args, Debug)]
 pub(crate) struct Resize {
     /// Pictures to resize; - is standard input
@@ -166,8 +167,8 @@ pub(crate) struct Resize {
           value_parser = path_or("/dev/stdin"))]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// Resize the pictures, too, that FILE names, one a line, each as a program here would open it; - is
-    /// standard input
+    /// Also resize the pictures that FILE lists, one path in each line, relative to the folder of this
+    /// process; - is standard input
     #[arg(long, value_name = "FILE", value_parser = path_or("/dev/stdin"))]
     pub(crate) files_from: Option<PathBuf>,
 
@@ -177,7 +178,8 @@ pub(crate) struct Resize {
 
     /// A folder, with / at its end if it is not there yet; a file, for a single picture, - for
     /// standard output; or a pattern for files, in which {name} is the name of the picture without its
-    /// ending, and %05d its number with so many digits, or an n in such braces with as few as it has
+    /// ending, %05d its number with five digits, and the letter n in braces its number without zeros
+    /// before it
     #[arg(short, long, value_name = "OUT", value_parser = path_or("/dev/stdout"))]
     pub(crate) output: PathBuf,
 
@@ -210,8 +212,8 @@ pub(crate) struct Resize {
     #[arg(long)]
     pub(crate) only_shrink: bool,
 
-    /// Leave out pictures whose results are there already, of a run that was ended, say; they are known by
-    /// their names alone, so {name} has to be in a pattern and no number, and may be of another --size
+    /// Skip pictures whose result file is there already, as after a run that was ended. Only its name
+    /// is compared: results of another --size count, too, and a pattern needs {name} and no number
     #[arg(long)]
     pub(crate) skip_existing: bool,
 
@@ -219,7 +221,7 @@ pub(crate) struct Resize {
     #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = one_or_more)]
     pub(crate) jobs: Option<NonZeroUsize>,
 
-    /// Refuse pictures with more millions of pixels, before they are decoded
+    /// Refuse pictures of more than N million pixels, before they are decoded
     #[arg(long, value_name = "N", default_value = "200", value_parser = megapixels)]
     pub(crate) max_megapixels: u64,
 
@@ -233,7 +235,7 @@ pub(crate) struct Resize {
 /// All videos at once, each through an instance of its own. A video that can't be resized is named
 /// and the others go on; the exit code is 1 then. This runs resize-videos, a program that is
 /// installed apart, since it takes FFmpeg's libraries. Where no daemon runs, one inside that program
-/// serves.
+/// serves, on the cores alone.
 #[derive(Args, Debug)]
 pub(crate) struct Video {
     /// Videos to resize; - is standard input
@@ -254,9 +256,9 @@ pub(crate) struct Video {
     pub(crate) pad: Option<Colour>,
 
     /// A pattern for the names of the pictures, such as out/%05d.jpg, in which %05d is the number
-    /// of the frame, {name} the video's name without its ending, and an n in such braces the
-    /// video's number; or a folder, for the pattern {name}-%05d.jpg in it. What has such a name is
-    /// replaced
+    /// of the frame with five digits, {name} the video's name without its ending, and the letter n in
+    /// braces the video's number; or a folder, for the pattern {name}-%05d.jpg in it. Files that have
+    /// these names are overwritten
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
 

@@ -91,7 +91,9 @@ file. SIGHUP has the file read again, and /etc/subuid: limits and log then chang
 next start. SIGTERM and SIGINT complete what was submitted and end the daemon; a second one ends it \
 at once.
 
-$RESIZED_CPU caps the instructions that are used: scalar, avx2 or avx512; on aarch64 scalar or neon.
+$RESIZED_CPU caps the instructions that are used: scalar, avx2 or avx512; on aarch64 scalar or neon. \
+$RESIZED_VULKAN_TRANSFER says how frames reach GPUs: direct, copied, both-ways or staged; if it is not \
+set, the fastest way is kept.
 
 Exit status: 0 when it was told to stop and all was completed; 1 when it was not, or could not \
 start; 2 when flags or the environment are not understood; 78 when settings can't be used, and to \

@@ -278,8 +278,8 @@ typedef struct {
   resized_crop crop;
   // Frames that may be in flight at once, 1 to 256. Each has memory of its own.
   uint32_t slots;
-  // Its part of what its user is given while more waits than can be done, beside that user's
-  // other streams: 1 to 100.
+  // Its share of the daemon's time among its user's streams, while more waits than can be done:
+  // 1, as is usual, to 100. One of weight 2 gets twice as much as one of weight 1.
   uint32_t weight;
   // Nanoseconds after its submission for which a frame is worth beginning; 0: for ever. One that
   // no device has taken by then ends as RESIZED_STATUS_LATE.
@@ -389,15 +389,17 @@ const char *resized_version(void);
 // Connects to a daemon: at an endpoint, "unix:/path/to/socket", "tcp://host:port",
 // "tls://host:port" or "nats://host:port/stream"; or, if endpoint is NULL, at $RESIZED_ENDPOINT,
 // else at the socket of the user's own service or of the system's. A daemon that goes away later
-// is looked for at the same place for half a minute; calls wait meanwhile, and no frame is lost.
+// is looked for at the same place for half a minute; calls wait meanwhile, and no frame is lost,
+// unless the next daemon speaks another version of the protocol.
 //
 // Credentials for a bridge come from $RESIZED_TOKEN_FILE, $RESIZED_CA, $RESIZED_CERTIFICATE and
-// $RESIZED_KEY, and for a service of many of them from $RESIZED_NATS_CREDENTIALS.
+// $RESIZED_KEY, and for a service of many of them from $RESIZED_NATS_CREDENTIALS, whose answers
+// come to $RESIZED_NATS_INBOX, if that is set.
 // *client is what resized_disconnect takes; NULL unless the status is RESIZED_STATUS_OK.
 resized_status resized_connect(const char *endpoint, resized_client **client);
 
-// As resized_connect. A daemon that goes away is looked for so many milliseconds; 0: not at all;
-// less: half a minute.
+// As resized_connect. A daemon that goes away is looked for reconnect_ms milliseconds; 0: not at
+// all; negative: the usual, half a minute.
 resized_status resized_connect_with(const char *endpoint,
                                     int32_t reconnect_ms,
                                     resized_client **client);
@@ -452,9 +454,9 @@ resized_status resized_stream_open(resized_client *client,
 // Ends a stream's handle. Its slots stay as they are; the stream is closed with the last of them.
 resized_status resized_stream_close(resized_stream *stream);
 
-// Loans a free slot, waiting for one for so many milliseconds; 0: not at all; less: for ever. A
-// stream has as many as its spec says, and a thread that holds all of them itself would wait in
-// vain. RESIZED_STATUS_TIMEOUT: there is none.
+// Loans a free slot, waiting for one timeout_ms milliseconds at the most; 0: not at all; negative:
+// for ever. A stream has as many slots as its spec says, and a thread that holds all of them itself
+// would wait in vain. RESIZED_STATUS_TIMEOUT: there is none.
 // *slot is what resized_slot_release takes, once for each loan, whatever happens to the slot in
 // between; NULL unless the status is RESIZED_STATUS_OK.
 resized_status resized_stream_loan(resized_stream *stream, int32_t timeout_ms, resized_slot **slot);
@@ -479,7 +481,8 @@ resized_status resized_slot_crop(resized_slot *slot, const resized_crop *crop);
 // may touch its memory. A daemon that went away is not waited for.
 resized_status resized_slot_submit(resized_slot *slot);
 
-// Waits for so many milliseconds until a submitted slot is resized; 0: not at all; less: for ever.
+// Waits until a submitted slot is resized, timeout_ms milliseconds at the most; 0: not at all;
+// negative: for ever.
 // RESIZED_STATUS_TIMEOUT: it is not, and may be waited for again, or released. Any other failure
 // is the frame's, or the connection's: all that is left to do is to release it.
 resized_status resized_slot_wait(resized_slot *slot, int32_t timeout_ms);

@@ -222,8 +222,8 @@ pub struct StreamSpec {
     pub crop: Crop,
     /// Frames that may be in flight at once, 1 to 256. Each has memory of its own.
     pub slots: u32,
-    /// Its part of what its user is given while more waits than can be done, beside that user's
-    /// other streams: 1 to 100.
+    /// Its share of the daemon's time among its user's streams, while more waits than can be done:
+    /// 1, as is usual, to 100. One of weight 2 gets twice as much as one of weight 1.
     pub weight: u32,
     /// Nanoseconds after its submission for which a frame is worth beginning; 0: for ever. One that
     /// no device has taken by then ends as RESIZED_STATUS_LATE.

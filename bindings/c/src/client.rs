@@ -29,10 +29,12 @@ pub(crate) struct Connected {
 /// Connects to a daemon: at an endpoint, "unix:/path/to/socket", "tcp://host:port",
 /// "tls://host:port" or "nats://host:port/stream"; or, if endpoint is NULL, at $RESIZED_ENDPOINT,
 /// else at the socket of the user's own service or of the system's. A daemon that goes away later
-/// is looked for at the same place for half a minute; calls wait meanwhile, and no frame is lost.
+/// is looked for at the same place for half a minute; calls wait meanwhile, and no frame is lost,
+/// unless the next daemon speaks another version of the protocol.
 ///
 /// Credentials for a bridge come from $RESIZED_TOKEN_FILE, $RESIZED_CA, $RESIZED_CERTIFICATE and
-/// $RESIZED_KEY, and for a service of many of them from $RESIZED_NATS_CREDENTIALS.
+/// $RESIZED_KEY, and for a service of many of them from $RESIZED_NATS_CREDENTIALS, whose answers
+/// come to $RESIZED_NATS_INBOX, if that is set.
 /// *client is what resized_disconnect takes; NULL unless the status is RESIZED_STATUS_OK.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn resized_connect(
@@ -43,8 +45,8 @@ pub unsafe extern "C" fn resized_connect(
     unsafe { resized_connect_with(endpoint, -1, client) }
 }
 
-/// As resized_connect. A daemon that goes away is looked for so many milliseconds; 0: not at all;
-/// less: half a minute.
+/// As resized_connect. A daemon that goes away is looked for reconnect_ms milliseconds; 0: not at
+/// all; negative: the usual, half a minute.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn resized_connect_with(
     endpoint: *const c_char,

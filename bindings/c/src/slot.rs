@@ -103,7 +103,8 @@ pub unsafe extern "C" fn resized_slot_submit(slot: *mut SlotHandle) -> Status {
     call(|| SLOTS.find(slot)?.submit())
 }
 
-/// Waits for so many milliseconds until a submitted slot is resized; 0: not at all; less: for ever.
+/// Waits until a submitted slot is resized, timeout_ms milliseconds at the most; 0: not at all;
+/// negative: for ever.
 /// RESIZED_STATUS_TIMEOUT: it is not, and may be waited for again, or released. Any other failure
 /// is the frame's, or the connection's: all that is left to do is to release it.
 #[unsafe(no_mangle)]

@@ -46,9 +46,9 @@ pub unsafe extern "C" fn resized_stream_close(stream: *mut StreamHandle) -> Stat
     call(|| STREAMS.close(stream).map(drop))
 }
 
-/// Loans a free slot, waiting for one for so many milliseconds; 0: not at all; less: for ever. A
-/// stream has as many as its spec says, and a thread that holds all of them itself would wait in
-/// vain. RESIZED_STATUS_TIMEOUT: there is none.
+/// Loans a free slot, waiting for one timeout_ms milliseconds at the most; 0: not at all; negative:
+/// for ever. A stream has as many slots as its spec says, and a thread that holds all of them itself
+/// would wait in vain. RESIZED_STATUS_TIMEOUT: there is none.
 /// *slot is what resized_slot_release takes, once for each loan, whatever happens to the slot in
 /// between; NULL unless the status is RESIZED_STATUS_OK.
 #[unsafe(no_mangle)]

@@ -114,7 +114,7 @@ pub(crate) struct Scale {
         nick = "Endpoint",
         blurb = "Where the daemon is: unix:/path/to/socket, tcp://host:port, tls://host:port, or \
                  'embedded' for one in this process; if not set, $RESIZED_ENDPOINT, else the user's \
-                 service, the system's, or one in this process"
+                 service, the system's, or one in this process, on the cores alone"
     )]
     #[property(
         name = "reconnect", type = f64, member = reconnect, get, set, mutable_ready,

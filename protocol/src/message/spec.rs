@@ -114,8 +114,8 @@ pub struct StreamSpec {
     pub normalisation: Normalisation,
     /// Frames that may be in flight at once, 1..=[`MAX_SLOTS`].
     pub slots: u32,
-    /// Its part of what its user is given while more waits than can be done, beside that user's other
-    /// streams: 1..=[`MAX_WEIGHT`].
+    /// Its share of the daemon's time among its user's streams, while more waits than can be done:
+    /// 1..=[`MAX_WEIGHT`]. A stream of weight 2 gets twice as much as one of weight 1.
     pub weight: u32,
     /// How long after its submission a frame is still worth beginning: one that no device has taken by
     /// then completes as [`Status::Late`](super::Status::Late). For live video, where the latest frame wins.

@@ -21,8 +21,8 @@ const MAX_COPIES: usize = 10_000;
 /// Resize videos through the resized daemon, frame by frame, into JPEG files.
 ///
 /// Instance K writes OUT/vid-instanceK/Frame00001.jpg, Frame00002.jpg, ..., and removes those of an
-/// earlier run; of other pictures, named after a pattern, those in the way are replaced. Where no
-/// daemon runs, one inside this process serves.
+/// earlier run. If OUT is a pattern, files that have its names are overwritten, and others stay. Where
+/// no daemon runs, one inside this process serves, on the cores alone.
 ///
 /// What is wrong with one video ends its instance alone: it is named, the others go on, and the
 /// exit code is 1 in the end. If it can't be opened, no picture of an earlier run is removed for
@@ -37,7 +37,8 @@ pub(crate) struct Args {
     pub(crate) videos: Vec<PathBuf>,
 
     /// Copies to run at once, as far as the daemon has room, each a client of its own: 1 to 10000
-    /// [default: 2, or one for each video; 1 of what can be read once, as standard input]
+    /// [default: one for each video, but 2 for a single one, unless it can be read only once, as
+    /// standard input]
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = copies)]
     instances: Option<usize>,
 
@@ -62,8 +63,8 @@ pub(crate) struct Args {
 
     /// Folder in which the instances' folders are made; or a pattern for the names of the pictures,
     /// such as out/{name}-%05d.jpg, of which the first for clip.mp4 is out/clip-00001.jpg: %05d is
-    /// the number of the frame, {name} the video's name without its ending; with n between the
-    /// braces instead it is the number of the instance
+    /// the number of the frame with five digits, {name} the video's name without its ending, and the
+    /// letter n in braces the number of the instance
     #[arg(short, long, value_name = "OUT", default_value = "/tmp",
           value_parser = OsStringValueParser::new().try_map(Output::parse))]
     pub(crate) output: Output,
@@ -86,24 +87,26 @@ pub(crate) struct Args {
 
     /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one,
     /// tcp://HOST:PORT or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream
-    /// [default: $RESIZED_ENDPOINT, else the running service's, else a daemon inside this process]
+    /// [default: $RESIZED_ENDPOINT, else the running service's, else a daemon inside this process, on
+    /// the cores alone]
     ///
     /// What a bridge wants to see, and whom to trust, is in files that the environment names:
     /// RESIZED_TOKEN_FILE its token, RESIZED_CA the authorities that may have signed its
     /// certificate, RESIZED_CERTIFICATE and RESIZED_KEY a certificate of one's own,
-    /// RESIZED_NATS_CREDENTIALS those for a NATS service
+    /// RESIZED_NATS_CREDENTIALS those for a NATS service. RESIZED_NATS_INBOX=_INBOX.NAME says where
+    /// that service's answers are awaited, for clients that have the right to no other inbox
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) connect: Option<Endpoint>,
 
     /// Write the figures to FILE, as JSON; - is standard output, for which there is --quiet
     ///
     /// "stopped" is null or says what ended the run before its time: {"signal": NUMBER} or
-    /// {"error": TEXT}. "instances" has one object for each that had begun by then, and for each
-    /// whose video can't be opened. Of these
-    /// "complete" says whether all was done that was asked for, be it by --frames, "error" what was wrong with it, or
-    /// null; "frames" counts pictures, "skipped" what could not be decoded, "devices" frames by who
-    /// resized them; "latency_ms" is from submitted to received, "written_ms" from decoded to
-    /// written. "total" is all of them together
+    /// {"error": TEXT}. "instances" has one object for each instance that had begun by then, and for
+    /// each whose video can't be opened. In it, "complete" says whether all pictures were made that
+    /// were asked for (of a video with --frames no more than that), and "error" what was wrong, or
+    /// null; "frames" counts pictures, "skipped" frames that could not be decoded, "devices" frames by
+    /// the device that resized them; "latency_ms" is the time from submitted to received, "written_ms"
+    /// that from decoded to written. "total" is all instances together
     #[arg(long, value_name = "FILE", value_parser = path_or("/dev/stdout"))]
     pub(crate) json: Option<PathBuf>,
 
