@@ -9,7 +9,10 @@ pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Commands that are not run here, and why. Each is on a page.
 pub(crate) const NOT_RUN: &[(&str, &str)] = &[
     ("make demo", "a whole build; its programs' own tests do what it shows"),
-    ("make test", "this is a part of it"),
+    (
+        "target/release/resizectl resize photo.jpg -s 640x360 -o small/",
+        "a whole build; the page does it again with what is in the PATH",
+    ),
     ("make build", "a whole build"),
     ("make build pages", "a whole build"),
     ("make deb MAINTAINER=\"Your Name <you@example.org>\"", "a whole build"),
