@@ -39,6 +39,15 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
     ("journalctl -u resized-bridge", "systemd"),
     ("sudo usermod -aG resized alice", "root, and a user"),
     ("resizectl top", "a terminal, until somebody has seen enough; resizectl's tests look at it"),
+    (
+        "podman run --rm --volume /run/resized:/run/resized --group-add keep-groups IMAGE resizectl status",
+        "an image, and the service",
+    ),
+    (
+        "sudo docker run --rm --volume /run/resized:/run/resized --user 1000 \
+         --group-add \"$(getent group resized | cut -d: -f3)\" IMAGE resizectl status",
+        "root, an image, and the service",
+    ),
     ("make wheel", "a whole build"),
     ("python3 -m venv venv", "of no use without the wheel; make test-wheel does it"),
     ("venv/bin/pip install target/wheels/resized-*.whl", "the network; make test-wheel does it"),
