@@ -126,10 +126,17 @@ def measure(client, where):
         "OpenCV INTER_CUBIC, not antialiased": lambda: cv2.resize(frame, SIZE, interpolation=cv2.INTER_CUBIC),
         "Pillow BICUBIC": lambda: image.resize(SIZE, Image.BICUBIC),
     }
+    bilinear = f"client.resize bilinear, {where}"
+    # cv2.resize as most call it.
+    default = {
+        bilinear: lambda: client.resize(frame, SIZE, filter="bilinear"),
+        "OpenCV INTER_LINEAR, not antialiased": lambda: cv2.resize(frame, SIZE, interpolation=cv2.INTER_LINEAR),
+    }
     for threads in (cv2.getNumberOfCPUs(), 1):
         cv2.setNumThreads(threads)
         for seconds in (ROW, 0):
             table(f"1080p RGB to 640x360, OpenCV on {threads} thread(s)", calls, ours, seconds)
+            table(f"the same, bilinear, OpenCV on {threads} thread(s)", default, bilinear, seconds)
     slot = np.empty_like(frame)
     copying = {ours: calls[ours], "numpy.copyto of such a frame": lambda: np.copyto(slot, frame)}
     table("what of it is copying", copying, ours)
