@@ -79,7 +79,8 @@ pub enum Error {
     /// The frame was no JPEG, or not one of the stream's extent.
     #[error("the frame is no JPEG of the stream's extent, or of a kind that is not read")]
     Unreadable,
-    /// All devices that can do it failed at this frame, or the only one twice.
+    /// All devices that can do it failed at this frame, or the only one twice; or the memory of the
+    /// stream's ring is gone, and then all its frames fail.
     #[error("the daemon failed to resize the frame")]
     Failed,
     /// The daemon did not begin this frame before the stream's deadline, and dropped it.

@@ -174,7 +174,7 @@ impl Stream {
     }
 
     /// Whether the ring's memory is gone, by the client's doing or since it broke: no frame can be resized any more.
-    pub(crate) fn has_lost_memory(&self) -> bool {
+    pub(super) fn has_lost_memory(&self) -> bool {
         self.region.is_lost()
     }
 

@@ -199,7 +199,7 @@ pub enum Violation {
     /// A second hello.
     #[error("a second hello")]
     SecondHello,
-    /// There is no such stream, or its memory is gone.
+    /// There is no such stream.
     #[error("stream {0} is not open")]
     UnknownStream(u32),
     /// The stream has no such slot.
