@@ -299,10 +299,10 @@ class EmbeddedError(Error):
     """No daemon can be started in this process."""
 
 class ConnectError(Error):
-    """Nobody answers at the endpoint, or nobody whom the client understands and trusts."""
+    """Nobody answers at the endpoint, or says welcome, or nobody whom the client understands and trusts."""
 
 class Silent(Error):
-    """Who is at the other end does not say welcome, or not the rest of a message."""
+    """Who is at the other end does not say the rest of a message."""
 
 class Refused(Error):
     """The daemon did not grant the request; the client works on."""

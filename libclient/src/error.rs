@@ -23,16 +23,17 @@ pub enum Error {
     /// There is no endpoint to connect to.
     #[error("{0}")]
     Endpoint(EndpointError),
-    /// Nobody answers at the endpoint, or nobody whom the client understands, trusts or may reach.
+    /// Nobody answers at the endpoint, or says welcome in as much time as [`Reconnect`](crate::Reconnect) gives, ten seconds
+    /// at the least; or nobody whom the client understands, trusts or may reach.
     #[error("can't connect to {endpoint}: {error}")]
     Connect {
         /// As given.
         endpoint: Endpoint,
-        /// The system's error.
+        /// The system's error, or what it amounts to.
         error: Arc<io::Error>,
     },
-    /// Who is at the other end does not say welcome, or not the rest of a message, for ten seconds;
-    /// as one connects, for as long as [`Reconnect`](crate::Reconnect) says, and ten at the least.
+    /// Who is at the other end does not say the rest of a message for ten seconds or, where the socket was
+    /// connected already, welcome.
     #[error("the daemon does not answer")]
     Silent,
     /// The daemon did not grant the request.
