@@ -320,6 +320,13 @@ impl Charge {
         self.ring = Some(self.account.daemon.machine.note(bytes));
         self.allocated();
     }
+
+    /// Has the ring freed. The system counts none of its pages from the first moment on, and has them back one by one: until
+    /// then nobody else is to be granted less for it.
+    pub(crate) fn free_ring(&mut self, free: impl FnOnce()) {
+        self.ring = None;
+        free();
+    }
 }
 
 impl Drop for Charge {

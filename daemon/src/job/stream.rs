@@ -49,7 +49,7 @@ pub(crate) struct Stream {
     cropped: Mutex<Option<Prepared>>,
     rate: Rate,
     metrics: Arc<StreamMetrics>,
-    _charges: Charges,
+    charges: Charges,
     _counted: Counted,
 }
 
@@ -137,7 +137,7 @@ impl Stream {
             ready,
             cropped: Mutex::default(),
             rate: Rate::new(spec),
-            _charges: charges,
+            charges,
             _counted: owner.counted,
         };
         Ok((stream, invitation))
@@ -253,7 +253,7 @@ impl Drop for Stream {
             drop(ready);
         }
         if !self.kept.load(Ordering::Relaxed) {
-            self.region.discard();
+            self.charges.memory.free_ring(|| self.region.discard());
         }
     }
 }

@@ -183,3 +183,20 @@ fn all_users_together_have_so_many_streams() {
     drop(all);
     drop(accounts.of(2).charge(Resource::Streams, 10).unwrap());
 }
+
+#[test]
+fn a_ring_that_is_being_freed_owes_nobody_pages_but_is_its_users() {
+    let accounts = Accounts::new(limits(), 10, 1000, []);
+    let mut charge = accounts.of(1).charge(Resource::RingBytes, 100).unwrap();
+    charge.allocated_with_ring(100);
+    let owed = || accounts.machine.owed(Some(0));
+    assert_eq!(owed(), 100);
+    let mut freed = false;
+    charge.free_ring(|| {
+        freed = true;
+        assert_eq!((owed(), accounts.ring_bytes()), (0, 100));
+    });
+    assert!(freed);
+    drop(charge);
+    assert_eq!((owed(), accounts.ring_bytes()), (0, 0));
+}
