@@ -65,6 +65,8 @@ pub(crate) struct Accounts {
     /// Bytes of each device, in the order of the scheduler's.
     devices: Vec<Pot>,
     users: Mutex<Users>,
+    /// Held by who reads whose users are whose.
+    reading: Mutex<()>,
 }
 
 /// The users.
@@ -155,6 +157,7 @@ impl Accounts {
             machine: Arc::default(),
             devices: devices.into_iter().map(Pot::new).collect(),
             users: Mutex::new(Users { each, owners: Owners::default(), known: HashMap::new() }),
+            reading: Mutex::default(),
         })
     }
 
@@ -179,6 +182,12 @@ impl Accounts {
     /// Says whose the users are who come from now on.
     pub(crate) fn set_owners(&self, owners: Owners) {
         self.users().owners = owners;
+    }
+
+    /// The same, read meanwhile, which may take long: of two who do, the one that began last has the last word.
+    pub(crate) fn read_owners(&self, read: impl FnOnce() -> Owners) {
+        let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.set_owners(read());
     }
 
     fn users(&self) -> MutexGuard<'_, Users> {

@@ -199,7 +199,7 @@ impl Controls {
         self.shared.accounts.set_limits(options.limits, memory);
         let (shared, peers) = (Arc::clone(&self.shared), options.peers);
         // A directory service may be asked for names, and take its time: not of the thread that drives all sessions.
-        let read = move || shared.accounts.set_owners(owners(peers));
+        let read = move || shared.accounts.read_owners(|| owners(peers));
         if let Err(error) = thread::Builder::new().name("owners".into()).spawn(read) {
             tracing::error!(%error, "whose subordinate ids are stays as it was");
         }

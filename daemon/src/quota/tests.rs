@@ -200,3 +200,25 @@ fn a_ring_that_is_being_freed_owes_nobody_pages_but_is_its_users() {
     drop(charge);
     assert_eq!((owed(), accounts.ring_bytes()), (0, 0));
 }
+
+#[test]
+fn of_two_who_read_whose_users_are_whose_the_last_to_begin_has_the_last_word() {
+    let accounts = Accounts::new(limits(), 10, 1000, []);
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (set, is_set) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let accounts = &accounts;
+        scope.spawn(move || {
+            accounts.read_owners(|| {
+                begun.send(()).unwrap();
+                // Slow: whatever the other one does meanwhile is done.
+                let _ = is_set.recv_timeout(std::time::Duration::from_millis(200));
+                Owners::of_lines("1000:100000:65536")
+            });
+        });
+        has_begun.recv().unwrap();
+        accounts.read_owners(|| Owners::of_lines("2000:100000:65536"));
+        let _ = set.send(());
+    });
+    assert_eq!(accounts.of(100_000).uid(), 2000);
+}
