@@ -300,9 +300,9 @@ impl Door {
     ) -> io::Result<Option<Session>> {
         // The user at the other end: SO_PEERCRED, see unix(7).
         let uid = getsockopt(&socket, PeerCredentials)?.uid();
-        match self.shared.accounts.admit(uid) {
+        let rights = rights(&self.options, geteuid().as_raw(), uid);
+        match self.shared.accounts.admit(uid, rights.sees_all) {
             Ok(place) => {
-                let rights = rights(&self.options, geteuid().as_raw(), uid);
                 let shared = Arc::clone(&self.shared);
                 Session::new(client, place, rights, socket, shared, stopped.clone()).map(Some)
             }
