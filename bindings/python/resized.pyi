@@ -305,10 +305,11 @@ class EmbeddedError(Error):
     """No daemon can be started in this process; the text says why."""
 
 class ConnectError(Error):
-    """Nobody answers at the endpoint, or nobody whom the client understands and trusts: `resizectl doctor` says why."""
+    """Nobody answers at the endpoint, or says welcome, or nobody whom the client understands and trusts: `resizectl doctor` says
+    why."""
 
 class Silent(Error):
-    """Who is at the other end does not say welcome, or not the rest of a message. Connect anew, later."""
+    """Who is at the other end does not say the rest of a message. Connect anew, later."""
 
 class Refused(Error):
     """The daemon did not grant the request, and says why; the client works on. If it is a quota: fewer streams or slots, or

@@ -150,8 +150,8 @@ pub(crate) struct Settings {
     user_slots: Option<u64>,
 
     /// Also offer rings as named segments, to clients of the daemon's own user. Such a ring has no
-    /// seals, and any process of that user can attach to it: one that truncates it ends its client's
-    /// session [default: false]
+    /// seals, and any process of that user can attach to it: one that truncates it ends its
+    /// stream: all frames of that fail [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[arg(env = "RESIZED_ALLOW_NAMED_SEGMENTS")]
     allow_named_segments: Option<bool>,

@@ -35,6 +35,9 @@ const TURNS: usize = THREADS / 2;
 /// 208 KiB are what a socket takes, the rest is in the session's inbox and outbox. They count as those of rings do.
 const UNREAD: u64 = 320 << 10;
 
+/// Connections at the same time that are let in though there is no memory for what they leave unread.
+const OVERSEERS: u64 = 4;
+
 /// What each user may have at the same time, over all its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -61,10 +64,14 @@ pub(crate) struct Accounts {
     connections: Pot,
     streams: Pot,
     ring_bytes: Pot,
+    /// Connections that [`Accounts::admit`] charges with no memory.
+    overseers: Pot,
     machine: Arc<Machine>,
     /// Bytes of each device, in the order of the scheduler's.
     devices: Vec<Pot>,
     users: Mutex<Users>,
+    /// Held by who reads whose users are whose.
+    reading: Mutex<()>,
 }
 
 /// The users.
@@ -136,6 +143,8 @@ pub(crate) struct Turn {
 #[derive(Clone, Copy, Debug)]
 enum What {
     Resource(Resource),
+    /// A connection that is charged with no memory.
+    Overseer,
     /// Bytes of the device of that number.
     Device(usize),
 }
@@ -152,9 +161,11 @@ impl Accounts {
             connections: Pot::new(connections),
             streams: Pot::new(u64::MAX),
             ring_bytes: Pot::new(ring_bytes),
+            overseers: Pot::new(OVERSEERS),
             machine: Arc::default(),
             devices: devices.into_iter().map(Pot::new).collect(),
             users: Mutex::new(Users { each, owners: Owners::default(), known: HashMap::new() }),
+            reading: Mutex::default(),
         })
     }
 
@@ -181,20 +192,32 @@ impl Accounts {
         self.users().owners = owners;
     }
 
+    /// The same, read meanwhile, which may take long: of two who do, the one that began last has the last word.
+    pub(crate) fn read_owners(&self, read: impl FnOnce() -> Owners) {
+        let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.set_owners(read());
+    }
+
     fn users(&self) -> MutexGuard<'_, Users> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes that rings have taken.
     pub(crate) fn ring_bytes(&self) -> u64 {
-        self.ring_bytes.taken().saturating_sub(UNREAD * self.connections.taken())
+        let charged = self.connections.taken().saturating_sub(self.overseers.taken());
+        self.ring_bytes.taken().saturating_sub(UNREAD * charged)
     }
 
-    /// A place for a connection of that user.
-    pub(crate) fn admit(self: &Arc<Self>, uid: u32) -> Result<Place, Refusal> {
+    /// A place for a connection of that user. For one who `sees_all` there is one also where memory is spent: somebody has to see
+    /// who has it.
+    pub(crate) fn admit(self: &Arc<Self>, uid: u32, sees_all: bool) -> Result<Place, Refusal> {
         let account = self.of(uid);
         let connection = account.charge(Resource::Connections, 1)?;
         let unread = account.take(What::Resource(Resource::RingBytes), UNREAD);
+        let unread = unread.or_else(|short| match sees_all {
+            true => account.take(What::Overseer, 1).map_err(|_| short),
+            false => Err(short),
+        });
         let unread = unread.map_err(|short| short.refusal(Resource::RingBytes, UNREAD))?;
         Ok(Place { uid, connection, _unread: unread })
     }
@@ -230,6 +253,7 @@ impl Accounts {
             What::Resource(Resource::RingBytes) => Some(&self.ring_bytes),
             What::Resource(Resource::Streams) => Some(&self.streams),
             What::Resource(Resource::Slots) => None,
+            What::Overseer => Some(&self.overseers),
             What::Device(index) => self.devices.get(index),
         }
     }
@@ -253,6 +277,7 @@ impl Account {
             What::Resource(Resource::Streams) => Some(&self.streams),
             What::Resource(Resource::Slots) => Some(&self.slots),
             What::Resource(Resource::RingBytes) => Some(&self.ring_bytes),
+            What::Overseer => None,
             What::Device(index) => self.devices.get(index),
         }
     }
@@ -319,6 +344,13 @@ impl Charge {
     pub(crate) fn allocated_with_ring(&mut self, bytes: u64) {
         self.ring = Some(self.account.daemon.machine.note(bytes));
         self.allocated();
+    }
+
+    /// Has the ring freed. The system counts none of its pages from the first moment on, and has them back one by one: until
+    /// then nobody else is to be granted less for it.
+    pub(crate) fn free_ring(&mut self, free: impl FnOnce()) {
+        self.ring = None;
+        free();
     }
 }
 

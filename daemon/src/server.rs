@@ -199,7 +199,7 @@ impl Controls {
         self.shared.accounts.set_limits(options.limits, memory);
         let (shared, peers) = (Arc::clone(&self.shared), options.peers);
         // A directory service may be asked for names, and take its time: not of the thread that drives all sessions.
-        let read = move || shared.accounts.set_owners(owners(peers));
+        let read = move || shared.accounts.read_owners(|| owners(peers));
         if let Err(error) = thread::Builder::new().name("owners".into()).spawn(read) {
             tracing::error!(%error, "whose subordinate ids are stays as it was");
         }
@@ -300,9 +300,9 @@ impl Door {
     ) -> io::Result<Option<Session>> {
         // The user at the other end: SO_PEERCRED, see unix(7).
         let uid = getsockopt(&socket, PeerCredentials)?.uid();
-        match self.shared.accounts.admit(uid) {
+        let rights = rights(&self.options, geteuid().as_raw(), uid);
+        match self.shared.accounts.admit(uid, rights.sees_all) {
             Ok(place) => {
-                let rights = rights(&self.options, geteuid().as_raw(), uid);
                 let shared = Arc::clone(&self.shared);
                 Session::new(client, place, rights, socket, shared, stopped.clone()).map(Some)
             }

@@ -40,8 +40,8 @@ impl Client {
     /// # Errors
     ///
     /// [`Connect`](Error::Connect) where nobody answers, or nobody whom the client understands, trusts or
-    /// may reach; [`Silent`](Error::Silent); [`Refused`](Error::Refused) where the daemon, or the bridge
-    /// before it, does not take this user, token or version.
+    /// may reach; [`Refused`](Error::Refused) where the daemon, or the bridge before it, does not take this
+    /// user, token or version; [`Goodbye`](Error::Goodbye) where it takes no more connections.
     pub fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
         Self::connect_with(endpoint, Reconnect::default())
     }
@@ -104,7 +104,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`connect`](Self::connect), but for [`Connect`](Error::Connect).
+    /// [`Refused`](Error::Refused) and [`Goodbye`](Error::Goodbye), as [`connect`](Self::connect) says;
+    /// [`Silent`](Error::Silent), [`Disconnected`](Error::Disconnected) and [`Socket`](Error::Socket).
     pub fn from_socket(socket: UnixStream) -> Result<Self, Error> {
         Self::hello(socket, false, None)
     }

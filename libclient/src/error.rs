@@ -23,16 +23,17 @@ pub enum Error {
     /// There is no endpoint to connect to.
     #[error("{0}")]
     Endpoint(EndpointError),
-    /// Nobody answers at the endpoint, or nobody whom the client understands, trusts or may reach.
+    /// Nobody answers at the endpoint, or says welcome in as much time as [`Reconnect`](crate::Reconnect) gives, ten seconds
+    /// at the least; or nobody whom the client understands, trusts or may reach.
     #[error("can't connect to {endpoint}: {error}")]
     Connect {
         /// As given.
         endpoint: Endpoint,
-        /// The system's error.
+        /// The system's error, or what it amounts to.
         error: Arc<io::Error>,
     },
-    /// Who is at the other end does not say welcome, or not the rest of a message, for ten seconds;
-    /// as one connects, for as long as [`Reconnect`](crate::Reconnect) says, and ten at the least.
+    /// Who is at the other end does not say the rest of a message for ten seconds or, where the socket was
+    /// connected already, welcome.
     #[error("the daemon does not answer")]
     Silent,
     /// The daemon did not grant the request.
@@ -79,7 +80,8 @@ pub enum Error {
     /// The frame was no JPEG, or not one of the stream's extent.
     #[error("the frame is no JPEG of the stream's extent, or of a kind that is not read")]
     Unreadable,
-    /// All devices that can do it failed at this frame, or the only one twice.
+    /// All devices that can do it failed at this frame, or the only one twice; or the memory of the
+    /// stream's ring is gone, and then all its frames fail.
     #[error("the daemon failed to resize the frame")]
     Failed,
     /// The daemon did not begin this frame before the stream's deadline, and dropped it.

@@ -7,7 +7,7 @@
 //! and whatever was wrong with one passes while there are others that were not tried, for as long as a
 //! first attempt may take also where there is to be none after it.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -93,26 +93,30 @@ impl Home {
         self.search(within, Vec::new, stopping, || true).map_err(|(_, last)| self.explain(last))
     }
 
-    /// A bridge that hangs up on who greets it could not say why.
-    #[cfg(feature = "remote")]
+    /// Where nobody says welcome, says where that is. A bridge that hangs up on who greets it could not say why.
     fn explain(&self, error: Error) -> Error {
-        let hung_up = is_loss(&error) && !matches!(error, Error::Goodbye(_));
-        let Endpoint::Remote(remote) = &self.endpoint else { return error };
-        if !hung_up {
-            return error;
-        }
-        let hint = match remote.scheme {
-            Scheme::Tcp => "it may want TLS: write tls://",
-            _ => "it may want a certificate, or another one: $RESIZED_CERTIFICATE",
+        let hint = match &self.endpoint {
+            Endpoint::Unix(_) => "",
+            #[cfg(feature = "remote")]
+            Endpoint::Remote(remote) => match remote.scheme {
+                Scheme::Tcp => "; it may want TLS: write tls://",
+                _ => "; it may want a certificate, or another one: $RESIZED_CERTIFICATE",
+            },
         };
-        let error =
-            std::io::Error::new(ErrorKind::ConnectionAborted, format!("it hung up; {hint}"));
-        Error::Connect { endpoint: self.endpoint.clone(), error: Arc::new(error) }
-    }
-
-    #[cfg(not(feature = "remote"))]
-    const fn explain(&self, error: Error) -> Error {
-        error
+        let failed = |kind, text: String| Arc::new(io::Error::new(kind, text));
+        let error = match error {
+            Error::Silent => failed(ErrorKind::TimedOut, "it does not answer".into()),
+            Error::Goodbye(why @ Goodbye::Silence) => failed(ErrorKind::TimedOut, why.to_string()),
+            Error::Goodbye(why @ Goodbye::Stopping) => {
+                failed(ErrorKind::ConnectionAborted, why.to_string())
+            }
+            error if is_loss(&error) => {
+                failed(ErrorKind::ConnectionAborted, format!("it hung up{hint}"))
+            }
+            Error::Socket(error) => error,
+            error => return error,
+        };
+        Error::Connect { endpoint: self.endpoint.clone(), error }
     }
 
     /// Connects again after the connection was lost, and opens the streams that there are again.
@@ -269,8 +273,38 @@ mod tests {
             credentials: Credentials::default(),
             reconnect: Reconnect { within: Duration::MAX, ..Reconnect::default() },
         };
-        let error = home.first_in(Duration::from_millis(20)).err();
-        assert!(error.as_ref().is_some_and(is_mishap), "{error:?}");
+        let error = home.first_in(Duration::from_millis(20)).map(drop).unwrap_err();
+        assert!(matches!(error, Error::Connect { .. }), "{error:?}");
+        assert!(error.to_string().contains(&home.endpoint.to_string()), "{error}");
+    }
+
+    #[test]
+    fn who_is_not_welcomed_is_told_where() {
+        let home = Home {
+            endpoint: Endpoint::Unix("/nowhere/socket".into()),
+            #[cfg(feature = "remote")]
+            credentials: Credentials::default(),
+            reconnect: Reconnect::default(),
+        };
+        let reset = io::Error::from(ErrorKind::ConnectionReset);
+        for (error, expected) in [
+            (Error::Silent, ErrorKind::TimedOut),
+            (Error::Goodbye(Goodbye::Silence), ErrorKind::TimedOut),
+            (Error::Goodbye(Goodbye::Stopping), ErrorKind::ConnectionAborted),
+            (Error::Disconnected, ErrorKind::ConnectionAborted),
+            (Error::Socket(Arc::new(reset)), ErrorKind::ConnectionAborted),
+        ] {
+            let explained = home.explain(error);
+            let Error::Connect { error, .. } = &explained else { panic!("{explained:?}") };
+            assert_eq!(error.kind(), expected);
+            assert!(explained.to_string().contains("unix:/nowhere/socket"), "{explained}");
+        }
+        // What was said to this client is its own answer.
+        for refusal in
+            [Error::Refused(Refusal::Token), Error::Goodbye(Goodbye::Refused(Refusal::Token))]
+        {
+            assert_eq!(home.explain(refusal.clone()).to_string(), refusal.to_string());
+        }
     }
 
     #[test]

@@ -105,7 +105,9 @@ impl Stream {
     /// caller is at a result. Results come in the order of their frames, each with its own error.
     ///
     /// A result is a slot. Each that is kept is one frame less in flight, and who keeps as many as the
-    /// stream has slots waits for ever. To keep all of them, copy:
+    /// stream has slots waits for ever. So does who asks for another slot of the stream between two results,
+    /// for all are this iterator's then, or the caller's last result: to resize something else meanwhile, open
+    /// another stream of the same spec, or drop the result first. To keep all results, copy:
     ///
     /// ```no_run
     /// # use resized_client::{Error, Stream};

@@ -29,8 +29,8 @@ classes! {
     Error, PyException, "Why a call failed; base of all below.";
     EndpointError, Error, "What was given, or $RESIZED_ENDPOINT, is no endpoint.";
     EmbeddedError, Error, "No daemon can be started in this process.";
-    ConnectError, Error, "Nobody answers at the endpoint, or nobody whom the client understands and trusts.";
-    Silent, Error, "Who is at the other end does not say welcome, or not the rest of a message.";
+    ConnectError, Error, "Nobody answers at the endpoint, or says welcome, or nobody whom the client understands and trusts.";
+    Silent, Error, "Who is at the other end does not say the rest of a message.";
     Refused, Error, "The daemon did not grant the request; the client works on.";
     LengthError, Error, "A frame is not as long as the stream's source frames.";
     Unreadable, Error, "The frame was no JPEG, or not one of the stream's extent.";

@@ -31,9 +31,19 @@ pub(super) struct Inside {
 struct Guest {
     from: IpAddr,
     account: Arc<Account>,
-    has_place: bool,
+    standing: Standing,
     /// To be told that it is to leave; `None`: it was.
     leave: Option<oneshot::Sender<()>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Has no place, nor will one for sure.
+    Waits,
+    /// Another was told to leave for it, and may not have left yet.
+    Promised,
+    /// Has a place.
+    Inside,
 }
 
 /// A place inside.
@@ -69,43 +79,49 @@ impl Inside {
     ) -> Option<Place> {
         let (from, account) = (network(from), Arc::clone(account));
         let (tell, leave) = oneshot::channel();
-        let guest =
-            Guest { from, account: Arc::clone(&account), has_place: false, leave: Some(tell) };
-        self.guests().push(guest);
+        self.guests().push(Guest {
+            from,
+            account: Arc::clone(&account),
+            standing: Standing::Waits,
+            leave: Some(tell),
+        });
         let mut place = Place { inside: Arc::clone(self), account, permit: None, leave };
         place.permit = match Arc::clone(&self.places).try_acquire_owned() {
             Ok(permit) => Some(permit),
-            Err(_) if self.make_room(from) => {
+            Err(_) if self.make_room(&place, from) => {
                 let acquired = timeout(PATIENCE, Arc::clone(&self.places).acquire_owned()).await;
                 Some(acquired.ok()?.ok()?)
             }
             Err(_) => return None,
         };
         let mut guests = self.guests();
-        guests.iter_mut().find(|guest| place.is_of(guest))?.has_place = true;
+        guests.iter_mut().find(|guest| place.is_of(guest))?.standing = Standing::Inside;
         drop(guests);
         Some(place)
     }
 
     /// Has one give up its place for another, who is a guest already: the first that has no stream, of
     /// those who come from where most do. Whether there is one.
-    fn make_room(&self, from: IpAddr) -> bool {
+    fn make_room(&self, place: &Place, from: IpAddr) -> bool {
         let mut guests = self.guests();
         let mut count = HashMap::<_, usize>::new();
         for guest in &*guests {
-            // Those who are about to leave do not count, nor do those who wait for a place yet.
-            let has_place = guest.has_place && guest.leave.is_some();
-            *count.entry(guest.from).or_default() += usize::from(has_place);
+            // Those who are about to leave do not count, nor do those who may not get a place. Who was promised
+            // one does: others ask before it has that.
+            let counts = guest.standing != Standing::Waits && guest.leave.is_some();
+            *count.entry(guest.from).or_default() += usize::from(counts);
         }
         // With this one.
         let fewer = count[&from] + 1;
         let may_leave = |guest: &Guest| {
-            let idle = guest.has_place && guest.leave.is_some() && !guest.account.has_streams();
-            idle && count[&guest.from] > fewer
+            let inside = guest.standing == Standing::Inside && guest.leave.is_some();
+            inside && !guest.account.has_streams() && count[&guest.from] > fewer
         };
         let may_leave = guests.iter_mut().filter(|guest| may_leave(guest));
         let first = may_leave.min_by_key(|guest| Reverse(count[&guest.from]));
         let Some(leave) = first.and_then(|guest| guest.leave.take()) else { return false };
+        let promised = guests.iter_mut().find(|guest| place.is_of(guest));
+        promised.into_iter().for_each(|guest| guest.standing = Standing::Promised);
         tracing::debug!("one inside makes room for another");
         leave.send(()).is_ok()
     }
@@ -136,6 +152,10 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::account::{Memory, Takes};
 
@@ -197,5 +217,27 @@ mod tests {
         drop((second, third, other, places));
         inside.await_free(4).await;
         assert!(inside.guests().is_empty());
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_at_once_take_no_more_than_one_after_another() {
+        let inside = Inside::new(4);
+        let mut places = Vec::new();
+        for n in 0..4 {
+            places.push(enter(&inside, &format!("fd00::{n}")).await);
+        }
+        // Nobody has left for the first when the third asks.
+        let (mut first, mut second, mut third) = (
+            pin!(enter(&inside, "10.0.0.1")),
+            pin!(enter(&inside, "10.0.0.1")),
+            pin!(enter(&inside, "10.0.0.1")),
+        );
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(third.as_mut().now_or_never().is_some_and(|(_, place)| place.is_none()));
+        places.retain_mut(|(_, place)| place.as_mut().unwrap().leave.try_recv().is_err());
+        assert_eq!(places.len(), 2);
+        let (first, second) = (first.await.1, second.await.1);
+        assert!(first.is_some() && second.is_some() && inside.free() == 0);
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Stream {
     cropped: Mutex<Option<Prepared>>,
     rate: Rate,
     metrics: Arc<StreamMetrics>,
-    _charges: Charges,
+    charges: Charges,
     _counted: Counted,
 }
 
@@ -137,7 +137,7 @@ impl Stream {
             ready,
             cropped: Mutex::default(),
             rate: Rate::new(spec),
-            _charges: charges,
+            charges,
             _counted: owner.counted,
         };
         Ok((stream, invitation))
@@ -174,7 +174,7 @@ impl Stream {
     }
 
     /// Whether the ring's memory is gone, by the client's doing or since it broke: no frame can be resized any more.
-    pub(crate) fn has_lost_memory(&self) -> bool {
+    pub(super) fn has_lost_memory(&self) -> bool {
         self.region.is_lost()
     }
 
@@ -253,7 +253,7 @@ impl Drop for Stream {
             drop(ready);
         }
         if !self.kept.load(Ordering::Relaxed) {
-            self.region.discard();
+            self.charges.memory.free_ring(|| self.region.discard());
         }
     }
 }

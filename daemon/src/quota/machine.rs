@@ -66,7 +66,7 @@ impl Machine {
     /// Bytes of rings that have no pages now, and will have some again, where so many bytes that this process shares are there.
     /// All pages of a ring are among these from the start (`Region::populate`). Less than that is found where others of the
     /// process share memory too, its clients say.
-    fn owed(&self, shared: Option<u64>) -> u64 {
+    pub(super) fn owed(&self, shared: Option<u64>) -> u64 {
         let allocated = self.allocated.load(Ordering::Relaxed);
         shared.map_or(0, |shared| allocated.saturating_sub(shared))
     }

@@ -157,17 +157,17 @@ fn a_place_is_charged_with_what_is_held_for_it_and_is_its_own_users() {
     let each = Limits { ring_bytes: 2 * UNREAD, connections: 10, ..limits() };
     let accounts = Accounts::new(each, 10, 3 * UNREAD, []);
     accounts.set_owners(Owners::of_lines("7:100:10"));
-    let places = [7, 105].map(|uid| accounts.admit(uid).unwrap());
+    let places = [7, 105].map(|uid| accounts.admit(uid, false).unwrap());
     assert_eq!(places.each_ref().map(Place::uid), [7, 105]);
     assert!(Arc::ptr_eq(places[0].account(), places[1].account()));
-    let refusal = accounts.admit(7).unwrap_err();
+    let refusal = accounts.admit(7, false).unwrap_err();
     let bytes = Resource::RingBytes;
     assert_eq!(refusal, refused(Whose::User, bytes, UNREAD, 0, 2 * UNREAD));
     // It is no ring.
     assert_eq!(accounts.ring_bytes(), 0);
     let ring = accounts.of(8).charge(bytes, UNREAD).unwrap();
     assert_eq!(accounts.ring_bytes(), UNREAD);
-    let refusal = accounts.admit(8).unwrap_err();
+    let refusal = accounts.admit(8, false).unwrap_err();
     assert_eq!(refusal, refused(Whose::Daemon, bytes, UNREAD, 0, 3 * UNREAD));
     drop((places, ring));
     assert_eq!((accounts.ring_bytes.taken(), accounts.connections.taken()), (0, 0));
@@ -182,4 +182,64 @@ fn all_users_together_have_so_many_streams() {
     assert_eq!(refusal, refused(Whose::Daemon, Resource::Streams, 1, 0, 10));
     drop(all);
     drop(accounts.of(2).charge(Resource::Streams, 10).unwrap());
+}
+
+#[test]
+fn who_sees_all_is_let_in_where_others_have_all_memory_but_only_a_few_are() {
+    let each = Limits { ring_bytes: u64::MAX, connections: 10, ..limits() };
+    let accounts = Accounts::new(each, 10, 2 * UNREAD, []);
+    let (bytes, spent) = (Resource::RingBytes, 2 * UNREAD - 1);
+    let ring = accounts.of(8).charge(bytes, spent).unwrap();
+    let refusal = refused(Whose::Daemon, bytes, UNREAD, 1, 2 * UNREAD);
+    assert_eq!(accounts.admit(0, false).unwrap_err(), refusal);
+    let mut places: Vec<_> = (0..OVERSEERS).map(|_| accounts.admit(0, true).unwrap()).collect();
+    assert_eq!(accounts.admit(0, true).unwrap_err(), refusal);
+    assert_eq!(accounts.ring_bytes(), spent);
+    places.pop();
+    places.push(accounts.admit(0, true).unwrap());
+    drop((places, ring));
+    // Charged as ever where there is memory.
+    let place = accounts.admit(0, true).unwrap();
+    assert_eq!((accounts.ring_bytes.taken(), accounts.overseers.taken()), (UNREAD, 0));
+    drop(place);
+    assert_eq!((accounts.ring_bytes.taken(), accounts.connections.taken()), (0, 0));
+}
+
+#[test]
+fn a_ring_that_is_being_freed_owes_nobody_pages_but_is_its_users() {
+    let accounts = Accounts::new(limits(), 10, 1000, []);
+    let mut charge = accounts.of(1).charge(Resource::RingBytes, 100).unwrap();
+    charge.allocated_with_ring(100);
+    let owed = || accounts.machine.owed(Some(0));
+    assert_eq!(owed(), 100);
+    let mut freed = false;
+    charge.free_ring(|| {
+        freed = true;
+        assert_eq!((owed(), accounts.ring_bytes()), (0, 100));
+    });
+    assert!(freed);
+    drop(charge);
+    assert_eq!((owed(), accounts.ring_bytes()), (0, 0));
+}
+
+#[test]
+fn of_two_who_read_whose_users_are_whose_the_last_to_begin_has_the_last_word() {
+    let accounts = Accounts::new(limits(), 10, 1000, []);
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (set, is_set) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let accounts = &accounts;
+        scope.spawn(move || {
+            accounts.read_owners(|| {
+                begun.send(()).unwrap();
+                // Slow: whatever the other one does meanwhile is done.
+                let _ = is_set.recv_timeout(std::time::Duration::from_millis(200));
+                Owners::of_lines("1000:100000:65536")
+            });
+        });
+        has_begun.recv().unwrap();
+        accounts.read_owners(|| Owners::of_lines("2000:100000:65536"));
+        let _ = set.send(());
+    });
+    assert_eq!(accounts.of(100_000).uid(), 2000);
 }

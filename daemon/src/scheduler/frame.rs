@@ -14,7 +14,7 @@ use resized_protocol::message::{Completion, Status};
 
 use super::Scheduler;
 use crate::device::{Band, Device, DeviceError, Fault, Preparation, Scratch};
-use crate::job::{Job, Pressure};
+use crate::job::{Job, Pressure, StreamId};
 use crate::metrics::nanoseconds;
 
 /// A band of a frame that is to be resized.
@@ -121,6 +121,11 @@ impl Scheduler {
         let Started { job, device, taken, failed, given_up, .. } = &frame;
         // That is its client's doing and no device's, nor would another device find more.
         let lost = job.has_lost_memory();
+        if lost && given_up.is_none() {
+            // Told once for each lane that was at the stream: what is taken later is given up.
+            let StreamId { client, user: uid, number } = job.stream();
+            tracing::warn!(client, uid, stream = number, "the memory of a ring is gone");
+        }
         let status = match given_up {
             Some(status) => *status,
             None if lost || failed.load(Ordering::Relaxed) => Status::Failed,

@@ -198,10 +198,6 @@ impl Session {
         slots: impl ExactSizeIterator<Item = (u32, Option<Crop>)> + Clone,
     ) -> Result<(), End> {
         let stream = self.streams.get(&number).ok_or(Violation::UnknownStream(number))?;
-        if stream.has_lost_memory() {
-            tracing::warn!(client = self.client, uid = self.uid(), "the memory of a ring is gone");
-            return Err(Violation::UnknownStream(number).into());
-        }
         if slots.len() == 0 {
             return Err(Violation::EmptySubmit.into());
         }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use bincode::{Decode, Encode};
+use nix::errno::Errno;
 use thiserror::Error;
 
 use super::{MAX_SLOTS, MAX_WEIGHT};
@@ -80,8 +81,9 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
-    /// The system could not allocate the region.
-    #[error("the system could not allocate the ring: {}", nix::errno::Errno::from_raw(*.errno).desc())]
+    /// The system has no memory for the ring, or it could not be passed or mapped: for want of descriptors, say. The daemon's
+    /// system, the bridge's or, through a bridge, the client's own.
+    #[error("the system could not make, pass or map the ring: {}", Errno::from_raw(*.errno).desc())]
     System {
         /// The system's error number.
         errno: i32,
@@ -197,7 +199,7 @@ pub enum Violation {
     /// A second hello.
     #[error("a second hello")]
     SecondHello,
-    /// There is no such stream, or its memory is gone.
+    /// There is no such stream.
     #[error("stream {0} is not open")]
     UnknownStream(u32),
     /// The stream has no such slot.
@@ -238,4 +240,16 @@ pub enum Violation {
         /// As said.
         len: u32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_did_not_do_is_not_said_to_be_its_memory() {
+        let refusal = Refusal::System { errno: Errno::ETOOMANYREFS as i32 }.to_string();
+        assert!(refusal.ends_with(Errno::ETOOMANYREFS.desc()), "{refusal}");
+        assert!(!refusal.contains("allocate") && !refusal.contains("memory"), "{refusal}");
+    }
 }

@@ -140,23 +140,34 @@ pub fn guard_regions() -> Result<(), RegionError> {
 /// The handler.
 extern "C" fn on_bus_error(number: libc::c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
-    // SAFETY: the system passes what `SA_SIGINFO` asks for. Of what it raises itself, not of what is sent by kill(2), there
-    // is an address.
-    let address = unsafe { ((*info).si_code > 0).then(|| (*info).si_addr() as usize) };
-    if !address.is_some_and(replace) {
-        pass_on(number, info, context, address.is_none());
+    // SAFETY: the system passes what `SA_SIGINFO` asks for.
+    let code = unsafe { (*info).si_code };
+    // SAFETY: the same; asked for only of what the system says that it raised itself, over an address.
+    let address = || unsafe { (*info).si_addr() as usize };
+    let done = match code {
+        libc::BUS_ADRERR | libc::BUS_MCEERR_AR => replace(address()),
+        // Broken, and nobody has touched it: so the region may be about to go. Whoever does touch it has the signal above.
+        libc::BUS_MCEERR_AO => region_at(address()).is_some(),
+        _ => false,
+    };
+    if !done {
+        // Those that are no fault of what this thread does, which would do it again.
+        pass_on(number, info, context, code <= 0 || code == libc::BUS_MCEERR_AO);
     }
     Errno::set_raw(errno);
 }
 
-/// Whether there is memory at an address of a region again.
-fn replace(address: usize) -> bool {
-    // A region that is touched is not about to go, and neither is its span.
+/// The number of the region that has that address, and where it is.
+fn region_at(address: usize) -> Option<(usize, Span)> {
     let spans = SPANS[..END.load(Ordering::Acquire)].iter();
     let spans = spans.map(|span| Span(span.load(Ordering::Acquire)));
-    let Some((index, span)) = spans.enumerate().find(|(_, span)| span.contains(address)) else {
-        return false;
-    };
+    spans.enumerate().find(|(_, span)| span.contains(address))
+}
+
+/// Whether there is memory at an address of a region again, which this thread touched.
+fn replace(address: usize) -> bool {
+    // A region that is touched is not about to go, and neither is its span.
+    let Some((index, span)) = region_at(address) else { return false };
     let state = &STATES[index];
     match state.compare_exchange(WHOLE, GOING, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
@@ -198,12 +209,17 @@ fn map_spare(start: usize, len: usize) -> bool {
     }
 }
 
-/// Does what would have been done about the signal, which somebody sent or a fault raised.
-fn pass_on(number: libc::c_int, info: *mut libc::siginfo_t, context: *mut c_void, was_sent: bool) {
+/// Does what would have been done about the signal, which a fault raised or somebody sent: only that `may_be_ignored`.
+fn pass_on(
+    number: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut c_void,
+    may_be_ignored: bool,
+) {
     match FORMER.get().map(SigAction::handler) {
         Some(SigHandler::SigAction(handler)) => handler(number, info, context),
         Some(SigHandler::Handler(handler)) => handler(number),
-        Some(SigHandler::SigIgn) if was_sent => {}
+        Some(SigHandler::SigIgn) if may_be_ignored => {}
         Some(SigHandler::SigDfl | SigHandler::SigIgn) | None => {
             // SAFETY: no handler is installed.
             let _ = unsafe { signal(Signal::SIGBUS, SigHandler::SigDfl) };
@@ -309,6 +325,36 @@ mod tests {
             });
             assert!(lost.is_lost());
         }
+    }
+
+    /// As siginfo_t has it.
+    #[repr(C)]
+    struct Told {
+        number: libc::c_int,
+        errno: libc::c_int,
+        code: libc::c_int,
+        address: *mut u8,
+        others: [u64; 13],
+    }
+
+    #[test]
+    fn a_region_that_nobody_touched_as_its_memory_broke_stays_where_it_is() {
+        guard_regions().unwrap();
+        let (region, _descriptor) = Region::create(NonZeroUsize::new(PAGE).unwrap()).unwrap();
+        write_and_read(&region, 7);
+        let (number, code) = (libc::SIGBUS, libc::BUS_MCEERR_AO);
+        let told =
+            Told { number, errno: 0, code, address: region.start().as_ptr(), others: [0; 13] };
+        assert_eq!(size_of_val(&told), size_of::<libc::siginfo_t>());
+        // SAFETY: a process may tell itself what the system would; as long as what it reads.
+        let sent = unsafe {
+            let (call, itself) = (libc::SYS_rt_tgsigqueueinfo, libc::getpid());
+            libc::syscall(call, itself, libc::gettid(), number, &raw const told)
+        };
+        assert_eq!(Errno::result(sent), Ok(0));
+        // SAFETY: within the region; nobody else knows of it.
+        assert_eq!(unsafe { region.start().add(7).read_volatile() }, 42);
+        assert!(!region.is_lost());
     }
 
     /// Set in the process that a test has end by the signal.

@@ -142,7 +142,7 @@ impl Scene {
     ) -> (Peer, Session) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let place = self.shared.accounts.admit(uid).unwrap();
+        let place = self.shared.accounts.admit(uid, rights.sees_all).unwrap();
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
         let session = Session::new(number, place, rights, ours, shared, stop).unwrap();
         let peer = Peer::from_std(theirs).unwrap();
