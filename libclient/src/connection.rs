@@ -36,7 +36,7 @@ use crate::slots::Slots;
 use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use state::{Source, State, Wait};
-pub(crate) use waiting::STEP;
+pub(crate) use waiting::{ENDLESS, until_over};
 
 /// A connection.
 #[derive(Debug)]
@@ -154,12 +154,12 @@ impl Connection {
         Ok(Asked { era: outgoing.era, number })
     }
 
-    /// Sends a request and waits for its reply, and for the descriptor beside it, if any. Asks again
-    /// where the daemon goes away before it has answered.
+    /// Sends a request and waits for its reply. Asks again where the daemon goes away before it has
+    /// answered.
     pub(crate) fn ask(self: &Arc<Self>, request: &Request) -> Result<Reply, Error> {
         let mut asked = None;
         let answer = self.answer(&mut asked, None, |_| request.clone())?;
-        Ok(answer.expect("who waits for ever has an answer").reply)
+        Ok(answer.expect(ENDLESS).reply)
     }
 
     /// What a request is answered, that was sent as `asked` or else is now; `None`: not by then.

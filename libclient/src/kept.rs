@@ -6,6 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::connection::ENDLESS;
 use crate::{Client, Error, Frame, Stream, StreamSpec};
 
 /// How often a stream is asked for at the most. What can't be had at all is not to have others' closed
@@ -55,7 +56,7 @@ impl KeptStreams {
     /// Those of [`Client::open`].
     pub fn stream(&self, spec: &StreamSpec) -> Result<Stream, Error> {
         let stream = self.had(spec, || self.client.open(spec).map(Some))?;
-        Ok(stream.expect("who waits for ever has an answer"))
+        Ok(stream.expect(ENDLESS))
     }
 
     /// As [`stream`](Self::stream), unless that is `over` before one is open, which is asked every 50 ms:

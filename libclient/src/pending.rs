@@ -1,7 +1,7 @@
 //! Owns a frame from its slot's submission until it is done.
 //!
-//! Invariant: only here do slots go to the daemon; one that it has given back is its frame's, or free
-//! where the frame failed or its pending is gone.
+//! Invariant: a slot that the daemon has given back is its frame's, or free where the frame failed or
+//! its pending is gone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use resized_protocol::message::Request;
 use resized_protocol::placement::Crop;
 
-use crate::connection::{STEP, Source, State, Wait};
+use crate::connection::{ENDLESS, Source, State, Wait, until_over};
 use crate::handle::Handle;
 use crate::slots::Loan;
 use crate::{Error, Frame};
@@ -59,8 +59,7 @@ impl Pending {
     /// [`Failed`](Error::Failed), [`Late`](Error::Late) and [`Unreadable`](Error::Unreadable) are this frame's
     /// alone, and its slot is free again. Else [fatal](Error::is_fatal) ones.
     pub fn wait(mut self) -> Result<Frame, Error> {
-        let handle = Arc::clone(&self.handle);
-        handle.connection.wait(|state| self.look(state))?
+        Ok(self.by(None)?.expect(ENDLESS))
     }
 
     /// As [`wait`](Self::wait), for so long at the most: then the pending is given back as the
@@ -71,12 +70,7 @@ impl Pending {
     ///
     /// Those of [`wait`](Self::wait).
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Frame, Self>, Error> {
-        let Some(deadline) = Instant::now().checked_add(timeout) else {
-            return self.wait().map(Ok);
-        };
-        let handle = Arc::clone(&self.handle);
-        let waited = handle.connection.wait_by(Some(deadline), |state| self.look(state))?;
-        waited.map_or(Ok(Err(self)), |frame| frame.map(Ok))
+        Ok(self.by(Instant::now().checked_add(timeout))?.ok_or(self))
     }
 
     /// As [`wait`](Self::wait), unless that is `over` before, which is asked every 50 ms: then the pending
@@ -85,16 +79,8 @@ impl Pending {
     /// # Errors
     ///
     /// Those of [`wait`](Self::wait).
-    pub fn wait_until(
-        mut self,
-        mut over: impl FnMut() -> bool,
-    ) -> Result<Result<Frame, Self>, Error> {
-        loop {
-            match self.wait_timeout(STEP)? {
-                Err(again) if !over() => self = again,
-                ended => return Ok(ended),
-            }
-        }
+    pub fn wait_until(mut self, over: impl FnMut() -> bool) -> Result<Result<Frame, Self>, Error> {
+        Ok(until_over(|deadline| self.by(Some(deadline)), over)?.ok_or(self))
     }
 
     /// Whether [`wait`](Self::wait) would return at once, as far as messages have been read: only
@@ -102,6 +88,11 @@ impl Pending {
     pub fn is_ready(&self) -> bool {
         let mut state = self.handle.connection.state();
         state.slots(self.handle.stream).is_ok_and(|slots| slots.is_ready(self.slot))
+    }
+
+    fn by(&mut self, deadline: Option<Instant>) -> Result<Option<Frame>, Error> {
+        let handle = Arc::clone(&self.handle);
+        handle.connection.wait_by(deadline, |state| self.look(state))?.transpose()
     }
 
     fn look(&mut self, state: &mut State) -> Wait<Result<Frame, Error>> {
@@ -169,8 +160,7 @@ impl Drop for Pending {
 ///
 /// [Fatal](Error::is_fatal) ones.
 pub fn wait_any<'a>(pendings: impl IntoIterator<Item = &'a Pending>) -> Result<usize, Error> {
-    let found = any_by(pendings, None)?;
-    Ok(found.expect("who waits without a deadline finds something"))
+    Ok(any_by(pendings, None)?.expect(ENDLESS))
 }
 
 /// As [`wait_any`], for so long at the most: then there is none.
