@@ -118,6 +118,8 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Breach, Error};
 pub use frame::{Frame, Receipt};
 pub use kept::KeptStreams;
+#[doc(hidden)]
+pub use kept::while_short;
 pub use opening::Opening;
 pub use pending::{Pending, wait_any, wait_any_timeout};
 pub use reconnect::Reconnect;

@@ -113,7 +113,7 @@ impl Client {
         let size = Size::of(size)?;
         let spec = Options::of(options)?.asked(source, size, StreamSpec::SLOTS)?;
         let open = self.0.get()?;
-        open.kept.open(py, &open.connected, spec)?.map(Stream::new).map_err(raised)
+        open.kept.open(py, &open.connected, spec).map(Stream::new)
     }
 
     /// Where the daemon is; `None`: in this process.
