@@ -142,7 +142,7 @@ impl Client {
         let figures = PyDict::new(py);
         figures.set_item("sessions", stats.sessions)?;
         figures.set_item("streams", stats.streams)?;
-        figures.set_item("region_bytes", stats.region_bytes)?;
+        figures.set_item("ring_bytes", stats.ring_bytes)?;
         figures.set_item("queued", stats.queued)?;
         figures.set_item("refused", stats.refused)?;
         figures.set_item("copied_bytes", stats.copied_bytes)?;
