@@ -113,8 +113,8 @@ impl Job {
     }
 
     /// What it is thought to take a lane.
-    pub(crate) fn takes(&self) -> Duration {
-        cost::takes(self.cost())
+    pub(crate) fn estimate(&self) -> Duration {
+        cost::estimate(self.cost())
     }
 
     /// What is charged when it is taken from the queue. Little if it will not be resized, but
