@@ -120,7 +120,7 @@ class Client:
         """Opens a stream: frames of one format and size (width, height) that become frames of another."""
 
     def stats(self) -> dict[str, Any]:
-        """What the daemon has done since it started: its `sessions` and `streams`, `region_bytes` of rings, frames `queued`
+        """What the daemon has done since it started: its `sessions` and `streams`, `ring_bytes` of rings, frames `queued`
         now, what was `refused`, `copied_bytes` of pixels for devices that do not work where these lie, and `devices`, each
         with `name`, `frames`, `failed`, `pixels`, `busy` seconds of all its lanes, and `copied_bytes`."""
 

@@ -7,7 +7,7 @@
 
 pub mod cpu;
 pub(crate) mod fleet;
-pub mod null;
+pub(crate) mod null;
 mod plan;
 pub mod vulkan;
 

@@ -10,21 +10,21 @@ mod colour;
 mod tone;
 mod weights;
 
-pub use axis::{Axes, Axis, Grid};
-pub use colour::{Blend, MAX_CHANNELS};
-pub use tone::Tone;
-pub use weights::Weights;
+pub(crate) use axis::{Axes, Axis};
+pub(crate) use colour::{Blend, MAX_CHANNELS};
+pub(crate) use tone::Tone;
+pub(crate) use weights::Weights;
 
 #[cfg(test)]
 use resized_protocol::message::Filter;
 
 /// The weight 1.0: weights have 14 fraction bits, which leaves room for lobes up to 2.
-pub const ONE: i32 = 1 << 14;
+pub(crate) const ONE: i32 = 1 << 14;
 
 /// The windows of one axis: for each destination sample the same number of weights, and the source
 /// sample on which the first of them lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taps {
+pub(crate) struct Taps {
     source: usize,
     count: usize,
     step: usize,
@@ -34,18 +34,18 @@ pub struct Taps {
 
 /// What makes one destination sample: `weights[i]` of the source sample `start + i * step`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window<'taps> {
+pub(crate) struct Window<'taps> {
     /// The first source sample; the last one is one of the source's too.
-    pub start: usize,
+    pub(crate) start: usize,
     /// Samples from each to the next: the channels that are interleaved.
-    pub step: usize,
+    pub(crate) step: usize,
     /// Weights, [`ONE`] to the unit.
-    pub weights: &'taps [i16],
+    pub(crate) weights: &'taps [i16],
 }
 
 impl<'taps> Window<'taps> {
     /// The source samples that weigh something, and their weights.
-    pub fn used(self) -> impl DoubleEndedIterator<Item = (usize, i16)> + 'taps {
+    pub(crate) fn used(self) -> impl DoubleEndedIterator<Item = (usize, i16)> + 'taps {
         let Self { start, step, weights } = self;
         let samples = weights.iter().enumerate().map(move |(i, &w)| (start + i * step, w));
         samples.filter(|&(_, weight)| weight != 0)
@@ -55,13 +55,13 @@ impl<'taps> Window<'taps> {
 impl Taps {
     /// The taps of `filter` along `axis`. The weights of each window sum to `gain` x [`ONE`], rounded.
     #[cfg(test)]
-    pub fn new(filter: Filter, axis: &Axis, gain: f64) -> Self {
+    pub(crate) fn new(filter: Filter, axis: &Axis, gain: f64) -> Self {
         Weights::new(filter, axis).taps(gain)
     }
 
     /// The taps of a row whose channels are interleaved, from those of each: as many windows for each
     /// pixel, in the order of the channels. They may differ in their weights only.
-    pub fn interleaved(channels: &[&Self]) -> Self {
+    pub(crate) fn interleaved(channels: &[&Self]) -> Self {
         if let [channel] = channels {
             return (*channel).clone();
         }
@@ -100,22 +100,22 @@ impl Taps {
     }
 
     /// Weights in each window: at most the number of source samples.
-    pub const fn count(&self) -> usize {
+    pub(crate) const fn count(&self) -> usize {
         self.count
     }
 
     /// Samples on the source's side.
-    pub const fn source(&self) -> usize {
+    pub(crate) const fn source(&self) -> usize {
         self.source
     }
 
     /// Samples on the destination's side: the number of windows.
-    pub fn destination(&self) -> usize {
+    pub(crate) fn destination(&self) -> usize {
         self.starts.len()
     }
 
     /// What makes the destination sample `index`.
-    pub fn window(&self, index: usize) -> Window<'_> {
+    pub(crate) fn window(&self, index: usize) -> Window<'_> {
         let weights = &self.weights[index * self.count..][..self.count];
         Window { start: self.starts[index] as usize, step: self.step, weights }
     }

@@ -23,9 +23,8 @@ pub(crate) use stream::{Invitation, Owner, Stream, StreamId};
 
 /// Where completions go.
 pub(crate) trait Sink: Send + Sync {
-    /// The slot is the client's again. Called once for each job that is not withdrawn, on the thread
-    /// that finished it; must not block.
-    /// `closed`: whether the stream is, so that nobody wants to know.
+    /// The slot is the client's again, which wants to know unless the stream is `closed` by then.
+    /// Called once for each job that is not withdrawn, on the thread that finished it; must not block.
     fn completed(&self, completion: Completion, pressure: Pressure, closed: &AtomicBool);
 }
 
@@ -114,8 +113,8 @@ impl Job {
     }
 
     /// What it is thought to take a lane.
-    pub(crate) fn takes(&self) -> Duration {
-        cost::takes(self.cost())
+    pub(crate) fn estimate(&self) -> Duration {
+        cost::estimate(self.cost())
     }
 
     /// What is charged when it is taken from the queue. Little if it will not be resized, but

@@ -4,13 +4,13 @@
 //! One frame walks through these files in this order: [`server`] accepts a client, whose `session`
 //! checks each submitted slot and makes a `job` of it; the `scheduler` queues jobs fairly over
 //! users and their streams; a lane of a [`device`] takes the job, resizes the frame where it lies
-//! by the taps of [`filter`], and writes the completion to the client's socket itself.
+//! by the taps of `filter`, and writes the completion to the client's socket itself.
 
 pub mod device;
-pub mod filter;
 pub mod server;
 
 mod cores;
+mod filter;
 mod job;
 mod lock;
 mod metrics;

@@ -41,7 +41,7 @@ use crate::job::{Job, StreamId};
 use crate::lock;
 use crate::metrics::DeviceMetrics;
 use frame::{Started, Task};
-use held::Shared;
+use held::Guarded;
 pub(crate) use lanes::Lanes;
 use queue::Queue;
 
@@ -65,7 +65,7 @@ pub(crate) struct Scheduler {
     /// A device that takes only what no other can.
     reserve: Option<usize>,
     metrics: Vec<DeviceMetrics>,
-    queue: Shared,
+    queue: Guarded,
     /// For frames that are resized by the thread that submits them.
     scratch: Mutex<Scratch>,
 }
@@ -76,7 +76,7 @@ impl Scheduler {
         lock::count_cores();
         Arc::new(Self {
             metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
-            queue: Shared::new(Queue::new(&devices), &devices),
+            queue: Guarded::new(Queue::new(&devices), &devices),
             scratch: Mutex::default(),
             devices: Arc::new(Fleet::new(devices)),
             reserve,

@@ -60,7 +60,7 @@ impl Shared {
         Stats {
             sessions: self.metrics.sessions.read(),
             streams: self.metrics.streams.read(),
-            region_bytes: self.accounts.ring_bytes(),
+            ring_bytes: self.accounts.ring_bytes(),
             queued: self.scheduler.waiting() as u64,
             refused: self.metrics.refused.read(),
             copied_bytes: devices.iter().map(|device| device.copied_bytes).sum(),

@@ -78,11 +78,11 @@ impl Client {
     ///     Ok(())
     /// }
     /// ```
-    #[cfg(feature = "remote")]
     ///
     /// # Errors
     ///
     /// Those of [`connect`](Self::connect).
+    #[cfg(feature = "remote")]
     pub fn connect_as(
         endpoint: &Endpoint,
         reconnect: Reconnect,

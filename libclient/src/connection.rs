@@ -36,7 +36,7 @@ use crate::slots::Slots;
 use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use state::{Source, State, Wait};
-pub(crate) use waiting::STEP;
+pub(crate) use waiting::{ENDLESS, until_over};
 
 /// A connection.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub(crate) struct Connection {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     era: u64,
-    number: u64,
+    ticket: u64,
 }
 
 /// What a request was answered.
@@ -136,8 +136,8 @@ impl Connection {
         if outgoing.era == era && outgoing.encode(&Request::Close { stream }).is_ok() {
             {
                 let mut state = self.state();
-                let number = state.number();
-                state.unwanted.push(number);
+                let ticket = state.next_ticket();
+                state.unwanted.push(ticket);
             }
             let _ = self.send(&mut outgoing);
         }
@@ -148,18 +148,18 @@ impl Connection {
         let mut outgoing = lock(&self.outgoing);
         let request = request(&mut outgoing);
         outgoing.encode(&request)?;
-        let number = self.state().number();
+        let ticket = self.state().next_ticket();
         // Otherwise the daemon is gone, and no reply will come in this era.
         let _ = self.send(&mut outgoing);
-        Ok(Asked { era: outgoing.era, number })
+        Ok(Asked { era: outgoing.era, ticket })
     }
 
-    /// Sends a request and waits for its reply, and for the descriptor beside it, if any. Asks again
-    /// where the daemon goes away before it has answered.
+    /// Sends a request and waits for its reply. Asks again where the daemon goes away before it has
+    /// answered.
     pub(crate) fn ask(self: &Arc<Self>, request: &Request) -> Result<Reply, Error> {
         let mut asked = None;
         let answer = self.answer(&mut asked, None, |_| request.clone())?;
-        Ok(answer.expect("who waits for ever has an answer").reply)
+        Ok(answer.expect(ENDLESS).reply)
     }
 
     /// What a request is answered, that was sent as `asked` or else is now; `None`: not by then.
@@ -170,7 +170,7 @@ impl Connection {
         mut request: impl FnMut(&mut Outgoing) -> Request,
     ) -> Result<Option<Answer>, Error> {
         loop {
-            let Asked { era, number } = match *asked {
+            let Asked { era, ticket } = match *asked {
                 Some(asked) => asked,
                 None => *asked.insert(self.request(&mut request)?),
             };
@@ -178,7 +178,7 @@ impl Connection {
                 if state.era != era {
                     return Wait::Over(None);
                 }
-                match state.replies.remove(&number) {
+                match state.replies.remove(&ticket) {
                     Some(reply) => Wait::Over(Some(reply)),
                     None => Wait::For(Source::Message),
                 }
@@ -200,13 +200,13 @@ impl Connection {
     }
 
     /// Nobody will fetch the reply to that. A stream that it opens is closed, as soon as anybody reads.
-    pub(crate) fn forget(&self, Asked { era, number }: Asked) {
+    pub(crate) fn forget(&self, Asked { era, ticket }: Asked) {
         if self.is_forked() {
             return;
         }
         let mut state = self.state();
         if state.era == era {
-            state.disown(number);
+            state.disown(ticket);
             drop(self.close_disowned(state));
         }
     }
@@ -264,7 +264,7 @@ mod tests {
         connection.process += 1;
         connection.close(0);
         connection.close_unnoted(0, 1);
-        connection.forget(Asked { era: 0, number: 0 });
+        connection.forget(Asked { era: 0, ticket: 0 });
         connection.suggest(0, &Request::Cancel { stream: 0, slot: 0 });
         drop(connection);
         theirs.set_nonblocking(true).unwrap();

@@ -6,6 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::connection::ENDLESS;
 use crate::{Client, Error, Frame, Stream, StreamSpec};
 
 /// How often a stream is asked for at the most. What can't be had at all is not to have others' closed
@@ -55,7 +56,7 @@ impl KeptStreams {
     /// Those of [`Client::open`].
     pub fn stream(&self, spec: &StreamSpec) -> Result<Stream, Error> {
         let stream = self.had(spec, || self.client.open(spec).map(Some))?;
-        Ok(stream.expect("who waits for ever has an answer"))
+        Ok(stream.expect(ENDLESS))
     }
 
     /// As [`stream`](Self::stream), unless that is `over` before one is open, which is asked every 50 ms:
@@ -116,21 +117,8 @@ impl KeptStreams {
     }
 
     fn open_by<T>(&self, ask: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
-        let mut closings = *lock(&self.closings);
-        for _ in 1..TRIES {
-            match ask() {
-                Err(error) if error.is_shortage() => {
-                    // Another thread may have closed them since this one asked.
-                    let now = self.close_all_but(0);
-                    if now == closings {
-                        return Err(error);
-                    }
-                    closings = now;
-                }
-                opened => return opened,
-            }
-        }
-        ask()
+        let closings = *lock(&self.closings);
+        while_short(ask, closings, || self.close_all_but(0))
     }
 
     /// Asks of each, from the one used last on, whether to keep it, and closes the first that is
@@ -163,6 +151,36 @@ impl KeptStreams {
         streams[at..].rotate_left(1);
         streams.last().map(|(_, stream)| stream.clone())
     }
+}
+
+/// Asks for a stream, and again where it is [not to be had](Error::is_shortage) beside those that are
+/// kept: all are closed, which is to return how often any were so far. Before, that was `closings`.
+///
+/// For who keeps streams in a way of its own, as the Python package does.
+///
+/// # Errors
+///
+/// Those of what is asked.
+#[doc(hidden)]
+pub fn while_short<T>(
+    ask: impl Fn() -> Result<T, Error>,
+    mut closings: u64,
+    close_all: impl Fn() -> u64,
+) -> Result<T, Error> {
+    for _ in 1..TRIES {
+        match ask() {
+            Err(error) if error.is_shortage() => {
+                // Another thread may have closed them since this one asked.
+                let now = close_all();
+                if now == closings {
+                    return Err(error);
+                }
+                closings = now;
+            }
+            answered => return answered,
+        }
+    }
+    ask()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

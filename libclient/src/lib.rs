@@ -93,6 +93,7 @@ mod client;
 mod connection;
 mod endpoint;
 mod error;
+mod frame;
 mod handle;
 mod kept;
 mod link;
@@ -115,9 +116,12 @@ pub use client::Client;
 pub use endpoint::Remote;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Breach, Error};
+pub use frame::{Frame, Receipt};
 pub use kept::KeptStreams;
+#[doc(hidden)]
+pub use kept::while_short;
 pub use opening::Opening;
-pub use pending::{Frame, Pending, Receipt, wait_any, wait_any_timeout};
+pub use pending::{Pending, wait_any, wait_any_timeout};
 pub use reconnect::Reconnect;
 #[doc(inline)]
 #[cfg(feature = "remote")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use resized_protocol::message::{Request, StreamSpec};
 
-use crate::connection::{Answer, Asked, Connection, STEP};
+use crate::connection::{Answer, Asked, Connection, ENDLESS, until_over};
 use crate::slots::Slots;
 use crate::{Error, Stream, link};
 
@@ -36,7 +36,7 @@ impl Opening {
     ///
     /// Those of [`Client::open`](crate::Client::open).
     pub fn wait(mut self) -> Result<Stream, Error> {
-        Ok(self.by(None)?.expect("who waits for ever has an answer"))
+        Ok(self.by(None)?.expect(ENDLESS))
     }
 
     /// As [`wait`](Self::wait), for so long at the most: then it is given back as the inner error.
@@ -54,16 +54,8 @@ impl Opening {
     /// # Errors
     ///
     /// Those of [`Client::open`](crate::Client::open).
-    pub fn wait_until(
-        mut self,
-        mut over: impl FnMut() -> bool,
-    ) -> Result<Result<Stream, Self>, Error> {
-        loop {
-            match self.wait_timeout(STEP)? {
-                Err(again) if !over() => self = again,
-                ended => return Ok(ended),
-            }
-        }
+    pub fn wait_until(mut self, over: impl FnMut() -> bool) -> Result<Result<Stream, Self>, Error> {
+        Ok(until_over(|deadline| self.by(Some(deadline)), over)?.ok_or(self))
     }
 
     fn by(&mut self, deadline: Option<Instant>) -> Result<Option<Stream>, Error> {

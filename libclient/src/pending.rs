@@ -1,21 +1,18 @@
-//! Owns the submitting of slots, a submitted frame until it is done, and the resized frame until it is
-//! dropped.
+//! Owns a frame from its slot's submission until it is done.
+//!
+//! Invariant: a slot that the daemon has given back is its frame's, or free where the frame failed or
+//! its pending is gone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use resized_protocol::coding::{self, PREFIX};
-use resized_protocol::frame::{FrameLayout, PixelFormat};
-use resized_protocol::message::{Completion, Request};
-use resized_protocol::placement::{Crop, Placement};
-use resized_protocol::shm::Lease;
-use resized_protocol::tensor::{Element, Tensor};
+use resized_protocol::message::Request;
+use resized_protocol::placement::Crop;
 
-use crate::Error;
-use crate::connection::{STEP, Source, State, Wait};
+use crate::connection::{ENDLESS, Source, State, Wait, until_over};
 use crate::handle::Handle;
-use crate::slot::check_rows;
 use crate::slots::Loan;
+use crate::{Error, Frame};
 
 /// A submitted frame. Dropping it cancels: the frame is not resized if it still waits for a device
 /// when the daemon hears of it, and its slot becomes free. That waits for nobody: a daemon that
@@ -62,8 +59,7 @@ impl Pending {
     /// [`Failed`](Error::Failed), [`Late`](Error::Late) and [`Unreadable`](Error::Unreadable) are this frame's
     /// alone, and its slot is free again. Else [fatal](Error::is_fatal) ones.
     pub fn wait(mut self) -> Result<Frame, Error> {
-        let handle = Arc::clone(&self.handle);
-        handle.connection.wait(|state| self.look(state))?
+        Ok(self.by(None)?.expect(ENDLESS))
     }
 
     /// As [`wait`](Self::wait), for so long at the most: then the pending is given back as the
@@ -74,12 +70,7 @@ impl Pending {
     ///
     /// Those of [`wait`](Self::wait).
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Frame, Self>, Error> {
-        let Some(deadline) = Instant::now().checked_add(timeout) else {
-            return self.wait().map(Ok);
-        };
-        let handle = Arc::clone(&self.handle);
-        let waited = handle.connection.wait_by(Some(deadline), |state| self.look(state))?;
-        waited.map_or(Ok(Err(self)), |frame| frame.map(Ok))
+        Ok(self.by(Instant::now().checked_add(timeout))?.ok_or(self))
     }
 
     /// As [`wait`](Self::wait), unless that is `over` before, which is asked every 50 ms: then the pending
@@ -88,16 +79,8 @@ impl Pending {
     /// # Errors
     ///
     /// Those of [`wait`](Self::wait).
-    pub fn wait_until(
-        mut self,
-        mut over: impl FnMut() -> bool,
-    ) -> Result<Result<Frame, Self>, Error> {
-        loop {
-            match self.wait_timeout(STEP)? {
-                Err(again) if !over() => self = again,
-                ended => return Ok(ended),
-            }
-        }
+    pub fn wait_until(mut self, over: impl FnMut() -> bool) -> Result<Result<Frame, Self>, Error> {
+        Ok(until_over(|deadline| self.by(Some(deadline)), over)?.ok_or(self))
     }
 
     /// Whether [`wait`](Self::wait) would return at once, as far as messages have been read: only
@@ -107,6 +90,11 @@ impl Pending {
         state.slots(self.handle.stream).is_ok_and(|slots| slots.is_ready(self.slot))
     }
 
+    fn by(&mut self, deadline: Option<Instant>) -> Result<Option<Frame>, Error> {
+        let handle = Arc::clone(&self.handle);
+        handle.connection.wait_by(deadline, |state| self.look(state))?.transpose()
+    }
+
     fn look(&mut self, state: &mut State) -> Wait<Result<Frame, Error>> {
         let taken = match state.slots(self.handle.stream).map(|slots| slots.take_ready(self.slot)) {
             Ok(Some(taken)) => taken,
@@ -114,11 +102,8 @@ impl Pending {
             Err(error) => Err(error),
         };
         self.over = true;
-        Wait::Over(taken.map(|(lease, completion)| Frame {
-            handle: Arc::clone(&self.handle),
-            lease: Some(lease),
-            crop: self.crop,
-            completion,
+        Wait::Over(taken.map(|(lease, completion)| {
+            Frame::new(Arc::clone(&self.handle), lease, self.crop, completion)
         }))
     }
 }
@@ -175,8 +160,7 @@ impl Drop for Pending {
 ///
 /// [Fatal](Error::is_fatal) ones.
 pub fn wait_any<'a>(pendings: impl IntoIterator<Item = &'a Pending>) -> Result<usize, Error> {
-    let found = any_by(pendings, None)?;
-    Ok(found.expect("who waits without a deadline finds something"))
+    Ok(any_by(pendings, None)?.expect(ENDLESS))
 }
 
 /// As [`wait_any`], for so long at the most: then there is none.
@@ -211,161 +195,6 @@ fn any_by<'a>(
         };
         pendings.iter().position(is_done).map_or(Wait::For(Source::Message), Wait::Over)
     })
-}
-
-/// How a frame was resized.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// Index of the device in [`Client::devices`](crate::Client::devices); [`Frame::device`] is its name.
-    pub device: u16,
-    /// From submission until a device took the frame.
-    pub queued: Duration,
-    /// From then until it was done.
-    pub worked: Duration,
-}
-
-/// A resized frame. Dropping it frees its slot.
-#[must_use = "a frame that is dropped is lost, and its slot free again"]
-#[derive(Debug)]
-pub struct Frame {
-    handle: Arc<Handle>,
-    /// `None` only while `drop` takes it away.
-    lease: Option<Lease>,
-    crop: Option<Crop>,
-    completion: Completion,
-}
-
-impl Frame {
-    fn lease(&self) -> &Lease {
-        self.lease.as_ref().expect("a frame holds its lease")
-    }
-
-    /// Where the planes of the resized frame lie in [`output`](Self::output).
-    pub fn layout(&self) -> &FrameLayout {
-        self.lease().layout().output()
-    }
-
-    /// The whole resized frame, to the end of its last row. It begins on a page; a tensor is dense.
-    pub fn output(&self) -> &[u8] {
-        &self.lease().output()[..self.layout().rows_len()]
-    }
-
-    /// The whole resized frame, to be changed where it lies: the daemon no longer looks at it.
-    pub fn output_mut(&mut self) -> &mut [u8] {
-        let len = self.layout().rows_len();
-        &mut self.lease.as_mut().expect("a frame holds its lease").output_mut()[..len]
-    }
-
-    /// The numbers of a tensor of [`Element::F32`], as they lie in [`output`](Self::output); `None`
-    /// of any other frame.
-    pub fn f32s(&self) -> Option<&[f32]> {
-        match self.handle.spec().destination.format {
-            PixelFormat::Tensor(Tensor { element: Element::F32, .. }) => {
-                bytemuck::try_cast_slice(self.output()).ok()
-            }
-            _ => None,
-        }
-    }
-
-    /// One plane of the resized frame: from its first row to the end of its last, rows
-    /// `layout().planes()[index].stride` bytes apart.
-    ///
-    /// # Panics
-    ///
-    /// If the format has no such plane.
-    pub fn plane(&self, index: usize) -> &[u8] {
-        let plane = self.layout().planes()[index];
-        &self.output()[plane.offset..][..plane.stride * plane.rows()]
-    }
-
-    /// The rows of one plane of the resized frame: each as long as its pixels, without the padding behind
-    /// them.
-    ///
-    /// # Panics
-    ///
-    /// If the format has no such plane.
-    pub fn rows(&self, index: usize) -> impl DoubleEndedIterator<Item = &[u8]> + ExactSizeIterator {
-        let plane = self.layout().planes()[index];
-        let rows = self.plane(index).chunks_exact(plane.stride);
-        rows.map(move |row| &row[..plane.row_bytes()])
-    }
-
-    /// Copies one plane of the resized frame into rows that begin `stride` bytes apart, as other
-    /// libraries' pictures have them. What lies between them stays as it is, and the last row need
-    /// not have any of it.
-    ///
-    /// # Panics
-    ///
-    /// If the format has no such plane.
-    ///
-    /// # Errors
-    ///
-    /// [`Stride`](Error::Stride), [`PlaneLen`](Error::PlaneLen): nothing was written.
-    pub fn read_plane(&self, index: usize, into: &mut [u8], stride: usize) -> Result<(), Error> {
-        check_rows(&self.layout().planes()[index], into, stride)?;
-        for (row, to) in self.rows(index).zip(into.chunks_mut(stride)) {
-            to[..row.len()].copy_from_slice(row);
-        }
-        Ok(())
-    }
-
-    /// The resized frame of a stream that gives [JPEGs](resized_protocol::coding::Coding).
-    ///
-    /// # Panics
-    ///
-    /// If the stream gives planes of samples.
-    pub fn jpeg(&self) -> &[u8] {
-        assert!(self.layout().is_coded(), "a JPEG of a stream that gives planes of samples");
-        coding::whole(self.output()).map_or(&[], |coded| &coded[PREFIX..])
-    }
-
-    /// The resized frame tightly packed: plane after plane, row after row, without padding.
-    ///
-    /// # Panics
-    ///
-    /// If the stream gives JPEGs.
-    pub fn to_packed(&self) -> Vec<u8> {
-        assert!(!self.layout().is_coded(), "samples of a stream that gives JPEGs");
-        let mut packed = Vec::with_capacity(self.layout().packed_len());
-        for index in 0..self.layout().planes().len() {
-            self.rows(index).for_each(|row| packed.extend_from_slice(row));
-        }
-        packed
-    }
-
-    /// Which part of the source became which part of this frame: what a letterbox left of it, and how
-    /// boxes found there are [mapped back](Placement::to_source).
-    pub fn placement(&self) -> Placement {
-        let placement = self.handle.placement(self.crop);
-        placement.expect("a crop that the daemon or `Slot::set_crop` has checked")
-    }
-
-    /// Which device did it, and how long it took.
-    pub fn receipt(&self) -> Receipt {
-        Receipt {
-            device: self.completion.device,
-            queued: Duration::from_nanos(self.completion.queued_ns),
-            worked: Duration::from_nanos(self.completion.worked_ns),
-        }
-    }
-
-    /// The name of the device that did it; `None` if it is not known any more: its daemon is gone, or its
-    /// stream.
-    pub fn device(&self) -> Option<String> {
-        let mut state = self.handle.connection.state();
-        let slots = state.slots(self.handle.stream).ok()?;
-        let is_current = slots.is_current(self.lease().slot());
-        let name = state.devices().get(usize::from(self.completion.device));
-        name.filter(|_| is_current).cloned()
-    }
-}
-
-impl Drop for Frame {
-    fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.handle.free(lease);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use resized_protocol::message::StreamSpec;
 
-use crate::connection::{Connection, STEP, State};
+use crate::connection::{Connection, ENDLESS, State, until_over};
 use crate::handle::Handle;
 use crate::mapped::Mapped;
 use crate::{Error, Frame, Pending, Slot};
@@ -29,9 +29,7 @@ impl Stream {
     ///
     /// [Fatal](Error::is_fatal) ones.
     pub fn loan(&self) -> Result<Slot, Error> {
-        let handle = &self.handle;
-        let lease = handle.connection.wait(|state| handle.look_for_lease(state))??;
-        Ok(Slot::new(Arc::clone(handle), lease))
+        Ok(self.loan_by(None)?.expect(ENDLESS))
     }
 
     /// As [`loan`](Self::loan), for so long at the most: then there is none.
@@ -40,13 +38,7 @@ impl Stream {
     ///
     /// [Fatal](Error::is_fatal) ones.
     pub fn loan_timeout(&self, timeout: Duration) -> Result<Option<Slot>, Error> {
-        let Some(deadline) = Instant::now().checked_add(timeout) else {
-            return self.loan().map(Some);
-        };
-        let handle = &self.handle;
-        let look = |state: &mut State| handle.look_for_lease(state);
-        let lease = handle.connection.wait_by(Some(deadline), look)?.transpose()?;
-        Ok(lease.map(|lease| Slot::new(Arc::clone(handle), lease)))
+        self.loan_by(Instant::now().checked_add(timeout))
     }
 
     /// As [`loan`](Self::loan), unless that is `over` before, which is asked every 50 ms: then there is
@@ -55,13 +47,15 @@ impl Stream {
     /// # Errors
     ///
     /// [Fatal](Error::is_fatal) ones.
-    pub fn loan_until(&self, mut over: impl FnMut() -> bool) -> Result<Option<Slot>, Error> {
-        loop {
-            let slot = self.loan_timeout(STEP)?;
-            if slot.is_some() || over() {
-                return Ok(slot);
-            }
-        }
+    pub fn loan_until(&self, over: impl FnMut() -> bool) -> Result<Option<Slot>, Error> {
+        until_over(|deadline| self.loan_by(Some(deadline)), over)
+    }
+
+    fn loan_by(&self, deadline: Option<Instant>) -> Result<Option<Slot>, Error> {
+        let handle = &self.handle;
+        let look = |state: &mut State| handle.look_for_lease(state);
+        let lease = handle.connection.wait_by(deadline, look)?.transpose()?;
+        Ok(lease.map(|lease| Slot::new(Arc::clone(handle), lease)))
     }
 
     /// Takes a free slot if there is one, or if what has arrived brings one.

@@ -17,7 +17,7 @@ pub struct Stats {
     /// Open streams.
     pub streams: u32,
     /// Bytes charged for all rings: shared memory, and what devices keep for their streams beside it.
-    pub region_bytes: u64,
+    pub ring_bytes: u64,
     /// Frames waiting for a device.
     pub queued: u64,
     /// Connections and streams that were refused.

@@ -226,7 +226,7 @@ fn figures_keep_their_bytes() {
         Message::Reply(Reply::Stats(Stats {
             sessions: 1,
             streams: 2,
-            region_bytes: 3,
+            ring_bytes: 3,
             queued: 4,
             refused: 5,
             copied_bytes: 6,

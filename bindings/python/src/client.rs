@@ -113,7 +113,7 @@ impl Client {
         let size = Size::of(size)?;
         let spec = Options::of(options)?.asked(source, size, StreamSpec::SLOTS)?;
         let open = self.0.get()?;
-        open.kept.open(py, &open.connected, spec)?.map(Stream::new).map_err(raised)
+        open.kept.open(py, &open.connected, spec).map(Stream::new)
     }
 
     /// Where the daemon is; `None`: in this process.
@@ -142,7 +142,7 @@ impl Client {
         let figures = PyDict::new(py);
         figures.set_item("sessions", stats.sessions)?;
         figures.set_item("streams", stats.streams)?;
-        figures.set_item("region_bytes", stats.region_bytes)?;
+        figures.set_item("ring_bytes", stats.ring_bytes)?;
         figures.set_item("queued", stats.queued)?;
         figures.set_item("refused", stats.refused)?;
         figures.set_item("copied_bytes", stats.copied_bytes)?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
-use resized_client::{Error, StreamSpec};
+use resized_client::{StreamSpec, while_short};
 
 use crate::connection::Connected;
 use crate::error::raised;
@@ -16,10 +16,6 @@ use crate::opened::Opened;
 
 /// Streams that `resize` keeps open: of so many kinds of calls, the last.
 const KEPT: usize = 8;
-
-/// How often a stream is asked for at the most. What can't be had at all is not to have others' closed
-/// without end, while these keep new ones.
-const TRIES: u32 = 8;
 
 /// Slots of each, from its second frame on.
 pub(crate) const KEPT_SLOTS: u32 = 4;
@@ -66,14 +62,13 @@ impl Kept {
                     kept.goes_on.store(FRAMES, Ordering::Relaxed);
                     return Ok(kept);
                 }
-                asked => asked,
+                asked => asked.map_err(raised)?,
             },
             None => {
                 self.close_all_but(py, KEPT - 1);
                 self.open(py, connected, StreamSpec { slots: spec.slots.min(1), ..spec })?
             }
         };
-        let opened = opened.map_err(raised)?;
         let kept =
             Arc::new(KeptStream { opened, seen: Arc::default(), goes_on: AtomicU32::default() });
         // Dropped without the lock: a stream that closes has something to say.
@@ -97,23 +92,15 @@ impl Kept {
         py: Python<'_>,
         connected: &Arc<Connected>,
         spec: StreamSpec,
-    ) -> PyResult<Result<Arc<Opened>, Error>> {
+    ) -> PyResult<Arc<Opened>> {
         connected.client.get()?;
-        let mut closings = *self.closings(py);
-        for _ in 1..TRIES {
-            match Opened::asked_for(py, connected, spec)? {
-                Err(error) if error.is_shortage() => {
-                    // Another thread may have closed them since this one asked.
-                    let now = self.close_all_but(py, 0);
-                    if now == closings {
-                        return Ok(Err(error));
-                    }
-                    closings = now;
-                }
-                asked => return Ok(asked),
-            }
-        }
-        Opened::asked_for(py, connected, spec)
+        // An interruption is no answer of the client's, but ends the asking as one.
+        let ask = || match Opened::asked_for(py, connected, spec) {
+            Ok(asked) => asked.map(Ok),
+            Err(interruption) => Ok(Err(interruption)),
+        };
+        let closings = *self.closings(py);
+        while_short(ask, closings, || self.close_all_but(py, 0)).map_err(raised)?
     }
 
     /// Closes all but so many of those used last, as soon as no other thread uses them and no

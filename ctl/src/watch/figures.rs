@@ -153,8 +153,7 @@ impl Figures {
                 streams: streams.iter().map(stream).collect(),
             }
         };
-        let Stats { sessions, streams, region_bytes, queued, refused, copied_bytes, .. } =
-            now.stats;
+        let Stats { sessions, streams, ring_bytes, queued, refused, copied_bytes, .. } = now.stats;
         let mut clients: Vec<_> = now.clients.iter().map(client).collect();
         let rate = |client: &ClientFigures| client.work.frames_per_second.unwrap_or_default();
         clients.sort_by(|one, other| {
@@ -164,7 +163,7 @@ impl Figures {
             seconds: span.seconds,
             sessions,
             streams,
-            ring_bytes: region_bytes,
+            ring_bytes,
             queued,
             refused,
             copied_bytes,

@@ -75,7 +75,7 @@ pub(crate) fn flat(dir: &Path) -> String {
     let small = thumbnail();
     let client = daemon.connect();
     // With what is held, and the bytes of rings: those are not the daemon's own memory.
-    let size = || (daemon.size(), client.stats().unwrap().region_bytes);
+    let size = || (daemon.size(), client.stats().unwrap().ring_bytes);
     let stream = client.open(&small).unwrap();
     one_by_one(&stream, 1_000);
     let before = size();

@@ -38,7 +38,7 @@ impl Scene {
         let server = Server::embedded_with(options).unwrap();
         let client = Client::from_socket(server.connect().unwrap()).unwrap();
         let honest = Honest::new(&client);
-        let bytes = client.stats().unwrap().region_bytes;
+        let bytes = client.stats().unwrap().ring_bytes;
         Self { server, client, honest, bytes }
     }
 
@@ -46,7 +46,7 @@ impl Scene {
     fn await_rest(&self) {
         for _ in 0..PATIENCE.as_millis() {
             let stats = self.client.stats().unwrap();
-            if stats.streams == 1 && stats.region_bytes == self.bytes {
+            if stats.streams == 1 && stats.ring_bytes == self.bytes {
                 return;
             }
             thread::sleep(Duration::from_millis(1));

@@ -7,7 +7,7 @@ use super::{Band, Device, DeviceError, Preparation, Resizer, Scratch};
 
 /// Completes every frame at once and leaves its output as it was.
 #[derive(Debug)]
-pub struct Null;
+pub(crate) struct Null;
 
 impl Device for Null {
     fn name(&self) -> &str {

@@ -10,7 +10,7 @@ use resized_protocol::placement::Placement;
 
 /// One direction of a plane: how many samples on both sides, and how they map.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Axis {
+pub(crate) struct Axis {
     source: u32,
     /// The samples that may be read: start and end.
     within: (u32, u32),
@@ -22,16 +22,16 @@ pub struct Axis {
 
 /// Both directions of a plane.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Axes {
+pub(crate) struct Axes {
     /// Along a row.
-    pub horizontal: Axis,
+    pub(crate) horizontal: Axis,
     /// Across the rows.
-    pub vertical: Axis,
+    pub(crate) vertical: Axis,
 }
 
 /// How samples lie among pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grid {
+pub(crate) enum Grid {
     /// One on each.
     Whole,
     /// One for two pixels.
@@ -66,7 +66,8 @@ impl Grid {
 impl Axis {
     /// An axis that is not subsampled: the two edges of the source fall on those of the destination.
     /// Neither length may be zero.
-    pub fn full(source: u32, destination: u32) -> Self {
+    #[cfg(test)]
+    pub(crate) fn full(source: u32, destination: u32) -> Self {
         let crop = (0.0, f64::from(source));
         Self::new(source, crop, destination, Grid::Whole, Grid::Whole)
     }
@@ -76,7 +77,13 @@ impl Axis {
     ///
     /// Sample `i` of a grid lies on the pixel position `step * (i + 1/2) - lead`. Pixel positions
     /// map by the scale alone.
-    pub fn new(source: u32, crop: (f64, f64), destination: u32, from: Grid, to: Grid) -> Self {
+    pub(crate) fn new(
+        source: u32,
+        crop: (f64, f64),
+        destination: u32,
+        from: Grid,
+        to: Grid,
+    ) -> Self {
         let (step, span) = (f64::from(from.step()), f64::from(to.step()));
         let scale = crop.1 / f64::from(destination);
         let samples = source.div_ceil(from.step());
@@ -92,32 +99,32 @@ impl Axis {
     }
 
     /// Samples on the source's side.
-    pub const fn source(&self) -> u32 {
+    pub(crate) const fn source(&self) -> u32 {
         self.source
     }
 
     /// The source samples that may be read: the first, and one behind the last.
-    pub const fn within(&self) -> (u32, u32) {
+    pub(crate) const fn within(&self) -> (u32, u32) {
         self.within
     }
 
     /// Samples on the destination's side.
-    pub const fn destination(&self) -> u32 {
+    pub(crate) const fn destination(&self) -> u32 {
         self.destination
     }
 
     /// Source samples for each destination sample: above one when shrinking.
-    pub fn scale(&self) -> f64 {
+    pub(crate) fn scale(&self) -> f64 {
         self.span.0 / self.span.1
     }
 
     /// Whether destination samples are source samples, one after the other.
-    pub fn is_unchanged(&self) -> bool {
+    pub(crate) fn is_unchanged(&self) -> bool {
         self.span.0 == self.span.1 && self.offset.fract() == 0.0
     }
 
     /// Where in the source the centre of a destination sample lies.
-    pub fn centre(&self, index: u32) -> f64 {
+    pub(crate) fn centre(&self, index: u32) -> f64 {
         // Divided last: whatever is a whole number comes out as one.
         (f64::from(index) + 0.5) * self.span.0 / self.span.1 + self.offset
     }
@@ -125,7 +132,12 @@ impl Axis {
 
 impl Axes {
     /// The axes from planes that carry `from` to planes that carry `to`.
-    pub fn new(spec: &StreamSpec, placement: &Placement, from: Component, to: Component) -> Self {
+    pub(crate) fn new(
+        spec: &StreamSpec,
+        placement: &Placement,
+        from: Component,
+        to: Component,
+    ) -> Self {
         let (source, crop) = (spec.source.extent, placement.source);
         let destination = placement.destination.extent;
         let (left, centre) = (spec.source.siting, Siting::Centre);

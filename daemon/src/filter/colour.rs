@@ -9,7 +9,7 @@ use resized_protocol::message::StreamSpec;
 use resized_protocol::tensor::ChannelOrder;
 
 /// Most channels of a pixel.
-pub const MAX_CHANNELS: usize = 4;
+pub(crate) const MAX_CHANNELS: usize = 4;
 
 /// What a channel of a pixel measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,15 +25,15 @@ enum Channel {
 
 /// A destination channel: `sum(weights[i] x source channel i) + bias`, cut to `low..=high`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Blend {
+pub(crate) struct Blend {
     /// For the source's channels in the order of [`PixelFormat::components`], in steps of eight bits.
-    pub weights: [f64; MAX_CHANNELS],
+    pub(crate) weights: [f64; MAX_CHANNELS],
     /// In the unit of the destination.
-    pub bias: f64,
+    pub(crate) bias: f64,
     /// The least value it may have.
-    pub low: f64,
+    pub(crate) low: f64,
     /// The greatest.
-    pub high: f64,
+    pub(crate) high: f64,
 }
 
 /// Red, green, blue and alpha of 0..=255 as sums of the channels of a source, or of those of a
@@ -42,7 +42,7 @@ type Rows = Vec<([f64; MAX_CHANNELS], f64)>;
 
 impl Blend {
     /// One for each channel of the destination, in the order of [`PixelFormat::components`].
-    pub fn all(spec: &StreamSpec) -> Vec<Self> {
+    pub(crate) fn all(spec: &StreamSpec) -> Vec<Self> {
         let (to_rgba, from_rgba) = (to_rgba(&spec.source), from_rgba(&spec.destination));
         let composed = from_rgba.into_iter().map(|(row, bias)| {
             let mut weights = [0.0; MAX_CHANNELS];
@@ -81,7 +81,7 @@ impl Blend {
     }
 
     /// The channels of an opaque colour in full range.
-    pub fn pad(spec: &StreamSpec, [red, green, blue]: [u8; 3]) -> Vec<f64> {
+    pub(crate) fn pad(spec: &StreamSpec, [red, green, blue]: [u8; 3]) -> Vec<f64> {
         let rgba = [red, green, blue, 255].map(f64::from);
         let rows = from_rgba(&spec.destination).into_iter().enumerate();
         let value = |(c, (row, bias)): (usize, ([f64; MAX_CHANNELS], f64))| {

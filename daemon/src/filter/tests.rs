@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use resized_protocol::frame::Siting;
 use resized_protocol::placement::Crop;
 
+use super::axis::Grid;
 use super::*;
 
 fn axes() -> impl Strategy<Value = Axis> {

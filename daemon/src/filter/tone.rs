@@ -6,16 +6,16 @@ use resized_protocol::frame::{Component, Range};
 
 /// A destination value is `gain` x source value + `bias`, in steps of 8-bit samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tone {
+pub(crate) struct Tone {
     /// Factor; folded into the weights of the last pass.
-    pub gain: f64,
+    pub(crate) gain: f64,
     /// Summand; folded into the constant by which the last pass rounds.
-    pub bias: f64,
+    pub(crate) bias: f64,
 }
 
 impl Tone {
     /// From one range to another.
-    pub fn new(component: Component, from: Range, to: Range) -> Self {
+    pub(crate) fn new(component: Component, from: Range, to: Range) -> Self {
         let ((from_zero, from_span), (to_zero, to_span)) =
             (nominal(component, from), nominal(component, to));
         let gain = to_span / from_span;

@@ -14,7 +14,7 @@ use super::{Axis, ONE, Taps};
 
 /// The exact weights of an axis, each window up to a factor of its own.
 #[derive(Clone, Debug)]
-pub struct Weights {
+pub(crate) struct Weights {
     axis: Axis,
     windows: Vec<Place>,
     weights: Vec<f64>,
@@ -39,7 +39,7 @@ impl Weights {
     /// Windows are cut at the borders of what may be read. When shrinking, all filters but
     /// [`Filter::Nearest`] widen with the scale. Along an axis on which nothing changes all filters
     /// copy.
-    pub fn new(filter: Filter, axis: &Axis) -> Self {
+    pub(crate) fn new(filter: Filter, axis: &Axis) -> Self {
         let windows = Vec::with_capacity(axis.destination() as usize);
         let mut weights = Self { axis: *axis, windows, weights: Vec::new() };
         let scale = axis.scale();
@@ -96,12 +96,12 @@ impl Weights {
     }
 
     /// Where they lie.
-    pub const fn axis(&self) -> &Axis {
+    pub(crate) const fn axis(&self) -> &Axis {
         &self.axis
     }
 
     /// The weights, rounded so that those of each window sum to `gain` x [`ONE`].
-    pub fn taps(&self, gain: f64) -> Taps {
+    pub(crate) fn taps(&self, gain: f64) -> Taps {
         let mut rounded = vec![0; self.weights.len()];
         let mut windows = Vec::with_capacity(self.windows.len());
         let mut begin = 0;
@@ -122,7 +122,7 @@ impl Weights {
 
     /// The source sample that the first destination sample is, if each of them is the one behind
     /// the one before, and nothing else weighs anything.
-    pub fn copies_from(&self) -> Option<usize> {
+    pub(crate) fn copies_from(&self) -> Option<usize> {
         let (mut begin, mut first) = (0, None);
         let mut rounded = Vec::new();
         for (index, place) in self.windows.iter().enumerate() {

@@ -109,7 +109,7 @@ impl Rate {
 }
 
 /// What costs so much is thought to take a lane so long.
-pub(super) const fn takes(cost: u64) -> Duration {
+pub(super) const fn estimate(cost: u64) -> Duration {
     Duration::from_nanos(cost / PIXELS_PER_NS)
 }
 

@@ -173,7 +173,8 @@ impl Stream {
         SlotMemory::new(&self.region, &self.ring, slot)
     }
 
-    /// Whether the ring's memory is gone, by the client's doing or since it broke: no frame can be resized any more.
+    /// Whether the ring's memory is gone, by the client's doing or since it broke: no frame can be
+    /// resized any more.
     pub(super) fn has_lost_memory(&self) -> bool {
         self.region.is_lost()
     }

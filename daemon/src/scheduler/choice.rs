@@ -126,7 +126,7 @@ impl Scheduler {
     /// Whether a lane of the device is free for such a frame or, as far as one knows, soon will be,
     /// though it may have been kept from its core for so long.
     fn gets_on(&self, job: &Job, device: usize, view: &View, kept: Duration) -> bool {
-        let takes = job.pace(device, view.now).unwrap_or_else(|| job.takes());
+        let takes = job.pace(device, view.now).unwrap_or_else(|| job.estimate());
         let within = takes.saturating_mul(TIMES_AS_LONG).max(kept);
         view.is_serving(device) && self.devices.gets_on(device, within, view.now)
     }

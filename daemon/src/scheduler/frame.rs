@@ -119,7 +119,7 @@ impl Scheduler {
     /// Completes a frame, unless it failed and may be tried elsewhere.
     fn finish(&self, frame: Started, scratch: &mut Scratch) {
         let Started { job, device, taken, failed, given_up, .. } = &frame;
-        // That is its client's doing and no device's, nor would another device find more.
+        // No device's doing, nor would another find more there.
         let lost = job.has_lost_memory();
         if lost && given_up.is_none() {
             // Told once for each lane that was at the stream: what is taken later is given up.

@@ -20,8 +20,8 @@ use crate::lock;
 /// Calls that are kept until the queue is let go. Of more at once the rest are woken while it is held.
 pub(super) const MOST: usize = 24;
 
-/// The queue, and who sleeps until there is something in it.
-pub(super) struct Shared {
+/// The queue behind its lock, and who sleeps until there is something in it.
+pub(super) struct Guarded {
     queue: Mutex<Queue>,
     /// The threads of the lanes of each device.
     lanes: Vec<Box<[OnceLock<Thread>]>>,
@@ -38,7 +38,7 @@ pub(super) struct Held<'a> {
 
 /// Who is to be woken.
 struct Calls<'a> {
-    shared: &'a Shared,
+    queue: &'a Guarded,
     /// Devices, and lanes of theirs.
     lanes: [(usize, usize); MOST],
     count: usize,
@@ -46,7 +46,7 @@ struct Calls<'a> {
     lookout: Option<Thread>,
 }
 
-impl Shared {
+impl Guarded {
     pub(super) fn new(queue: Queue, devices: &[Box<dyn Device>]) -> Self {
         let lanes =
             devices.iter().map(|device| (0..device.lanes()).map(|_| OnceLock::new()).collect());
@@ -61,7 +61,7 @@ impl Shared {
 
     pub(super) fn hold(&self) -> Held<'_> {
         let lanes = [(0, 0); MOST];
-        let calls = Calls { shared: self, lanes, count: 0, intake: None, lookout: None };
+        let calls = Calls { queue: self, lanes, count: 0, intake: None, lookout: None };
         Held { queue: lock::take(&self.queue), calls }
     }
 
@@ -87,7 +87,7 @@ impl<'a> Held<'a> {
 
     /// Has the lanes of a device that is out of service look at it again.
     pub(super) fn wake_all(&mut self, device: usize) {
-        let lanes = 0..self.calls.shared.lanes[device].len();
+        let lanes = 0..self.calls.queue.lanes[device].len();
         lanes.for_each(|lane| self.calls.add(device, lane));
     }
 
@@ -122,17 +122,17 @@ impl<'a> Held<'a> {
 
     /// Lets the queue go for as long as this takes.
     fn away(self, pass: impl FnOnce()) -> Self {
-        let shared = self.calls.shared;
+        let queue = self.calls.queue;
         drop(self);
         pass();
-        shared.hold()
+        queue.hold()
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let Self { queue, calls } = self;
-        calls.shared.sated.store(queue.is_sated(), Ordering::Relaxed);
+        calls.queue.sated.store(queue.is_sated(), Ordering::Relaxed);
         if queue.lookout.is_some() && queue.waiting() > 0 {
             calls.lookout = queue.lookout.take();
         }
@@ -160,7 +160,7 @@ impl Calls<'_> {
                 *place = (device, lane);
                 self.count += 1;
             }
-            None => self.shared.wake(device, lane),
+            None => self.queue.wake(device, lane),
         }
     }
 }
@@ -168,7 +168,7 @@ impl Calls<'_> {
 impl Drop for Calls<'_> {
     fn drop(&mut self) {
         for &(device, lane) in &self.lanes[..self.count] {
-            self.shared.wake(device, lane);
+            self.queue.wake(device, lane);
         }
         for thread in [&self.intake, &self.lookout].into_iter().flatten() {
             thread.unpark();

@@ -86,7 +86,7 @@ impl Scheduler {
         }
         let mut scratch = Scratch::default();
         while let Some(task) = self.pull(device, lane, intake) {
-            self.devices.take(device, lane, task.frame.job.takes());
+            self.devices.take(device, lane, task.frame.job.estimate());
             let task = self.prepared(task);
             self.work(task, &mut scratch);
             // Not where it panics: a lane that died is stuck as well.

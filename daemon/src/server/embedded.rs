@@ -46,9 +46,8 @@ impl Server {
     /// The one of all who ask for it in this process, for as long as any of them has it. A process that was
     /// forked from this one has another: threads are not inherited.
     pub fn shared() -> Result<Arc<Self>, ServerError> {
-        static SHARED: Mutex<Shared> = Mutex::new(Shared { process: 0, server: Weak::new() });
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.of(process::id(), Self::embedded)
+        static ONE: Mutex<OfProcess> = Mutex::new(OfProcess { process: 0, server: Weak::new() });
+        ONE.lock().unwrap_or_else(PoisonError::into_inner).of(process::id(), Self::embedded)
     }
 
     /// A daemon that other processes reach too, by a socket.
@@ -111,12 +110,12 @@ impl Drop for Server {
 }
 
 /// The server that all share who ask for it in a process.
-struct Shared {
+struct OfProcess {
     process: u32,
     server: Weak<Server>,
 }
 
-impl Shared {
+impl OfProcess {
     fn of(
         &mut self,
         process: u32,
@@ -146,7 +145,7 @@ mod tests {
     fn one_is_shared_by_a_process_and_not_by_those_forked_from_it() {
         let start =
             || Server::embedded_with(Options { devices: Devices::Null, ..Options::default() });
-        let mut shared = Shared { process: 0, server: Weak::new() };
+        let mut shared = OfProcess { process: 0, server: Weak::new() };
         let (one, same) = (shared.of(1, start).unwrap(), shared.of(1, start).unwrap());
         assert!(Arc::ptr_eq(&one, &same));
         let other = shared.of(2, start).unwrap();

@@ -248,7 +248,7 @@ fn figures(shared: &Shared) -> String {
         "gauge",
         "ring_bytes",
         "Memory charged for rings and what is kept beside them.",
-        stats.region_bytes,
+        stats.ring_bytes,
     );
     plain("gauge", "queued_frames", "Frames waiting for a device.", stats.queued);
     plain("counter", "refusals_total", "Connections and streams refused.", stats.refused);

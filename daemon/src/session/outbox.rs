@@ -128,8 +128,8 @@ impl Outbox {
 
     /// Sends a message that is the last: nothing follows it.
     pub(super) fn post_last(&self, message: &Message) {
-        self.post(message);
         let mut waiting = self.lock();
+        let _ = self.put(&mut waiting, message, None);
         if waiting.link == Link::Open {
             waiting.link = Link::Ended;
         }
@@ -143,20 +143,30 @@ impl Outbox {
         descriptor: Option<OwnedFd>,
     ) -> Result<bool, NoRoom> {
         let mut waiting = self.lock();
+        self.put(&mut waiting, message, descriptor)?;
+        Ok(waiting.descriptors == 0)
+    }
+
+    /// Sends a message behind the completions held back, unless nothing more may be posted.
+    fn put(
+        &self,
+        waiting: &mut Waiting,
+        message: &Message,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<(), NoRoom> {
         if waiting.link != Link::Open {
-            return Ok(true);
+            return Ok(());
         }
-        self.send_held(&mut waiting);
+        self.send_held(waiting);
         let mut bytes = std::mem::take(&mut waiting.buffer);
         bytes.clear();
         if let Err(error) = codec::encode(message, &mut bytes) {
             // None is as long as that: lists come in pages, and devices are few.
             tracing::error!(%error, "a message can't be sent");
-            self.cut(&mut waiting, None);
-            return Ok(true);
+            self.cut(waiting, None);
+            return Ok(());
         }
-        self.deliver(&mut waiting, Outgoing { bytes, sent: 0, descriptor })?;
-        Ok(waiting.descriptors == 0)
+        self.deliver(waiting, Outgoing { bytes, sent: 0, descriptor })
     }
 
     /// Sends the completions held back, in one piece.

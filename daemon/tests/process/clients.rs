@@ -262,7 +262,7 @@ fn a_client_killed_mid_frame_leaves_nothing_and_harms_nobody() {
             let mut victim = Process::start(command.stdout(Stdio::piped()));
             let mut said = BufReader::new(victim.0.stdout.take().unwrap()).lines();
             assert!(said.any(|line| line.unwrap().contains(IN_FLIGHT)), "the victim ended early");
-            assert!(watcher.stats().unwrap().region_bytes > 0);
+            assert!(watcher.stats().unwrap().ring_bytes > 0);
             victim.signal(Signal::SIGKILL);
             assert!(!victim.wait().success());
         }

@@ -72,7 +72,7 @@ fn every_limit_of_a_user_holds_over_its_connections_and_comes_back() {
         until("the streams are closed", || watcher.stats().unwrap().streams == 0);
         let big = StreamSpec { slots: 2, ..oracle::big() };
         let stream = others[0].open(&big).unwrap();
-        let used = watcher.stats().unwrap().region_bytes;
+        let used = watcher.stats().unwrap().ring_bytes;
         let ring = RingLayout::new(&big).unwrap().len().get() as u64;
         assert!(used > ring, "tables are charged as well");
         let refusal = refused(others[1].open(&StreamSpec { slots: 8, ..big }));
@@ -290,7 +290,7 @@ fn what_a_streams_tables_take_is_charged() {
             mixed,
         ] {
             let spec = StreamSpec { slots: 1, ..spec };
-            let bytes = || client.stats().unwrap().region_bytes;
+            let bytes = || client.stats().unwrap().ring_bytes;
             let open = || -> Vec<_> { (0..STREAMS).map(|_| client.open(&spec).unwrap()).collect() };
             // What making tables takes beside them the allocator of each thread keeps for the next.
             let first = open();
@@ -305,7 +305,7 @@ fn what_a_streams_tables_take_is_charged() {
             drop(streams);
             until("the streams are closed", || client.stats().unwrap().streams == 0);
         }
-        assert_eq!(client.stats().unwrap().region_bytes, 0);
+        assert_eq!(client.stats().unwrap().ring_bytes, 0);
     });
 }
 
@@ -354,7 +354,7 @@ fn a_user_has_as_many_connections_as_there_is_memory_for() {
         lookers.iter().for_each(|looker| assert_eq!(looker.clients().unwrap().len(), 7));
         let refusal = refused(daemon.connect());
         assert_eq!(refusal, quota(Resource::RingBytes, UNREAD, left, 1 << 20));
-        assert_eq!(client.stats().unwrap().region_bytes, 0);
+        assert_eq!(client.stats().unwrap().ring_bytes, 0);
         drop((others, lookers));
         daemon.await_rest(&client, descriptors);
         daemon.client();

@@ -84,7 +84,7 @@ fn specs_that_can_not_be_are_refused_and_the_session_lives_on() {
             |refusal| matches!(refusal, Refusal::Quota { what: Resource::RingBytes, .. });
         assert!(ring_bytes(refused(most)));
         let rest = daemon.at_rest(&client);
-        assert_eq!((rest.0.streams, rest.0.region_bytes), (0, before.region_bytes));
+        assert_eq!((rest.0.streams, rest.0.ring_bytes), (0, before.ring_bytes));
         assert_eq!(rest.1, descriptors);
     });
 }
@@ -117,7 +117,7 @@ fn named_segments_are_refused_unless_allowed() {
         for _ in 0..2 {
             assert_eq!(refusal(client.open(&oracle::dot())), Refusal::NamedSegments);
         }
-        assert_eq!(client.stats().unwrap().region_bytes, 0);
+        assert_eq!(client.stats().unwrap().ring_bytes, 0);
         workout(&daemon.client(), 0, 1);
     });
 }

@@ -123,7 +123,7 @@ fn a_daemon_that_is_killed_again_and_again_costs_no_frame() {
         crowd.part();
         until("nothing is left", || {
             let stats = watcher.stats().unwrap();
-            (stats.sessions, stats.streams, stats.region_bytes, stats.queued) == (1, 0, 0, 0)
+            (stats.sessions, stats.streams, stats.ring_bytes, stats.queued) == (1, 0, 0, 0)
                 && held(&daemon) == before
         });
         assert_eq!(watcher.stats().unwrap().devices[0].failed, 0);

@@ -243,7 +243,7 @@ impl Daemon {
     pub(crate) fn await_rest(&self, client: &Client, descriptors: usize) {
         until("sessions, streams, rings and descriptors are gone", || {
             let stats = client.stats().unwrap();
-            (stats.sessions, stats.streams, stats.region_bytes, stats.queued) == (1, 0, 0, 0)
+            (stats.sessions, stats.streams, stats.ring_bytes, stats.queued) == (1, 0, 0, 0)
                 && (self.descriptors(), self.mapped_rings()) == (descriptors, 0)
         });
     }

@@ -90,8 +90,8 @@ fn begin(found: Found, incoming: &mut Incoming, outgoing: &mut Outgoing, state: 
             Some(slots) => slots.renew(leases),
             None => {
                 // Closed while it was being opened again.
-                let number = state.number();
-                state.unwanted.push(number);
+                let ticket = state.next_ticket();
+                state.unwanted.push(ticket);
                 Some(Request::Close { stream })
             }
         };

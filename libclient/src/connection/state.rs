@@ -19,9 +19,9 @@ pub(crate) struct State {
     /// Names of the daemon's devices.
     pub(super) devices: Arc<[String]>,
     pub(super) streams: BTreeMap<u32, Slots>,
-    /// Replies that arrived and were not yet fetched, by the number of the request.
+    /// Replies that arrived and were not yet fetched, by the tickets of their requests.
     pub(super) replies: BTreeMap<u64, (Reply, Option<Passed>)>,
-    /// Requests whose replies nobody will fetch.
+    /// Tickets whose replies nobody will fetch.
     pub(super) unwanted: Vec<u64>,
     /// Streams that such replies opened.
     pub(super) disowned: Vec<u32>,
@@ -139,34 +139,35 @@ impl State {
         match arrived {
             Arrived::Completed(completion) => self.note_completion(completion)?,
             Arrived::Reply(reply, descriptor) => {
-                let request = self.answered;
-                if request == self.asked {
+                let ticket = self.answered;
+                if ticket == self.asked {
                     return Err(Error::Unexpected(Breach::ReplyToNothing));
                 }
                 self.answered += 1;
-                match self.unwanted.iter().position(|&unwanted| unwanted == request) {
+                match self.unwanted.iter().position(|&unwanted| unwanted == ticket) {
                     Some(index) => {
                         self.unwanted.swap_remove(index);
                         self.drop_unread(&reply);
                     }
-                    None => drop(self.replies.insert(request, (reply, descriptor))),
+                    None => drop(self.replies.insert(ticket, (reply, descriptor))),
                 }
             }
         }
         Ok(())
     }
 
-    /// The number of a request that has a reply.
-    pub(super) fn number(&mut self) -> u64 {
+    /// The ticket of the next request that has a reply: requests have theirs in the order in which they
+    /// are sent, and so in that of their replies.
+    pub(super) fn next_ticket(&mut self) -> u64 {
         self.asked += 1;
         self.asked - 1
     }
 
-    /// Nobody will fetch the reply to that request.
-    pub(super) fn disown(&mut self, request: u64) {
-        match self.replies.remove(&request) {
+    /// Nobody will fetch the reply that has that ticket.
+    pub(super) fn disown(&mut self, ticket: u64) {
+        match self.replies.remove(&ticket) {
             Some((reply, _)) => self.drop_unread(&reply),
-            None => self.unwanted.push(request),
+            None => self.unwanted.push(ticket),
         }
     }
 

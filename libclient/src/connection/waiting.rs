@@ -20,18 +20,12 @@ const GLANCE: Duration = Duration::from_millis(2);
 const LONGEST_GLANCE: Duration = Duration::from_millis(10);
 
 /// How often who waits until something else is over is asked whether it is.
-pub(crate) const STEP: Duration = Duration::from_millis(50);
+const STEP: Duration = Duration::from_millis(50);
+
+/// Why [`Connection::wait_by`] without a deadline always finds something.
+pub(crate) const ENDLESS: &str = "who waits without a deadline waits until there is something";
 
 impl Connection {
-    /// Blocks until `poll` finds what it looks for.
-    pub(crate) fn wait<T>(
-        self: &Arc<Self>,
-        poll: impl FnMut(&mut State) -> Wait<T>,
-    ) -> Result<T, Error> {
-        let found = self.wait_by(None, poll)?;
-        Ok(found.expect("who waits without a deadline finds something"))
-    }
-
     /// What `poll` finds at once. What has arrived is read only where it may bring something.
     pub(crate) fn at_once<T>(
         self: &Arc<Self>,
@@ -45,9 +39,9 @@ impl Connection {
         }
     }
 
-    /// As [`wait`](Self::wait), but not beyond a deadline, if there is one: `None`. What has arrived
-    /// by then is looked at in any case. With a deadline, a daemon that went away is looked for by a
-    /// thread of its own, which may take longer.
+    /// Blocks until `poll` finds what it looks for; `None`: not by the deadline, if there is one. What
+    /// has arrived by then is looked at in any case. With a deadline, a daemon that went away is looked
+    /// for by a thread of its own, which may take longer.
     pub(crate) fn wait_by<T>(
         self: &Arc<Self>,
         deadline: Option<Instant>,
@@ -160,5 +154,18 @@ impl Connection {
         };
         state.waiting -= 1;
         state
+    }
+}
+
+/// What is found by a deadline, or by the next, unless all that is `over` before.
+pub(crate) fn until_over<T>(
+    mut by: impl FnMut(Instant) -> Result<Option<T>, Error>,
+    mut over: impl FnMut() -> bool,
+) -> Result<Option<T>, Error> {
+    loop {
+        let found = by(Instant::now() + STEP)?;
+        if found.is_some() || over() {
+            return Ok(found);
+        }
     }
 }

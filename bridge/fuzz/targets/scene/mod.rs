@@ -75,7 +75,7 @@ impl Scene {
 
     fn now(&self) -> Rest {
         let stats = self.near.stats().unwrap();
-        (stats.sessions, stats.streams, stats.region_bytes)
+        (stats.sessions, stats.streams, stats.ring_bytes)
     }
 
     /// Waits until nothing else is left.

@@ -96,7 +96,7 @@ struct Held {
 impl Held {
     fn now(daemon: &Daemon, client: &Client) -> Self {
         let stats = client.stats().unwrap();
-        let (sessions, charged) = (stats.sessions, stats.region_bytes);
+        let (sessions, charged) = (stats.sessions, stats.ring_bytes);
         Self { sessions, charged, rings: daemon.mapped_rings(), descriptors: daemon.descriptors() }
     }
 
@@ -116,7 +116,7 @@ fn clients_that_are_stopped_hold_what_they_were_charged_for() {
         let longest = work_of(&client, &oracle::big());
         before.await_again(daemon, &client);
         let streams = overloaded().map(|spec| client.open(&spec).unwrap());
-        let charged = client.stats().unwrap().region_bytes - before.charged;
+        let charged = client.stats().unwrap().ring_bytes - before.charged;
         drop(streams);
         let victims = victims(daemon, VICTIMS);
         victims.iter().for_each(|victim| victim.signal(Signal::SIGSTOP));
