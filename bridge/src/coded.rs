@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use resized_jpeg::is_decoded_whole;
 use resized_protocol::coding::{Coding, CodingError};
 use resized_protocol::frame::Extent;
 use resized_protocol::message::{Filter, Refusal, Status, StreamSpec};
@@ -25,6 +26,10 @@ use crate::lanes::Turn;
 /// How many times as large as its destination a reduced frame is at the least: reducing leaves out
 /// frequencies as a box would, so the rest is left to the stream's filter.
 const REST: f64 = 1.5;
+
+/// Of a JPEG, what is looked at before its turn: who has more before the first scan than profiles and
+/// notes take may be padding it, to keep whoever looks busy.
+const HEAD: usize = 1 << 20;
 
 /// A stream of JPEGs, in at least one direction.
 #[derive(Debug)]
@@ -150,9 +155,12 @@ impl Coded {
         self.inner.len().get() as u64 + slot * u64::from(self.spec.slots)
     }
 
-    /// Most that a decoder takes: a progressive JPEG's coefficients, and planes of another subsampling.
-    pub(crate) const fn decoder_bytes(&self) -> u64 {
-        self.spec.source.extent.pixels() * (3 * 2 + 3)
+    /// Most that a decoder takes: planes of another subsampling, and all coefficients of a JPEG that
+    /// is not decoded line by line, as progressive ones are not.
+    pub(crate) fn decoder_bytes(&self, jpeg: &[u8]) -> u64 {
+        let head = &jpeg[..jpeg.len().min(HEAD)];
+        let coefficients = if is_decoded_whole(head) { 3 * 2 } else { 0 };
+        self.spec.source.extent.pixels() * (coefficients + 3)
     }
 
     /// Most that an encoder takes: the longest JPEG, and luma whose sides are made even.
@@ -266,9 +274,12 @@ fn reduced(crop: Crop, reduction: u32) -> Crop {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{Barrier, mpsc};
 
     use resized_protocol::frame::{FrameSpec, PixelFormat};
+
+    use tokio::time::timeout;
+    use turbojpeg::{Compressor, Image};
 
     use super::*;
     use crate::account::{Account, Memory, Takes};
@@ -330,6 +341,32 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 1);
         release.send(()).unwrap();
         assert_eq!(stream.wanted(first).await, Ok(Some(true)));
+    }
+
+    /// It is the stream whose frames are large.
+    fn jpeg(progressive: bool) -> Vec<u8> {
+        let format = turbojpeg::PixelFormat::RGB;
+        let image = Image { pixels: &[7; 3 * 64][..], width: 8, pitch: 24, height: 8, format };
+        let mut compressor = Compressor::new().unwrap();
+        compressor.set_progressive(progressive).unwrap();
+        compressor.compress_to_vec(image).unwrap()
+    }
+
+    #[tokio::test]
+    async fn as_many_4k_jpegs_as_there_are_lanes_are_decoded_at_once() {
+        let stream = coded((3840, 2160), (640, 360), |_| {});
+        let lanes = Lanes::<Codec>::start("lane", 2).unwrap();
+        let both = Arc::new(Barrier::new(2));
+        let turns = [(); 2].map(|()| {
+            let both = Arc::clone(&both);
+            lanes.run(stream.decoder_bytes(&jpeg(false)), move |_| both.wait().is_leader())
+        });
+        for turn in turns {
+            timeout(Duration::from_secs(60), turn).await.expect("the other's turn").unwrap();
+        }
+        // One that is not decoded line by line has all of its coefficients in memory.
+        assert_eq!(lanes.share(stream.decoder_bytes(&jpeg(true))), 2);
+        assert_eq!(lanes.share(stream.decoder_bytes(&vec![0xff; HEAD + 1])), 2);
     }
 
     #[test]

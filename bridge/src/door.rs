@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use resized_client::remote::credentials::{certificates, private_key, read_tokens};
 use resized_client::remote::prepare;
+use resized_client::remote::watched::Watched;
 use resized_client::remote::wire::{Receiver, Sender, Stream, WireError};
 use resized_protocol::VERSION;
 use resized_protocol::message::{Goodbye, Message, Refusal, Resource, Violation, Whose};
@@ -24,7 +25,7 @@ use resized_protocol::remote::Call;
 use resized_service::memory;
 use subtle::{Choice, ConstantTimeEq};
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -225,7 +226,7 @@ impl Door {
                     }
                 };
                 let client = Client { receiver: client, name: &name, account };
-                let end = relay(client, &mut to_client, daemon, self.limits, lanes, over).await;
+                let end = relay(client, &mut to_client, &daemon, self.limits, lanes, over).await;
                 tracing::debug!(%peer, %end, "connection over");
                 Some(place)
             }
@@ -313,7 +314,7 @@ impl Door {
     }
 
     /// A connection to the daemon, for one who has a place.
-    async fn reach(&self) -> Result<UnixStream, Unwelcome> {
+    async fn reach(&self) -> Result<Watched, Unwelcome> {
         let mut stop = self.stop.clone();
         let connected = tokio::select! {
             connected = self.daemon.reach() => connected,

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use resized_client::remote::watched::Watched;
 use resized_client::{Endpoint, EndpointError};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, watch};
@@ -50,7 +51,7 @@ impl Daemon {
     }
 
     /// A connection to it for a client.
-    pub(crate) async fn reach(self: &Arc<Self>) -> io::Result<UnixStream> {
+    pub(crate) async fn reach(self: &Arc<Self>) -> io::Result<Watched> {
         let reached = self.connect(PROMPTNESS).await;
         if let Err(error) = &reached
             && is_nobody(error)
@@ -59,7 +60,7 @@ impl Daemon {
             tracing::error!(%error, "the daemon is away: nobody is let in until it is back");
             tokio::spawn(Arc::clone(self).comes_back());
         }
-        reached
+        Watched::new(reached?.into_std()?)
     }
 
     async fn comes_back(self: Arc<Self>) {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use resized_client::Breach;
 use resized_client::remote::rings::Rings;
+use resized_client::remote::watched::{Watched, Writer};
 use resized_client::remote::wire::{Receiver, Sender, WireError};
 use resized_protocol::message::{
     Cropped, Features, Refusal, Reply, Request, StreamSpec, Violation,
@@ -27,8 +28,6 @@ use resized_protocol::remote::Call;
 use resized_protocol::shm::RingLayout;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
-use tokio::net::unix::WriteHalf;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
 
@@ -133,7 +132,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) async fn relay(
     client: Client<'_, impl AsyncRead + Unpin>,
     to_client: &mut Sender<impl AsyncWrite + Unpin>,
-    mut daemon: UnixStream,
+    daemon: &Watched,
     limits: Limits,
     lanes: Lanes<Codec>,
     over: impl Future<Output = End>,
@@ -182,7 +181,7 @@ pub(crate) async fn relay(
     }
 }
 
-type ToDaemon<'a> = Turns<Sender<WriteHalf<'a>>>;
+type ToDaemon<'a> = Turns<Sender<Writer<'a>>>;
 
 async fn there(
     shared: &Shared,
@@ -288,7 +287,7 @@ impl Submitted {
     }
 }
 
-async fn say(daemon: &mut Sender<WriteHalf<'_>>, request: Request) -> Result<(), End> {
+async fn say(daemon: &mut Sender<Writer<'_>>, request: Request) -> Result<(), End> {
     match daemon.send(&request, &[]).await {
         Ok(()) => Ok(()),
         // It hung up: its last words, on their way to the client, say why.

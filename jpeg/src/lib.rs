@@ -5,10 +5,12 @@
 
 mod decoder;
 mod encoder;
+mod segments;
 
 pub use decoder::Decoder;
 pub use encoder::{Encoder, Pixels};
 use resized_protocol::frame::{PixelFormat, Plane};
+pub use segments::{Segments, is_decoded_whole};
 use turbojpeg::Image;
 
 /// A plane as libjpeg-turbo takes it.

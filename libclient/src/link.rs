@@ -152,7 +152,7 @@ pub(crate) enum Arrived {
 /// Reads what has arrived, if anything.
 pub(crate) fn receive(arrivals: &mut Arrivals, socket: &UnixStream) -> Result<(), Error> {
     match arrivals.receive(socket) {
-        Ok(0) => Err(Error::Disconnected),
+        Ok((0, _)) => Err(Error::Disconnected),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
         Err(error) => Err(error.into()),

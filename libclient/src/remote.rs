@@ -5,13 +5,15 @@
 //! the pixels behind it. So the client notices no difference: the copies are hidden from it, and a
 //! connection that is lost is lost as a daemon is, and found again likewise.
 //!
-//! Knows nothing of how frames are resized. [`wire`] and [`rings`] are the bridge's too.
+//! Knows nothing of how frames are resized. [`wire`], [`rings`] and [`watched`] are the
+//! bridge's too.
 
 mod carrier;
 pub mod credentials;
 #[cfg(feature = "nats")]
 mod nats;
 pub mod rings;
+pub mod watched;
 pub mod wire;
 
 use std::io;
@@ -34,6 +36,7 @@ pub use crate::endpoint::is_loopback;
 use crate::endpoint::{Remote, Scheme};
 use crate::places::Places;
 pub use credentials::{Credentials, CredentialsError};
+use watched::Watched;
 use wire::{Sender, Stream};
 
 /// How long the other end may take for the next piece of what it has begun to send, or to take the next
@@ -81,7 +84,6 @@ pub(crate) fn dial(
 ) -> io::Result<(UnixStream, Reported)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ours, theirs) = UnixStream::pair()?;
-    theirs.set_nonblocking(true)?;
     let (report, reported) = mpsc::channel();
     let (remote, credentials, places) = (remote.clone(), credentials.clone(), Arc::clone(places));
     let carry = move || {
@@ -94,8 +96,8 @@ pub(crate) fn dial(
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(bridge) => {
                     let _ = report.send(Ok(()));
-                    let Ok(mut client) = tokio::net::UnixStream::from_std(theirs) else { return };
-                    let mismatch = carrier::carry(&mut client, bridge).await;
+                    let Ok(client) = Watched::new(theirs) else { return };
+                    let mismatch = carrier::carry(&client, bridge).await;
                     // The client's socket is still open.
                     let report = |it: Mismatch| report.send(Err(it.at(&remote.address)));
                     let _ = mismatch.filter(|_| remote.is_fixed()).map(report);

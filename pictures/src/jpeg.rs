@@ -5,7 +5,7 @@
 
 use image::metadata::Orientation;
 use resized_client::{Extent, FrameSpec, PixelFormat, ROW_ALIGN, Slot};
-use resized_jpeg::{Decoder, image};
+use resized_jpeg::{Decoder, Segments, image, is_decoded_whole};
 use turbojpeg::{Colorspace, DecompressHeader, ScalingFactor, Subsamp};
 
 use crate::error::PictureError;
@@ -38,8 +38,8 @@ impl<'a> Jpeg<'a> {
         if matches!(decoder.header().colorspace, Colorspace::CMYK | Colorspace::YCCK) {
             return Err(PictureError::Inks);
         }
-        let Metadata { orientation, profile, whole } = metadata(file);
-        let whole = whole || decoder.header().is_progressive;
+        let Metadata { orientation, profile } = metadata(file);
+        let whole = is_decoded_whole(file);
         Ok(Self { decoder, orientation, profile, whole })
     }
 
@@ -100,19 +100,14 @@ impl<'a> Jpeg<'a> {
 struct Metadata {
     orientation: Orientation,
     profile: Option<Vec<u8>>,
-    whole: bool,
 }
 
 /// Orientation and colour profile that can't be understood are as if they were not there.
 fn metadata(file: &[u8]) -> Metadata {
     let mut orientation = None;
     let mut parts: Vec<&[u8]> = Vec::new();
-    // Components of a picture that is not progressive, and of its first scan.
-    let (mut components, mut scanned) = (None, None);
-    for (marker, segment) in Segments(file.get(2..).unwrap_or_default()) {
+    for (marker, segment) in Segments::new(file) {
         match marker {
-            0xC0 | 0xC1 => components = segment.get(5),
-            0xDA => scanned = segment.first(),
             0xE1 if orientation.is_none() => {
                 orientation = segment.strip_prefix(EXIF).and_then(Orientation::from_exif_chunk);
             }
@@ -126,35 +121,7 @@ fn metadata(file: &[u8]) -> Metadata {
         parts.iter().zip(1..).all(|(part, n)| part[0] == n && usize::from(part[1]) == parts.len());
     let profile = (complete && !parts.is_empty())
         .then(|| parts.iter().flat_map(|part| &part[2..]).copied().collect());
-    Metadata {
-        orientation: orientation.unwrap_or(Orientation::NoTransforms),
-        profile,
-        whole: components.is_none() || components != scanned,
-    }
-}
-
-/// The segments of a file between its first marker and the first scan, with that one's header:
-/// ITU-T T.81, annex B.1.
-struct Segments<'a>(&'a [u8]);
-
-impl<'a> Iterator for Segments<'a> {
-    type Item = (u8, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        // Before a marker there may be any number of the first byte of one.
-        while let [0xFF, 0xFF, ..] = self.0 {
-            self.0 = &self.0[1..];
-        }
-        let [0xFF, marker, rest @ ..] = self.0 else { return None };
-        // What has no length, or is no marker: either would be read past differently by the decoder.
-        if matches!(marker, 0x00 | 0x01 | 0xD0..=0xD9) {
-            return None;
-        }
-        let len = usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]));
-        let segment = rest.get(2..len)?;
-        self.0 = if *marker == 0xDA { &[] } else { &rest[len..] };
-        Some((*marker, segment))
-    }
+    Metadata { orientation: orientation.unwrap_or(Orientation::NoTransforms), profile }
 }
 
 /// The file with a colour profile behind its first segment, which must stay the first.
@@ -195,23 +162,13 @@ mod tests {
     #[test]
     fn only_one_scan_of_everything_is_decoded_line_by_line() {
         let bytes = |file: &[u8]| Jpeg::new(file, 64).unwrap().decoder_bytes();
-        let (lines, whole) = (jpeg(false), jpeg(true));
-        assert_eq!((bytes(&lines), bytes(&whole)), (0, 6 * 48 * 32));
-        // One whose first scan has a component alone.
-        let mut parted = lines.clone();
-        let scan = parted.windows(2).position(|marker| marker == [0xFF, 0xDA]).unwrap();
-        parted[scan + 4] = 1;
-        assert!(metadata(&parted).whole);
-        // What can't be followed may be anything.
-        assert!(metadata(&lines[..scan]).whole);
-        assert!(metadata(b"").whole);
+        assert_eq!((bytes(&jpeg(false)), bytes(&jpeg(true))), (0, 6 * 48 * 32));
     }
 
     #[test]
     fn a_file_of_padding_is_read_as_any_other() {
         let plain = jpeg(false);
         let padded = [&plain[..2], &vec![0xFF; 1 << 20], &plain[2..]].concat();
-        assert!(!metadata(&padded).whole);
         assert_eq!(Jpeg::new(&padded, 64).unwrap().extent(), Extent::new(48, 32));
     }
 }

@@ -34,17 +34,20 @@ struct Beside {
 }
 
 impl Arrivals {
-    /// Reads what has arrived, without waiting. Zero bytes: the other end has hung up.
-    pub fn receive(&mut self, socket: impl AsFd) -> io::Result<usize> {
+    /// Reads what has arrived, without waiting. Zero bytes: the other end has hung up. Also whether there
+    /// may be more: that was all the room, or a descriptor, behind which the system stops.
+    pub fn receive(&mut self, socket: impl AsFd) -> io::Result<(usize, bool)> {
         let Self { inbox, arrived, descriptors } = self;
-        let (read, _) = inbox.fill(|room| {
+        let mut beside = false;
+        let (read, full) = inbox.fill(|room| {
             let (read, passed) = fdpass::receive(socket, room, MsgFlags::MSG_DONTWAIT)?;
             let bytes = *arrived..*arrived + read as u64;
             *arrived = bytes.end;
+            beside = passed.is_some();
             descriptors.extend(passed.map(|passed| Beside { bytes, passed }));
             Ok::<_, io::Error>(read)
         })?;
-        Ok(read)
+        Ok((read, full || beside))
     }
 
     /// Whether a message has begun, once those that are whole were popped.
@@ -197,12 +200,23 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_descriptor_there_may_be_more() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut arrivals = Arrivals::default();
+        send(&theirs, &[1; 4], Some(&file()));
+        send(&theirs, &[1; 4], None);
+        // The system stops there, though there is room.
+        assert_eq!(arrivals.receive(&ours).unwrap(), (4, true));
+        assert_eq!(arrivals.receive(&ours).unwrap(), (4, false));
+    }
+
+    #[test]
     fn an_end_and_silence_differ() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut arrivals = Arrivals::default();
         let nothing = arrivals.receive(&ours).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         drop(theirs);
-        assert_eq!(arrivals.receive(&ours).unwrap(), 0);
+        assert_eq!(arrivals.receive(&ours).unwrap().0, 0);
     }
 }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use resized_client::Breach;
+use resized_client::remote::watched::Watched;
 use resized_client::remote::wire::{Sender, WireError};
 use resized_protocol::arrivals::Arrivals;
 use resized_protocol::fdpass::Passed;
 use resized_protocol::message::{Completion, Goodbye, Message, Refusal, Reply, Status, Violation};
 use resized_protocol::shm::{self, Lease, RegionError};
-use tokio::io::{AsyncWrite, Interest};
-use tokio::net::unix::ReadHalf;
+use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, oneshot};
 
 use super::decoding::Undone;
@@ -27,7 +27,7 @@ use crate::replies::Opening;
 
 pub(super) async fn back(
     shared: &Shared,
-    daemon: ReadHalf<'_>,
+    daemon: &Watched,
     client: &mut Sender<impl AsyncWrite + Unpin>,
     mut all_undone: mpsc::UnboundedReceiver<Undone>,
     mut violation: oneshot::Receiver<Violation>,
@@ -223,7 +223,7 @@ async fn say_late(
 
 /// What the daemon says.
 struct FromDaemon<'a> {
-    socket: ReadHalf<'a>,
+    socket: &'a Watched,
     arrivals: Arrivals,
 }
 
@@ -231,12 +231,11 @@ impl FromDaemon<'_> {
     /// The next message, with the descriptor beside it. Given up in the middle nothing is lost.
     async fn next(&mut self) -> Result<Option<(Message, Option<Passed>)>, WireError> {
         let Self { socket, arrivals } = self;
-        let socket: &tokio::net::UnixStream = (*socket).as_ref();
         loop {
             if let Some(heard) = arrivals.pop()? {
                 return Ok(Some(heard));
             }
-            if socket.async_io(Interest::READABLE, || arrivals.receive(socket)).await? == 0 {
+            if socket.read_by(|socket| arrivals.receive(socket)).await? == 0 {
                 return Ok(None);
             }
         }

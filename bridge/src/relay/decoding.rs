@@ -100,7 +100,7 @@ pub(super) async fn decode_all(
         let decoded: Option<Decoded> = tokio::select! {
             Some(arrived) = arrived.recv() => {
                 let coded = Arc::clone(&arrived.frame.coded);
-                let bytes = coded.decoder_bytes();
+                let bytes = coded.decoder_bytes(&arrived.jpeg);
                 let turn = shared.lanes.run(bytes, move |codec| arrived.decode(codec));
                 decoding.push(async move { coded.wanted(turn).await });
                 continue;

@@ -58,9 +58,8 @@ async fn between<C: Future<Output = ()>>(
     conversation: impl FnOnce(Sender<io::WriteHalf<Wire>>, Receiver<io::ReadHalf<Wire>>) -> C,
 ) -> (End, Vec<u32>) {
     let patience = Duration::from_secs(60);
-    let (near, far) = UnixStream::pair().unwrap();
-    let far = far.into_std().unwrap();
-    far.set_nonblocking(false).unwrap();
+    let (near, far) = net::UnixStream::pair().unwrap();
+    let near = Watched::new(near).unwrap();
     let daemon = thread::spawn(move || daemon(far, granted));
     let (client, bridge) = io::duplex(1 << 16);
     let (from_client, to_client) = io::split(bridge);
@@ -70,7 +69,7 @@ async fn between<C: Future<Output = ()>>(
     let limits = Limits { pixels: 1, patience };
     let lanes = Lanes::start("lane", 1).unwrap();
     let from_client = Client { receiver: Receiver::new(from_client, patience), name: "", account };
-    let relay = relay(from_client, &mut to_client, near, limits, lanes, future::pending());
+    let relay = relay(from_client, &mut to_client, &near, limits, lanes, future::pending());
     let (reader, writer) = io::split(client);
     let (said, heard) = (Sender::new(writer, patience), Receiver::new(reader, patience));
     let conversation = async {
@@ -81,6 +80,7 @@ async fn between<C: Future<Output = ()>>(
         end = timeout(patience, relay) => end.expect("an end"),
         never = conversation => match never {},
     };
+    drop(near);
     (end, daemon.join().unwrap())
 }
 

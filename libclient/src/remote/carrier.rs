@@ -5,28 +5,26 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::MsgFlags;
 use resized_protocol::codec;
 use resized_protocol::coding::{self, PREFIX};
-use resized_protocol::fdpass;
 use resized_protocol::message::{
     Backing, Completion, Message, Refusal, Reply, Request, Status, StreamSpec,
 };
 use resized_protocol::remote::Call;
 use resized_protocol::shm::{Lease, Region, RingLayout, leases};
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
-use tokio::net::UnixStream;
-use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 use tokio_rustls::rustls::{self, AlertDescription};
 
 use super::rings::Rings;
+use super::watched::{Watched, Writer};
 use super::wire::{Receiver, Sender, Stream, WireError};
 use super::{Mismatch, PATIENCE};
 use crate::Breach;
@@ -45,7 +43,7 @@ struct Shared {
 }
 
 /// Carries until either end hangs up. Why it would be no better another time, if that is so.
-pub(super) async fn carry(client: &mut UnixStream, bridge: Stream) -> Option<Mismatch> {
+pub(super) async fn carry(client: &Watched, bridge: Stream) -> Option<Mismatch> {
     let (from_client, to_client) = client.split();
     let (from_bridge, to_bridge) = tokio::io::split(bridge);
     let shared = Shared::default();
@@ -80,7 +78,7 @@ fn alert(error: io::Error) -> Option<Mismatch> {
 
 async fn there(
     shared: &Shared,
-    client: ReadHalf<'_>,
+    client: &Watched,
     mut bridge: Sender<impl AsyncWrite + Unpin>,
     mut closing: UnboundedReceiver<u32>,
 ) -> Result<(), WireError> {
@@ -130,7 +128,7 @@ async fn there(
 async fn back(
     shared: &Shared,
     bridge: &mut Receiver<impl AsyncRead + Unpin>,
-    client: WriteHalf<'_>,
+    client: Writer<'_>,
     close: UnboundedSender<u32>,
 ) -> Result<(), WireError> {
     let mut client = Sender::new(client, PATIENCE);
@@ -144,7 +142,7 @@ async fn back(
                             ring: ring.clone(),
                             backing: Backing::Descriptor,
                         };
-                        send_with(client.get_ref(), &Message::Reply(opened), &descriptor).await?;
+                        send_with(client.get_mut(), &Message::Reply(opened), &descriptor).await?;
                     }
                     // That stream's misfortune, not the connection's: another would meet it as well.
                     Err(refusal) => {
@@ -234,18 +232,16 @@ fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<Result<Ow
 
 /// Sends a message with a descriptor beside it.
 async fn send_with(
-    client: &WriteHalf<'_>,
+    client: &mut Writer<'_>,
     message: &Message,
     descriptor: &OwnedFd,
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     codec::encode(message, &mut bytes).map_err(io::Error::other)?;
-    let socket: &UnixStream = client.as_ref();
     let mut sent = 0;
     while sent < bytes.len() {
         let descriptor = (sent == 0).then_some(descriptor.as_fd());
-        let send = || fdpass::send(socket, &bytes[sent..], descriptor, MsgFlags::MSG_DONTWAIT);
-        sent += socket.async_io(Interest::WRITABLE, send).await?;
+        sent += poll_fn(|context| client.poll_send(context, &bytes[sent..], descriptor)).await?;
     }
     Ok(())
 }

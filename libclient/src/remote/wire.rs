@@ -160,8 +160,8 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
     }
 
     /// What it writes to.
-    pub fn get_ref(&self) -> &W {
-        &self.writer
+    pub(super) fn get_mut(&mut self) -> &mut W {
+        &mut self.writer
     }
 
     /// Sends a message, and pixels behind it.
