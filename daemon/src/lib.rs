@@ -19,15 +19,16 @@ mod scheduler;
 mod session;
 
 #[cfg(test)]
-mod until;
-
-#[cfg(test)]
 #[path = "../tests/common/skip.rs"]
 mod skip;
 
 #[cfg(test)]
 #[path = "../tests/common/specs.rs"]
 mod specs;
+
+#[cfg(test)]
+#[path = "../tests/common/until.rs"]
+mod until;
 
 pub use quota::{Limits, default_ring_bytes, user_ring_bytes};
 pub use resized_service::memory::available_memory;

@@ -26,4 +26,6 @@ mod specs;
 mod support;
 mod threads;
 mod timeouts;
+#[path = "../common/until.rs"]
+mod until;
 mod wire;

@@ -11,17 +11,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use resized_client::{Client, Endpoint, Error, Reconnect, Stats};
 use tempfile::TempDir;
 
+use crate::until;
+pub(crate) use crate::until::until;
 use remains::Noted;
 
-/// After this a test hangs: far longer than anything here takes on a loaded machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+/// After this a test hangs: what it waits for has failed it before.
+pub(crate) const DEADLINE: Duration = until::DEADLINE.saturating_mul(2);
 
 /// Runs a test's body on a thread of its own, so that one that hangs fails, and leaves nothing.
 pub(crate) fn bounded(body: impl FnOnce() + Send + 'static) {
@@ -63,16 +65,6 @@ pub(crate) fn alone(test: &str, body: impl FnOnce() + Send + 'static) {
     let passed = output.status.success() && said.contains("1 passed");
     assert!(passed, "{said}\n{wrong}");
     print!("{said}");
-}
-
-/// Waits until it is so.
-#[track_caller]
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < DEADLINE / 2, "never: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// A folder that is removed when this is dropped.
