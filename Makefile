@@ -423,11 +423,12 @@ test-deb: MAINTAINER := nobody in particular <nobody@packages.invalid>
 test-deb: deb
 	@systemd/debian/test.sh "$(TARGET)/test-deb" "$(TARGET)"/debian/{resized,resize-videos}_*.deb
 
-# The code of the shaders, committed beside their sources; a test compares.
+# The code of the shaders, committed beside their sources with the sums of all; tests compare.
 SHADERS := daemon/src/device/vulkan/shaders
 shaders: test-deps
 	for source in $(SHADERS)/*.comp; do \
 		glslc --target-env=vulkan1.2 -O "$$source" -o "$${source%.comp}.spv" || exit 1; done
+	cd $(SHADERS) && LC_ALL=C sha256sum *.comp *.glsl *.spv > SHA256SUMS
 
 # Tools, built once
 # -----------------
