@@ -19,6 +19,10 @@ mod scheduler;
 mod session;
 
 #[cfg(test)]
+#[path = "../tests/common/levels.rs"]
+mod levels;
+
+#[cfg(test)]
 #[path = "../tests/common/skip.rs"]
 mod skip;
 
