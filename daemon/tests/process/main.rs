@@ -15,6 +15,8 @@ mod hostile;
 mod leaks;
 mod lifecycle;
 mod oracle;
+#[path = "../../../bridge/tests/common/port.rs"]
+mod port;
 mod quotas;
 mod refusals;
 mod restarts;
