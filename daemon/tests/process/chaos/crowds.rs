@@ -115,7 +115,7 @@ fn throughput(daemon: &Daemon, watcher: &Client, test: &str, count: usize) -> (f
 /// In the whole suite: 256 processes get the same by Jain's index, 0.99, and together 85 % of what six
 /// get whose rings take as much memory. The goal is 95 %.
 ///
-/// What two get is said beside that, and is not judged by: where a cache holds two clients' rings (34 MB; there
+/// What two get is said beside that, and is not judged by: where a cache holds two clients' rings (41 MB; there
 /// are caches of 300) and 256 clients' come from memory, a crowd gets much less, whoever resizes its frames
 /// (docs/design/measured.md). Six with as much memory lack the same caches, so what a crowd loses beside them is
 /// the daemon's doing.
