@@ -116,8 +116,17 @@ $(SAMPLE): | deps
 # that was just installed, so that it was not found is a fault of ours (daemon/tests/common/skip.rs). What not
 # every user may do is for who knows that they may: make test NEED="networks mounts cgroup users".
 NEED ?=
-test: export RESIZED_TESTS_NEED = vulkan import validation glslc systemd-analyze systemd-socket-activate \
-    $(if $(BROWSERS),browser) $(NEED)
+test chaos soak: export RESIZED_TESTS_NEED = $(LEVELS) vulkan import validation glslc systemd-analyze \
+    systemd-socket-activate $(if $(BROWSERS),browser) $(NEED)
+# There are no GPUs.
+sanitize: export RESIZED_TESTS_NEED = $(LEVELS) $(NEED)
+
+# What the kernel says that this CPU has: another witness than the code that is tested.
+FLAGS  = $(shell grep -m1 '^flags' /proc/cpuinfo)
+LEVELS = $(if $(filter-out $(FLAGS),avx2 fma),,avx2) \
+    $(if $(filter-out $(FLAGS),avx2 fma avx512f avx512bw avx512vl avx512vbmi avx512_vnni),,avx512) \
+    $(if $(filter aarch64,$(shell uname -m)),neon)
+
 test: test-deps deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -130,7 +139,7 @@ test: test-deps deny
 		$(CARGO) clippy --manifest-path $$dir/Cargo.toml --target-dir $(TARGET) --locked -- -D warnings; done
 	$(MAKE) --no-print-directory seeds
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
-	$(CARGO) test --workspace --locked -- $(TEST_FLAGS)
+	$(CARGO) test --workspace --locked
 	$(MAKE) --no-print-directory test-python
 	$(MAKE) --no-print-directory test-gstreamer
 
@@ -423,11 +432,12 @@ test-deb: MAINTAINER := nobody in particular <nobody@packages.invalid>
 test-deb: deb
 	@systemd/debian/test.sh "$(TARGET)/test-deb" "$(TARGET)"/debian/{resized,resize-videos}_*.deb
 
-# The code of the shaders, committed beside their sources; a test compares.
+# The code of the shaders, committed beside their sources with the sums of all; tests compare.
 SHADERS := daemon/src/device/vulkan/shaders
 shaders: test-deps
 	for source in $(SHADERS)/*.comp; do \
 		glslc --target-env=vulkan1.2 -O "$$source" -o "$${source%.comp}.spv" || exit 1; done
+	cd $(SHADERS) && LC_ALL=C sha256sum *.comp *.glsl *.spv > SHA256SUMS
 
 # Tools, built once
 # -----------------

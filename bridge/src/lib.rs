@@ -21,6 +21,10 @@ mod relay;
 mod replies;
 mod tickets;
 
+#[cfg(test)]
+#[path = "../../daemon/tests/common/skip.rs"]
+mod skip;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -70,6 +70,7 @@ mod tests {
     use tokio::net::{TcpSocket, TcpStream};
 
     use super::*;
+    use crate::skip::skip;
 
     fn local() -> SocketAddr {
         ([127, 0, 0, 1], 0).into()
@@ -78,8 +79,7 @@ mod tests {
     #[tokio::test]
     async fn both_kinds_of_addresses_have_the_same_port() {
         let Ok(six) = Socket::bind("[::]:0".parse().unwrap()) else {
-            eprintln!("SKIPPED: there is no IPv6");
-            return;
+            return skip("ipv6", "there is no IPv6");
         };
         let _six = six.open().unwrap();
         let four = Socket::bind(([0, 0, 0, 0], six.address.port()).into()).unwrap();

@@ -4,7 +4,7 @@
 //! Invariants: a key or value that is not known is refused, in a file with its line; a setting that
 //! is given nowhere is `None` until [`Settings::options`] decides, so that it suits the machine.
 
-// As seen from `examples/pages.rs` too, which reads the flags here.
+// As seen from `examples/resized-pages.rs` too, which reads the flags here.
 #[path = "config/values.rs"]
 mod values;
 

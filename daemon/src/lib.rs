@@ -19,7 +19,8 @@ mod scheduler;
 mod session;
 
 #[cfg(test)]
-mod until;
+#[path = "../tests/common/levels.rs"]
+mod levels;
 
 #[cfg(test)]
 #[path = "../tests/common/skip.rs"]
@@ -28,6 +29,10 @@ mod skip;
 #[cfg(test)]
 #[path = "../tests/common/specs.rs"]
 mod specs;
+
+#[cfg(test)]
+#[path = "../tests/common/until.rs"]
+mod until;
 
 pub use quota::{Limits, default_ring_bytes, user_ring_bytes};
 pub use resized_service::memory::available_memory;

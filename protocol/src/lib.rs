@@ -29,6 +29,10 @@ pub mod shm;
 pub mod stats;
 pub mod tensor;
 
+#[cfg(test)]
+#[path = "../../daemon/tests/common/skip.rs"]
+mod skip;
+
 /// Version of the wire format. Both ends must speak the same one.
 ///
 /// Raised with every change to the bytes that `tests/golden.rs` pins, and to where the slots of a

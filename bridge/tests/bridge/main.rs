@@ -23,6 +23,8 @@ mod rights;
 mod skip;
 mod support;
 mod turns;
+#[path = "../../../daemon/tests/common/until.rs"]
+mod until;
 mod vanished;
 mod ways_in;
 mod wire;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
@@ -20,8 +20,11 @@ use resized_client::{
 };
 use tempfile::TempDir;
 
-/// Far longer than anything here takes on a loaded machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+use crate::until;
+pub(crate) use crate::until::until;
+
+/// After this a test hangs: what it waits for has failed it before.
+pub(crate) const DEADLINE: Duration = until::DEADLINE.saturating_mul(2);
 
 /// Runs a test's body on a thread of its own, so that one that hangs fails.
 pub(crate) fn bounded(body: impl FnOnce() + Send + 'static) {
@@ -35,16 +38,6 @@ pub(crate) fn bounded(body: impl FnOnce() + Send + 'static) {
     }
     if let Err(panic) = body.join() {
         std::panic::resume_unwind(panic);
-    }
-}
-
-/// Waits until it is so.
-#[track_caller]
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < DEADLINE / 2, "never: {what}");
-        thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -1,3 +1,5 @@
+//! Accounts alone: what is charged to users and given back, with nobody connected.
+
 use super::*;
 
 fn limits() -> Limits {

@@ -1,3 +1,5 @@
+//! Lanes over one queue, and devices that do as a test says ([`fakes`](super::fakes)).
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use resized_protocol::message::{Completion, Filter, Status};

@@ -1,3 +1,5 @@
+//! A whole daemon in this process, whose device hangs when a test says so.
+
 use std::io::{Read, Write};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};

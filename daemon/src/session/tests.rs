@@ -30,7 +30,9 @@ fn one_who_opens_without_end_leaves_others_their_turn() {
         for peer in &greedy {
             say(peer, &open(Filter::Nearest)).await;
         }
-        sleep(Duration::from_millis(20)).await;
+        while scene.opening.load(Ordering::SeqCst) < TURNS {
+            sleep(Duration::from_millis(1)).await;
+        }
         let mut modest = scene.client(2, 10).await;
         say(&modest, &open(Filter::Bicubic)).await;
         assert!(matches!(hear(&mut modest).await, Message::Reply(Reply::Opened { .. })));

@@ -126,7 +126,7 @@ fn ten_bits_are_exact_at_any_ratio() {
 #[test]
 fn colours_weighed_by_opacity_are_exact() {
     for from in [PixelFormat::Rgba, PixelFormat::Bgra] {
-        for to in sources() {
+        for (n, to) in sources().chain(tensors()).enumerate() {
             for (i, filter) in Filter::ALL.into_iter().enumerate() {
                 // With the vertical pass first, too.
                 for (source, size) in [
@@ -137,6 +137,7 @@ fn colours_weighed_by_opacity_are_exact() {
                 ] {
                     let mut spec = spec(from, filter, source, size);
                     (spec.alpha, spec.destination.format) = (Alpha::Weighs, to);
+                    spec.normalisation = NORMALISATIONS[(n + i) % NORMALISATIONS.len()];
                     (spec.crop, spec.framing) = pictures()[i];
                     let (mut next, mut at) = (noise(i as u32), 0_u32);
                     let opaque = move || {
@@ -144,12 +145,28 @@ fn colours_weighed_by_opacity_are_exact() {
                         if at.is_multiple_of(4) { next() | 0x80 } else { next() }
                     };
                     let error = error(&mut Ring::new(spec), opaque);
-                    let most = if PixelFormat::TEN_BIT.contains(&to) { 2.0 } else { 1.0 };
+                    let most = match to {
+                        PixelFormat::Tensor(tensor) => within(1.0, tensor, &spec.normalisation),
+                        _ if PixelFormat::TEN_BIT.contains(&to) => 2.0,
+                        _ => 1.0,
+                    };
                     assert!(error < most, "{error}: {spec:?}");
                 }
             }
         }
     }
+}
+
+/// So many steps of samples, as far apart as numbers of a tensor; beside that half a unit in the last
+/// place of numbers up to 256.
+fn within(steps: f64, tensor: Tensor, normalisation: &Normalisation) -> f64 {
+    let step = f64::from(normalisation.scale[0].max(normalisation.scale[2]));
+    let last_place = match tensor.element {
+        Element::I8 => 0.5,
+        Element::F16 => step * 0.07,
+        Element::F32 => 0.0,
+    };
+    steps * step + last_place
 }
 
 #[test]
@@ -199,14 +216,8 @@ fn tensors_are_exact() {
                 (spec.crop, spec.framing) = pictures()[n % pictures().len()];
                 let mut ring = Ring::new(spec);
                 let error = error(&mut ring, noise(n as u32)).max(error(&mut ring, edges(7)));
-                // In steps of samples; beside that half a unit in the last place of numbers up to 256.
-                let step = f64::from(normalisation.scale[0].max(normalisation.scale[2]));
-                let last_place = match to {
-                    PixelFormat::Tensor(Tensor { element: Element::I8, .. }) => 0.5,
-                    PixelFormat::Tensor(Tensor { element: Element::F16, .. }) => step * 0.07,
-                    _ => 0.0,
-                };
-                assert!(error < 0.5 * step + last_place, "{error}: {spec:?}");
+                let PixelFormat::Tensor(tensor) = to else { unreachable!("a tensor") };
+                assert!(error < within(0.5, tensor, &normalisation), "{error}: {spec:?}");
                 assert_levels_agree(spec, n as u32);
                 assert_a_gpu_agrees(spec, n as u32);
             }

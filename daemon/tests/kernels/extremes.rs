@@ -3,7 +3,7 @@
 
 use resized::device::cpu::Level;
 use resized_protocol::frame::{Component, Matrix, PixelFormat, Range, Siting};
-use resized_protocol::message::{Filter, StreamSpec};
+use resized_protocol::message::{Alpha, Filter, StreamSpec};
 use resized_protocol::tensor::{Element, Tensor};
 
 use crate::frames::{Ring, noise, pictures, sources, spec, tensors};
@@ -46,16 +46,19 @@ fn largest(windows: &[Vec<f64>]) -> &[f64] {
     windows.iter().max_by(|a, b| sum(a).total_cmp(&sum(b))).unwrap()
 }
 
-/// How far a number may be from exact: half a step is rounding itself, floats take none.
-fn most(format: PixelFormat) -> f64 {
-    match format {
+/// How far a number may be from exact: half a step is rounding itself, floats take none. Where colours are
+/// weighed by opacity twice as far.
+fn most(spec: &StreamSpec) -> f64 {
+    let weighed = if gpu::is_weighed(spec) { 2.0 } else { 1.0 };
+    let most = match spec.destination.format {
         // In shares of what is white, of which half precision has 11 bits.
         PixelFormat::Tensor(Tensor { element: Element::F32, .. }) => 0.5 / 255.0,
         PixelFormat::Tensor(Tensor { element: Element::F16, .. }) => 0.5 / 255.0 + 1.0 / 4096.0,
         PixelFormat::Tensor(Tensor { element: Element::I8, .. }) => 0.5 + 0.5 / 255.0,
         format if PixelFormat::TEN_BIT.contains(&format) => 1.0,
         _ => 0.65,
-    }
+    };
+    most * weighed
 }
 
 /// Within that of exact on the cores, the same bits at every level and in bands, and alike on GPUs.
@@ -67,7 +70,7 @@ pub(crate) fn assert_exact(spec: StreamSpec, picture: &[u8], on_gpus: bool) {
         move || samples.next().unwrap()
     };
     let error = error(&mut ring, samples());
-    assert!(error < most(spec.destination.format), "{error}: {spec:?}");
+    assert!(error < most(&spec), "{error}: {spec:?}");
     let oracle = ring.resized(Level::Scalar, 1, samples());
     for level in levels() {
         for bands in [1, 3] {
@@ -104,6 +107,7 @@ fn any(mut next: impl FnMut() -> u8) -> StreamSpec {
         spec.destination.matrix = spec.source.matrix;
     }
     spec.framing = pictures()[below(4)].1;
+    spec.alpha = [Alpha::Apart, Alpha::Weighs][below(2)];
     spec
 }
 

@@ -7,6 +7,7 @@
 //! and whoever has one of its own, which comes and goes, for writing: it is part of what is handed out.
 
 use std::collections::BTreeSet;
+use std::io::{Write, stderr};
 use std::ops::Deref;
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -98,7 +99,8 @@ pub(crate) fn all() -> Open {
             let found = discover(&Wanted::All, &settings, None).into_iter();
             let used = found.filter_map(|found| {
                 let name = found.name;
-                found.outcome.map_err(|unused| eprintln!("SKIPPED: {name}: {unused}")).ok()
+                let say = |unused| writeln!(stderr(), "SKIPPED: {name}: {unused}");
+                found.outcome.map_err(say).ok()
             });
             let used: Vec<_> = used.collect();
             let is_staged = |gpu: &Vulkan| gpu.transfer().contains("staged");
@@ -146,7 +148,7 @@ fn is_mixed(spec: &StreamSpec) -> bool {
         || recoloured && from.format.is_subsampled()
 }
 
-fn is_weighed(spec: &StreamSpec) -> bool {
+pub(crate) fn is_weighed(spec: &StreamSpec) -> bool {
     spec.source.format.has_alpha() && spec.alpha == Alpha::Weighs
 }
 

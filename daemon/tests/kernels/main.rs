@@ -9,6 +9,8 @@ mod frames;
 mod gpu;
 mod known;
 mod letterbox;
+#[path = "../common/levels.rs"]
+mod levels;
 mod mixes;
 mod rewritten;
 #[path = "../common/skip.rs"]
@@ -25,20 +27,12 @@ use resized_protocol::placement::Crop;
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use frames::{Ring, numbers, spec, tensors};
+use levels::if_there;
 
 /// The levels that this machine has.
 fn levels() -> Vec<Level> {
-    Level::ALL
-        .iter()
-        .copied()
-        .filter(|&level| {
-            let there = Cpu::with_level(1, level).is_some();
-            if !there {
-                eprintln!("SKIPPED: this CPU has no {level:?}");
-            }
-            there
-        })
-        .collect()
+    let is_there = |level: &Level| if_there(level.name(), Cpu::with_level(1, *level)).is_some();
+    Level::ALL.iter().copied().filter(is_there).collect()
 }
 
 /// All levels, and all GPUs.
@@ -66,9 +60,22 @@ fn error(ring: &mut Ring, sample: impl FnMut() -> u8) -> f64 {
     let mut found = numbers(spec.destination.format, &found).into_iter();
     let planes = 0..ring.layout.output().planes().len();
     let wanted = planes.flat_map(|index| exact::plane(&spec, &ring.layout, input, index));
-    let worst = wanted.zip(&mut found).map(|(w, f)| (f - w).abs()).fold(0.0, f64::max);
+    let worst = furthest(wanted.zip(&mut found));
     assert_eq!(found.next(), None);
     worst
+}
+
+/// The largest distance between two numbers; what is no number is infinitely far.
+fn furthest(pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let distance = |(one, other): (f64, f64)| (one - other).abs();
+    let finite = |distance: f64| if distance.is_nan() { f64::INFINITY } else { distance };
+    pairs.map(distance).map(finite).fold(0.0, f64::max)
+}
+
+#[test]
+fn what_is_no_number_is_not_near_one() {
+    assert_eq!(furthest([(1.0, 1.5), (2.0, f64::NAN), (3.0, 3.25)].into_iter()), f64::INFINITY);
+    assert_eq!(furthest([(1.0, 1.5), (2.0, 2.0), (3.0, 3.25)].into_iter()), 0.5);
 }
 
 #[test]

@@ -201,6 +201,31 @@ fn a_client_that_floods() {
     });
 }
 
+/// How many are a crowd of those who flood.
+pub(crate) fn crowd() -> usize {
+    if whole() { 256 } else { 12 }
+}
+
+/// How many are a few whose rings take as much memory as a crowd's.
+pub(crate) const FEW: usize = 6;
+
+/// What each of these has resized.
+fn flooded_by_few() -> StreamSpec {
+    let spec = flooded();
+    StreamSpec { slots: spec.slots * crowd() as u32 / FEW as u32, ..spec }
+}
+
+#[test]
+fn a_client_of_few_that_floods() {
+    bounded(|| match told() {
+        Some((client, _)) => flood(&client, &flooded_by_few(), usize::MAX),
+        None => {
+            let most = resized_protocol::message::MAX_SLOTS;
+            assert!((1..=most).contains(&flooded_by_few().slots));
+        }
+    });
+}
+
 #[test]
 fn a_client_that_is_killed() {
     bounded(|| match told() {

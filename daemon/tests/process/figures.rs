@@ -1,7 +1,6 @@
 //! What the daemon says about itself: to its clients, and to those who watch it.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use resized_client::{Error, Histogram, StreamSpec};
 use resized_protocol::message::Request;
 
 use crate::oracle::{self, Checked};
+use crate::port::free_port;
 use crate::support::{Daemon, Folder, bounded, until};
 use crate::wire::{Wire, bytes};
 
@@ -133,9 +133,7 @@ fn a_daemon_that_stops_lives_and_is_not_ready() {
 #[test]
 fn figures_may_be_on_loopback_and_nowhere_further() {
     bounded(|| {
-        // A port that nobody has; another test may take it meanwhile, then this one says so.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
+        let address = format!("127.0.0.1:{}", free_port());
         let _daemon = Daemon::start(&["--metrics", &address]);
         let mut socket = std::net::TcpStream::connect(&address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

@@ -15,6 +15,8 @@ mod hostile;
 mod leaks;
 mod lifecycle;
 mod oracle;
+#[path = "../../../bridge/tests/common/port.rs"]
+mod port;
 mod quotas;
 mod refusals;
 mod restarts;
@@ -26,4 +28,6 @@ mod specs;
 mod support;
 mod threads;
 mod timeouts;
+#[path = "../common/until.rs"]
+mod until;
 mod wire;

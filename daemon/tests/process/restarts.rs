@@ -1,11 +1,10 @@
 //! Daemons that die or are replaced under their clients: every frame arrives, once, right; late at
 //! most. How late is not asserted: all wait for the next daemon, there is no neighbour who does not.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{self, Command, Stdio};
+use std::process::{self, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -16,7 +15,9 @@ use resized_client::{Client, Crop, Endpoint, Error, Extent, Reconnect, Refusal, 
 use resized_protocol::message::Resource;
 
 use crate::oracle::{self, Checked};
-use crate::support::{Daemon, Folder, Process, alone, bounded, descriptors, mapped_rings, until};
+use crate::support::{
+    Daemon, Folder, Process, alone, apart, bounded, descriptors, mapped_rings, until,
+};
 
 /// Clients on threads of their own that check every frame, with as many in flight as they have slots,
 /// until they are told to end.
@@ -151,10 +152,9 @@ fn activated(listener: &UnixListener, dir: &Path) -> Process {
     let adopt = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0""#;
     let mut command = Command::new("sh");
     command.args(["-c", adopt, env!("CARGO_BIN_EXE_resized")]);
-    command.env("RESIZED_CONFIG", "/dev/null").env("RESIZED_LOG", "debug");
-    let log = File::options().append(true).create(true).open(dir.join("log")).unwrap();
+    apart(&mut command).env("RESIZED_DEVICES", "cpu").env("RESIZED_LOG", "debug");
     let socket = OwnedFd::from(listener.try_clone().unwrap());
-    Process::start(command.stdin(socket).stdout(Stdio::null()).stderr(log))
+    Process::start_logged(command.stdin(socket), dir)
 }
 
 #[test]

@@ -70,9 +70,12 @@ fn a_socket_that_the_manager_listens_on_is_taken_over_and_left() {
         let manager = Manager::listen(dir.path());
         let mut activate = Command::new("systemd-socket-activate");
         activate.arg("--listen").arg(&socket);
-        for (name, value) in
-            [("NOTIFY_SOCKET", dir.path().join("notify")), ("RESIZED_CONFIG", "/dev/null".into())]
-        {
+        // It passes on what it is told to, and nothing else.
+        for (name, value) in [
+            ("NOTIFY_SOCKET", dir.path().join("notify")),
+            ("RESIZED_CONFIG", "/dev/null".into()),
+            ("RESIZED_DEVICES", "cpu".into()),
+        ] {
             activate.arg("--setenv").arg(format!("{name}={}", value.display()));
         }
         activate.arg(env!("CARGO_BIN_EXE_resized"));
@@ -184,7 +187,7 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         let settings = "user-streams = 1\nuser-slots = 2\ndevices = \"null\"";
         std::fs::write(&file, settings).unwrap();
         let mut command = command(dir.path(), &["--user-slots", "4"]);
-        command.env("RESIZED_CONFIG", &file);
+        command.env("RESIZED_CONFIG", &file).env_remove("RESIZED_DEVICES");
         command.env("RESIZED_USER_SLOTS", "3").env("RESIZED_USER_STREAMS", "5");
         let _daemon = spawn(&mut command, dir.path());
         let socket = dir.path().join("resized.sock");

@@ -5,23 +5,26 @@ mod remains;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use resized_client::{Client, Endpoint, Error, Reconnect, Stats};
 use tempfile::TempDir;
 
+use crate::skip::skip;
+use crate::until;
+pub(crate) use crate::until::until;
 use remains::Noted;
 
-/// After this a test hangs: far longer than anything here takes on a loaded machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+/// After this a test hangs: what it waits for has failed it before.
+pub(crate) const DEADLINE: Duration = until::DEADLINE.saturating_mul(2);
 
 /// Runs a test's body on a thread of its own, so that one that hangs fails, and leaves nothing.
 pub(crate) fn bounded(body: impl FnOnce() + Send + 'static) {
@@ -49,6 +52,9 @@ pub(crate) fn bounded_by(deadline: Duration, body: impl FnOnce() + Send + 'stati
 /// Set in a process that runs one test alone.
 const ALONE: &str = "RESIZED_TEST_ALONE";
 
+/// The file of a folder in which what a process logs is kept.
+const LOG: &str = "log";
+
 /// Runs the body of the test of that name in a process of its own, as `bounded`: what that process
 /// holds is the test's, whatever other tests do meanwhile.
 pub(crate) fn alone(test: &str, body: impl FnOnce() + Send + 'static) {
@@ -63,16 +69,6 @@ pub(crate) fn alone(test: &str, body: impl FnOnce() + Send + 'static) {
     let passed = output.status.success() && said.contains("1 passed");
     assert!(passed, "{said}\n{wrong}");
     print!("{said}");
-}
-
-/// Waits until it is so.
-#[track_caller]
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < DEADLINE / 2, "never: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// A folder that is removed when this is dropped.
@@ -90,14 +86,29 @@ impl Folder {
     }
 }
 
-/// A process that is killed when this is dropped.
-pub(crate) struct Process(pub(crate) Child, #[expect(dead_code)] Noted);
+/// A process that is killed when this is dropped. One that keeps a log must not have panicked: clients
+/// come again to a daemon that did, and notice nothing.
+pub(crate) struct Process(pub(crate) Child, #[expect(dead_code)] Noted, Option<PathBuf>);
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
         let child = command.spawn().unwrap();
         let noted = Noted::process(&child);
-        Self(child, noted)
+        Self(child, noted, None)
+    }
+
+    /// The same, with its log kept in `dir`.
+    pub(crate) fn start_logged(command: &mut Command, dir: &Path) -> Self {
+        let path = dir.join(LOG);
+        let log = File::options().append(true).create(true).open(&path).unwrap();
+        let mut process = Self::start(command.stdout(Stdio::null()).stderr(log));
+        process.2 = Some(path);
+        process
+    }
+
+    /// What it has logged, if that is kept.
+    fn log(&self) -> Option<String> {
+        self.2.as_ref().map(|path| std::fs::read_to_string(path).unwrap_or_default())
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -118,6 +129,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+        let Some(log) = self.log() else { return };
+        if thread::panicking() {
+            eprintln!("--- the daemon's log\n{log}---");
+        } else {
+            assert!(!log.contains("panicked"), "the daemon panicked:\n{log}");
+        }
     }
 }
 
@@ -193,7 +210,7 @@ impl Daemon {
 
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        self.process.log().unwrap_or_default()
     }
 
     /// Descriptors that the daemon holds.
@@ -249,14 +266,6 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("--- the daemon's log\n{}---", self.log());
-        }
-    }
-}
-
 /// Descriptors that a process holds; see proc(5).
 pub(crate) fn descriptors(process: u32) -> usize {
     std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
@@ -295,22 +304,41 @@ impl Segments {
     }
 }
 
-/// The daemon's command line for a socket in `dir`, with nothing of this process's service manager.
+/// The daemon's command line for a socket in `dir`, without GPUs: tests of these ask for them.
 pub(crate) fn command(dir: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_resized"));
     command.arg("--socket").arg(dir.join("resized.sock")).args(flags);
-    for variable in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "RESIZED_CPU"] {
-        command.env_remove(variable);
-    }
-    // Nor of this machine's settings.
-    command.env("RESIZED_CONFIG", "/dev/null").env("RESIZED_LOG", "debug");
+    apart(&mut command).env("RESIZED_DEVICES", "cpu").env("RESIZED_LOG", "debug");
     command
+}
+
+/// With nothing of this process's service manager, nor of this machine's settings and this user's.
+pub(crate) fn apart(command: &mut Command) -> &mut Command {
+    let theirs = std::env::vars_os().map(|(name, _)| name);
+    let theirs = theirs.filter(|name| name.as_encoded_bytes().starts_with(b"RESIZED_"));
+    for name in theirs.chain(["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID"].map(Into::into)) {
+        command.env_remove(name);
+    }
+    command.env("RESIZED_CONFIG", "/dev/null")
 }
 
 /// Starts it with its log kept in `dir`.
 pub(crate) fn spawn(command: &mut Command, dir: &Path) -> Process {
-    let log = File::options().append(true).create(true).open(dir.join("log")).unwrap();
-    Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log))
+    Process::start_logged(command.stdin(Stdio::null()), dir)
+}
+
+/// Whether a process of that user can run the program and use the folder, if we can start one; where not
+/// it says that a test is skipped.
+pub(crate) fn may_run(user: u32, program: &Path, dir: &Path) -> bool {
+    let mut tried = Command::new("sh");
+    tried.args(["-c", r#"test -x "$0" && test -x "$1""#]).arg(program).arg(dir);
+    let tried = tried.uid(user).current_dir("/").output();
+    let may = tried.as_ref().is_ok_and(|output| output.status.success());
+    if !may {
+        let program = program.display();
+        skip("users", &format!("a process of user {user} can't run {program} here: {tried:?}"));
+    }
+    may
 }
 
 /// That command as the arguments of a shell's script, in the place of `$0` and `$@`.

@@ -359,6 +359,7 @@ impl Drop for Region {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::skip::skip;
 
     fn len(bytes: usize) -> NonZeroUsize {
         NonZeroUsize::new(bytes).unwrap()
@@ -444,7 +445,7 @@ mod tests {
         let release = (release.next().unwrap_or(0), release.next().unwrap_or(0));
         match setting {
             Ok(setting) if !setting.contains("[deny]") && release >= (6, 1) => assert!(huge > 0),
-            setting => eprintln!("SKIPPED: no huge pages on Linux {release:?}: {setting:?}"),
+            setting => skip("hugepages", &format!("none on Linux {release:?}: {setting:?}")),
         }
     }
 

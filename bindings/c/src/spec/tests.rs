@@ -1,3 +1,5 @@
+//! The header's numbers beside the protocol's, and specs there and back.
+
 use std::fmt::Debug;
 
 use resized_client::{

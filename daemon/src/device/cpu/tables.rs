@@ -90,8 +90,7 @@ mod tests {
     use resized_protocol::placement::Align;
     use resized_protocol::shm::RingLayout;
 
-    use super::super::tests::kept;
-    use super::super::{Cpu, Level};
+    use super::super::tests::{every_level, kept};
     use super::*;
     use crate::device::Device;
 
@@ -136,8 +135,8 @@ mod tests {
                     for framing in [Framing::Stretch, fit] {
                         spec.framing = framing;
                         let ring = RingLayout::new(&spec).unwrap();
-                        for &level in Level::ALL {
-                            let Some(cpu) = Cpu::with_level(1, level) else { continue };
+                        for cpu in every_level() {
+                            let level = cpu.level();
                             let kept = kept(|| cpu.open(&spec, &ring).unwrap());
                             assert!(kept <= bytes(&spec), "{kept} bytes, {level:?}: {spec:?}");
                         }

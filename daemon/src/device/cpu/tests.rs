@@ -15,6 +15,7 @@ use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
 
 use super::*;
+use crate::levels::if_there;
 pub(super) use crate::specs::spec;
 
 /// Whole pages with one before and one behind them that can't be touched.
@@ -60,9 +61,14 @@ pub(super) trait Tried {
     fn with<K: Kernel>(&self, kernel: K);
 }
 
+/// A lane at every level that this CPU has.
+pub(super) fn every_level() -> impl Iterator<Item = Cpu> {
+    Level::ALL.iter().filter_map(|&level| if_there(level.name(), Cpu::with_level(1, level)))
+}
+
 /// Tries it at every level that this CPU has.
 pub(super) fn at_every_level(tried: &impl Tried) {
-    for cpu in Level::ALL.iter().filter_map(|&level| Cpu::with_level(1, level)) {
+    for cpu in every_level() {
         match cpu.kernel {
             AnyKernel::Scalar(kernel) => tried.with(kernel),
             #[cfg(target_arch = "x86_64")]

@@ -11,7 +11,7 @@ use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
 use resized_protocol::message::{Alpha, Filter, StreamSpec};
 use resized_protocol::placement::{Align, Crop, Framing};
 use resized_protocol::shm::{Region, RingLayout, SlotMemory};
-use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Tensor};
+use resized_protocol::tensor::{Arrangement, ChannelOrder, Element, Normalisation, Tensor};
 use thiserror::Error;
 
 use super::discovery::{self, Enumerated, Unused};
@@ -143,6 +143,11 @@ fn streams() -> Vec<StreamSpec> {
     let tensor = |element, arrangement| {
         PixelFormat::Tensor(Tensor { element, arrangement, order: ChannelOrder::Rgb })
     };
+    // All that eight bits hold: as shares of what is white they would be zeros and ones, a step apart.
+    let spread = |stream| StreamSpec {
+        normalisation: Normalisation { mean: [128.0; 3], scale: [1.0; 3] },
+        ..stream
+    };
     let swells = StreamSpec {
         source: FrameSpec::new(Gray8, Extent::new(192, 2)),
         ..stream(Gray8, Filter::Lanczos3, (1, 108), Rgb24)
@@ -156,14 +161,19 @@ fn streams() -> Vec<StreamSpec> {
         // So flat that vertical sums have no room in 16 bits.
         stream(P010, Filter::Lanczos3, flat, Rgb24),
         stream(I420P10, Filter::Lanczos3, flat, I420),
-        weighed(stream(Rgba, Filter::Lanczos3, flat, tensor(Element::I8, Arrangement::Planar))),
+        spread(weighed(stream(
+            Rgba,
+            Filter::Lanczos3,
+            flat,
+            tensor(Element::I8, Arrangement::Planar),
+        ))),
         swells,
         part(I420, I420),
         part(Nv12, P010),
         part(P010, I420P10),
         part(I420P10, tensor(Element::F32, Arrangement::Planar)),
         weighed(part(Rgba, tensor(Element::F16, Arrangement::Interleaved))),
-        part(Rgb24, tensor(Element::I8, Arrangement::Interleaved)),
+        spread(part(Rgb24, tensor(Element::I8, Arrangement::Interleaved))),
     ]
 }
 
@@ -197,6 +207,7 @@ fn resized(device: &dyn Device, spec: &StreamSpec) -> Result<Vec<u8>, SelfTestEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::null::Null;
     use crate::device::vulkan::program::Program;
     use crate::device::vulkan::shader::Variant;
 
@@ -210,6 +221,17 @@ mod tests {
         let tested: Vec<Variant> = streams().iter().flat_map(variants).collect();
         let untested = Variant::all().into_iter().filter(|variant| !tested.contains(variant));
         assert_eq!(untested.collect::<Vec<_>>(), []);
+    }
+
+    #[test]
+    fn who_makes_other_frames_than_the_cores_does_not_pass() {
+        let cores = Cpu::with_level(1, Level::Scalar).unwrap();
+        for spec in streams() {
+            compare(&cores, &cores, &spec).unwrap();
+            // Zeros are what it makes, and are no stream's.
+            let found = compare(&Null, &cores, &spec);
+            assert!(matches!(found, Err(SelfTestError::Wrong)), "{found:?}: {spec:?}");
+        }
     }
 
     #[test]

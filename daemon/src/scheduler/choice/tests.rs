@@ -1,3 +1,5 @@
+//! Two devices of known pace beside what waits: which of them takes a frame, and which leaves it.
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Devices that fail, panic, hang and come back, with lanes of their own: every frame completes, and once.
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

@@ -1,3 +1,5 @@
+//! The fair queue without lanes: jobs of streams whose costs are known, taken one after the other.
+
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -1,3 +1,5 @@
+//! An outbox, and the client's end of its socket, which is read when a test says so.
+
 use resized_protocol::codec::Inbox;
 use resized_protocol::message::Status;
 

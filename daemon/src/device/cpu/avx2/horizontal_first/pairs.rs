@@ -288,6 +288,7 @@ mod tests {
     use crate::device::cpu::lengths::WIDE_LINE;
     use crate::device::cpu::scalar::Scalar;
     use crate::filter::Axis;
+    use crate::levels::if_there;
 
     #[derive(Clone, Copy)]
     #[repr(align(64))]
@@ -296,8 +297,8 @@ mod tests {
     /// Rows that bring the low sum of an output as far from zero as it can be.
     #[test]
     fn low_sums_fit_at_their_worst() {
-        if Avx2::new().is_none() {
-            return eprintln!("SKIPPED: this CPU has no AVX2");
+        if if_there("avx2", Avx2::new()).is_none() {
+            return;
         }
         let constants = [(-128 << 13) + 127; PATTERN];
         let mut made = 0;

@@ -1,4 +1,4 @@
-//! Owns how tests wait for what other threads do: as long as that takes, but not for ever.
+//! Owns how tests wait for what others do, threads or processes: as long as that takes, but not for ever.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +12,6 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
         assert!(begun.elapsed() < DEADLINE, "never: {what}");
-        thread::sleep(Duration::from_micros(100));
+        thread::sleep(Duration::from_millis(2));
     }
 }
