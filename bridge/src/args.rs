@@ -110,6 +110,11 @@ pub struct Args {
           value_parser = seconds)]
     pub patience: Duration,
 
+    /// Seconds that a single picture may wait for its turn, and a daemon that is away for: for tests,
+    /// which are not to fail on a loaded machine
+    #[arg(long, hide = true, value_name = "SECONDS", default_value = "4", value_parser = seconds)]
+    pub picture_patience: Duration,
+
     /// What is logged: error, warn, info, debug, or directives of tracing's EnvFilter
     #[arg(
         long,

@@ -31,15 +31,9 @@ use asked::{HeaderError, settings};
 /// waits gladly.
 const WAITING: usize = 16;
 
-/// For a turn, and for a daemon that is away to come back. A restart takes less, and callers who
-/// use a client's default give up after five seconds.
-const PATIENCE: Duration = Duration::from_secs(4);
-
-const RECONNECT: Reconnect = Reconnect {
-    first: Duration::from_millis(5),
-    longest: Duration::from_millis(200),
-    within: PATIENCE,
-};
+/// Pauses of who looks for a daemon that is away.
+const FIRST: Duration = Duration::from_millis(5);
+const LONGEST: Duration = Duration::from_millis(200);
 
 /// Of rings and of buffers that a desk keeps for pictures like the last ones.
 const KEPT: u64 = 16 << 20;
@@ -57,6 +51,9 @@ pub(crate) struct Pictures {
     lanes: Lanes<Workplace>,
     places: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    /// For a turn, and for a daemon that is away to come back. A restart takes less than the four
+    /// seconds that this is, and callers who use a client's default give up after five.
+    patience: Duration,
     /// The bridge stops, and has no time left.
     over: watch::Sender<bool>,
 }
@@ -157,6 +154,7 @@ impl Pictures {
             lanes: Lanes::start("picture", count)?,
             places: semaphore(1 + WAITING),
             bytes: semaphore(LANE_BYTES as usize),
+            patience: args.picture_patience,
             over: watch::Sender::new(false),
         })))
     }
@@ -210,7 +208,7 @@ impl Pictures {
                 begins.store(true, Ordering::Relaxed);
                 pictures.resize(workplace, picture.as_ref(), &settings, bytes, most)
             });
-            let done = match timeout(PATIENCE, &mut turn).await {
+            let done = match timeout(self.patience, &mut turn).await {
                 Ok(done) => done,
                 Err(_) if begun.load(Ordering::Relaxed) => turn.await,
                 Err(_) => return Err(Refused::Busy),
@@ -246,11 +244,11 @@ impl Pictures {
 
     /// A new one. A daemon that is away has a little time to come back.
     fn desk(&self) -> Result<Desk, Refused> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.patience;
         loop {
             match self.connect() {
                 Some(client) => return Ok(Desk::new(client, self.limits)?),
-                None if Instant::now() < end => sleep(RECONNECT.longest),
+                None if Instant::now() < end => sleep(LONGEST),
                 None => return Err(Refused::Away),
             }
         }
@@ -259,7 +257,8 @@ impl Pictures {
     fn connect(&self) -> Option<Client> {
         let found = self.daemon.clone().map_or_else(Endpoint::discover, Ok);
         let endpoint = found.inspect_err(|error| tracing::debug!(%error, "no daemon")).ok()?;
-        let client = Client::connect_with(&endpoint, RECONNECT);
+        let reconnect = Reconnect { first: FIRST, longest: LONGEST, within: self.patience };
+        let client = Client::connect_with(&endpoint, reconnect);
         client.inspect_err(|error| tracing::debug!(%error, "no daemon")).ok()
     }
 }

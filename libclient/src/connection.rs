@@ -73,7 +73,7 @@ impl Connection {
         let socket = Arc::new(link.socket);
         Self {
             outgoing: Mutex::new(Outgoing::new(Arc::clone(&socket))),
-            incoming: Mutex::new(Incoming::new(socket, link.arrivals)),
+            incoming: Mutex::new(Incoming::new(socket, link.arrivals, link.broke)),
             state: Mutex::new(State::new(devices)),
             changed: Condvar::new(),
             home,

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -30,7 +30,26 @@ use crate::{Breach, Error};
 pub(crate) struct Link {
     pub(crate) socket: UnixStream,
     pub(crate) arrivals: Arrivals,
+    pub(crate) broke: Broke,
     deadline: Instant,
+}
+
+/// What the other end said that it may not, where a carrier between has found that: it closes the
+/// socket, and that alone would be a loss, for which the next connection may well do no better.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Broke(Arc<OnceLock<Error>>);
+
+impl Broke {
+    /// To be called before the socket is closed.
+    #[cfg(feature = "remote")]
+    pub(crate) fn note(&self, error: Error) {
+        let _ = self.0.set(error);
+    }
+
+    /// Why that error came, or else itself.
+    pub(crate) fn or(&self, error: Error) -> Error {
+        self.0.get().cloned().unwrap_or(error)
+    }
 }
 
 impl Link {
@@ -46,7 +65,7 @@ impl Link {
 
     /// Takes a socket that is connected.
     pub(crate) fn over(socket: UnixStream, deadline: Instant) -> Self {
-        Self { socket, arrivals: Arrivals::default(), deadline }
+        Self { socket, arrivals: Arrivals::default(), broke: Broke::default(), deadline }
     }
 
     /// Says hello. Returns the names of the daemon's devices.
@@ -92,7 +111,8 @@ impl Link {
                 }
                 None => {
                     self.wait_for(PollFlags::POLLIN)?;
-                    receive(&mut self.arrivals, &self.socket)?;
+                    receive(&mut self.arrivals, &self.socket)
+                        .map_err(|error| self.broke.or(error))?;
                 }
             }
         }

@@ -204,8 +204,9 @@ impl Home {
         let failed =
             |error| Error::Connect { endpoint: self.endpoint.clone(), error: Arc::new(error) };
         let dialled = remote::dial(remote, &self.credentials, places, deadline);
-        let (socket, reported) = dialled.map_err(failed)?;
+        let (socket, broke, reported) = dialled.map_err(failed)?;
         let mut link = Link::over(socket, deadline);
+        link.broke = broke;
         match link.greet(false) {
             Ok(devices) => Ok((link, devices)),
             Err(error) => Err(match reported.try_recv() {

@@ -3,7 +3,8 @@
 //! The carrier is one thread for each connection. To the client it is a daemon, over a socket pair,
 //! with rings of its own in memory that both have; to the bridge it says what the client says, with
 //! the pixels behind it. So the client notices no difference: the copies are hidden from it, and a
-//! connection that is lost is lost as a daemon is, and found again likewise.
+//! connection that is lost is lost as a daemon is, and found again likewise. A bridge that
+//! breaks the protocol ends the connection, as a daemon does.
 //!
 //! Knows nothing of how frames are resized. [`wire`], [`rings`] and [`watched`] are the
 //! bridge's too.
@@ -31,9 +32,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
+use crate::Error;
 use crate::endpoint::PATIENCE as SILENCE;
 pub use crate::endpoint::is_loopback;
 use crate::endpoint::{Remote, Scheme};
+use crate::link::Broke;
 use crate::places::Places;
 pub use credentials::{Credentials, CredentialsError};
 use watched::Watched;
@@ -53,6 +56,8 @@ pub(crate) enum Mismatch {
     Plain,
     /// What TLS was shown here was not taken there, for that reason.
     Certificate(io::Error),
+    /// What was said there is no message, or none that may be said then.
+    Broke(Error),
 }
 
 impl Mismatch {
@@ -66,6 +71,7 @@ impl Mismatch {
             Self::Certificate(error) => {
                 format!("{error}: it may want a certificate, or another one: $RESIZED_CERTIFICATE")
             }
+            Self::Broke(error) => error.to_string(),
         };
         io::Error::new(io::ErrorKind::InvalidData, words)
     }
@@ -81,11 +87,13 @@ pub(crate) fn dial(
     credentials: &Credentials,
     places: &Arc<Places>,
     deadline: Instant,
-) -> io::Result<(UnixStream, Reported)> {
+) -> io::Result<(UnixStream, Broke, Reported)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ours, theirs) = UnixStream::pair()?;
     let (report, reported) = mpsc::channel();
     let (remote, credentials, places) = (remote.clone(), credentials.clone(), Arc::clone(places));
+    let broke = Broke::default();
+    let noted = broke.clone();
     let carry = move || {
         // Writing to a bridge that has hung up is an error, not the end of the program, also where
         // nobody asked for that: only Rust's own programs do.
@@ -99,8 +107,13 @@ pub(crate) fn dial(
                     let Ok(client) = Watched::new(theirs) else { return };
                     let mismatch = carrier::carry(&client, bridge).await;
                     // The client's socket is still open.
-                    let report = |it: Mismatch| report.send(Err(it.at(&remote.address)));
-                    let _ = mismatch.filter(|_| remote.is_fixed()).map(report);
+                    match mismatch {
+                        Some(Mismatch::Broke(error)) => noted.note(error),
+                        Some(mismatch) if remote.is_fixed() => {
+                            let _ = report.send(Err(mismatch.at(&remote.address)));
+                        }
+                        _ => {}
+                    }
                 }
                 Err(error) => drop(report.send(Err(error))),
             }
@@ -108,7 +121,7 @@ pub(crate) fn dial(
     };
     thread::Builder::new().name("resized remote".into()).spawn(carry)?;
     reported.recv().unwrap_or_else(|_| Err(io::ErrorKind::ConnectionAborted.into()))?;
-    Ok((ours, reported))
+    Ok((ours, broke, reported))
 }
 
 /// Connects, and knocks.

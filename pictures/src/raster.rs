@@ -189,6 +189,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_webp_whose_frame_is_another_than_its_canvas_is_not_decoded() {
+        // A container of 3x2 pixels (RFC 9649, 2.7) with a frame of 16383x16383 (RFC 6386, 9.1).
+        let canvas = [&b"VP8X\x0a\0\0\0"[..], &[0; 4], &[2, 0, 0], &[1, 0, 0]].concat();
+        let side = 16_383_u16.to_le_bytes();
+        let frame =
+            [&b"VP8 \x0e\0\0\0"[..], &[0, 0, 0, 0x9D, 1, 0x2A], &side, &side, &[7; 4]].concat();
+        let body = [&b"WEBP"[..], &canvas, &frame].concat();
+        let file = [&b"RIFF"[..], &(body.len() as u32).to_le_bytes(), &body].concat();
+        let refused = Raster::webp(&file).map(drop).unwrap_err();
+        assert!(matches!(refused, PictureError::Dishonest), "{refused}");
+    }
+
+    #[test]
     fn transparent_pixels_show_the_paper() {
         let image =
             RgbaImage::from_fn(3, 1, |x, _| image::Rgba([200, 100, 0, [0, 128, 255][x as usize]]));

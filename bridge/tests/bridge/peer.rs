@@ -94,7 +94,7 @@ impl Peer {
 
 /// A connection that was cut off has ended, one that says nothing has not.
 #[track_caller]
-fn is_over(error: &io::Error) {
+pub(crate) fn is_over(error: &io::Error) {
     let waits = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
     assert!(!waits, "neither said goodbye nor hung up");
 }

@@ -159,13 +159,16 @@ fn a_reply_that_would_be_too_long_is_an_error() {
     });
 }
 
+/// Where what is asked for is to be made in the end, however loaded the machine is.
+const PATIENT: [&str; 2] = ["--picture-patience", "60"];
+
 #[test]
 fn who_finds_no_place_is_told_and_who_has_one_is_served() {
     /// At work and waiting, for one lane.
     const PLACES: usize = 17;
     bounded(|| {
         let broker = Broker::start();
-        let mut node = Node::start(&broker, &["--pictures", "1"]);
+        let mut node = Node::start(&broker, &[&PATIENT[..], &["--pictures", "1"]].concat());
         let caller = Caller::of(&broker);
         let photo = jpeg(200, 200, Subsamp::Sub2x2, false);
         let expected = made(&node, &photo, &settings("64x"));
@@ -192,7 +195,7 @@ fn who_finds_no_place_is_told_and_who_has_one_is_served() {
 }
 
 #[test]
-fn a_daemon_that_is_away_is_waited_for_but_not_for_ever() {
+fn a_daemon_that_is_away_is_not_waited_for_for_ever() {
     bounded(|| {
         let broker = Broker::start();
         let mut node = Node::start(&broker, &["--pictures", "2"]);
@@ -207,6 +210,17 @@ fn a_daemon_that_is_away_is_waited_for_but_not_for_ever() {
             let expected = made(&node, &photo, &settings("64x"));
             assert!(caller.ask(&photo, &size) == Ok(expected));
         }
+    });
+}
+
+#[test]
+fn a_daemon_that_is_away_is_waited_for_by_all_who_ask() {
+    bounded(|| {
+        let broker = Broker::start();
+        let mut node = Node::start(&broker, &[&PATIENT[..], &["--pictures", "2"]].concat());
+        let caller = Caller::of(&broker);
+        let photo = jpeg(200, 200, Subsamp::Sub2x2, false);
+        let size = [("Size", "64x")];
         node.local.stop();
         let answers = caller.ask_all(&photo, &size, 4, || node.local.start_again());
         let expected = made(&node, &photo, &settings("64x"));

@@ -181,6 +181,11 @@ fn who_has_a_certificate_of_its_own_is_let_in() {
             let error = connect_in_the_end(&bridge.secure(), &with(stranger)).unwrap_err();
             assert!(cause(&error).contains("$RESIZED_CERTIFICATE"), "{error}");
         }
+        // Another's key.
+        let ((mine, _), (_, theirs)) = (authority.sign("mine", false), authority.sign("x", false));
+        let error = connect_in_the_end(&bridge.secure(), &with(Some((mine, theirs)))).unwrap_err();
+        let said = cause(&error);
+        assert!(said.contains("mine.pem") && said.contains("x.key"), "{said}");
     });
 }
 

@@ -2,6 +2,7 @@
 //! figures of what was asked for, or none, is tested.
 
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -71,9 +72,10 @@ fn an_open_loop_has_no_more_frames_than_were_due() {
     let (figures, runs) = bench(&shop, &line);
     let client = service.client();
     // The daemon hears of an end when it is over.
-    let mut stats = client.stats().unwrap();
+    let (begun, mut stats) = (Instant::now(), client.stats().unwrap());
     while stats.streams > 0 {
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        assert!(begun.elapsed() < Duration::from_secs(60), "{stats:?}");
+        std::thread::sleep(Duration::from_millis(5));
         stats = client.stats().unwrap();
     }
     // With what was not counted, 1.1 seconds a run.

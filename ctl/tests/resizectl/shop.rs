@@ -19,7 +19,7 @@ use turbojpeg::{Image, PixelFormat, Subsamp};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_resizectl");
 
 /// In seconds: far longer than any run takes on a loaded machine.
-const DEADLINE: &str = "120";
+pub(crate) const DEADLINE: &str = "120";
 
 /// A folder for files, gone at the end of the test.
 pub(crate) struct Shop {
@@ -43,6 +43,13 @@ impl Shop {
     /// The program in this folder, with no daemon to be found but its own.
     pub(crate) fn command(&self) -> Command {
         self.prepared(Command::new(PROGRAM))
+    }
+
+    /// The same, ended if it hangs. Signals are passed on to it.
+    pub(crate) fn bounded(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", "-sKILL", DEADLINE, PROGRAM]);
+        self.prepared(command)
     }
 
     fn prepared(&self, mut command: Command) -> Command {

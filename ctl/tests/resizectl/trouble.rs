@@ -86,7 +86,7 @@ fn nobody_who_reads_what_is_said_is_no_reason_to_end() {
 fn a_dash_is_what_is_open_already() {
     let shop = Shop::new();
     shop.file("a.jpg", &jpeg(&scenery(64, 64), Subsamp::Sub2x2));
-    let mut command = shop.command();
+    let mut command = shop.bounded();
     command.args(["resize", "-", "-s", "32x", "--format", "png", "-o", "-"]);
     let output = command.stdin(fs::File::open(shop.path("a.jpg")).unwrap()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -198,7 +198,7 @@ fn a_signal_leaves_whole_pictures_and_nothing_else() {
     for name in &names {
         shop.file(name, &picture);
     }
-    let mut command = shop.command();
+    let mut command = shop.bounded();
     let mut run =
         command.args(["resize", "-q", "-s", "640x", "-o", "out/"]).args(&names).spawn().unwrap();
     let written = || fs::read_dir(shop.path("out")).map_or(0, Iterator::count);
@@ -218,7 +218,7 @@ fn a_signal_leaves_whole_pictures_and_nothing_else() {
 fn who_waits_for_a_pipe_heeds_a_signal() {
     let shop = Shop::new();
     let (reader, writer) = std::io::pipe().unwrap();
-    let mut command = shop.command();
+    let mut command = shop.bounded();
     command.args(["resize", "-", "-s", "64x", "--format", "png", "-o", "out"]).stdin(reader);
     let program = command.stderr(Stdio::piped()).spawn().unwrap();
     drop(command);
@@ -238,13 +238,10 @@ fn who_waits_for_a_daemon_that_hangs_heeds_a_signal() {
     let shop = Shop::new();
     shop.file("a.jpg", &jpeg(&scenery(64, 64), Subsamp::Sub2x2));
     let endpoint = mute(&shop, "cpu");
-    let mut command = Command::new("timeout");
-    command.args(["--foreground", "-sKILL", "60", env!("CARGO_BIN_EXE_resizectl")]);
-    command
-        .args(["resize", "a.jpg", "-s", "32x", "-o", "out/", "--connect", &endpoint])
-        .current_dir(shop.path("."));
-    let program = command.stderr(Stdio::piped()).spawn().unwrap();
-    while !shop.path("out").exists() {
+    let mut command = shop.bounded();
+    command.args(["resize", "a.jpg", "-s", "32x", "-o", "out/", "--connect", &endpoint]);
+    let mut program = command.stderr(Stdio::piped()).spawn().unwrap();
+    while !shop.path("out").exists() && program.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     // Then it waits; where it does not yet, this is easier for it.

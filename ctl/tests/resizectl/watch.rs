@@ -10,7 +10,7 @@ use std::thread;
 use resized_client::{Extent, FrameSpec, PixelFormat, StreamSpec};
 use serde_json::Value;
 
-use crate::shop::{Service, Shop, mute};
+use crate::shop::{DEADLINE, Service, Shop, mute};
 
 fn spec() -> StreamSpec {
     StreamSpec::new(FrameSpec::new(PixelFormat::I420, Extent::new(128, 96)), Extent::new(64, 48))
@@ -126,14 +126,15 @@ fn on_a_terminal(
     mut shown: &[&[u8]],
     mut act: impl FnMut(&str, &mut ChildStdin),
 ) -> Option<i32> {
-    // The terminal's name does not matter, but where it has no size nothing is shown.
-    let mut command = Command::new("script");
+    // The tool script is needed to have one. The terminal's name does not matter, but where it has no size nothing is shown.
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", "-sKILL", DEADLINE, "script"]);
     let program = env!("CARGO_BIN_EXE_resizectl");
     let line =
         format!("stty rows 24 cols 80; echo $$ > pid; exec {program} top --connect {endpoint}");
     command.args(["-qec", &line, "/dev/null"]).current_dir(shop.path("."));
     command.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut run = command.spawn().expect("the tool script is needed to have a terminal");
+    let mut run = command.spawn().unwrap();
     let (mut seen, mut before) = (Vec::new(), 0);
     let (mut keys, mut screen) = (run.stdin.take().unwrap(), run.stdout.take().unwrap());
     let has = |seen: &[u8], text: &[u8]| seen.windows(text.len()).any(|bytes| bytes == text);

@@ -51,6 +51,13 @@ impl Bench {
         self.prepared(Command::new(PROGRAM), videos)
     }
 
+    /// The same, ended if it hangs. Signals are passed on to it.
+    pub(crate) fn bounded(&self, videos: &[&Path]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", "-sKILL", DEADLINE, PROGRAM]);
+        self.prepared(command, videos)
+    }
+
     fn prepared(&self, mut command: Command, videos: &[&Path]) -> Command {
         command
             .env_remove("RESIZED_ENDPOINT")

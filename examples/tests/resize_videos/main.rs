@@ -175,7 +175,7 @@ fn figures_and_videos_may_come_and_go_by_what_is_open_already() {
         [("/dev/stdin", "-"), ("pipe:0", "/dev/stdout"), ("/dev/fd/0", "/dev/fd/1")]
     {
         let [(ours, theirs), (mut told, telling)] = [(); 2].map(|()| UnixStream::pair().unwrap());
-        let mut command = bench.command(&[Path::new(video)]);
+        let mut command = bench.bounded(&[Path::new(video)]);
         command.args(["-n", "1", "-q", "--json", figures]);
         let mut program =
             command.stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(telling)).spawn().unwrap();

@@ -12,7 +12,7 @@ fn remote_instances_write_what_local_ones_write() {
     let clip = near.clip("clip.mkv", "testsrc2=size=322x242:rate=25", "-frames:v 40 -c:v mpeg4");
     let start = |bench: &Bench, endpoint: String| {
         let options = ["-n", "2", "-m", "0", "-s", "120x90", "--connect", &endpoint];
-        bench.command(&[&clip]).args(options).spawn().unwrap()
+        bench.bounded(&[&clip]).args(options).spawn().unwrap()
     };
     let mut runs = [start(&near, service.endpoint()), start(&far, service.remote())];
     for run in &mut runs {

@@ -27,7 +27,7 @@ fn a_daemon_that_comes_back_costs_no_picture() {
     let options = "-frames:v 120 -c:v libx264 -preset veryfast -bf 3 -refs 8 -pix_fmt yuv420p";
     let clip = bench.clip("clip.mkv", "testsrc2=size=322x242", options);
     let run = |bench: &Bench| {
-        let mut command = bench.command(&[&clip]);
+        let mut command = bench.bounded(&[&clip]);
         command.args(["-n", "2", "-m", "0", "-s", "480x360", "-q"]);
         command
     };
@@ -65,7 +65,7 @@ fn a_daemon_that_comes_back_costs_no_picture() {
 fn left_alone(bench: &Bench, socket: &Path) -> Child {
     let clip = bench.clip("clip.mkv", "testsrc2=size=64x48", "-frames:v 3 -c:v mpeg4");
     let server = daemon(socket);
-    let mut command = bench.command(&[&clip]);
+    let mut command = bench.bounded(&[&clip]);
     command.args(["-n", "2", "-m", "1", "-s", "32x24", "-q"]);
     command.arg("--connect").arg(format!("unix:{}", socket.display()));
     let begun = Instant::now();
@@ -107,7 +107,7 @@ fn frames_are_counted_for_who_resized_them_whatever_came_after() {
     let clip = bench.clip("clip.mkv", "testsrc2=size=64x48", "-frames:v 2000 -c:v mpeg4");
     let socket = bench.path("resized.sock");
     let first = daemon(&socket);
-    let mut command = bench.command(&[&clip]);
+    let mut command = bench.bounded(&[&clip]);
     command.args(["-n", "1", "-s", "32x24", "-q", "--json", "figures.json"]);
     command.arg("--connect").arg(format!("unix:{}", socket.display()));
     let mut program = command.spawn().unwrap();

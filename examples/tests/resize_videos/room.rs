@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use resized::Limits;
 use resized_client::{Client, Extent, FrameSpec, PixelFormat, StreamSpec};
@@ -81,7 +81,7 @@ fn videos_are_closed_until_their_turn() {
     let service = Service::with(|options, _| options.limits.streams = 1);
     let mut command = bench.command(&clips);
     command.args(["-m", "0", "-q", "--connect", &service.endpoint()]);
-    let mut program = command.spawn().unwrap();
+    let (begun, mut program) = (Instant::now(), command.spawn().unwrap());
     let descriptors = format!("/proc/{}/fd", program.id());
     let (mut most, mut samples) = (0, 0);
     while program.try_wait().unwrap().is_none() {
@@ -89,6 +89,9 @@ fn videos_are_closed_until_their_turn() {
         let open = entries.filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == clip));
         most = most.max(open.count());
         samples += 1;
+        if begun.elapsed() > Duration::from_secs(120) {
+            program.kill().unwrap();
+        }
         thread::sleep(Duration::from_millis(2));
     }
     assert!(program.wait().unwrap().success());

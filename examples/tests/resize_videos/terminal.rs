@@ -33,7 +33,7 @@ fn on_a_terminal(mut command: Command, kind: &str) -> (Child, PtyMaster) {
 fn a_terminal_that_goes_away_stops_no_run() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 200 -c:v mpeg4");
-    let mut command = bench.command(&[&clip]);
+    let mut command = bench.bounded(&[&clip]);
     command.args(["-n", "2", "-m", "0", "--json", "figures.json", "--report", "report.html"]);
     let (mut program, screen) = on_a_terminal(command, "xterm");
     wait_for(&bench.path("out/vid-instance1/Frame00003.jpg"));
@@ -44,32 +44,47 @@ fn a_terminal_that_goes_away_stops_no_run() {
     assert!(bench.path("report.html").exists());
 }
 
-/// What is shown until the last who has the terminal has closed it: then reading it is an error.
+/// What is shown until these words are there, or else until the last who has the terminal has closed it:
+/// then reading it is an error.
+fn shown_until(words: &str, screen: &mut PtyMaster) -> String {
+    let (mut said, mut more) = (Vec::new(), [0; 4096]);
+    let is_there = |said: &[u8]| said.windows(words.len()).any(|part| part == words.as_bytes());
+    while !is_there(&said)
+        && let Ok(len @ 1..) = screen.read(&mut more)
+    {
+        said.extend_from_slice(&more[..len]);
+    }
+    // What is half there is none of the words.
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// All that is still to be shown.
 fn shown(mut screen: PtyMaster) -> String {
     let (mut said, mut more) = (Vec::new(), [0; 4096]);
     while let Ok(len @ 1..) = screen.read(&mut more) {
         said.extend_from_slice(&more[..len]);
     }
-    String::from_utf8(said).unwrap()
+    String::from_utf8_lossy(&said).into_owned()
 }
+
+const LOST: &str = "lost the daemon, looking for it";
 
 #[test]
 fn bars_say_that_the_daemon_is_lost_and_that_a_signal_came() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2000 -c:v libx264 -preset ultrafast");
     let service = Service::start();
-    let mut command = bench.command(&[&clip]);
+    let mut command = bench.bounded(&[&clip]);
     command.args(["-n", "1", "--connect", &service.endpoint()]);
-    let (mut program, screen) = on_a_terminal(command, "xterm");
+    let (mut program, mut screen) = on_a_terminal(command, "xterm");
     wait_for(&bench.path("out/vid-instance1/Frame00003.jpg"));
     drop(service);
-    // Time to submit to nobody what there are slots for, which is waited for, and to say so.
-    thread::sleep(Duration::from_millis(1500));
+    let before = shown_until(LOST, &mut screen);
+    assert!(before.contains(LOST), "{before}");
     kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGINT).unwrap();
-    let said = shown(screen);
+    let after = shown(screen);
     assert_eq!(program.wait().unwrap().code(), Some(130));
-    let (_, after) = said.split_once("lost the daemon, looking for it").expect(&said);
-    assert!(after.contains("ending; Ctrl-C again ends at once"), "{said}");
+    assert!(after.contains("ending; Ctrl-C again ends at once"), "{before}{after}");
 }
 
 #[test]
@@ -77,7 +92,7 @@ fn a_dumb_terminal_has_lines_that_say_how_far_it_is() {
     let bench = Bench::new();
     let clip = bench.clip("clip.ts", MOVING, "-frames:v 100 -c:v mpeg2video -g 1");
     let (reader, mut writer) = std::io::pipe().unwrap();
-    let mut command = bench.command(&[Path::new("/dev/stdin")]);
+    let mut command = bench.bounded(&[Path::new("/dev/stdin")]);
     command.args(["-n", "1"]).stdin(reader);
     let (mut program, screen) = on_a_terminal(command, "dumb");
     let bytes = fs::read(clip).unwrap();

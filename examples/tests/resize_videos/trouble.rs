@@ -91,7 +91,7 @@ fn a_video_that_is_missing_or_none_is_named_and_the_others_go_on() {
 fn a_video_that_vanishes_is_named_and_the_others_go_on() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
-    let mut command = bench.command(&[&clip]);
+    let mut command = bench.bounded(&[&clip]);
     command.args(["-n", "2", "-m", "3", "-q", "--json", "figures.json"]);
     let program = command.stderr(Stdio::piped()).spawn().unwrap();
     // Folders are made once it is open, for the first copy.

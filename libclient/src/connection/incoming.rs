@@ -15,13 +15,14 @@ use resized_protocol::arrivals::Arrivals;
 
 use crate::Error;
 use crate::endpoint::PATIENCE;
-use crate::link::{self, Arrived, left};
+use crate::link::{self, Arrived, Broke, left};
 
 /// Held by the thread that reads.
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) socket: Arc<UnixStream>,
     arrivals: Arrivals,
+    broke: Broke,
     pub(super) messages: Vec<Arrived>,
     /// Since when there is a part of a message, and no whole one has come.
     begun: Option<Instant>,
@@ -57,9 +58,9 @@ impl Until {
 }
 
 impl Incoming {
-    pub(super) fn new(socket: Arc<UnixStream>, arrivals: Arrivals) -> Self {
+    pub(super) fn new(socket: Arc<UnixStream>, arrivals: Arrivals, broke: Broke) -> Self {
         let begun = arrivals.is_amid_message().then(Instant::now);
-        Self { socket, arrivals, messages: Vec::new(), begun }
+        Self { socket, arrivals, broke, messages: Vec::new(), begun }
     }
 
     /// Reads what has arrived, having waited for it, and decodes every message that is then whole.
@@ -76,7 +77,8 @@ impl Incoming {
             }
             (Until::Forever, rest) => self.wait_for_bytes(rest.map(left))?,
         }
-        link::receive(&mut self.arrivals, &self.socket)?;
+        let received = link::receive(&mut self.arrivals, &self.socket);
+        received.map_err(|error| self.broke.or(error))?;
         while let Some(arrived) = link::next(&mut self.arrivals)? {
             self.messages.push(arrived);
         }
@@ -119,7 +121,7 @@ mod tests {
     #[test]
     fn half_a_message_is_not_waited_for_without_end() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut incoming = Incoming::new(Arc::new(ours), Arrivals::default());
+        let mut incoming = Incoming::new(Arc::new(ours), Arrivals::default(), Broke::default());
         let (stream, slot, status) = (0, 0, Status::Done);
         let done = Completion { stream, slot, status, device: 0, queued_ns: 0, worked_ns: 0 };
         let mut bytes = Vec::new();

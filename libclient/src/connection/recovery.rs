@@ -72,7 +72,7 @@ impl Connection {
 fn begin(found: Found, incoming: &mut Incoming, outgoing: &mut Outgoing, state: &mut State) {
     let Found { link, devices, rings } = found;
     let socket = Arc::new(link.socket);
-    *incoming = Incoming::new(Arc::clone(&socket), link.arrivals);
+    *incoming = Incoming::new(Arc::clone(&socket), link.arrivals, link.broke);
     state.era += 1;
     // What broke from our side meanwhile stays broken.
     if state.is_lost() {

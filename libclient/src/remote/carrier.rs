@@ -27,7 +27,7 @@ use super::rings::Rings;
 use super::watched::{Watched, Writer};
 use super::wire::{Receiver, Sender, Stream, WireError};
 use super::{Mismatch, PATIENCE};
-use crate::Breach;
+use crate::{Breach, Error};
 
 /// How long a bridge that takes nothing more may take for its last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -62,9 +62,16 @@ pub(super) async fn carry(client: &Watched, bridge: Stream) -> Option<Mismatch> 
     };
     match ended {
         Err(WireError::Codec(_)) if from_bridge.is_at_tls() => Some(Mismatch::Tls),
-        Err(WireError::Io(error)) => alert(error),
+        Err(WireError::Codec(error)) => Some(Mismatch::Broke(error.into())),
+        Err(WireError::Io(error)) => breach(&error).or_else(|| alert(error)),
         _ => None,
     }
+}
+
+/// What the bridge may not say. Of a bridge that is merely gone the next one asked may be none the worse.
+fn breach(error: &io::Error) -> Option<Mismatch> {
+    let breach: &Breach = error.get_ref()?.downcast_ref()?;
+    Some(Mismatch::Broke(Error::Unexpected(*breach)))
 }
 
 /// What the other end's TLS says against what it was shown. A fault of its own may pass.
@@ -212,10 +219,9 @@ fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<Result<Ow
     let spec = opening.remove(&stream).ok_or_else(|| unexpected(Breach::OtherStream))?;
     // Those before it were answered before it: they were refused.
     *opening = opening.split_off(&stream);
-    let layout = RingLayout::new(&spec).map_err(io::Error::other)?;
-    if layout != *ring {
-        return Err(unexpected(Breach::RingLayout));
-    }
+    // One that nobody may grant has none.
+    let layout = RingLayout::new(&spec).ok().filter(|layout| layout == ring);
+    let layout = layout.ok_or_else(|| unexpected(Breach::RingLayout))?;
     let made = Region::create(layout.len())
         .and_then(|(region, descriptor)| Ok((leases(region, &Arc::new(layout))?, descriptor)));
     match made {

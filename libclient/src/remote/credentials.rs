@@ -81,7 +81,17 @@ pub enum CredentialsError {
     /// The system has no authorities.
     #[error("the system trusts no authorities: name some by $RESIZED_CA")]
     NoAuthorities,
-    /// Certificate and key do not fit each other, or are of an unknown kind.
+    /// A certificate of the client's own and a key that do not fit each other, or of an unknown kind.
+    #[error("{} with the key {}: {error}", .certificate.display(), .key.display())]
+    Identity {
+        /// The certificate's path.
+        certificate: PathBuf,
+        /// The key's.
+        key: PathBuf,
+        /// What is wrong with them.
+        error: rustls::Error,
+    },
+    /// An authority's certificate is of an unknown kind.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
 }
@@ -135,9 +145,13 @@ impl Credentials {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots);
         Ok(Arc::new(match self.identity()? {
-            Some((path, key)) => {
-                config.with_client_auth_cert(certificates(path)?, private_key(key)?)?
-            }
+            Some((path, key)) => config
+                .with_client_auth_cert(certificates(path)?, private_key(key)?)
+                .map_err(|error| CredentialsError::Identity {
+                    certificate: path.to_owned(),
+                    key: key.to_owned(),
+                    error,
+                })?,
             None => config.with_no_client_auth(),
         }))
     }
@@ -208,6 +222,38 @@ fn broken(path: &Path, what: &'static str, error: pem::Error) -> CredentialsErro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_are_for_what_they_say() {
+        let variables = [
+            "RESIZED_TOKEN_FILE",
+            "RESIZED_CA",
+            "RESIZED_NATS_CREDENTIALS",
+            "RESIZED_NATS_INBOX",
+            CERTIFICATE,
+            KEY,
+        ];
+        // They are a process's, and other tests are in this one. Who is started has each set to its name.
+        if var_os(KEY).is_none_or(|key| key != KEY) {
+            let test = "remote::credentials::tests::variables_are_for_what_they_say";
+            let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+            alone.args(["--exact", test]).envs(variables.map(|name| (name, name)));
+            let output = alone.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let path = |name: &str| Some(PathBuf::from(name));
+        let expected = Credentials {
+            token: path("RESIZED_TOKEN_FILE"),
+            authorities: path("RESIZED_CA"),
+            nats: path("RESIZED_NATS_CREDENTIALS"),
+            nats_inbox: Some("RESIZED_NATS_INBOX".to_owned()),
+            certificate: path("RESIZED_CERTIFICATE"),
+            key: path("RESIZED_KEY"),
+        };
+        assert_eq!(Credentials::from_env(), expected);
+    }
 
     #[test]
     fn of_a_certificate_and_its_key_both_are_needed() {
