@@ -1,9 +1,19 @@
-//! Owns the making of folders for results, which are taken back where nothing comes of them.
+//! Owns the folders of results: where a result really lies, and the making of folders, which are taken
+//! back where nothing comes of them.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+
+/// The same file, in a folder without links or dots. What it is a link to itself does not matter: a
+/// result takes its place. Fails where there is no such folder, or the path ends in none of its files.
+pub fn place(path: &Path) -> io::Result<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize()?;
+    path.file_name().map(|name| folder.join(name)).ok_or(io::ErrorKind::IsADirectory.into())
+}
 
 /// Folders that were missing, those above others before them.
 #[derive(Debug, Default)]
@@ -36,6 +46,19 @@ impl Made {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_has_no_links_above_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap().join("real");
+        fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+        let within = |path: &str| place(&dir.path().join(path));
+        assert_eq!(within("link/../link/./a.jpg").unwrap(), real.join("a.jpg"));
+        assert_eq!(within("link").unwrap(), real.with_file_name("link"));
+        assert_eq!(place(Path::new("a")).unwrap(), std::env::current_dir().unwrap().join("a"));
+        assert!(within("missing/a.jpg").is_err() && within("link/..").is_err());
+    }
 
     #[test]
     fn what_was_made_is_taken_back_and_no_more() {

@@ -15,7 +15,7 @@ use resized_pictures::Format;
 use super::error::FileError;
 use super::names;
 use crate::aside::{Aside, is_special};
-use crate::folders::Made;
+use crate::folders::{Made, place};
 
 const ASIDE: Aside = Aside::of("resizectl");
 
@@ -74,7 +74,8 @@ impl Outputs {
         let all_made = self.folders.iter().try_for_each(|folder| made.make(folder));
         // Two names may lead to one place, which is only seen once the folders are there.
         let checked = all_made.and_then(|()| {
-            let places = self.paths.iter().map(|path| place(path)).collect::<Vec<_>>();
+            let place = |path: &PathBuf| place(path).unwrap_or_else(|_| path.clone());
+            let places = self.paths.iter().map(place).collect::<Vec<_>>();
             check(inputs, &places)
         });
         checked.inspect_err(|_| made.take_back())
@@ -101,17 +102,6 @@ impl Outputs {
     /// Its format, if the user has said.
     pub(crate) const fn format(&self) -> Option<Format> {
         self.format
-    }
-}
-
-/// The same file, in a folder without links or dots. What it is a link to itself does not matter: a
-/// result takes its place.
-fn place(path: &Path) -> PathBuf {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
-    match (folder, path.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
     }
 }
 

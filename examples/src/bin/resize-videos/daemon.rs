@@ -47,8 +47,8 @@ impl Daemon {
 
     /// What its devices have done so far, if it says so.
     pub(crate) fn look(&self) -> Option<Look> {
-        if let Found::Running(endpoint) = &self.0
-            && endpoint.to_string().starts_with("nats:")
+        if let Found::Running(Endpoint::Remote(remote)) = &self.0
+            && !remote.is_fixed()
         {
             return None; // many daemons, and each look is at another
         }

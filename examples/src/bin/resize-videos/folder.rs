@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use resizectl::folders::Made;
+use resizectl::folders::{Made, place};
 use resizectl::pattern;
 
 use crate::ASIDE;
@@ -240,10 +240,9 @@ fn check_names(
             if !folder.names.has(name) && !folder.names.is_pattern(name) {
                 continue;
             }
-            let beside = video.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let beside = beside.unwrap_or(Path::new(".")).canonicalize();
+            let beside = place(video);
             ensure!(
-                beside.ok().as_ref() != Some(&places[index]),
+                beside.ok().as_deref().and_then(Path::parent) != Some(places[index].as_path()),
                 "pictures would take the place of the video {}",
                 video.display()
             );

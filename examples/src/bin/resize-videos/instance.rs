@@ -39,6 +39,9 @@ use crate::turn::Turn;
 /// Most slots of a stream: a bound on memory where there are many cores.
 const MAX_SLOTS: usize = 32;
 
+/// Most threads of a decoder: FFmpeg advises against more, and each holds a frame.
+const MAX_THREADS: usize = 16;
+
 /// Most instances that have started and have no stream yet.
 const MAX_ENTERING: usize = 16;
 
@@ -224,13 +227,13 @@ impl<'a> Run<'a> {
         Ok(complete)
     }
 
-    /// The cores, shared out over the instances that run now or are just about to.
+    /// Threads of a decoder beside those of the instances that run now or are just about to.
     fn decoder_threads(&self) -> usize {
         let concurrent = match self.args.interval {
             Duration::ZERO => self.instances,
             _ => self.room.running(),
         };
-        (self.cores / concurrent.max(1)).max(1)
+        decoder_threads(self.cores, concurrent.max(1))
     }
 
     /// Submits the frames of a video that are asked for, until the last of these, its end or the run's.
@@ -316,6 +319,14 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Threads of each of so many decoders at once: the cores shared out, and one more where a decoder
+/// has several. They hand frames out in order, so one of them is often done and waits for the feeder
+/// to fetch its frame and bring the next packet.
+fn decoder_threads(cores: usize, concurrent: usize) -> usize {
+    let more = usize::from(concurrent < cores);
+    (cores.div_ceil(concurrent) + more).min(MAX_THREADS)
+}
+
 /// Opens a stream for pictures of a spec, and lets the decoder write into its slots if it can. None if
 /// the run ends before.
 fn open_stream(
@@ -396,6 +407,18 @@ mod tests {
     use resized::Server;
 
     use super::*;
+
+    #[test]
+    fn decoders_keep_all_cores_busy_with_a_bound() {
+        let threads = |cores: usize, instances: [usize; 4]| {
+            instances.map(|concurrent| decoder_threads(cores, concurrent))
+        };
+        assert_eq!(threads(1, [1, 2, 4, 10_000]), [1, 1, 1, 1]);
+        assert_eq!(threads(2, [1, 2, 4, 10_000]), [3, 1, 1, 1]);
+        assert_eq!(threads(4, [1, 2, 3, 4]), [5, 3, 3, 1]);
+        assert_eq!(threads(16, [1, 2, 9, 16]), [16, 9, 3, 1]);
+        assert_eq!(threads(64, [1, 5, 63, 64]), [16, 14, 3, 1]);
+    }
 
     #[test]
     fn frames_are_decoded_into_slots_and_are_what_they_are_elsewhere() {

@@ -9,7 +9,6 @@ use anyhow::{Error, Result};
 use nix::errno::Errno;
 
 use crate::notes::{Pace, Times};
-use crate::room::is_for_want_of_room;
 
 /// How an instance ended.
 pub(crate) enum End {
@@ -97,7 +96,7 @@ pub(crate) fn is_of_all(error: &Error) -> bool {
             resized_client::Error::Region(error) => error.errno(),
             _ => None,
         };
-        return client.is_fatal() || errno.is_some_and(is_short) || is_for_want_of_room(error);
+        return client.is_fatal() || errno.is_some_and(is_short) || client.is_shortage();
     }
     match error.downcast_ref::<ffmpeg_next::Error>() {
         Some(&ffmpeg_next::Error::Other { errno }) => is_short(errno),

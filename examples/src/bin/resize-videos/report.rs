@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use resizectl::aside::{is_out_of_reach, is_special};
+use resizectl::folders::place;
 use resizectl::terminal::shown;
 use serde::Serialize;
 
@@ -208,13 +208,7 @@ pub(crate) fn check_writable(path: &Path, videos: &[PathBuf]) -> Result<()> {
 
 /// Whether both are one file, which need not be there.
 pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
-    let place = |path: &Path| {
-        path.canonicalize().or_else(|_| {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let folder = folder.unwrap_or(Path::new(".")).canonicalize()?;
-            Ok::<_, io::Error>(folder.join(path.file_name().unwrap_or_default()))
-        })
-    };
+    let place = |path: &Path| path.canonicalize().or_else(|_| place(path));
     one == other || place(one).is_ok_and(|one| place(other).is_ok_and(|other| one == other))
 }
 

@@ -8,8 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
-use resized_client::Error::Refused;
-use resized_client::Refusal;
+use resized_client::Error as ClientError;
 
 use crate::stop::Stop;
 
@@ -118,9 +117,5 @@ impl<'a> Room<'a> {
 
 /// Whether others may have what was asked for.
 pub(crate) fn is_for_want_of_room(error: &Error) -> bool {
-    match error.downcast_ref() {
-        Some(Refused(Refusal::Quota { asked, limit, .. })) => asked <= limit,
-        Some(Refused(Refusal::System { .. })) => true,
-        _ => false,
-    }
+    error.downcast_ref().is_some_and(ClientError::is_shortage)
 }

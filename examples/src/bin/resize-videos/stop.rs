@@ -14,7 +14,7 @@ use resizectl::terminal::one_line;
 use resized_client::{Client, Frame, Pending, Slot, Stream, StreamSpec};
 use serde::Serialize;
 
-/// Longest that any waiting outlasts a signal.
+/// From one look to the next of who waits whether the run ends.
 pub(crate) const STEP: Duration = Duration::from_millis(50);
 
 /// Why a run ended before its time. As JSON it is `stopped` of the figures.
