@@ -4,7 +4,7 @@
 #   make demo-cluster      the same on three nodes, of which one is killed on the way
 #
 # Check it
-#   make test              every check there is; of what it installs nothing may be missing (NEED, see there). A part of it:
+#   make test              every check but the long ones; of what it installs nothing may be missing (NEED). A part of it:
 #   make seeds             that fuzzing starts from what the programs say today
 #   make deny              licences and sources of all crates
 #   make test-python       the Python package, with Debian's Python; make test-wheel: in an environment of its own

@@ -322,7 +322,8 @@ class Unreadable(Error):
     """The frame was no JPEG, or not one of the stream's extent."""
 
 class Failed(Error):
-    """All devices that can do it failed at this frame, or the only one twice."""
+    """All devices that can do it failed at this frame, or the only one twice; or the memory of the stream's ring is gone, and then
+    all its frames fail."""
 
 class Late(Error):
     """No device began this frame before the stream's deadline."""

@@ -346,8 +346,8 @@ impl Charge {
         self.allocated();
     }
 
-    /// Has the ring freed. The system counts none of its pages from the first moment on, and has them back one by one: until
-    /// then nobody else is to be granted less for it.
+    /// Has the ring freed, which is no longer noted then: its pages leave what this process shares at once, and come back to the
+    /// system one by one, so that they would seem owed meanwhile.
     pub(crate) fn free_ring(&mut self, free: impl FnOnce()) {
         self.ring = None;
         free();

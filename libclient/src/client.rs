@@ -41,7 +41,7 @@ impl Client {
     ///
     /// [`Connect`](Error::Connect) where nobody answers, or nobody whom the client understands, trusts or
     /// may reach; [`Refused`](Error::Refused) where the daemon, or the bridge before it, does not take this
-    /// user, token or version; [`Goodbye`](Error::Goodbye) where it takes no more connections.
+    /// user, token or version, or no more connections.
     pub fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
         Self::connect_with(endpoint, Reconnect::default())
     }
@@ -104,8 +104,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Refused`](Error::Refused) and [`Goodbye`](Error::Goodbye), as [`connect`](Self::connect) says;
-    /// [`Silent`](Error::Silent), [`Disconnected`](Error::Disconnected) and [`Socket`](Error::Socket).
+    /// [`Refused`](Error::Refused), as [`connect`](Self::connect) says; [`Goodbye`](Error::Goodbye) where the daemon
+    /// stops; [`Silent`](Error::Silent), [`Disconnected`](Error::Disconnected) and [`Socket`](Error::Socket).
     pub fn from_socket(socket: UnixStream) -> Result<Self, Error> {
         Self::hello(socket, false, None)
     }

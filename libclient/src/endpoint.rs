@@ -64,9 +64,10 @@ pub(crate) enum Scheme {
 
 #[cfg(feature = "remote")]
 impl Remote {
-    // For `resize-videos`.
-    #[doc(hidden)]
     /// Whether the same bridge, or its like, is found there each time.
+    ///
+    /// For `resize-videos`.
+    #[doc(hidden)]
     pub const fn is_fixed(&self) -> bool {
         matches!(self.scheme, Scheme::Tcp | Scheme::Tls)
     }

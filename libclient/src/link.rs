@@ -34,8 +34,8 @@ pub(crate) struct Link {
     deadline: Instant,
 }
 
-/// What the other end said that it may not, where a carrier between has found that: it closes the
-/// socket, and that alone would be a loss, for which the next connection may well do no better.
+/// Why a carrier closed the socket, if that is because the bridge broke the protocol. The closing alone
+/// would look like a loss, and be tried again, though the next connection may well do no better.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Broke(Arc<OnceLock<Error>>);
 

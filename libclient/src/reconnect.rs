@@ -93,8 +93,9 @@ impl Home {
         self.search(within, Vec::new, stopping, || true).map_err(|(_, last)| self.explain(last))
     }
 
-    /// Where nobody says welcome, says where that is. A bridge that hangs up on who greets it could not say why.
+    /// Where nobody says welcome, says where that is.
     fn explain(&self, error: Error) -> Error {
+        // A bridge that hangs up on who greets it could not say why.
         let hint = match &self.endpoint {
             Endpoint::Unix(_) => "",
             #[cfg(feature = "remote")]
@@ -112,6 +113,10 @@ impl Home {
             }
             error if is_loss(&error) => {
                 failed(ErrorKind::ConnectionAborted, format!("it hung up{hint}"))
+            }
+            // Another service, more likely than a daemon or a bridge with a fault.
+            Error::Codec(_) | Error::Unexpected(_) => {
+                failed(ErrorKind::InvalidData, format!("{error}{hint}"))
             }
             Error::Socket(error) => error,
             error => return error,
@@ -259,7 +264,10 @@ fn is_mishap(error: &Error) -> bool {
 mod tests {
     use std::os::unix::net::UnixListener;
 
+    use resized_protocol::codec::CodecError;
+
     use super::*;
+    use crate::Breach;
 
     #[test]
     fn who_would_wait_for_ever_does_not_for_a_daemon_that_was_never_there() {
@@ -294,6 +302,9 @@ mod tests {
             (Error::Goodbye(Goodbye::Stopping), ErrorKind::ConnectionAborted),
             (Error::Disconnected, ErrorKind::ConnectionAborted),
             (Error::Socket(Arc::new(reset)), ErrorKind::ConnectionAborted),
+            // Another service's words.
+            (Error::Codec(CodecError::TooLong), ErrorKind::InvalidData),
+            (Error::Unexpected(Breach::ReplyToNothing), ErrorKind::InvalidData),
         ] {
             let explained = home.explain(error);
             let Error::Connect { error, .. } = &explained else { panic!("{explained:?}") };

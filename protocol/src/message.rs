@@ -185,7 +185,8 @@ pub enum Status {
     Done,
     /// Given up before a device took it; the output frame is as it was.
     Cancelled,
-    /// All that can do it failed at it, or the only one twice; the output frame is undefined.
+    /// All that can do it failed at it, or the only one twice, or the ring's memory is gone; the output
+    /// frame is undefined.
     Failed,
     /// Given up because no device had taken it before the stream's deadline; the output frame is as it
     /// was.

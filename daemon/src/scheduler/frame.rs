@@ -122,7 +122,7 @@ impl Scheduler {
         // No device's doing, nor would another find more there.
         let lost = job.has_lost_memory();
         if lost && given_up.is_none() {
-            // Told once for each lane that was at the stream: what is taken later is given up.
+            // Told of each frame that a lane was at as that happened: what is taken later is given up.
             let StreamId { client, user: uid, number } = job.stream();
             tracing::warn!(client, uid, stream = number, "the memory of a ring is gone");
         }

@@ -157,7 +157,7 @@ impl Connection {
     }
 }
 
-/// What is found by a deadline, or by the next, unless all that is `over` before.
+/// Calls `by` with one deadline after another, [`STEP`] apart, until it finds something or `over` says that it is.
 pub(crate) fn until_over<T>(
     mut by: impl FnMut(Instant) -> Result<Option<T>, Error>,
     mut over: impl FnMut() -> bool,

@@ -209,7 +209,8 @@ fn map_spare(start: usize, len: usize) -> bool {
     }
 }
 
-/// Does what would have been done about the signal, which a fault raised or somebody sent: only that `may_be_ignored`.
+/// Does what would have been done about the signal without us. It `may_be_ignored` if somebody sent it, or nobody touched what
+/// broke.
 fn pass_on(
     number: libc::c_int,
     info: *mut libc::siginfo_t,

@@ -156,7 +156,7 @@ mod tests {
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
             compiled += 1;
             let committed = std::fs::read(source.with_extension("spv")).unwrap();
-            // Another version may make other code of the same source. That it was made of this one say sums.
+            // Another version may make other code of the same source. The sums say that it was made of this one.
             if generator(&made.stdout) == generator(&committed) {
                 assert!(
                     made.stdout == committed,

@@ -113,7 +113,7 @@ fn throughput(daemon: &Daemon, watcher: &Client, test: &str, count: usize) -> (f
 }
 
 /// In the whole suite: 256 processes get the same by Jain's index, 0.99, and together 85 % of what six
-/// get whose rings take as much memory. The goal is 95 %.
+/// get whose rings take as much memory.
 ///
 /// What two get is said beside that, and is not judged by: where a cache holds two clients' rings (41 MB; there
 /// are caches of 300) and 256 clients' come from memory, a crowd gets much less, whoever resizes its frames
@@ -138,7 +138,7 @@ fn many_processes_at_once_get_all_the_same() {
         let (many, jain) = throughput(FLOODS, crowd());
         let kept = many / few;
         println!(
-            "{}: {many:.0} frames/s, {:.1} % of what 2 get, {:.1} % of {FEW} with as much memory (goal 95); Jain's index \
+            "{}: {many:.0} frames/s, {:.1} % of what 2 get, {:.1} % of {FEW} with as much memory; Jain's index \
              {jain:.4} (goal 0.99)",
             crowd(),
             many / two * 100.0,
