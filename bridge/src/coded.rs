@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use resized_jpeg::is_decoded_whole;
+use resized_jpeg::{is_decoded_whole, saved_bytes};
 use resized_protocol::coding::{Coding, CodingError};
 use resized_protocol::frame::Extent;
 use resized_protocol::message::{Filter, Refusal, Status, StreamSpec};
@@ -27,7 +27,7 @@ use crate::lanes::Turn;
 /// frequencies as a box would, so the rest is left to the stream's filter.
 const REST: f64 = 1.5;
 
-/// Of a JPEG, what is looked at before its turn: who has more before the first scan than profiles and
+/// Of a JPEG, what is followed before its turn: who has more before the first scan than profiles and
 /// notes take may be padding it, to keep whoever looks busy.
 const HEAD: usize = 1 << 20;
 
@@ -155,12 +155,12 @@ impl Coded {
         self.inner.len().get() as u64 + slot * u64::from(self.spec.slots)
     }
 
-    /// Most that a decoder takes: planes of another subsampling, and all coefficients of a JPEG that
-    /// is not decoded line by line, as progressive ones are not.
+    /// Most that a decoder takes: planes of another subsampling, all coefficients of a JPEG that is
+    /// not decoded line by line, as progressive ones are not, and the profile of colours that it saves.
     pub(crate) fn decoder_bytes(&self, jpeg: &[u8]) -> u64 {
         let head = &jpeg[..jpeg.len().min(HEAD)];
         let coefficients = if is_decoded_whole(head) { 3 * 2 } else { 0 };
-        self.spec.source.extent.pixels() * (coefficients + 3)
+        self.spec.source.extent.pixels() * (coefficients + 3) + saved_bytes(jpeg)
     }
 
     /// Most that an encoder takes: the longest JPEG, and luma whose sides are made even.
@@ -366,7 +366,22 @@ mod tests {
         }
         // One that is not decoded line by line has all of its coefficients in memory.
         assert_eq!(lanes.share(stream.decoder_bytes(&jpeg(true))), 2);
-        assert_eq!(lanes.share(stream.decoder_bytes(&vec![0xff; HEAD + 1])), 2);
+        let jpeg = jpeg(false);
+        let padded = |len| [&jpeg[..2], &vec![0xff; len], &jpeg[2..]].concat();
+        assert_eq!(lanes.share(stream.decoder_bytes(&padded(HEAD / 2))), 1);
+        assert_eq!(lanes.share(stream.decoder_bytes(&padded(HEAD))), 2);
+    }
+
+    #[test]
+    fn what_the_decoder_saves_of_a_jpeg_is_counted_wherever_it_lies() {
+        let stream = coded((3840, 2160), (640, 360), |_| {});
+        let plain = jpeg(false);
+        let segment = [&[0xff, 0xe2, 0xff, 0xff][..], &[0; 0xfffd]].concat();
+        let (picture, end) = plain.split_at(plain.len() - 2);
+        let parts = [&plain[..2], &segment.repeat(2), &picture[2..], &segment.repeat(20), end];
+        let more = stream.decoder_bytes(&parts.concat()) - stream.decoder_bytes(&plain);
+        let saved = 22 * segment.len() as u64;
+        assert!((3 * saved..=3 * saved + saved / 100).contains(&more), "{more}");
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Owns the way from a JPEG to its pixels: as planes, or as one plane of gray or of colours.
 //!
-//! Invariants: a header is read before anything is decoded, and no JPEG takes more scans than are
-//! allowed, or a small one could keep a core busy for minutes.
+//! Invariants: a header is read before anything is decoded, no JPEG takes more scans than are
+//! allowed, or a small one could keep a core busy for minutes, and none is read that has more to save
+//! than a profile of colours.
 
 use turbojpeg::{DecompressHeader, Decompressor, Error, Image, Result, ScalingFactor, YuvImage};
+
+use crate::saved::checked;
 
 /// A JPEG whose header was read. Each has a decoder of its own: TurboJPEG's keep the tables of the
 /// JPEG before, which may be another client's, and do not get over an error in its header.
@@ -17,6 +20,7 @@ pub struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     /// Reads the header. Of a JPEG with more than so many scans no more will be read.
     pub fn new(jpeg: &'a [u8], scans: u32) -> Result<Self> {
+        let jpeg = checked(jpeg)?;
         let mut decompressor = Decompressor::new()?;
         decompressor.set_scan_limit(scans)?;
         let header = decompressor.read_header(jpeg)?;

@@ -5,11 +5,13 @@
 
 mod decoder;
 mod encoder;
+mod saved;
 mod segments;
 
 pub use decoder::Decoder;
 pub use encoder::{Encoder, Pixels};
 use resized_protocol::frame::{PixelFormat, Plane};
+pub use saved::saved_bytes;
 pub use segments::{Segments, is_decoded_whole};
 use turbojpeg::Image;
 

@@ -5,7 +5,7 @@
 
 use image::metadata::Orientation;
 use resized_client::{Extent, FrameSpec, PixelFormat, ROW_ALIGN, Slot};
-use resized_jpeg::{Decoder, Segments, image, is_decoded_whole};
+use resized_jpeg::{Decoder, Segments, image, is_decoded_whole, saved_bytes};
 use turbojpeg::{Colorspace, DecompressHeader, ScalingFactor, Subsamp};
 
 use crate::error::PictureError;
@@ -29,6 +29,8 @@ pub(crate) struct Jpeg<'a> {
     pub(crate) profile: Option<Vec<u8>>,
     /// All of it is held by the decoder before the first pixel is made.
     whole: bool,
+    /// What the decoder keeps beside pixels.
+    saved: u64,
 }
 
 impl<'a> Jpeg<'a> {
@@ -39,8 +41,8 @@ impl<'a> Jpeg<'a> {
             return Err(PictureError::Inks);
         }
         let Metadata { orientation, profile } = metadata(file);
-        let whole = is_decoded_whole(file);
-        Ok(Self { decoder, orientation, profile, whole })
+        let (whole, saved) = (is_decoded_whole(file), saved_bytes(file));
+        Ok(Self { decoder, orientation, profile, whole, saved })
     }
 
     /// Decodes it into a slot of a stream of its [`spec`](Self::spec).
@@ -65,9 +67,10 @@ impl<'a> Jpeg<'a> {
     }
 
     /// Most memory that decoding takes, however much it shrinks: two bytes for each coefficient of
-    /// three components.
+    /// three components, and what is saved of the file.
     pub(crate) fn decoder_bytes(&self) -> u64 {
-        if self.whole { 6 * self.extent().pixels() } else { 0 }
+        let coefficients = if self.whole { 6 * self.extent().pixels() } else { 0 };
+        coefficients + self.saved
     }
 
     /// By how much the decoder can shrink it.
@@ -170,5 +173,21 @@ mod tests {
         let plain = jpeg(false);
         let padded = [&plain[..2], &vec![0xFF; 1 << 20], &plain[2..]].concat();
         assert_eq!(Jpeg::new(&padded, 64).unwrap().extent(), Extent::new(48, 32));
+    }
+
+    #[test]
+    fn a_profile_of_many_parts_is_kept_and_counted_and_one_of_too_many_refused() {
+        let plain = jpeg(false);
+        let profile: Vec<u8> = (0..3 * PROFILE_PART + 9).map(|n| (n * n / 97) as u8).collect();
+        let coloured = with_profile(&plain, &profile);
+        let read = Jpeg::new(&coloured, 64).unwrap();
+        assert!(read.decoder_bytes() >= 3 * profile.len() as u64);
+        assert!(read.profile.unwrap() == profile);
+        let empty = [0xFF, 0xE2, 0, 2].repeat(100_000);
+        let (picture, end) = plain.split_at(plain.len() - 2);
+        for bomb in [[&plain[..2], &empty, &plain[2..]], [picture, &empty, end]] {
+            let refused = Jpeg::new(&bomb.concat(), 64).err().unwrap();
+            assert!(refused.to_string().starts_with("it has more than 255"), "{refused}");
+        }
     }
 }
