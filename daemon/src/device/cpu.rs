@@ -32,7 +32,7 @@
 //! A mix, where the destination has other components than the source: words of `f` fraction bits as above,
 //! but not shifted back, are weighed and added in single precision, and rounded once (see `mix`).
 //!
-//! No window's positive weights reach 2 (see [`Taps`](crate::filter::Taps)), so words do not saturate
+//! No window's positive weights reach 2 (see `Taps` in `filter.rs`), so words do not saturate
 //! in fact, and sums are far from overflowing 32 bits.
 #![allow(unsafe_code)]
 
