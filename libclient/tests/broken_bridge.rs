@@ -3,6 +3,8 @@
 //! bridge says.
 #![cfg(feature = "remote")]
 
+mod common;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
@@ -21,6 +23,8 @@ use resized_protocol::codec::{self, CodecError, Inbox};
 use resized_protocol::message::{Backing, Completion, Features, Message, Reply, Request, Status};
 use resized_protocol::remote::Call;
 use resized_protocol::shm::RingLayout;
+
+use common::unexpected;
 
 /// Far longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -138,15 +142,6 @@ fn of_a_frame(
     let found = wait.recv_timeout(DEADLINE);
     assert!(!matches!(found, Err(RecvTimeoutError::Timeout)), "the client still waits");
     found.expect("the client panicked")
-}
-
-#[track_caller]
-fn unexpected<T>(found: Result<T, Error>, what: Breach) {
-    match found {
-        Err(Error::Unexpected(found)) => assert_eq!(found, what),
-        Err(error) => panic!("{what}: {error}"),
-        Ok(_) => panic!("{what}: accepted"),
-    }
 }
 
 /// Set for the process that [`nothing_is_as_long_as_a_bridge_says`] starts: without it, how much the

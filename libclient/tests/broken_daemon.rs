@@ -1,6 +1,8 @@
 //! Clients of a daemon that breaks the protocol, or fails: each hears of it as an error, never maps
 //! what it did not ask for, and waits for nothing that will not come.
 
+mod common;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,6 +25,8 @@ use resized_protocol::message::{
     Backing, Completion, Features, Message, Refusal, Reply, Request, Status,
 };
 use resized_protocol::shm::{Region, RegionError, RingLayout};
+
+use common::unexpected;
 
 /// Far longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -170,15 +174,6 @@ fn spec() -> StreamSpec {
 
 fn frame(stream: &Stream) -> Result<(), Error> {
     stream.loan()?.submit()?.wait().map(drop)
-}
-
-#[track_caller]
-fn unexpected<T>(found: Result<T, Error>, what: Breach) {
-    match found {
-        Err(Error::Unexpected(found)) => assert_eq!(found, what),
-        Err(error) => panic!("{what}: {error}"),
-        Ok(_) => panic!("{what}: accepted"),
-    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ struct Slow {
     opening: Arc<AtomicUsize>,
 }
 
-/// What is resized by it stays as it is.
+/// What is resized by it stays as it is. Not the null device, whose frames wait for no lane.
 pub(super) struct Nothing;
 
 /// Jobs come from sessions alone.
