@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use resized_jpeg::{is_decoded_whole, saved_bytes};
+use resized_jpeg::{is_decoded_whole, most_saved_bytes};
 use resized_protocol::coding::{Coding, CodingError};
 use resized_protocol::frame::Extent;
 use resized_protocol::message::{Filter, Refusal, Status, StreamSpec};
@@ -160,7 +160,7 @@ impl Coded {
     pub(crate) fn decoder_bytes(&self, jpeg: &[u8]) -> u64 {
         let head = &jpeg[..jpeg.len().min(HEAD)];
         let coefficients = if is_decoded_whole(head) { 3 * 2 } else { 0 };
-        self.spec.source.extent.pixels() * (coefficients + 3) + saved_bytes(jpeg)
+        self.spec.source.extent.pixels() * (coefficients + 3) + most_saved_bytes(jpeg.len())
     }
 
     /// Most that an encoder takes: the longest JPEG, and luma whose sides are made even.

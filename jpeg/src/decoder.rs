@@ -6,7 +6,7 @@
 
 use turbojpeg::{DecompressHeader, Decompressor, Error, Image, Result, ScalingFactor, YuvImage};
 
-use crate::saved::checked;
+use crate::saved::{checked, saved_bytes};
 
 /// A JPEG whose header was read. Each has a decoder of its own: TurboJPEG's keep the tables of the
 /// JPEG before, which may be another client's, and do not get over an error in its header.
@@ -15,16 +15,23 @@ pub struct Decoder<'a> {
     jpeg: &'a [u8],
     decompressor: Decompressor,
     header: DecompressHeader,
+    /// Segments that it saves.
+    saved: usize,
 }
 
 impl<'a> Decoder<'a> {
     /// Reads the header. Of a JPEG with more than so many scans no more will be read.
     pub fn new(jpeg: &'a [u8], scans: u32) -> Result<Self> {
-        let jpeg = checked(jpeg)?;
+        let (jpeg, saved) = checked(jpeg)?;
         let mut decompressor = Decompressor::new()?;
         decompressor.set_scan_limit(scans)?;
         let header = decompressor.read_header(jpeg)?;
-        Ok(Self { jpeg, decompressor, header })
+        Ok(Self { jpeg, decompressor, header, saved })
+    }
+
+    /// Most memory that it takes beside what pixels take.
+    pub fn saved_bytes(&self) -> u64 {
+        saved_bytes(self.saved, self.jpeg.len())
     }
 
     /// What the header says, of all pixels.

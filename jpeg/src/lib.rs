@@ -11,7 +11,7 @@ mod segments;
 pub use decoder::Decoder;
 pub use encoder::{Encoder, Pixels};
 use resized_protocol::frame::{PixelFormat, Plane};
-pub use saved::saved_bytes;
+pub use saved::most_saved_bytes;
 pub use segments::{Segments, is_decoded_whole};
 use turbojpeg::Image;
 

@@ -5,6 +5,7 @@
 //! reads the file: the bytes of one are counted wherever they lie. Each costs memory of its own, so
 //! millions of empty ones would cost far more than the file.
 
+use memchr::memmem;
 use turbojpeg::{Error, Result};
 
 /// Most parts of a colour profile, whose numbers are bytes: ICC.1, annex B.4.
@@ -17,22 +18,29 @@ const PART: u64 = (1 << 16) + 128;
 /// for decoding, while the first is still there.
 const COPIES: u64 = 3;
 
-/// Most memory that a decoder of that file takes beside what pixels take.
-pub fn saved_bytes(file: &[u8]) -> u64 {
-    let markers = markers(file).min(PARTS) as u64;
-    // The last one may say that it is longer than what is left of the file.
-    COPIES * (markers * PART).min(file.len() as u64 + PART)
+/// Most memory that a decoder of a file of that length takes beside what pixels take.
+pub fn most_saved_bytes(len: usize) -> u64 {
+    saved_bytes(PARTS, len)
 }
 
-/// As much of a file as a decoder may read. Fails if that has more segments than are saved.
-pub(crate) fn checked(file: &[u8]) -> Result<&[u8]> {
-    if markers(file) <= PARTS {
-        return Ok(file);
+/// The same of a file with so many segments that are saved.
+pub(crate) fn saved_bytes(markers: usize, len: usize) -> u64 {
+    // The last one may say that it is longer than what is left of the file.
+    COPIES * (markers as u64 * PART).min(len as u64 + PART)
+}
+
+/// As much of a file as a decoder may read, and how many segments are saved of that. Fails if there are
+/// more than a profile has.
+pub(crate) fn checked(file: &[u8]) -> Result<(&[u8], usize)> {
+    let count = markers(file);
+    if count <= PARTS {
+        return Ok((file, count));
     }
     // Behind the end there may be anything, such as the film that some phones append.
     let file = &file[..end(file)];
-    if markers(file) <= PARTS {
-        return Ok(file);
+    let count = markers(file);
+    if count <= PARTS {
+        return Ok((file, count));
     }
     let reason = format!("it has more than {PARTS} APP2 segments, and no colour profile has");
     Err(Error::TurboJpegError(reason))
@@ -41,14 +49,7 @@ pub(crate) fn checked(file: &[u8]) -> Result<&[u8]> {
 /// How often the bytes of an APP2 marker are in it. None of a picture's own data are: there 0xFF
 /// precedes nothing but zeros and restarts.
 fn markers(file: &[u8]) -> usize {
-    // Small sums of small numbers, which the compiler makes vectors of.
-    const CHUNK: usize = 255;
-    let next = file.get(1..).unwrap_or_default();
-    let sum = |(bytes, next): (&[u8], &[u8])| {
-        let pairs = bytes.iter().zip(next);
-        pairs.map(|(&byte, &next)| u8::from((byte == 0xFF) & (next == 0xE2))).sum::<u8>()
-    };
-    file.chunks(CHUNK).zip(next.chunks(CHUNK)).map(sum).map(usize::from).sum()
+    memmem::find_iter(file, &[0xFF, 0xE2]).count()
 }
 
 /// Where libjpeg-turbo stops reading: behind the first marker of an end that is not in a segment.
@@ -158,10 +159,12 @@ mod tests {
         let plain = [&start[..], &picture, &end].concat();
         let coloured = [&start[..], &profile, &picture, &end].concat();
         assert!(decoded(&coloured).unwrap() == decoded(&plain).unwrap());
-        assert_eq!((saved_bytes(&plain), saved_bytes(b"")), (0, 0));
-        assert_eq!(saved_bytes(&coloured), 3 * u64::from(parts) * PART);
-        // However many there are, and wherever: each is a part of the file.
-        let padded = [&coloured[..], &EMPTY.repeat(100_000)].concat();
-        assert_eq!(saved_bytes(&padded), 3 * (padded.len() as u64 + PART));
+        let saved = |file: &[u8]| Decoder::new(file, 64).unwrap().saved_bytes();
+        assert_eq!(saved(&plain), 0);
+        assert_eq!(saved(&coloured), 3 * u64::from(parts) * PART);
+        // However many there are, each is a part of the file.
+        let padded = [&start[..], &profile, &EMPTY.repeat(PARTS - 5), &picture, &end].concat();
+        assert_eq!(saved(&padded), 3 * (padded.len() as u64 + PART));
+        assert_eq!(saved(&padded), most_saved_bytes(padded.len()));
     }
 }

@@ -5,7 +5,7 @@
 
 use image::metadata::Orientation;
 use resized_client::{Extent, FrameSpec, PixelFormat, ROW_ALIGN, Slot};
-use resized_jpeg::{Decoder, Segments, image, is_decoded_whole, saved_bytes};
+use resized_jpeg::{Decoder, Segments, image, is_decoded_whole};
 use turbojpeg::{Colorspace, DecompressHeader, ScalingFactor, Subsamp};
 
 use crate::error::PictureError;
@@ -29,8 +29,6 @@ pub(crate) struct Jpeg<'a> {
     pub(crate) profile: Option<Vec<u8>>,
     /// All of it is held by the decoder before the first pixel is made.
     whole: bool,
-    /// What the decoder keeps beside pixels.
-    saved: u64,
 }
 
 impl<'a> Jpeg<'a> {
@@ -41,8 +39,7 @@ impl<'a> Jpeg<'a> {
             return Err(PictureError::Inks);
         }
         let Metadata { orientation, profile } = metadata(file);
-        let (whole, saved) = (is_decoded_whole(file), saved_bytes(file));
-        Ok(Self { decoder, orientation, profile, whole, saved })
+        Ok(Self { decoder, orientation, profile, whole: is_decoded_whole(file) })
     }
 
     /// Decodes it into a slot of a stream of its [`spec`](Self::spec).
@@ -70,7 +67,7 @@ impl<'a> Jpeg<'a> {
     /// three components, and what is saved of the file.
     pub(crate) fn decoder_bytes(&self) -> u64 {
         let coefficients = if self.whole { 6 * self.extent().pixels() } else { 0 };
-        coefficients + self.saved
+        coefficients + self.decoder.saved_bytes()
     }
 
     /// By how much the decoder can shrink it.
