@@ -129,7 +129,7 @@ pub enum Breach {
     /// A completion of a slot that is not the daemon's.
     #[error("a completion of a slot that was not submitted")]
     NotSubmitted,
-    /// A stream opened that is none of those asked for.
+    /// A stream opened, or closed, that is none of those for which that was asked.
     #[error("another stream than was asked for")]
     OtherStream,
     /// A ring whose slots lie elsewhere than the stream's spec has them.

@@ -103,13 +103,18 @@ impl Link {
             }
         }
         loop {
-            match next(&mut self.arrivals)? {
-                Some(Arrived::Reply(Reply::Refused(refusal), _)) => return Err(refusal.into()),
-                Some(Arrived::Reply(reply, descriptor)) => return Ok((reply, descriptor)),
-                Some(Arrived::Completed(_)) => {
+            match next(&mut self.arrivals) {
+                // Who is not taken is told so as a refusal or as a goodbye.
+                Err(Error::Goodbye(Goodbye::Refused(refusal)))
+                | Ok(Some(Arrived::Reply(Reply::Refused(refusal), _))) => {
+                    return Err(refusal.into());
+                }
+                Err(error) => return Err(error),
+                Ok(Some(Arrived::Reply(reply, descriptor))) => return Ok((reply, descriptor)),
+                Ok(Some(Arrived::Completed(_))) => {
                     return Err(Error::Unexpected(Breach::NotSubmitted));
                 }
-                None => {
+                Ok(None) => {
                     self.wait_for(PollFlags::POLLIN)?;
                     receive(&mut self.arrivals, &self.socket)
                         .map_err(|error| self.broke.or(error))?;
@@ -185,7 +190,6 @@ pub(crate) fn next(arrivals: &mut Arrivals) -> Result<Option<Arrived>, Error> {
         None => None,
         Some((Message::Completed(completion), _)) => Some(Arrived::Completed(completion)),
         Some((Message::Reply(reply), descriptor)) => Some(Arrived::Reply(reply, descriptor)),
-        Some((Message::Goodbye(Goodbye::Refused(refusal)), _)) => return Err(refusal.into()),
         Some((Message::Goodbye(goodbye), _)) => return Err(Error::Goodbye(goodbye)),
     })
 }

@@ -20,7 +20,9 @@ use resized_client::{
 };
 use resized_protocol::VERSION;
 use resized_protocol::codec::{self, CodecError, Inbox};
-use resized_protocol::message::{Backing, Completion, Features, Message, Reply, Request, Status};
+use resized_protocol::message::{
+    Backing, Completion, Features, Goodbye, Message, Refusal, Reply, Request, Status,
+};
 use resized_protocol::remote::Call;
 use resized_protocol::shm::RingLayout;
 
@@ -269,6 +271,36 @@ fn bytes_that_are_no_message_end_the_connection() {
         let error = later.unwrap_err();
         assert!(matches!(&error, Error::Codec(found) if *found == why), "{error}");
     }
+}
+
+#[test]
+fn what_tls_says_is_no_message_amid_others() {
+    let error = of_a_frame(raw(), |script| {
+        script.submitted();
+        script.raw(&[21, 3, 3, 0, 2, 2, 40]);
+    });
+    let error = error.unwrap_err();
+    assert!(matches!(error, Error::Codec(CodecError::TooLong)), "{error}");
+}
+
+#[test]
+fn a_stream_is_not_closed_that_is_in_use() {
+    let lies = |script: &mut Script| {
+        let Some(stream) = script.submitted() else { return };
+        script.say(&Message::Reply(Reply::Closed { stream }));
+    };
+    unexpected(of_a_frame(raw(), lies), Breach::OtherStream);
+}
+
+#[test]
+fn who_is_refused_once_welcome_has_no_connection_any_more() {
+    let error = of_a_frame(raw(), |script| {
+        script.submitted();
+        script.say(&Message::Goodbye(Goodbye::Refused(Refusal::Token)));
+    });
+    let error = error.unwrap_err();
+    assert!(error.is_fatal(), "{error}");
+    assert!(matches!(error, Error::Goodbye(Goodbye::Refused(Refusal::Token))), "{error}");
 }
 
 #[test]

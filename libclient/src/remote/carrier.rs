@@ -3,7 +3,7 @@
 //!
 //! Invariant: rings are no larger than the client asked for, whatever the bridge says.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::io;
@@ -40,6 +40,8 @@ struct Shared {
     opening: RefCell<BTreeMap<u32, StreamSpec>>,
     /// Streams that were refused here, and are being closed there.
     refused: RefCell<BTreeSet<u32>>,
+    /// The bridge has said a message.
+    understood: Cell<bool>,
 }
 
 /// Carries until either end hangs up. Why it would be no better another time, if that is so.
@@ -61,7 +63,9 @@ pub(super) async fn carry(client: &Watched, bridge: Stream) -> Option<Mismatch> 
         ended = back(&shared, &mut from_bridge, to_client, close) => ended,
     };
     match ended {
-        Err(WireError::Codec(_)) if from_bridge.is_at_tls() => Some(Mismatch::Tls),
+        Err(WireError::Codec(_)) if !shared.understood.get() && from_bridge.is_at_tls() => {
+            Some(Mismatch::Tls)
+        }
         Err(WireError::Codec(error)) => Some(Mismatch::Broke(error.into())),
         Err(WireError::Io(error)) => breach(&error).or_else(|| alert(error)),
         _ => None,
@@ -140,6 +144,7 @@ async fn back(
 ) -> Result<(), WireError> {
     let mut client = Sender::new(client, PATIENCE);
     while let Some(message) = bridge.next::<Message>().await? {
+        shared.understood.set(true);
         match &message {
             Message::Reply(Reply::Opened { stream, ring, .. }) => {
                 match open(shared, *stream, ring)? {
@@ -166,7 +171,13 @@ async fn back(
             {
                 continue;
             }
-            Message::Reply(Reply::Closed { stream }) => shared.rings.borrow_mut().remove(*stream),
+            Message::Reply(Reply::Closed { stream }) => {
+                let mut rings = shared.rings.borrow_mut();
+                if rings.is_open(*stream) {
+                    return Err(unexpected(Breach::OtherStream).into());
+                }
+                rings.remove(*stream);
+            }
             Message::Completed(completion) => {
                 let Completion { stream, slot, status, .. } = *completion;
                 let lease = shared.rings.borrow_mut().take_in_flight(stream, slot);
