@@ -47,7 +47,7 @@ NATS   := $(TARGET)/tools/nats/usr/sbin
 export PATH := $(PATH):$(abspath $(NATS))
 # No members of the workspace: their own Cargo.toml say why.
 PEERS   := --manifest-path daemon/benches/peers/Cargo.toml
-FUZZING := daemon/fuzz bridge/fuzz
+FUZZING := daemon/fuzz bridge/fuzz libclient/fuzz
 PLUGIN  := --manifest-path bindings/gstreamer/Cargo.toml
 
 # gcc, cmake, nasm: libjpeg-turbo, built by its crate. libclang: the bindings to FFmpeg.
@@ -223,7 +223,7 @@ endif
 # limit of theirs lets a peer have so much allocated at once as FUZZ_MALLOC, in MiB. Leaks are looked for in the end: in between
 # threads that are about to end look like some.
 FUZZ   ?= 600
-FUZZED ?= daemon/codec daemon/session bridge/wire bridge/frames bridge/pictures
+FUZZED ?= daemon/codec daemon/session bridge/wire bridge/frames bridge/pictures libclient/answers
 FUZZER := $(TARGET)/tools/bin/cargo-fuzz
 FUZZ_MALLOC := 64
 fuzz: deps $(FUZZER)

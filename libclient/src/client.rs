@@ -144,7 +144,15 @@ impl Client {
         named_segments: bool,
         daemon: Option<Box<dyn Any + Send + Sync>>,
     ) -> Result<Self, Error> {
-        let mut link = Link::over(socket, Instant::now() + PATIENCE);
+        Self::greeted(Link::over(socket, Instant::now() + PATIENCE), named_segments, daemon)
+    }
+
+    /// Says hello to whoever is never looked for again.
+    pub(crate) fn greeted(
+        mut link: Link,
+        named_segments: bool,
+        daemon: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Result<Self, Error> {
         let devices = link.greet(named_segments)?;
         let connection = Arc::new(Connection::new(link, devices, None).keeping(daemon));
         Ok(Self { connection, named_segments })

@@ -32,12 +32,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
-use crate::Error;
 use crate::endpoint::PATIENCE as SILENCE;
 pub use crate::endpoint::is_loopback;
 use crate::endpoint::{Remote, Scheme};
-use crate::link::Broke;
+use crate::link::{Broke, Link};
 use crate::places::Places;
+use crate::{Client, Error};
 pub use credentials::{Credentials, CredentialsError};
 use watched::Watched;
 use wire::{Sender, Stream};
@@ -88,10 +88,38 @@ pub(crate) fn dial(
     places: &Arc<Places>,
     deadline: Instant,
 ) -> io::Result<(UnixStream, Broke, Reported)> {
+    let fixed = remote.is_fixed().then(|| remote.address.clone());
+    let (remote, credentials, places) = (remote.clone(), credentials.clone(), Arc::clone(places));
+    let connected = async move || {
+        let connected = timeout_at(deadline.into(), connect(&remote, &credentials, &places)).await;
+        connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    };
+    carried(connected, fixed)
+}
+
+/// A client of a bridge that is at the other end of a socket, and hears no knock: where nothing is to be
+/// found, and what bridges say is made up.
+pub fn client_of(bridge: UnixStream) -> Result<Client, Error> {
+    let connected = async move || {
+        bridge.set_nonblocking(true)?;
+        let bridge = tokio::net::UnixStream::from_std(bridge)?;
+        Ok::<Stream, _>(Box::new(bridge))
+    };
+    let (socket, broke, _) = carried(connected, None)?;
+    let mut link = Link::over(socket, Instant::now() + SILENCE);
+    link.broke = broke;
+    Client::greeted(link, false, None)
+}
+
+/// Has a thread carry between a bridge, once that is connected, and the client's end of a socket. Whoever
+/// would find the same bridge again says what its address is.
+fn carried(
+    connected: impl AsyncFnOnce() -> io::Result<Stream> + Send + 'static,
+    fixed: Option<String>,
+) -> io::Result<(UnixStream, Broke, Reported)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ours, theirs) = UnixStream::pair()?;
     let (report, reported) = mpsc::channel();
-    let (remote, credentials, places) = (remote.clone(), credentials.clone(), Arc::clone(places));
     let broke = Broke::default();
     let noted = broke.clone();
     let carry = move || {
@@ -99,18 +127,16 @@ pub(crate) fn dial(
         // nobody asked for that: only Rust's own programs do.
         let _ = SigSet::from(Signal::SIGPIPE).thread_block();
         runtime.block_on(async move {
-            let connected =
-                timeout_at(deadline.into(), connect(&remote, &credentials, &places)).await;
-            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            match connected().await {
                 Ok(bridge) => {
                     let _ = report.send(Ok(()));
                     let Ok(client) = Watched::new(theirs) else { return };
                     let mismatch = carrier::carry(&client, bridge).await;
                     // The client's socket is still open.
-                    match mismatch {
-                        Some(Mismatch::Broke(error)) => noted.note(error),
-                        Some(mismatch) if remote.is_fixed() => {
-                            let _ = report.send(Err(mismatch.at(&remote.address)));
+                    match (mismatch, fixed) {
+                        (Some(Mismatch::Broke(error)), _) => noted.note(error),
+                        (Some(mismatch), Some(address)) => {
+                            let _ = report.send(Err(mismatch.at(&address)));
                         }
                         _ => {}
                     }

@@ -1,0 +1,102 @@
+//! Writes what fuzzing starts from: conversations as bridges have them with clients, one a file. Run again,
+//! and the files committed, when the protocol changes.
+
+mod asked;
+
+use std::path::Path;
+
+use resized_client::{ClientStats, Goodbye, Histogram, Refusal, Stats, Violation};
+use resized_protocol::VERSION;
+use resized_protocol::codec::encode;
+use resized_protocol::message::{Backing, Completion, Features, Message, Reply, Status};
+use resized_protocol::shm::RingLayout;
+
+fn main() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/answers");
+    for (name, answers) in answers() {
+        std::fs::write(seeds.join(name), pieces(&answers)).unwrap();
+    }
+}
+
+/// As the target takes them: each behind the number of its bytes.
+fn pieces(answers: &[Vec<u8>]) -> Vec<u8> {
+    let piece = |answer: &Vec<u8>| [&(answer.len() as u16).to_le_bytes(), &answer[..]].concat();
+    answers.iter().flat_map(piece).collect()
+}
+
+/// What bridges answer a client, one answer for each time that it waits. None of them is empty: what an
+/// honest bridge would say.
+fn answers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let said = |message: &Message| {
+        let mut bytes = Vec::new();
+        encode(message, &mut bytes).unwrap();
+        bytes
+    };
+    let reply = |reply| said(&Message::Reply(reply));
+    let ended = |stream, slot, status| {
+        let (device, queued_ns, worked_ns) = (0, 1000, 2000);
+        said(&Message::Completed(Completion { stream, slot, status, device, queued_ns, worked_ns }))
+    };
+    let welcome = reply(Reply::Welcome {
+        version: VERSION,
+        features: Features::default(),
+        devices: vec!["a core".into(), "a GPU".into()],
+    });
+    let mut all = vec![welcome.clone()];
+    for (stream, spec) in (0..).zip(asked::specs()) {
+        let ring = RingLayout::new(&spec).unwrap();
+        let len = ring.output().rows_len();
+        let result = match ring.output().is_coded() {
+            true => b"\x06\0\0\0a JPEG".to_vec(),
+            false => (0..len).map(|n| n as u8).collect(),
+        };
+        let done = |slot| [ended(stream, slot, Status::Done), result.clone()].concat();
+        all.push(reply(Reply::Opened { stream, ring, backing: Backing::Descriptor }));
+        let stats = reply(Reply::Stats(Stats::default()));
+        all.extend([ended(stream, 0, Status::Cancelled), [done(1), done(0)].concat()]);
+        all.extend([stats.clone(), done(0), done(1), ended(stream, 0, Status::Late)]);
+        all.extend([stats.clone(), reply(Reply::Closed { stream }), stats]);
+    }
+    let client = ClientStats {
+        client: 3,
+        uid: 1000,
+        name: "a client".into(),
+        streams: 1,
+        frames: 2,
+        pixels: 3,
+        copied_bytes: 4,
+        queued: Histogram::default(),
+        worked: Histogram::default(),
+    };
+    all.extend([reply(Reply::Clients(vec![client])), reply(Reply::Clients(Vec::new()))]);
+    all.push(reply(Reply::Streams(Vec::new())));
+    let honest = |count| vec![Vec::new(); count];
+    let later = |count, last: Vec<u8>| [honest(count), vec![last]].concat();
+    let halves = |answer: &Vec<u8>| {
+        let (first, second) = answer.split_at(answer.len() / 2);
+        [first.to_vec(), second.to_vec()]
+    };
+    let refused = || Refusal::System { errno: 12 };
+    let refusals = [honest(1), vec![reply(Reply::Refused(refused()))], honest(12)].concat();
+    let stopping = said(&Message::Goodbye(Goodbye::Stopping));
+    let violation = Goodbye::Violation(Violation::UnknownSlot { stream: 0, slot: 2 });
+    let of_no_slot = ended(0, 7, Status::Unreadable);
+    let long = [ended(1, 0, Status::Done), u32::MAX.to_le_bytes().to_vec()].concat();
+    vec![
+        ("halves", all.iter().flat_map(halves).collect()),
+        ("whole", all),
+        ("honest", honest(30)),
+        ("refused", refusals),
+        ("unwelcome", vec![reply(Reply::Refused(refused()))]),
+        ("stopping", later(3, stopping)),
+        ("violation", later(2, said(&Message::Goodbye(violation)))),
+        ("taken-back", later(6, said(&Message::Goodbye(Goodbye::Refused(Refusal::Token))))),
+        ("no-slot", later(2, of_no_slot)),
+        ("too-long", later(12, long)),
+        ("closed", later(4, reply(Reply::Closed { stream: 0 }))),
+        ("unasked", later(4, welcome.repeat(2))),
+        ("garbled", later(2, vec![2, 0, 0, 0, 0xff, 0xff])),
+        // What TLS says to who does not speak it.
+        ("alert", later(2, vec![21, 3, 3, 0, 2, 2, 40])),
+    ]
+}
