@@ -114,7 +114,7 @@ impl Import {
             return Err(ImportError::Size { wanted: requirements.layout.size(), len });
         }
         let suits = requirements.memory_type_bits & memory_types(device, start)?;
-        let kind = memory_type(device, suits).ok_or(ImportError::MemoryType)?;
+        let kind = memory_type(device, suits)?;
         let memory = Memory::import(gpu, kind, region)?;
         let bind = device.fns().v1_0.bind_buffer_memory;
         // SAFETY: the buffer is unbound, the memory as long as it, of a type that it allows, and
@@ -160,17 +160,18 @@ fn memory_types(device: &Arc<Device>, start: *mut u8) -> Result<u32, ImportError
 
 /// The best of those: coherent, or what the client writes would have to be flushed, and cached if
 /// may be.
-fn memory_type(device: &Arc<Device>, allowed: u32) -> Option<u32> {
+pub(super) fn memory_type(device: &Arc<Device>, allowed: u32) -> Result<u32, ImportError> {
     let types = &device.physical_device().memory_properties().memory_types;
     let coherent = MemoryPropertyFlags::HOST_VISIBLE | MemoryPropertyFlags::HOST_COHERENT;
     let cached = coherent | MemoryPropertyFlags::HOST_CACHED;
-    [cached, coherent].into_iter().find_map(|wanted| {
+    let found = [cached, coherent].into_iter().find_map(|wanted| {
         let suits = |&index: &u32| {
             let flags = types.get(index as usize).map(|kind| kind.property_flags);
             allowed & (1 << index) != 0 && flags.is_some_and(|flags| flags.contains(wanted))
         };
         (0..u32::BITS).find(suits)
-    })
+    });
+    found.ok_or(ImportError::MemoryType)
 }
 
 impl Memory {

@@ -1,6 +1,8 @@
 //! What streams take of a GPU and of the system, and what becomes of those that get none.
 
-use super::super::import::ImportError;
+use vulkano::memory::MemoryPropertyFlags;
+
+use super::super::import::{ImportError, memory_type};
 use super::*;
 
 #[test]
@@ -108,6 +110,28 @@ fn what_is_not_aligned_is_not_imported() {
     assert!(matches!(refused, Some(ImportError::Alignment(2..))), "{refused:?}");
     assert_eq!(gpu.imports.load(Ordering::Relaxed), 0);
     assert_eq!(validation_messages(), [""; 0]);
+}
+
+#[test]
+fn memory_that_would_have_to_be_flushed_is_not_imported() {
+    let Some(vulkan) = open(&Settings::default()) else { return };
+    let gpu = vulkan.shared.gpu().unwrap();
+    let types = &gpu.device.physical_device().memory_properties().memory_types;
+    let coherent = MemoryPropertyFlags::HOST_VISIBLE | MemoryPropertyFlags::HOST_COHERENT;
+    let suits = |index: &u32| {
+        let kind = types.get(*index as usize);
+        kind.is_some_and(|kind| kind.property_flags.contains(coherent))
+    };
+    let (suited, others): (Vec<u32>, Vec<u32>) = (0..u32::BITS).partition(suits);
+    let allowed = |indices: &[u32]| indices.iter().fold(0, |bits, index| bits | 1 << index);
+    // Also of what there is not.
+    for none in [0, allowed(&others)] {
+        let refused = memory_type(&gpu.device, none);
+        assert!(matches!(refused, Err(ImportError::MemoryType)), "{refused:?}");
+    }
+    // Vulkan has one of these everywhere.
+    let found = memory_type(&gpu.device, u32::MAX).unwrap();
+    assert!(suited.contains(&found));
 }
 
 /// What is recorded for each slot in each flight, or for each flight alone where frames are staged.
