@@ -5,7 +5,7 @@
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::client::RequestErrorKind;
 use resized_client::{Endpoint, Extent, Filter, Quality};
@@ -16,6 +16,9 @@ use crate::broker::Broker;
 use crate::caller::{Caller, Headers, jpeg, made, settings};
 use crate::cluster::Node;
 use crate::support::{Bridge, DEADLINE, Local, bounded, until};
+
+/// How long a bridge that stops may take over pictures; then it refuses them.
+const LAST_PICTURES: Duration = Duration::from_secs(4);
 
 #[test]
 fn pictures_are_made_as_resizectl_makes_them() {
@@ -280,14 +283,24 @@ fn a_bridge_that_stops_makes_what_has_come() {
         let broker = Broker::start();
         let mut node = Node::start(&broker, &["--pictures", "1"]);
         let caller = Caller::of(&broker);
-        // Small ones: all of them are to be made before anybody has waited too long, on a loaded
-        // machine too.
         let photo = jpeg(40, 30, Subsamp::None, false);
         let size = [("Size", "30x")];
         let expected = made(&node, &photo, &settings("30x"));
-        let answers = caller.ask_all(&photo, &size, 17, || node.bridge.stop());
+        let mut stopped = Duration::ZERO;
+        let answers = caller.ask_all(&photo, &size, 17, || {
+            let begun = Instant::now();
+            node.bridge.stop();
+            stopped = begun.elapsed();
+        });
         for (number, said) in answers {
-            assert!(said == Ok(expected.clone()), "{number}: {:?}", said.unwrap_err());
+            match said {
+                Ok(picture) => assert!(picture == expected, "{number}: another picture"),
+                // On a machine that is so busy that small ones were not made in time.
+                Err((code, why)) => assert!(
+                    stopped >= LAST_PICTURES && code == 503 && why.contains("busy"),
+                    "{number}: {code} {why} after {stopped:?}"
+                ),
+            }
         }
         assert_eq!(caller.try_ask(&photo, &size), Err(RequestErrorKind::NoResponders));
     });

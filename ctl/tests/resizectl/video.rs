@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::shop::{Shop, mute};
+use crate::shop::{DEADLINE, Shop, mute};
 
 /// A clip of so many frames.
 fn clip(shop: &Shop, name: &str, frames: u32) {
@@ -94,13 +94,13 @@ fn what_a_device_is_called_does_nothing_to_a_terminal() {
     let shop = Shop::new();
     clip(&shop, "a.mkv", 3);
     let endpoint = mute(&shop, "cpu\u{1b}[2J");
-    let mut command = shop.command();
+    let mut command = shop.bounded();
     command.args(["video", "a.mkv", "-s", "64x", "-o", "out/", "--connect", &endpoint]);
     let mut program = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut greeting = String::new();
     BufReader::new(program.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
     // It says nothing more, and would be waited for.
-    program.kill().unwrap();
+    Command::new("kill").arg(program.id().to_string()).status().unwrap();
     program.wait().unwrap();
     assert!(greeting.ends_with(" resizes on: cpu\\u{1b}[2J\n"), "{greeting}");
 }
@@ -112,7 +112,10 @@ fn the_program_is_found_where_it_was_installed() {
     fs::hard_link(ours, &front).or_else(|_| fs::copy(ours, &front).map(drop)).unwrap();
     let run = |path: &Path| {
         let line = ["video", "-s", "64x48", "-o", "out/%d.jpg", "clip.mkv"];
-        let output = Command::new(&front).args(line).env("PATH", path).output().unwrap();
+        // Ended if it hangs, by programs that are found elsewhere.
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", DEADLINE, "env", &format!("PATH={}", path.display())]);
+        let output = command.arg(&front).args(line).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(said).unwrap())
     };
