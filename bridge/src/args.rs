@@ -5,13 +5,20 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use resized_client::Endpoint;
+use resized_protocol::VERSION;
 use thiserror::Error;
+
+/// As `--version` says it: the program's, and that of the protocol, by which daemons and clients understand
+/// each other or do not.
+static VERSIONS: LazyLock<String> =
+    LazyLock::new(|| format!("{} (protocol {VERSION})", env!("CARGO_PKG_VERSION")));
 
 /// Lets clients on other machines use this machine's resized daemon.
 ///
@@ -19,7 +26,7 @@ use thiserror::Error;
 /// addresses other than loopback a certificate is needed, and a token or an authority that clients'
 /// certificates come from.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "resized-bridge", version)]
+#[command(name = "resized-bridge", version, long_version = VERSIONS.as_str())]
 pub struct Args {
     /// Address to listen at; may be repeated
     #[arg(
@@ -197,6 +204,12 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn the_long_version_says_the_protocols() {
+        let said = Args::command().render_long_version();
+        assert!(said.ends_with(&format!(" (protocol {VERSION})\n")), "{said}");
+    }
 
     fn check(arguments: &str) -> Result<(), Unsafe> {
         let arguments = arguments.split_whitespace();

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,11 +12,17 @@ use clap::builder::{
 use clap::{Args, Parser, Subcommand};
 use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat, Quality};
 use resized_pictures::{Colour, Format, Mode, Size, SizeError};
+use resized_protocol::VERSION;
 use resized_protocol::message::MAX_SLOTS;
+
+/// As `--version` says it: the program's, and that of the protocol, by which daemons and clients understand
+/// each other or do not.
+static VERSIONS: LazyLock<String> =
+    LazyLock::new(|| format!("{} (protocol {VERSION})", env!("CARGO_PKG_VERSION")));
 
 /// Resize pictures and videos through the resized daemon; see what it does, and whether it is well.
 #[derive(Debug, Parser)]
-#[command(name = "resizectl", version, about)]
+#[command(name = "resizectl", version, long_version = VERSIONS.as_str(), about)]
 pub struct Arguments {
     /// Address of the daemon, such as unix:/run/resized/resized.sock, or of a bridge to one,
     /// tcp://HOST:PORT or tls://HOST:PORT, or of a service of many, nats://HOST:PORT/stream [default:

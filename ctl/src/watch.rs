@@ -51,7 +51,7 @@ fn print(endpoint: &Endpoint, figures: &Figures, json: bool) -> Result<()> {
     let text = if json {
         serde_json::to_string(figures)?
     } else {
-        format!("{endpoint}   {}", table::text(figures))
+        format!("{endpoint}   protocol {}   {}", figures.protocol, table::text(figures))
     };
     say(text)
 }

@@ -10,6 +10,7 @@ mod values;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use clap::{Args, Parser};
 use resized::device::vulkan::probe::Question;
@@ -17,6 +18,7 @@ use resized::{
     Devices, Exporter, ExporterAddress, Limits, Options, Peers, ServerError, default_ring_bytes,
     user_ring_bytes,
 };
+use resized_protocol::VERSION;
 use resized_service::log::NoFilter;
 use resized_service::may_pass;
 use serde::Deserialize;
@@ -59,9 +61,14 @@ pub(crate) enum ConfigError {
     Metrics(ServerError),
 }
 
+/// As `--version` says it: the program's, and that of the protocol, by which daemons and clients understand
+/// each other or do not.
+static VERSIONS: LazyLock<String> =
+    LazyLock::new(|| format!("{} (protocol {VERSION})", env!("CARGO_PKG_VERSION")));
+
 /// A daemon that resizes video frames and images in shared memory for every process of this machine.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "resized", version, about, after_help = AFTER)]
+#[command(name = "resized", version, long_version = VERSIONS.as_str(), about, after_help = AFTER)]
 pub(crate) struct Arguments {
     /// File of settings. It has the long names of the flags below as keys
     /// [default, if there: /etc/resized/resized.toml; in a session, where $XDG_RUNTIME_DIR is set,
@@ -336,7 +343,15 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+
+    #[test]
+    fn the_long_version_says_the_protocols() {
+        let said = Arguments::command().render_long_version();
+        assert!(said.ends_with(&format!(" (protocol {VERSION})\n")), "{said}");
+    }
 
     fn parsed(text: &str) -> Result<Settings, String> {
         toml::from_str(text).map_err(|error| error.to_string())

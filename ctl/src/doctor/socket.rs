@@ -11,6 +11,7 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::{Gid, Group, Uid, User, geteuid};
 use resized_client::{Client, Endpoint, EndpointError, Reconnect};
+use resized_protocol::VERSION;
 
 use super::{Finding, Level, PATIENCE, Place, Report};
 
@@ -50,7 +51,9 @@ pub(super) fn examine(
     };
     match Client::connect_with(&endpoint, Reconnect::NEVER) {
         Ok(client) => {
-            report.tell(&Finding::good("daemon", format!("answers at {endpoint}")))?;
+            // Or it would have refused this client.
+            let found = format!("answers at {endpoint}, in version {VERSION} of the protocol");
+            report.tell(&Finding::good("daemon", found))?;
             Ok((place, Some(client)))
         }
         Err(error) => {

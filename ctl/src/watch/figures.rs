@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use resized_client::{Client, ClientStats, DeviceStats, Error, Histogram, Stats, StreamStats};
+use resized_protocol::VERSION;
 use serde::Serialize;
 
 use crate::terminal::shown;
@@ -44,6 +45,8 @@ impl Look {
 /// What a daemon did since it started or, with rates, between two looks.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
+    /// Version of the protocol: a daemon that has another refuses to answer.
+    pub(crate) protocol: u16,
     /// Between the looks; `None` where times and waits are those since the start.
     pub(crate) seconds: Option<f64>,
     pub(crate) sessions: u32,
@@ -160,6 +163,7 @@ impl Figures {
             rate(other).total_cmp(&rate(one)).then(one.client.cmp(&other.client))
         });
         Self {
+            protocol: VERSION,
             seconds: span.seconds,
             sessions,
             streams,

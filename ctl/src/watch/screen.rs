@@ -214,6 +214,7 @@ mod tests {
         use super::super::figures::{DeviceFigures, Percentiles, Times, Work};
         let percentiles = || Percentiles { p50: Some(64), p99: Some(4096) };
         Figures {
+            protocol: 7,
             seconds: Some(1.0),
             sessions: 1,
             streams: 0,

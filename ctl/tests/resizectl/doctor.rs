@@ -7,6 +7,8 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use resized_protocol::VERSION;
+
 use crate::shop::{Service, Shop, mute};
 use crate::skip::skip;
 
@@ -26,6 +28,8 @@ fn a_daemon_that_is_well_is_found_so() {
     let socket = service.socket().display().to_string();
     assert!(finding(&told, "good  socket").contains(&socket), "{told}");
     assert!(finding(&told, "good  socket").contains("(socket 0600 "), "{told}");
+    let daemon = format!("answers at {}, in version {VERSION} of", service.endpoint());
+    assert!(finding(&told, "good  daemon").contains(&daemon), "{told}");
     assert!(finding(&told, "good  devices").contains("the daemon resizes on: cpu"), "{told}");
     assert!(
         finding(&told, "good  a frame").contains("the daemon made 640x360 of 1920x1080"),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use resized_client::{Extent, FrameSpec, PixelFormat, StreamSpec};
+use resized_protocol::VERSION;
 use serde_json::Value;
 
 use crate::shop::{DEADLINE, Service, Shop, mute};
@@ -74,6 +75,7 @@ fn status_tells_what_was_done_since_the_start() {
     let json = shop.good(&format!("status --json --connect {}", service.endpoint()));
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["devices"][0]["frames"], 5);
+    assert_eq!(json["protocol"], VERSION);
     assert_eq!(
         (&json["seconds"], &json["devices"][0]["frames_per_second"]),
         (&Value::Null, &Value::Null)
@@ -84,7 +86,10 @@ fn status_tells_what_was_done_since_the_start() {
     let output =
         command.arg("status").env("RESIZED_ENDPOINT", service.endpoint()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with(&service.endpoint()) && text.contains("streams 1"), "{text}");
+    let head = format!("{}   protocol {VERSION}   clients ", service.endpoint());
+    assert!(text.starts_with(&head) && text.contains("streams 1"), "{text}");
+    // Before an upgrade the new program is asked the same.
+    assert!(shop.good("--version").ends_with(&format!(" (protocol {VERSION})\n")));
 }
 
 #[test]
