@@ -133,7 +133,8 @@ test: test-deps deny
 	$(CARGO) clippy $(PEERS) --target-dir $(TARGET) --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked
-	$(MAKE) --no-print-directory test-python
+	@# What the workspace's tests were just built with, or all of it would be built once more.
+	$(MAKE) --no-print-directory test-python MODULE="--workspace --lib --bins --tests"
 	$(MAKE) --no-print-directory test-gstreamer
 
 # Licences, sources and doubled crates; advisories need the network: cargo deny check advisories.
@@ -145,9 +146,10 @@ deny: $(DENY)
 # With Debian's packages alone: nothing is fetched from Python's. A module is a library by another name.
 PYTHON        ?= $(or $(wildcard /usr/bin/python3),python3)
 PYTHON_MODULE := $(TARGET)/python/module
+MODULE        ?= -p resized -p resized-python
 test-python: deps
 	@examples/install-packages.sh python3 python3-numpy python3-pytest
-	$(CARGO) build --locked -p resized -p resized-python
+	$(CARGO) build --locked $(MODULE)
 	@mkdir -p $(PYTHON_MODULE)
 	cp $(TARGET)/debug/libresized_python.so $(PYTHON_MODULE)/resized.abi3.so
 	RESIZED_PROGRAM=$(abspath $(TARGET))/debug/resized PYTHONPATH=$(abspath $(PYTHON_MODULE)) PYTHONDONTWRITEBYTECODE=1 \
@@ -183,8 +185,7 @@ ARM_STD    ?= rustc-web rust-web-clippy libstd-rust-web-dev:arm64
 # Optimized, as emulating is slow, but with all checks. A target of their own: compilers differ.
 ARM_CARGO   = CARGO_TARGET_DIR=$(TARGET)/arm RUSTC=$(ARM_RUSTC) CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu \
               CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-              CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64 \
-              CARGO_PROFILE_DEV_DEBUG=line-tables-only $(CARGO)
+              CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64 $(CARGO)
 ARM_FAST    = --config profile.dev.package.resized.opt-level=2 \
               --config profile.dev.package.resized-protocol.opt-level=2
 # qemu leaves pages where they are that it is asked to take back (MADV_REMOVE).
