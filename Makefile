@@ -5,7 +5,6 @@
 #
 # Check it
 #   make test              every check but the long ones; of what it installs nothing may be missing (NEED). A part of it:
-#   make seeds             that fuzzing starts from what the programs say today
 #   make deny              licences and sources of all crates
 #   make test-python       the Python package, with Debian's Python; make test-wheel: in an environment of its own
 #   make test-gstreamer    the GStreamer plugin, with Debian's GStreamer
@@ -13,7 +12,7 @@
 # Prove it for long
 #   make sanitize          the kernels' tests under AddressSanitizer
 #   make test-arm          the kernels' tests for aarch64, under qemu
-#   make fuzz              what peers may send, made up: FUZZ=600 seconds for each kind
+#   make fuzz              what peers may send, made up: FUZZ=600 seconds for each kind; make seeds writes what it starts from
 #   make chaos             all that clients do by mistake or malice, for long
 #   make soak              streams that come and go: SOAK=1800 seconds
 #   make test-deb          installs the packages on a clean Debian in a container, with the service running there
@@ -46,9 +45,8 @@ SAMPLE := $(TARGET)/sample.mp4
 NATS   := $(TARGET)/tools/nats/usr/sbin
 export PATH := $(PATH):$(abspath $(NATS))
 # No members of the workspace: their own Cargo.toml say why.
-PEERS   := --manifest-path daemon/benches/peers/Cargo.toml
-FUZZING := daemon/fuzz bridge/fuzz libclient/fuzz
-PLUGIN  := --manifest-path bindings/gstreamer/Cargo.toml
+PEERS  := --manifest-path daemon/benches/peers/Cargo.toml
+PLUGIN := --manifest-path bindings/gstreamer/Cargo.toml
 
 # gcc, cmake, nasm: libjpeg-turbo, built by its crate. libclang: the bindings to FFmpeg.
 # ffmpeg: sample clips, and the yardstick of tests and benchmarks.
@@ -81,9 +79,8 @@ M     ?= 1
 SIZE  ?= 640x360
 OUT   ?= /tmp
 
-# But for the Python package, which few need: make wheel.
 build: deps
-	$(CARGO) build --release --workspace --exclude resized-python --locked
+	$(CARGO) build --release --locked
 
 deps:
 	@examples/install-packages.sh $(PACKAGES)
@@ -110,7 +107,7 @@ $(SAMPLE): | deps
 # Check it
 # --------
 
-.PHONY: test seeds deny test-python test-wheel test-gstreamer
+.PHONY: test deny test-python test-wheel test-gstreamer
 
 # Tests that find no GPU, or whatever it is, say SKIPPED and pass, but fail over what is named here: all of
 # that was just installed, so that it was not found is a fault of ours (daemon/tests/common/skip.rs). What not
@@ -134,26 +131,11 @@ test: test-deps deny
 	$(CARGO) clippy -p resized-client --no-default-features --all-targets --locked -- -D warnings
 	$(CARGO) fmt $(PEERS) --check
 	$(CARGO) clippy $(PEERS) --target-dir $(TARGET) --locked -- -D warnings
-	@set -ex; for dir in $(FUZZING); do \
-		$(CARGO) fmt --manifest-path $$dir/Cargo.toml --check; \
-		$(CARGO) clippy --manifest-path $$dir/Cargo.toml --target-dir $(TARGET) --locked -- -D warnings; done
-	$(MAKE) --no-print-directory seeds
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked
-	$(MAKE) --no-print-directory test-python
+	@# What the workspace's tests were just built with, or all of it would be built once more.
+	$(MAKE) --no-print-directory test-python MODULE="--workspace --lib --bins --tests"
 	$(MAKE) --no-print-directory test-gstreamer
-
-# The files that fuzzing starts from are what the programs say today, and each is taken by its target: built
-# without the fuzzer's switches, that runs what it is given and ends.
-seeds: deps
-	@set -e; was=$$(mktemp -d); trap 'rm -rf "$$was"' EXIT; for dir in $(FUZZING); do \
-		built="--manifest-path $$dir/Cargo.toml --target-dir $(TARGET) --locked"; \
-		mkdir -p "$$was/$$dir"; cp -r $$dir/seeds "$$was/$$dir"; \
-		(set -x; $(CARGO) build $$built; $(CARGO) run $$built --bin seeds); \
-		diff -r "$$was/$$dir/seeds" $$dir/seeds || { echo "seeds are others now: commit them" >&2; exit 1; }; \
-		for seeds in $$dir/seeds/*; do \
-			(set -x; $(TARGET)/debug/$${seeds##*/} -timeout=60 $$seeds/*) >"$$was/said" 2>&1 \
-			|| { cat "$$was/said" >&2; exit 1; }; done; done
 
 # Licences, sources and doubled crates; advisories need the network: cargo deny check advisories.
 DENY := $(TARGET)/tools/bin/cargo-deny
@@ -164,9 +146,10 @@ deny: $(DENY)
 # With Debian's packages alone: nothing is fetched from Python's. A module is a library by another name.
 PYTHON        ?= $(or $(wildcard /usr/bin/python3),python3)
 PYTHON_MODULE := $(TARGET)/python/module
+MODULE        ?= -p resized -p resized-python
 test-python: deps
 	@examples/install-packages.sh python3 python3-numpy python3-pytest
-	$(CARGO) build --locked -p resized -p resized-python
+	$(CARGO) build --locked $(MODULE)
 	@mkdir -p $(PYTHON_MODULE)
 	cp $(TARGET)/debug/libresized_python.so $(PYTHON_MODULE)/resized.abi3.so
 	RESIZED_PROGRAM=$(abspath $(TARGET))/debug/resized PYTHONPATH=$(abspath $(PYTHON_MODULE)) PYTHONDONTWRITEBYTECODE=1 \
@@ -185,7 +168,7 @@ test-gstreamer: deps
 # Prove it for long
 # -----------------
 
-.PHONY: sanitize test-arm fuzz chaos soak
+.PHONY: sanitize test-arm fuzz seeds chaos soak
 
 # AddressSanitizer over the kernels: its library comes with the compiler, its switch is not stable yet.
 # Without GPUs: what llvmpipe compiles as it goes is not ours.
@@ -202,8 +185,7 @@ ARM_STD    ?= rustc-web rust-web-clippy libstd-rust-web-dev:arm64
 # Optimized, as emulating is slow, but with all checks. A target of their own: compilers differ.
 ARM_CARGO   = CARGO_TARGET_DIR=$(TARGET)/arm RUSTC=$(ARM_RUSTC) CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu \
               CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-              CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64 \
-              CARGO_PROFILE_DEV_DEBUG=line-tables-only $(CARGO)
+              CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64 $(CARGO)
 ARM_FAST    = --config profile.dev.package.resized.opt-level=2 \
               --config profile.dev.package.resized-protocol.opt-level=2
 # qemu leaves pages where they are that it is asked to take back (MADV_REMOVE).
@@ -219,23 +201,25 @@ test-arm:
 	$(ARM_CARGO) test $(ARM_FAST) -p resized-protocol --test golden --locked
 endif
 
-# Under AddressSanitizer too. What is found lies in target/fuzz/artifacts. Some of the targets: FUZZED=daemon/session. No
+# Under AddressSanitizer too. What is found lies in target/fuzz/artifacts. Some of the targets: FUZZED=session. No
 # limit of theirs lets a peer have so much allocated at once as FUZZ_MALLOC, in MiB. Leaks are looked for in the end: in between
 # threads that are about to end look like some.
 FUZZ   ?= 600
-FUZZED ?= daemon/codec daemon/session bridge/wire bridge/frames bridge/pictures libclient/answers
+FUZZED ?= codec session wire frames pictures answers
 FUZZER := $(TARGET)/tools/bin/cargo-fuzz
 FUZZ_MALLOC := 64
 fuzz: deps $(FUZZER)
-	@set -e; for dir in $(FUZZING); do \
-		$(CARGO) run --manifest-path $$dir/Cargo.toml --target-dir $(TARGET) --locked --bin seeds; done
 	@set -e; for target in $(FUZZED); do \
-		dir=$${target%/*}/fuzz name=$${target#*/}; \
 		mkdir -p $(TARGET)/fuzz/{corpus,artifacts}/$$target; \
-		RUSTC_BOOTSTRAP=1 $(FUZZER) run --fuzz-dir $$dir --target-dir $(TARGET)/fuzz $$name \
-		    $(TARGET)/fuzz/corpus/$$target $$dir/seeds/$$name \
+		RUSTC_BOOTSTRAP=1 $(FUZZER) run --fuzz-dir fuzz --target-dir $(TARGET)/fuzz $$target \
+		    $(TARGET)/fuzz/corpus/$$target fuzz/seeds/$$target \
 		    -- -max_total_time=$(FUZZ) -timeout=60 -rss_limit_mb=4096 -malloc_limit_mb=$(FUZZ_MALLOC) -detect_leaks=0 -print_final_stats=1 \
 		    -artifact_prefix=$(abspath $(TARGET))/fuzz/artifacts/$$target/; done
+
+# What fuzzing starts from, after a change of the protocol; a test holds it against what the programs say.
+seeds: deps
+	rm -rf fuzz/seeds
+	$(CARGO) run --locked -p resized-fuzz --bin seeds -- fuzz/seeds
 
 # One row at a time, optimized: what a neighbour notices is measured. About half an hour.
 SOAK ?= 1800

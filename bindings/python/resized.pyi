@@ -323,7 +323,7 @@ class Unreadable(Error):
 
 class Failed(Error):
     """All devices that can do it failed at this frame, or the only one twice; or the memory of the stream's ring is gone, and then
-    all its frames fail."""
+    all its frames fail: open another. The next call of `Client.resize` does so by itself."""
 
 class Late(Error):
     """No device began this frame before the stream's deadline."""

@@ -81,8 +81,10 @@ pub enum Error {
     #[error("the frame is no JPEG of the stream's extent, or of a kind that is not read")]
     Unreadable,
     /// All devices that can do it failed at this frame, or the only one twice; or the memory of the
-    /// stream's ring is gone, and then all its frames fail.
-    #[error("the daemon failed to resize the frame")]
+    /// stream's ring is gone, and then all its frames fail: see [`Stream::has_failed`](crate::Stream::has_failed).
+    #[error(
+        "the daemon failed to resize the frame; where it fails at all of a stream, open that anew"
+    )]
     Failed,
     /// The daemon did not begin this frame before the stream's deadline, and dropped it.
     #[error("the frame waited longer than its stream's deadline")]

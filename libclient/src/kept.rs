@@ -2,7 +2,8 @@
 //!
 //! Invariants: no more are kept than was said, even while another is opened, except one more for
 //! each further thread that opens one at the same time; no stream is refused because of those that
-//! are kept.
+//! are kept; none is given out once it [has failed](Stream::has_failed) at a frame, after which it may fail
+//! at all others.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -49,7 +50,8 @@ impl KeptStreams {
         Self { client, most: most.max(1), streams: Mutex::default(), closings: Mutex::default() }
     }
 
-    /// The stream of that spec, which is opened, and kept, if there is none.
+    /// The stream of that spec, which is opened, and kept, if there is none that has not
+    /// [failed](Stream::has_failed).
     ///
     /// # Errors
     ///
@@ -128,14 +130,16 @@ impl KeptStreams {
         self.close_all_but(count);
     }
 
-    /// Closes all but so many of those used last, as soon as nobody uses them. Returns how often any
-    /// were closed so far.
+    /// Closes all but so many of those used last, and those that have failed, as soon as nobody uses them.
+    /// Returns how often any were closed so far.
     fn close_all_but(&self, count: usize) -> u64 {
         let mut closings = lock(&self.closings);
-        let closed: Vec<_> = {
+        let closed = {
             let mut streams = lock(&self.streams);
             let over = streams.len().saturating_sub(count);
-            streams.drain(..over).collect()
+            let mut closed: Vec<_> = streams.drain(..over).collect();
+            closed.extend(streams.extract_if(.., |(_, stream)| stream.has_failed()));
+            closed
         };
         // Without the lock on those that are kept: each has something to say to the daemon.
         if !closed.is_empty() {
@@ -147,7 +151,7 @@ impl KeptStreams {
 
     fn find(&self, spec: &StreamSpec) -> Option<Stream> {
         let mut streams = lock(&self.streams);
-        let at = streams.iter().rposition(|(kept, _)| kept == spec)?;
+        let at = streams.iter().rposition(|(kept, stream)| kept == spec && !stream.has_failed())?;
         streams[at..].rotate_left(1);
         streams.last().map(|(_, stream)| stream.clone())
     }

@@ -24,6 +24,8 @@ pub(crate) struct Slots {
     holds: Vec<u32>,
     /// Frames submitted so far.
     submitted: u64,
+    /// A frame failed in the ring that there is now.
+    failed: bool,
 }
 
 /// What is submitted of a slot.
@@ -69,7 +71,7 @@ impl Slots {
     pub(crate) fn new(stream: u32, spec: &StreamSpec, leases: Vec<Lease>) -> Self {
         let holds = vec![0; leases.len()];
         let states = leases.into_iter().map(State::Free).collect();
-        Self { stream, spec: *spec, states, holds, submitted: 0 }
+        Self { stream, spec: *spec, states, holds, submitted: 0, failed: false }
     }
 
     pub(crate) const fn spec(&self) -> &StreamSpec {
@@ -152,7 +154,13 @@ impl Slots {
                 return Err(unexpected);
             }
         };
+        self.failed |= completion.status == Status::Failed;
         Ok(())
+    }
+
+    /// Whether a frame failed in the ring that there is now.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.failed
     }
 
     pub(crate) fn is_ready(&self, slot: u32) -> bool {
@@ -203,6 +211,7 @@ impl Slots {
     /// from the request on, would not know.
     pub(crate) fn renew(&mut self, leases: Vec<Lease>) -> Option<Request> {
         let mut in_flight = Vec::new();
+        self.failed = false;
         for (state, new) in self.states.iter_mut().zip(leases) {
             *state = match std::mem::replace(state, State::Loaned(None)) {
                 State::Free(_) | State::Abandoned(_) => State::Free(new),
@@ -326,6 +335,25 @@ mod tests {
                 assert!(slots.loan().is_some());
             }
         }
+    }
+
+    #[test]
+    fn what_failed_in_a_ring_is_nothing_to_the_next() {
+        let mut slots = Slots::new(0, &spec(1), ring(1));
+        let complete = |slots: &mut Slots, status| {
+            let loan = loaned(slots, 7);
+            slots.submit(vec![loan]);
+            slots.complete(Completion { status, ..done(0) }).unwrap();
+            slots.abandon(0);
+            slots.has_failed()
+        };
+        for status in [Status::Done, Status::Cancelled, Status::Late, Status::Unreadable] {
+            assert!(!complete(&mut slots, status));
+        }
+        assert!(complete(&mut slots, Status::Failed));
+        assert!(complete(&mut slots, Status::Done));
+        slots.renew(ring(1));
+        assert!(!complete(&mut slots, Status::Done));
     }
 
     #[test]

@@ -74,6 +74,14 @@ impl Stream {
         self.handle.spec()
     }
 
+    /// Whether one of its frames [failed](Error::Failed), as far as messages have been read: if that was since its
+    /// ring's memory is gone, all others will. Whoever keeps it for frames to come had better open another of its
+    /// spec. After a change of daemons it has another ring, in which nothing has failed yet.
+    pub fn has_failed(&self) -> bool {
+        let Handle { connection, stream, .. } = &*self.handle;
+        connection.state().slots(*stream).is_ok_and(|slots| slots.has_failed())
+    }
+
     /// Submits a frame, which is copied into a free slot: [packed](Slot::write_packed), or a
     /// [JPEG](Slot::write_jpeg) where the stream takes those. Waits for a slot as [`loan`](Self::loan) does.
     ///

@@ -1,6 +1,7 @@
 //! Owns the streams that a client keeps for resizing in one call.
 //!
-//! Invariant: no picture is refused for what is kept for others.
+//! Invariants: no picture is refused for what is kept for others; none is given to a stream that has failed at
+//! one, after which it may fail at all others.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,14 +104,16 @@ impl Kept {
         while_short(ask, closings, || self.close_all_but(py, 0)).map_err(raised)?
     }
 
-    /// Closes all but so many of those used last, as soon as no other thread uses them and no
-    /// result is of them. Returns how often any were closed so far.
+    /// Closes all but so many of those used last, and those that have failed, as soon as no other thread
+    /// uses them and no result is of them. Returns how often any were closed so far.
     fn close_all_but(&self, py: Python<'_>, count: usize) -> u64 {
         let mut closings = self.closings(py);
-        let closed: Vec<_> = {
+        let closed = {
             let mut all = self.lock();
             let over = all.len().saturating_sub(count);
-            all.drain(..over).collect()
+            let mut closed: Vec<_> = all.drain(..over).collect();
+            closed.extend(all.extract_if(.., |kept| kept.opened.has_failed()));
+            closed
         };
         if !closed.is_empty() {
             drop(closed);
@@ -125,7 +128,7 @@ impl Kept {
 
     fn find(&self, spec: &StreamSpec) -> Option<Arc<KeptStream>> {
         let mut all = self.lock();
-        let index = all.iter().rposition(|kept| is_of(kept, spec))?;
+        let index = all.iter().rposition(|kept| is_of(kept, spec) && !kept.opened.has_failed())?;
         all[index..].rotate_left(1);
         all.last().cloned()
     }

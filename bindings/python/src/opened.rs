@@ -60,6 +60,11 @@ impl Opened {
         Picture { format: self.spec.destination.format, extent: self.spec.destination.extent }
     }
 
+    /// Whether a frame of it failed, and others may therefore.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.stream.get().is_ok_and(resized_client::Stream::has_failed)
+    }
+
     pub(crate) fn loan(&self, py: Python<'_>, limit: &Limit) -> PyResult<resized_client::Slot> {
         let stream = self.stream.get()?;
         loop {

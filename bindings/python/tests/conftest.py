@@ -4,8 +4,10 @@ import faulthandler
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -65,6 +67,53 @@ class Daemon:
     def __exit__(self, *_):
         self.signal(signal.SIGCONT)
         self.kill()
+
+
+class Relay:
+    """Stands between a client and its daemon, and says of frames of some streams that they failed, as a daemon does once the
+    memory of their rings is gone: no client can have that happen to memory that is sealed."""
+
+    def __init__(self, folder: pathlib.Path, daemon: Daemon):
+        self.daemon = daemon
+        # The stream opened last; and that up to which the memory of all is gone.
+        self.newest, self.lost = -1, -1
+        self.endpoint = f"unix:{folder / 'relay.sock'}"
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(folder / "relay.sock"))
+        self.listener.listen()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            client, daemon = self.listener.accept()[0], socket.socket(socket.AF_UNIX)
+            daemon.connect(str(self.daemon.socket))
+            threading.Thread(target=self.ask, args=(client, daemon), daemon=True).start()
+            threading.Thread(target=self.answer, args=(client, daemon), daemon=True).start()
+
+    def ask(self, client, daemon):
+        while data := client.recv(1 << 16):
+            daemon.sendall(data)
+        daemon.shutdown(socket.SHUT_RDWR)
+
+    def answer(self, client, daemon):
+        """Passes on one message after the other: a length, then words of four bytes."""
+        arrived = b""
+        while True:
+            data, rings, _, _ = socket.recv_fds(daemon, 1 << 16, 1)
+            if not data:
+                return client.close()
+            arrived += data
+            while len(arrived) >= 4 and len(arrived) >= (end := 4 + int.from_bytes(arrived[:4], "little")):
+                message, arrived = arrived[:end], arrived[end:]
+                words = np.frombuffer(message, "<u4", end // 4).copy()
+                match words[1:].tolist():
+                    case [0, 1, stream, *_]:  # a reply: opened
+                        self.newest = stream
+                    case [1, stream, _, _, *_] if stream <= self.lost:  # completed: it failed
+                        words[4] = 2
+                socket.send_fds(client, [words, message[end // 4 * 4:]], rings)
+                while rings:
+                    os.close(rings.pop())
 
 
 def until(what, so):

@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 import resized
-from conftest import Daemon, exact, near, noise, until
+from conftest import Daemon, Relay, exact, near, noise, until
 
 
 @pytest.mark.parametrize("shape, format", [
@@ -309,6 +309,18 @@ def test_no_picture_is_refused_for_what_is_kept_for_others(tmp_path):
         with pytest.raises(resized.Refused, match="streams"):
             client.resize(frame, (20, 20))
         assert len(streams) == client.stats()["streams"] == 3
+
+
+def test_a_kept_stream_whose_memory_is_gone_gives_its_place_to_another(daemon, tmp_path):
+    relay = Relay(tmp_path, daemon)
+    client, frame = resized.Client(relay.endpoint), noise(54, 96, 3)
+    for _ in range(2):
+        for _ in range(3):
+            assert near(client.resize(frame, (40, 22)), exact(frame, (40, 22)))
+        assert client.stats()["streams"] == 1
+        relay.lost = relay.newest
+        with pytest.raises(resized.Failed):
+            client.resize(frame, (40, 22))
 
 
 def test_threads_that_are_short_at_once_are_all_served(tmp_path):

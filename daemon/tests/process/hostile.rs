@@ -1,11 +1,12 @@
 //! Clients that break the protocol: each is told what it did, then hung up on, and nobody else notices.
 
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::socket::MsgFlags;
-use resized_client::{Client, StreamSpec};
+use resized_client::{Client, Error, KeptStreams, StreamSpec};
 use resized_protocol::VERSION;
 use resized_protocol::codec::MAX_MESSAGE;
 use resized_protocol::fdpass::receive;
@@ -246,6 +247,35 @@ fn who_cuts_off_the_memory_of_its_ring_loses_that_and_nobody_else_anything() {
         assert!(client.stats().unwrap().devices.iter().all(|device| device.failed == 0));
         drop(honest);
         daemon.await_rest(&client, descriptors);
+        assert!(daemon.log().contains(GONE));
+    });
+}
+
+#[test]
+fn a_kept_stream_whose_memory_is_gone_gives_its_place_to_another() {
+    bounded(|| {
+        let daemon = Daemon::start(&["--allow-named-segments"]);
+        let socket = UnixStream::connect(daemon.socket()).unwrap();
+        let client = Client::from_socket_with_named_segments(socket).unwrap();
+        let kept = KeptStreams::new(client.clone(), 2);
+        let spec = StreamSpec { slots: 1, ..oracle::big() };
+        let source = oracle::noise(&spec, 7);
+        let wanted = oracle::resized(&spec, &source);
+        let resize = || kept.resize(&spec, &source).map(|frame| frame.to_packed());
+        assert!(resize().unwrap() == wanted);
+        // Of its only slot the source is left, which the client writes, but not where the result is to be.
+        let left = RingLayout::new(&spec).unwrap().output_offset(0);
+        File::options().write(true).open(daemon.segment()).unwrap().set_len(left as u64).unwrap();
+        let own = kept.stream(&spec).unwrap();
+        let error = resize().unwrap_err();
+        assert!(matches!(error, Error::Failed), "{error}");
+        assert!(resize().unwrap() == wanted);
+        // Whoever has the other one still knows what to do.
+        let error = own.resize(&source).unwrap_err();
+        assert!(matches!(error, Error::Failed) && !error.is_fatal(), "{error}");
+        assert!(resize().unwrap() == wanted);
+        drop(own);
+        assert_eq!(client.stats().unwrap().streams, 1);
         assert!(daemon.log().contains(GONE));
     });
 }

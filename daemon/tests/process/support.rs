@@ -223,6 +223,15 @@ impl Daemon {
         mapped_rings(self.process.0.id())
     }
 
+    /// The only ring in a named segment that the daemon has mapped.
+    pub(crate) fn segment(&self) -> PathBuf {
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.process.0.id())).unwrap();
+        let named = maps.lines().filter_map(|line| line.find(NAMED).map(|at| &line[at..]));
+        let all: BTreeSet<_> = named.collect();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.into_iter().map(PathBuf::from).collect()
+    }
+
     /// KiB of memory that the daemon has allocated for itself, rings not counted; see proc(5).
     pub(crate) fn anonymous_kib(&self) -> u64 {
         self.kib("RssAnon:")

@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -41,6 +41,9 @@ const MAX_SLOTS: usize = 32;
 
 /// Most threads of a decoder: FFmpeg advises against more, and each holds a frame.
 const MAX_THREADS: usize = 16;
+
+/// Threads of a decoder that keep enough cores busy once the others are done.
+const ALONE_THREADS: usize = 4;
 
 /// Most instances that have started and have no stream yet.
 const MAX_ENTERING: usize = 16;
@@ -229,11 +232,10 @@ impl<'a> Run<'a> {
 
     /// Threads of a decoder beside those of the instances that run now or are just about to.
     fn decoder_threads(&self) -> usize {
-        let concurrent = match self.args.interval {
-            Duration::ZERO => self.instances,
-            _ => self.room.running(),
-        };
-        decoder_threads(self.cores, concurrent.max(1))
+        let at_once = self.args.interval.is_zero();
+        let concurrent = if at_once { self.instances } else { self.room.running() };
+        let ends_alone = !at_once || self.args.videos.len() > 1;
+        decoder_threads(self.cores, concurrent.max(1), ends_alone)
     }
 
     /// Submits the frames of a video that are asked for, until the last of these, its end or the run's.
@@ -321,10 +323,12 @@ impl<'a> Run<'a> {
 
 /// Threads of each of so many decoders at once: the cores shared out, and one more where a decoder
 /// has several. They hand frames out in order, so one of them is often done and waits for the feeder
-/// to fetch its frame and bring the next packet.
-fn decoder_threads(cores: usize, concurrent: usize) -> usize {
+/// to fetch its frame and bring the next packet. A decoder can't have more later: where it may end
+/// alone it has several from the first, but not among so many that their ends lie close together.
+fn decoder_threads(cores: usize, concurrent: usize, ends_alone: bool) -> usize {
     let more = usize::from(concurrent < cores);
-    (cores.div_ceil(concurrent) + more).min(MAX_THREADS)
+    let least = if ends_alone && concurrent <= cores { cores.min(ALONE_THREADS) } else { 1 };
+    (cores.div_ceil(concurrent) + more).clamp(least, MAX_THREADS)
 }
 
 /// Opens a stream for pictures of a spec, and lets the decoder write into its slots if it can. None if
@@ -411,13 +415,24 @@ mod tests {
     #[test]
     fn decoders_keep_all_cores_busy_with_a_bound() {
         let threads = |cores: usize, instances: [usize; 4]| {
-            instances.map(|concurrent| decoder_threads(cores, concurrent))
+            instances.map(|concurrent| decoder_threads(cores, concurrent, false))
         };
         assert_eq!(threads(1, [1, 2, 4, 10_000]), [1, 1, 1, 1]);
         assert_eq!(threads(2, [1, 2, 4, 10_000]), [3, 1, 1, 1]);
         assert_eq!(threads(4, [1, 2, 3, 4]), [5, 3, 3, 1]);
         assert_eq!(threads(16, [1, 2, 9, 16]), [16, 9, 3, 1]);
         assert_eq!(threads(64, [1, 5, 63, 64]), [16, 14, 3, 1]);
+    }
+
+    #[test]
+    fn decoders_that_end_alone_have_threads_for_that() {
+        let threads = |cores: usize, instances: [usize; 4]| {
+            instances.map(|concurrent| decoder_threads(cores, concurrent, true))
+        };
+        assert_eq!(threads(1, [1, 2, 4, 10_000]), [1, 1, 1, 1]);
+        assert_eq!(threads(2, [1, 2, 3, 10_000]), [3, 2, 1, 1]);
+        assert_eq!(threads(4, [1, 2, 4, 5]), [5, 4, 4, 1]);
+        assert_eq!(threads(16, [1, 9, 16, 17]), [16, 4, 4, 1]);
     }
 
     #[test]

@@ -2,17 +2,13 @@
 //! protocol, with the breach. What is taken for a bridge that is gone would be tried again, in vain.
 #![no_main]
 
-mod asked;
-mod liar;
-
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use asked::{SLOTS, specs};
-use liar::{End, Liar};
 use libfuzzer_sys::fuzz_target;
 use resized_client::{Breach, Client, Crop, Error, Goodbye, Stream, remote};
+use resized_fuzz::{End, Liar, SLOTS, specs};
 
 fuzz_target!(|input: &[u8]| {
     let (ours, theirs) = UnixStream::pair().unwrap();

@@ -2,24 +2,15 @@
 //! client's frames are right all the while.
 #![no_main]
 
-#[path = "peers/converse.rs"]
-mod converse;
-#[path = "peers/honest.rs"]
-mod honest;
-
 use std::net::Shutdown;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use converse::converse;
-use honest::Honest;
 use libfuzzer_sys::fuzz_target;
 use resized::{Devices, Limits, Options, Server};
 use resized_client::Client;
-
-/// Longer than any frame within the limits below takes, sanitizers included.
-const PATIENCE: Duration = Duration::from_secs(20);
+use resized_fuzz::{Honest, PATIENCE, converse};
 
 /// A daemon for all inputs, and an honest client of it.
 struct Scene {

@@ -1,9 +1,7 @@
-//! Writes what fuzzing starts from: conversations as real clients have them, frames and pictures as
-//! real encoders write them, one a file. Run again, and the files committed, when the protocol
-//! changes.
+//! Conversations with a bridge, as real clients have them; frames and pictures as real encoders write
+//! them.
 
 use std::io::Cursor;
-use std::path::Path;
 
 use image::codecs::png::PngEncoder;
 use image::codecs::webp::WebPEncoder;
@@ -18,11 +16,8 @@ use resized_protocol::remote::Call;
 use resized_protocol::shm::RingLayout;
 use turbojpeg::{Compressor, Image, Subsamp};
 
-fn main() {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
-    let write = |kind: &str, name: &str, bytes: &[u8]| {
-        std::fs::write(seeds.join(kind).join(name), bytes).unwrap();
-    };
+/// Passes each on: for which target, under which name, and its bytes.
+pub(crate) fn write_all(write: impl Fn(&str, &str, &[u8])) {
     write("wire", "planes", &planes());
     write("wire", "jpegs", &jpegs());
     write("wire", "questions", &questions());

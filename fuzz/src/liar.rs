@@ -16,9 +16,12 @@ use resized_protocol::shm::RingLayout;
 
 /// How the connection has to end for the client.
 #[derive(Debug)]
-pub(crate) enum End {
+pub enum End {
+    /// With that breach.
     Broke(Breach),
+    /// What was said is no message.
     Garbled(CodecError),
+    /// The bridge said so.
     Goodbye(Goodbye),
     /// It speaks TLS, as it seems: whoever dialled is told so.
     AtTls,
@@ -26,6 +29,7 @@ pub(crate) enum End {
     HungUp,
     /// It answered what was not asked: which answer the client took for which depends on when it read them.
     Strayed {
+        /// In the end the bridge had nothing more to say.
         hung_up: bool,
     },
     /// Not at all.
@@ -34,7 +38,7 @@ pub(crate) enum End {
 
 /// The input is what it says while the client waits for something, piece by piece, each behind the number of
 /// its bytes (`u16`). None at all are what an honest bridge says.
-pub(crate) struct Liar<'a> {
+pub struct Liar<'a> {
     socket: UnixStream,
     heard: Inbox,
     pieces: &'a [u8],
@@ -42,12 +46,13 @@ pub(crate) struct Liar<'a> {
 }
 
 impl<'a> Liar<'a> {
-    pub(crate) fn new(socket: UnixStream, pieces: &'a [u8]) -> Self {
+    /// At the other end of a client's socket.
+    pub fn new(socket: UnixStream, pieces: &'a [u8]) -> Self {
         Self { socket, heard: Inbox::new(), pieces, said: Said::default() }
     }
 
     /// Talks until the client hangs up.
-    pub(crate) fn converse(mut self) -> End {
+    pub fn converse(mut self) -> End {
         // Who hangs up costs an error.
         SigSet::from(Signal::SIGPIPE).thread_block().unwrap();
         let mut hung_up = false;

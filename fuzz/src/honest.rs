@@ -2,16 +2,19 @@
 
 use resized_client::{Client, Extent, FrameSpec, PixelFormat, Stream, StreamSpec};
 
-pub(crate) struct Honest(Stream);
+/// A client with a stream of its own.
+#[derive(Debug)]
+pub struct Honest(Stream);
 
 impl Honest {
-    pub(crate) fn new(client: &Client) -> Self {
+    /// Opens its stream.
+    pub fn new(client: &Client) -> Self {
         let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(64, 64));
         Self(client.open(&StreamSpec::new(source, Extent::new(32, 32))).unwrap())
     }
 
     /// A frame of one shade stays that.
-    pub(crate) fn frame(&self, shade: u8) {
+    pub fn frame(&self, shade: u8) {
         let mut slot = self.0.loan().unwrap();
         slot.plane_mut(0).fill(shade);
         let frame = slot.submit().unwrap().wait().unwrap();

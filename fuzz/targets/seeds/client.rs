@@ -1,20 +1,16 @@
-//! Writes what fuzzing starts from: conversations as bridges have them with clients, one a file. Run again,
-//! and the files committed, when the protocol changes.
-
-mod asked;
-
-use std::path::Path;
+//! What bridges answer clients, as real ones do, and with a breach.
 
 use resized_client::{ClientStats, Goodbye, Histogram, Refusal, Stats, Violation};
+use resized_fuzz::specs;
 use resized_protocol::VERSION;
 use resized_protocol::codec::encode;
 use resized_protocol::message::{Backing, Completion, Features, Message, Reply, Status};
 use resized_protocol::shm::RingLayout;
 
-fn main() {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/answers");
+/// Passes each on: for which target, under which name, and its bytes.
+pub(crate) fn write_all(write: impl Fn(&str, &str, &[u8])) {
     for (name, answers) in answers() {
-        std::fs::write(seeds.join(name), pieces(&answers)).unwrap();
+        write("answers", name, &pieces(&answers));
     }
 }
 
@@ -43,7 +39,7 @@ fn answers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         devices: vec!["a core".into(), "a GPU".into()],
     });
     let mut all = vec![welcome.clone()];
-    for (stream, spec) in (0..).zip(asked::specs()) {
+    for (stream, spec) in (0..).zip(specs()) {
         let ring = RingLayout::new(&spec).unwrap();
         let len = ring.output().rows_len();
         let result = match ring.output().is_coded() {

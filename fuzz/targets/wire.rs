@@ -2,20 +2,15 @@
 //! here or in the daemon, and another client's frames are right all the while.
 #![no_main]
 
-#[path = "../../../daemon/fuzz/targets/peers/converse.rs"]
-mod converse;
-mod scene;
-
 use std::net::{Shutdown, TcpStream};
 use std::sync::OnceLock;
 
-use converse::converse;
 use libfuzzer_sys::fuzz_target;
-use scene::{PATIENCE, Scene};
+use resized_fuzz::{PATIENCE, Scene, converse};
 
 fuzz_target!(|input: &[u8]| {
     static SCENE: OnceLock<Scene> = OnceLock::new();
-    let scene = SCENE.get_or_init(Scene::new);
+    let scene = SCENE.get_or_init(Scene::start);
     let socket = TcpStream::connect(scene.bridge).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     converse(&socket, &socket, || drop(socket.shutdown(Shutdown::Write)), input);

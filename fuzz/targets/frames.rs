@@ -2,8 +2,6 @@
 //! connection's next frame is right, whatever the decoder met before.
 #![no_main]
 
-mod scene;
-
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
@@ -11,7 +9,7 @@ use resized_client::{
     Client, Coding, Crop, Error, Extent, FrameSpec, Jpeg, PixelFormat, Quality, Stream, StreamSpec,
     Subsampling,
 };
-use scene::Scene;
+use resized_fuzz::Scene;
 use turbojpeg::{Compressor, Image};
 
 const EXTENT: Extent = Extent::new(45, 34);
@@ -31,7 +29,7 @@ struct Honest {
 
 impl Scenery {
     fn new() -> Self {
-        let mut scene = Scene::new();
+        let mut scene = Scene::start();
         let client = Client::connect(&format!("tcp://{}", scene.bridge).parse().unwrap()).unwrap();
         let jpeg = honest();
         let formats = [PixelFormat::I420, PixelFormat::Gray8, PixelFormat::Bgra];

@@ -1,7 +1,5 @@
-//! Writes what fuzzing starts from: conversations as real clients have them, one a file. Run again, and
-//! the files committed, when the protocol changes.
+//! Conversations with a daemon, as real clients have them.
 
-use std::path::Path;
 use std::time::Duration;
 
 use resized_client::{
@@ -12,17 +10,17 @@ use resized_protocol::VERSION;
 use resized_protocol::codec::encode;
 use resized_protocol::message::{Cropped, Features, Request};
 
-fn main() {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+/// Passes each on: for which target, under which name, and its bytes.
+pub(crate) fn write_all(write: impl Fn(&str, &str, &[u8])) {
     for (name, requests) in conversations() {
         let mut bytes = Vec::new();
         for request in &requests {
             encode(request, &mut bytes).unwrap();
         }
-        std::fs::write(seeds.join("session").join(name), &bytes).unwrap();
+        write("session", name, &bytes);
         // In pieces of eight bytes.
         let pieces = [&[7], bytes.as_slice()].concat();
-        std::fs::write(seeds.join("codec").join(name), pieces).unwrap();
+        write("codec", name, &pieces);
     }
 }
 

@@ -1,8 +1,5 @@
 //! A daemon with a bridge in this process, for all inputs, and an honest client of theirs.
 
-#[path = "../../../../daemon/fuzz/targets/peers/honest.rs"]
-mod honest;
-
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -10,26 +7,28 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use honest::Honest;
 use nix::sys::signal::{SigSet, Signal};
 use resized::{Devices, Limits, Listener, Options, Peers, Server};
 use resized_bridge::{Args, serve};
 use resized_client::{Client, Endpoint};
 use tempfile::TempDir;
 
+use crate::Honest;
+
 /// Longer than anything within the limits takes, sanitizers included.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// For the rings of a connection, in MiB: so much that streams can be opened, and so little that
 /// none takes long.
 const MEMORY: u64 = 4;
 
-pub(crate) struct Scene {
+/// Who is there for all inputs.
+pub struct Scene {
     /// Where the bridge listens.
-    pub(crate) bridge: SocketAddr,
+    pub bridge: SocketAddr,
     near: Client,
     /// Comes through the bridge.
-    pub(crate) honest: Honest,
+    pub honest: Honest,
     rest: Rest,
     _server: Server,
     _dir: TempDir,
@@ -39,7 +38,8 @@ pub(crate) struct Scene {
 type Rest = (u32, u32, u64);
 
 impl Scene {
-    pub(crate) fn new() -> Self {
+    /// Starts them.
+    pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let near = Endpoint::Unix(dir.path().join("resized.sock"));
         let Endpoint::Unix(path) = &near else { unreachable!() };
@@ -69,7 +69,7 @@ impl Scene {
     }
 
     /// What there is now is there to stay.
-    pub(crate) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         self.rest = self.now();
     }
 
@@ -79,7 +79,7 @@ impl Scene {
     }
 
     /// Waits until nothing else is left.
-    pub(crate) fn await_rest(&self) {
+    pub fn await_rest(&self) {
         for _ in 0..PATIENCE.as_millis() {
             if self.now() == self.rest {
                 return;

@@ -5,10 +5,10 @@ use resized_client::{
 };
 
 /// Slots of each stream.
-pub(crate) const SLOTS: usize = 2;
+pub const SLOTS: usize = 2;
 
 /// One stream after the other: of planes, and of JPEGs.
-pub(crate) fn specs() -> [StreamSpec; 2] {
+pub fn specs() -> [StreamSpec; 2] {
     let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(6, 4));
     let planes = StreamSpec { slots: SLOTS as u32, ..StreamSpec::new(source, Extent::new(5, 3)) };
     let jpeg_out = Some(Jpeg { quality: Quality::DEFAULT, subsampling: Subsampling::Neither });

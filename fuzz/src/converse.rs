@@ -5,7 +5,7 @@ use std::thread;
 
 /// Says these bytes, all that it has to say, and listens until the other end hangs up, as that does
 /// when it has read them all. Waits for no word longer than `from` does.
-pub(crate) fn converse(
+pub fn converse(
     mut from: impl Read,
     mut to: impl Write + Send,
     hang_up: impl FnOnce() + Send,

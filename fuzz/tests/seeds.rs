@@ -1,0 +1,71 @@
+//! The files that fuzzing starts from are what the programs say today, and each is taken by its
+//! target: built without the fuzzer's switches, that runs what it is given and ends.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn committed() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds")
+}
+
+/// All files by target and name.
+fn files(seeds: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries(seeds).flat_map(|target| entries(&target).collect::<Vec<_>>());
+    files
+        .map(|file| (file.strip_prefix(seeds).unwrap().to_owned(), fs::read(file).unwrap()))
+        .collect()
+}
+
+#[test]
+fn what_the_programs_say_today_is_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_seeds")).arg(dir.path()).status().unwrap();
+    assert!(status.success());
+    let (today, committed) = (files(dir.path()), files(&committed()));
+    let others: Vec<_> =
+        today.iter().filter(|(name, file)| committed.get(*name) != Some(file)).collect();
+    let others: Vec<_> = others.into_iter().map(|(name, _)| name).collect();
+    assert!(others.is_empty(), "they are others now: make seeds, and commit them: {others:?}");
+    let gone: Vec<_> = committed.keys().filter(|name| !today.contains_key(*name)).collect();
+    assert!(gone.is_empty(), "nobody writes them any more: {gone:?}");
+}
+
+/// Runs the target over its seeds.
+fn take(target: &str, program: &str) {
+    let seeds = fs::read_dir(committed().join(target)).unwrap().map(|seed| seed.unwrap().path());
+    let out = Command::new(program).arg("-timeout=60").args(seeds).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn the_codec_takes_its_seeds() {
+    take("codec", env!("CARGO_BIN_EXE_codec"));
+}
+
+#[test]
+fn the_session_takes_its_seeds() {
+    take("session", env!("CARGO_BIN_EXE_session"));
+}
+
+#[test]
+fn the_wire_takes_its_seeds() {
+    take("wire", env!("CARGO_BIN_EXE_wire"));
+}
+
+#[test]
+fn frames_take_their_seeds() {
+    take("frames", env!("CARGO_BIN_EXE_frames"));
+}
+
+#[test]
+fn pictures_take_their_seeds() {
+    take("pictures", env!("CARGO_BIN_EXE_pictures"));
+}
+
+#[test]
+fn answers_are_taken_as_their_seeds_say() {
+    take("answers", env!("CARGO_BIN_EXE_answers"));
+}
