@@ -84,6 +84,12 @@ pub trait Device: Send + Sync {
         &[]
     }
 
+    /// Whether threads that are no lanes may resize as well: whoever does is at it until it is done, and
+    /// waits for nothing else.
+    fn is_anybodys(&self) -> bool {
+        false
+    }
+
     /// The calling thread becomes one of its lanes.
     fn enter(&self) {}
 

@@ -4,9 +4,9 @@
 //! `queue` for its turn, which `fair` gives it, is pulled by a lane (`lanes`), resized, and
 //! completed (`frame`). Devices pull: a lane that is free takes the next frame, so fast and slow
 //! devices are all busy and nobody predicts. When more lanes are idle than frames wait, a frame is
-//! cut into bands; a frame with less work than a lane takes to wake does not wait for one. While all
-//! lanes have work and more waits, the thread that brings jobs rests, and lanes bring them between
-//! two frames. All share one lock (`held`), and a lane that is not called sleeps (`idle`).
+//! cut into bands; a frame with less work than a lane takes to wake does not wait for one (`at_once`).
+//! While all lanes have work and more waits, the thread that brings jobs rests, and lanes bring them
+//! between two frames. All share one lock (`held`), and a lane that is not called sleeps (`idle`).
 //!
 //! Devices of several kinds pull from the same queue. A lane leaves a frame to the others where
 //! those would be done with all that waits in half the time that it takes for this one (`choice`).
@@ -17,6 +17,7 @@
 //! or panics is tried by each other that can do it or, where there is none, once more, and if all
 //! fail, it alone has failed; a frame that all leave to others is taken by the fastest.
 
+mod at_once;
 mod choice;
 mod failures;
 mod fair;
@@ -28,19 +29,18 @@ mod queue;
 mod service;
 
 use std::collections::VecDeque;
-use std::iter::Peekable;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use resized_protocol::stats::DeviceStats;
 
 use crate::device::fleet::Fleet;
-use crate::device::{Band, Device, Scratch};
+use crate::device::{Device, Scratch};
 use crate::job::{Job, StreamId};
 use crate::lock;
 use crate::metrics::DeviceMetrics;
-use frame::{Started, Task};
 use held::Guarded;
 pub(crate) use lanes::Lanes;
 use queue::Queue;
@@ -48,10 +48,6 @@ use queue::Queue;
 /// How long the intake may be left to the lanes, all of them being at frames that take long: then the
 /// thread whose task it is wakes.
 const UNATTENDED: Duration = Duration::from_millis(5);
-
-/// How long the thread that brings jobs does small ones itself: for what is left lanes have woken
-/// by then.
-const AT_ONCE: Duration = Duration::from_micros(100);
 
 /// Where jobs come from.
 pub(crate) trait Intake: Send + Sync {
@@ -66,8 +62,10 @@ pub(crate) struct Scheduler {
     reserve: Option<usize>,
     metrics: Vec<DeviceMetrics>,
     queue: Guarded,
-    /// For frames that are resized by the thread that submits them.
+    /// For frames that are resized by the thread that brings them.
     scratch: Mutex<Scratch>,
+    /// The thread that brings jobs has looked for more since it resized a short frame itself.
+    has_looked: AtomicBool,
 }
 
 impl Scheduler {
@@ -78,6 +76,7 @@ impl Scheduler {
             metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
             queue: Guarded::new(Queue::new(&devices), &devices),
             scratch: Mutex::default(),
+            has_looked: AtomicBool::new(false),
             devices: Arc::new(Fleet::new(devices)),
             reserve,
         })
@@ -98,8 +97,8 @@ impl Scheduler {
         self.queue.hold().waiting()
     }
 
-    /// Queues jobs of one stream, in this order. Jobs too small for a lane are done before it returns,
-    /// as long as nobody else's wait and there are not too many.
+    /// Queues jobs of one stream, in this order. Jobs for which no lane is worth waking are done before
+    /// it returns, as long as nobody else's wait and there are not too many.
     pub(crate) fn push(&self, stream: StreamId, jobs: impl ExactSizeIterator<Item = Job>) {
         let mut jobs = jobs.peekable();
         self.resize_at_once(&mut jobs);
@@ -116,26 +115,9 @@ impl Scheduler {
         }
     }
 
-    /// Does the first of these jobs here and now, as far as they are too small for a lane.
-    fn resize_at_once(&self, jobs: &mut Peekable<impl ExactSizeIterator<Item = Job>>) {
-        let device = jobs.peek().and_then(|job| self.immediate_device(job));
-        let Some(device) = device.filter(|_| self.waiting() == 0) else { return };
-        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = Instant::now();
-        while let Some(job) = jobs.next_if(|job| self.immediate_device(job) == Some(device)) {
-            let frame = Arc::new(Started::new(job, device));
-            self.work(Task { frame, band: Band::WHOLE }, &mut scratch);
-            if begun.elapsed() > AT_ONCE {
-                break;
-            }
-        }
-    }
-
-    /// A device for which the job is not worth waking a lane.
-    fn immediate_device(&self, job: &Job) -> Option<usize> {
-        (0..self.devices.len()).find(|&device| {
-            job.fits(device) && job.worth(device) == 0 && self.reserve != Some(device)
-        })
+    /// The thread that brings jobs has brought all that it found, and looks for more.
+    pub(crate) fn note_look(&self) {
+        self.has_looked.store(true, Ordering::Relaxed);
     }
 
     /// Whether every lane has work and as much again waits: then the intake's thread may

@@ -82,7 +82,8 @@ const LEVEL_VARIABLE: &str = "RESIZED_CPU";
 /// it takes about 4.
 const PIXELS_PER_BAND: u64 = 1 << 17;
 
-/// Source and destination pixels below which no lane is worth waking at all.
+/// Source and destination pixels below which no lane is worth waking, whatever else there is to do. Of
+/// larger frames that is for the scheduler to say, by what they were measured to take.
 const PIXELS_AT_ONCE: u64 = 1 << 13;
 
 /// Most cores that lanes are bound to. Linux looks for an idle core among those that share a cache
@@ -235,6 +236,10 @@ impl Device for Cpu {
 
     fn cores(&self) -> &[usize] {
         &self.cores
+    }
+
+    fn is_anybodys(&self) -> bool {
+        true
     }
 
     fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {

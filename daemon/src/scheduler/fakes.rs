@@ -10,7 +10,7 @@ use resized_protocol::placement::Crop;
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use super::*;
-use crate::device::{DeviceError, Fault, Preparation, Resizer};
+use crate::device::{Band, DeviceError, Fault, Preparation, Resizer, Scratch};
 use crate::job::{Owner, Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
@@ -195,6 +195,8 @@ pub(super) struct Timed {
     pub(super) only: Option<Filter>,
     /// It does not answer.
     pub(super) hangs: Arc<AtomicBool>,
+    /// Threads that are no lanes may resize as well.
+    pub(super) anybodys: bool,
 }
 
 impl Timed {
@@ -207,6 +209,7 @@ impl Timed {
             fault: Fault::Lost,
             only: None,
             hangs: Arc::default(),
+            anybodys: false,
         }
     }
 }
@@ -218,6 +221,10 @@ impl Device for Timed {
 
     fn lanes(&self) -> usize {
         2
+    }
+
+    fn is_anybodys(&self) -> bool {
+        self.anybodys
     }
 
     fn open(&self, spec: &StreamSpec, _: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {

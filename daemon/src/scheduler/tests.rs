@@ -6,7 +6,7 @@ use resized_protocol::message::{Completion, Filter, Status};
 
 use super::fakes::*;
 use super::*;
-use crate::device::null::Null;
+use crate::device::Band;
 use crate::until::until;
 
 #[derive(Default)]
@@ -179,16 +179,4 @@ fn a_rest_ends_while_frames_take_long_and_none_begins() {
     ledger.await_completions(6);
     assert!(!lanes.scheduler.queue.hold().overdue);
     assert_eq!(intake.0.load(Ordering::SeqCst), 0);
-}
-
-#[test]
-fn who_brings_jobs_does_the_small_ones_alone() {
-    let scheduler = Scheduler::new(vec![Box::new(Null)], None);
-    let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
-    let ledger = Arc::<Ledger>::default();
-    // The third is small again, but not before the second.
-    let mut all = jobs(&stream, &ledger, 3);
-    all[1] = cropped(&stream, &ledger);
-    scheduler.push(id(0), all.into_iter());
-    assert_eq!((ledger.await_completions(1).len(), scheduler.waiting()), (1, 2));
 }

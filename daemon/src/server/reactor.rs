@@ -32,6 +32,7 @@ impl Reactor {
         let before_sleep = {
             let (scheduler, sated) = (Arc::clone(scheduler), Arc::clone(&sated));
             move || {
+                scheduler.note_look();
                 if scheduler.is_sated() {
                     sated.notify_one();
                 }

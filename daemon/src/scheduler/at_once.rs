@@ -1,0 +1,221 @@
+//! Owns which frames are resized by the thread that brings them, instead of waking a lane.
+//!
+//! Knows what frames of a stream were measured to take. Tiny ones are done wherever they are: they
+//! take less than to queue them. A short one is if it is brought alone, nothing waits, and no more than
+//! one lane is awake, which may have given the frame before back just now. So nobody is passed, and
+//! there is nothing to pay for: where nothing waits nobody owes anybody. Whoever brings jobs reads
+//! everybody's messages. So of all that it finds when it looks for messages one short frame is done
+//! so, and the next go to lanes, as does what comes while these are at work: floods use all cores.
+//!
+//! Invariant: the thread is at frames of one push for no longer than [`AT_ONCE`], and the last of
+//! them, as far as frames take what they took before.
+
+use std::iter::Peekable;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Scheduler;
+use super::frame::{Started, Task};
+use crate::device::{Band, Scratch};
+use crate::job::Job;
+
+/// How long the thread that brings jobs does tiny ones itself: for what is left lanes have woken
+/// by then.
+const AT_ONCE: Duration = Duration::from_micros(100);
+
+/// What a short frame takes at the most: about as long as a lane takes to wake whose core is idle, and
+/// virtual. On a core that runs that takes 4 us; but where all lanes sleep, few cores run.
+const SHORT: Duration = Duration::from_micros(30);
+
+impl Scheduler {
+    /// Does the first of these jobs here and now, as far as no lane is worth waking for them.
+    pub(super) fn resize_at_once(&self, jobs: &mut Peekable<impl ExactSizeIterator<Item = Job>>) {
+        let is_alone = jobs.len() == 1;
+        let Some(first) = jobs.peek() else { return };
+        if let Some(device) = self.tiny_for(first) {
+            self.resize_tiny(jobs, device);
+        } else if is_alone && let Some(device) = self.short_for(first) {
+            self.resize_short(jobs, device);
+        }
+    }
+
+    /// Does the first of these jobs, as far as they are too small for a lane.
+    fn resize_tiny(&self, jobs: &mut Peekable<impl Iterator<Item = Job>>, device: usize) {
+        if self.waiting() > 0 {
+            return;
+        }
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        while let Some(job) = jobs.next_if(|job| self.tiny_for(job) == Some(device)) {
+            self.resize_here(job, device, &mut scratch);
+            if begun.elapsed() > AT_ONCE {
+                break;
+            }
+        }
+    }
+
+    /// Does a short frame if lanes sleep.
+    fn resize_short(&self, jobs: &mut impl Iterator<Item = Job>, device: usize) {
+        if self.is_quiet(device)
+            && self.has_looked.swap(false, Ordering::Relaxed)
+            && let Some(job) = jobs.next()
+        {
+            let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            self.resize_here(job, device, &mut scratch);
+        }
+    }
+
+    fn resize_here(&self, job: Job, device: usize, scratch: &mut Scratch) {
+        let frame = Arc::new(Started::new(job, device));
+        self.work(Task { frame, band: Band::WHOLE }, scratch);
+    }
+
+    /// Whether nothing waits, and all lanes of the device sleep but one.
+    fn is_quiet(&self, device: usize) -> bool {
+        let queue = self.queue.hold();
+        let awake = self.devices[device].lanes() - queue.lanes[device].idle.len();
+        queue.waiting() == 0 && awake <= 1
+    }
+
+    /// A device for which the job is not worth waking a lane at all.
+    fn tiny_for(&self, job: &Job) -> Option<usize> {
+        self.devices_for(job).find(|&device| job.worth(device) == 0)
+    }
+
+    /// A device that anybody may resize the job by, which is known to take little time over it.
+    fn short_for(&self, job: &Job) -> Option<usize> {
+        let mut devices = self.devices_for(job);
+        devices.find(|&device| {
+            self.devices[device].is_anybodys()
+                && job.worth(device) == 1
+                && !job.is_unprepared()
+                && job.pace(device, Instant::now()).is_some()
+                && job.estimate() <= SHORT
+        })
+    }
+
+    fn devices_for(&self, job: &Job) -> impl Iterator<Item = usize> {
+        let devices = 0..self.devices.len();
+        devices.filter(|&device| job.fits(device) && self.reserve != Some(device))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use resized_protocol::message::Filter;
+
+    use super::super::fakes::{Ledger, SMALL, Timed, cropped, id, jobs, stream};
+    use super::*;
+    use crate::device::null::Null;
+
+    /// A device of two lanes, which sleep, and what is brought to it.
+    struct Bringing {
+        scheduler: Arc<Scheduler>,
+        ledger: Arc<Ledger>,
+        jobs: Vec<Job>,
+    }
+
+    impl Bringing {
+        fn new(device: Timed, count: u32) -> Self {
+            let scheduler = Scheduler::new(vec![Box::new(device)], None);
+            let mut queue = scheduler.queue.hold();
+            (0..2).for_each(|lane| queue.lanes[0].idle.sleep(lane));
+            drop(queue);
+            scheduler.note_look();
+            let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
+            let ledger = Arc::default();
+            Self { jobs: jobs(&stream, &ledger, count), ledger, scheduler }
+        }
+
+        /// One that takes so long, as is known.
+        fn known(takes: Duration, count: u32) -> Self {
+            let bringing = Self::new(anybodys(), count);
+            bringing.jobs[0].note_pace(0, takes);
+            bringing
+        }
+
+        /// How many jobs are done by who brings them, all together.
+        fn done_at_once(self) -> usize {
+            let Self { scheduler, ledger, jobs } = self;
+            let count = jobs.len();
+            let waited = scheduler.waiting();
+            scheduler.push(id(0), jobs.into_iter());
+            let done = ledger.completed().len();
+            assert_eq!(scheduler.waiting() - waited, count - done);
+            done
+        }
+    }
+
+    fn anybodys() -> Timed {
+        Timed { anybodys: true, ..Timed::new("cores", Duration::ZERO) }
+    }
+
+    #[test]
+    fn who_brings_jobs_does_the_tiny_ones_alone() {
+        let scheduler = Scheduler::new(vec![Box::new(Null)], None);
+        let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
+        let ledger = Arc::<Ledger>::default();
+        // The third is tiny again, but not before the second.
+        let mut all = jobs(&stream, &ledger, 3);
+        all[1] = cropped(&stream, &ledger);
+        scheduler.push(id(0), all.into_iter());
+        assert_eq!((ledger.await_completions(1).len(), scheduler.waiting()), (1, 2));
+    }
+
+    #[test]
+    fn a_short_frame_is_done_by_who_brings_it_if_it_is_known_to_be_short() {
+        assert_eq!(Bringing::known(SHORT / 2, 1).done_at_once(), 1);
+        assert_eq!(Bringing::known(SHORT, 1).done_at_once(), 0);
+        assert_eq!(Bringing::new(anybodys(), 1).done_at_once(), 0);
+    }
+
+    #[test]
+    fn a_frame_that_only_lanes_may_do_or_several_share_is_theirs() {
+        for device in [Timed { anybodys: false, ..anybodys() }, Timed { worth: 2, ..anybodys() }] {
+            let bringing = Bringing::new(device, 1);
+            bringing.jobs[0].note_pace(0, SHORT / 2);
+            assert_eq!(bringing.done_at_once(), 0);
+        }
+    }
+
+    #[test]
+    fn several_short_frames_go_to_lanes() {
+        assert_eq!(Bringing::known(SHORT / 2, 2).done_at_once(), 0);
+    }
+
+    #[test]
+    fn a_short_frame_goes_to_a_lane_while_several_are_awake() {
+        for (awake, done) in [(1, 1), (2, 0)] {
+            let bringing = Bringing::known(SHORT / 2, 1);
+            let mut queue = bringing.scheduler.queue.hold();
+            assert_eq!(queue.call(0, awake), awake);
+            drop(queue);
+            assert_eq!(bringing.done_at_once(), done, "{awake} awake");
+        }
+    }
+
+    #[test]
+    fn a_short_frame_passes_none_that_waits() {
+        let mut bringing = Bringing::known(SHORT / 2, 2);
+        let first = bringing.jobs.remove(0);
+        bringing.scheduler.queue.hold().fair.push(id(0), [first].into_iter());
+        assert_eq!(bringing.done_at_once(), 0);
+    }
+
+    #[test]
+    fn of_short_frames_that_are_found_together_one_is_done_by_who_brings_them() {
+        let Bringing { scheduler, ledger, jobs } = Bringing::known(SHORT / 2, 3);
+        let mut done = Vec::new();
+        for (job, looks) in jobs.into_iter().zip([true, false, true]) {
+            if looks {
+                scheduler.note_look();
+            }
+            scheduler.push(id(0), [job].into_iter());
+            done.push(ledger.completed().len());
+            // That it waits is no reason why the next one does.
+            drop(scheduler.withdraw(id(0)));
+        }
+        assert_eq!(done, [1, 1, 2]);
+    }
+}
