@@ -3,7 +3,8 @@
 //!
 //! Devices know a slot's memory and a stream's spec; never a socket, a client or a queue. The
 //! scheduler runs a thread for each lane of each device; the thread takes a frame, or a band of one,
-//! and calls [`Resizer::resize`].
+//! and calls [`Resizer::resize`]. For short frames so does the thread that reads messages, where the
+//! device lets it ([`Device::is_anybodys`]).
 
 pub mod cpu;
 pub(crate) mod fleet;
@@ -85,7 +86,7 @@ pub trait Device: Send + Sync {
     }
 
     /// Whether threads that are no lanes may resize as well: whoever does is at it until it is done, and
-    /// waits for nothing else.
+    /// waits for nothing but the frame's memory.
     fn is_anybodys(&self) -> bool {
         false
     }
@@ -219,7 +220,7 @@ impl Band {
     }
 }
 
-/// A lane's working memory: grows to what its streams need and is used again for every frame.
+/// The working memory of a lane, or of who else resizes: grows to what its streams need and is used again for every frame.
 #[derive(Debug, Default)]
 pub struct Scratch {
     words: Vec<i16>,

@@ -233,6 +233,12 @@ impl Job {
         self.ready(index)?.pace.read(now)
     }
 
+    /// What one like it took that device when one was last measured; `None`: nobody knows, or it has a
+    /// crop of its own. Not the stream's price, which is of all devices, and forgives who is slow at times.
+    pub(crate) fn took(&self, index: usize) -> Option<Duration> {
+        self.ready(index).filter(|_| self.crop.is_none())?.pace.last()
+    }
+
     /// It took the device of that number so long, all its bands together.
     pub(crate) fn note_pace(&self, index: usize, worked: Duration) {
         let anew = self.crop.as_ref().is_some_and(|own| own.anew.load(Ordering::Relaxed));

@@ -29,7 +29,6 @@ mod queue;
 mod service;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,6 +40,7 @@ use crate::device::{Device, Scratch};
 use crate::job::{Job, StreamId};
 use crate::lock;
 use crate::metrics::DeviceMetrics;
+use at_once::Found;
 use held::Guarded;
 pub(crate) use lanes::Lanes;
 use queue::Queue;
@@ -64,8 +64,8 @@ pub(crate) struct Scheduler {
     queue: Guarded,
     /// For frames that are resized by the thread that brings them.
     scratch: Mutex<Scratch>,
-    /// The thread that brings jobs has looked for more since it resized a short frame itself.
-    has_looked: AtomicBool,
+    /// What the thread that brings jobs has found.
+    found: Found,
 }
 
 impl Scheduler {
@@ -76,7 +76,7 @@ impl Scheduler {
             metrics: devices.iter().map(|_| DeviceMetrics::default()).collect(),
             queue: Guarded::new(Queue::new(&devices), &devices),
             scratch: Mutex::default(),
-            has_looked: AtomicBool::new(false),
+            found: Found::default(),
             devices: Arc::new(Fleet::new(devices)),
             reserve,
         })
@@ -117,7 +117,7 @@ impl Scheduler {
 
     /// The thread that brings jobs has brought all that it found, and looks for more.
     pub(crate) fn note_look(&self) {
-        self.has_looked.store(true, Ordering::Relaxed);
+        self.found.note_look();
     }
 
     /// Whether every lane has work and as much again waits: then the intake's thread may

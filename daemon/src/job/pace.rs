@@ -40,6 +40,12 @@ impl Pace {
         self.measured_ns.store(nanoseconds(self.begun.elapsed()), Ordering::Relaxed);
     }
 
+    /// What a frame took when one was last measured, however long ago.
+    pub(super) fn last(&self) -> Option<Duration> {
+        let estimate = self.estimate_ns.load(Ordering::Relaxed);
+        (estimate > 0).then(|| Duration::from_nanos(estimate))
+    }
+
     /// What a frame takes, as far as one knows now; `None`: nobody knows.
     pub(super) fn read(&self, now: Instant) -> Option<Duration> {
         let estimate = self.estimate_ns.load(Ordering::Relaxed);
@@ -66,5 +72,6 @@ mod tests {
         let aged = Pace { begun: pace.begun - 2 * HALF_LIFE, ..pace };
         aged.measured_ns.store(0, Ordering::Relaxed);
         assert!(aged.read(now()).is_some_and(|read| read < Duration::from_micros(201)));
+        assert!(aged.last().is_some_and(|last| last > Duration::from_micros(780)));
     }
 }

@@ -112,13 +112,28 @@ impl Intake for Reactor {
 mod tests {
     use std::io::Write;
     use std::thread;
+    use std::time::Duration;
 
     use tokio::net::UnixStream;
     use tokio::task::spawn_blocking;
+    use tokio::time::sleep;
 
     use super::*;
     use crate::device::Device;
     use crate::device::cpu::Cpu;
+
+    #[test]
+    fn the_thread_looks_for_messages_whenever_it_has_nothing_to_do_and_a_turn_does_not() {
+        let scheduler = Scheduler::new(Vec::new(), None);
+        let reactor = Reactor::new(&scheduler).unwrap();
+        assert!(scheduler.find());
+        reactor.turn();
+        assert!(!scheduler.find());
+        for _ in 0..2 {
+            reactor.run(async { sleep(Duration::from_millis(1)).await });
+        }
+        assert!(scheduler.find());
+    }
 
     #[test]
     fn a_turn_reads_what_has_arrived() {
