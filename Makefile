@@ -218,6 +218,7 @@ fuzz: deps $(FUZZER)
 
 # What fuzzing starts from, after a change of the protocol; a test holds it against what the programs say.
 seeds: deps
+	$(CARGO) build --locked -p resized-fuzz --bin seeds
 	rm -rf fuzz/seeds
 	$(CARGO) run --locked -p resized-fuzz --bin seeds -- fuzz/seeds
 

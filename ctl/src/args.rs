@@ -17,7 +17,7 @@ use resized_protocol::message::MAX_SLOTS;
 
 /// As `--version` says it: the program's, and that of the protocol, by which daemons and clients understand
 /// each other or do not.
-static VERSIONS: LazyLock<String> =
+pub static VERSIONS: LazyLock<String> =
     LazyLock::new(|| format!("{} (protocol {VERSION})", env!("CARGO_PKG_VERSION")));
 
 /// Resize pictures and videos through the resized daemon; see what it does, and whether it is well.

@@ -4,6 +4,7 @@
 //! Invariant: the stream is closed once, when the last holder of a part of it is gone.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use resized_protocol::message::{Refusal, StreamSpec};
 use resized_protocol::placement::{Crop, Placement};
@@ -18,11 +19,23 @@ pub(crate) struct Handle {
     pub(crate) connection: Arc<Connection>,
     pub(crate) stream: u32,
     spec: StreamSpec,
+    /// As its slots have it.
+    failed: Arc<AtomicBool>,
 }
 
 impl Handle {
-    pub(crate) const fn new(connection: Arc<Connection>, stream: u32, spec: StreamSpec) -> Self {
-        Self { connection, stream, spec }
+    pub(crate) const fn new(
+        connection: Arc<Connection>,
+        stream: u32,
+        spec: StreamSpec,
+        failed: Arc<AtomicBool>,
+    ) -> Self {
+        Self { connection, stream, spec, failed }
+    }
+
+    /// Whether a frame failed in the ring that there is now. Takes no lock.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     pub(crate) const fn spec(&self) -> &StreamSpec {

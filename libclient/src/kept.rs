@@ -89,7 +89,7 @@ impl KeptStreams {
         let Some(stream) = self.open_by(open)? else { return Ok(None) };
         let mut streams = lock(&self.streams);
         // Two threads may have opened one; the first is kept.
-        if !streams.iter().any(|(kept, _)| kept == spec) {
+        if !streams.iter().any(|(kept, stream)| kept == spec && !stream.has_failed()) {
             streams.push((*spec, stream.clone()));
         }
         drop(streams);
@@ -136,9 +136,10 @@ impl KeptStreams {
         let mut closings = lock(&self.closings);
         let closed = {
             let mut streams = lock(&self.streams);
+            let mut closed: Vec<_> =
+                streams.extract_if(.., |(_, stream)| stream.has_failed()).collect();
             let over = streams.len().saturating_sub(count);
-            let mut closed: Vec<_> = streams.drain(..over).collect();
-            closed.extend(streams.extract_if(.., |(_, stream)| stream.has_failed()));
+            closed.extend(streams.drain(..over));
             closed
         };
         // Without the lock on those that are kept: each has something to say to the daemon.

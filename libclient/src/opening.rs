@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use resized_protocol::message::{Request, StreamSpec};
 
 use crate::connection::{Answer, Asked, Connection, ENDLESS, until_over};
+use crate::handle::Handle;
 use crate::slots::Slots;
 use crate::{Error, Stream, link};
 
@@ -69,8 +70,11 @@ impl Opening {
             let number = *stream;
             let leases = link::leases(reply, descriptor, number, spec, *named)
                 .inspect_err(|_| connection.close_unnoted(era, number))?;
-            if connection.add_stream(era, number, Slots::new(number, spec, leases)) {
-                return Ok(Some(Stream::new(Arc::clone(connection), number, spec)));
+            let slots = Slots::new(number, spec, leases);
+            let failed = Arc::clone(slots.failed());
+            if connection.add_stream(era, number, slots) {
+                let handle = Handle::new(Arc::clone(connection), number, *spec, failed);
+                return Ok(Some(Stream::new(handle)));
             }
             // The daemon that opened it is gone: so is the stream.
         }

@@ -97,8 +97,8 @@ pub(crate) fn dial(
     carried(connected, fixed)
 }
 
-/// A client of a bridge that is at the other end of a socket, and hears no knock: where nothing is to be
-/// found, and what bridges say is made up.
+/// A client of a bridge that is at the other end of a socket, and hears no knock: for tests, and for the
+/// fuzzer's target `answers`, where nothing is to be found, and what bridges say is made up.
 pub fn client_of(bridge: UnixStream) -> Result<Client, Error> {
     let connected = async move || {
         bridge.set_nonblocking(true)?;

@@ -6,6 +6,8 @@
 //! both. When another daemon makes another ring, the holders of a slot of the old one keep it, and
 //! its memory, until they give it back; then its successor takes its place.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use resized_protocol::message::{Completion, Cropped, Request, Status, StreamSpec};
@@ -24,8 +26,9 @@ pub(crate) struct Slots {
     holds: Vec<u32>,
     /// Frames submitted so far.
     submitted: u64,
-    /// A frame failed in the ring that there is now.
-    failed: bool,
+    /// A frame failed in the ring that there is now. Shared with the stream's handle, which asks without
+    /// the connection's lock.
+    failed: Arc<AtomicBool>,
 }
 
 /// What is submitted of a slot.
@@ -71,7 +74,7 @@ impl Slots {
     pub(crate) fn new(stream: u32, spec: &StreamSpec, leases: Vec<Lease>) -> Self {
         let holds = vec![0; leases.len()];
         let states = leases.into_iter().map(State::Free).collect();
-        Self { stream, spec: *spec, states, holds, submitted: 0, failed: false }
+        Self { stream, spec: *spec, states, holds, submitted: 0, failed: Arc::default() }
     }
 
     pub(crate) const fn spec(&self) -> &StreamSpec {
@@ -154,13 +157,15 @@ impl Slots {
                 return Err(unexpected);
             }
         };
-        self.failed |= completion.status == Status::Failed;
+        if completion.status == Status::Failed {
+            self.failed.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 
-    /// Whether a frame failed in the ring that there is now.
-    pub(crate) const fn has_failed(&self) -> bool {
-        self.failed
+    /// Whether a frame failed in the ring that there is now, also later.
+    pub(crate) const fn failed(&self) -> &Arc<AtomicBool> {
+        &self.failed
     }
 
     pub(crate) fn is_ready(&self, slot: u32) -> bool {
@@ -211,7 +216,7 @@ impl Slots {
     /// from the request on, would not know.
     pub(crate) fn renew(&mut self, leases: Vec<Lease>) -> Option<Request> {
         let mut in_flight = Vec::new();
-        self.failed = false;
+        self.failed.store(false, Ordering::Relaxed);
         for (state, new) in self.states.iter_mut().zip(leases) {
             *state = match std::mem::replace(state, State::Loaned(None)) {
                 State::Free(_) | State::Abandoned(_) => State::Free(new),
@@ -247,7 +252,6 @@ fn moved(lease: &Lease, mut successor: Lease) -> Lease {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
@@ -345,7 +349,7 @@ mod tests {
             slots.submit(vec![loan]);
             slots.complete(Completion { status, ..done(0) }).unwrap();
             slots.abandon(0);
-            slots.has_failed()
+            slots.failed().load(Ordering::Relaxed)
         };
         for status in [Status::Done, Status::Cancelled, Status::Late, Status::Unreadable] {
             assert!(!complete(&mut slots, status));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use resized_protocol::message::StreamSpec;
 
-use crate::connection::{Connection, ENDLESS, State, until_over};
+use crate::connection::{ENDLESS, State, until_over};
 use crate::handle::Handle;
 use crate::mapped::Mapped;
 use crate::{Error, Frame, Pending, Slot};
@@ -18,8 +18,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(connection: Arc<Connection>, stream: u32, spec: &StreamSpec) -> Self {
-        Self { handle: Arc::new(Handle::new(connection, stream, *spec)) }
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self { handle: Arc::new(handle) }
     }
 
     /// Takes a free slot, waiting until there is one. Slots become free when a [`Frame`] or [`Slot`] is
@@ -78,8 +78,7 @@ impl Stream {
     /// ring's memory is gone, all others will. Whoever keeps it for frames to come had better open another of its
     /// spec. After a change of daemons it has another ring, in which nothing has failed yet.
     pub fn has_failed(&self) -> bool {
-        let Handle { connection, stream, .. } = &*self.handle;
-        connection.state().slots(*stream).is_ok_and(|slots| slots.has_failed())
+        self.handle.has_failed()
     }
 
     /// Submits a frame, which is copied into a free slot: [packed](Slot::write_packed), or a

@@ -15,8 +15,8 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::MsgFlags;
 use resized_client::{
-    Breach, Client, ClientStats, Error, Extent, FrameSpec, Histogram, PixelFormat, Stats, Stream,
-    StreamSpec,
+    Breach, Client, ClientStats, Error, Extent, FrameSpec, Histogram, KeptStreams, PixelFormat,
+    Stats, Stream, StreamSpec,
 };
 use resized_protocol::VERSION;
 use resized_protocol::codec::{self, CodecError, Inbox};
@@ -438,5 +438,70 @@ fn a_frame_that_failed_costs_nothing_but_itself() {
         }
         let error = client.open(&spec()).unwrap_err();
         assert!(matches!(error, Error::Refused(Refusal::Device)), "{error}");
+    });
+}
+
+#[test]
+fn a_kept_stream_that_failed_makes_room_for_another_alone() {
+    let daemon = |script: &mut Script| {
+        let good = script.open();
+        script.frame(good, Status::Done);
+        let failed = script.open();
+        script.frame(failed, Status::Failed);
+        assert_eq!(script.hear(), Request::Close { stream: failed });
+        script.say(Reply::Closed { stream: failed });
+        let other = script.open();
+        script.frame(other, Status::Done);
+        script.frame(good, Status::Done);
+    };
+    welcomed(daemon, |client| {
+        let kept = KeptStreams::new(client, 2);
+        let (good, other) = (spec(), StreamSpec { slots: 1, ..spec() });
+        drop(kept.resize(&good, &[7; 64]).unwrap());
+        let error = kept.resize(&other, &[7; 64]).unwrap_err();
+        assert!(matches!(error, Error::Failed), "{error}");
+        drop(kept.resize(&other, &[7; 64]).unwrap());
+        drop(kept.resize(&good, &[7; 64]).unwrap());
+    });
+}
+
+#[test]
+fn a_stream_is_kept_beside_one_that_failed_while_it_was_opened() {
+    let daemon = |script: &mut Script| {
+        // Both threads' before either has one.
+        let [(failed, spec), (good, _)] = [script.opening(), script.opening()];
+        let grant = |script: &mut Script, stream| {
+            let ring = RingLayout::new(&spec).unwrap();
+            let (_, descriptor) = Region::create(ring.len()).unwrap();
+            script.pass(&opened(stream, ring), Some(&descriptor));
+        };
+        grant(script, failed);
+        script.frame(failed, Status::Failed);
+        grant(script, good);
+        let mut frames = 0;
+        while frames < 2 {
+            match script.hear() {
+                Request::Submit { stream, slots } => {
+                    assert_eq!(stream, good);
+                    script.complete(stream, slots[0], Status::Done);
+                    frames += 1;
+                }
+                Request::Close { stream } => {
+                    assert_eq!(stream, failed);
+                    script.say(Reply::Closed { stream });
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    welcomed(daemon, |client| {
+        let kept = KeptStreams::new(client, 2);
+        let resize = || kept.resize(&spec(), &[7; 64]).map(drop);
+        let both = thread::scope(|scope| {
+            let threads = [scope.spawn(resize), scope.spawn(resize)];
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(both.iter().filter(|result| result.is_ok()).count(), 1);
+        resize().unwrap();
     });
 }

@@ -69,8 +69,8 @@ typedef enum {
   // frame. Nothing else is affected.
   RESIZED_STATUS_REFUSED = 8,
   // All devices that can do it failed at this frame, or the only one twice. The next may be
-  // resized, unless the memory of the stream's ring is gone: then all its frames fail: open
-  // another. The next resized_resize does so by itself.
+  // resized, unless the memory of the stream's ring is gone: then all its frames fail, so open
+  // another; the next resized_resize does that by itself.
   RESIZED_STATUS_FAILED = 9,
   // The frame waited longer than its stream's deadline, and was dropped.
   RESIZED_STATUS_LATE = 10,

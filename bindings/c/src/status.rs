@@ -37,8 +37,8 @@ pub enum Status {
     /// frame. Nothing else is affected.
     Refused = 8,
     /// All devices that can do it failed at this frame, or the only one twice. The next may be
-    /// resized, unless the memory of the stream's ring is gone: then all its frames fail: open
-    /// another. The next resized_resize does so by itself.
+    /// resized, unless the memory of the stream's ring is gone: then all its frames fail, so open
+    /// another; the next resized_resize does that by itself.
     Failed = 9,
     /// The frame waited longer than its stream's deadline, and was dropped.
     Late = 10,

@@ -110,9 +110,9 @@ impl Kept {
         let mut closings = self.closings(py);
         let closed = {
             let mut all = self.lock();
+            let mut closed: Vec<_> = all.extract_if(.., |kept| kept.opened.has_failed()).collect();
             let over = all.len().saturating_sub(count);
-            let mut closed: Vec<_> = all.drain(..over).collect();
-            closed.extend(all.extract_if(.., |kept| kept.opened.has_failed()));
+            closed.extend(all.drain(..over));
             closed
         };
         if !closed.is_empty() {

@@ -267,9 +267,8 @@ fn figures(shared: &Shared) -> String {
     each("counter", "copied_bytes_total", "Bytes of pixels copied for it.", |device| {
         device.copied_bytes as f64
     });
-    each("counter", "busy_seconds_total", "Time worked, of all lanes.", |device| {
-        device.busy_ns as f64 / 1e9
-    });
+    let help = "Time worked, of all lanes and of the thread that reads messages.";
+    each("counter", "busy_seconds_total", help, |device| device.busy_ns as f64 / 1e9);
     let help = "From submission until a device took the frame.";
     histograms(&mut text, "queued", help, &stats.devices, |device| &device.queued);
     let help = "From then until the frame was done.";

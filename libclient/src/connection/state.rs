@@ -119,7 +119,10 @@ impl State {
 
     /// The connection is over for good. The first reason counts.
     pub(super) fn break_off(&mut self, why: Error) {
-        let taken = matches!(&why, Error::Goodbye(Goodbye::Silence | Goodbye::Violation(_)));
+        let taken = matches!(
+            &why,
+            Error::Goodbye(Goodbye::Silence | Goodbye::Violation(_) | Goodbye::Refused(_))
+        );
         self.end(why, taken);
     }
 
@@ -203,4 +206,26 @@ pub(crate) enum Source {
     Thread,
     /// Whichever is the first.
     Either,
+}
+
+#[cfg(test)]
+mod tests {
+    use resized_protocol::message::{Refusal, Violation};
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_lives_takes_its_rings_with_its_goodbye() {
+        let results = |why| {
+            let mut state = State::new(Vec::new());
+            state.break_off(why);
+            state.look(|_| Wait::Over(())).is_ok()
+        };
+        let violation = Goodbye::Violation(Violation::NoHello);
+        for goodbye in [Goodbye::Silence, violation, Goodbye::Refused(Refusal::Token)] {
+            assert!(!results(Error::Goodbye(goodbye)));
+        }
+        assert!(results(Error::Goodbye(Goodbye::Stopping)));
+        assert!(results(Error::Disconnected));
+    }
 }

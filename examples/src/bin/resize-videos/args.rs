@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use resizectl::{filters, mode, modes, path_or};
+use resizectl::{VERSIONS, filters, mode, modes, path_or};
 use resized_client::{Endpoint, Filter, Quality};
 use resized_pictures::{Colour, Mode, Size};
 
@@ -29,7 +29,7 @@ const MAX_COPIES: usize = 10_000;
 /// it. What all need, such as the daemon or room on the disk, stops all where it is missing. The
 /// figures and the report are written either way, and after a signal.
 #[derive(Parser)]
-#[command(name = "resize-videos", version)]
+#[command(name = "resize-videos", version, long_version = VERSIONS.as_str())]
 pub(crate) struct Args {
     /// Videos to resize; several are dealt out over the instances in turn; - is standard input
     #[arg(value_name = "VIDEO", required = true,
@@ -184,7 +184,15 @@ fn seconds(text: &str) -> Result<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+
+    #[test]
+    fn the_long_version_says_the_protocols() {
+        let said = Args::command().render_long_version();
+        assert_eq!(said, format!("resize-videos {}\n", *VERSIONS));
+    }
 
     #[test]
     fn intervals_may_be_fractions_but_not_negative() {
