@@ -202,8 +202,8 @@ test-arm:
 endif
 
 # Under AddressSanitizer too. What is found lies in target/fuzz/artifacts. Some of the targets: FUZZED=session. No
-# limit of theirs lets a peer have so much allocated at once as FUZZ_MALLOC, in MiB. Leaks are looked for in the end: in between
-# threads that are about to end look like some.
+# limit of theirs lets a peer have so much allocated at once as FUZZ_MALLOC, in MiB. Leaks are looked for once, in the end:
+# threads that just begin or end look like some, and not all of these are known (fuzz/leaks.supp).
 FUZZ   ?= 600
 FUZZED ?= codec session wire frames pictures answers
 FUZZER := $(TARGET)/tools/bin/cargo-fuzz
@@ -211,7 +211,7 @@ FUZZ_MALLOC := 64
 fuzz: deps $(FUZZER)
 	@set -e; for target in $(FUZZED); do \
 		mkdir -p $(TARGET)/fuzz/{corpus,artifacts}/$$target; \
-		RUSTC_BOOTSTRAP=1 $(FUZZER) run --fuzz-dir fuzz --target-dir $(TARGET)/fuzz $$target \
+		RUSTC_BOOTSTRAP=1 LSAN_OPTIONS=suppressions=$(abspath fuzz/leaks.supp) $(FUZZER) run --fuzz-dir fuzz --target-dir $(TARGET)/fuzz $$target \
 		    $(TARGET)/fuzz/corpus/$$target fuzz/seeds/$$target \
 		    -- -max_total_time=$(FUZZ) -timeout=60 -rss_limit_mb=4096 -malloc_limit_mb=$(FUZZ_MALLOC) -detect_leaks=0 -print_final_stats=1 \
 		    -artifact_prefix=$(abspath $(TARGET))/fuzz/artifacts/$$target/; done
