@@ -25,54 +25,33 @@ fn what_the_programs_say_today_is_committed() {
     let status = Command::new(env!("CARGO_BIN_EXE_seeds")).arg(dir.path()).status().unwrap();
     assert!(status.success());
     let (today, committed) = (files(dir.path()), files(&committed()));
-    let others: Vec<_> =
-        today.iter().filter(|(name, file)| committed.get(*name) != Some(file)).collect();
-    let others: Vec<_> = others.into_iter().map(|(name, _)| name).collect();
+    let others = today.iter().filter(|(name, file)| committed.get(*name) != Some(file));
+    let others: Vec<_> = others.map(|(name, _)| name).collect();
     assert!(others.is_empty(), "they are others now: make seeds, and commit them: {others:?}");
     let gone: Vec<_> = committed.keys().filter(|name| !today.contains_key(*name)).collect();
     assert!(gone.is_empty(), "nobody writes them any more: {gone:?}");
 }
 
-/// Runs the target over its seeds.
-fn take(target: &str, program: &str) {
-    let seeds = fs::read_dir(committed().join(target)).unwrap().map(|seed| seed.unwrap().path());
-    let seeds: Vec<_> = seeds.collect();
-    // Without any it makes up its own, for ever.
-    assert!(!seeds.is_empty(), "{target} has no seeds");
-    // What it fails at it writes where it runs.
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = Command::new(program);
-    command.arg("-timeout=60").args(seeds).current_dir(&dir);
-    let out = command.output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-}
-
 #[test]
-fn the_codec_takes_its_seeds() {
-    take("codec", env!("CARGO_BIN_EXE_codec"));
-}
-
-#[test]
-fn the_session_takes_its_seeds() {
-    take("session", env!("CARGO_BIN_EXE_session"));
-}
-
-#[test]
-fn the_wire_takes_its_seeds() {
-    take("wire", env!("CARGO_BIN_EXE_wire"));
-}
-
-#[test]
-fn frames_take_their_seeds() {
-    take("frames", env!("CARGO_BIN_EXE_frames"));
-}
-
-#[test]
-fn pictures_take_their_seeds() {
-    take("pictures", env!("CARGO_BIN_EXE_pictures"));
-}
-
-#[test]
-fn answers_are_taken_as_their_seeds_say() {
-    take("answers", env!("CARGO_BIN_EXE_answers"));
+fn each_target_takes_its_seeds() {
+    let targets = [
+        ("answers", env!("CARGO_BIN_EXE_answers")),
+        ("codec", env!("CARGO_BIN_EXE_codec")),
+        ("frames", env!("CARGO_BIN_EXE_frames")),
+        ("pictures", env!("CARGO_BIN_EXE_pictures")),
+        ("session", env!("CARGO_BIN_EXE_session")),
+        ("wire", env!("CARGO_BIN_EXE_wire")),
+    ];
+    for (target, program) in targets {
+        let seeds = fs::read_dir(committed().join(target)).unwrap();
+        let seeds: Vec<_> = seeds.map(|seed| seed.unwrap().path()).collect();
+        // Without any it makes up its own, for ever.
+        assert!(!seeds.is_empty(), "{target} has no seeds");
+        // What it fails at it writes where it runs.
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program);
+        command.arg("-timeout=60").args(seeds).current_dir(&dir);
+        let out = command.output().unwrap();
+        assert!(out.status.success(), "{target}: {}", String::from_utf8_lossy(&out.stderr));
+    }
 }

@@ -20,25 +20,29 @@ fn pieces(answers: &[Vec<u8>]) -> Vec<u8> {
     answers.iter().flat_map(piece).collect()
 }
 
-/// What bridges answer a client, one answer for each time that it waits. None of them is empty: what an
-/// honest bridge would say.
-fn answers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
-    let said = |message: &Message| {
-        let mut bytes = Vec::new();
-        encode(message, &mut bytes).unwrap();
-        bytes
-    };
-    let reply = |reply| said(&Message::Reply(reply));
-    let ended = |stream, slot, status| {
-        let (device, queued_ns, worked_ns) = (0, 1000, 2000);
-        said(&Message::Completed(Completion { stream, slot, status, device, queued_ns, worked_ns }))
-    };
-    let welcome = reply(Reply::Welcome {
-        version: VERSION,
-        features: Features::default(),
-        devices: vec!["a core".into(), "a GPU".into()],
-    });
-    let mut all = vec![welcome.clone()];
+fn said(message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(message, &mut bytes).unwrap();
+    bytes
+}
+
+fn reply(reply: Reply) -> Vec<u8> {
+    said(&Message::Reply(reply))
+}
+
+fn ended(stream: u32, slot: u32, status: Status) -> Vec<u8> {
+    let (device, queued_ns, worked_ns) = (0, 1000, 2000);
+    said(&Message::Completed(Completion { stream, slot, status, device, queued_ns, worked_ns }))
+}
+
+fn welcome() -> Vec<u8> {
+    let devices = vec!["a core".into(), "a GPU".into()];
+    reply(Reply::Welcome { version: VERSION, features: Features::default(), devices })
+}
+
+/// All answers to all that the client of the target asks for.
+fn whole() -> Vec<Vec<u8>> {
+    let mut all = vec![welcome()];
     for (stream, spec) in (0..).zip(specs()) {
         let ring = RingLayout::new(&spec).unwrap();
         let len = ring.output().rows_len();
@@ -66,31 +70,35 @@ fn answers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     };
     all.extend([reply(Reply::Clients(vec![client])), reply(Reply::Clients(Vec::new()))]);
     all.push(reply(Reply::Streams(Vec::new())));
+    all
+}
+
+/// What bridges answer a client, one answer for each time that it waits. None of them is empty: what an
+/// honest bridge would say.
+fn answers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let honest = |count| vec![Vec::new(); count];
     let later = |count, last: Vec<u8>| [honest(count), vec![last]].concat();
+    let goodbye = |goodbye| said(&Message::Goodbye(goodbye));
     let halves = |answer: &Vec<u8>| {
         let (first, second) = answer.split_at(answer.len() / 2);
         [first.to_vec(), second.to_vec()]
     };
-    let refused = || Refusal::System { errno: 12 };
-    let refusals = [honest(1), vec![reply(Reply::Refused(refused()))], honest(12)].concat();
-    let stopping = said(&Message::Goodbye(Goodbye::Stopping));
+    let refused = || reply(Reply::Refused(Refusal::System { errno: 12 }));
     let violation = Goodbye::Violation(Violation::UnknownSlot { stream: 0, slot: 2 });
-    let of_no_slot = ended(0, 7, Status::Unreadable);
     let long = [ended(1, 0, Status::Done), u32::MAX.to_le_bytes().to_vec()].concat();
     vec![
-        ("halves", all.iter().flat_map(halves).collect()),
-        ("whole", all),
+        ("halves", whole().iter().flat_map(halves).collect()),
+        ("whole", whole()),
         ("honest", honest(30)),
-        ("refused", refusals),
-        ("unwelcome", vec![reply(Reply::Refused(refused()))]),
-        ("stopping", later(3, stopping)),
-        ("violation", later(2, said(&Message::Goodbye(violation)))),
-        ("taken-back", later(6, said(&Message::Goodbye(Goodbye::Refused(Refusal::Token))))),
-        ("no-slot", later(2, of_no_slot)),
+        ("refused", [later(1, refused()), honest(12)].concat()),
+        ("unwelcome", vec![refused()]),
+        ("stopping", later(3, goodbye(Goodbye::Stopping))),
+        ("violation", later(2, goodbye(violation))),
+        ("taken-back", later(6, goodbye(Goodbye::Refused(Refusal::Token)))),
+        ("no-slot", later(2, ended(0, 7, Status::Unreadable))),
         ("too-long", later(12, long)),
         ("closed", later(4, reply(Reply::Closed { stream: 0 }))),
-        ("unasked", later(4, welcome.repeat(2))),
+        ("unasked", later(4, welcome().repeat(2))),
         ("garbled", later(2, vec![2, 0, 0, 0, 0xff, 0xff])),
         // What TLS says to who does not speak it.
         ("alert", later(2, vec![21, 3, 3, 0, 2, 2, 40])),
