@@ -5,20 +5,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use resized_client::Endpoint;
-use resized_protocol::VERSION;
+use resized_protocol::VERSIONS;
 use thiserror::Error;
-
-/// As `--version` says it: the program's, and that of the protocol, by which daemons and clients understand
-/// each other or do not.
-static VERSIONS: LazyLock<String> =
-    LazyLock::new(|| format!("{} (protocol {VERSION})", env!("CARGO_PKG_VERSION")));
 
 /// Lets clients on other machines use this machine's resized daemon.
 ///
@@ -202,6 +196,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use clap::CommandFactory;
+    use resized_protocol::VERSION;
 
     use super::*;
 

@@ -2,7 +2,6 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,13 +11,8 @@ use clap::builder::{
 use clap::{Args, Parser, Subcommand};
 use resized_client::{Crop, Endpoint, Extent, Filter, PixelFormat, Quality};
 use resized_pictures::{Colour, Format, Mode, Size, SizeError};
-use resized_protocol::VERSION;
+use resized_protocol::VERSIONS;
 use resized_protocol::message::MAX_SLOTS;
-
-/// As `--version` says it: the program's, and that of the protocol, by which daemons and clients understand
-/// each other or do not.
-pub static VERSIONS: LazyLock<String> =
-    LazyLock::new(|| format!("{} (protocol {VERSION})", env!("CARGO_PKG_VERSION")));
 
 /// Resize pictures and videos through the resized daemon; see what it does, and whether it is well.
 #[derive(Debug, Parser)]

@@ -22,7 +22,8 @@ mod watch;
 use std::process::ExitCode;
 
 use args::Command;
-pub use args::{Arguments, VERSIONS, filters, mode, modes, path_or};
+pub use args::{Arguments, filters, mode, modes, path_or};
+pub use resized_protocol::VERSIONS;
 
 /// Does what was asked for. The exit code says whether all of it was done.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {

@@ -10,7 +10,6 @@ mod values;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use clap::{Args, Parser};
 use resized::device::vulkan::probe::Question;
@@ -18,7 +17,7 @@ use resized::{
     Devices, Exporter, ExporterAddress, Limits, Options, Peers, ServerError, default_ring_bytes,
     user_ring_bytes,
 };
-use resized_protocol::VERSION;
+use resized_protocol::VERSIONS;
 use resized_service::log::NoFilter;
 use resized_service::may_pass;
 use serde::Deserialize;
@@ -60,11 +59,6 @@ pub(crate) enum ConfigError {
     #[error("metrics: {0}")]
     Metrics(ServerError),
 }
-
-/// As `--version` says it: the program's, and that of the protocol, by which daemons and clients understand
-/// each other or do not.
-static VERSIONS: LazyLock<String> =
-    LazyLock::new(|| format!("{} (protocol {VERSION})", env!("CARGO_PKG_VERSION")));
 
 /// A daemon that resizes video frames and images in shared memory for every process of this machine.
 #[derive(Clone, Debug, Parser)]
@@ -344,6 +338,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use resized_protocol::VERSION;
 
     use super::*;
 

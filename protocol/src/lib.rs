@@ -33,8 +33,15 @@ pub mod tensor;
 #[path = "../../daemon/tests/common/skip.rs"]
 mod skip;
 
+use std::sync::LazyLock;
+
 /// Version of the wire format. Both ends must speak the same one.
 ///
 /// Raised with every change to the bytes that `tests/golden.rs` pins, and to where the slots of a
 /// ring lie and how long it is.
 pub const VERSION: u16 = 7;
+
+/// As `--version` says it: that of all programs and crates, and that of the protocol, by which daemons
+/// and clients understand each other or do not.
+pub static VERSIONS: LazyLock<String> =
+    LazyLock::new(|| format!("{} (protocol {VERSION})", env!("CARGO_PKG_VERSION")));
