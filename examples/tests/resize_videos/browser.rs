@@ -2,6 +2,7 @@
 //! complains of.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -13,6 +14,10 @@ use crate::skip::skip;
 
 /// Seconds that a look may take.
 const PATIENCE: &str = "120";
+
+/// Looks until a browser that crashes counts as one that can't stand the page. Chromium is seen to
+/// die as it starts, once in many hundreds of times, and says nothing of why.
+const LOOKS: u32 = 3;
 
 /// What it is called on one system or another.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -99,8 +104,8 @@ impl Window {
         let fixed = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
                      --disable-background-networking --disable-component-update --hide-scrollbars \
                      --force-device-scale-factor=1 --force-color-profile=srgb --enable-logging=stderr";
-        for name in NAMES {
-            let output = Command::new("timeout")
+        let look = |name: &str| {
+            Command::new("timeout")
                 .args(["--kill-after=5", PATIENCE, name])
                 .args(fixed.split_whitespace())
                 .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
@@ -111,7 +116,17 @@ impl Window {
                 .arg(format!("file://{}", page.display()))
                 .env("HOME", folder.path())
                 .output()
-                .unwrap();
+                .unwrap()
+        };
+        for name in NAMES {
+            let crashed = |output: &Output| output.status.signal().is_some();
+            let mut output = look(name);
+            for _ in 1..LOOKS {
+                if crashed(&output) {
+                    eprintln!("{name} crashed: {output:?}");
+                    output = look(name);
+                }
+            }
             match output.status.code() {
                 Some(0) => return Some(output),
                 Some(127) => {} // there is none of that name
