@@ -1,6 +1,6 @@
-//! Owns how a lock is taken that all threads want and none keeps for long.
+//! Owns how locks are taken: those that all threads want and none keeps for long, and all others.
 //!
-//! Knows nothing of what it guards. To sleep until a lock is free and be woken takes tens of
+//! Knows nothing of what they guard, which is as it was left, also by who panicked. To sleep until a lock is free and be woken takes tens of
 //! microseconds, far longer than such a lock is held. So a thread that finds one held looks again,
 //! for about as long as sleeping would take. With common locks, the lanes of sixteen cores and a
 //! GPU slept for the queue's nearly four times as often as for want of frames. Its holder may have
@@ -25,7 +25,7 @@ pub(crate) fn count_cores() {
     LazyLock::force(&LOOKS);
 }
 
-/// Takes a lock. What it guards is as it was left, also by who panicked.
+/// Takes a lock that nobody keeps for long.
 pub(crate) fn take<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     for look in 0..*LOOKS {
         match mutex.try_lock() {
@@ -35,6 +35,11 @@ pub(crate) fn take<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         }
         (0..1 << look.min(MOST_DOUBLED)).for_each(|_| spin_loop());
     }
+    wait(mutex)
+}
+
+/// Takes a lock that may be kept for long, or that few want: sleeps until it is free.
+pub(crate) fn wait<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -7,11 +7,13 @@
 use std::array::from_fn;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use resized_protocol::message::{Completion, Status};
 use resized_protocol::stats::{ClientStats, DeviceStats, Histogram, PAGE, StreamStats};
+
+use crate::lock;
 
 /// Identifies a client; never used again in the life of a daemon.
 pub(crate) type ClientId = u64;
@@ -30,18 +32,18 @@ impl Metrics {
     /// Begins the figures of a client.
     pub(crate) fn connect(&self, client: ClientId, uid: u32) -> Arc<ClientMetrics> {
         let figures = Arc::new(ClientMetrics { client, uid, ..ClientMetrics::default() });
-        lock(&self.clients).insert(client, Arc::clone(&figures));
+        lock::wait(&self.clients).insert(client, Arc::clone(&figures));
         figures
     }
 
     /// Forgets a client.
     pub(crate) fn disconnect(&self, client: ClientId) {
-        lock(&self.clients).remove(&client);
+        lock::wait(&self.clients).remove(&client);
     }
 
     /// A page of the clients whose numbers are at least this and that may be seen.
     pub(crate) fn clients(&self, from: ClientId, seen: impl Fn(u32) -> bool) -> Vec<ClientStats> {
-        let clients = lock(&self.clients);
+        let clients = lock::wait(&self.clients);
         let seen = clients.range(from..).filter(|(_, client)| seen(client.uid)).take(PAGE);
         seen.map(|(_, client)| client.read()).collect()
     }
@@ -53,9 +55,9 @@ impl Metrics {
         from: u32,
         seen: impl Fn(u32) -> bool,
     ) -> Vec<StreamStats> {
-        let found = lock(&self.clients).get(&client).filter(|found| seen(found.uid)).cloned();
+        let found = lock::wait(&self.clients).get(&client).filter(|found| seen(found.uid)).cloned();
         found.map_or_else(Vec::new, |found| {
-            let streams = lock(&found.streams);
+            let streams = lock::wait(&found.streams);
             let page = streams.range(from..).take(PAGE);
             page.map(|(&number, stream)| stream.read(client, number)).collect()
         })
@@ -146,13 +148,13 @@ impl ClientMetrics {
             ring_bytes: ring,
             ..StreamMetrics::default()
         });
-        lock(&self.streams).insert(number, Arc::clone(&figures));
+        lock::wait(&self.streams).insert(number, Arc::clone(&figures));
         figures
     }
 
     /// Forgets a stream.
     pub(crate) fn close(&self, number: u32) {
-        lock(&self.streams).remove(&number);
+        lock::wait(&self.streams).remove(&number);
     }
 
     fn read(&self) -> ClientStats {
@@ -161,7 +163,7 @@ impl ClientMetrics {
             client: self.client,
             uid: self.uid,
             name: self.name.get().cloned().unwrap_or_default(),
-            streams: lock(&self.streams).len() as u32,
+            streams: lock::wait(&self.streams).len() as u32,
             frames: queued.count(),
             pixels: self.done.pixels.read(),
             copied_bytes: self.done.copied_bytes.read(),
@@ -255,7 +257,7 @@ pub(crate) struct DeviceMetrics {
 }
 
 impl DeviceMetrics {
-    /// A lane has worked for this long.
+    /// A lane, or the thread that reads messages, has worked for this long.
     pub(crate) fn add_busy(&self, busy: Duration) {
         self.busy_ns.add(nanoseconds(busy));
     }
@@ -287,10 +289,6 @@ impl DeviceMetrics {
             worked: self.done.worked.read(),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A duration as the wire has it.

@@ -7,10 +7,11 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::Device;
+use crate::lock;
 use crate::metrics::nanoseconds;
 
 /// Most devices that a daemon has: as many as there are bits where devices are noted by theirs.
@@ -127,7 +128,7 @@ impl Deref for Fleet {
 
 impl Watch {
     fn calls(&self) -> MutexGuard<'_, Vec<u64>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+        lock::wait(&self.calls)
     }
 }
 

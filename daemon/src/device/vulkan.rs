@@ -31,7 +31,7 @@ mod turn;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 
 use resized_protocol::frame::Extent;
 use resized_protocol::message::StreamSpec;
@@ -44,6 +44,7 @@ use self::import::Import;
 use self::program::Program;
 use self::resizer::{Geometry, VulkanResizer, Ways};
 use super::{Device, DeviceError, Fault, Resizer, plan};
+use crate::lock;
 
 pub use discovery::{Found, Unused, discover, is_validating, validation_messages};
 pub use rates::CopyRates;
@@ -148,12 +149,12 @@ impl std::fmt::Debug for Vulkan {
 impl Shared {
     /// The open GPU.
     fn gpu(&self) -> Result<Arc<Gpu>, Fault> {
-        lock(&self.state).gpu.clone().ok_or(Fault::Lost)
+        lock::wait(&self.state).gpu.clone().ok_or(Fault::Lost)
     }
 
     /// Takes a GPU that failed out of service.
     fn retire(&self, gpu: &Arc<Gpu>) {
-        let mut state = lock(&self.state);
+        let mut state = lock::wait(&self.state);
         if let Some(failed) = state.gpu.take_if(|now| Arc::ptr_eq(now, gpu)) {
             state.failed.push(failed);
         }
@@ -161,7 +162,7 @@ impl Shared {
 
     /// Keeps in mind what a new stream will have prepared.
     fn note(&self, ways: &Arc<Mutex<Ways>>) {
-        let mut noted = lock(&self.ways);
+        let mut noted = lock::wait(&self.ways);
         noted.retain(|ways| ways.strong_count() > 0);
         noted.push(Arc::downgrade(ways));
     }
@@ -169,8 +170,8 @@ impl Shared {
     /// Has streams let go of what they prepared for GPUs that failed: one whose client submits nothing
     /// would keep them open. Who is at it is not waited for: a frame's lane sees for itself.
     fn let_go(&self) {
-        let now = lock(&self.state).gpu.clone();
-        let noted = lock(&self.ways).clone();
+        let now = lock::wait(&self.state).gpu.clone();
+        let noted = lock::wait(&self.ways).clone();
         // No longer than it takes: a stream may end meanwhile.
         for ways in noted {
             let Some(ways) = ways.upgrade() else { continue };
@@ -266,16 +267,16 @@ impl Device for Vulkan {
     fn revive(&self) -> Result<(), DeviceError> {
         let shared = &self.shared;
         shared.let_go();
-        let failed = std::mem::take(&mut lock(&shared.state).failed);
+        let failed = std::mem::take(&mut lock::wait(&shared.state).failed);
         let (owing, over): (Vec<_>, Vec<_>) = failed.into_iter().partition(|gpu| gpu.owes());
         drop(over);
         if !owing.is_empty() {
-            lock(&shared.state).failed.extend(owing);
+            lock::wait(&shared.state).failed.extend(owing);
             return Err(shared.failed(Fault::TimedOut));
         }
-        if lock(&shared.state).gpu.is_none() {
+        if lock::wait(&shared.state).gpu.is_none() {
             let gpu = Gpu::open(&shared.physical, &shared.settings);
-            lock(&shared.state).gpu = Some(gpu.map_err(|fault| shared.failed(fault))?);
+            lock::wait(&shared.state).gpu = Some(gpu.map_err(|fault| shared.failed(fault))?);
         }
         Ok(())
     }
@@ -314,10 +315,6 @@ fn of_stream(error: &Validated<VulkanError>) -> Fault {
         Fault::Driver => Fault::Refused,
         fault => fault,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -14,14 +14,15 @@
 //! be made, or because the thread lost its core, has lanes do the next dozen.
 
 use std::iter::Peekable;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Scheduler;
 use super::frame::{Started, Task};
 use crate::device::{Band, Scratch};
 use crate::job::Job;
+use crate::lock;
 
 /// How long the thread that brings jobs does tiny ones itself: for what is left lanes have woken
 /// by then.
@@ -67,7 +68,7 @@ impl Scheduler {
         if self.waiting() > 0 {
             return;
         }
-        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = lock::wait(&self.scratch);
         let begun = Instant::now();
         while let Some(job) = jobs.next_if(|job| self.tiny_for(job) == Some(device)) {
             self.resize_here(job, device, &mut scratch);
@@ -82,7 +83,7 @@ impl Scheduler {
         if self.is_quiet(device)
             && let Some(job) = jobs.next()
         {
-            let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut scratch = lock::wait(&self.scratch);
             self.resize_here(job, device, &mut scratch);
         }
     }

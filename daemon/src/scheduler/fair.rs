@@ -28,11 +28,11 @@ use row::{Row, Walk};
 /// Pixels of a turn: about half a 1080p frame.
 const QUANTUM: i64 = 1 << 20;
 
-/// Among so many clients there is enough to do while one of them has nothing in flight.
+/// Among so many users, or clients of the only one, there is enough to do while one of them has nothing in flight.
 const COMPANY: usize = 4;
 
-/// So many who take turns are a crowd, whose turns may go on for a quantum more; each as many more
-/// for another, up to some seven 1080p frames.
+/// So many users, or streams of one user, are a crowd, whose turns may go on for a quantum more; each as many
+/// more for another, up to some seven 1080p frames.
 const CROWD: usize = 16;
 const MOST_LENT: usize = 16;
 

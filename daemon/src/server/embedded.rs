@@ -4,13 +4,14 @@
 //! in a process have the same.
 
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 use std::{io, mem, process};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Daemon, Listener, Options, ServerError};
+use crate::lock;
 
 /// A daemon inside this process, for programs that want one where none runs.
 ///
@@ -47,7 +48,7 @@ impl Server {
     /// forked from this one has another: threads are not inherited.
     pub fn shared() -> Result<Arc<Self>, ServerError> {
         static ONE: Mutex<OfProcess> = Mutex::new(OfProcess { process: 0, server: Weak::new() });
-        ONE.lock().unwrap_or_else(PoisonError::into_inner).of(process::id(), Self::embedded)
+        lock::wait(&ONE).of(process::id(), Self::embedded)
     }
 
     /// A daemon that other processes reach too, by a socket.

@@ -8,13 +8,14 @@
 use std::future::Future;
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
 use crate::cores::Cores;
+use crate::lock;
 use crate::quota::THREADS;
 use crate::scheduler::{Intake, Scheduler};
 
@@ -88,7 +89,7 @@ impl Reactor {
     }
 
     fn lock(&self) -> MutexGuard<'_, Runtime> {
-        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
+        lock::wait(&self.runtime)
     }
 }
 

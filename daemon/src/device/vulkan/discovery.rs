@@ -10,7 +10,7 @@ mod card;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, ScopedJoinHandle};
 
 use thiserror::Error;
@@ -26,6 +26,7 @@ use self::card::Card;
 use super::probe::{self, ProbeError, Report};
 use super::{Settings, Vulkan, Wanted, gpu, plain};
 use crate::device::Fault;
+use crate::lock;
 
 /// What stands for all GPUs where Vulkan itself is missing.
 const LIBRARY: &str = "vulkan";
@@ -182,7 +183,7 @@ pub(super) fn enumerate(wanted: &Wanted, validation: bool) -> Vec<Enumerated> {
 
 /// What the validation layer has said so far, in this process.
 pub fn validation_messages() -> Vec<String> {
-    MESSAGES.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    lock::wait(&MESSAGES).clone()
 }
 
 /// Whether it looks on.
@@ -227,7 +228,7 @@ fn physical_devices(validation: bool) -> Result<Vec<Arc<PhysicalDevice>>, Unused
 fn looked_on() -> InstanceCreateInfo {
     let note = |severity: DebugUtilsMessageSeverity, _: DebugUtilsMessageType, message: &str| {
         tracing::error!(?severity, message, "validation");
-        MESSAGES.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+        lock::wait(&MESSAGES).push(message.to_owned());
     };
     // SAFETY: it calls nothing of Vulkan.
     let callback = unsafe {

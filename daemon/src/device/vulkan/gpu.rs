@@ -25,8 +25,9 @@ use vulkano::{Validated, VulkanError};
 
 use super::shader::Pipelines;
 use super::submit::{Submitter, Timeline};
-use super::{LANES, Settings, fault, lock, of_stream};
+use super::{LANES, Settings, fault, of_stream};
 use crate::device::Fault;
+use crate::lock;
 
 /// After this a frame is taken for lost: far longer than the largest takes on the slowest driver.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -95,7 +96,7 @@ impl Deref for Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        lock(&self.gpu.free).push(self.number);
+        lock::wait(&self.gpu.free).push(self.number);
         self.gpu.freed.notify_one();
     }
 }
@@ -179,7 +180,7 @@ impl Gpu {
     /// A lane for a frame. There is one for each of those who come from the scheduler; others may
     /// have to wait.
     pub(super) fn take_lane(self: &Arc<Self>) -> Result<Taken, Fault> {
-        let free = lock(&self.free);
+        let free = lock::wait(&self.free);
         let waited = self.freed.wait_timeout_while(free, self.patience, |free| free.is_empty());
         let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let number = free.pop().ok_or(Fault::TimedOut)?;
@@ -189,7 +190,7 @@ impl Gpu {
     /// Whether it owes an answer: a frame is in a lane, whether somebody still has patience for it
     /// or not.
     pub(super) fn owes(&self) -> bool {
-        lock(&self.free).len() < self.lanes.len()
+        lock::wait(&self.free).len() < self.lanes.len()
     }
 
     /// Memory of the device's own, of `elements` of 32 bits, at least one. Where that is spent, the

@@ -13,13 +13,14 @@ use resized_protocol::frame::{Extent, FrameSpec};
 use resized_protocol::message::Filter;
 use resized_protocol::shm::{Region, RingLayout, SlotMemory};
 
+use super::Shared;
 use super::gpu::Gpu;
 use super::import::Import;
 use super::program::Program;
 use super::settings::Transfer;
 use super::stream::{Failure, Prepared, UnderWay};
-use super::{Shared, lock};
 use crate::device::{Allowance, Band, DeviceError, Fault, Preparation, Resizer, Scratch};
+use crate::lock;
 
 /// Frames in a row by which each way to bring them is measured before one is kept, after as many
 /// that fill caches. Those for which commands are recorded do not count.
@@ -109,7 +110,7 @@ impl VulkanResizer {
     /// The way for the next frame, and whether it is measured; prepares it, if that GPU has
     /// not seen the stream yet.
     fn way(&self, gpu: &Arc<Gpu>) -> Result<(Arc<Prepared>, bool), Fault> {
-        let mut ways = lock(&self.ways);
+        let mut ways = lock::wait(&self.ways);
         if ways.prepared.first().is_none_or(|way| !Arc::ptr_eq(way.prepared.gpu(), gpu)) {
             // First: there may be no room for both.
             ways.prepared.clear();
@@ -133,7 +134,7 @@ impl VulkanResizer {
             }
             _ => None,
         };
-        let known = lock(&self.shared.measured).get(&self.geometry).copied();
+        let known = lock::wait(&self.shared.measured).get(&self.geometry).copied();
         let transfers: &[Transfer] = match self.shared.settings.transfer.or(known) {
             _ if import.is_none() => &[Transfer::Staged],
             Some(Transfer::Direct) => &[Transfer::Direct],
@@ -176,14 +177,14 @@ impl VulkanResizer {
     /// While as many frames are under way, half the time for each is twice as many: so the median
     /// says what there is to gain whether the client waits for each frame or has many in flight.
     fn note(&self, prepared: &Arc<Prepared>, took: u64) {
-        let mut ways = lock(&self.ways);
+        let mut ways = lock::wait(&self.ways);
         for way in &mut ways.prepared {
             if Arc::ptr_eq(&way.prepared, prepared) && way.took.len() < MEASURED {
                 way.took.push(took);
             }
         }
         // Another stream may have learnt it.
-        let known = lock(&self.shared.measured).get(&self.geometry).copied();
+        let known = lock::wait(&self.shared.measured).get(&self.geometry).copied();
         let known = known.filter(|&known| ways.prepared.iter().any(|way| way.is(known)));
         let unknown = ways.prepared.iter().any(|way| way.took.len() < MEASURED);
         if ways.prepared.len() < 2 || known.is_none() && unknown {
@@ -207,7 +208,7 @@ impl VulkanResizer {
         if !whole {
             return;
         }
-        let mut measured = lock(&self.shared.measured);
+        let mut measured = lock::wait(&self.shared.measured);
         // Clients choose geometries: those of old ones are measured again if they come again.
         if measured.len() >= MOST_MEASURED {
             measured.clear();
@@ -245,7 +246,7 @@ impl VulkanResizer {
             let fault = match failure {
                 Failure::Over(fault) => fault,
                 Failure::UnderWay(frame) => {
-                    lock(&self.overdue).push((slot.slot(), frame));
+                    lock::wait(&self.overdue).push((slot.slot(), frame));
                     Fault::TimedOut
                 }
             };
@@ -269,7 +270,7 @@ impl Resizer for VulkanResizer {
         let Ok(gpu) = self.shared.gpu() else { return Ok(()) };
         match self.prepare(&gpu) {
             Ok(ways) => {
-                let mut held = lock(&self.ways);
+                let mut held = lock::wait(&self.ways);
                 *held = ways;
                 // It may have been lost meanwhile, and other streams' let go.
                 let now = self.shared.gpu().ok();
@@ -285,7 +286,7 @@ impl Resizer for VulkanResizer {
 
     fn settle(&self, slot: u32) {
         let of_slot = {
-            let mut overdue = lock(&self.overdue);
+            let mut overdue = lock::wait(&self.overdue);
             let all = std::mem::take(&mut *overdue);
             let (of_slot, others): (Vec<_>, Vec<_>) =
                 all.into_iter().partition(|&(of, _)| of == slot);

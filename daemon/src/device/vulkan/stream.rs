@@ -22,8 +22,9 @@ use super::gpu::{Gpu, Taken};
 use super::import::Import;
 use super::program::Program;
 use super::submit::Submitter;
-use super::{LANES, Transfer, lock, of_stream};
+use super::{LANES, Transfer, of_stream};
 use crate::device::{Charge, Fault, Memory};
+use crate::lock;
 
 /// Bytes of the system's memory that a driver is taken to keep for the commands of a slot in a flight,
 /// and for their descriptors: no driver says it. A stream has some ten dispatches, two copies and as
@@ -138,7 +139,7 @@ impl Prepared {
     /// recorded first.
     pub(super) fn resize(self: &Arc<Self>, slot: SlotMemory<'_>) -> Result<bool, Failure> {
         let lane = self.gpu.take_lane()?;
-        let flown = self.fly(&lane, &mut lock(&self.flights[lane.number()]), slot);
+        let flown = self.fly(&lane, &mut lock::wait(&self.flights[lane.number()]), slot);
         flown.map_err(|flown| match flown {
             Flown::Failed(fault) => fault.into(),
             Flown::Late(value) => {

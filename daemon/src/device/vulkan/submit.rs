@@ -22,8 +22,8 @@ use vulkano::device::{Device, DeviceOwned, Queue};
 use vulkano::sync::semaphore::{Semaphore, SemaphoreCreateInfo, SemaphoreType, SemaphoreWaitInfo};
 use vulkano::{Validated, VulkanError, VulkanObject};
 
-use super::lock;
 use crate::device::Fault;
+use crate::lock;
 
 /// Most command buffers in one call.
 const BATCH: usize = 8;
@@ -115,16 +115,16 @@ impl Submitter {
     ) -> Result<u64, Fault> {
         let value = timeline.last.fetch_add(1, Ordering::Relaxed) + 1;
         let place = {
-            let mut noted = lock(&self.noted);
+            let mut noted = lock::wait(&self.noted);
             noted.count += 1;
             let (commands, timeline) = (commands.handle(), timeline.semaphore.handle());
             noted.waiting.push(Entry { commands, timeline, after, value });
             noted.count
         };
         let taken = self.queue.with(|_held| {
-            let mut batch = lock(&self.batch);
+            let mut batch = lock::wait(&self.batch);
             let Batch { entries, taken, refused } = &mut *batch;
-            std::mem::swap(entries, &mut lock(&self.noted).waiting);
+            std::mem::swap(entries, &mut lock::wait(&self.noted).waiting);
             for some in entries.chunks(BATCH) {
                 if *refused {
                     break;
@@ -187,9 +187,9 @@ impl Submitter {
     /// noted.
     #[cfg(test)]
     pub(super) fn together<T>(&self, count: usize, begin: impl FnOnce() -> T) -> T {
-        let _held = lock(&self.batch);
+        let _held = lock::wait(&self.batch);
         let begun = begin();
-        while lock(&self.noted).waiting.len() < count {
+        while lock::wait(&self.noted).waiting.len() < count {
             thread::sleep(Duration::from_micros(100));
         }
         begun
@@ -204,7 +204,7 @@ impl Submitter {
     /// As if the queue had refused something.
     #[cfg(test)]
     pub(super) fn refuse(&self) {
-        lock(&self.batch).refused = true;
+        lock::wait(&self.batch).refused = true;
     }
 }
 

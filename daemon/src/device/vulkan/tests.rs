@@ -8,6 +8,7 @@
 mod flights;
 mod memory;
 
+use std::sync::MutexGuard;
 use std::sync::atomic::AtomicU64;
 
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
@@ -70,7 +71,7 @@ impl std::ops::Deref for Own {
 
 fn open(settings: &Settings) -> Option<Own> {
     static ALONE: Mutex<()> = Mutex::new(());
-    let alone = lock(&ALONE);
+    let alone = lock::wait(&ALONE);
     let settings = Settings { validation: true, ..settings.clone() };
     let found = discover(&Wanted::All, &settings, None);
     let mut gpus = found.into_iter().filter_map(|found| found.outcome.ok()).collect::<Vec<_>>();

@@ -159,7 +159,7 @@ fn a_stream_with_no_room_for_the_fastest_way_has_the_one_that_takes_least() {
     let placement = spec.placement().unwrap();
     let program = Program::new(&spec, &placement, &ring).unwrap();
     let geometry = (spec.source, spec.destination, spec.filter, spec.source.extent);
-    lock(&vulkan.shared.measured).insert(geometry, Transfer::BothWays);
+    lock::wait(&vulkan.shared.measured).insert(geometry, Transfer::BothWays);
     let takes = |transfer| {
         let Memory { device, system } = Prepared::memory(&program, &ring, transfer);
         device + system
