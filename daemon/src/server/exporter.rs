@@ -13,16 +13,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use resized_protocol::stats::{DeviceStats, Histogram};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::{ACCEPT_PAUSE, Controls, Listener, Peers, ServerError};
+use crate::lock;
 use crate::session::Shared;
 
 /// How long one who asks may take.
@@ -146,7 +147,7 @@ struct Latest(Mutex<Option<(Instant, Arc<str>)>>);
 impl Latest {
     /// Those, or new ones if they are no longer fresh.
     fn at(&self, now: Instant, figures: impl FnOnce() -> String) -> Arc<str> {
-        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = lock::wait(&self.0);
         if let Some((from, text)) = &*latest
             && now.saturating_duration_since(*from) < FRESH
         {
@@ -180,6 +181,8 @@ async fn attend(door: &Door, shared: &Arc<Shared>, stopping: &Arc<AtomicBool>) {
                         // Who hangs up before the answer does not want it.
                         let _ = answer(socket, &shared, &latest, &stopping).await;
                     })));
+                    // Who has asked already is answered before more are let in, however many these are.
+                    yield_now().await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "one who asks for figures could not be accepted");

@@ -1,8 +1,11 @@
 //! What the daemon says about itself: to its clients, and to those who watch it.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -106,6 +109,31 @@ fn prometheus_is_given_figures_that_add_up() {
         assert_eq!(daemon.process.wait().code(), Some(0));
         assert!(!socket.exists());
         assert!(matches!(client.stats(), Err(Error::Goodbye(_) | Error::Disconnected)));
+    });
+}
+
+#[test]
+fn a_storm_of_those_who_ask_nothing_keeps_out_nobody_who_does() {
+    bounded(|| {
+        let dir = Folder::new();
+        let socket = dir.path().join("metrics.sock");
+        let figures = format!("unix:{}", socket.display());
+        let _daemon = Daemon::start(&["--devices", "null", "--metrics", &figures]);
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut silent = VecDeque::new();
+                    while !over.load(Ordering::Relaxed) {
+                        silent.extend(UnixStream::connect(&socket));
+                        silent.drain(..silent.len().saturating_sub(64));
+                    }
+                });
+            }
+            let answers: Vec<_> = (0..20).map(|_| ask(&socket, "/live").0).collect();
+            over.store(true, Ordering::Relaxed);
+            assert!(answers.iter().all(|answer| answer == "HTTP/1.1 200 OK"), "{answers:?}");
+        });
     });
 }
 
