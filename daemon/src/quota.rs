@@ -13,11 +13,12 @@ mod owners;
 mod pot;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use resized_protocol::message::{Refusal, Resource, Whose};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::lock;
 use machine::{Allocated, Machine, OnTheWay};
 use pot::Pot;
 
@@ -194,12 +195,12 @@ impl Accounts {
 
     /// The same, read meanwhile, which may take long: of two who do, the one that began last has the last word.
     pub(crate) fn read_owners(&self, read: impl FnOnce() -> Owners) {
-        let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = lock::wait(&self.reading);
         self.set_owners(read());
     }
 
     fn users(&self) -> MutexGuard<'_, Users> {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+        lock::wait(&self.users)
     }
 
     /// Bytes that rings have taken.

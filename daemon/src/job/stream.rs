@@ -7,7 +7,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 use resized_protocol::frame::PixelFormat;
@@ -15,10 +15,12 @@ use resized_protocol::message::{Backing, MAX_WEIGHT, Refusal, Resource, StreamSp
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{NamedRegion, Region, RingLayout, SlotMemory};
 
+use super::Job;
 use super::cost::Rate;
 use super::pace::Pace;
 use crate::device::fleet::Fleet;
 use crate::device::{self, Allowance, Device, DeviceError, Resizer};
+use crate::lock;
 use crate::metrics::{ClientId, ClientMetrics, Counted, StreamMetrics};
 use crate::quota::{Account, Charge};
 
@@ -84,9 +86,13 @@ pub(crate) struct Owner<'a> {
     pub(crate) counted: Counted,
 }
 
+/// Bytes that the daemon may hold for a slot: a job that waits, and its completion, which the client does not
+/// read, in a buffer that may have grown to twice what it needed.
+const PER_SLOT: u64 = size_of::<Job>() as u64 + 2 * 42;
+
 /// What a stream takes of its user's account.
 struct Charges {
-    /// Of its ring, and of tables.
+    /// Of its ring, of tables, and of what waits.
     memory: Charge,
     _stream: Charge,
     _slots: Charge,
@@ -99,7 +105,8 @@ impl Charges {
         ring: &RingLayout,
         devices: &Fleet,
     ) -> Result<Self, Refusal> {
-        let bytes = (ring.len().get() as u64).saturating_add(table_bytes(devices, spec));
+        let beside = table_bytes(devices, spec) + u64::from(spec.slots) * PER_SLOT;
+        let bytes = (ring.len().get() as u64).saturating_add(beside);
         Ok(Self {
             _stream: account.charge(Resource::Streams, 1)?,
             _slots: account.charge(Resource::Slots, spec.slots.into())?,
@@ -198,7 +205,7 @@ impl Stream {
         index: usize,
         anew: &AtomicBool,
     ) -> Result<Arc<dyn Resizer>, DeviceError> {
-        let known = || self.cropped.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || lock::wait(&self.cropped);
         if let Some((other, of, resizer)) = &*known()
             && (*other, *of) == (crop, index)
         {

@@ -4,12 +4,12 @@
 //! there is of memory still counts them; nor are those of a ring whose pages a client gave back to the system (fallocate(2)):
 //! they are made again when its next frame touches them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use resized_service::memory;
 
-use super::pot::take_within;
+use crate::lock;
 
 /// Bytes of memory that no ring is made of: what the daemon, and all else, take beside rings. Less
 /// where there is little.
@@ -35,8 +35,9 @@ fn spared() -> u64 {
 /// The machine's memory.
 #[derive(Debug, Default)]
 pub(super) struct Machine {
-    /// Bytes that were granted and are not yet allocated.
-    on_the_way: AtomicU64,
+    /// Bytes that were granted and are not yet allocated. Held while somebody looks what there is, or what is allocated
+    /// meanwhile would count neither here nor there.
+    on_the_way: Mutex<u64>,
     /// Bytes of the rings that were allocated.
     allocated: AtomicU64,
 }
@@ -58,9 +59,11 @@ pub(super) struct Allocated {
 impl Machine {
     /// Reserves so many bytes, until they are allocated. `Err`: what is left.
     pub(super) fn find(self: &Arc<Self>, asked: u64) -> Result<Option<OnTheWay>, u64> {
+        let mut on_the_way = self.on_the_way();
         let Some(available) = memory::available() else { return Ok(None) };
         let available = available.saturating_sub(spared());
-        self.reserve(asked, available.saturating_sub(self.owed(memory::shared()))).map(Some)
+        let left = available.saturating_sub(self.owed(memory::shared()));
+        self.reserve(&mut on_the_way, asked, left).map(Some)
     }
 
     /// Bytes of rings that have no pages now, and will have some again, where so many bytes that this process shares are there.
@@ -77,20 +80,28 @@ impl Machine {
         Allocated { machine: Arc::clone(self), bytes }
     }
 
-    fn reserve(self: &Arc<Self>, asked: u64, available: u64) -> Result<OnTheWay, u64> {
-        take_within(available, asked, &self.on_the_way)?;
+    fn reserve(
+        self: &Arc<Self>,
+        on_the_way: &mut u64,
+        asked: u64,
+        available: u64,
+    ) -> Result<OnTheWay, u64> {
+        let left = available.saturating_sub(*on_the_way);
+        if asked > left {
+            return Err(left);
+        }
+        *on_the_way += asked;
         Ok(OnTheWay { machine: Arc::clone(self), bytes: asked })
     }
 
-    #[cfg(test)]
-    pub(super) fn on_the_way(&self) -> u64 {
-        self.on_the_way.load(Ordering::Relaxed)
+    pub(super) fn on_the_way(&self) -> MutexGuard<'_, u64> {
+        lock::wait(&self.on_the_way)
     }
 }
 
 impl Drop for OnTheWay {
     fn drop(&mut self) {
-        self.machine.on_the_way.fetch_sub(self.bytes, Ordering::Relaxed);
+        *self.machine.on_the_way() -= self.bytes;
     }
 }
 
@@ -107,14 +118,15 @@ mod tests {
     #[test]
     fn those_who_ask_at_once_do_not_get_the_same_memory() {
         let machine = Arc::<Machine>::default();
-        let first = machine.reserve(60, 100).unwrap();
-        assert_eq!(machine.reserve(41, 100).unwrap_err(), 40);
-        let second = machine.reserve(40, 100).unwrap();
-        assert!(machine.reserve(u64::MAX, 100).is_err());
+        let reserve = |asked| machine.reserve(&mut machine.on_the_way(), asked, 100);
+        let first = reserve(60).unwrap();
+        assert_eq!(reserve(41).unwrap_err(), 40);
+        let second = reserve(40).unwrap();
+        assert!(reserve(u64::MAX).is_err());
         drop(first);
-        assert_eq!(machine.reserve(61, 100).unwrap_err(), 60);
+        assert_eq!(reserve(61).unwrap_err(), 60);
         drop(second);
-        assert_eq!(machine.on_the_way(), 0);
+        assert_eq!(*machine.on_the_way(), 0);
     }
 
     #[test]
@@ -123,8 +135,7 @@ mod tests {
         let ring = machine.note(60);
         // Of 100 there are 40 while the ring has all its pages, and all again once it has none.
         for (shared, available) in [(Some(60), 40), (Some(45), 55), (Some(0), 100), (None, 40)] {
-            let left = available - machine.owed(shared);
-            assert_eq!((left, machine.reserve(60, left).unwrap_err()), (40, 40));
+            assert_eq!(available - machine.owed(shared), 40);
         }
         // Other shared memory than rings.
         assert_eq!(machine.owed(Some(70)), 0);

@@ -30,19 +30,15 @@ impl Pot {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// `Err`: what is left instead.
+    /// Takes so much, unless that were beyond the limit. `Err`: what is left instead.
     pub(super) fn take(&self, amount: u64) -> Result<(), u64> {
-        take_within(self.limit(), amount, &self.taken)
+        let limit = self.limit();
+        let more = |taken: u64| taken.checked_add(amount).filter(|&taken| taken <= limit);
+        let before = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        before.map(drop).map_err(|taken| limit.saturating_sub(taken))
     }
 
     pub(super) fn give_back(&self, amount: u64) {
         self.taken.fetch_sub(amount, Ordering::Relaxed);
     }
-}
-
-/// Adds an amount to what is taken, unless that were more than the limit. `Err`: what is left instead.
-pub(super) fn take_within(limit: u64, amount: u64, taken: &AtomicU64) -> Result<(), u64> {
-    let more = |taken: u64| taken.checked_add(amount).filter(|&taken| taken <= limit);
-    let before = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-    before.map(drop).map_err(|taken| limit.saturating_sub(taken))
 }

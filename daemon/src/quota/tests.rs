@@ -103,7 +103,7 @@ fn more_than_the_machine_has_is_refused_whatever_the_limits() {
 #[test]
 fn memory_is_on_its_way_until_it_is_allocated() {
     let accounts = Accounts::new(limits(), 10, 1000, []);
-    let on_the_way = || accounts.machine.on_the_way();
+    let on_the_way = || *accounts.machine.on_the_way();
     let mut charge = accounts.of(1).charge(Resource::RingBytes, 50).unwrap();
     assert_eq!(on_the_way(), 50);
     charge.allocated();
