@@ -197,7 +197,15 @@ impl Session {
                 },
                 sent = outbox.send_waiting() => sent?,
                 never = outbox.send_held_in_time() => match never {},
-                () = overdue(due) => return Err(End::Silence),
+                () = overdue(due) => match read(&mut self.inbox, self.socket.get_ref()) {
+                    Ok((0, _)) => return Err(End::HungUp),
+                    // It came in time, as far as can be told: it is we who look late, or were stopped.
+                    Ok((_, full)) => (self.due, more) = (None, full),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return Err(End::Silence);
+                    }
+                    Err(error) => return Err(error.into()),
+                },
                 _ = stop.wait_for(|&stop| stop) => return Err(End::STOPPING),
             }
         }

@@ -81,7 +81,7 @@ enum Link {
     Failed { client_gone: bool },
 }
 
-/// The unsent rest of a message.
+/// The unsent rest of a message, or of several.
 struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
@@ -89,6 +89,12 @@ struct Outgoing {
 }
 
 impl Outgoing {
+    /// Whether that can be sent in one piece with it, behind it.
+    fn takes(&self, next: &Self) -> bool {
+        let has_descriptor = self.descriptor.is_some() || next.descriptor.is_some();
+        !has_descriptor && self.bytes.len() < CONGESTED
+    }
+
     /// Whether it failed with that for its descriptor alone, and may be sent later.
     fn lacks_room(&self, errno: Errno) -> bool {
         self.descriptor.is_some() && NO_ROOM.contains(&errno)
@@ -197,7 +203,14 @@ impl Outbox {
         }
         waiting.bytes += outgoing.bytes.len();
         waiting.descriptors += usize::from(outgoing.descriptor.is_some());
-        waiting.messages.push_back(outgoing);
+        match waiting.messages.back_mut() {
+            // What waits together is sent together: the lock is held meanwhile.
+            Some(last) if last.takes(&outgoing) => {
+                last.bytes.extend_from_slice(&outgoing.bytes);
+                waiting.buffer = outgoing.bytes;
+            }
+            _ => waiting.messages.push_back(outgoing),
+        }
         self.more.notify_one();
         Ok(())
     }

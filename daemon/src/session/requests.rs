@@ -21,31 +21,33 @@ use crate::job::{Invitation, Job, Owner, Stream, StreamId};
 
 impl Session {
     pub(super) async fn answer(&mut self, request: Request) -> Result<(), End> {
-        if let Request::Hello { version, features, name } = request {
-            return self.hello(version, features, &name);
-        }
-        let features = self.features.ok_or(Violation::NoHello)?;
-        match request {
-            Request::Hello { .. } => Ok(()),
-            Request::Open { stream, spec, named } => self.open(stream, spec, named, features).await,
-            Request::Submit { stream, slots } => {
+        match (request, self.features) {
+            (Request::Hello { version, features, name }, None) => {
+                self.hello(version, features, &name)
+            }
+            (Request::Hello { .. }, Some(_)) => Err(Violation::SecondHello.into()),
+            (_, None) => Err(Violation::NoHello.into()),
+            (Request::Open { stream, spec, named }, Some(features)) => {
+                self.open(stream, spec, named, features).await
+            }
+            (Request::Submit { stream, slots }, _) => {
                 self.submit(stream, slots.into_iter().map(|slot| (slot, None)))
             }
-            Request::SubmitCropped { stream, slots } => {
+            (Request::SubmitCropped { stream, slots }, _) => {
                 self.submit(stream, slots.into_iter().map(|at| (at.slot, Some(at.crop))))
             }
-            Request::Cancel { stream, slot } => self.cancel(stream, slot),
-            Request::Close { stream } => self.close(stream).await,
-            Request::Stats => {
+            (Request::Cancel { stream, slot }, _) => self.cancel(stream, slot),
+            (Request::Close { stream }, _) => self.close(stream).await,
+            (Request::Stats, _) => {
                 self.reply(Reply::Stats(self.shared.stats()));
                 Ok(())
             }
-            Request::Clients { from } => {
+            (Request::Clients { from }, _) => {
                 let clients = self.shared.metrics.clients(from, |uid| self.may_see(uid));
                 self.reply(Reply::Clients(clients));
                 Ok(())
             }
-            Request::Streams { client, from } => {
+            (Request::Streams { client, from }, _) => {
                 let streams = self.shared.metrics.streams(client, from, |uid| self.may_see(uid));
                 self.reply(Reply::Streams(streams));
                 Ok(())
@@ -54,9 +56,6 @@ impl Session {
     }
 
     fn hello(&mut self, version: u16, features: Features, name: &str) -> Result<(), End> {
-        if self.features.is_some() {
-            return Err(Violation::SecondHello.into());
-        }
         let refusal = if version != VERSION {
             Some(Refusal::Version { daemon: VERSION, client: version })
         } else if !self.rights.welcome {

@@ -127,6 +127,26 @@ fn who_asks_without_end_as_the_daemon_stops_leaves_others_their_turn() {
 }
 
 #[test]
+fn what_came_while_nobody_looked_is_no_silence() {
+    run(async {
+        let scene = Scene::new();
+        // A session looks at its clock and at its socket in any order.
+        for number in 0..32 {
+            let (mut peer, mut session) = scene.unheard(1, number, SEES_ALL).await;
+            session.due = Some(Instant::now() - Duration::from_secs(1));
+            tokio::spawn(session.run());
+            assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Welcome { .. })));
+        }
+        let (mut peer, mut session) = scene.unheard(1, 32, SEES_ALL).await;
+        session.read().await.unwrap();
+        session.inbox = Inbox::new();
+        session.due = Some(Instant::now() - Duration::from_secs(1));
+        tokio::spawn(session.run());
+        assert_eq!(hear(&mut peer).await, Message::Goodbye(Goodbye::Silence));
+    });
+}
+
+#[test]
 fn who_leaves_any_number_of_streams_leaves_others_their_turn() {
     run(async {
         let scene = Scene::new();

@@ -10,8 +10,12 @@ use crate::until::DEADLINE;
 static OPEN: AtomicBool = AtomicBool::new(false);
 
 /// Slots of the completions that have arrived at the other end.
-fn arrived(mut client: &UnixStream) -> Vec<u32> {
-    let mut inbox = Inbox::new();
+fn arrived(client: &UnixStream) -> Vec<u32> {
+    read(client, &mut Inbox::new())
+}
+
+/// The same, after a part of a message that has arrived before.
+fn read(mut client: &UnixStream, inbox: &mut Inbox) -> Vec<u32> {
     let mut slots = Vec::new();
     while inbox.fill(|room| io::Read::read(&mut client, room)).is_ok() {
         while let Some(Message::Completed(completion)) = inbox.pop().unwrap() {
@@ -142,4 +146,23 @@ fn what_the_socket_takes_is_sent_before_anything_is_waited_for() {
         flushed.unwrap().unwrap();
     });
     assert_eq!(Some(read + arrived(&client).len() as u32 - 1), posted);
+}
+
+#[test]
+fn what_waits_goes_in_few_pieces_and_in_order() {
+    const SLOTS: u32 = 20_000;
+    let (outbox, client) = outbox();
+    (0..SLOTS).for_each(|slot| outbox.post(&Message::Completed(done(slot, 1))));
+    let (waiting, pieces) = {
+        let waiting = outbox.lock();
+        (waiting.bytes, waiting.messages.len())
+    };
+    assert!(waiting > 2 * CONGESTED && pieces <= waiting / CONGESTED + 1, "{waiting}, {pieces}");
+    let (mut inbox, mut slots) = (Inbox::new(), Vec::new());
+    while slots.len() < SLOTS as usize {
+        slots.extend(read(&client, &mut inbox));
+        outbox.send_now().unwrap();
+    }
+    assert_eq!(slots, (0..SLOTS).collect::<Vec<_>>());
+    assert_eq!(outbox.lock().bytes, 0);
 }
