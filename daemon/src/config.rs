@@ -31,6 +31,10 @@ const SYSTEM_FILE: &str = "/etc/resized/resized.toml";
 /// A session's settings, below `$XDG_CONFIG_HOME` or `~/.config`.
 const SESSION_FILE: &str = "resized/resized.toml";
 
+/// Seconds that a daemon may take to stop. A client whose frames are done waits for the next daemon meanwhile, 30
+/// seconds in all unless it is told another time, and that one has to start.
+const LONGEST_DRAIN: u64 = 25;
+
 /// What an ordinary user is told who has no folder for sockets.
 const NO_SESSION: &str = "$XDG_RUNTIME_DIR is not set: set it, or give --socket PATH, and \
                           RESIZED_ENDPOINT=unix:PATH to clients";
@@ -47,9 +51,12 @@ pub(crate) enum ConfigError {
     /// Nobody could do anything with such a daemon.
     #[error("'{0}' is 0: nothing could be resized")]
     Nothing(&'static str),
-    /// Nothing that was submitted could be completed.
-    #[error("'drain' is 0: a daemon that stops needs a second at the least")]
-    Drain,
+    /// Nothing that was submitted could be completed, or clients would give the daemon up.
+    #[error(
+        "'drain' is {0}: a daemon that stops needs 1 second at the least, and may take {LONGEST_DRAIN}, since clients \
+         wait 30 for the next"
+    )]
+    Drain(u64),
     /// The socket's path is none.
     #[error("'{}' is no path of a socket: write one such as /run/resized/resized.sock", .0.display())]
     Socket(PathBuf),
@@ -157,7 +164,7 @@ pub(crate) struct Settings {
     #[arg(env = "RESIZED_ALLOW_NAMED_SEGMENTS")]
     allow_named_segments: Option<bool>,
 
-    /// Seconds that a daemon which stops gives what was submitted to complete, one at the least
+    /// Seconds that a daemon which stops gives what was submitted to complete, from 1 to 25
     /// [default: 20]
     #[arg(long, value_name = "SECONDS", env = "RESIZED_DRAIN")]
     #[serde(deserialize_with = "seconds")]
@@ -228,8 +235,8 @@ impl Settings {
         if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == Some(0)) {
             return Err(ConfigError::Nothing(key));
         }
-        if self.drain == Some(0) {
-            return Err(ConfigError::Drain);
+        if let Some(drain) = self.drain.filter(|seconds| !(1..=LONGEST_DRAIN).contains(seconds)) {
+            return Err(ConfigError::Drain(drain));
         }
         // An address as clients write it, say.
         let is_path = |path: &PathBuf| {
@@ -373,8 +380,10 @@ mod tests {
             let error = parsed(&format!("{key} = 0")).unwrap().check().unwrap_err();
             assert!(matches!(error, ConfigError::Nothing(named) if named == key), "{key}: {error}");
         }
-        let error = parsed("drain = 0").unwrap().check().unwrap_err();
-        assert!(matches!(error, ConfigError::Drain), "{error}");
+        for drain in [0, LONGEST_DRAIN + 1] {
+            let error = parsed(&format!("drain = {drain}")).unwrap().check().unwrap_err();
+            assert!(matches!(error, ConfigError::Drain(seconds) if seconds == drain), "{error}");
+        }
         for socket in ["", "unix:/run/resized.sock"] {
             let error = parsed(&format!("socket = \"{socket}\"")).unwrap().check().unwrap_err();
             assert!(matches!(&error, ConfigError::Socket(path) if path == socket), "{error}");

@@ -108,7 +108,7 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
             never = reload_on(hangups, arguments, options.peers, &controls, set_filter) => match never {},
         }
         tracing::info!("stopping: what was submitted is completed first");
-        systemd::stopping(drain);
+        systemd::stopping();
         Ok(())
     })?;
     Ok(())

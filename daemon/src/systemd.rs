@@ -37,11 +37,7 @@ pub(crate) fn reloading() {
     }
 }
 
-/// Beside what a daemon that stops gives frames: for its clients to read, and its memory to be freed.
-const BESIDE: Duration = Duration::from_secs(10);
-
-/// No more clients are served; what was submitted is being completed, and that may take so long.
-pub(crate) fn stopping(within: Duration) {
-    let within = within.saturating_add(BESIDE).as_micros().try_into().unwrap_or(u32::MAX);
-    notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(within)]);
+/// No more clients are served; what was submitted is being completed.
+pub(crate) fn stopping() {
+    notify(&[NotifyState::Stopping]);
 }
