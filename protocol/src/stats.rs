@@ -39,7 +39,7 @@ pub struct DeviceStats {
     pub failed: u64,
     /// Source and destination pixels of the completed frames.
     pub pixels: u64,
-    /// Nanoseconds worked, summed over its lanes.
+    /// Nanoseconds worked, by all of its lanes and, for the cores, by the thread that reads messages.
     pub busy_ns: u64,
     /// Bytes of pixels that were copied for it.
     pub copied_bytes: u64,

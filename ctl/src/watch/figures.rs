@@ -65,7 +65,7 @@ pub(crate) struct DeviceFigures {
     pub(crate) name: String,
     #[serde(flatten)]
     pub(crate) work: Work,
-    /// Lanes that had work, on average.
+    /// Lanes that had work, on average; the thread that reads messages counts as one.
     pub(crate) busy_lanes: Option<f64>,
     pub(crate) failed: u64,
     pub(crate) copied_bytes: u64,

@@ -11,14 +11,11 @@ use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 
-use super::region::HUGE;
+use super::region::{HUGE, PAGE};
 use super::{Region, RegionError};
 use crate::fdpass::Passed;
 use crate::frame::{FrameLayout, FrameSpec};
 use crate::message::{MAX_SLOTS, Refusal, StreamSpec};
-
-/// Alignment of every frame in a ring: what importing it into a GPU asks for.
-const PAGE: usize = 4096;
 
 /// Where the slots of a stream lie in its region.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

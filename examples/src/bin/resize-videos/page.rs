@@ -298,7 +298,8 @@ impl Page<'_> {
         let rows: String = self.devices.iter().map(row).collect();
         format!(
             "<section>\n<h2>Devices</h2>\n<p class=\"note\">Who resized the frames of this run. Busy lanes are an \
-             average over the run, and count what was done for other clients meanwhile.</p>\n\
+             average over the run, the thread that reads messages among them, and count what was done for other clients \
+             meanwhile.</p>\n\
              <div class=\"wide\"><table>\n<tr><th>device</th><th class=\"word\">share</th><th></th><th>frames</th>\
              <th>busy lanes</th></tr>\n{rows}</table></div>\n</section>\n"
         )
