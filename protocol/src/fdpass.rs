@@ -54,7 +54,7 @@ pub fn receive(
     let mut control = cmsg_space!(RawFd);
     let mut iov = [IoSliceMut::new(bytes)];
     loop {
-        let received = recvmsg::<UnixAddr>(
+        let received = recvmsg::<()>(
             socket.as_fd().as_raw_fd(),
             &mut iov,
             Some(&mut control),

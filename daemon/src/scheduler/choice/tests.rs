@@ -40,6 +40,16 @@ fn a_slow_device_takes_what_would_wait_longer_for_a_fast_one_and_no_last_frames(
     assert_eq!([0, 1, 0].map(|device| taken(&scheduler, device)), [13, 47, 0]);
 }
 
+/// A GPU takes several times as long over what is small: to send it there costs more than to do it.
+#[test]
+fn small_frames_stay_on_the_cores() {
+    let [gpu, cores] = [300, 20].map(Duration::from_micros);
+    for waiting in [1, 4, 8] {
+        let scheduler = known([Timed::new("gpu", gpu), Timed::new("cores", cores)], waiting);
+        assert_eq!([0, 1].map(|device| taken(&scheduler, device)), [0, waiting as usize]);
+    }
+}
+
 /// Two lanes of 40 ms would be done with three frames in 100 ms: hardly sooner than one of 105 with
 /// one.
 #[test]
