@@ -415,7 +415,9 @@ deb: build pages $(DEB)
 # Nobody is to install these: nobody in particular is their maintainer.
 test-deb: MAINTAINER := nobody in particular <nobody@packages.invalid>
 test-deb: deb
-	@systemd/debian/test.sh "$(TARGET)/test-deb" "$(TARGET)"/debian/{resized,resize-videos}_*.deb
+	$(CARGO) build --release --locked -p resized-examples --bin remote-client
+	@systemd/debian/test.sh "$(TARGET)/test-deb" "$(TARGET)/release/remote-client" \
+	    "$(TARGET)"/debian/{resized,resize-videos}_*.deb
 
 # The code of the shaders, committed beside their sources with the sums of all; tests compare.
 SHADERS := daemon/src/device/vulkan/shaders

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs packages on a clean Debian that boots in a container, has its service manager run the service, and
-# removes them again (test-inside.sh): test.sh FOLDER PACKAGE...; make test-deb builds them first.
+# removes them again (test-inside.sh): test.sh FOLDER CLIENT PACKAGE...; make test-deb builds them first, and the
+# client, which has a bridge decode a JPEG and make another.
 #
 # Takes root, or sudo. The clean system is this one's release, from where this one's packages come from. It
 # stays in FOLDER, some 600 MB, for the next time, and is root's: sudo rm -r FOLDER; what happens in it is undone
@@ -21,7 +22,7 @@ extras="man-db bash-completion zsh fish mesa-vulkan-drivers libvulkan1 dbus libp
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/packages"
-cp "$@" "$work/packages"
+cp "$@" "$work/packages" # the client, and the packages
 cp "$here/../../examples/report.png" "$work/packages/picture.png"
 cp "$here/test-inside.sh" "$work/packages"
 
