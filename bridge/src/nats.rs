@@ -210,7 +210,10 @@ fn log() -> impl Fn(Event) -> Ready<()> + Send + Sync {
 /// Where single pictures are taken.
 struct Counter {
     requests: Endpoint,
+    /// Those that have a place: there are no more than that.
     at_work: JoinSet<()>,
+    /// Those that have none, and are told so.
+    turned_away: JoinSet<()>,
     client: Client,
     pictures: Arc<Pictures>,
 }
@@ -223,7 +226,8 @@ impl Counter {
     ) -> Result<Self, async_nats::Error> {
         let endpoint = service.endpoint_builder().name("picture").queue_group(PICTURE_GROUP);
         let requests = endpoint.add(PICTURE_SUBJECT).await?;
-        Ok(Self { requests, at_work: JoinSet::new(), client: client.clone(), pictures })
+        let (at_work, turned_away) = (JoinSet::new(), JoinSet::new());
+        Ok(Self { requests, at_work, turned_away, client: client.clone(), pictures })
     }
 
     /// Takes requests until the service has stopped, and answers those that have arrived. What the
@@ -233,6 +237,7 @@ impl Counter {
             let request = tokio::select! {
                 request = self.requests.next() => request,
                 Some(_) = self.at_work.join_next() => continue,
+                Some(_) = self.turned_away.join_next() => continue,
             };
             match request {
                 Some(request) => self.take(request),
@@ -258,15 +263,16 @@ impl Counter {
                 self.at_work.spawn(pictures.answer(client, request, place));
             }
             // What is more is lost, as beyond what the subscription holds.
-            None if self.at_work.len() >= 2 * WAITING => {}
+            None if self.turned_away.len() >= WAITING => {}
             None => {
                 request.message.payload.clear();
-                self.at_work.spawn(turn_away(request));
+                self.turned_away.spawn(turn_away(request));
             }
         }
     }
 
     async fn all_answered(&mut self) {
+        while self.turned_away.join_next().await.is_some() {}
         while self.at_work.join_next().await.is_some() {}
     }
 }
