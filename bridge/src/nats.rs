@@ -1,5 +1,5 @@
-//! Owns the bridge's part in a NATS service: it answers clients that ask for a place, while it has
-//! room, and passes on those that bring a single picture.
+//! Owns the bridge's part in a NATS service: it answers clients that ask for a place, of which it has
+//! one or none, and passes on those that bring a single picture.
 //!
 //! Knows nothing of frames and pictures. A server that goes away is looked for again by the client
 //! library; open streams notice nothing of it.
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use async_nats::connection::State;
 use async_nats::service::endpoint::Endpoint;
+use async_nats::service::error::Error as ServiceError;
 use async_nats::service::{Request, Service, ServiceExt};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use futures_util::StreamExt;
@@ -41,6 +42,9 @@ const PING: Duration = Duration::from_secs(5);
 /// For pictures that have arrived when the bridge stops: what is not made by then is refused, as
 /// long as there is time to say so.
 const LAST_PICTURES: Duration = DRAIN.saturating_sub(Duration::from_secs(1));
+
+/// What is said in place of an offer.
+const NO_ROOM: &str = "this bridge is full or without its daemon: ask again";
 
 /// Of which one bridge takes each picture.
 const PICTURE_GROUP: &str = "pictures";
@@ -131,12 +135,14 @@ impl Member {
             if request.message.reply.is_none() {
                 continue;
             }
-            let Some(offer) = door.offer(&endpoint) else { continue };
             let mut bytes = Vec::new();
-            if codec::encode(&offer, &mut bytes).is_ok()
-                && let Err(error) = request.respond(Ok(bytes.into())).await
+            let answer = match door.offer(&endpoint).map(|offer| codec::encode(&offer, &mut bytes))
             {
-                tracing::warn!(%error, "an offer could not be made");
+                Some(Ok(())) => Ok(bytes.into()),
+                _ => Err(ServiceError { status: NO_ROOM.to_owned(), code: 503 }),
+            };
+            if let Err(error) = request.respond(answer).await {
+                tracing::warn!(%error, "an answer could not be given");
             }
         }
         // Who asks meanwhile hears that nobody is there, and asks no bridge that does not answer.
