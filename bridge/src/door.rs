@@ -26,7 +26,7 @@ use resized_service::memory;
 use subtle::{Choice, ConstantTimeEq};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::RootCertStore;
@@ -219,15 +219,29 @@ impl Door {
                 tracing::debug!(%peer, "let in");
                 let (name, lanes) = (peer.to_string(), self.lanes.for_another());
                 let mut stop = self.stop.clone();
+                let wanted = Notify::new();
                 let over = async {
                     tokio::select! {
                         () = stopped(&mut stop) => End::Stopping,
-                        () = place.is_wanted() => End::MakesRoom,
+                        () = wanted.notified() => End::MakesRoom,
                     }
                 };
+                let too_late = async {
+                    place.is_wanted().await;
+                    wanted.notify_one();
+                    sleep(FAREWELL).await;
+                };
                 let client = Client { receiver: client, name: &name, account };
-                let end = relay(client, &mut to_client, &daemon, self.limits, lanes, over).await;
-                tracing::debug!(%peer, %end, "connection over");
+                tokio::select! {
+                    end = relay(client, &mut to_client, &daemon, self.limits, lanes, over) => {
+                        tracing::debug!(%peer, %end, "connection over");
+                    }
+                    // It does not read, so nothing can be said to it.
+                    () = too_late => {
+                        tracing::debug!(%peer, "connection cut off: it makes room for another");
+                        return;
+                    }
+                }
                 Some(place)
             }
             Err(Unwelcome::Goodbye(goodbye)) => {
@@ -240,10 +254,11 @@ impl Door {
                 return;
             }
         };
-        let _ = to_client.end().await;
-        let mut ignored = [0; 4096];
-        let farewell =
-            async { while reader.read(&mut ignored).await.is_ok_and(|read| read > 0) {} };
+        let farewell = async {
+            let _ = to_client.end().await;
+            let mut ignored = [0; 4096];
+            while reader.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+        };
         let _ = timeout(FAREWELL, farewell).await;
         drop(place);
     }
