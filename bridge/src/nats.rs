@@ -70,6 +70,12 @@ impl Member {
         if args.nats.is_empty() {
             return Ok(None);
         }
+        if args.nats_ca.is_none() && args.nats.iter().any(is_in_the_clear) {
+            tracing::warn!(
+                "NATS: unless the server has TLS, pictures and tokens can be read on the way: write \
+                 tls://HOST:PORT, or take --nats-ca"
+            );
+        }
         let mut options = ConnectOptions::new()
             .name("resized-bridge")
             .retry_on_initial_connect()
@@ -156,6 +162,11 @@ impl Member {
         let _ = client.drain().await;
         Ok(())
     }
+}
+
+/// Whether machines on the way there may read all that is said.
+fn is_in_the_clear(server: &ServerAddr) -> bool {
+    !server.tls_required() && !is_loopback(server.host())
 }
 
 /// Where the service's clients can connect, if they can. Where it has a server on another machine they may
@@ -313,6 +324,21 @@ mod tests {
                 assert_eq!(reachable(&[own], &[far]), None, "{own} {far}");
                 assert_eq!(reachable(&[own, "203.0.113.2:1"], &[far]), at("203.0.113.2:1"));
             }
+        }
+    }
+
+    #[test]
+    fn what_others_could_read_on_the_way_is_known() {
+        for (server, clear) in [
+            ("nats://127.0.0.1", false),
+            ("nats://localhost", false),
+            ("nats://[::1]:4222", false),
+            ("tls://broker.example", false),
+            ("nats://broker.example", true),
+            ("broker.example:4222", true),
+            ("nats://192.0.2.1", true),
+        ] {
+            assert_eq!(is_in_the_clear(&server.parse().unwrap()), clear, "{server}");
         }
     }
 
