@@ -24,7 +24,7 @@ use resized_protocol::message::{Goodbye, Message, Refusal, Resource, Violation, 
 use resized_protocol::remote::Call;
 use resized_service::memory;
 use subtle::{Choice, ConstantTimeEq};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
@@ -217,28 +217,12 @@ impl Door {
         let place = match connected {
             Ok((mut place, daemon)) => {
                 tracing::debug!(%peer, "let in");
-                let (name, lanes) = (peer.to_string(), self.lanes.for_another());
-                let mut stop = self.stop.clone();
-                let wanted = Notify::new();
-                let over = async {
-                    tokio::select! {
-                        () = stopped(&mut stop) => End::Stopping,
-                        () = wanted.notified() => End::MakesRoom,
-                    }
-                };
-                let too_late = async {
-                    place.is_wanted().await;
-                    wanted.notify_one();
-                    sleep(FAREWELL).await;
-                };
+                let name = peer.to_string();
                 let client = Client { receiver: client, name: &name, account };
-                tokio::select! {
-                    end = relay(client, &mut to_client, &daemon, self.limits, lanes, over) => {
-                        tracing::debug!(%peer, %end, "connection over");
-                    }
-                    // It does not read, so nothing can be said to it.
-                    () = too_late => {
-                        tracing::debug!(%peer, "connection cut off: it makes room for another");
+                match self.serve(client, &mut to_client, &daemon, &mut place).await {
+                    Some(end) => tracing::debug!(%peer, %end, "connection over"),
+                    None => {
+                        tracing::debug!(%peer, "connection cut off");
                         return;
                     }
                 }
@@ -263,6 +247,34 @@ impl Door {
         drop(place);
     }
 
+    /// One inside, until it is over. None if its place is wanted, and it takes too long to hear of that: it
+    /// does not read, so there is nothing more to say.
+    async fn serve(
+        &self,
+        client: Client<'_, impl AsyncRead + Unpin>,
+        to_client: &mut Sender<impl AsyncWrite + Unpin>,
+        daemon: &Watched,
+        place: &mut Place,
+    ) -> Option<End> {
+        let (mut stop, wanted) = (self.stop.clone(), Notify::new());
+        let over = async {
+            tokio::select! {
+                () = stopped(&mut stop) => End::Stopping,
+                () = wanted.notified() => End::MakesRoom,
+            }
+        };
+        let too_late = async {
+            place.is_wanted().await;
+            wanted.notify_one();
+            sleep(FAREWELL).await;
+        };
+        let lanes = self.lanes.for_another();
+        tokio::select! {
+            end = relay(client, to_client, daemon, self.limits, lanes, over) => Some(end),
+            () = too_late => None,
+        }
+    }
+
     async fn greet(&self, socket: TcpStream) -> io::Result<Stream> {
         prepare(&socket, self.limits.patience)?;
         match &self.tls {
@@ -272,10 +284,7 @@ impl Door {
     }
 
     /// Hears the knock, and whether it is a right one.
-    async fn knock(
-        &self,
-        client: &mut Receiver<impl tokio::io::AsyncRead + Unpin>,
-    ) -> Result<(), Unwelcome> {
+    async fn knock(&self, client: &mut Receiver<impl AsyncRead + Unpin>) -> Result<(), Unwelcome> {
         let (version, token) = match client.next::<Call>().await {
             Ok(Some(Call::Knock { version, token })) => (version, token),
             Ok(Some(Call::Request(_))) => {
