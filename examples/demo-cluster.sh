@@ -78,9 +78,8 @@ kill_busiest() {
         done
     done
     if [ "$most" -gt 0 ] && kill -9 "$(cat "$folder/bridge$busiest.pid")"; then
+        : >"$folder/killed"
         echo "Node $busiest, which had $most streams, is dead: $total frames are done${frames:+ of $all}"
-    else
-        echo "No node has a stream any more that could be killed: $total frames are done"
     fi
 }
 
@@ -90,4 +89,8 @@ echo $! >"$folder/killer.pid"
 
 status=0
 "$programs/resize-videos" --connect "$nats/stream" "$@" || status=$?
+if [ "$status" = 0 ] && [ ! -e "$folder/killed" ]; then
+    echo "It was over before a node could be killed: take a longer video, or more copies of it" >&2
+    status=1
+fi
 exit "$status"

@@ -24,9 +24,9 @@ use resized_protocol::message::{Goodbye, Message, Refusal, Resource, Violation, 
 use resized_protocol::remote::Call;
 use resized_service::memory;
 use subtle::{Choice, ConstantTimeEq};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::RootCertStore;
@@ -217,17 +217,15 @@ impl Door {
         let place = match connected {
             Ok((mut place, daemon)) => {
                 tracing::debug!(%peer, "let in");
-                let (name, lanes) = (peer.to_string(), self.lanes.for_another());
-                let mut stop = self.stop.clone();
-                let over = async {
-                    tokio::select! {
-                        () = stopped(&mut stop) => End::Stopping,
-                        () = place.is_wanted() => End::MakesRoom,
-                    }
-                };
+                let name = peer.to_string();
                 let client = Client { receiver: client, name: &name, account };
-                let end = relay(client, &mut to_client, &daemon, self.limits, lanes, over).await;
-                tracing::debug!(%peer, %end, "connection over");
+                match self.serve(client, &mut to_client, &daemon, &mut place).await {
+                    Some(end) => tracing::debug!(%peer, %end, "connection over"),
+                    None => {
+                        tracing::debug!(%peer, "connection cut off");
+                        return;
+                    }
+                }
                 Some(place)
             }
             Err(Unwelcome::Goodbye(goodbye)) => {
@@ -240,12 +238,41 @@ impl Door {
                 return;
             }
         };
-        let _ = to_client.end().await;
-        let mut ignored = [0; 4096];
-        let farewell =
-            async { while reader.read(&mut ignored).await.is_ok_and(|read| read > 0) {} };
+        let farewell = async {
+            let _ = to_client.end().await;
+            let mut ignored = [0; 4096];
+            while reader.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+        };
         let _ = timeout(FAREWELL, farewell).await;
         drop(place);
+    }
+
+    /// One inside, until it is over. None if its place is wanted, and it takes too long to hear of that: it
+    /// does not read, so there is nothing more to say.
+    async fn serve(
+        &self,
+        client: Client<'_, impl AsyncRead + Unpin>,
+        to_client: &mut Sender<impl AsyncWrite + Unpin>,
+        daemon: &Watched,
+        place: &mut Place,
+    ) -> Option<End> {
+        let (mut stop, wanted) = (self.stop.clone(), Notify::new());
+        let over = async {
+            tokio::select! {
+                () = stopped(&mut stop) => End::Stopping,
+                () = wanted.notified() => End::MakesRoom,
+            }
+        };
+        let too_late = async {
+            place.is_wanted().await;
+            wanted.notify_one();
+            sleep(FAREWELL).await;
+        };
+        let lanes = self.lanes.for_another();
+        tokio::select! {
+            end = relay(client, to_client, daemon, self.limits, lanes, over) => Some(end),
+            () = too_late => None,
+        }
     }
 
     async fn greet(&self, socket: TcpStream) -> io::Result<Stream> {
@@ -257,10 +284,7 @@ impl Door {
     }
 
     /// Hears the knock, and whether it is a right one.
-    async fn knock(
-        &self,
-        client: &mut Receiver<impl tokio::io::AsyncRead + Unpin>,
-    ) -> Result<(), Unwelcome> {
+    async fn knock(&self, client: &mut Receiver<impl AsyncRead + Unpin>) -> Result<(), Unwelcome> {
         let (version, token) = match client.next::<Call>().await {
             Ok(Some(Call::Knock { version, token })) => (version, token),
             Ok(Some(Call::Request(_))) => {

@@ -93,7 +93,7 @@ pub async fn serve(
         left = &mut member => Some(left),
     };
     let _ = stopping.send(true);
-    // Clients look for a bridge again, and submit again what was in flight; single pictures that
+    // Clients look for a bridge again, and submit again what is not done by then; single pictures that
     // came are made.
     let last_words = async {
         door.empty().await;

@@ -1,5 +1,5 @@
-//! Owns the bridge's part in a NATS service: it answers clients that ask for a place, while it has
-//! room, and passes on those that bring a single picture.
+//! Owns the bridge's part in a NATS service: it answers clients that ask for a place, of which it has
+//! one or none, and passes on those that bring a single picture.
 //!
 //! Knows nothing of frames and pictures. A server that goes away is looked for again by the client
 //! library; open streams notice nothing of it.
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use async_nats::connection::State;
 use async_nats::service::endpoint::Endpoint;
+use async_nats::service::error::Error as ServiceError;
 use async_nats::service::{Request, Service, ServiceExt};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use futures_util::StreamExt;
@@ -42,6 +43,9 @@ const PING: Duration = Duration::from_secs(5);
 /// long as there is time to say so.
 const LAST_PICTURES: Duration = DRAIN.saturating_sub(Duration::from_secs(1));
 
+/// What is said in place of an offer.
+const NO_ROOM: &str = "this bridge is full or without its daemon: ask again";
+
 /// Of which one bridge takes each picture.
 const PICTURE_GROUP: &str = "pictures";
 
@@ -65,6 +69,12 @@ impl Member {
     ) -> Result<Option<Self>> {
         if args.nats.is_empty() {
             return Ok(None);
+        }
+        if args.nats_ca.is_none() && args.nats.iter().any(is_in_the_clear) {
+            tracing::warn!(
+                "NATS: unless the server has TLS, pictures and tokens can be read on the way: write \
+                 tls://HOST:PORT, or take --nats-ca"
+            );
         }
         let mut options = ConnectOptions::new()
             .name("resized-bridge")
@@ -131,12 +141,14 @@ impl Member {
             if request.message.reply.is_none() {
                 continue;
             }
-            let Some(offer) = door.offer(&endpoint) else { continue };
             let mut bytes = Vec::new();
-            if codec::encode(&offer, &mut bytes).is_ok()
-                && let Err(error) = request.respond(Ok(bytes.into())).await
+            let answer = match door.offer(&endpoint).map(|offer| codec::encode(&offer, &mut bytes))
             {
-                tracing::warn!(%error, "an offer could not be made");
+                Some(Ok(())) => Ok(bytes.into()),
+                _ => Err(ServiceError { status: NO_ROOM.to_owned(), code: 503 }),
+            };
+            if let Err(error) = request.respond(answer).await {
+                tracing::warn!(%error, "an answer could not be given");
             }
         }
         // Who asks meanwhile hears that nobody is there, and asks no bridge that does not answer.
@@ -150,6 +162,11 @@ impl Member {
         let _ = client.drain().await;
         Ok(())
     }
+}
+
+/// Whether machines on the way there may read all that is said.
+fn is_in_the_clear(server: &ServerAddr) -> bool {
+    !server.tls_required() && !is_loopback(server.host())
 }
 
 /// Where the service's clients can connect, if they can. Where it has a server on another machine they may
@@ -210,7 +227,10 @@ fn log() -> impl Fn(Event) -> Ready<()> + Send + Sync {
 /// Where single pictures are taken.
 struct Counter {
     requests: Endpoint,
+    /// Those that have a place: there are no more than that.
     at_work: JoinSet<()>,
+    /// Those that have none, and are told so.
+    turned_away: JoinSet<()>,
     client: Client,
     pictures: Arc<Pictures>,
 }
@@ -223,7 +243,8 @@ impl Counter {
     ) -> Result<Self, async_nats::Error> {
         let endpoint = service.endpoint_builder().name("picture").queue_group(PICTURE_GROUP);
         let requests = endpoint.add(PICTURE_SUBJECT).await?;
-        Ok(Self { requests, at_work: JoinSet::new(), client: client.clone(), pictures })
+        let (at_work, turned_away) = (JoinSet::new(), JoinSet::new());
+        Ok(Self { requests, at_work, turned_away, client: client.clone(), pictures })
     }
 
     /// Takes requests until the service has stopped, and answers those that have arrived. What the
@@ -233,6 +254,7 @@ impl Counter {
             let request = tokio::select! {
                 request = self.requests.next() => request,
                 Some(_) = self.at_work.join_next() => continue,
+                Some(_) = self.turned_away.join_next() => continue,
             };
             match request {
                 Some(request) => self.take(request),
@@ -258,15 +280,16 @@ impl Counter {
                 self.at_work.spawn(pictures.answer(client, request, place));
             }
             // What is more is lost, as beyond what the subscription holds.
-            None if self.at_work.len() >= 2 * WAITING => {}
+            None if self.turned_away.len() >= WAITING => {}
             None => {
                 request.message.payload.clear();
-                self.at_work.spawn(turn_away(request));
+                self.turned_away.spawn(turn_away(request));
             }
         }
     }
 
     async fn all_answered(&mut self) {
+        while self.turned_away.join_next().await.is_some() {}
         while self.at_work.join_next().await.is_some() {}
     }
 }
@@ -301,6 +324,21 @@ mod tests {
                 assert_eq!(reachable(&[own], &[far]), None, "{own} {far}");
                 assert_eq!(reachable(&[own, "203.0.113.2:1"], &[far]), at("203.0.113.2:1"));
             }
+        }
+    }
+
+    #[test]
+    fn what_others_could_read_on_the_way_is_known() {
+        for (server, clear) in [
+            ("nats://127.0.0.1", false),
+            ("nats://localhost", false),
+            ("nats://[::1]:4222", false),
+            ("tls://broker.example", false),
+            ("nats://broker.example", true),
+            ("broker.example:4222", true),
+            ("nats://192.0.2.1", true),
+        ] {
+            assert_eq!(is_in_the_clear(&server.parse().unwrap()), clear, "{server}");
         }
     }
 

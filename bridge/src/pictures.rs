@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use async_nats::client::PublishErrorKind;
 use async_nats::service::{Request, error::Error as ServiceError};
 use async_nats::{Client as Nats, HeaderMap};
 use resized_client::{Client, Endpoint, Error as DaemonError, Extent, Reconnect, Refusal};
@@ -186,7 +187,12 @@ impl Pictures {
                 }
             }
         };
-        reply(&request, made).await;
+        let sent = reply(&request, made).await;
+        // It moved to another server since, which passes on less.
+        if let Err((PublishErrorKind::MaxPayloadExceeded, len)) = sent {
+            let most = nats.max_payload().saturating_sub(HEADERS);
+            let _ = reply(&request, Err(Refused::Long { len, most })).await;
+        }
         // Until then the client library holds it.
         let _ = nats.flush().await;
         drop(place);
@@ -288,10 +294,15 @@ fn resize(
 
 /// Says that there is no place for a request.
 pub(crate) async fn turn_away(request: Request) {
-    reply(&request, Err(Refused::Busy)).await;
+    let _ = reply(&request, Err(Refused::Busy)).await;
 }
 
-async fn reply(request: &Request, made: Result<Made, Refused>) {
+/// If that can't be sent, why, and how long the picture is.
+async fn reply(
+    request: &Request,
+    made: Result<Made, Refused>,
+) -> Result<(), (PublishErrorKind, usize)> {
+    let len = made.as_ref().map_or(0, |made| made.bytes.len());
     let mut headers = HeaderMap::new();
     let made = made.map(|Made { bytes, format, extent }| {
         headers.insert("Format", format.name());
@@ -302,9 +313,10 @@ async fn reply(request: &Request, made: Result<Made, Refused>) {
         tracing::debug!(why = %refused, "no picture was made");
     }
     let sent = request.respond_with_headers(made.map_err(Into::into), headers).await;
-    if let Err(error) = sent {
-        tracing::debug!(%error, "a reply could not be sent");
-    }
+    sent.map_err(|error| {
+        tracing::warn!(%error, "a reply could not be sent");
+        (error.kind(), len)
+    })
 }
 
 #[cfg(test)]

@@ -30,7 +30,9 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
+use tokio::time::timeout;
 
+use crate::DRAIN;
 use crate::account::{Account, Charge, Takes};
 use crate::coded::{Coded, CodedStreams};
 use crate::jpeg::Codec;
@@ -79,6 +81,9 @@ pub(crate) struct Limits {
     pub(crate) patience: Duration,
 }
 
+/// For frames that have come when the bridge stops: the client submits others again elsewhere.
+const LAST_FRAMES: Duration = DRAIN.saturating_sub(Duration::from_secs(3));
+
 /// Closed streams of JPEGs whose frames are on the way still: with more, none is opened.
 const MOST_OVER: usize = 64;
 
@@ -94,6 +99,8 @@ struct Shared {
     ours: Notify,
     /// There is room for another request.
     room: Notify,
+    /// A slot may be the client's again.
+    freed: Notify,
     account: Arc<Account>,
     /// Of the account, for streams that are not of JPEGs.
     charges: Mutex<BTreeMap<u32, Charge>>,
@@ -103,6 +110,13 @@ struct Shared {
 }
 
 impl Shared {
+    /// Waits until all slots are the client's.
+    async fn all_done(&self) {
+        while !self.rings().are_all_free() {
+            self.freed.notified().await;
+        }
+    }
+
     fn rings(&self) -> MutexGuard<'_, Rings> {
         lock(&self.rings)
     }
@@ -147,6 +161,7 @@ pub(crate) async fn relay(
         unwanted,
         ours: Notify::new(),
         room: Notify::new(),
+        freed: Notify::new(),
         account,
         charges: Mutex::default(),
         pixels: limits.pixels,
@@ -156,13 +171,22 @@ pub(crate) async fn relay(
     let (to_decode, decoding) = mpsc::unbounded_channel();
     let (undone, all_undone) = mpsc::unbounded_channel();
     let (violated, violation) = oneshot::channel();
+    let (stops, stopping) = watch::channel(false);
     let there = async {
-        let Err(end) = there(&shared, client, &to_daemon, to_decode, name).await;
+        let Err(end) = there(&shared, client, &to_daemon, to_decode, name, stopping).await;
         // Said between two messages, by the other half.
         if let End::Violation(what) = &end
             && violated.send(*what).is_ok()
         {
             std::future::pending::<()>().await;
+        }
+        end
+    };
+    let over = async {
+        let end = over.await;
+        if let End::Stopping = end {
+            stops.send_replace(true);
+            let _ = timeout(LAST_FRAMES, shared.all_done()).await;
         }
         end
     };
@@ -189,12 +213,17 @@ async fn there(
     daemon: &ToDaemon<'_>,
     to_decode: mpsc::UnboundedSender<Arrived>,
     name: &str,
+    mut stopping: watch::Receiver<bool>,
 ) -> Result<Infallible, End> {
     loop {
         while shared.replies().is_full() {
             shared.room.notified().await;
         }
-        let request = match client.next::<Call>().await {
+        let request = tokio::select! {
+            request = client.next::<Call>() => request,
+            () = stopped(&mut stopping) => std::future::pending().await,
+        };
+        let request = match request {
             Ok(Some(Call::Request(request))) => request,
             Ok(Some(Call::Knock { .. })) => return Err(Violation::SecondHello.into()),
             Ok(None) => return Err(End::HungUp),

@@ -21,7 +21,8 @@ use bincode::{Decode, Encode};
 use crate::message::Request;
 
 /// Where bridges that have joined a NATS service are asked for a place: each that has room answers
-/// with an [`Offer`].
+/// with an [`Offer`], the others with an error in the headers that NATS services have for it, of
+/// code 503.
 pub const STREAM_SUBJECT: &str = "resized.stream";
 
 /// Where those bridges take single pictures, one of them each: bytes of a JPEG, PNG or WebP, with

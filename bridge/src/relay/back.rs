@@ -39,6 +39,7 @@ pub(super) async fn back(
     loop {
         say_ours(shared, client).await?;
         shared.room.notify_one();
+        shared.freed.notify_one();
         let heard = tokio::select! {
             message = daemon.next() => message.map_err(End::Daemon)?,
             Some(encoded) = encoding.next() => {

@@ -135,7 +135,7 @@ fn a_broker_that_is_gone_stops_no_stream_and_is_found_again() {
 }
 
 #[test]
-fn bridges_that_are_full_offer_nothing() {
+fn bridges_that_are_full_say_so() {
     bounded(|| {
         let broker = Broker::start();
         let nodes = [
@@ -155,7 +155,8 @@ fn bridges_that_are_full_offer_nothing() {
         let clients: Vec<_> = (0..3).map(|_| broker.client()).collect();
         assert_eq!(nodes.each_ref().map(Node::sessions), [1, 2]);
         let error = connect(&broker.endpoint(), &Credentials::default()).unwrap_err();
-        assert!(error.to_string().contains("no bridge of the service has room"), "{error}");
+        let said = "no bridge of the service has room: 2 are full";
+        assert!(error.to_string().contains(said), "{error}");
         drop(clients);
     });
 }

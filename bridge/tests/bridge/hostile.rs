@@ -1,16 +1,17 @@
 //! Peers that are no honest clients, or slow ones: each is cut off, and nobody else notices.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use resized_client::{
     Credentials, Crop, Error, Extent, Filter, FrameSpec, PixelFormat, Refusal, StreamSpec,
 };
-use resized_protocol::codec::{CodecError, Inbox};
+use resized_protocol::codec::{CodecError, Inbox, encode};
 use resized_protocol::message::{
     Completion, Cropped, Goodbye, Message, Reply, Request, Status, Violation,
 };
+use resized_protocol::remote::Call;
 use resized_protocol::shm::RingLayout;
 use tokio::net::TcpSocket;
 
@@ -300,6 +301,38 @@ fn those_who_take_all_places_and_say_nothing_make_room_for_others() {
         // One address has no more than its part.
         let full = connect(&scene.bridge.endpoint(), &Credentials::default()).unwrap_err();
         assert!(matches!(full, Error::Refused(Refusal::Quota { .. })), "{full}");
+        scene.all_is_well();
+        drop((client, idle));
+        scene.end();
+    });
+}
+
+/// Asks without end, and reads nothing, until nothing more of it is taken.
+fn ask_without_end(peer: &mut Peer) {
+    let mut asked = Vec::new();
+    (0..1000).for_each(|_| encode(&Call::Request(Request::Stats), &mut asked).unwrap());
+    peer.socket.set_nonblocking(true).unwrap();
+    let (mut sent, mut quiet) = (0, 0);
+    while quiet < 100 {
+        match peer.socket.write(&asked[sent % asked.len()..]) {
+            Ok(more) => (sent, quiet) = (sent + more, 0),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                thread::sleep(Duration::from_millis(5));
+                quiet += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn those_who_take_all_places_and_do_not_read_make_room_for_others() {
+    bounded(|| {
+        let scene = Scene::new(&["--connections", "4"]);
+        let mut idle = idle(&scene.bridge, 3);
+        idle.iter_mut().for_each(ask_without_end);
+        let client = scene.bridge.client();
+        client.open(&scene.spec).unwrap();
         scene.all_is_well();
         drop((client, idle));
         scene.end();

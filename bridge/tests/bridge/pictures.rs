@@ -2,6 +2,7 @@
 //! is said in the headers that services have for it; bridges share them, and lose none that they
 //! can help.
 
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -15,7 +16,8 @@ use turbojpeg::Subsamp;
 use crate::broker::Broker;
 use crate::caller::{Caller, Headers, jpeg, made, settings};
 use crate::cluster::Node;
-use crate::support::{Bridge, DEADLINE, Local, bounded, until};
+use crate::port::free_port;
+use crate::support::{Authority, Bridge, DEADLINE, Local, bounded, text, until};
 
 /// How long a bridge that stops may take over pictures; then it refuses them.
 const LAST_PICTURES: Duration = Duration::from_secs(4);
@@ -162,6 +164,31 @@ fn a_reply_that_would_be_too_long_is_an_error() {
     });
 }
 
+#[test]
+fn a_reply_that_is_too_long_for_another_server_is_an_error() {
+    bounded(|| {
+        let files = Authority::new();
+        let config = files.write("nats.conf", "max_payload: 4096\n");
+        let mut broker = Broker::start_at((Ipv4Addr::LOCALHOST, free_port()).into());
+        let mut node = Node::start(&broker, &PATIENT);
+        let caller = Caller::of(&broker);
+        let photo = jpeg(200, 200, Subsamp::None, false);
+        let headers = [("Size", "100x100"), ("Format", "png")];
+        // It is made when the bridge has moved.
+        node.local.stop();
+        let mut answers = caller.ask_all(&photo, &headers, 1, || {
+            broker.kill();
+            let flags = ["--config", text(&config)];
+            broker.process = Broker::spawn(broker.folder.path(), broker.address, &flags);
+            broker.listens("nats");
+            until("the bridge has joined again", || caller.try_ask(b"", &[]).is_ok());
+            node.local.start_again();
+        });
+        let (code, text) = answers.remove(0).1.unwrap_err();
+        assert!(code == 413 && text.contains("no more than 3840"), "{code} {text}");
+    });
+}
+
 /// Where what is asked for is to be made in the end, however loaded the machine is.
 const PATIENT: [&str; 2] = ["--picture-patience", "60"];
 
@@ -194,6 +221,28 @@ fn who_finds_no_place_is_told_and_who_has_one_is_served() {
             assert!(said == Ok(expected.clone()), "{number}: {:?}", said.unwrap_err());
         }
         assert!(caller.ask(&photo, &[("Size", "64x")]) == Ok(expected));
+    });
+}
+
+#[test]
+fn who_finds_no_place_is_told_however_many_have_one() {
+    /// At work and waiting, for so many lanes.
+    const PLACES: usize = 17 * 40;
+    bounded(|| {
+        let broker = Broker::start();
+        let mut node = Node::start(&broker, &[&PATIENT[..], &["--pictures", "40"]].concat());
+        let caller = Caller::of(&broker);
+        let photo = jpeg(40, 30, Subsamp::Sub2x2, false);
+        let expected = made(&node, &photo, &settings("8x"));
+        node.local.stop();
+        let answers = caller.ask_all(&photo, &[("Size", "8x")], PLACES + 9, || {
+            node.local.start_again();
+        });
+        let (made, turned_away): (Vec<_>, Vec<_>) =
+            answers.into_iter().map(|(_, said)| said).partition(Result::is_ok);
+        assert!(made.len() > PLACES - 9 && made.iter().all(|said| *said == Ok(expected.clone())));
+        let busy = Err((503, "this bridge is busy: ask again".to_owned()));
+        assert!(!turned_away.is_empty() && turned_away.iter().all(|said| *said == busy));
     });
 }
 

@@ -2,10 +2,10 @@
 //! more is not waited for.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use resized_client::{Extent, FrameSpec, PixelFormat, StreamSpec};
-use resized_protocol::message::{Completion, Message, Reply, Request, Status};
+use resized_protocol::message::{Completion, Goodbye, Message, Reply, Request, Status};
 use resized_protocol::shm::RingLayout;
 use turbojpeg::{Compressor, Image, Subsamp};
 
@@ -149,5 +149,33 @@ fn a_jpeg_that_waits_can_be_cancelled_and_be_late() {
         }
         drop(peer);
         scene.end();
+    });
+}
+
+/// How long a bridge that stops may take over frames; then it says goodbye.
+const LAST_FRAMES: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_bridge_that_stops_does_what_has_come() {
+    bounded(|| {
+        let mut scene = Scene::new(&[]);
+        let slow = slow_jpeg(400);
+        let mut peer = Peer::with_stream(&scene.bridge, gray_jpegs(400, 8));
+        (0..8).for_each(|slot| submit_jpeg(&mut peer, 0, slot, &slow));
+        // They have come when this is answered.
+        peer.say(Request::Stats);
+        let mut done = 0;
+        let mut hear = || {
+            let message = peer.hear().unwrap();
+            done += u32::from(matches!(message, Message::Completed(_)));
+            message
+        };
+        while !matches!(hear(), Message::Reply(Reply::Stats(_))) {}
+        let begun = Instant::now();
+        scene.bridge.tell_to_stop();
+        while hear() != Message::Goodbye(Goodbye::Stopping) {}
+        assert!(done == 8 || begun.elapsed() >= LAST_FRAMES, "{done}");
+        drop(peer);
+        scene.bridge.has_stopped();
     });
 }

@@ -75,6 +75,25 @@ fn a_cluster_that_loses_the_busiest_of_its_nodes_loses_no_frame() {
     }
 }
 
+/// Where nothing is left to lose.
+#[test]
+fn a_cluster_that_loses_no_node_shows_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    for program in ["resized", "resized-bridge", "resizectl"] {
+        symlink(shell::programs().join(program), dir.path().join(program)).unwrap();
+    }
+    let stand_in = dir.path().join("resize-videos");
+    fs::write(&stand_in, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut demo = Command::new(Path::new(ROOT).join("examples/demo-cluster.sh"));
+    demo.arg(dir.path()).arg("/nowhere.mp4");
+    demo.env("VK_DRIVER_FILES", "/nowhere").env("VK_ICD_FILENAMES", "/nowhere");
+    let demo = demo.output().unwrap();
+    let said = String::from_utf8_lossy(&demo.stderr);
+    assert_eq!(demo.status.code(), Some(1), "{said}");
+    assert!(said.contains("over before a node could be killed"), "{said}");
+}
+
 /// What `make demo` leaves when its terminal goes away.
 #[test]
 fn a_demo_whose_terminal_goes_away_leaves_no_daemon() {

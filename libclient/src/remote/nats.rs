@@ -1,6 +1,7 @@
 //! Owns the finding of a bridge by a NATS service: asks all who have joined it, and takes one of
 //! those with the most room, of those that were not tried yet.
 //!
+//! Bridges that have no place say so, which spares a client the waiting for those that do not answer.
 //! Only that goes by NATS: frames go to the bridge directly. A client that loses its bridge asks
 //! again, and bridges that are gone do not answer.
 
@@ -9,8 +10,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, ServerAddr, StatusCode};
-use futures_util::StreamExt;
+use async_nats::{ConnectOptions, Message, ServerAddr, StatusCode};
+use futures_util::{Stream, StreamExt};
 use resized_protocol::VERSION;
 use resized_protocol::codec::{Inbox, MAX_MESSAGE};
 use resized_protocol::remote::{Offer, STREAM_SUBJECT};
@@ -28,8 +29,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// For others after the first.
 const MORE: Duration = Duration::from_millis(50);
 
-/// Most offers that are looked at.
+/// For offers after the first bridge that is full, which has nothing to wait for before it says so: as long
+/// as a message takes to the other side of the world and back.
+const LATE: Duration = Duration::from_millis(500);
+
+/// Most answers that are looked at, but for those of bridges that are full.
 const MOST: usize = 256;
+
+/// In the answer of a bridge that offers no place, as NATS services have it, and its value then.
+const ERROR_CODE: &str = "Nats-Service-Error-Code";
+const FULL: &str = "503";
 
 /// A bridge that has room, and what to knock with there.
 pub(super) async fn find(
@@ -55,29 +64,12 @@ pub(super) async fn find(
     let is_near = is_loopback(server.host());
     let client = options.connect(server).await.map_err(io::Error::other)?;
     let inbox = client.new_inbox();
-    let mut answers = client.subscribe(inbox.clone()).await.map_err(io::Error::other)?;
+    let answers = client.subscribe(inbox.clone()).await.map_err(io::Error::other)?;
     let asked = client.publish_with_reply(STREAM_SUBJECT, inbox, "".into()).await;
     asked.map_err(io::Error::other)?;
-    let mut offers = Vec::new();
-    let mut others = 0;
-    let mut until = Instant::now() + PATIENCE;
-    for _ in 0..MOST {
-        let Ok(Some(answer)) = timeout_at(until, answers.next()).await else { break };
-        if answer.status == Some(StatusCode::NO_RESPONDERS) {
-            break;
-        }
-        let Some(offer) = offer(&answer.payload) else { continue };
-        if !can_be_taken(&offer.0, is_near) {
-            others += 1;
-            continue;
-        }
-        if offers.is_empty() {
-            until = Instant::now() + MORE;
-        }
-        offers.push(offer);
-    }
+    let (offers, nobody) = hear(answers, is_near).await;
     let _ = timeout(MORE, client.drain()).await;
-    let nobody = || io::Error::new(io::ErrorKind::NotFound, Nobody { others });
+    let nobody = || io::Error::new(io::ErrorKind::NotFound, nobody);
     // Its keys are random.
     let random = RandomState::new().hash_one(());
     let chosen =
@@ -85,16 +77,60 @@ pub(super) async fn find(
     chosen.map(|(remote, offer)| (remote, offer.token)).ok_or_else(nobody)
 }
 
+/// What is offered, and what is to be said if that is nothing.
+async fn hear(
+    mut answers: impl Stream<Item = Message> + Unpin,
+    is_near: bool,
+) -> (Vec<(Remote, Offer)>, Nobody) {
+    let (mut offers, mut nobody) = (Vec::new(), Nobody::default());
+    let mut until = Instant::now() + PATIENCE;
+    let mut looked_at = 0;
+    while looked_at < MOST {
+        let Ok(Some(answer)) = timeout_at(until, answers.next()).await else { break };
+        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+            break;
+        }
+        if is_full(&answer) {
+            nobody.full += 1;
+            until = until.min(Instant::now() + LATE);
+            continue;
+        }
+        looked_at += 1;
+        let Some(offer) = offer(&answer.payload) else { continue };
+        if !can_be_taken(&offer.0, is_near) {
+            nobody.others += 1;
+            continue;
+        }
+        if offers.is_empty() {
+            until = Instant::now() + MORE;
+        }
+        offers.push(offer);
+    }
+    (offers, nobody)
+}
+
+fn is_full(answer: &Message) -> bool {
+    let headers = answer.headers.as_ref();
+    headers.and_then(|headers| headers.get(ERROR_CODE)).is_some_and(|code| code.as_str() == FULL)
+}
+
 /// No place was offered.
-#[derive(Debug, Error)]
+#[derive(Debug, Default, Error)]
 struct Nobody {
-    /// Those that were, and could not be taken.
+    /// Bridges that had none.
+    full: usize,
+    /// Places that were, and could not be taken.
     others: usize,
 }
 
 impl fmt::Display for Nobody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("no bridge of the service has room")?;
+        match self.full {
+            0 => {}
+            1 => f.write_str(": one is full or without its daemon")?,
+            full => write!(f, ": {full} are full or without their daemon")?,
+        }
         match self.others {
             0 => Ok(()),
             others => write!(
@@ -147,6 +183,9 @@ fn offer(bytes: &[u8]) -> Option<(Remote, Offer)> {
 
 #[cfg(test)]
 mod tests {
+    use async_nats::HeaderMap;
+    use futures_util::stream;
+
     use super::*;
 
     #[test]
@@ -165,6 +204,35 @@ mod tests {
         assert_eq!(seen, [70, 72, 75, 80].map(Some));
         assert_eq!(chosen(&[1, u32::MAX], 7), Some(u32::MAX));
         assert_eq!(chosen(&[], 7), None);
+    }
+
+    fn answer(payload: Vec<u8>, headers: Option<HeaderMap>) -> Message {
+        let (subject, length) = ("inbox".into(), payload.len());
+        let (reply, status, description) = (None, None, None);
+        Message { subject, reply, payload: payload.into(), headers, status, description, length }
+    }
+
+    #[tokio::test]
+    async fn bridges_that_are_full_are_counted_and_others_looked_for() {
+        let mut headers = HeaderMap::new();
+        headers.insert(ERROR_CODE, FULL);
+        let full = || answer(Vec::new(), Some(headers.clone()));
+        // Nothing comes after these.
+        let heard = async |answers: Vec<Message>| {
+            let answers = stream::iter(answers).chain(stream::pending());
+            let (offers, nobody) = hear(answers, true).await;
+            (offers.len(), nobody.to_string())
+        };
+        let said = "no bridge of the service has room: one is full or without its daemon";
+        assert_eq!(heard(vec![full()]).await, (0, said.to_owned()));
+        let mut bytes = Vec::new();
+        let (endpoint, token) = ("tcp://127.0.0.1:1".to_owned(), "t".to_owned());
+        let offer = Offer { version: VERSION, endpoint, token, free: 1 };
+        resized_protocol::codec::encode(&offer, &mut bytes).unwrap();
+        let mut many: Vec<_> = (0..2 * MOST).map(|_| full()).collect();
+        many.push(answer(bytes, None));
+        let said = "no bridge of the service has room: 512 are full or without their daemon";
+        assert_eq!(heard(many).await, (1, said.to_owned()));
     }
 
     #[test]

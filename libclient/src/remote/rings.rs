@@ -47,6 +47,12 @@ impl Rings {
         self.streams.values().any(|ring| ring.closing)
     }
 
+    /// Whether no slot is in flight, nor in anybody's hands.
+    pub fn are_all_free(&self) -> bool {
+        let mut slots = self.streams.values().flat_map(|ring| &ring.slots);
+        slots.all(|slot| matches!(slot, Slot::Free(_)))
+    }
+
     /// Notes a new stream.
     pub fn add(&mut self, stream: u32, leases: Vec<Lease>) {
         let slots = leases.into_iter().map(Slot::Free).collect();
@@ -136,12 +142,15 @@ mod tests {
     fn slots_go_round() {
         let mut rings = rings();
         for _ in 0..2 {
+            assert!(rings.are_all_free());
             let lease = rings.take_free(7, 1).unwrap();
+            assert!(!rings.are_all_free());
             assert!(rings.is_open(7) && rings.knows(7) && !rings.is_open(8) && !rings.knows(8));
             let busy = Violation::SlotBusy { stream: 7, slot: 1 };
             assert_eq!(rings.take_free(7, 1).unwrap_err(), busy);
             assert!(rings.take_in_flight(7, 1).is_none());
             rings.submit(7, lease);
+            assert!(!rings.are_all_free());
             assert_eq!(rings.take_free(7, 1).unwrap_err(), busy);
             let lease = rings.take_in_flight(7, 1).unwrap();
             assert!(rings.take_in_flight(7, 1).is_none());
