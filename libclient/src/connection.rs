@@ -253,7 +253,7 @@ mod tests {
 
     pub(super) fn connection() -> (Connection, UnixStream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let link = Link::over(ours.try_clone().unwrap(), Instant::now());
+        let link = Link::over(ours.try_clone().unwrap(), None);
         (Connection::new(link, Vec::new(), None), ours, theirs)
     }
 
