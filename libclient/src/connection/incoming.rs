@@ -31,8 +31,6 @@ pub(super) struct Incoming {
 /// How long to wait for something to happen.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Until {
-    /// Not at all.
-    Now,
     Moment(Instant),
     Forever,
 }
@@ -40,7 +38,6 @@ pub(super) enum Until {
 impl Until {
     pub(super) fn is_over(self) -> bool {
         match self {
-            Self::Now => true,
             Self::Moment(moment) => Instant::now() >= moment,
             Self::Forever => false,
         }
@@ -50,7 +47,6 @@ impl Until {
     pub(super) fn at_most(self, time: Duration) -> Self {
         let then = Instant::now() + time;
         match self {
-            Self::Now => Self::Now,
             Self::Moment(moment) => Self::Moment(moment.min(then)),
             Self::Forever => Self::Moment(then),
         }
@@ -70,7 +66,6 @@ impl Incoming {
         let before = self.messages.len();
         let rest = self.begun.map(|begun| begun + PATIENCE);
         match (until, rest) {
-            (Until::Now, _) => {}
             (Until::Moment(moment), rest) => {
                 let first = rest.map_or(moment, |rest| rest.min(moment));
                 self.wait_for_bytes(Some(left(first)))?;
@@ -139,8 +134,8 @@ mod tests {
         assert!(matches!(silent, Error::Silent) && !is_loss(&silent), "{silent}");
         soon(&mut incoming);
         let silent = (0..).find_map(|n| {
-            let then = Instant::now() + Duration::from_millis(1);
-            incoming.receive(if n % 2 == 0 { Until::Now } else { Until::Moment(then) }).err()
+            let then = Instant::now() + Duration::from_millis(n % 2);
+            incoming.receive(Until::Moment(then)).err()
         });
         assert!(matches!(silent, Some(Error::Silent)));
         // A whole message, and the half of another, is a beginning.

@@ -16,7 +16,7 @@ use crate::reconnect::is_loss;
 
 /// How long a message is waited for where another thread may bring the same: at first, and at the
 /// most. It doubles while nothing comes.
-const GLANCE: Duration = Duration::from_millis(2);
+pub(super) const GLANCE: Duration = Duration::from_millis(2);
 const LONGEST_GLANCE: Duration = Duration::from_millis(10);
 
 /// How often who waits until something else is over is asked whether it is.
@@ -147,10 +147,7 @@ impl Connection {
                 let changed = self.changed.wait_timeout(state, left(deadline));
                 changed.unwrap_or_else(PoisonError::into_inner).0
             }
-            // `Now` bounds the wait for bytes, not that for the thread that reads them.
-            Until::Now | Until::Forever => {
-                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-            }
+            Until::Forever => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
         };
         state.waiting -= 1;
         state
