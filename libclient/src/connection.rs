@@ -11,8 +11,9 @@
 //!
 //! From one connection to the next is an era. What was in flight is submitted again as an era
 //! begins, in one step with its beginning: so a request that was made ready in one era is never
-//! sent in the next, or it would be said twice. Locks are taken in the order `incoming`,
-//! `outgoing`, `state`.
+//! sent in the next, or it would be said twice. `incoming` is taken only by the thread that has set
+//! `reading`, and let go before that is unset for others to see: so nobody ever waits for it. Of the
+//! others `outgoing` is taken before `state`.
 
 mod incoming;
 mod outgoing;
