@@ -5,9 +5,7 @@
 //! is what has arrived for whom, `waiting` says who reads and who sleeps, `recovery` finds the next
 //! daemon.
 //!
-//! Invariants: requests are sent, and given their tickets, under one lock, so the n-th reply
-//! answers the n-th request that has one; a connection that broke for good stays broken, with the
-//! same error for all.
+//! Invariant: requests are given their tickets and sent under one lock, so in one order.
 //!
 //! From one connection to the next is an era. What was in flight is submitted again as an era
 //! begins, in one step with its beginning: so a request that was made ready in one era is never
