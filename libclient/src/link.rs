@@ -130,19 +130,43 @@ impl Link {
     }
 
     fn wait_for(&self, event: PollFlags) -> Result<(), Error> {
-        let timeout = PollTimeout::try_from(left(self.deadline)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(self.socket.as_fd(), event)], timeout) {
-            Ok(0) => Err(Error::Silent),
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(io::Error::from(errno).into()),
+        let found = wait_for(&self.socket, event, Some(self.deadline))?;
+        match found.is_empty() && left(self.deadline).is_zero() {
+            true => Err(Error::Silent),
+            false => Ok(()),
         }
+    }
+}
+
+/// Waits for any of these events at a socket, until that moment at the most, if there is one. Where there
+/// was none by then, or a signal came first, none is found.
+pub(crate) fn wait_for(
+    socket: &UnixStream,
+    events: PollFlags,
+    until: Option<Instant>,
+) -> io::Result<PollFlags> {
+    // Rounded up, or the last millisecond would be spent asking.
+    let at_most = until.map(|until| left(until) + Duration::from_micros(999));
+    let at_most = at_most.map_or(PollTimeout::NONE, |at_most| {
+        PollTimeout::try_from(at_most).unwrap_or(PollTimeout::MAX)
+    });
+    let mut polled = [PollFd::new(socket.as_fd(), events)];
+    match poll(&mut polled, at_most) {
+        // What has no name here is a failure: whoever reads or sends then is told.
+        Ok(_) => Ok(polled[0].revents().unwrap_or(PollFlags::POLLERR)),
+        Err(Errno::EINTR) => Ok(PollFlags::empty()),
+        Err(errno) => Err(errno.into()),
     }
 }
 
 /// When a daemon that is asked now has to have answered, where all ends then.
 pub(crate) fn answer_by(end: Option<Instant>) -> Instant {
-    let patience = Instant::now() + PATIENCE;
-    end.map_or(patience, |end| end.min(patience))
+    sooner(end, Instant::now() + PATIENCE)
+}
+
+/// Whichever is sooner, the end, if there is one, or that moment.
+pub(crate) fn sooner(end: Option<Instant>, moment: Instant) -> Instant {
+    end.map_or(moment, |end| end.min(moment))
 }
 
 pub(crate) fn left(deadline: Instant) -> Duration {

@@ -6,23 +6,20 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use nix::sys::socket::MsgFlags;
 use resized_protocol::codec;
 use resized_protocol::fdpass;
 use resized_protocol::message::Request;
 
-use super::incoming::Until;
 use super::state::Standing;
 use super::waiting::GLANCE;
 use super::{Connection, Source, lock};
-use crate::Error;
+use crate::{Error, link};
 
 /// How often it is looked whether nobody else sends, for what may stay unsaid.
 const TRIES: u32 = 20;
@@ -129,16 +126,11 @@ impl Connection {
     /// Waits until the socket takes bytes, or reads what has arrived: a daemon whose answers are not
     /// read does not read either. False: there is no use in waiting.
     fn make_room(&self, socket: &UnixStream) -> bool {
-        let either = PollFlags::POLLIN | PollFlags::POLLOUT;
-        let mut polled = [PollFd::new(socket.as_fd(), either)];
-        match poll(&mut polled, PollTimeout::NONE) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => return true,
-            Err(errno) => return self.give_up(socket, io::Error::from(errno).into()),
-        }
-        // Also when it has failed: sending will say so.
-        if polled[0].revents().is_none_or(|found| found != PollFlags::POLLIN) {
-            return true;
+        match link::wait_for(socket, PollFlags::POLLIN | PollFlags::POLLOUT, None) {
+            Ok(PollFlags::POLLIN) => {}
+            // Also when it has failed: sending will say so.
+            Ok(_) => return true,
+            Err(error) => return self.give_up(socket, error.into()),
         }
         let state = self.state();
         if !matches!(state.standing, Standing::Up) {
@@ -146,8 +138,8 @@ impl Connection {
         }
         // Who reads already may have read it before this one waits for that, and says nothing before the
         // next comes: there may be room much sooner.
-        let soon = Until::Moment(Instant::now() + GLANCE);
-        drop(self.advance(state, Source::Message, soon));
+        let soon = Instant::now() + GLANCE;
+        drop(self.advance(state, Source::Message, Some(soon)));
         true
     }
 }
