@@ -30,6 +30,7 @@ use resized_protocol::message::{Refusal, Reply, Request};
 
 use crate::Error;
 use crate::link::Link;
+use crate::lock::lock;
 use crate::reconnect::Home;
 use crate::slots::Slots;
 use incoming::Incoming;
@@ -237,10 +238,6 @@ impl Drop for Connection {
             let _ = outgoing.socket.shutdown(Shutdown::Both);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -97,6 +97,7 @@ mod frame;
 mod handle;
 mod kept;
 mod link;
+mod lock;
 mod mapped;
 mod opening;
 mod pending;

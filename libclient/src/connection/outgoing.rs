@@ -18,7 +18,8 @@ use resized_protocol::message::Request;
 
 use super::state::Standing;
 use super::waiting::GLANCE;
-use super::{Connection, Source, lock};
+use super::{Connection, Source};
+use crate::lock::lock;
 use crate::{Error, link};
 
 /// How often it is looked whether nobody else sends, for what may stay unsaid.

@@ -9,9 +9,10 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::incoming::Incoming;
-use super::{Connection, Source, State, Wait, lock};
+use super::{Connection, Source, State, Wait};
 use crate::Error;
 use crate::link::{left, sooner};
+use crate::lock::lock;
 use crate::reconnect::is_loss;
 
 /// How long a message is waited for where another thread may bring the same: at first, and at the
