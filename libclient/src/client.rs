@@ -3,13 +3,11 @@
 use std::any::Any;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Instant;
 
 use resized_protocol::message::{Reply, Request, StreamSpec};
 use resized_protocol::stats::{ClientStats, Stats, StreamStats};
 
 use crate::connection::Connection;
-use crate::endpoint::PATIENCE;
 use crate::link::Link;
 use crate::reconnect::{Found, Home, Reconnect};
 #[cfg(feature = "remote")]
@@ -144,7 +142,7 @@ impl Client {
         named_segments: bool,
         daemon: Option<Box<dyn Any + Send + Sync>>,
     ) -> Result<Self, Error> {
-        Self::greeted(Link::over(socket, Instant::now() + PATIENCE), named_segments, daemon)
+        Self::greeted(Link::over(socket, None), named_segments, daemon)
     }
 
     /// Says hello to whoever is never looked for again.

@@ -5,14 +5,13 @@
 //! is what has arrived for whom, `waiting` says who reads and who sleeps, `recovery` finds the next
 //! daemon.
 //!
-//! Invariants: requests are sent, and given their tickets, under one lock, so the n-th reply
-//! answers the n-th request that has one; a connection that broke for good stays broken, with the
-//! same error for all.
+//! Invariant: requests are given their tickets and sent under one lock, so in one order.
 //!
 //! From one connection to the next is an era. What was in flight is submitted again as an era
 //! begins, in one step with its beginning: so a request that was made ready in one era is never
-//! sent in the next, or it would be said twice. Locks are taken in the order `incoming`,
-//! `outgoing`, `state`.
+//! sent in the next, or it would be said twice. `incoming` is taken only by the thread that has set
+//! `reading`, and let go before that is unset for others to see: so nobody ever waits for it. Of the
+//! others `outgoing` is taken before `state`.
 
 mod incoming;
 mod outgoing;
@@ -31,6 +30,7 @@ use resized_protocol::message::{Refusal, Reply, Request};
 
 use crate::Error;
 use crate::link::Link;
+use crate::lock::lock;
 use crate::reconnect::Home;
 use crate::slots::Slots;
 use incoming::Incoming;
@@ -240,10 +240,6 @@ impl Drop for Connection {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{self, Read};
@@ -253,7 +249,7 @@ mod tests {
 
     pub(super) fn connection() -> (Connection, UnixStream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let link = Link::over(ours.try_clone().unwrap(), Instant::now());
+        let link = Link::over(ours.try_clone().unwrap(), None);
         (Connection::new(link, Vec::new(), None), ours, theirs)
     }
 

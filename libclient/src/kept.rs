@@ -5,9 +5,10 @@
 //! are kept; none is given out once it [has failed](Stream::has_failed) at a frame, after which it may fail
 //! at all others.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use crate::connection::ENDLESS;
+use crate::lock::lock;
 use crate::{Client, Error, Frame, Stream, StreamSpec};
 
 /// How often a stream is asked for at the most. What can't be had at all is not to have others' closed
@@ -186,8 +187,4 @@ pub fn while_short<T>(
         }
     }
     ask()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

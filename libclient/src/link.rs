@@ -1,8 +1,8 @@
 //! Owns a connection as long as only one thread knows of it: dialling, the hello, opening streams
 //! one after the other; and the reading of messages, which stays the same when others share it.
 //!
-//! Invariant: nothing here waits beyond the link's deadline, whatever the other end says or leaves
-//! unsaid.
+//! Invariant: nothing here waits longer than [`PATIENCE`] for any one answer, nor beyond the link's end,
+//! whatever the other end says or leaves unsaid.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -23,7 +23,7 @@ use resized_protocol::message::{
 };
 use resized_protocol::shm::{self, Lease, Region, RingLayout};
 
-use crate::endpoint::{self, Endpoint};
+use crate::endpoint::{self, Endpoint, PATIENCE};
 use crate::{Breach, Error};
 
 /// A connection that is not shared yet.
@@ -31,6 +31,10 @@ pub(crate) struct Link {
     pub(crate) socket: UnixStream,
     pub(crate) arrivals: Arrivals,
     pub(crate) broke: Broke,
+    /// When whatever is still to be answered comes too late; `None`: never.
+    end: Option<Instant>,
+    /// When the answer that is waited for does. One that came says that the daemon lives: so the next has
+    /// its time whatever those before it took.
     deadline: Instant,
 }
 
@@ -54,18 +58,19 @@ impl Broke {
 
 impl Link {
     /// Connects to the socket at `path`.
-    pub(crate) fn dial(path: &Path, deadline: Instant) -> Result<Self, Error> {
+    pub(crate) fn dial(path: &Path, end: Option<Instant>) -> Result<Self, Error> {
         let failed = |errno: Errno| Error::Connect {
             endpoint: Endpoint::Unix(path.to_owned()),
             error: Arc::new(errno.into()),
         };
-        let socket = endpoint::dial(path, left(deadline)).map_err(failed)?;
-        Ok(Self::over(socket, deadline))
+        let socket = endpoint::dial(path, left(answer_by(end))).map_err(failed)?;
+        Ok(Self::over(socket, end))
     }
 
     /// Takes a socket that is connected.
-    pub(crate) fn over(socket: UnixStream, deadline: Instant) -> Self {
-        Self { socket, arrivals: Arrivals::default(), broke: Broke::default(), deadline }
+    pub(crate) fn over(socket: UnixStream, end: Option<Instant>) -> Self {
+        let (arrivals, broke, deadline) = (Arrivals::default(), Broke::default(), answer_by(end));
+        Self { socket, arrivals, broke, end, deadline }
     }
 
     /// Says hello. Returns the names of the daemon's devices.
@@ -88,6 +93,7 @@ impl Link {
     }
 
     fn ask(&mut self, request: &Request) -> Result<(Reply, Option<Passed>), Error> {
+        self.deadline = answer_by(self.end);
         let mut bytes = Vec::new();
         codec::encode(request, &mut bytes)?;
         let mut rest = bytes.as_slice();
@@ -124,13 +130,43 @@ impl Link {
     }
 
     fn wait_for(&self, event: PollFlags) -> Result<(), Error> {
-        let timeout = PollTimeout::try_from(left(self.deadline)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(self.socket.as_fd(), event)], timeout) {
-            Ok(0) => Err(Error::Silent),
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(io::Error::from(errno).into()),
+        let found = wait_for(&self.socket, event, Some(self.deadline))?;
+        match found.is_empty() && left(self.deadline).is_zero() {
+            true => Err(Error::Silent),
+            false => Ok(()),
         }
     }
+}
+
+/// Waits for any of these events at a socket, until that moment at the most, if there is one. Where there
+/// was none by then, or a signal came first, none is found.
+pub(crate) fn wait_for(
+    socket: &UnixStream,
+    events: PollFlags,
+    until: Option<Instant>,
+) -> io::Result<PollFlags> {
+    // Rounded up, or the last millisecond would be spent asking.
+    let at_most = until.map(|until| left(until) + Duration::from_micros(999));
+    let at_most = at_most.map_or(PollTimeout::NONE, |at_most| {
+        PollTimeout::try_from(at_most).unwrap_or(PollTimeout::MAX)
+    });
+    let mut polled = [PollFd::new(socket.as_fd(), events)];
+    match poll(&mut polled, at_most) {
+        // What has no name here is a failure: whoever reads or sends then is told.
+        Ok(_) => Ok(polled[0].revents().unwrap_or(PollFlags::POLLERR)),
+        Err(Errno::EINTR) => Ok(PollFlags::empty()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// When a daemon that is asked now has to have answered, where all ends then.
+pub(crate) fn answer_by(end: Option<Instant>) -> Instant {
+    sooner(end, Instant::now() + PATIENCE)
+}
+
+/// Whichever is sooner, the end, if there is one, or that moment.
+pub(crate) fn sooner(end: Option<Instant>, moment: Instant) -> Instant {
+    end.map_or(moment, |end| end.min(moment))
 }
 
 pub(crate) fn left(deadline: Instant) -> Duration {
@@ -196,7 +232,7 @@ pub(crate) fn next(arrivals: &mut Arrivals) -> Result<Option<Arrived>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
     use std::thread;
 
@@ -204,8 +240,16 @@ mod tests {
 
     use super::*;
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_millis(50)
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_millis(50))
+    }
+
+    fn welcome() -> Vec<u8> {
+        let (features, devices) = (Features::default(), vec![]);
+        let welcome = Reply::Welcome { version: VERSION, features, devices };
+        let mut bytes = Vec::new();
+        codec::encode(&Message::Reply(welcome), &mut bytes).unwrap();
+        bytes
     }
 
     /// What greeting somebody comes to who says this, piece by piece, and then nothing.
@@ -220,15 +264,31 @@ mod tests {
 
     #[test]
     fn who_does_not_say_welcome_is_not_waited_for_without_end() {
-        let welcome =
-            Reply::Welcome { version: VERSION, features: Features::default(), devices: vec![] };
-        let mut bytes = Vec::new();
-        codec::encode(&Message::Reply(welcome), &mut bytes).unwrap();
+        let bytes = welcome();
         let half = &bytes[..bytes.len() / 2];
         for said in [&[][..], &[half], &[&half[..1], &half[1..]]] {
             let error = greet(said);
             assert!(matches!(error, Error::Silent), "{error}");
         }
+    }
+
+    #[test]
+    fn each_answer_has_its_time_whatever_those_before_it_took() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for _ in 0..4 {
+                    assert!(theirs.read(&mut [0; 1024]).unwrap() > 0);
+                    thread::sleep(Duration::from_millis(10)); // it has to be waited for
+                    theirs.write_all(&welcome()).unwrap();
+                }
+            });
+            let mut link = Link::over(ours, None);
+            for _ in 0..4 {
+                link.deadline = Instant::now();
+                link.greet(false).unwrap();
+            }
+        });
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 #[cfg(feature = "nats")]
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use crate::lock::lock;
 
 /// Most that are remembered: whoever answers there may do so without end.
 #[cfg(feature = "nats")]
@@ -25,7 +27,7 @@ struct Given {
 impl Places {
     /// Whether, beside the place that was given last, there are others that were not tried.
     pub(crate) fn has_others(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).others
+        lock(&self.0).others
     }
 }
 
@@ -33,7 +35,7 @@ impl Places {
 impl Places {
     /// Nothing is known of what there is now.
     pub(crate) fn forget_others(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).others = false;
+        lock(&self.0).others = false;
     }
 
     /// Gives what is chosen of those offers that are at places that were not tried; of all, if there are
@@ -44,7 +46,7 @@ impl Places {
         at: impl Fn(&T) -> &str,
         choice: impl FnOnce(Vec<T>) -> Option<T>,
     ) -> Option<T> {
-        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = lock(&self.0);
         if given.tried.len() == MOST {
             given.tried.clear();
         }

@@ -157,10 +157,8 @@ impl Home {
         let mut pause = first;
         let places = Arc::new(Places::default());
         for tried in 1.. {
-            let deadline = Instant::now() + PATIENCE;
-            let bounded = bound(tried == 1 || places.has_others());
-            let deadline = bounded.map_or(deadline, |end| deadline.min(end));
-            let error = match self.attempt(deadline, &streams(), &places) {
+            let end = bound(tried == 1 || places.has_others());
+            let error = match self.attempt(end, &streams(), &places) {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
@@ -179,18 +177,18 @@ impl Home {
     #[cfg_attr(not(feature = "remote"), allow(unused_variables))]
     fn attempt(
         &self,
-        deadline: Instant,
+        end: Option<Instant>,
         streams: &[(u32, StreamSpec)],
         places: &Arc<Places>,
     ) -> Result<Found, Error> {
         let (mut link, devices) = match &self.endpoint {
             Endpoint::Unix(path) => {
-                let mut link = Link::dial(path, deadline)?;
+                let mut link = Link::dial(path, end)?;
                 let devices = link.greet(false)?;
                 (link, devices)
             }
             #[cfg(feature = "remote")]
-            Endpoint::Remote(remote) => self.greet(remote, deadline, places)?,
+            Endpoint::Remote(remote) => self.greet(remote, end, places)?,
         };
         let mut rings = Vec::with_capacity(streams.len());
         for (number, spec) in streams {
@@ -203,14 +201,14 @@ impl Home {
     fn greet(
         &self,
         remote: &Remote,
-        deadline: Instant,
+        end: Option<Instant>,
         places: &Arc<Places>,
     ) -> Result<(Link, Vec<String>), Error> {
         let failed =
             |error| Error::Connect { endpoint: self.endpoint.clone(), error: Arc::new(error) };
-        let dialled = remote::dial(remote, &self.credentials, places, deadline);
+        let dialled = remote::dial(remote, &self.credentials, places, end);
         let (socket, broke, reported) = dialled.map_err(failed)?;
-        let mut link = Link::over(socket, deadline);
+        let mut link = Link::over(socket, end);
         link.broke = broke;
         match link.greet(false) {
             Ok(devices) => Ok((link, devices)),

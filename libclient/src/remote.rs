@@ -35,7 +35,7 @@ use tokio_rustls::TlsConnector;
 use crate::endpoint::PATIENCE as SILENCE;
 pub use crate::endpoint::is_loopback;
 use crate::endpoint::{Remote, Scheme};
-use crate::link::{Broke, Link};
+use crate::link::{Broke, Link, answer_by};
 use crate::places::Places;
 use crate::{Client, Error};
 pub use credentials::{Credentials, CredentialsError};
@@ -86,8 +86,9 @@ pub(crate) fn dial(
     remote: &Remote,
     credentials: &Credentials,
     places: &Arc<Places>,
-    deadline: Instant,
+    end: Option<Instant>,
 ) -> io::Result<(UnixStream, Broke, Reported)> {
+    let deadline = answer_by(end);
     let fixed = remote.is_fixed().then(|| remote.address.clone());
     let (remote, credentials, places) = (remote.clone(), credentials.clone(), Arc::clone(places));
     let connected = async move || {
@@ -106,7 +107,7 @@ pub fn client_of(bridge: UnixStream) -> Result<Client, Error> {
         Ok::<Stream, _>(Box::new(bridge))
     };
     let (socket, broke, _) = carried(connected, None)?;
-    let mut link = Link::over(socket, Instant::now() + SILENCE);
+    let mut link = Link::over(socket, None);
     link.broke = broke;
     Client::greeted(link, false, None)
 }

@@ -3,19 +3,16 @@
 //! Knows nothing of who waits for which message. Invariant: nobody waits longer than [`PATIENCE`]
 //! for the rest of a message that has begun.
 
-use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use resized_protocol::arrivals::Arrivals;
 
 use crate::Error;
 use crate::endpoint::PATIENCE;
-use crate::link::{self, Arrived, Broke, left};
+use crate::link::{self, Arrived, Broke, sooner};
 
 /// Held by the thread that reads.
 #[derive(Debug)]
@@ -28,35 +25,6 @@ pub(super) struct Incoming {
     begun: Option<Instant>,
 }
 
-/// How long to wait for something to happen.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Until {
-    /// Not at all.
-    Now,
-    Moment(Instant),
-    Forever,
-}
-
-impl Until {
-    pub(super) fn is_over(self) -> bool {
-        match self {
-            Self::Now => true,
-            Self::Moment(moment) => Instant::now() >= moment,
-            Self::Forever => false,
-        }
-    }
-
-    /// Not longer than that from now on.
-    pub(super) fn at_most(self, time: Duration) -> Self {
-        let then = Instant::now() + time;
-        match self {
-            Self::Now => Self::Now,
-            Self::Moment(moment) => Self::Moment(moment.min(then)),
-            Self::Forever => Self::Moment(then),
-        }
-    }
-}
-
 impl Incoming {
     pub(super) fn new(socket: Arc<UnixStream>, arrivals: Arrivals, broke: Broke) -> Self {
         let begun = arrivals.is_amid_message().then(Instant::now);
@@ -66,17 +34,15 @@ impl Incoming {
     /// Reads what has arrived, having waited for it, and decodes every message that is then whole.
     /// Those before an error are kept. Frames may take any time, but the rest of a message that has
     /// begun may not, however often it is waited for.
-    pub(super) fn receive(&mut self, until: Until) -> Result<(), Error> {
+    pub(super) fn receive(&mut self, until: Option<Instant>) -> Result<(), Error> {
         let before = self.messages.len();
-        let rest = self.begun.map(|begun| begun + PATIENCE);
-        match (until, rest) {
-            (Until::Now, _) => {}
-            (Until::Moment(moment), rest) => {
-                let first = rest.map_or(moment, |rest| rest.min(moment));
-                self.wait_for_bytes(Some(left(first)))?;
-            }
-            (Until::Forever, rest) => self.wait_for_bytes(rest.map(left))?,
-        }
+        let until = match self.begun {
+            Some(begun) => Some(sooner(until, begun + PATIENCE)),
+            None => until,
+        };
+        // Not left to the reading itself: who waits in that is also woken when the daemon has read what we
+        // sent, once for each frame, for nothing.
+        link::wait_for(&self.socket, PollFlags::POLLIN, until)?;
         let received = link::receive(&mut self.arrivals, &self.socket);
         received.map_err(|error| self.broke.or(error))?;
         while let Some(arrived) = link::next(&mut self.arrivals)? {
@@ -92,25 +58,12 @@ impl Incoming {
             _ => Ok(()),
         }
     }
-
-    /// Not left to the reading itself: who waits in that is also woken when the daemon has read what we
-    /// sent, once for each frame, for nothing.
-    fn wait_for_bytes(&self, at_most: Option<Duration>) -> Result<(), Error> {
-        // Rounded up, or the last millisecond would be spent asking.
-        let rounded = at_most.map(|at_most| at_most + Duration::from_micros(999));
-        let timeout = rounded
-            .map_or(PollTimeout::NONE, |timeout| timeout.try_into().unwrap_or(PollTimeout::MAX));
-        let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut socket, timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(io::Error::from(errno).into()),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::time::Duration;
 
     use resized_protocol::codec;
     use resized_protocol::message::{Completion, Message, Status};
@@ -131,26 +84,26 @@ mod tests {
         let soon = |incoming: &mut Incoming| {
             incoming.begun = Some(Instant::now() + Duration::from_millis(20) - PATIENCE);
         };
-        incoming.receive(Until::Forever).unwrap();
+        incoming.receive(None).unwrap();
         assert_eq!(incoming.messages.len(), 1);
         // In one wait, or in many that are too short for it.
         soon(&mut incoming);
-        let silent = incoming.receive(Until::Forever).unwrap_err();
+        let silent = incoming.receive(None).unwrap_err();
         assert!(matches!(silent, Error::Silent) && !is_loss(&silent), "{silent}");
         soon(&mut incoming);
         let silent = (0..).find_map(|n| {
-            let then = Instant::now() + Duration::from_millis(1);
-            incoming.receive(if n % 2 == 0 { Until::Now } else { Until::Moment(then) }).err()
+            let then = Instant::now() + Duration::from_millis(n % 2);
+            incoming.receive(Some(then)).err()
         });
         assert!(matches!(silent, Some(Error::Silent)));
         // A whole message, and the half of another, is a beginning.
         soon(&mut incoming);
         theirs.write_all(&[rest, half].concat()).unwrap();
-        incoming.receive(Until::Forever).unwrap();
+        incoming.receive(None).unwrap();
         assert_eq!(incoming.messages.len(), 2);
         assert!(incoming.begun.is_some_and(|begun| begun.elapsed() < PATIENCE / 2));
         theirs.write_all(rest).unwrap();
-        incoming.receive(Until::Forever).unwrap();
+        incoming.receive(None).unwrap();
         assert_eq!((incoming.messages.len(), incoming.begun), (3, None));
     }
 }

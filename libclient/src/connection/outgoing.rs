@@ -6,21 +6,21 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use nix::sys::socket::MsgFlags;
 use resized_protocol::codec;
 use resized_protocol::fdpass;
 use resized_protocol::message::Request;
 
-use super::incoming::Until;
 use super::state::Standing;
-use super::{Connection, Source, lock};
-use crate::Error;
+use super::waiting::GLANCE;
+use super::{Connection, Source};
+use crate::lock::lock;
+use crate::{Error, link};
 
 /// How often it is looked whether nobody else sends, for what may stay unsaid.
 const TRIES: u32 = 20;
@@ -127,22 +127,20 @@ impl Connection {
     /// Waits until the socket takes bytes, or reads what has arrived: a daemon whose answers are not
     /// read does not read either. False: there is no use in waiting.
     fn make_room(&self, socket: &UnixStream) -> bool {
-        let either = PollFlags::POLLIN | PollFlags::POLLOUT;
-        let mut polled = [PollFd::new(socket.as_fd(), either)];
-        match poll(&mut polled, PollTimeout::NONE) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => return true,
-            Err(errno) => return self.give_up(socket, io::Error::from(errno).into()),
-        }
-        // Also when it has failed: sending will say so.
-        if polled[0].revents().is_none_or(|found| found != PollFlags::POLLIN) {
-            return true;
+        match link::wait_for(socket, PollFlags::POLLIN | PollFlags::POLLOUT, None) {
+            Ok(PollFlags::POLLIN) => {}
+            // Also when it has failed: sending will say so.
+            Ok(_) => return true,
+            Err(error) => return self.give_up(socket, error.into()),
         }
         let state = self.state();
         if !matches!(state.standing, Standing::Up) {
             return false;
         }
-        drop(self.advance(state, Source::Message, Until::Now));
+        // Who reads already may have read it before this one waits for that, and says nothing before the
+        // next comes: there may be room much sooner.
+        let soon = Instant::now() + GLANCE;
+        drop(self.advance(state, Source::Message, Some(soon)));
         true
     }
 }
@@ -154,11 +152,42 @@ fn is_hang_up(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
 
     use super::super::tests::connection;
     use super::*;
 
+    /// Far longer than anything here takes.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
     const CANCEL: Request = Request::Cancel { stream: 0, slot: 0 };
+
+    /// Writes until the socket takes no more. Returns how much that was.
+    fn fill(mut socket: &UnixStream) -> usize {
+        socket.set_nonblocking(true).unwrap();
+        let written = std::iter::from_fn(|| socket.write(&[0; 512]).ok());
+        written.sum()
+    }
+
+    #[test]
+    fn who_waits_to_send_is_not_kept_by_who_reads() {
+        let (connection, ours, mut theirs) = connection();
+        let mut filling = vec![0; fill(&ours)];
+        // Another thread reads, took what had come before anybody waited for that, and goes on reading.
+        connection.state().reading = true;
+        theirs.write_all(&[0]).unwrap();
+        let (sent, said) = channel();
+        let connection = Arc::new(connection);
+        let sending = Arc::clone(&connection);
+        thread::spawn(move || sent.send(sending.tell(0, &CANCEL)).unwrap());
+        while connection.state().waiting == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        theirs.read_exact(&mut filling).unwrap();
+        said.recv_timeout(DEADLINE).expect("it is not sent").unwrap();
+    }
 
     #[test]
     fn what_may_stay_unsaid_is_not_waited_for() {
@@ -169,11 +198,7 @@ mod tests {
         let mut said = vec![0; wanted.len()];
         theirs.read_exact(&mut said).unwrap();
         assert_eq!(said, wanted);
-        ours.set_nonblocking(true).unwrap();
-        let mut filling = 0;
-        while let Ok(written) = (&ours).write(&[0; 512]) {
-            filling += written;
-        }
+        let filling = fill(&ours);
         connection.suggest(0, &CANCEL);
         {
             let _busy = lock(&connection.outgoing);

@@ -12,8 +12,9 @@ use resized_protocol::message::Request;
 
 use super::incoming::Incoming;
 use super::state::Standing;
-use super::{Connection, Outgoing, State, lock};
+use super::{Connection, Outgoing, State};
 use crate::Error;
+use crate::lock::lock;
 use crate::reconnect::{Found, Home};
 
 impl Connection {

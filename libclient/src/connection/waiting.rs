@@ -8,15 +8,16 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::incoming::{Incoming, Until};
-use super::{Connection, Source, State, Wait, lock};
+use super::incoming::Incoming;
+use super::{Connection, Source, State, Wait};
 use crate::Error;
-use crate::link::left;
+use crate::link::{left, sooner};
+use crate::lock::lock;
 use crate::reconnect::is_loss;
 
 /// How long a message is waited for where another thread may bring the same: at first, and at the
 /// most. It doubles while nothing comes.
-const GLANCE: Duration = Duration::from_millis(2);
+pub(super) const GLANCE: Duration = Duration::from_millis(2);
 const LONGEST_GLANCE: Duration = Duration::from_millis(10);
 
 /// How often who waits until something else is over is asked whether it is.
@@ -47,7 +48,6 @@ impl Connection {
         deadline: Option<Instant>,
         mut poll: impl FnMut(&mut State) -> Wait<T>,
     ) -> Result<Option<T>, Error> {
-        let until = deadline.map_or(Until::Forever, Until::Moment);
         let mut state = self.state();
         let mut over = false;
         loop {
@@ -56,7 +56,7 @@ impl Connection {
                 Wait::For(_) if over => return Ok(None),
                 Wait::For(source) => source,
             };
-            over = until.is_over();
+            over = is_over(deadline);
             if let Some((home, lost)) = self.to_recover(&mut state) {
                 drop(state);
                 match deadline {
@@ -65,7 +65,7 @@ impl Connection {
                 }
                 state = self.state();
             } else {
-                state = self.close_disowned(self.advance(state, source, until));
+                state = self.close_disowned(self.advance(state, source, deadline));
             }
         }
     }
@@ -76,7 +76,7 @@ impl Connection {
         &'a self,
         state: MutexGuard<'a, State>,
         source: Source,
-        until: Until,
+        until: Option<Instant>,
     ) -> MutexGuard<'a, State> {
         match source {
             Source::Message | Source::Either if !state.reading => {
@@ -91,7 +91,7 @@ impl Connection {
         &'a self,
         mut state: MutexGuard<'a, State>,
         source: Source,
-        until: Until,
+        until: Option<Instant>,
     ) -> MutexGuard<'a, State> {
         state.reading = true;
         let changes = state.changes;
@@ -120,16 +120,16 @@ impl Connection {
     fn glance<'a>(
         &'a self,
         incoming: &mut Incoming,
-        until: Until,
+        until: Option<Instant>,
         changes: u64,
     ) -> (Result<(), Error>, MutexGuard<'a, State>) {
         let mut glance = GLANCE;
         loop {
-            let received = incoming.receive(until.at_most(glance));
+            let received = incoming.receive(Some(sooner(until, Instant::now() + glance)));
             glance = LONGEST_GLANCE.min(2 * glance);
             let state = self.state();
             let silent = received.is_ok() && incoming.messages.is_empty();
-            if !silent || until.is_over() || state.changes != changes {
+            if !silent || is_over(until) || state.changes != changes {
                 return (received, state);
             }
         }
@@ -139,22 +139,23 @@ impl Connection {
     fn sleep<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
-        until: Until,
+        until: Option<Instant>,
     ) -> MutexGuard<'a, State> {
         state.waiting += 1;
         state = match until {
-            Until::Moment(deadline) => {
-                let changed = self.changed.wait_timeout(state, left(deadline));
+            Some(until) => {
+                let changed = self.changed.wait_timeout(state, left(until));
                 changed.unwrap_or_else(PoisonError::into_inner).0
             }
-            // `Now` bounds the wait for bytes, not that for the thread that reads them.
-            Until::Now | Until::Forever => {
-                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-            }
+            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
         };
         state.waiting -= 1;
         state
     }
+}
+
+fn is_over(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| left(until).is_zero())
 }
 
 /// Calls `by` with one deadline after another, [`STEP`] apart, until it finds something or `over` says that it is.
