@@ -4,9 +4,11 @@
 //! Knows no frames. Invariant: what was granted counts until it is dropped, wherever that is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use resized_protocol::message::{Refusal, Resource, Whose};
+
+use crate::lock::lock;
 
 /// Of one connection: a sixteenth of what a daemon grants the bridge's user unless told otherwise,
 /// so that nobody takes all of it alone.
@@ -100,7 +102,7 @@ impl Account {
     }
 
     fn taken(&self) -> MutexGuard<'_, Takes> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 }
 

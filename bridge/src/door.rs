@@ -11,7 +11,7 @@ mod line;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -33,11 +33,13 @@ use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::server::{ServerConfig, WebPkiClientVerifier};
 
+use crate::FAREWELL;
 use crate::account::{Account, Memory};
 use crate::args::Args;
 use crate::jpeg::Codec;
 use crate::lanes::{Lanes, cores};
 use crate::listener::Socket;
+use crate::lock::lock;
 use crate::reach::Daemon;
 use crate::relay::{Client, End, Limits, relay, stopped};
 use crate::tickets::Tickets;
@@ -46,10 +48,6 @@ use line::Line;
 
 /// For the TLS handshake, and as long for the knock.
 const PROMPTNESS: Duration = Duration::from_secs(5);
-
-/// How long one who was sent away may take to hang up: what it has still sent is read meanwhile, or the
-/// system would cut our last words off.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How often a bridge that stops looks whether anybody is left at the door.
 const DOOR_GLANCE: Duration = Duration::from_millis(10);
@@ -185,7 +183,7 @@ impl Door {
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.line)
     }
 
     /// One connection, from its first byte to its last.

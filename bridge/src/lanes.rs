@@ -19,6 +19,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
 
+use crate::lock::lock;
 use queue::{Begun, Queue};
 
 /// Of memory, for each lane. What takes more takes the turns of several.
@@ -203,7 +204,7 @@ impl<T> Shared<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }
 

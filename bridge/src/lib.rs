@@ -14,6 +14,7 @@ mod door;
 mod jpeg;
 mod lanes;
 mod listener;
+mod lock;
 mod nats;
 mod pictures;
 mod reach;
@@ -45,6 +46,10 @@ use nats::Member;
 /// How long those inside may take for their last words when the bridge stops, and pictures to be
 /// made or refused.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long one who was sent away may take to hang up: what it has still sent is read meanwhile, or the
+/// system would cut our last words off.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the bridge was told, or a file that was named, can't be used: to start again would not help.
 #[derive(Debug, Error)]

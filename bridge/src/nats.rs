@@ -1,12 +1,12 @@
-//! Owns the bridge's part in a NATS service: it answers clients that ask for a place, of which it has
-//! one or none, and passes on those that bring a single picture.
+//! Owns the bridge's part in a NATS service: it answers clients that ask for a place, with an offer or
+//! that it has none, and passes on those that bring a single picture.
 //!
 //! Knows nothing of frames and pictures. A server that goes away is looked for again by the client
 //! library; open streams notice nothing of it.
 
 use std::future::{Ready, ready};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use crate::DRAIN;
 use crate::args::Args;
 use crate::door::Door;
+use crate::lock::lock;
 use crate::pictures::{Pictures, turn_away};
 use crate::relay::stopped;
 
@@ -186,14 +187,14 @@ struct Trouble(Mutex<String>);
 impl Trouble {
     /// Whether that was not just said.
     fn is_new(&self, error: String) -> bool {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = lock(&self.0);
         let is_new = *said != error;
         *said = error;
         is_new
     }
 
     fn is_over(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.0).clear();
     }
 }
 

@@ -13,7 +13,7 @@ mod decoding;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use resized_client::Breach;
@@ -32,12 +32,13 @@ use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Mutex as Turns, Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::DRAIN;
 use crate::account::{Account, Charge, Takes};
 use crate::coded::{Coded, CodedStreams};
 use crate::jpeg::Codec;
 use crate::lanes::Lanes;
+use crate::lock::lock;
 use crate::replies::{Opening, Replies};
+use crate::{DRAIN, FAREWELL};
 use decoding::{Arrived, decode_all};
 
 /// How a conversation ended.
@@ -81,8 +82,9 @@ pub(crate) struct Limits {
     pub(crate) patience: Duration,
 }
 
-/// For frames that have come when the bridge stops: the client submits others again elsewhere.
-const LAST_FRAMES: Duration = DRAIN.saturating_sub(Duration::from_secs(3));
+/// For frames that have come when the bridge stops, beside the time for goodbyes: what is not done by then the
+/// client submits again elsewhere.
+const LAST_FRAMES: Duration = DRAIN.saturating_sub(FAREWELL.saturating_add(Duration::from_secs(1)));
 
 /// Closed streams of JPEGs whose frames are on the way still: with more, none is opened.
 const MOST_OVER: usize = 64;
@@ -136,10 +138,6 @@ impl Shared {
     fn replies(&self) -> MutexGuard<'_, Replies> {
         lock(&self.replies)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Relays until either side hangs up, or it is over for another reason, which the client is told.

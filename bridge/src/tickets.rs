@@ -1,10 +1,12 @@
 //! Owns the tokens that were offered to clients: each lets one in, once, and soon.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio_rustls::rustls::crypto::ring::default_provider;
+
+use crate::lock::lock;
 
 /// For which a ticket is good, at the most.
 const GOOD_FOR: Duration = Duration::from_secs(30);
@@ -49,7 +51,7 @@ impl Tickets {
     }
 
     fn issued(&self) -> MutexGuard<'_, Issued> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

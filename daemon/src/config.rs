@@ -129,8 +129,8 @@ pub(crate) struct Settings {
     #[serde(deserialize_with = "choice")]
     peers: Option<Peers>,
 
-    /// MiB of shared memory for all rings together, and for what frames pass through on their way to
-    /// a GPU that can't use rings [default: half of the machine's memory, or of the
+    /// MiB of memory for all rings together, what is kept beside them, and what frames pass through on
+    /// their way to a GPU that can't use rings [default: half of the machine's memory, or of the
     /// control group's limit if that is less]
     #[arg(long, value_name = "MIB", env = "RESIZED_MEMORY", value_parser = written_mebibytes)]
     #[serde(deserialize_with = "mebibytes")]

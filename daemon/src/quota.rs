@@ -48,7 +48,7 @@ pub struct Limits {
     pub streams: u64,
     /// Slots of all its streams: frames in flight.
     pub slots: u64,
-    /// Bytes of shared memory for its rings, and of what its connections may leave unread, 320 KiB each.
+    /// Bytes of its rings, of what is kept beside them, and of what its connections may leave unread, 320 KiB each.
     pub ring_bytes: u64,
 }
 
@@ -203,7 +203,7 @@ impl Accounts {
         lock::wait(&self.users)
     }
 
-    /// Bytes that rings have taken.
+    /// Bytes that rings have taken, and what is kept beside them.
     pub(crate) fn ring_bytes(&self) -> u64 {
         let charged = self.connections.taken().saturating_sub(self.overseers.taken());
         self.ring_bytes.taken().saturating_sub(UNREAD * charged)

@@ -70,8 +70,8 @@ pub struct Options {
     pub peers: Peers,
     /// Allow rings in named segments, for clients of the daemon's own user.
     pub allow_named_segments: bool,
-    /// Bytes of shared memory for all rings together, and 320 KiB of them for each connection, which may leave so much unread;
-    /// half the machine's memory if not given.
+    /// Bytes of memory for all rings together and what is kept beside them, and 320 KiB for each connection, which may leave so
+    /// much unread; half the machine's memory if not given.
     pub memory: Option<u64>,
     /// What each user may have.
     pub limits: Limits,

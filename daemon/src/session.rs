@@ -200,7 +200,7 @@ impl Session {
                 () = overdue(due) => match read(&mut self.inbox, self.socket.get_ref()) {
                     Ok((0, _)) => return Err(End::HungUp),
                     // It came in time, as far as can be told: it is we who look late, or were stopped.
-                    Ok((_, full)) => (self.due, more) = (None, full),
+                    Ok((_, full)) => more = full,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         return Err(End::Silence);
                     }

@@ -83,8 +83,8 @@
 //!
 //! Everything blocks, for as long as it takes or until a time-out, and is thread-safe. No thread is
 //! started except one for each connection to a bridge, and one where whoever finds that a daemon is
-//! lost waits for a limited time, or looks in between, as `*_until` do: else whoever waits reads the
-//! socket, for the others too. A daemon that dies or is replaced costs a pause, no frame: see
+//! lost waits for a limited time, or looks in between, as `*_until` do. Otherwise whoever waits reads
+//! the socket, for the others too. A daemon that dies or is replaced costs a pause, no frame: see
 //! [`Reconnect`]. Frames in flight are bounded by the stream's slots, and so is memory.
 
 #![warn(clippy::missing_errors_doc)]

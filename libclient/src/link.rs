@@ -33,9 +33,6 @@ pub(crate) struct Link {
     pub(crate) broke: Broke,
     /// When whatever is still to be answered comes too late; `None`: never.
     end: Option<Instant>,
-    /// When the answer that is waited for does. One that came says that the daemon lives: so the next has
-    /// its time whatever those before it took.
-    deadline: Instant,
 }
 
 /// Why a carrier closed the socket, if that is because the bridge broke the protocol. The closing alone
@@ -69,8 +66,7 @@ impl Link {
 
     /// Takes a socket that is connected.
     pub(crate) fn over(socket: UnixStream, end: Option<Instant>) -> Self {
-        let (arrivals, broke, deadline) = (Arrivals::default(), Broke::default(), answer_by(end));
-        Self { socket, arrivals, broke, end, deadline }
+        Self { socket, arrivals: Arrivals::default(), broke: Broke::default(), end }
     }
 
     /// Says hello. Returns the names of the daemon's devices.
@@ -93,7 +89,8 @@ impl Link {
     }
 
     fn ask(&mut self, request: &Request) -> Result<(Reply, Option<Passed>), Error> {
-        self.deadline = answer_by(self.end);
+        // The answer before this said that the daemon lives: so each has its time, whatever those took.
+        let deadline = answer_by(self.end);
         let mut bytes = Vec::new();
         codec::encode(request, &mut bytes)?;
         let mut rest = bytes.as_slice();
@@ -101,7 +98,7 @@ impl Link {
             match fdpass::send(&self.socket, rest, None, MsgFlags::MSG_DONTWAIT) {
                 Ok(sent) => rest = &rest[sent..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_for(PollFlags::POLLOUT)?;
+                    self.wait_for(PollFlags::POLLOUT, deadline)?;
                 }
                 // It hung up: its last words say why.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
@@ -121,7 +118,7 @@ impl Link {
                     return Err(Error::Unexpected(Breach::NotSubmitted));
                 }
                 Ok(None) => {
-                    self.wait_for(PollFlags::POLLIN)?;
+                    self.wait_for(PollFlags::POLLIN, deadline)?;
                     receive(&mut self.arrivals, &self.socket)
                         .map_err(|error| self.broke.or(error))?;
                 }
@@ -129,9 +126,9 @@ impl Link {
         }
     }
 
-    fn wait_for(&self, event: PollFlags) -> Result<(), Error> {
-        let found = wait_for(&self.socket, event, Some(self.deadline))?;
-        match found.is_empty() && left(self.deadline).is_zero() {
+    fn wait_for(&self, event: PollFlags, deadline: Instant) -> Result<(), Error> {
+        let found = wait_for(&self.socket, event, Some(deadline))?;
+        match found.is_empty() && left(deadline).is_zero() {
             true => Err(Error::Silent),
             false => Ok(()),
         }
@@ -232,7 +229,7 @@ pub(crate) fn next(arrivals: &mut Arrivals) -> Result<Option<Arrived>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::os::unix::net::UnixListener;
     use std::thread;
 
@@ -270,25 +267,6 @@ mod tests {
             let error = greet(said);
             assert!(matches!(error, Error::Silent), "{error}");
         }
-    }
-
-    #[test]
-    fn each_answer_has_its_time_whatever_those_before_it_took() {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                for _ in 0..4 {
-                    assert!(theirs.read(&mut [0; 1024]).unwrap() > 0);
-                    thread::sleep(Duration::from_millis(10)); // it has to be waited for
-                    theirs.write_all(&welcome()).unwrap();
-                }
-            });
-            let mut link = Link::over(ours, None);
-            for _ in 0..4 {
-                link.deadline = Instant::now();
-                link.greet(false).unwrap();
-            }
-        });
     }
 
     #[test]

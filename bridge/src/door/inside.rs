@@ -9,15 +9,16 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::FAREWELL;
 use super::line::network;
+use crate::FAREWELL;
 use crate::account::Account;
+use crate::lock::lock;
 
 /// How long one may take who makes room, with its last words.
 const PATIENCE: Duration = FAREWELL.saturating_mul(2);
@@ -127,7 +128,7 @@ impl Inside {
     }
 
     fn guests(&self) -> MutexGuard<'_, Vec<Guest>> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.guests)
     }
 }
 

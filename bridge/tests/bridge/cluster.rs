@@ -155,8 +155,10 @@ fn bridges_that_are_full_say_so() {
         let clients: Vec<_> = (0..3).map(|_| broker.client()).collect();
         assert_eq!(nodes.each_ref().map(Node::sessions), [1, 2]);
         let error = connect(&broker.endpoint(), &Credentials::default()).unwrap_err();
-        let said = "no bridge of the service has room: 2 are full";
-        assert!(error.to_string().contains(said), "{error}");
+        // Of those that have said so in time.
+        let said = error.to_string();
+        let said = said.split_once("no bridge of the service has room: ").expect(&said).1;
+        assert!(said.starts_with("2 are full") || said.starts_with("one is full"), "{said}");
         drop(clients);
     });
 }

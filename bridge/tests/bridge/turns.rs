@@ -4,7 +4,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use resized_client::{Extent, FrameSpec, PixelFormat, StreamSpec};
+use resized_client::{
+    Client, Extent, FrameSpec, Jpeg, PixelFormat, Quality, Reconnect, StreamSpec, Subsampling,
+};
 use resized_protocol::message::{Completion, Goodbye, Message, Reply, Request, Status};
 use resized_protocol::shm::RingLayout;
 use turbojpeg::{Compressor, Image, Subsamp};
@@ -176,6 +178,37 @@ fn a_bridge_that_stops_does_what_has_come() {
         while hear() != Message::Goodbye(Goodbye::Stopping) {}
         assert!(done == 8 || begun.elapsed() >= LAST_FRAMES, "{done}");
         drop(peer);
+        scene.bridge.has_stopped();
+    });
+}
+
+/// Those at the daemon, and those that become JPEGs after it.
+#[test]
+fn a_bridge_that_stops_delivers_what_the_daemon_is_at() {
+    bounded(|| {
+        let mut scene = Scene::new(&[]);
+        let client = Client::connect_with(&scene.bridge.endpoint(), Reconnect::NEVER).unwrap();
+        let jpeg = gray_jpeg(400);
+        let mut coded = gray_jpegs(400, 4);
+        let (quality, subsampling) = (Quality::DEFAULT, Subsampling::Both);
+        coded.coding.jpeg_out = Some(Jpeg { quality, subsampling });
+        let coded = client.open(&coded).unwrap();
+        let frame = FrameSpec::new(PixelFormat::Gray8, Extent::new(400, 400));
+        let plain = StreamSpec { slots: 4, ..StreamSpec::new(frame, Extent::new(8, 8)) };
+        let plain = client.open(&plain).unwrap();
+        let mut pendings = Vec::new();
+        for _ in 0..4 {
+            let mut slot = coded.loan().unwrap();
+            slot.write_jpeg(&jpeg).unwrap();
+            pendings.extend([slot.submit().unwrap(), plain.loan().unwrap().submit().unwrap()]);
+        }
+        // They have come when this is answered.
+        client.stats().unwrap();
+        let begun = Instant::now();
+        scene.bridge.tell_to_stop();
+        let done = pendings.into_iter().filter_map(|pending| pending.wait().ok()).count();
+        assert!(done == 8 || begun.elapsed() >= LAST_FRAMES, "{done}");
+        drop((coded, plain, client));
         scene.bridge.has_stopped();
     });
 }

@@ -87,8 +87,11 @@ pub(crate) struct Owner<'a> {
 }
 
 /// Bytes that the daemon may hold for a slot: a job that waits, and its completion, which the client does not
-/// read, in a buffer that may have grown to twice what it needed.
-const PER_SLOT: u64 = size_of::<Job>() as u64 + 2 * 42;
+/// read, where there may be room for as many again.
+const PER_SLOT: u64 = 2 * (size_of::<Job>() + COMPLETION) as u64;
+
+/// Bytes of a completion as it is sent.
+const COMPLETION: usize = 38;
 
 /// What a stream takes of its user's account.
 struct Charges {
@@ -361,6 +364,9 @@ fn prepare(
 mod tests {
     use resized_protocol::frame::{Extent, FrameSpec};
 
+    use resized_protocol::codec::encode;
+    use resized_protocol::message::{Completion, Message, Status};
+
     use super::*;
     use crate::device::Memory;
     use crate::device::cpu::Cpu;
@@ -380,9 +386,21 @@ mod tests {
             let owner = Owner { account: &accounts.of(0), client: &client, counted };
             let (stream, _) = Stream::open(id, &spec, false, &devices, owner).unwrap();
             let tables = devices[0].table_bytes(&spec);
-            (accounts.ring_bytes() - stream.ring.len().get() as u64) / tables
+            let beside = accounts.ring_bytes() - stream.ring.len().get() as u64;
+            let beside = beside - u64::from(slots) * PER_SLOT;
+            (beside / tables, beside % tables)
         };
-        assert_eq!([charged(1, 8), charged(3, 8), charged(16, 8)], [3, 5, 10]);
+        assert_eq!([charged(1, 8), charged(3, 8), charged(16, 8)], [(3, 0), (5, 0), (10, 0)]);
+    }
+
+    #[test]
+    fn completions_are_as_long_as_is_charged() {
+        let (stream, slot, device) = (u32::MAX, u32::MAX, u16::MAX);
+        let (queued_ns, worked_ns, status) = (u64::MAX, u64::MAX, Status::Done);
+        let completion = Completion { stream, slot, status, device, queued_ns, worked_ns };
+        let mut bytes = Vec::new();
+        encode(&Message::Completed(completion), &mut bytes).unwrap();
+        assert_eq!(bytes.len(), COMPLETION);
     }
 
     #[test]

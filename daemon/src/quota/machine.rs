@@ -35,7 +35,7 @@ fn spared() -> u64 {
 /// The machine's memory.
 #[derive(Debug, Default)]
 pub(super) struct Machine {
-    /// Bytes that were granted and are not yet allocated. Held while somebody looks what there is, or what is allocated
+    /// Bytes that were granted and are not yet allocated. Held while somebody looks at what there is, or what is allocated
     /// meanwhile would count neither here nor there.
     on_the_way: Mutex<u64>,
     /// Bytes of the rings that were allocated.

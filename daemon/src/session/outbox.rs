@@ -92,7 +92,7 @@ impl Outgoing {
     /// Whether that can be sent in one piece with it, behind it.
     fn takes(&self, next: &Self) -> bool {
         let has_descriptor = self.descriptor.is_some() || next.descriptor.is_some();
-        !has_descriptor && self.bytes.len() < CONGESTED
+        !has_descriptor && self.bytes.len() + next.bytes.len() <= CONGESTED
     }
 
     /// Whether it failed with that for its descriptor alone, and may be sent later.
@@ -201,10 +201,10 @@ impl Outbox {
                 }
             }
         }
-        waiting.bytes += outgoing.bytes.len();
+        waiting.bytes += outgoing.bytes.len() - outgoing.sent;
         waiting.descriptors += usize::from(outgoing.descriptor.is_some());
         match waiting.messages.back_mut() {
-            // What waits together is sent together: the lock is held meanwhile.
+            // In one piece: each takes a system call, under the lock.
             Some(last) if last.takes(&outgoing) => {
                 last.bytes.extend_from_slice(&outgoing.bytes);
                 waiting.buffer = outgoing.bytes;
@@ -323,13 +323,14 @@ impl Outbox {
     fn send_now(&self) -> io::Result<Sent> {
         let mut waiting = self.lock();
         while let Some(mut outgoing) = waiting.messages.pop_front() {
-            let had_descriptor = outgoing.descriptor.is_some();
+            let (had_descriptor, before) = (outgoing.descriptor.is_some(), outgoing.sent);
             let sent = self.send(&mut outgoing);
+            waiting.bytes -= outgoing.sent - before;
             if had_descriptor && outgoing.descriptor.is_none() {
                 waiting.descriptors -= 1;
             }
             match sent {
-                Ok(true) => waiting.bytes -= outgoing.bytes.len(),
+                Ok(true) => {}
                 Ok(false) => {
                     waiting.messages.push_front(outgoing);
                     break;

@@ -137,12 +137,16 @@ fn what_came_while_nobody_looked_is_no_silence() {
             tokio::spawn(session.run());
             assert!(matches!(hear(&mut peer).await, Message::Reply(Reply::Welcome { .. })));
         }
-        let (mut peer, mut session) = scene.unheard(1, 32, SEES_ALL).await;
-        session.read().await.unwrap();
-        session.inbox = Inbox::new();
-        session.due = Some(Instant::now() - Duration::from_secs(1));
-        tokio::spawn(session.run());
-        assert_eq!(hear(&mut peer).await, Message::Goodbye(Goodbye::Silence));
+        // Nothing, and a part of something, are silence.
+        for part in [0, 3] {
+            let (mut peer, mut session) = scene.unheard(1, 32, SEES_ALL).await;
+            session.read().await.unwrap();
+            session.inbox = Inbox::new();
+            assert_eq!(peer.try_write(&[7, 0, 0, 0][..part]).unwrap_or(0), part);
+            session.due = Some(Instant::now() - Duration::from_secs(1));
+            tokio::spawn(session.run());
+            assert_eq!(hear(&mut peer).await, Message::Goodbye(Goodbye::Silence));
+        }
     });
 }
 

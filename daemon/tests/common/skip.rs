@@ -7,8 +7,9 @@ use std::io::{Write, stderr};
 const VARIABLE: &str = "RESIZED_TESTS_NEED";
 
 /// What can be named there: levels of the CPU; a GPU, one into which rings are imported, the layer that looks
-/// on; programs, a browser among them, and a compiler of shaders that is ours to a byte; and what the system may lack or deny: huge pages, IPv6, networks of our
-/// own, file systems of our own, control groups of our own, and processes of other users.
+/// on; programs, a browser among them, and a glslc whose output equals ours; and what the system may lack or
+/// deny: huge pages, IPv6, networks of our own, file systems of our own, control groups of our own, and
+/// processes of other users.
 const NAMES: [&str; 17] = [
     "avx2",
     "avx512",

@@ -74,7 +74,7 @@ fn every_limit_of_a_user_holds_over_its_connections_and_comes_back() {
         let stream = others[0].open(&big).unwrap();
         let used = watcher.stats().unwrap().ring_bytes;
         let ring = RingLayout::new(&big).unwrap().len().get() as u64;
-        assert!(used > ring, "tables are charged as well");
+        assert!(used > ring, "what is kept beside it is charged as well");
         let refusal = refused(others[1].open(&StreamSpec { slots: 8, ..big }));
         let Refusal::Quota { asked, .. } = refusal else { panic!("{refusal}") };
         // The more slots the more lanes may be at crops of their own.

@@ -29,9 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// For others after the first.
 const MORE: Duration = Duration::from_millis(50);
 
-/// For offers after the first bridge that is full, which has nothing to wait for before it says so: as long
-/// as a message takes to the other side of the world and back.
-const LATE: Duration = Duration::from_millis(500);
+/// For offers after the first bridge that is full, which has nothing to wait for before it says so: the others
+/// are asked at the same time, and may be busy.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Most answers that are looked at, but for those of bridges that are full.
 const MOST: usize = 256;
