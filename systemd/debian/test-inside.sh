@@ -161,7 +161,7 @@ if resizes bob --connect tls://localhost:7788; then fail "bob has no token"; fi
 grep -qi token resized.log
 keys+=(RESIZED_TOKEN_FILE="$PWD/token")
 resizes bob --connect tls://localhost:7788
-as bob env "${keys[@]}" resizectl resize /packages/picture.png -s 400x300 -o small/large.jpg
+as bob env "${keys[@]}" resizectl --connect tls://localhost:7788 resize /packages/picture.png -s 400x300 -o small/large.jpg
 as bob env "${keys[@]}" /packages/remote-client tls://localhost:7788 small/large.jpg 40 small/small.jpg
 same "$(od -An -tx1 -N2 small/small.jpg | xargs)" "ff d8"
 confined resized-bridge.service 00000010 # these headers alone
