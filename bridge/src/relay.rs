@@ -246,7 +246,14 @@ async fn there(
             request => request,
         };
         let asked = match request {
-            Request::Open { stream, spec, .. } => open(shared, stream, spec).await,
+            Request::Open { stream, spec, .. } => {
+                // The daemon gives one up that waits for long behind another, and that may wait here behind
+                // large frames to a slow client.
+                while shared.replies().await_a_ring() {
+                    shared.room.notified().await;
+                }
+                open(shared, stream, spec).await
+            }
             request => prepare(shared, request, name)?,
         };
         match asked {

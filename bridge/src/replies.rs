@@ -41,6 +41,13 @@ impl Replies {
         self.awaited.len() >= Self::MOST
     }
 
+    /// Whether the daemon was asked for a ring that has not come.
+    pub(crate) fn await_a_ring(&self) -> bool {
+        let is_one =
+            |awaited: &Awaited| matches!(awaited, Awaited::Theirs(asked) if asked.ring.is_some());
+        self.awaited.iter().any(is_one)
+    }
+
     /// The daemon was asked something.
     pub(crate) fn await_theirs(&mut self) {
         self.await_stream(Opening::default());
