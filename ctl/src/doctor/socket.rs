@@ -101,7 +101,8 @@ fn absent(path: &Path) -> Finding {
 fn closed(path: &Path, error: &std::io::Error) -> Finding {
     match error.kind() {
         ErrorKind::NotFound => {
-            Finding::bad(WHAT, format!("{}: there is none", path.display()), START)
+            let advice = format!("{START}; at this very path: resized --socket {}", path.display());
+            Finding::bad(WHAT, format!("{}: there is none", path.display()), advice)
         }
         ErrorKind::ConnectionRefused => {
             let found = format!("{}: nobody listens; its daemon has died", described(path));

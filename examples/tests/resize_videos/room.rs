@@ -69,7 +69,7 @@ fn who_asks_for_more_than_there_is_is_refused() {
         let output = bench.run(&[&clip], &format!("-n 3 -m 0 --connect {}", service.endpoint()));
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let line = String::from_utf8(output.stderr).unwrap();
-        assert!(line.contains("clip.mkv: refused: 1 streams asked for"), "{line}");
+        assert!(line.contains("clip.mkv: refused: another stream is asked for"), "{line}");
     }
 }
 

@@ -67,6 +67,9 @@ pub enum CredentialsError {
     /// No authorities are to be had from the file that names them.
     #[error("the authorities to trust ($RESIZED_CA): {0}")]
     Authorities(Box<Self>),
+    /// No token is to be had from the file that is to hold it.
+    #[error("the token for the bridge ($RESIZED_TOKEN_FILE): {0}")]
+    Token(Box<Self>),
     /// Of a certificate and its key there is only one.
     #[error("${set} is set, and ${unset} is not: both are needed")]
     Half {
@@ -114,7 +117,8 @@ impl Credentials {
 
     pub(super) fn token(&self) -> Result<Option<String>, CredentialsError> {
         let first = |path| Ok(read_tokens(path)?.swap_remove(0));
-        self.token.as_deref().map(first).transpose()
+        let read = self.token.as_deref().map(first).transpose();
+        read.map_err(|error| CredentialsError::Token(Box::new(error)))
     }
 
     /// The authorities that were named.

@@ -3,8 +3,6 @@
 //! Two kinds of failure: a [`Refusal`] is a reply and the session lives on; a [`Violation`] is
 //! something that no honest client sends, and the daemon names it and hangs up ([`Goodbye`]).
 
-use std::fmt;
-
 use bincode::{Decode, Encode};
 use nix::errno::Errno;
 use thiserror::Error;
@@ -68,7 +66,10 @@ pub enum Refusal {
         asked: u32,
     },
     /// More than is left of what there is a limit to.
-    #[error("{asked} {what} asked for, of the {limit} {} {left} are left", .whose.may())]
+    #[error(
+        "{}, and {} of the {} {} are left",
+        .what.asked(*.asked), .what.count(*.left), .what.count(*.limit), .whose.may()
+    )]
     Quota {
         /// Whose limit it is.
         whose: Whose,
@@ -98,7 +99,9 @@ pub enum Refusal {
     #[error("the daemon is stopping")]
     Stopping,
     /// The bridge takes nobody without a token that it knows.
-    #[error("the bridge takes only who has its token, by $RESIZED_TOKEN_FILE")]
+    #[error(
+        "the bridge takes only who has its token: $RESIZED_TOKEN_FILE names no file, or one with another"
+    )]
     Token,
     /// The bridge can't reach its daemon.
     #[error("the bridge's daemon can't be reached")]
@@ -132,14 +135,25 @@ pub enum Resource {
     RingBytes,
 }
 
-impl fmt::Display for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connections => "connections",
-            Self::Streams => "streams",
-            Self::Slots => "slots",
-            Self::RingBytes => "bytes for rings",
-        })
+impl Resource {
+    /// That so much of it was asked for.
+    fn asked(self, asked: u64) -> String {
+        match (self, asked) {
+            (Self::Connections, 1) => "another connection is asked for".to_owned(),
+            (Self::Streams, 1) => "another stream is asked for".to_owned(),
+            (Self::Connections, asked) => format!("{asked} connections are asked for"),
+            (Self::Streams, asked) => format!("{asked} streams are asked for"),
+            (Self::Slots, asked) => format!("{asked} slots are asked for"),
+            (Self::RingBytes, asked) => format!("{} for rings are asked for", self.count(asked)),
+        }
+    }
+
+    /// So much of it.
+    fn count(self, count: u64) -> String {
+        match self {
+            Self::RingBytes => format!("{:.2} MiB", count as f64 / f64::from(1 << 20)),
+            Self::Connections | Self::Streams | Self::Slots => count.to_string(),
+        }
     }
 }
 
