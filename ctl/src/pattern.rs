@@ -46,7 +46,7 @@ pub fn check_no_video(output: &Path) -> Result<()> {
     ensure!(
         !is_video && output != "-",
         "what is written are pictures, and no video: write a pattern for their names, such as out/%05d.jpg; then \
-         ffmpeg -framerate 25 -i out/%05d.jpg small.mp4 makes a video of them"
+         ffmpeg -framerate RATE -i out/%05d.jpg small.mp4 makes a video of them, of so many frames a second"
     );
     Ok(())
 }

@@ -53,6 +53,11 @@ impl Outputs {
             "{} ends in none of .jpg, .png and .webp: say what it is to be by --format",
             output.display()
         );
+        ensure!(
+            folder || pattern || asked.is_some() || output.as_os_str() == "-" || output.exists(),
+            "{} has no ending: write {0}/ for a folder, or say by --format what it is to be",
+            output.display()
+        );
         let name = |(input, number): (&PathBuf, usize)| match folder {
             true => Ok(output.join(names::in_folder(input, asked)?)),
             false => names::filled(output, input, number),
@@ -188,12 +193,15 @@ mod tests {
 
     #[test]
     fn a_name_whose_ending_says_nothing_takes_a_format() {
-        for output in ["a.gif", "{name}.tiff"] {
+        for output in ["a.gif", "{name}.tiff", "small"] {
             let error = planned(&["x.jpg"], output, None).unwrap_err().to_string();
             assert!(error.contains(output) && error.contains("--format"), "{error}");
             planned(&["x.jpg"], output, Some(Format::Png)).unwrap();
         }
-        assert_eq!(planned(&["x.jpg"], "y", None).unwrap(), ["y"]);
+        // What is there may be written to.
+        for there in ["-", "/dev/null"] {
+            assert_eq!(planned(&["x.jpg"], there, None).unwrap(), [there]);
+        }
     }
 
     #[test]
