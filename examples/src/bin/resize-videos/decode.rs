@@ -28,6 +28,9 @@ use crate::turn::Turn;
 /// Errors in a row after which no more of a file is read.
 const MAX_ERRORS: u32 = 10_000;
 
+/// Seconds that a stream may lack of the length that its file says.
+const SHORT: f64 = 0.5;
+
 /// Sets FFmpeg up, once for the process. It prints nothing by itself: what it has to say about a file
 /// is counted or becomes an error.
 pub(crate) fn init() -> Result<()> {
@@ -95,6 +98,7 @@ impl File {
         let decoder = Decoder::new(decoder, self.stop);
         let promised = indexed_frames(&self.input, self.stream);
         let total = promised.or_else(|| estimated_frames(&self.input, self.stream));
+        let length = tagged_length(&self.input, self.stream);
         Ok(Video {
             input: self.input,
             stream: self.stream,
@@ -108,6 +112,8 @@ impl File {
             promised,
             whole: 0,
             cut: false,
+            length,
+            end: 0.0,
             frames: 0,
         })
     }
@@ -170,6 +176,10 @@ pub(crate) struct Video {
     whole: u64,
     /// Whether the file ended in the middle of a packet of any stream.
     cut: bool,
+    /// The second at which it ends, as Matroska files say of each stream.
+    length: Option<f64>,
+    /// The second at which what was read of it ends.
+    end: f64,
     /// Frames given.
     frames: u64,
 }
@@ -217,6 +227,9 @@ impl Video {
     /// What a file that was cut off lacks. Less than promised alone means nothing: what an edit list
     /// leaves out is in the index as well.
     fn missing(&self) -> Option<anyhow::Error> {
+        if let Some(length) = self.length.filter(|length| self.end + SHORT < *length) {
+            return Some(anyhow!("ends early: after {:.1} of {length:.1} seconds", self.end));
+        }
         let promised = self.promised.filter(|promised| self.cut && self.whole < *promised)?;
         Some(anyhow!("ends early: {} of {promised} frames", self.frames))
     }
@@ -244,6 +257,7 @@ impl Video {
                     self.cut |= packet.is_corrupt();
                     if packet.stream() == self.stream {
                         self.whole += u64::from(!packet.is_corrupt());
+                        self.note_end(&packet);
                         return Some(packet);
                     }
                 }
@@ -258,6 +272,14 @@ impl Video {
         None
     }
 
+    fn note_end(&mut self, packet: &Packet) {
+        let (pts, stream) = (packet.pts().or(packet.dts()), self.input.stream(self.stream));
+        if let (Some(pts), Some(stream)) = (pts, stream) {
+            let end = pts.saturating_add(packet.duration()) as f64 * f64::from(stream.time_base());
+            self.end = self.end.max(end);
+        }
+    }
+
     fn skip(&mut self) {
         self.skipped += 1;
         self.errors += 1;
@@ -270,6 +292,16 @@ impl Video {
 /// How many frames a file's index has: where there is none, as in Matroska, nobody knows.
 fn indexed_frames(input: &Input, stream: usize) -> Option<u64> {
     u64::try_from(input.stream(stream)?.frames()).ok().filter(|frames| *frames > 0)
+}
+
+/// The second at which the stream ends, where whoever wrote the file says so: as 00:02:19.400000000.
+fn tagged_length(input: &Input, stream: usize) -> Option<f64> {
+    let stream = input.stream(stream)?;
+    let tags = stream.metadata();
+    let parts = tags.get("DURATION")?.split(':').map(|part| part.parse::<f64>().ok());
+    parts
+        .collect::<Option<Vec<_>>>()
+        .map(|parts| parts.iter().fold(0.0, |sum, part| sum * 60.0 + part))
 }
 
 /// About how many there are, from the file's length.
