@@ -249,7 +249,7 @@ async fn there(
             Request::Open { stream, spec, .. } => {
                 // The daemon gives one up that waits for long behind another, and that may wait here behind
                 // large frames to a slow client.
-                while shared.replies().await_a_ring() {
+                while shared.replies().awaits_a_ring() {
                     shared.room.notified().await;
                 }
                 open(shared, stream, spec).await

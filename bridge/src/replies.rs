@@ -42,7 +42,7 @@ impl Replies {
     }
 
     /// Whether the daemon was asked for a ring that has not come.
-    pub(crate) fn await_a_ring(&self) -> bool {
+    pub(crate) fn awaits_a_ring(&self) -> bool {
         let is_one =
             |awaited: &Awaited| matches!(awaited, Awaited::Theirs(asked) if asked.ring.is_some());
         self.awaited.iter().any(is_one)

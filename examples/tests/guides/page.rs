@@ -10,7 +10,7 @@ pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 pub(crate) const NOT_RUN: &[(&str, &str)] = &[
     ("make demo", "a whole build; its programs' own tests do what it shows"),
     (
-        "target/release/resizectl resize photo.jpg -s 640x360 -o small/",
+        "target/release/resizectl resize /tmp/vid-instance1/Frame00001.jpg -s 320x180 -o small/",
         "a whole build; the page does it again with what is in the PATH",
     ),
     ("make build", "a whole build"),
