@@ -252,7 +252,10 @@ fn as_many_are_let_in_as_the_limit_says() {
         let (one, _two) = (bridge.client(), bridge.client());
         let third = connect(&bridge.endpoint(), &Credentials::default()).unwrap_err();
         let said = third.to_string();
-        assert!(said.contains("connections") && said.contains("the bridge may have"), "{said}");
+        assert!(
+            said.contains("another connection") && said.contains("the bridge may have"),
+            "{said}"
+        );
         drop(one);
         until("there is room", || connect(&bridge.endpoint(), &Credentials::default()).is_ok());
     });
