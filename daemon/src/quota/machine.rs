@@ -135,7 +135,9 @@ mod tests {
         let ring = machine.note(60);
         // Of 100 there are 40 while the ring has all its pages, and all again once it has none.
         for (shared, available) in [(Some(60), 40), (Some(45), 55), (Some(0), 100), (None, 40)] {
-            assert_eq!(available - machine.owed(shared), 40);
+            let left = available - machine.owed(shared);
+            let refused = machine.reserve(&mut machine.on_the_way(), 60, left).unwrap_err();
+            assert_eq!((left, refused), (40, 40));
         }
         // Other shared memory than rings.
         assert_eq!(machine.owed(Some(70)), 0);
