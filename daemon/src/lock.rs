@@ -3,11 +3,11 @@
 //! Knows nothing of what they guard, which is as it was left, even by a thread that panicked. To
 //! sleep until a lock is free and be woken takes tens of microseconds, far longer than one of the
 //! first kind is held. So a thread that finds such a one held looks again, for about as long as
-//! sleeping would take. With common locks, the lanes of sixteen cores and a
-//! GPU slept for the queue's nearly four times as often as for want of frames. Its holder may have
-//! lost its core: then all sleep after that while. A thread that sleeps has to take its chance
-//! among those that look, as with any lock that can be taken out of turn. Where there is one core
-//! nobody looks again: the holder could not let go meanwhile.
+//! sleeping would take. With common locks, the lanes of sixteen cores and a GPU slept for the
+//! queue's nearly four times as often as for want of frames. Its holder may have lost its core: then
+//! all sleep after that while. A thread that sleeps has to take its chance among those that look, as
+//! with any lock that can be taken out of turn. Where there is one core nobody looks again: the
+//! holder could not let go meanwhile.
 
 use std::hint::spin_loop;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};

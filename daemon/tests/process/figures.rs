@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -61,6 +61,14 @@ fn every_frame_is_counted_for_its_stream_its_client_and_its_device() {
     });
 }
 
+/// A daemon, the socket at which its figures are asked for, and the folder that this is in.
+fn watched(flags: &[&str]) -> (Daemon, PathBuf, Folder) {
+    let dir = Folder::new();
+    let socket = dir.path().join("metrics.sock");
+    let figures = format!("unix:{}", socket.display());
+    (Daemon::start(&[flags, &["--metrics", &figures]].concat()), socket, dir)
+}
+
 /// Asks there for that path; status line and body, unless it is hung up on.
 fn try_ask(socket: &Path, path: &str) -> Option<(String, String)> {
     let mut socket = UnixStream::connect(socket).unwrap();
@@ -78,9 +86,7 @@ fn ask(socket: &Path, path: &str) -> (String, String) {
 #[test]
 fn prometheus_is_given_figures_that_add_up() {
     bounded(|| {
-        let dir = Folder::new();
-        let socket = dir.path().join("metrics.sock");
-        let mut daemon = Daemon::start(&["--metrics", &format!("unix:{}", socket.display())]);
+        let (mut daemon, socket, _dir) = watched(&[]);
         let client = daemon.faithful_client();
         let stream = Checked::open(&client, oracle::mixed(2), 2);
         (0..5).for_each(|n| stream.round_trip(n));
@@ -119,10 +125,7 @@ fn prometheus_is_given_figures_that_add_up() {
 #[test]
 fn a_storm_of_those_who_ask_nothing_keeps_out_nobody_who_does() {
     bounded(|| {
-        let dir = Folder::new();
-        let socket = dir.path().join("metrics.sock");
-        let figures = format!("unix:{}", socket.display());
-        let _daemon = Daemon::start(&["--devices", "null", "--metrics", &figures]);
+        let (_daemon, socket, _dir) = watched(&["--devices", "null"]);
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             for _ in 0..2 {
@@ -148,10 +151,7 @@ fn a_storm_of_those_who_ask_nothing_keeps_out_nobody_who_does() {
 #[test]
 fn a_daemon_that_stops_lives_and_is_not_ready() {
     bounded(|| {
-        let dir = Folder::new();
-        let socket = dir.path().join("metrics.sock");
-        let figures = format!("unix:{}", socket.display());
-        let mut daemon = Daemon::start(&["--devices", "null", "--metrics", &figures]);
+        let (mut daemon, socket, _dir) = watched(&["--devices", "null"]);
         let deaf = Wire::welcomed(&daemon.socket());
         let asking = bytes(&Request::Stats).repeat(1000);
         deaf.socket.set_write_timeout(Some(Duration::from_millis(500))).unwrap();

@@ -224,12 +224,12 @@ impl Video {
         self.failure.take().or_else(|| self.missing()).map_or(Ok(None), Err)
     }
 
-    /// What a file that was cut off lacks. Less than promised alone means nothing: what an edit list
-    /// leaves out is in the index as well.
+    /// What a file that was cut off lacks.
     fn missing(&self) -> Option<anyhow::Error> {
         if let Some(length) = self.length.filter(|length| self.end + SHORT < *length) {
             return Some(anyhow!("ends early: after {:.1} of {length:.1} seconds", self.end));
         }
+        // Less than promised alone means nothing: what an edit list leaves out is in the index as well.
         let promised = self.promised.filter(|promised| self.cut && self.whole < *promised)?;
         Some(anyhow!("ends early: {} of {promised} frames", self.frames))
     }
