@@ -43,6 +43,7 @@ use self::gpu::Gpu;
 use self::import::Import;
 use self::program::Program;
 use self::resizer::{Geometry, VulkanResizer, Ways};
+use self::stream::UnderWay;
 use super::{Device, DeviceError, Fault, Resizer, plan};
 use crate::lock;
 
@@ -83,6 +84,8 @@ struct State {
     gpu: Option<Arc<Gpu>>,
     /// Those that failed and may still owe an answer.
     failed: Vec<Arc<Gpu>>,
+    /// Frames that they owe, and nobody waits for.
+    overdue: Vec<UnderWay>,
 }
 
 impl Vulkan {
@@ -97,7 +100,7 @@ impl Vulkan {
             physical,
             settings: settings.clone(),
             staged: why_staged(&gpu, settings),
-            state: Mutex::new(State { gpu: Some(gpu), failed: Vec::new() }),
+            state: Mutex::new(State { gpu: Some(gpu), ..State::default() }),
             ways: Mutex::default(),
             measured: Mutex::default(),
             frames: AtomicU64::new(0),
@@ -158,6 +161,19 @@ impl Shared {
         if let Some(failed) = state.gpu.take_if(|now| Arc::ptr_eq(now, gpu)) {
             state.failed.push(failed);
         }
+    }
+
+    /// Keeps what a frame uses until it is over, though nobody waits for that.
+    fn owe(&self, frame: UnderWay) {
+        lock::wait(&self.state).overdue.push(frame);
+    }
+
+    /// Lets go of what such frames used that are over.
+    fn let_go_of_overdue(&self) {
+        let overdue = std::mem::take(&mut lock::wait(&self.state).overdue);
+        let (over, overdue): (Vec<_>, Vec<_>) = overdue.into_iter().partition(UnderWay::is_over);
+        lock::wait(&self.state).overdue.extend(overdue);
+        drop(over);
     }
 
     /// Keeps in mind what a new stream will have prepared.
@@ -267,6 +283,7 @@ impl Device for Vulkan {
     fn revive(&self) -> Result<(), DeviceError> {
         let shared = &self.shared;
         shared.let_go();
+        shared.let_go_of_overdue();
         let failed = std::mem::take(&mut lock::wait(&shared.state).failed);
         let (owing, over): (Vec<_>, Vec<_>) = failed.into_iter().partition(|gpu| gpu.owes());
         drop(over);

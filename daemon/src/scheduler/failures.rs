@@ -55,16 +55,19 @@ impl Scheduler {
     /// A device failed at a frame: another does it or, if there is none, it once more. Where it may
     /// still be at the frame the lane waits until it is not: until then the slot is nobody else's.
     pub(super) fn failed(&self, frame: Started, completion: Completion, scratch: &mut Scratch) {
-        let Started { mut job, device, fault, .. } = frame;
+        let Started { mut job, device, taken, fault, .. } = frame;
         let fault = fault.get().copied();
         if let Some(fault) = fault.filter(|fault| !fault.is_of_stream()) {
-            tracing::error!(device = self.devices[device].name(), %fault, "out of service");
             let mut queue = self.queue.hold();
-            queue.lanes[device].service.fail(Instant::now());
+            let is_out = queue.lanes[device].service.fail(taken, Instant::now());
             // Its lanes wait for its return, none of them as idle; all that waits may now be for
             // others.
             queue.call(device, usize::MAX);
             self.call_all(&mut queue);
+            drop(queue);
+            if is_out {
+                tracing::error!(device = self.devices[device].name(), %fault, "out of service");
+            }
         }
         if fault == Some(Fault::TimedOut) {
             job.settle(device);

@@ -27,7 +27,7 @@ pub(super) struct Task {
 pub(super) struct Started {
     pub(super) job: Job,
     pub(super) device: usize,
-    taken: Instant,
+    pub(super) taken: Instant,
     /// It was over when the device took it: it is not resized, and ends like this.
     given_up: Option<Status>,
     /// Nanoseconds that lanes have been at it.

@@ -49,9 +49,12 @@ impl Service {
         }
     }
 
-    /// The device failed: each time sooner than it was on probation it is out for twice as long.
-    pub(super) fn fail(&mut self, now: Instant) {
-        if self.out.is_none() {
+    /// The device failed at a frame that was taken then: each time sooner than it was on probation it is
+    /// out for twice as long. What it failed at before it came back says nothing of how it is now. Returns
+    /// whether it is out by this.
+    pub(super) fn fail(&mut self, taken: Instant, now: Instant) -> bool {
+        let fails = self.is_in() && self.back.is_none_or(|back| taken >= back);
+        if fails {
             let proven = |back: Instant| now.duration_since(back) > PROBATION * self.pause;
             self.pause = match self.back {
                 Some(back) if !proven(back) => (2 * self.pause).min(LONGEST_PAUSE),
@@ -59,6 +62,7 @@ impl Service {
             };
             self.out = Some(Outage { until: now + self.pause, reviving: false });
         }
+        fails
     }
 
     pub(super) fn revived(&mut self, came_back: bool, now: Instant) {
@@ -80,15 +84,17 @@ mod tests {
         let mut service = Service::default();
         let mut now = Instant::now();
         for pause in [1, 2, 4, 8] {
-            service.fail(now);
-            assert!(!service.is_in());
+            assert!(service.fail(now, now) && !service.fail(now, now) && !service.is_in());
             assert_eq!(service.pause, Duration::from_secs(pause));
             now += service.pause;
             service.revived(true, now);
             assert!(service.is_in() && service.wait(false).is_none());
         }
+        // By a frame of before.
+        assert!(!service.fail(now.checked_sub(Duration::from_millis(1)).unwrap(), now));
+        assert!(service.is_in());
         now += Duration::from_secs(100);
-        service.fail(now);
+        assert!(service.fail(now, now));
         assert_eq!(service.pause, FIRST_PAUSE);
         service.revived(false, now);
         assert_eq!(service.pause, 2 * FIRST_PAUSE);

@@ -8,7 +8,7 @@ use resized_protocol::tensor::{Element, Normalisation, Tensor};
 use crate::bits::assert_levels_agree;
 use crate::error;
 use crate::frames::{NORMALISATIONS, Ring, SIZES, edges, noise, pictures, sources, spec, tensors};
-use crate::gpu::assert_a_gpu_agrees;
+use crate::gpu::{assert_a_gpu_agrees, assert_gpus_agree};
 
 #[test]
 fn no_sample_is_further_than_one_from_exact() {
@@ -38,6 +38,7 @@ fn long_rows_are_exact_and_alike_too() {
         let error = error(&mut ring, noise(1)).max(error(&mut ring, edges(1)));
         assert!(error < 0.6, "{from:?} to {to:?}: {error}");
         assert_levels_agree(spec, 1);
+        assert_gpus_agree(spec, 1);
     }
 }
 
@@ -58,6 +59,7 @@ fn what_is_turned_from_flat_to_upright_is_exact() {
                 let most = if PixelFormat::TEN_BIT.contains(&format) { 1.5 } else { 1.0 };
                 assert!(error < most, "{error}: {spec:?}");
                 assert_levels_agree(spec, 7);
+                assert_a_gpu_agrees(spec, (i + j) as u32);
             }
         }
     }
@@ -117,6 +119,7 @@ fn ten_bits_are_exact_at_any_ratio() {
                 let error = error(&mut ring, noise(5)).max(error(&mut ring, edges(7)));
                 assert!(error < 1.0, "{error}: {spec:?}");
                 assert_levels_agree(spec, 9);
+                assert_a_gpu_agrees(spec, from.0 + to.0);
             }
         }
     }

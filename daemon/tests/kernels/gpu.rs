@@ -1,8 +1,10 @@
 //! The GPUs that the tests run on, and when what they make is right.
 //!
-//! Every test has the validation layer look on, where there is one, synchronization included. That
-//! layer keeps what it knows of all devices in one table that it locks nowhere (as of 1.3.239; issue
-//! 4391 of KhronosGroup/Vulkan-ValidationLayers), and crashes where one thread opens or closes a
+//! Every test has the validation layer look on, where there is one, synchronization within each
+//! command buffer included. It is not asked to look across them: it knows no timelines (as of
+//! 1.3.239), and takes every command buffer that is submitted again for a hazard. That layer keeps
+//! what it knows of all devices in one table that it locks nowhere (issue 4391 of
+//! KhronosGroup/Vulkan-ValidationLayers), and crashes where one thread opens or closes a
 //! device while another uses one. So whoever has the GPUs that stay open holds [`LAYER`] for reading,
 //! and whoever has one of its own, which comes and goes, for writing: it is part of what is handed out.
 

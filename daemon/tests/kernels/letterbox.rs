@@ -7,6 +7,7 @@ use resized_protocol::message::{Filter, StreamSpec};
 use resized_protocol::placement::{Align, Crop, Framing};
 
 use crate::frames::{Ring, edges, noise, packed, sources, spec};
+use crate::gpu::assert_a_gpu_agrees;
 use crate::{devices, error, levels};
 
 const BLACK: Framing = Framing::Fit { align: Align::End, pad: [0; 3] };
@@ -38,6 +39,7 @@ fn strips_end_where_the_picture_does() {
                     assert!(found == oracle, "{level:?} in {bands} bands: {spec:?}");
                 }
             }
+            assert_a_gpu_agrees(spec, (from.1 + to.1) + left as u32);
         }
     }
 }

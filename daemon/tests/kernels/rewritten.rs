@@ -5,21 +5,23 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
-use resized::device::cpu::{Cpu, Level};
+use resized::device::cpu::Level;
 use resized::device::{Band, Device, Scratch};
 use resized_protocol::frame::Range;
 use resized_protocol::message::{Alpha, Filter};
 use resized_protocol::shm::SlotMemory;
 
+use crate::devices;
 use crate::frames::{NORMALISATIONS, Ring, noise, pictures, sources, spec, tensors};
-use crate::levels;
+use crate::gpu::is_alike;
 
 /// Resizes the ring's middle slot while a client fills it with one thing after the other: whole
 /// rounds of it lie within. What comes out is anybody's guess, but nothing beside it is touched.
-fn resize_what_changes(ring: &mut Ring, level: Level) {
+fn resize_what_changes(ring: &mut Ring, device: &dyn Device) {
     ring.fill_neighbours();
     let (rounds, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
-    let resizer = Cpu::with_level(1, level).unwrap().open(&ring.spec, &ring.layout).unwrap();
+    let mut resizer = device.open(&ring.spec, &ring.layout).unwrap();
+    resizer.attach(&ring.daemon).unwrap();
     let slot = SlotMemory::new(&ring.daemon, &ring.layout, 1).unwrap();
     let input = ring.leases[1].input_mut();
     thread::scope(|scope| {
@@ -50,6 +52,7 @@ fn resize_what_changes(ring: &mut Ring, level: Level) {
 
 #[test]
 fn a_slot_that_changes_while_it_is_resized_harms_nobody() {
+    let devices = devices();
     for (i, from) in sources().enumerate() {
         for (j, to) in sources().chain(tensors()).enumerate() {
             let n = i * 31 + j;
@@ -61,12 +64,18 @@ fn a_slot_that_changes_while_it_is_resized_harms_nobody() {
             spec.alpha = if n.is_multiple_of(3) { Alpha::Apart } else { Alpha::Weighs };
             spec.normalisation = NORMALISATIONS[n % NORMALISATIONS.len()];
             let oracle = Ring::new(spec).resized(Level::Scalar, 1, noise(n as u32));
-            for level in levels() {
+            let next = |device: &dyn Device| {
                 let mut ring = Ring::new(spec);
-                resize_what_changes(&mut ring, level);
+                resize_what_changes(&mut ring, device);
                 // The next one lies still.
-                let found = ring.resized(level, 1, noise(n as u32));
-                assert!(found == oracle, "{level:?}: {spec:?}");
+                ring.resized_on(device, 1, noise(n as u32))
+            };
+            for cpu in &devices.cores {
+                assert!(next(cpu) == oracle, "{cpu:?}: {spec:?}");
+            }
+            if let Some(gpu) = devices.gpus.get(n % devices.gpus.len().max(1)) {
+                let found = next(gpu);
+                assert!(is_alike(&spec, &oracle, &found), "{}: {spec:?}", gpu.transfer());
             }
         }
     }

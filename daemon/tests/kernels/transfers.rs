@@ -222,6 +222,15 @@ fn assert_late(
     assert!((0..20).any(is_late), "no frame was late");
 }
 
+/// Brings it back once what it owes, and nobody waits for, is over.
+fn await_return(gpu: &Vulkan) {
+    let owes = DeviceError::Failed { device: gpu.name().to_owned(), fault: Fault::TimedOut };
+    while let Err(error) = gpu.revive() {
+        assert_eq!(error, owes);
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 /// The stream, its ring and its buffers go while the GPU is still at the frame: not before it is over.
 #[test]
 fn what_an_unanswered_frame_uses_is_kept_until_it_is_over() {
@@ -234,7 +243,7 @@ fn what_an_unanswered_frame_uses_is_kept_until_it_is_over() {
             let slot = SlotMemory::new(&ring.daemon, &ring.layout, 1).unwrap();
             assert_late(&gpu, &*resizer, slot, |_| {});
             drop((resizer, ring));
-            gpu.revive().unwrap();
+            await_return(&gpu);
         }
     }
     assert_valid();
@@ -265,6 +274,24 @@ fn a_slot_is_let_go_of_when_a_late_frame_is_over() {
             gpu.revive().unwrap();
         }
     }
+    assert_valid();
+}
+
+/// It is another's at once: the GPU is at a copy of its own.
+#[test]
+fn a_slot_whose_frame_was_staged_is_not_waited_for() {
+    let spec = large();
+    let oracle = Ring::new(spec).resized(Level::Scalar, 1, noise(8));
+    let Some(gpu) = impatient(Transfer::Staged, false) else { return };
+    let mut ring = Ring::new(spec);
+    let mut resizer = gpu.open(&ring.spec, &ring.layout).unwrap();
+    resizer.attach(&ring.daemon).unwrap();
+    ring.leases[1].input_mut().fill_with(noise(7));
+    let slot = SlotMemory::new(&ring.daemon, &ring.layout, 1).unwrap();
+    assert_late(&gpu, &*resizer, slot, |resizer| resizer.settle(1));
+    assert!(ring.resized(Level::Scalar, 1, noise(8)) == oracle);
+    await_return(&gpu);
+    assert!(packed(ring.leases[1].output(), ring.layout.output()) == oracle);
     assert_valid();
 }
 

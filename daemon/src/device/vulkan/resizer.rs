@@ -3,7 +3,7 @@
 //!
 //! Knows no commands: those of each way are [`stream`](super::stream)'s. Invariants: what is kept
 //! is prepared for the GPU that is open now; a frame that is under way keeps its way, and the slot
-//! it uses, until it is over.
+//! if the GPU itself reaches that, until it is over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -46,7 +46,7 @@ pub(super) struct VulkanResizer {
     region: Option<Arc<Region>>,
     allowance: Option<Arc<dyn Allowance>>,
     ways: Arc<Mutex<Ways>>,
-    /// Frames that were not answered in time, and their slots.
+    /// Frames that were not answered in time, and the slots that they reach.
     overdue: Mutex<Vec<(u32, UnderWay)>>,
     /// Bytes that were copied for the last frame.
     copied: AtomicU64,
@@ -246,7 +246,11 @@ impl VulkanResizer {
             let fault = match failure {
                 Failure::Over(fault) => fault,
                 Failure::UnderWay(frame) => {
-                    lock::wait(&self.overdue).push((slot.slot(), frame));
+                    if frame.reaches_slot() {
+                        lock::wait(&self.overdue).push((slot.slot(), frame));
+                    } else {
+                        self.shared.owe(frame);
+                    }
                     Fault::TimedOut
                 }
             };

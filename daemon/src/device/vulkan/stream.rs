@@ -70,9 +70,10 @@ impl From<Fault> for Failure {
 }
 
 /// A frame that a GPU may still be at, and all that it uses. Dropping it waits until it is over:
-/// before, nothing of it may be used or freed, nor its slot be anybody else's.
+/// before, nothing of it may be used or freed, nor a slot that it [reaches](Self::reaches_slot) be
+/// anybody else's.
 pub(super) struct UnderWay {
-    _prepared: Arc<Prepared>,
+    prepared: Arc<Prepared>,
     lane: Taken,
     /// That of the lane's timeline when it is over.
     value: u64,
@@ -143,7 +144,7 @@ impl Prepared {
         flown.map_err(|flown| match flown {
             Flown::Failed(fault) => fault.into(),
             Flown::Late(value) => {
-                Failure::UnderWay(UnderWay { _prepared: Arc::clone(self), lane, value })
+                Failure::UnderWay(UnderWay { prepared: Arc::clone(self), lane, value })
             }
         })
     }
@@ -219,6 +220,18 @@ enum Flown {
 impl From<Fault> for Flown {
     fn from(fault: Fault) -> Self {
         Self::Failed(fault)
+    }
+}
+
+impl UnderWay {
+    /// Whether the GPU itself reads and writes the slot; if not, a copy of its own.
+    pub(super) fn reaches_slot(&self) -> bool {
+        self.prepared.transfer != Transfer::Staged
+    }
+
+    /// Whether it is over by now.
+    pub(super) fn is_over(&self) -> bool {
+        self.lane.timeline().is_over(self.value)
     }
 }
 

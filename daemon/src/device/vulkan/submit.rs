@@ -234,6 +234,11 @@ impl Timeline {
         }
     }
 
+    /// Whether they are over by now.
+    pub(super) fn is_over(&self, value: u64) -> bool {
+        self.outcome(value, Duration::ZERO).is_some()
+    }
+
     /// Waits until they are over, however long that takes.
     pub(super) fn settle(&self, value: u64) {
         while self.outcome(value, OVERDUE).is_none() {}

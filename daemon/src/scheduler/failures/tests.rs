@@ -21,7 +21,7 @@ fn lanes_that_wait_for_the_return_of_their_device_end_when_asked_to() {
     let scheduler = Scheduler::new(vec![Box::new(Null)], None);
     let lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
     let out = Instant::now() + Duration::from_secs(1000);
-    scheduler.queue.hold().lanes[0].service.fail(out);
+    scheduler.queue.hold().lanes[0].service.fail(out, out);
     // Has it look, if it slept already.
     scheduler.queue.hold().call(0, usize::MAX);
     thread::sleep(Duration::from_millis(50));
