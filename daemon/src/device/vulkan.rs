@@ -218,6 +218,17 @@ impl Shared {
             || self.physical.properties().device_type == PhysicalDeviceType::DiscreteGpu
     }
 
+    /// The ways by which frames may reach it where their ring is imported: of several the fastest is kept.
+    fn transfers(&self) -> Vec<Transfer> {
+        match self.settings.transfer {
+            Some(transfer) => vec![transfer],
+            None if self.is_discrete() => {
+                vec![Transfer::Direct, Transfer::Copied, Transfer::BothWays]
+            }
+            None => vec![Transfer::Direct],
+        }
+    }
+
     fn failed(&self, fault: Fault) -> DeviceError {
         DeviceError::Failed { device: self.name.clone(), fault }
     }

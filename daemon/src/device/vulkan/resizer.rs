@@ -135,16 +135,10 @@ impl VulkanResizer {
             _ => None,
         };
         let known = lock::wait(&self.shared.measured).get(&self.geometry).copied();
-        let transfers: &[Transfer] = match self.shared.settings.transfer.or(known) {
-            _ if import.is_none() => &[Transfer::Staged],
-            Some(Transfer::Direct) => &[Transfer::Direct],
-            Some(Transfer::Copied) => &[Transfer::Copied],
-            Some(Transfer::BothWays) => &[Transfer::BothWays],
-            Some(Transfer::Staged) => &[Transfer::Staged],
-            None if self.shared.is_discrete() => {
-                &[Transfer::Direct, Transfer::Copied, Transfer::BothWays]
-            }
-            None => &[Transfer::Direct],
+        let transfers = match known {
+            _ if import.is_none() => vec![Transfer::Staged],
+            Some(known) if self.shared.settings.transfer.is_none() => vec![known],
+            _ => self.shared.transfers(),
         };
         let way = |transfer: Transfer| {
             let import = import.clone().filter(|_| transfer != Transfer::Staged);
@@ -157,7 +151,7 @@ impl VulkanResizer {
         };
         let was_learnt = import.is_some() && self.shared.settings.transfer.is_none();
         let mut prepared = Vec::new();
-        for &transfer in transfers {
+        for &transfer in &transfers {
             match way(transfer) {
                 Ok(way) => prepared.push(way),
                 // Where there is no room for all, some will do.

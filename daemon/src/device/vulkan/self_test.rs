@@ -54,7 +54,7 @@ fn end_in_time() {
 
 /// Why a GPU did not pass in that process.
 #[derive(Debug, Error)]
-enum SelfTestError {
+pub(super) enum SelfTestError {
     #[error("there is no such GPU")]
     Gone,
     #[error("{0}")]
@@ -67,13 +67,30 @@ enum SelfTestError {
     Wrong,
 }
 
-fn self_test(name: &str, settings: &Settings) -> Result<(), SelfTestError> {
+pub(super) fn self_test(name: &str, settings: &Settings) -> Result<(), SelfTestError> {
     let found = discovery::enumerate(&Wanted::All, settings.validation).into_iter();
     let (name, outcome) =
         found.into_iter().find(|found| found.0 == name).ok_or(SelfTestError::Gone)?;
     let gpu = Vulkan::open(name, outcome?, settings).map_err(Unused::Open)?;
     let cores = Cpu::with_level(1, Level::Scalar).ok_or(SelfTestError::Memory)?;
-    streams().iter().try_for_each(|spec| compare(&gpu, &cores, spec))
+    streams().iter().try_for_each(|spec| compare(&gpu, &cores, spec))?;
+    for other in other_ways(&gpu) {
+        let other = other?;
+        brought().iter().try_for_each(|spec| compare(&other, &cores, spec))?;
+    }
+    Ok(())
+}
+
+/// The GPU, opened anew for each way by which frames may reach it beside that of the first frames: its
+/// copy engines are the driver's too.
+pub(super) fn other_ways(gpu: &Vulkan) -> impl Iterator<Item = Result<Vulkan, SelfTestError>> {
+    let shared = &gpu.shared;
+    let transfers = if shared.staged.is_none() { shared.transfers() } else { Vec::new() };
+    transfers.into_iter().skip(1).map(|transfer| {
+        let settings = Settings { transfer: Some(transfer), ..shared.settings.clone() };
+        let opened = Vulkan::open(shared.name.clone(), Arc::clone(&shared.physical), &settings);
+        Ok(opened.map_err(Unused::Open)?)
+    })
 }
 
 fn compare(gpu: &dyn Device, cores: &dyn Device, spec: &StreamSpec) -> Result<(), SelfTestError> {
@@ -175,6 +192,13 @@ fn streams() -> Vec<StreamSpec> {
         weighed(part(Rgba, tensor(Element::F16, Arrangement::Interleaved))),
         spread(part(Rgb24, tensor(Element::I8, Arrangement::Interleaved))),
     ]
+}
+
+/// Those of which all or a part is brought to a GPU, from more than one plane.
+fn brought() -> Vec<StreamSpec> {
+    let mut all = streams();
+    all.retain(|spec| spec.source.format == PixelFormat::Nv12);
+    all
 }
 
 /// A frame of stripes and gradients, resized.

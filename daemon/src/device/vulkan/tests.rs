@@ -7,6 +7,7 @@
 
 mod flights;
 mod memory;
+mod ways;
 
 use std::sync::MutexGuard;
 use std::sync::atomic::AtomicU64;
