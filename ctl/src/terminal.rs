@@ -31,6 +31,9 @@ pub fn one_line(error: &Error) -> String {
     })
 }
 
+/// What resize-videos is run as by `resizectl video`, and calls itself then: its user typed that.
+pub const VIDEO: &str = "resizectl video";
+
 /// What a program shows while the daemon that it had is away.
 pub const LOST: &str = "lost the daemon, looking for it";
 
