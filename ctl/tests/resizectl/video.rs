@@ -93,6 +93,9 @@ fn a_size_says_what_becomes_of_another_shape() {
     assert!(said.contains("write %05d") && !said.contains("resize-videos"), "{said}");
     let said = shop.good("video a.mkv -s 40x30 -o one/%d.jpg --frames 1");
     assert!(said.ends_with("the picture is one/1.jpg\n"), "{said}");
+    fs::rename(shop.path("a.mkv"), shop.path("\u{1b}[2J.mkv")).unwrap();
+    let said = shop.good("video \u{1b}[2J.mkv -s 40x30 -o one/ --frames 1");
+    assert!(said.ends_with("the picture is one/\\u{1b}[2J-00001.jpg\n"), "{said:?}");
     assert!(!shop.path("new").exists());
 }
 
