@@ -60,6 +60,15 @@ fn videos_become_numbered_pictures() {
     let expected = "resizectl video: a and b could both write new/1.jpg: put {name}, which stands \
                     for these names, into the file's name\n";
     assert_eq!(error, expected);
+    // Of what its own command line says, too.
+    let output = shop.run("video a.mkv -s 40x30 -o new/%5d.jpg");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("write %05d") && !said.contains("resize-videos"), "{said}");
+    let said = shop.good("video a.mkv -s 40x30 -o one/%d.jpg --frames 1");
+    assert!(said.ends_with("the picture is one/1.jpg\n"), "{said}");
+    fs::rename(shop.path("a.mkv"), shop.path("\u{1b}[2J.mkv")).unwrap();
+    let said = shop.good("video \u{1b}[2J.mkv -s 40x30 -o one/ --frames 1");
+    assert!(said.ends_with("the picture is one/\\u{1b}[2J-00001.jpg\n"), "{said:?}");
     assert!(!shop.path("new").exists());
 }
 
@@ -87,15 +96,6 @@ fn a_size_says_what_becomes_of_another_shape() {
     assert_eq!(error, "resizectl video: --pad is for --mode fit\n");
     let error = shop.bad("video a.mkv -s 40x --pad ffffff -o new/%d.jpg");
     assert_eq!(error, "resizectl video: --mode fill and --pad need both sides of --size\n");
-    // Of what its own command line says, too.
-    let output = shop.run("video a.mkv -s 40x30 -o new/%5d.jpg");
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("write %05d") && !said.contains("resize-videos"), "{said}");
-    let said = shop.good("video a.mkv -s 40x30 -o one/%d.jpg --frames 1");
-    assert!(said.ends_with("the picture is one/1.jpg\n"), "{said}");
-    fs::rename(shop.path("a.mkv"), shop.path("\u{1b}[2J.mkv")).unwrap();
-    let said = shop.good("video \u{1b}[2J.mkv -s 40x30 -o one/ --frames 1");
-    assert!(said.ends_with("the picture is one/\\u{1b}[2J-00001.jpg\n"), "{said:?}");
     assert!(!shop.path("new").exists());
 }
 
