@@ -55,8 +55,9 @@ pub(crate) enum Command {
 /// Look for what is wrong, and say what to do about it
 ///
 /// The way to the daemon, devices and why one is not used, a frame there and back, and whether
-/// memory, quotas, descriptors and other limits are enough for so many streams; not those of a
-/// bridge's machine, which can't be seen from here. The exit code is 1 if something is bad.
+/// memory, descriptors, quotas as they are by default and other limits are enough for so many
+/// streams; not those of a bridge's machine, which can't be seen from here. The exit code is 1 if
+/// something is bad.
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     /// Streams that the limits should be enough for, each of a client of its own

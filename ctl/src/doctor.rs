@@ -8,17 +8,18 @@ mod limits;
 mod socket;
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use resized::Devices;
 use resized_anywhere::Daemon;
-use resized_client::{Client, Endpoint, FrameSpec, StreamSpec};
+use resized_client::Error as ClientError;
+use resized_client::{Client, Endpoint, FrameSpec, Refusal, StreamSpec};
 
 use crate::args::Doctor;
 use crate::terminal::{one_line, say, shown};
@@ -170,18 +171,44 @@ fn frame(place: Place, client: Option<Client>, spec: StreamSpec) -> Finding {
             resize(&daemon.connect()?, &spec, "a daemon inside this process")
         }
     });
-    let (way, advice) = match place {
-        Place::Inside => {
-            ("in shared memory", "start 'resized' in a terminal, where it says what it can't do")
-        }
-        Place::Here(_) => ("in shared memory", "see the daemon's log: journalctl -u resized"),
-        Place::Far => {
-            ("copied there and back", "see the log of the bridge, and of its daemon, where it runs")
-        }
-    };
     match found.and_then(|found| found) {
-        Ok(found) => Finding::good("a frame", format!("{found}, {way}")),
-        Err(error) => Finding::bad("a frame", one_line(&error), advice),
+        Ok(found) => {
+            let is_far = place == Place::Far;
+            let way = if is_far { "copied there and back" } else { "in shared memory" };
+            Finding::good("a frame", format!("{found}, {way}"))
+        }
+        Err(error) => Finding::bad("a frame", one_line(&error), remedy(place, &error)),
+    }
+}
+
+/// What to do where a frame did not come back.
+fn remedy(place: Place, error: &Error) -> &'static str {
+    if let Some(ClientError::Refused(Refusal::Quota { .. })) = error.downcast_ref() {
+        // Nobody's log says more than that.
+        return "use fewer slots or smaller frames, close streams, or raise that limit: man resized, and man resized-bridge";
+    }
+    match place {
+        Place::Inside => "start 'resized' in a terminal, where it says what it can't do",
+        Place::Here(daemon) => log_of(daemon),
+        Place::Far => "see the log of the bridge, and of its daemon, where it runs",
+    }
+}
+
+/// Where to read what a daemon of this machine says, whose process that is.
+fn log_of(daemon: Option<u32>) -> &'static str {
+    let groups = daemon.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok());
+    groups
+        .map_or("see its log: journalctl -u resized if it is the service", |groups| log_in(&groups))
+}
+
+/// The same of one in these control groups, see cgroups(7): units have one each.
+fn log_in(groups: &str) -> &'static str {
+    match groups.trim_end() {
+        groups if !groups.ends_with("/resized.service") => {
+            "see what it says where it was started: it is not the service resized"
+        }
+        groups if groups.contains("/user@") => "see its log: journalctl --user -u resized",
+        _ => "see its log: journalctl -u resized",
     }
 }
 
@@ -219,6 +246,20 @@ mod tests {
         let silent = within(Duration::from_millis(10), move || answer.recv()).unwrap_err();
         assert_eq!(silent.to_string(), "no answer in 0.01 s");
         assert_eq!(within(PATIENCE, || 7).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_log_is_where_the_daemon_was_started() {
+        for (groups, place) in [
+            ("0::/system.slice/resized.service\n", "journalctl -u"),
+            ("1:name=systemd:/a.slice\n0::/system.slice/resized.service\n", "journalctl -u"),
+            ("0::/user.slice/user@7.service/app.slice/resized.service\n", "journalctl --user"),
+            ("0::/user.slice/user@7.service/app.slice/shell.scope\n", "where it was started"),
+            ("0::/system.slice/not-resized.service\n", "where it was started"),
+            ("0::/\n", "where it was started"),
+        ] {
+            assert!(log_in(groups).contains(place), "{groups}");
+        }
     }
 
     #[test]

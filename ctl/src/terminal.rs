@@ -31,16 +31,16 @@ pub fn one_line(error: &Error) -> String {
     })
 }
 
+/// What resize-videos is run as by `resizectl video`, and calls itself then: its user typed that.
+pub const VIDEO: &str = "resizectl video";
+
 /// What a program shows while the daemon that it had is away.
 pub const LOST: &str = "lost the daemon, looking for it";
 
-/// What to do about an error, where something is known to help: whoever can't connect to a socket, the one
-/// that was `given` or else the usual one, is told by `resizectl doctor`.
+/// What to do about an error, where something is known to help: whoever can't connect, to the
+/// endpoint that was `given` or else to the usual one, is told by `resizectl doctor`.
 pub fn advice(error: &Error, given: Option<&Endpoint>) -> String {
-    let Some(ClientError::Connect { endpoint: Endpoint::Unix(_), .. }) = error.downcast_ref()
-    else {
-        return String::new();
-    };
+    let Some(ClientError::Connect { .. }) = error.downcast_ref() else { return String::new() };
     let connect = given.map_or(String::new(), |given| format!(" --connect {}", word(given)));
     format!("; resizectl doctor{connect} says what to do about it")
 }
@@ -104,11 +104,12 @@ mod tests {
             ("unix:/run/a-b_1.sock", "unix:/run/a-b_1.sock"),
             ("unix:/my run/é.sock", "'unix:/my run/é.sock'"),
             ("unix:/it's;x", r"'unix:/it'\''s;x'"),
+            ("tcp://a:1", "tcp://a:1"),
+            ("tls://[::1]:1", "'tls://[::1]:1'"),
         ] {
             let expected = format!("; resizectl doctor --connect {word} says what to do about it");
             assert_eq!(advised(given), expected);
         }
-        assert_eq!(advised("tcp://a:1"), "");
     }
 
     #[test]

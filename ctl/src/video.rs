@@ -14,6 +14,7 @@ use resized_client::Endpoint;
 
 use crate::args::Video;
 use crate::pattern;
+use crate::terminal::VIDEO;
 
 /// The program that does it.
 const PROGRAM: &str = "resize-videos";
@@ -25,7 +26,7 @@ const IN_FOLDERS: &str = "{name}-%05d.jpg";
 pub(crate) fn run(asked: &Video, endpoint: Option<&Endpoint>) -> Result<ExitCode> {
     let program = program();
     let arguments = arguments(asked, endpoint)?;
-    let error = Command::new(&program).args(arguments).exec();
+    let error = Command::new(&program).arg0(VIDEO).args(arguments).exec();
     Err(match error.kind() {
         ErrorKind::NotFound => anyhow!(
             "{PROGRAM} is neither beside this program nor on the PATH: the package of that name has it"
@@ -89,8 +90,8 @@ fn pattern(output: &Path) -> Result<OsString> {
         let has = |word: &str| bytes.windows(word.len()).any(|part| part == word.as_bytes());
         ensure!(
             !has(pattern::NUMBER) && !has(pattern::NAME),
-            "{} is a folder, and resize-videos takes {{name}} and {{n}} in its name for a pattern's: choose another, or \
-             write a pattern such as {{name}}/%05d.jpg",
+            "{} is a folder, and in its name {{name}} and {{n}} would be taken for a pattern's: choose another, or write \
+             a pattern such as {{name}}/%05d.jpg",
             output.display()
         );
         // A percent sign means itself when there are two.
@@ -147,7 +148,7 @@ mod tests {
         assert_eq!(pattern(&folder).unwrap(), expected.as_str());
         let error = pattern(Path::new("{n}/")).unwrap_err().to_string();
         assert!(
-            error.starts_with("{n}/ is a folder, and resize-videos takes {name} and {n}"),
+            error.starts_with("{n}/ is a folder, and in its name {name} and {n} would"),
             "{error}"
         );
         let error = pattern(Path::new("out.jpg")).unwrap_err().to_string();

@@ -57,7 +57,10 @@ impl Client {
         Ok(Self(Closable::new(Arc::new(open))))
     }
 
-    /// Resizes one frame to `size`, width and height, of which one may follow from its shape.
+    /// Resizes one frame to `size`, width and height; (640, None) is as high as the frame's shape has
+    /// it. `format` is the array's; without one it is "gray", "rgb" or "rgba" by its shape.
+    ///
+    #[doc = include_str!("options.txt")]
     #[pyo3(signature = (array, size, format=None, **options))]
     fn resize<'py>(
         &self,
@@ -99,6 +102,8 @@ impl Client {
     }
 
     /// Opens a stream: frames of one format and size that become frames of another.
+    ///
+    #[doc = include_str!("options.txt")]
     #[pyo3(signature = (source_format, source_size, size, **options))]
     fn stream(
         &self,

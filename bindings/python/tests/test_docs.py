@@ -1,5 +1,7 @@
 """What the documentation shows, run; and the example, where there is an OpenCV."""
 
+import ast
+import inspect
 import os
 import pathlib
 import re
@@ -8,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import resized
 
 ROOT = pathlib.Path(__file__).parents[3]
 # A test of the guides (examples/tests) looks for pages here.
@@ -64,3 +67,31 @@ def test_the_example_copies_the_first_frame_only(daemon, tmp_path, monkeypatch):
         shades.append(read[1][18, 32, 0])
     assert len(shades) == 20
     assert all(abs(int(shade) - 10 * index) < 25 for index, shade in enumerate(shades))
+
+
+def described():
+    """Of each option the words that it may be, and what the stubs say of it."""
+    body = ast.parse((ROOT / "bindings/python/resized.pyi").read_text()).body
+    aliases = {node.target.id: node.value for node in body if isinstance(node, ast.AnnAssign) and node.value}
+    options = next(node for node in body if isinstance(node, ast.ClassDef) and node.name == "Options").body
+
+    def words(annotation):
+        for node in ast.walk(annotation):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.Name) and node.id in ("Format", "Range", "Matrix", "Siting"):
+                yield from words(aliases[node.id])
+
+    for option, text in zip(options, options[1:]):
+        if isinstance(option, ast.AnnAssign):
+            yield option.target.id, list(words(option.annotation)), " ".join(text.value.value.split())
+
+
+@pytest.mark.parametrize("call", [resized.Client.resize, resized.Client.stream])
+def test_help_names_every_option_as_the_stubs_do(call):
+    said = dict(re.findall(r"^(\w+): (.*\n(?:    .*\n)+)", inspect.getdoc(call) + "\n", re.MULTILINE))
+    options = list(described())
+    assert options and list(said) == [name for name, _, _ in options]
+    for name, words, text in options:
+        assert all(f'"{word}"' in said[name] for word in words), name
+        assert " ".join(said[name].split()).endswith(text), name

@@ -35,7 +35,13 @@ pub(super) fn examine(spec: &StreamSpec, streams: u64, place: Place) -> Vec<Find
     // Of a daemon that can't be seen neither can its control groups; nobody has the number 0.
     let (daemon, takes) = match place {
         Place::Inside => (None, std::process::id()),
-        Place::Here(pid) => (pid, pid.unwrap_or(0)),
+        Place::Here(pid) => {
+            let found = "this daemon does not say what it allows: memory and quotas are what one allows by default";
+            let advice = "compare its settings: its flags, else its environment, else its file, /etc/resized/resized.toml for the \
+                          service";
+            findings.push(Finding::note("limits", found, advice));
+            (pid, pid.unwrap_or(0))
+        }
         Place::Far => {
             let found =
                 "whether the bridge's machine and its daemon have that can't be seen from here";
@@ -80,11 +86,12 @@ impl Need {
             ),
             _ if need > most => {
                 let found = format!(
-                    "a service for several users gives each {} for rings unless told otherwise: enough for {}",
+                    "by default a service for several users gives each {} for rings: enough for {}",
                     bytes(most),
                     fit(most)
                 );
-                let advice = "raise 'memory' and 'user-memory' in /etc/resized/resized.toml, and systemctl reload resized";
+                let advice = "raise 'memory' and 'user-memory', unless they were, in /etc/resized/resized.toml, and systemctl \
+                              reload resized";
                 // A daemon for one user gives it all.
                 let level = if need > all { Finding::bad } else { Finding::note };
                 level("memory", found, advice)
@@ -92,7 +99,7 @@ impl Need {
             available => Finding::good(
                 "memory",
                 format!(
-                    "{} available, of which the service gives a user at most {} for rings unless told otherwise",
+                    "{} available, of which by default the service gives a user at most {} for rings",
                     available.map_or("unknown".to_owned(), bytes),
                     bytes(most)
                 ),
@@ -103,13 +110,13 @@ impl Need {
     /// What each user may have.
     fn quotas(&self, limits: &Limits) -> Vec<Finding> {
         let one = |need: u64, limit: u64, what: &str, key: &str| {
-            let found =
-                format!("{need} {what} of the {limit} that a user may have unless told otherwise");
+            let found = format!("{need} {what}; by default a user may have {limit}");
             if need <= limit {
                 return Finding::good("quota", found);
             }
-            let advice =
-                format!("raise '{key}' in /etc/resized/resized.toml, and systemctl reload resized");
+            let advice = format!(
+                "raise '{key}', unless it was, in /etc/resized/resized.toml, and systemctl reload resized"
+            );
             Finding::bad("quota", found, advice)
         };
         vec![

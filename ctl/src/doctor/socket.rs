@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Group, Uid, User, geteuid};
 use resized_client::{Client, Endpoint, EndpointError, Reconnect};
 use resized_protocol::VERSION;
 
-use super::{Finding, Level, PATIENCE, Place, Report};
+use super::{Finding, Level, PATIENCE, Place, Report, log_of};
 
 const WHAT: &str = "socket";
 
@@ -58,10 +58,10 @@ pub(super) fn examine(
         }
         Err(error) => {
             let (advice, place) = match place {
-                Place::Far => {
+                Place::Here(daemon) => (log_of(daemon), Place::Inside),
+                Place::Inside | Place::Far => {
                     ("see the bridge's log, and whether the network lets you through", place)
                 }
-                _ => ("see its log: journalctl -u resized", Place::Inside),
             };
             report.tell(&Finding::bad("daemon", error.to_string(), advice))?;
             Ok((place, None))
@@ -81,7 +81,7 @@ fn lets_in(path: &Path) -> (Finding, Option<u32>) {
         // More wait already than it has room for.
         Err(error) => {
             let found = format!("{}: {error}", described(path));
-            (Finding::bad(WHAT, found, "see its log: journalctl -u resized"), None)
+            (Finding::bad(WHAT, found, log_of(None)), None)
         }
     }
 }

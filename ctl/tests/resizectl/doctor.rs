@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use resized::Limits;
 use resized_protocol::VERSION;
 
 use crate::shop::{Service, Shop, mute};
@@ -42,6 +43,21 @@ fn a_daemon_that_is_well_is_found_so() {
     for what in ["memory", "quota", "descriptors", "mappings"] {
         finding(&told, &format!("good  {what}"));
     }
+    // Nor are its own limits known, which others than these may be.
+    assert!(finding(&told, "note  limits").contains("by default"), "{told}");
+    assert!(finding(&told, "good  quota").contains("by default a user may have"), "{told}");
+}
+
+#[test]
+fn a_frame_for_which_there_is_no_room_is_no_matter_for_a_log() {
+    let (shop, limits) = (Shop::new(), Limits { ring_bytes: 4 << 20, ..Limits::default() });
+    let service = Service::with(limits);
+    let output = shop.run(&format!("doctor --streams 1 --connect {}", service.endpoint()));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    let refused = finding(&told, "BAD   a frame");
+    assert!(refused.contains("of the 4.00 MiB that a user may have are left"), "{told}");
+    assert!(refused.contains("-> use fewer slots") && !refused.contains("journalctl"), "{told}");
 }
 
 #[test]
@@ -107,6 +123,10 @@ fn of_a_bridge_nothing_is_told_that_is_this_machines() {
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(finding(&told, "BAD   daemon").contains("the bridge's log"), "{told}");
     finding(&told, "note  limits");
+    // Who could not connect is sent here.
+    let said = shop.bad(&format!("status --connect tcp://{gone}"));
+    let advice = format!("; resizectl doctor --connect tcp://{gone} says what to do about it\n");
+    assert!(said.ends_with(&advice), "{said}");
     for ours in ["quota", "descriptors", "devices", "a frame", "resized.toml"] {
         assert!(!told.contains(ours), "{ours}: {told}");
     }

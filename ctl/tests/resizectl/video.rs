@@ -46,19 +46,29 @@ fn videos_become_numbered_pictures() {
     assert_eq!(names(&shop, "small"), expected);
     let picture = shop.picture("small/b-00002.jpg");
     assert_eq!((picture.width(), picture.height()), (40, 30));
-    assert!(said.contains("the pictures are in small/{name}-%05d.jpg"), "{said}");
+    let pictures = "the pictures are small/a-00001.jpg to small/b-00002.jpg\n";
+    assert!(said.contains(pictures), "{said}");
     assert!(said.contains("\nb.mkv: done: 2 frames in ") && !said.contains("instance 2"), "{said}");
     let report = fs::read_to_string(shop.path("report.html")).unwrap();
     assert!(report.contains("<h1>2 videos to what fits into 40x30</h1>"), "{report}");
 
     let error = shop.bad("video a.mkv none.mkv b.mkv -s 40x20 -o some/ -q");
-    assert_eq!(error, "resize-videos: none.mkv: No such file or directory\n");
+    assert_eq!(error, "resizectl video: none.mkv: No such file or directory\n");
     assert_eq!(names(&shop, "some"), expected);
 
     let error = shop.bad("video a.mkv b.mkv -s 40x20 -o new/%d.jpg");
-    let expected = "resize-videos: a and b could both write new/1.jpg: put {name}, which stands for \
-                    these names, into the file's name\n";
+    let expected = "resizectl video: a and b could both write new/1.jpg: put {name}, which stands \
+                    for these names, into the file's name\n";
     assert_eq!(error, expected);
+    // Of what its own command line says, too.
+    let output = shop.run("video a.mkv -s 40x30 -o new/%5d.jpg");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("write %05d") && !said.contains("resize-videos"), "{said}");
+    let said = shop.good("video a.mkv -s 40x30 -o one/%d.jpg --frames 1");
+    assert!(said.ends_with("the picture is one/1.jpg\n"), "{said}");
+    fs::rename(shop.path("a.mkv"), shop.path("\u{1b}[2J.mkv")).unwrap();
+    let said = shop.good("video \u{1b}[2J.mkv -s 40x30 -o one/ --frames 1");
+    assert!(said.ends_with("the picture is one/\\u{1b}[2J-00001.jpg\n"), "{said:?}");
     assert!(!shop.path("new").exists());
 }
 
@@ -83,9 +93,9 @@ fn a_size_says_what_becomes_of_another_shape() {
         assert_eq!(padded, options.starts_with("--pad"), "{options}");
     }
     let error = shop.bad("video a.mkv -s 40x20 --mode fill --pad ffffff -o new/%d.jpg");
-    assert_eq!(error, "resize-videos: --pad is for --mode fit\n");
+    assert_eq!(error, "resizectl video: --pad is for --mode fit\n");
     let error = shop.bad("video a.mkv -s 40x --pad ffffff -o new/%d.jpg");
-    assert_eq!(error, "resize-videos: --mode fill and --pad need both sides of --size\n");
+    assert_eq!(error, "resizectl video: --mode fill and --pad need both sides of --size\n");
     assert!(!shop.path("new").exists());
 }
 

@@ -22,6 +22,7 @@ use resizectl::pattern;
 
 use crate::ASIDE;
 use crate::names::{Names, Output};
+use crate::outcome::Outcome;
 
 /// A number of a frame that is as long as they get: eleven hours of video.
 const LARGE: u64 = 999_999;
@@ -113,11 +114,21 @@ impl Folder {
         self.instance
     }
 
-    /// Where the pictures of the instances from `first` to `last` are, in words.
-    pub(crate) fn range(output: &Output, first: usize, last: usize) -> String {
-        let Output::Folder(folder) = output else { return output.to_string() };
-        let range = folder.join(format!("vid-instance{first}")).display().to_string();
-        if first == last { range } else { format!("{range} to vid-instance{last}") }
+    /// Where the pictures are from the first of one instance to the last of another, in words.
+    pub(crate) fn range(output: &Output, first: &Outcome<'_>, last: &Outcome<'_>) -> String {
+        let (folder, names) = output.place(first.instance, first.video);
+        if let Output::Folder(_) = output {
+            let range = format!("the pictures are in {}", folder.display());
+            let (first, last) = (first.instance, last.instance);
+            return if first == last { range } else { format!("{range} to vid-instance{last}") };
+        }
+        let begin = folder.join(names.of(1));
+        let (folder, names) = output.place(last.instance, last.video);
+        let end = folder.join(names.of(last.frames));
+        match begin == end {
+            true => format!("the picture is {}", end.display()),
+            false => format!("the pictures are {} to {}", begin.display(), end.display()),
+        }
     }
 
     fn clear(&self) -> Result<()> {

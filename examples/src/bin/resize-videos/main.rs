@@ -206,8 +206,7 @@ fn conclude(report: &Report<'_>, page: &Page<'_>, progress: &Progress) -> ExitCo
     let Page { args, outcomes, stopped, .. } = *page;
     let written = || outcomes.iter().filter(|outcome| outcome.frames > 0);
     if let (Some(first), Some(last)) = (written().next(), written().next_back()) {
-        let range = Folder::range(&args.output, first.instance, last.instance);
-        progress.say(&format!("the pictures are in {range}"));
+        progress.say(&shown(&Folder::range(&args.output, first, last)));
     }
     // Each of both, even where the other can't be written.
     let json = args.json.as_ref().map_or(Ok(()), |path| report::write(path, &report.json()?));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use resizectl::signal::{ENDING, Signal};
-use resizectl::terminal::{self, LOST, shown};
+use resizectl::terminal::{self, LOST, VIDEO, shown};
 use resized_client::Client;
 
 use crate::outcome::Outcome;
@@ -219,7 +219,13 @@ fn print(lines: &str) {
 
 /// Says what is wrong.
 pub(crate) fn complain(what: &str) {
-    terminal::complain(format_args!("resize-videos: {}", shown(what)));
+    terminal::complain(format_args!("{}: {}", program(), shown(what)));
+}
+
+/// This program, as its user knows it.
+fn program() -> &'static str {
+    let is_video = std::env::args_os().next().is_some_and(|name| name == VIDEO);
+    if is_video { VIDEO } else { "resize-videos" }
 }
 
 fn style(template: &str, signal: Signal, client: Client) -> ProgressStyle {
