@@ -118,6 +118,13 @@ def test_jpegs_of_an_iterator_and_of_coroutines(remote):
     assert asyncio.run(main()) == list(range(0, 240, 20))
 
 
+def test_a_result_that_is_no_shorter_as_a_jpeg_fails_alone(remote):
+    stream = remote.stream("rgb", (192, 108), (192, 108), jpeg_out=True, quality=100, subsampling="4:4:4")
+    with pytest.raises(resized.Failed):
+        stream.resize(noise(108, 192, 3))
+    assert stream.resize(gradient(192, 108)).jpeg[:2] == b"\xff\xd8"
+
+
 def test_a_slot_takes_a_crop_of_a_jpeg(remote):
     frame = gradient(192, 108)
     stream = remote.stream("rgb", (192, 108), (48, 27), jpeg_in=True)
