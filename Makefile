@@ -146,7 +146,7 @@ deny: $(DENY)
 # With Debian's packages alone: nothing is fetched from Python's. A module is a library by another name.
 PYTHON        ?= $(or $(wildcard /usr/bin/python3),python3)
 PYTHON_MODULE := $(TARGET)/python/module
-MODULE        ?= -p resized -p resized-python
+MODULE        ?= -p resized -p resized-bridge -p resized-python
 test-python: deps
 	@examples/install-packages.sh python3 python3-numpy python3-pytest
 	$(CARGO) build --locked $(MODULE)
@@ -156,6 +156,7 @@ test-python: deps
 	    $(PYTHON) -m pytest -p no:cacheprovider -rs bindings/python/tests
 
 test-wheel: installed-wheel
+	$(CARGO) build --release --locked -p resized-bridge --bin resized-bridge
 	RESIZED_PROGRAM=$(abspath $(TARGET))/release/resized PYTHONDONTWRITEBYTECODE=1 \
 	    $(VENV)/bin/python -m pytest -p no:cacheprovider -rs bindings/python/tests
 

@@ -1,6 +1,7 @@
 """Frames resized in memory shared with a daemon, as numpy arrays. The guide is docs/python.md.
 
-Options and what is named here for types alone, such as Format, is for type checkers: import it under TYPE_CHECKING."""
+Options, StreamOptions and what is named here for types alone, such as Format, is for type checkers: import it under
+TYPE_CHECKING."""
 
 from asyncio import Future
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -76,6 +77,20 @@ class Options(TypedDict, total=False):
     """Seconds after which a frame that no device has taken is dropped, and raises Late. With 0 only frames that a device takes at
     once are resized. Default: None or math.inf, for never."""
 
+class StreamOptions(Options, total=False):
+    """What frames of a stream are where they are not arrays: through a bridge they may be JPEGs, of gray, rgb, bgr, rgba,
+    bgra and i420. A daemon of this machine raises Refused."""
+
+    jpeg_in: bool | None
+    """Source frames are JPEGs of the source's size, which are made into the source's format; i420 costs the bridge least. Their
+    colour is a JPEG's: full range, BT.601, siting "centre". Default: False, for arrays."""
+    jpeg_out: bool | None
+    """Results are JPEGs, and have a JPEG's colour. Default: False, for arrays."""
+    quality: int | None
+    """Of results that are JPEGs, 1 to 100, as libjpeg counts it. This and the next are for jpeg_out=True only. Default: 85."""
+    subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] | None
+    """Of the chroma of results that are JPEGs; those made of i420 are 4:2:0. Default: "4:2:0"."""
+
 @final
 class Client:
     """A connection to a daemon. Threads may share it. Not for a process forked later: make one there. Arrays of slots and
@@ -115,7 +130,7 @@ class Client:
         source_format: Format,
         source_size: Sequence[int] | NDArray[Any],
         size: Size,
-        **options: Unpack[Options],
+        **options: Unpack[StreamOptions],
     ) -> Stream:
         """Opens a stream: frames of one format and size (width, height) that become frames of another."""
 
@@ -139,11 +154,14 @@ class Client:
         """Names of the daemon's devices."""
     @property
     def copied_bytes(self) -> int:
-        """Bytes of pixels that this client has copied in this process."""
+        """Bytes of pixels, and of source frames that are JPEGs, that this client has copied in this process."""
 
 @final
 class Stream:
-    """An open stream. Closed when it was closed or is gone, and its slots, pendings, frames and arrays are gone."""
+    """An open stream. Closed when it was closed or is gone, and its slots, pendings, frames and arrays are gone.
+
+    With jpeg_in=True the bytes of a JPEG take an array's place: bytes, or what has some as a buffer of one dimension. TypeError
+    for others, LengthError for a JPEG that is longer than a frame's samples and 4 KiB."""
 
     def __new__(cls, made_elsewhere: Never, /) -> Self: ...
     def loan(self, timeout: float | None = None) -> Slot:
@@ -180,6 +198,12 @@ class Stream:
     @property
     def size(self) -> tuple[int, int]: ...
     @property
+    def jpeg_in(self) -> bool:
+        """Whether it takes JPEGs."""
+    @property
+    def jpeg_out(self) -> bool:
+        """Whether its results are JPEGs."""
+    @property
     def slots(self) -> int: ...
     @property
     def placement(self) -> Placement:
@@ -194,12 +218,14 @@ class Slot:
     def array(self) -> NDArray[Any]:
         """The source frame, to be written: shares the slot's memory, where each row begins at a multiple of 64 bytes.
         ValueError once it was submitted or released, and for i420 whose width is no multiple of 128 (i420p10: 64) and
-        planar frames of odd sides, which are no one array there: see planes."""
+        planar frames of odd sides, which are no one array there: see planes. A slot of a stream that takes JPEGs has neither,
+        ValueError: see write."""
     @property
     def planes(self) -> tuple[NDArray[Any], ...]:
         """An array for each plane, of any size: (H, W), or (H, W, channels) where samples are interleaved."""
     def write(self, array: ArrayLike | Buffer) -> None:
-        """Copies a frame into the slot, which other threads can't use meanwhile: ValueError. BufferError as with submit."""
+        """Copies a frame, or a JPEG, into the slot, which other threads can't use meanwhile: ValueError. BufferError as with
+        submit."""
     def set_crop(self, left: float, top: float, width: float, height: float) -> None:
         """Has this part of the frame resized in place of the stream's crop. Refused if it is not within the frame."""
     def submit(self) -> Pending:
@@ -235,10 +261,15 @@ class Frame:
     def __new__(cls, made_elsewhere: Never, /) -> Self: ...
     @property
     def array(self) -> NDArray[Any]:
-        """The frame as one array. Rows, and ValueError, as with Slot.array; tensors have no gaps."""
+        """The frame as one array. Rows, and ValueError, as with Slot.array; tensors have no gaps. A frame that is a JPEG has
+        neither this nor planes, ValueError: see jpeg."""
     @property
     def planes(self) -> tuple[NDArray[Any], ...]:
         """An array for each plane, of any size."""
+    @property
+    def jpeg(self) -> bytes:
+        """The frame as a JPEG, a copy that stays when it is released. ValueError if the stream was not opened with
+        jpeg_out=True, and once the frame was released."""
     @property
     def placement(self) -> Placement: ...
     @property
@@ -285,8 +316,8 @@ class Receipt:
         """Seconds from then until it was done."""
     @property
     def copied_bytes(self) -> int:
-        """Bytes of pixels that were copied in this process to have the frame resized: none if it was written into its slot.
-        What the daemon copies is in Client.stats."""
+        """Bytes of pixels, or of a JPEG, that were copied in this process to have the frame resized: none if it was written into
+        its slot's arrays. What the daemon copies is in Client.stats."""
 
 @final
 class View:
@@ -316,10 +347,10 @@ class Refused(Error):
     smaller frames."""
 
 class LengthError(Error):
-    """A frame is not as long as the stream's source frames."""
+    """A frame is not as long as the stream's source frames, or a JPEG is longer than these may be."""
 
 class Unreadable(Error):
-    """The frame was no JPEG, or not one of the stream's extent."""
+    """The frame was no JPEG of the stream's source size, or of a kind that is not read; the stream goes on."""
 
 class Failed(Error):
     """All devices that can do it failed at this frame, or the only one twice; or the memory of the stream's ring is gone, and then

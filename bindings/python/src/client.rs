@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use resized_anywhere::EMBEDDED;
@@ -21,6 +22,7 @@ use crate::kept::{KEPT_SLOTS, Kept};
 use crate::memory::Array;
 use crate::options::{Options, Size, format, source_extent};
 use crate::picture::Picture;
+use crate::source::Source;
 use crate::stream::Stream;
 use crate::waiting::Limit;
 
@@ -74,12 +76,15 @@ impl Client {
         let array = Array::of(array, format)?;
         let size = Size::of(size)?;
         let spec = Options::of(options)?.asked(array.picture(), size, KEPT_SLOTS)?;
+        if !spec.coding.is_raw() {
+            return Err(PyValueError::new_err("jpeg_in= and jpeg_out= are for Client.stream"));
+        }
         let result = Picture { format: spec.destination.format, extent: spec.destination.extent };
         // Before anything is done for what can't be given.
         result.shape()?;
         let open = self.0.get()?;
         let kept = open.kept.stream(py, &open.connected, spec)?;
-        let (mut frame, _) = kept.opened.resize(py, &array, &Limit::default())?;
+        let (mut frame, _) = kept.opened.resize(py, &Source::Samples(array), &Limit::default())?;
         let spare = kept.opened.spec.slots - 1;
         let of_stream = share(&kept.seen, SEEN.min(spare)).filter(|_| is_fair(&spec));
         if let Some(of_stream) = of_stream

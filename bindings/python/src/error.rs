@@ -32,8 +32,8 @@ classes! {
     ConnectError, Error, "Nobody answers at the endpoint, or says welcome, or nobody whom the client understands and trusts.";
     Silent, Error, "Who is at the other end does not say the rest of a message.";
     Refused, Error, "The daemon did not grant the request; the client works on.";
-    LengthError, Error, "A frame is not as long as the stream's source frames.";
-    Unreadable, Error, "The frame was no JPEG, or not one of the stream's extent.";
+    LengthError, Error, "A frame is not as long as the stream's source frames, or a JPEG is longer than these may be.";
+    Unreadable, Error, "The frame was no JPEG of the stream's source size, or of a kind that is not read; the stream goes on.";
     Failed, Error, "All devices that can do it failed at this frame, or the only one twice.";
     Late, Error, "No device began this frame before the stream's deadline.";
     Goodbye, Error, "The daemon ended the connection and said why.";

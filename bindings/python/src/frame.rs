@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 use resized_client::{Extent, Placement as Placed};
 
 use crate::held::Held;
@@ -32,6 +33,7 @@ pub(crate) fn share(taken: &Share, most: u32) -> Option<Share> {
 
 impl Leased for Resized {
     const NAME: &'static str = "frame";
+    const NO_ARRAYS: &'static str = "this frame is a JPEG: use jpeg";
 
     fn bytes(&mut self) -> &mut [u8] {
         self.frame.output_mut()
@@ -91,6 +93,17 @@ impl Frame {
     #[getter]
     fn planes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         self.held.planes(py)
+    }
+
+    /// The frame as the bytes of a JPEG, copied.
+    #[getter]
+    fn jpeg<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        if !self.held.is_jpeg() {
+            return Err(PyValueError::new_err(
+                "this frame is no JPEG: use array, or open the stream with jpeg_out=True",
+            ));
+        }
+        self.held.lent.with(|resized| PyBytes::new(py, resized.frame.jpeg()))
     }
 
     /// Where the picture lies, and how points in it are mapped back.

@@ -11,7 +11,8 @@ use pyo3::types::PyTuple;
 use resized_client::FrameLayout;
 
 use crate::memory::{self, Leased, Lent};
-use crate::picture::{Picture, name};
+use crate::picture::{Picture, kind, name};
+use crate::source::Source;
 
 /// A picture in a slot's memory.
 pub(crate) struct Held<T> {
@@ -27,13 +28,30 @@ impl<T: Leased> Held<T> {
 
     /// The picture as one array, which shares its memory and keeps its slot.
     pub(crate) fn array<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.check_samples()?;
         let lie = self.picture.whole(&self.layout).ok_or_else(|| self.scattered())?;
         memory::array(py, &self.lent, self.picture.format, lie)
     }
 
     /// An array for each plane.
     pub(crate) fn planes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.check_samples()?;
         PyTuple::new(py, memory::planes(py, &self.lent, self.picture.format, &self.layout)?)
+    }
+
+    /// Whether it is a JPEG, or for one.
+    pub(crate) const fn is_jpeg(&self) -> bool {
+        self.layout.is_coded()
+    }
+
+    /// A JPEG is no array, nor several.
+    fn check_samples(&self) -> PyResult<()> {
+        if self.is_jpeg() { Err(PyValueError::new_err(T::NO_ARRAYS)) } else { Ok(()) }
+    }
+
+    /// What is given for a picture like it.
+    pub(crate) fn source(&self, given: &Bound<'_, PyAny>) -> PyResult<Source> {
+        Source::of(given, self.picture, self.is_jpeg())
     }
 
     /// Frees the slot, unless that was done before.
@@ -49,7 +67,11 @@ impl<T: Leased> Held<T> {
     }
 
     pub(crate) fn repr(&self, class: &str) -> String {
-        format!("<resized.{class} {} {}>", self.picture.extent, name(self.picture.format))
+        format!(
+            "<resized.{class} {} {}>",
+            self.picture.extent,
+            kind(self.picture.format, self.is_jpeg())
+        )
     }
 
     /// Why there is no such array.

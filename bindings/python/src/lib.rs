@@ -3,14 +3,14 @@
 //! A frame walks through these files in this order: `client` has a `connection` to a daemon, or to
 //! one that it starts in this process, and opens a `stream` by the words of `options`; the stream
 //! loans a `slot`, which Python writes as an array (`picture` says how a frame lies in one,
-//! `memory` gives out its bytes and copies them); submitted it is a `pending`, which ends as a
-//! `frame`. Beside them: `opened` is the stream that all of these share, `held` what slot and frame
-//! have in common, `waiting` how a thread of Python's waits, `kept` the streams for resizing in one
-//! call, `mapped` what keeps several in flight, `closable` what is closed before it is dropped.
-//! Classes are thin: what can be said in Rust is said by the client library, and here by the words of
-//! Python.
+//! `memory` gives out its bytes and copies them) or fills from a `source`, an array or a JPEG; submitted
+//! it is a `pending`, which ends as a `frame`. Beside them: `opened` is the stream that all of these
+//! share, `held` what slot and frame have in common, `waiting` how a thread of Python's waits, `kept`
+//! the streams for resizing in one call, `mapped` what keeps several in flight, `closable` what is
+//! closed before it is dropped. Classes are thin: what can be said in Rust is said by the client
+//! library, and here by the words of Python.
 //!
-//! Nothing that waits or copies holds the interpreter's lock, and no lock of this crate is held
+//! Nothing that waits or copies pixels holds the interpreter's lock, and no lock of this crate is held
 //! while that is waited for. But slots and frames that Python drops have their say, a few bytes, with
 //! the interpreter's lock: it waits only for a daemon that has some hundred messages to read and does
 //! not. `docs/python.md` is the guide, `resized.pyi` the reference.
@@ -30,6 +30,7 @@ mod ours;
 mod pending;
 mod picture;
 mod slot;
+mod source;
 mod stream;
 mod waiting;
 

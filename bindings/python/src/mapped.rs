@@ -100,8 +100,8 @@ impl Walk {
             };
             let Some(slot) = slot else { break };
             let Some(array) = self.next.take() else { break };
-            let array = self.opened.array(array.bind(py))?;
-            self.begun.push_back(Pending::submit(py, slot, &array, &self.opened)?);
+            let source = self.opened.source(array.bind(py))?;
+            self.begun.push_back(Pending::submit(py, slot, &source, &self.opened)?);
         }
         Ok(())
     }

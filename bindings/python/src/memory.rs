@@ -33,6 +33,8 @@ use crate::picture::{Lie, Picture, Rows, element};
 pub(crate) trait Leased: Send + 'static {
     /// What Python calls it.
     const NAME: &'static str;
+    /// What Python is told where it is a JPEG, or for one, and arrays of it are asked for.
+    const NO_ARRAYS: &'static str;
 
     fn bytes(&mut self) -> &mut [u8];
 }
@@ -103,17 +105,21 @@ impl<T: Leased> Lent<T> {
     }
 
     /// Has it written without the interpreter's lock, and by nobody else meanwhile.
-    pub(crate) fn write(&self, py: Python<'_>, write: impl FnOnce(&mut T) + Send) -> PyResult<()> {
+    pub(crate) fn write<R: Send>(
+        &self,
+        py: Python<'_>,
+        write: impl FnOnce(&mut T) -> R + Send,
+    ) -> PyResult<R> {
         let mut leased = self.taken(Lease::Written)?;
-        py.detach(|| write(&mut leased));
+        let written = py.detach(|| write(&mut leased));
         let start = NonNull::from(leased.bytes()).cast();
         *self.state() = State { leased: Lease::Here(Ours::new(leased)), start, seen: 0 };
-        Ok(())
+        Ok(written)
     }
 
-    /// Changes what is no byte of it.
-    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> PyResult<R> {
-        Ok(change(self.state().leased.here()?.get_mut()?))
+    /// For what touches no byte of it, unless it is one that has no arrays.
+    pub(crate) fn with<R>(&self, with: impl FnOnce(&mut T) -> R) -> PyResult<R> {
+        Ok(with(self.state().leased.here()?.get_mut()?))
     }
 
     /// Whether it was given away for good.

@@ -8,9 +8,9 @@ use resized_client::StreamSpec;
 
 use crate::connection::Connected;
 use crate::error::raised;
-use crate::memory::Array;
 use crate::ours::Ours;
 use crate::picture::Picture;
+use crate::source::Source;
 use crate::waiting::{Limit, let_go, wait};
 
 /// A stream, and the connection that it is of.
@@ -81,7 +81,7 @@ impl Opened {
     pub(crate) fn resize(
         &self,
         py: Python<'_>,
-        array: &Array,
+        source: &Source,
         limit: &Limit,
     ) -> PyResult<(resized_client::Frame, usize)> {
         let mut slot = self.loan(py, limit)?;
@@ -89,18 +89,16 @@ impl Opened {
         limit.check_wanted()?;
         let mut copied = 0;
         let frame = wait(py, limit, |slice| {
-            copied = array.write_to(&mut slot);
+            copied = source.write_to(&mut slot)?;
             slot.submit()?.wait_timeout(slice)
         });
         self.connection.count(copied);
         Ok((frame.map_err(|(error, _)| error)?, copied))
     }
 
-    /// An array that is one of its frames.
-    pub(crate) fn array(&self, array: &Bound<'_, PyAny>) -> PyResult<Array> {
-        let array = Array::of(array, Some(self.spec.source.format))?;
-        self.taken().check(array.picture())?;
-        Ok(array)
+    /// What is given for one of its frames.
+    pub(crate) fn source(&self, given: &Bound<'_, PyAny>) -> PyResult<Source> {
+        Source::of(given, self.taken(), self.spec.coding.jpeg_in)
     }
 }
 

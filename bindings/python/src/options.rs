@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 use resized_client::{
-    Align, Alpha, Arrangement, ChannelOrder, Crop, Element, Extent, Filter, FrameSpec, Framing,
-    Matrix, PixelFormat, Range, Siting, StreamSpec, Tensor,
+    Align, Alpha, Arrangement, ChannelOrder, Coding, Crop, Element, Extent, Filter, FrameSpec,
+    Framing, Jpeg, Matrix, PixelFormat, Quality, Range, Siting, StreamSpec, Subsampling, Tensor,
 };
 
 use crate::picture::{FORMATS, Picture, name};
@@ -39,12 +39,20 @@ const NUMBERS: [(&str, Numbers); 4] = [
 const LAYOUTS: [(&str, Arrangement); 2] =
     [("chw", Arrangement::Planar), ("hwc", Arrangement::Interleaved)];
 const ORDERS: [(&str, ChannelOrder); 2] = [("rgb", ChannelOrder::Rgb), ("bgr", ChannelOrder::Bgr)];
+const SUBSAMPLINGS: [(&str, Subsampling); 3] = [
+    ("4:4:4", Subsampling::Neither),
+    ("4:2:2", Subsampling::Horizontal),
+    ("4:2:0", Subsampling::Both),
+];
 
 /// What `mean` and `scale` are.
 const THREE: &str = "three numbers, one for each channel";
 
 /// What a size is.
 const SIZE: &str = "(width, height), in pixels; one may be None, and follows from the shape";
+
+/// What a quality is.
+const QUALITY: &str = "a whole number from 1 to 100";
 
 /// What the results' numbers are.
 #[derive(Clone, Copy)]
@@ -131,6 +139,10 @@ pub(crate) struct Options {
     slots: Option<u32>,
     weight: Option<u32>,
     deadline: Option<Duration>,
+    jpeg_in: bool,
+    jpeg_out: bool,
+    quality: Option<Quality>,
+    subsampling: Option<Subsampling>,
 }
 
 impl Options {
@@ -178,6 +190,13 @@ impl Options {
                     Err(_) => return Err(unfit(key, value, SECONDS, false)),
                 };
             }
+            "jpeg_in" => self.jpeg_in = said(key, value, "True or False")?,
+            "jpeg_out" => self.jpeg_out = said(key, value, "True or False")?,
+            "quality" => {
+                let quality = Quality::new(said(key, value, QUALITY)?);
+                self.quality = Some(quality.ok_or_else(|| unfit(key, value, QUALITY, false))?);
+            }
+            "subsampling" => self.subsampling = Some(word(key, value, &SUBSAMPLINGS)?),
             _ => return Err(PyTypeError::new_err(format!("unexpected keyword argument '{key}'"))),
         }
         Ok(())
@@ -203,10 +222,15 @@ impl Options {
 
     /// What frames like that become. With so many slots where nobody said how many.
     pub(crate) fn spec(&self, source: Picture, size: Extent, slots: u32) -> PyResult<StreamSpec> {
-        let source = self.source.of(FrameSpec::new(source.format, source.extent));
+        let usual = if self.jpeg_in { FrameSpec::jpeg } else { FrameSpec::new };
+        let source = self.source.of(usual(source.format, source.extent));
         let mut spec = StreamSpec::new(source, size);
         if let Some(format) = self.made()? {
             spec = spec.with_format(format);
+        }
+        spec.coding = self.coding()?;
+        if spec.coding.jpeg_out.is_some() {
+            spec.destination = as_jpeg(spec.destination);
         }
         spec.destination = self.destination.of(spec.destination);
         spec.framing = self.framed()?;
@@ -247,6 +271,27 @@ impl Options {
         Ok(Some(PixelFormat::Tensor(Tensor { element, arrangement, order })))
     }
 
+    fn coding(&self) -> PyResult<Coding> {
+        if !self.jpeg_out {
+            let said =
+                [("quality", self.quality.is_some()), ("subsampling", self.subsampling.is_some())];
+            return match said.into_iter().find(|(_, said)| *said) {
+                Some((key, _)) => Err(PyValueError::new_err(format!(
+                    "{key}= is for results that are JPEGs: give jpeg_out=True"
+                ))),
+                None => Ok(Coding { jpeg_in: self.jpeg_in, jpeg_out: None }),
+            };
+        }
+        if let Some(Numbers::Tensor(_)) = self.numbers {
+            return Err(PyValueError::new_err(
+                "jpeg_out= makes JPEGs of the results, dtype= tensors: not both",
+            ));
+        }
+        let quality = self.quality.unwrap_or_default();
+        let subsampling = self.subsampling.unwrap_or(Subsampling::Both);
+        Ok(Coding { jpeg_in: self.jpeg_in, jpeg_out: Some(Jpeg { quality, subsampling }) })
+    }
+
     fn framed(&self) -> PyResult<Framing> {
         let framing = self.framing.unwrap_or_default();
         match framing {
@@ -259,6 +304,15 @@ impl Options {
             }
             _ => Ok(framing),
         }
+    }
+}
+
+/// A frame as JPEGs have its colour. Only chroma of theirs has a matrix and a place: what has none keeps the
+/// source's, so that the pass that resizes it need not convert it.
+const fn as_jpeg(frame: FrameSpec) -> FrameSpec {
+    match frame.format.is_subsampled() {
+        true => FrameSpec::jpeg(frame.format, frame.extent),
+        false => FrameSpec { range: Range::Full, ..frame },
     }
 }
 

@@ -14,9 +14,9 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use crate::connection::For;
 use crate::error::raised;
 use crate::frame::Frame;
-use crate::memory::Array;
 use crate::opened::Opened;
 use crate::ours::Ours;
+use crate::source::Source;
 use crate::waiting::{GivenUp, Limit, running_loop, wait, when_cancelled};
 
 /// A submitted frame.
@@ -65,12 +65,13 @@ impl Pending {
     pub(crate) fn submit(
         py: Python<'_>,
         mut slot: resized_client::Slot,
-        array: &Array,
+        source: &Source,
         opened: &Arc<Opened>,
     ) -> PyResult<Self> {
-        let (pending, copied) = py.detach(|| {
-            let copied = array.write_to(&mut slot);
-            (slot.submit(), copied)
+        let mut copied = 0;
+        let pending = py.detach(|| {
+            copied = source.write_to(&mut slot)?;
+            slot.submit()
         });
         opened.connection.count(copied);
         Ok(Self::new(pending.map_err(raised)?, Arc::clone(opened), copied))

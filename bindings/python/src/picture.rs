@@ -28,6 +28,11 @@ pub(crate) fn name(format: PixelFormat) -> &'static str {
     FORMATS.iter().find(|(_, other)| *other == format).map_or("tensor", |(name, _)| name)
 }
 
+/// What frames of a format are called, which may be JPEGs.
+pub(crate) fn kind(format: PixelFormat, is_jpeg: bool) -> &'static str {
+    if is_jpeg { "JPEG" } else { name(format) }
+}
+
 /// What the numbers of a format's arrays are: numpy's name, and the struct module's letter.
 pub(crate) const fn element(format: PixelFormat) -> (&'static str, &'static CStr) {
     match format {
@@ -236,5 +241,9 @@ fn no_frame(format: Option<PixelFormat>, shape: &[usize]) -> PyErr {
         Some(_) => "(H * 3/2, W), both sides even",
     };
     let frame = format.map_or("frame", name);
-    PyValueError::new_err(format!("no {frame} array has the shape {shape:?}: wanted is {wanted}"))
+    // As bytes have.
+    let hint = if shape.len() == 1 { "; JPEGs are for streams with jpeg_in=True" } else { "" };
+    PyValueError::new_err(format!(
+        "no {frame} array has the shape {shape:?}: wanted is {wanted}{hint}"
+    ))
 }

@@ -8,7 +8,7 @@ use resized_client::Crop;
 
 use crate::error::raised;
 use crate::held::Held;
-use crate::memory::{Array, Leased};
+use crate::memory::Leased;
 use crate::opened::Opened;
 use crate::pending::Pending;
 
@@ -23,6 +23,7 @@ pub(crate) struct Loaned {
 
 impl Leased for Loaned {
     const NAME: &'static str = "slot";
+    const NO_ARRAYS: &'static str = "this slot takes a JPEG: use write";
 
     fn bytes(&mut self) -> &mut [u8] {
         self.slot.input_mut()
@@ -57,9 +58,12 @@ impl Slot {
     /// Copies a frame into the slot, without the interpreter's lock: it can't be used meanwhile.
     /// `BufferError` while arrays share its memory.
     fn write(&self, py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<()> {
-        let array = Array::of(array, Some(self.0.picture.format))?;
-        self.0.picture.check(array.picture())?;
-        self.0.lent.write(py, |loaned| loaned.copied += array.write_to(&mut loaned.slot))
+        let source = self.0.source(array)?;
+        let write = |loaned: &mut Loaned| {
+            loaned.copied += source.write_to(&mut loaned.slot)?;
+            Ok(())
+        };
+        self.0.lent.write(py, write)?.map_err(raised)
     }
 
     /// Has a part of this frame resized in place of the stream's crop. `Refused` if it is not within
@@ -67,7 +71,7 @@ impl Slot {
     #[pyo3(signature = (left, top, width, height))]
     fn set_crop(&self, left: f64, top: f64, width: f64, height: f64) -> PyResult<()> {
         let crop = Crop { left, top, width, height };
-        self.0.lent.change(|loaned| loaned.slot.set_crop(crop))?.map_err(raised)
+        self.0.lent.with(|loaned| loaned.slot.set_crop(crop))?.map_err(raised)
     }
 
     /// Gives the slot to the daemon. `BufferError` while arrays share its memory.

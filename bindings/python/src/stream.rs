@@ -13,7 +13,7 @@ use crate::frame::{Frame, Placement};
 use crate::mapped::Mapped;
 use crate::opened::Opened;
 use crate::pending::Pending;
-use crate::picture::name;
+use crate::picture::{kind, name};
 use crate::slot::Slot;
 use crate::waiting::{GivenUp, Limit, running_loop, when_cancelled};
 
@@ -53,9 +53,9 @@ impl Stream {
         timeout: Option<f64>,
     ) -> PyResult<Pending> {
         let opened = self.0.get()?;
-        let array = opened.array(array)?;
+        let source = opened.source(array)?;
         let slot = opened.loan(py, &Limit::of(timeout)?)?;
-        Pending::submit(py, slot, &array, &opened)
+        Pending::submit(py, slot, &source, &opened)
     }
 
     /// Resizes one array after another, several at once.
@@ -117,6 +117,18 @@ impl Stream {
         Ok(size(self.0.get()?.spec.destination.extent))
     }
 
+    /// Whether it takes JPEGs.
+    #[getter]
+    fn jpeg_in(&self) -> PyResult<bool> {
+        Ok(self.0.get()?.spec.coding.jpeg_in)
+    }
+
+    /// Whether its results are JPEGs.
+    #[getter]
+    fn jpeg_out(&self) -> PyResult<bool> {
+        Ok(self.0.get()?.spec.coding.jpeg_out.is_some())
+    }
+
     /// Frames that may be in flight or held at once.
     #[getter]
     fn slots(&self) -> PyResult<u32> {
@@ -153,15 +165,16 @@ impl Stream {
 
     fn __repr__(&self) -> String {
         let Ok(opened) = self.0.get() else { return "<resized.Stream closed>".into() };
-        let StreamSpec { source, destination, .. } = &opened.spec;
-        let (from, to) = (name(source.format), name(destination.format));
+        let StreamSpec { source, destination, coding, .. } = &opened.spec;
+        let from = kind(source.format, coding.jpeg_in);
+        let to = kind(destination.format, coding.jpeg_out.is_some());
         format!("<resized.Stream {} {from} to {} {to}>", source.extent, destination.extent)
     }
 }
 
-/// Resizes what is in an array that is one of a stream's frames.
+/// Resizes what is given for one of a stream's frames.
 fn resized(opened: &Arc<Opened>, array: &Bound<'_, PyAny>, limit: &Limit) -> PyResult<Frame> {
-    let (frame, copied) = opened.resize(array.py(), &opened.array(array)?, limit)?;
+    let (frame, copied) = opened.resize(array.py(), &opened.source(array)?, limit)?;
     Frame::new(frame, opened, copied)
 }
 

@@ -1,8 +1,10 @@
-"""Daemons to test with: the `resized` program ($RESIZED_PROGRAM) on a socket of its own, and one in this process."""
+"""Daemons to test with: the `resized` program ($RESIZED_PROGRAM) on a socket of its own, and one in this process; and a
+bridge, whose program lies beside the daemon's."""
 
 import faulthandler
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -69,6 +71,33 @@ class Daemon:
         self.kill()
 
 
+class Bridge:
+    """The `resized-bridge` program, running beside a daemon, for clients of this machine."""
+
+    def __init__(self, folder: pathlib.Path, daemon: Daemon):
+        log = folder / "bridge.log"
+        program = pathlib.Path(os.environ["RESIZED_PROGRAM"]).with_name("resized-bridge")
+        unwanted = ("NOTIFY_SOCKET", "RESIZED_BRIDGE", "RESIZED_LOG")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
+        command = [program, "--listen", "127.0.0.1:0", "--daemon", daemon.endpoint]
+        with open(log, "ab") as to:
+            self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=to)
+
+        def listens():
+            assert self.process.poll() is None, log.read_text()
+            return re.search(r"listening.*address=(\S+)", log.read_text())
+
+        until("the bridge listens", listens)
+        self.endpoint = f"tcp://{listens()[1]}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
 class Relay:
     """Stands between a client and its daemon, and says of frames of some streams that they failed, as a daemon does once the
     memory of their rings is gone: no client can have that happen to memory that is sealed."""
@@ -129,6 +158,12 @@ def until(what, so):
 def daemon(tmp_path):
     with Daemon(tmp_path) as daemon:
         yield daemon
+
+
+@pytest.fixture
+def bridge(tmp_path, daemon):
+    with Bridge(tmp_path, daemon) as bridge:
+        yield bridge
 
 
 @pytest.fixture(params=["process", "embedded"])

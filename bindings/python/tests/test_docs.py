@@ -22,11 +22,12 @@ def snippets(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_snippets_run(page, daemon, monkeypatch):
+def test_snippets_run(page, daemon, bridge, monkeypatch):
     monkeypatch.setenv("RESIZED_ENDPOINT", daemon.endpoint)
     assert snippets(page)
     names = {}
     for snippet in snippets(page):
+        snippet = snippet.replace("tls://camera-hub.example:7788", bridge.endpoint)
         exec(compile(snippet, page, "exec"), names)
     assert names["small"].shape == (360, 640, 3)
 
