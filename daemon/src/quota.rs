@@ -2,12 +2,13 @@
 //!
 //! Knows no clients: two of one user share an account, and so do the users that were [lent](owners) to one. Invariants: what is
 //! limited is charged before it is allocated, and the charge goes with the allocation; a refusal says whose limit it was, what
-//! was asked for and what is left. A slot is a frame that may be in flight, and is charged as its stream opens: so frames in
+//! was asked for and what is left; a [ring](lending) is charged until its client has let go of it. A slot is a frame that may be in flight, and is charged as its stream opens: so frames in
 //! flight are limited, and submitting one is neither counted nor refused. What a connection may have the daemon hold is charged
 //! with its place. What the machine has to give is told by [`machine`]. The threads that make and free streams' memory are not
 //! limited but taken in turns: no user has more than half of them. Memory of a device is refused to the device, which then passes
 //! on the stream: the client is told nothing.
 
+mod lending;
 mod machine;
 mod owners;
 mod pot;
@@ -16,12 +17,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use resized_protocol::message::{Refusal, Resource, Whose};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::lock;
 use machine::{Allocated, Machine, OnTheWay};
 use pot::Pot;
 
+pub(crate) use lending::Lending;
 pub use machine::{default_ring_bytes, user_ring_bytes};
 pub(crate) use owners::Owners;
 
@@ -73,6 +75,8 @@ pub(crate) struct Accounts {
     users: Mutex<Users>,
     /// Held by who reads whose users are whose.
     reading: Mutex<()>,
+    /// A client keeps a ring whose stream is over.
+    keeping: Notify,
 }
 
 /// The users.
@@ -97,6 +101,8 @@ pub(crate) struct Account {
     ring_bytes: Pot,
     turns: Arc<Semaphore>,
     devices: Vec<Pot>,
+    /// Rings whose streams are over and which its clients still have. Each keeps the account.
+    kept: Mutex<Vec<lending::Ring>>,
 }
 
 /// Taken from an account until this is dropped.
@@ -167,6 +173,7 @@ impl Accounts {
             devices: devices.into_iter().map(Pot::new).collect(),
             users: Mutex::new(Users { each, owners: Owners::default(), known: HashMap::new() }),
             reading: Mutex::default(),
+            keeping: Notify::new(),
         })
     }
 
@@ -242,6 +249,7 @@ impl Accounts {
             turns: Arc::new(Semaphore::new(TURNS)),
             // So that another finds room too.
             devices: self.devices.iter().map(|all| Pot::new(all.limit() / 4 * 3)).collect(),
+            kept: Mutex::default(),
         });
         users.known.insert(uid, Arc::downgrade(&account));
         account
@@ -345,13 +353,6 @@ impl Charge {
     pub(crate) fn allocated_with_ring(&mut self, bytes: u64) {
         self.ring = Some(self.account.daemon.machine.note(bytes));
         self.allocated();
-    }
-
-    /// Has the ring freed, which is no longer noted then: its pages leave what this process shares at once, and come back to the
-    /// system one by one, so that they would seem owed meanwhile.
-    pub(crate) fn free_ring(&mut self, free: impl FnOnce()) {
-        self.ring = None;
-        free();
     }
 }
 

@@ -31,7 +31,7 @@ use resized_service::memory;
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::metrics::{ClientId, Metrics};
@@ -47,6 +47,9 @@ use reactor::Reactor;
 
 /// Pause after a failed accept: out of descriptors, say. Trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is asked whether clients have let go of rings that they keep.
+const TAKE_BACK: Duration = Duration::from_millis(500);
 
 /// Descriptors that are left for other things than clients' connections.
 pub const OTHER_DESCRIPTORS: u64 = 32;
@@ -178,9 +181,11 @@ impl Daemon {
         stop: impl Future<Output = io::Result<()>> + Send + 'static,
     ) -> Result<(), ServerError> {
         let Self { options, shared, _lanes: lanes, reactor, exporter } = self;
+        let accounts = Arc::clone(&shared.accounts);
         let door = Door { options, shared };
         let served = reactor.run(door.attend(listener, adopted, exporter, stop));
         drop(lanes);
+        accounts.forget_rings();
         served
     }
 }
@@ -243,6 +248,7 @@ impl Door {
     ) -> Result<(), ServerError> {
         let draining = Arc::new(AtomicBool::new(false));
         let mut watchers = JoinSet::new();
+        watchers.spawn(take_rings_back(Arc::clone(&self.shared.accounts)));
         exporter.map(|exporter| {
             watchers.spawn(exporter.serve(Arc::clone(&self.shared), Arc::clone(&draining)))
         });
@@ -312,6 +318,24 @@ impl Door {
                 turn_away(&socket, Goodbye::Refused(refusal));
                 Ok(None)
             }
+        }
+    }
+}
+
+/// Takes rings back that clients let go of after their streams were over: a user that asks for nothing more would be charged for
+/// them all the same.
+async fn take_rings_back(accounts: Arc<Accounts>) {
+    loop {
+        accounts.keeping().await;
+        loop {
+            tokio::time::sleep(TAKE_BACK).await;
+            let keeping = accounts.that_keep_rings();
+            if keeping.is_empty() {
+                break;
+            }
+            // Freeing pages takes long.
+            let take_back = move || keeping.iter().for_each(|account| account.take_back());
+            log_panic(spawn_blocking(take_back).await);
         }
     }
 }

@@ -2,8 +2,7 @@
 //! ready for it.
 //!
 //! Knows devices only to have them prepare the stream. Invariant: the memory of a stream that is
-//! over goes back to the system with its charge, even if the client keeps its mapping, but not
-//! before the devices let go of it.
+//! over goes back to the system with its charge, once the devices and the client have let go of it.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -13,7 +12,7 @@ use nix::errno::Errno;
 use resized_protocol::frame::PixelFormat;
 use resized_protocol::message::{Backing, MAX_WEIGHT, Refusal, Resource, StreamSpec};
 use resized_protocol::placement::Crop;
-use resized_protocol::shm::{NamedRegion, Region, RingLayout, SlotMemory};
+use resized_protocol::shm::{Lent, NamedRegion, Region, RegionError, RingLayout, SlotMemory};
 
 use super::Job;
 use super::cost::Rate;
@@ -22,7 +21,7 @@ use crate::device::fleet::Fleet;
 use crate::device::{self, Allowance, Device, DeviceError, Resizer};
 use crate::lock;
 use crate::metrics::{ClientId, ClientMetrics, Counted, StreamMetrics};
-use crate::quota::{Account, Charge};
+use crate::quota::{Account, Charge, Lending};
 
 /// Whose stream it is, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +39,6 @@ pub(crate) struct Stream {
     ring: RingLayout,
     region: Arc<Region>,
     slots: Box<[AtomicU8]>,
-    /// The client may read results when this is gone: do not take the pages from under it.
-    kept: AtomicBool,
     /// The client was told so: nothing is said of its frames any more.
     closed: Arc<AtomicBool>,
     devices: Arc<Fleet>,
@@ -51,7 +48,9 @@ pub(crate) struct Stream {
     cropped: Mutex<Option<Prepared>>,
     rate: Rate,
     metrics: Arc<StreamMetrics>,
-    charges: Charges,
+    /// Of its ring, of tables, of what waits, and of the stream. After the region: what is unmapped goes back first.
+    lending: Lending,
+    _slots: Charge,
     _counted: Counted,
 }
 
@@ -97,8 +96,8 @@ const COMPLETION: usize = 38;
 struct Charges {
     /// Of its ring, of tables, and of what waits.
     memory: Charge,
-    _stream: Charge,
-    _slots: Charge,
+    stream: Charge,
+    slots: Charge,
 }
 
 impl Charges {
@@ -111,8 +110,8 @@ impl Charges {
         let beside = table_bytes(devices, spec) + u64::from(spec.slots) * PER_SLOT;
         let bytes = (ring.len().get() as u64).saturating_add(beside);
         Ok(Self {
-            _stream: account.charge(Resource::Streams, 1)?,
-            _slots: account.charge(Resource::Slots, spec.slots.into())?,
+            stream: account.charge(Resource::Streams, 1)?,
+            slots: account.charge(Resource::Slots, spec.slots.into())?,
             memory: account.charge(Resource::RingBytes, bytes)?,
         })
     }
@@ -128,10 +127,13 @@ impl Stream {
         owner: Owner<'_>,
     ) -> Result<(Self, Invitation), Refusal> {
         let ring = layout(spec)?;
-        let mut charges = Charges::take(owner.account, spec, &ring, devices)?;
-        let (region, invitation) = allocate(&ring, named)?;
+        // Its user may have room again.
+        owner.account.take_back();
+        let Charges { mut memory, stream, slots } =
+            Charges::take(owner.account, spec, &ring, devices)?;
+        let (region, file, invitation) = allocate(&ring, named)?;
         region.populate();
-        charges.memory.allocated_with_ring(region.len() as u64);
+        memory.allocated_with_ring(region.len() as u64);
         let region = Arc::new(region);
         let ready = prepare(devices, spec, &ring, &region, owner.account)?;
         let stream = Self {
@@ -139,7 +141,6 @@ impl Stream {
             metrics: owner.client.open(id.number, ring.slots(), ring.len().get() as u64),
             spec: *spec,
             slots: (0..ring.slots()).map(|_| AtomicU8::new(FREE)).collect(),
-            kept: AtomicBool::new(false),
             closed: Arc::default(),
             ring,
             region,
@@ -147,7 +148,8 @@ impl Stream {
             ready,
             cropped: Mutex::default(),
             rate: Rate::new(spec),
-            charges,
+            lending: Lending::new(file, memory, stream),
+            _slots: slots,
             _counted: owner.counted,
         };
         Ok((stream, invitation))
@@ -247,11 +249,6 @@ impl Stream {
             slot.store(FREE, Ordering::Release);
         }
     }
-
-    /// Leaves the frames as they are when the stream is over.
-    pub(crate) fn keep_frames(&self) {
-        self.kept.store(true, Ordering::Relaxed);
-    }
 }
 
 impl Drop for Stream {
@@ -263,9 +260,7 @@ impl Drop for Stream {
             let _call = self.devices.call(index);
             drop(ready);
         }
-        if !self.kept.load(Ordering::Relaxed) {
-            self.charges.memory.free_ring(|| self.region.discard());
-        }
+        self.lending.unmap();
     }
 }
 
@@ -312,19 +307,20 @@ fn layout(spec: &StreamSpec) -> Result<RingLayout, Refusal> {
     Ok(ring)
 }
 
-fn allocate(ring: &RingLayout, named: bool) -> Result<(Region, Invitation), Refusal> {
-    let allocated = if named {
-        Region::create_named(ring.len()).map(|NamedRegion { region, name }| {
-            (region, Invitation { backing: Backing::Named(name), descriptor: None })
-        })
-    } else {
-        Region::create(ring.len()).map(|(region, descriptor)| {
-            let descriptor = Some(descriptor);
-            (region, Invitation { backing: Backing::Descriptor, descriptor })
-        })
+fn allocate(ring: &RingLayout, named: bool) -> Result<(Region, Lent, Invitation), Refusal> {
+    let allocate = || -> Result<_, RegionError> {
+        if named {
+            let NamedRegion { region, name, file } = Region::create_named(ring.len())?;
+            let invitation = Invitation { backing: Backing::Named(name), descriptor: None };
+            return Ok((region, Lent::new(file, ring.len())?, invitation));
+        }
+        let (region, made) = Region::create(ring.len())?;
+        let file = Lent::new(made, ring.len())?;
+        let descriptor = Some(file.open()?);
+        Ok((region, file, Invitation { backing: Backing::Descriptor, descriptor }))
     };
-    allocated.map_err(|error| {
-        tracing::warn!(%error, bytes = ring.len(), "no memory for a ring");
+    allocate().map_err(|error| {
+        tracing::warn!(%error, bytes = ring.len(), "a ring can't be made");
         // Of named segments the system's error is not always known.
         Refusal::System { errno: error.errno().unwrap_or(Errno::EIO as i32) }
     })

@@ -208,23 +208,6 @@ fn who_sees_all_is_let_in_where_others_have_all_memory_but_only_a_few_are() {
 }
 
 #[test]
-fn a_ring_that_is_being_freed_owes_nobody_pages_but_is_its_users() {
-    let accounts = Accounts::new(limits(), 10, 1000, []);
-    let mut charge = accounts.of(1).charge(Resource::RingBytes, 100).unwrap();
-    charge.allocated_with_ring(100);
-    let owed = || accounts.machine.owed(Some(0));
-    assert_eq!(owed(), 100);
-    let mut freed = false;
-    charge.free_ring(|| {
-        freed = true;
-        assert_eq!((owed(), accounts.ring_bytes()), (0, 100));
-    });
-    assert!(freed);
-    drop(charge);
-    assert_eq!((owed(), accounts.ring_bytes()), (0, 0));
-}
-
-#[test]
 fn of_two_who_read_whose_users_are_whose_the_last_to_begin_has_the_last_word() {
     let accounts = Accounts::new(limits(), 10, 1000, []);
     let (begun, has_begun) = std::sync::mpsc::channel();

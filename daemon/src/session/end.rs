@@ -1,7 +1,7 @@
 //! Owns the end of a session: why it ends, what its client is told, and that all it holds is let go of.
 //!
-//! Invariants: a client that did nothing wrong gets all its results, and keeps its frames; what a
-//! client goes on sending, or does not read, delays the end by seconds at the most.
+//! Invariants: a client that did nothing wrong gets all its results; what a client goes on sending, or
+//! does not read, delays the end by seconds at the most.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -56,8 +56,6 @@ impl Session {
             }
             End::Stopping { patience } => self.say_goodbye(*patience).await,
             End::Silence => self.outbox.post_last(&Message::Goodbye(Goodbye::Silence)),
-            // For want of memory, say: the client did nothing wrong, and can't be told.
-            End::HungUp | End::Socket(_) if self.outbox.is_cut() => self.keep_frames(),
             End::HungUp | End::Refused | End::Socket(_) => {}
         }
         tracing::debug!(client = self.client, %end, "session over");
@@ -118,17 +116,11 @@ impl Session {
 
     /// The end of a client that did nothing wrong: it gets all its results, and time to read them.
     async fn say_goodbye(&mut self, patience: Duration) {
-        self.keep_frames();
         self.meanwhile(self.outbox.idle()).await;
         self.outbox.post_last(&Message::Goodbye(Goodbye::Stopping));
         if timeout(patience, self.outbox.flush()).await.is_err() {
             tracing::warn!(client = self.client, "the client did not read its last messages");
         }
-    }
-
-    /// Leaves the client its frames, to read or to submit once more to another daemon.
-    fn keep_frames(&self) {
-        self.streams.values().for_each(|stream| stream.keep_frames());
     }
 
     /// Forgets all streams, and gives them and what waited of them away.
@@ -152,9 +144,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.shared.metrics.disconnect(self.client);
         // There are none left unless the session panicked, or the runtime did not run it to its
-        // end. The client was told nothing, so it takes the daemon for dead, and gives the next
-        // what is in its rings.
-        self.keep_frames();
+        // end.
         let streams: Vec<_> = std::iter::from_fn(|| self.withdraw_first()).collect();
         match tokio::runtime::Handle::try_current() {
             // To spawn panics where there is no thread to be had, and a second panic would end all.

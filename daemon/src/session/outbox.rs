@@ -77,8 +77,8 @@ enum Link {
     Open,
     /// The last message was posted.
     Ended,
-    /// The socket has failed, or was cut. `client_gone`: since the client had hung up.
-    Failed { client_gone: bool },
+    /// The socket has failed, or was cut.
+    Failed,
 }
 
 /// The unsent rest of a message, or of several.
@@ -169,7 +169,7 @@ impl Outbox {
         if let Err(error) = codec::encode(message, &mut bytes) {
             // None is as long as that: lists come in pages, and devices are few.
             tracing::error!(%error, "a message can't be sent");
-            self.cut(waiting, None);
+            self.cut(waiting);
             return Ok(());
         }
         self.deliver(waiting, Outgoing { bytes, sent: 0, descriptor })
@@ -195,8 +195,8 @@ impl Outbox {
                     waiting.buffer = outgoing.bytes;
                     return Err(NoRoom { errno, descriptor: outgoing.descriptor });
                 }
-                Err(errno) => {
-                    self.cut(waiting, Some(errno));
+                Err(_) => {
+                    self.cut(waiting);
                     return Ok(());
                 }
             }
@@ -216,17 +216,11 @@ impl Outbox {
     }
 
     /// Sends nothing more, and lets the session's next read find the end of the connection.
-    fn cut(&self, waiting: &mut Waiting, errno: Option<Errno>) {
-        let client_gone = matches!(errno, Some(Errno::EPIPE | Errno::ECONNRESET));
-        let link = Link::Failed { client_gone };
-        *waiting = Waiting { link, in_flight: waiting.in_flight, ..Waiting::default() };
+    fn cut(&self, waiting: &mut Waiting) {
+        *waiting =
+            Waiting { link: Link::Failed, in_flight: waiting.in_flight, ..Waiting::default() };
         // Fails where the client has hung up: then there is nothing to cut.
         let _ = self.socket.shutdown(Shutdown::Both);
-    }
-
-    /// Whether the connection was cut from a client that had not hung up.
-    pub(super) fn is_cut(&self) -> bool {
-        self.lock().link == Link::Failed { client_gone: false }
     }
 
     /// Sends what waits, as much as the socket takes, after waiting for both.
@@ -340,7 +334,7 @@ impl Outbox {
                     return Ok(Sent::LacksRoom);
                 }
                 Err(errno) => {
-                    self.cut(&mut waiting, Some(errno));
+                    self.cut(&mut waiting);
                     return Err(errno.into());
                 }
             }

@@ -289,22 +289,31 @@ async fn map(peer: &Peer) -> Vec<Lease> {
 }
 
 #[test]
-fn frames_are_kept_for_who_is_told_nothing_of_the_end() {
+fn a_ring_is_its_clients_until_it_lets_go_of_it() {
     run(async {
         // One whose session is cut short, as by a panic, and one who hangs up.
-        for (kept, left) in [(true, 7), (false, 0)] {
+        for is_cut in [true, false] {
             let scene = Scene::new();
             let (peer, task) = scene.welcomed(1, 0, SEES_ALL).await;
             let mut leases = map(&peer).await;
             leases[0].input_mut().fill(7);
-            match kept {
+            match is_cut {
                 true => task.abort(),
                 false => drop(peer),
             }
             while scene.shared.metrics.streams.read() > 0 {
                 sleep(Duration::from_millis(1)).await;
             }
-            assert_eq!(leases[0].input()[0], left);
+            let accounts = &scene.shared.accounts;
+            let take_back = || {
+                accounts.that_keep_rings().iter().for_each(|account| account.take_back());
+                accounts.ring_bytes()
+            };
+            let taken = take_back();
+            assert!(taken > leases[0].layout().len().get() as u64, "{taken}");
+            assert_eq!(leases[0].input()[0], 7);
+            drop(leases);
+            assert_eq!(take_back(), 0);
         }
     });
 }

@@ -8,9 +8,9 @@ const VARIABLE: &str = "RESIZED_TESTS_NEED";
 
 /// What can be named there: levels of the CPU; a GPU, one into which rings are imported, the layer that looks
 /// on; programs, a browser among them, and a glslc whose output equals ours; and what the system may lack or
-/// deny: huge pages, IPv6, networks of our own, file systems of our own, control groups of our own, and
-/// processes of other users.
-const NAMES: [&str; 17] = [
+/// deny: huge pages, IPv6, networks of our own, file systems of our own, control groups of our own,
+/// processes of other users, and page faults of our own.
+const NAMES: [&str; 18] = [
     "avx2",
     "avx512",
     "neon",
@@ -28,6 +28,7 @@ const NAMES: [&str; 17] = [
     "mounts",
     "cgroup",
     "users",
+    "userfaultfd",
 ];
 
 /// Says that a test, or a part of it, does not run for lack of one of these [`NAMES`]. Panics where

@@ -131,7 +131,7 @@ mod tests {
     }
 
     /// A daemon to one client, until it hangs up, or until the first submission, where the daemon
-    /// does; with these last words, after which it takes its memory back.
+    /// does; with these last words, after which what is in its rings means nothing.
     fn serve(mut socket: &UnixStream, dies: bool, last_words: Option<Goodbye>) {
         let mut inbox = Inbox::new();
         let mut leases: Vec<Lease> = Vec::new();
@@ -158,7 +158,7 @@ mod tests {
             };
             if dies {
                 if let Some(goodbye) = last_words {
-                    leases[0].mapping().discard();
+                    leases.iter_mut().for_each(|lease| lease.input_mut().fill(0));
                     say(socket, &Message::Goodbye(goodbye), None);
                 }
                 return;

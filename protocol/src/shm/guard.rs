@@ -16,13 +16,12 @@
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::os::fd::{BorrowedFd, IntoRawFd};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction, signal};
 
 use super::RegionError;
@@ -171,7 +170,6 @@ fn replace(address: usize) -> bool {
     let state = &STATES[index];
     match state.compare_exchange(WHOLE, GOING, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
-            give_back(span);
             let replaced = map_spare(span.start(), span.len());
             state.store(if replaced { LOST } else { WHOLE }, Ordering::Release);
             replaced
@@ -183,14 +181,6 @@ fn replace(address: usize) -> bool {
             let place = (address - span.start()) / SPARE * SPARE;
             map_spare(span.start() + place, (span.len() - place).min(SPARE))
         }
-    }
-}
-
-/// Gives the region's pages back to the system, while it can still be told which: a peer may keep them.
-fn give_back(span: Span) {
-    if let Some(start) = NonNull::new(span.start() as *mut c_void) {
-        // SAFETY: a region that is alive, and gone for who uses it.
-        let _ = unsafe { madvise(start, span.len(), MmapAdvise::MADV_REMOVE) };
     }
 }
 
@@ -269,7 +259,7 @@ mod tests {
 
     /// A region whose file ends before it does.
     fn cut_off(len: usize) -> Region {
-        let NamedRegion { region, name } =
+        let NamedRegion { region, name, .. } =
             Region::create_named(NonZeroUsize::new(len).unwrap()).unwrap();
         let file = shm_open(name.as_str(), OFlag::O_RDWR, Mode::empty()).unwrap();
         ftruncate(&file, 0).unwrap();
@@ -300,9 +290,6 @@ mod tests {
             assert!(lost.is_lost() && !other.is_lost() && !whole.is_lost());
             (0..len).step_by(PAGE).for_each(|offset| write_and_read(&lost, offset));
             write_and_read(&lost, len - 1);
-            // Not of what took its place.
-            lost.discard();
-            write_and_read(&lost, 0);
         }
         (0..len).step_by(PAGE).for_each(|offset| write_and_read(&whole, offset));
         assert!(!whole.is_lost());

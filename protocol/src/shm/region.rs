@@ -19,9 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{
-    MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap, shm_open,
-};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap, shm_open};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{SysconfVar, ftruncate, sysconf};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
@@ -108,6 +106,8 @@ pub struct NamedRegion {
     pub region: Region,
     /// What [`Region::open_named`] takes.
     pub name: String,
+    /// Its file.
+    pub file: OwnedFd,
 }
 
 struct SendShmem(Shmem);
@@ -132,7 +132,7 @@ unsafe impl Sync for Region {}
 
 impl Region {
     /// Makes a region of `len` bytes: an anonymous file, its pages allocated, its length sealed. The
-    /// descriptor is what a peer needs to map it.
+    /// descriptor is what a peer needs to map it, or another opening of the file ([`Lent`](super::Lent)).
     pub fn create(len: NonZeroUsize) -> Result<(Self, OwnedFd), RegionError> {
         let descriptor =
             memfd_create(c"resized-ring", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
@@ -168,10 +168,10 @@ impl Region {
         let segment = ShmemConf::new().size(len.get()).create().map_err(RegionError::Named)?;
         let name = segment.get_os_id().to_owned();
         // The crate only sets the length: allocate the pages too.
-        let descriptor = shm_open(name.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        let file = shm_open(name.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(system("shm_open"))?;
-        allocate(&descriptor, 0, file_len(len)?)?;
-        Ok(NamedRegion { region: Self::attach(segment, len)?.guarded(), name })
+        allocate(&file, 0, file_len(len)?)?;
+        Ok(NamedRegion { region: Self::attach(segment, len)?.guarded(), name, file })
     }
 
     /// Maps a region of that name and at least `len` bytes.
@@ -246,18 +246,6 @@ impl Region {
                 unsafe { self.start.add(offset).read_volatile() };
             }
         }
-    }
-
-    /// Gives the pages back to the system, whoever else has the region mapped: what they read from now
-    /// on is zeros. For when its frames are nobody's any more, since a peer may keep the mapping.
-    pub fn discard(&self) {
-        if self.is_lost() {
-            return;
-        }
-        // SAFETY: the range is that of our own mapping, of memory that several processes write anyway.
-        let discarded =
-            unsafe { madvise(self.start.cast(), self.len.get(), MmapAdvise::MADV_REMOVE) };
-        debug_assert_eq!(discarded, Ok(()));
     }
 
     /// Whether other memory has taken its place in this process, for its own is gone: what is read is of no meaning, and
@@ -450,21 +438,6 @@ mod tests {
     }
 
     #[test]
-    fn discarded_pages_read_as_zeros() {
-        for bytes in [10_000, 3 * HUGE / 2] {
-            let (ours, descriptor) = Region::create(len(bytes)).unwrap();
-            let theirs = Region::open(&descriptor, len(bytes)).unwrap();
-            write_and_read_back(&ours, &theirs, 5_000);
-            let pages = || fstat(&descriptor).unwrap().st_blocks;
-            assert!(pages() > 0);
-            ours.discard();
-            assert_eq!(pages(), 0);
-            // SAFETY: within the mapping.
-            assert_eq!(unsafe { theirs.start().add(5_000).read() }, 0);
-        }
-    }
-
-    #[test]
     fn a_peer_can_neither_cut_nor_grow_nor_unseal_it() {
         let (_region, descriptor) = Region::create(len(8192)).unwrap();
         assert_eq!(ftruncate(&descriptor, 4096), Err(Errno::EPERM));
@@ -485,7 +458,7 @@ mod tests {
 
     #[test]
     fn a_named_segment_is_shared_and_gone_when_dropped() {
-        let NamedRegion { region: ours, name } = Region::create_named(len(10_000)).unwrap();
+        let NamedRegion { region: ours, name, .. } = Region::create_named(len(10_000)).unwrap();
         let theirs = Region::open_named(&name, len(10_000)).unwrap();
         write_and_read_back(&ours, &theirs, 9_999);
         drop(ours);

@@ -1,14 +1,16 @@
 //! What clients do to the memory that they share with the daemon, and streams without number.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::sys::signal::Signal;
 use nix::sys::socket::MsgFlags;
 use nix::unistd::ftruncate;
 use resized_client::{Client, StreamSpec};
@@ -18,7 +20,8 @@ use resized_protocol::message::Request;
 use super::neighbour::{Scene, row};
 use super::{length, raise_descriptor_limit};
 use crate::oracle::{self, Checked};
-use crate::support::{DEADLINE, Daemon, Segments, bounded_by};
+use crate::skip::skip;
+use crate::support::{DEADLINE, Daemon, Process, Segments, bounded, bounded_by};
 use crate::wire::{Wire, bytes};
 
 /// A client that opens a stream and submits all it has, with the stream's ring.
@@ -55,6 +58,63 @@ fn regions_can_neither_be_cut_nor_unsealed() {
         }
     };
     row(&[], honest, attack);
+}
+
+/// Holds the lock of the file on its standard input: has it written from a page that nobody brings, as anybody can by a FUSE
+/// file of their own. Says so, or why not.
+const HOLD: &str = r#"
+import ctypes, fcntl, mmap, os, struct, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+faults = libc.syscall({"x86_64": 323, "aarch64": 282}[os.uname().machine], os.O_CLOEXEC)
+if faults < 0:
+    raise SystemExit("userfaultfd: " + os.strerror(ctypes.get_errno()))
+fcntl.ioctl(faults, 0xc018aa3f, bytearray(struct.pack("<QQQ", 0xaa, 0, 0)))
+page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+at = ctypes.addressof(ctypes.c_char.from_buffer(page))
+fcntl.ioctl(faults, 0xc020aa00, bytearray(struct.pack("<QQQQ", at, mmap.PAGESIZE, 1, 0)))
+libc.write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+threading.Thread(target=lambda: libc.write(0, at, mmap.PAGESIZE), daemon=True).start()
+time.sleep(0.1)
+print("held", flush=True)
+time.sleep(3600)
+"#;
+
+/// A process that holds the lock of a ring; none where the system lets nobody.
+fn hold(ring: OwnedFd) -> Option<Process> {
+    let mut python = Command::new("python3");
+    python.args(["-c", HOLD]).stdin(ring).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = Process::start(&mut python);
+    let mut said = String::new();
+    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    if said != "held\n" {
+        let mut why = String::new();
+        process.0.stderr.take().unwrap().read_to_string(&mut why).unwrap();
+        skip("userfaultfd", why.trim());
+        return None;
+    }
+    Some(process)
+}
+
+/// More of them than there are threads, all of whose frames are under way as they leave. What waited for the lock could not even
+/// be killed.
+#[test]
+fn who_holds_the_lock_of_its_ring_keeps_the_ring_and_nothing_else() {
+    bounded(|| {
+        let mut daemon = Daemon::start(&[]);
+        let mut held = Vec::new();
+        for _ in 0..12 {
+            let (wire, ring) = opener(&daemon.socket());
+            let Some(process) = hold(ring) else { return };
+            held.push(process);
+            drop(wire);
+        }
+        let client = daemon.client();
+        Checked::open(&client, oracle::big(), 1).round_trip(0);
+        drop(client);
+        daemon.process.signal(Signal::SIGTERM);
+        assert!(daemon.process.wait().success());
+    });
 }
 
 /// A client whose rings lie in named segments.
