@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use resized_protocol::message::Request;
+use resized_protocol::message::{Completion, Request};
 use resized_protocol::placement::Crop;
+use resized_protocol::shm::Lease;
 
 use crate::connection::{ENDLESS, Source, State, Wait, until_over};
 use crate::handle::Handle;
@@ -94,18 +95,17 @@ impl Pending {
     fn by(&mut self, deadline: Option<Instant>) -> Result<Option<Frame>, Error> {
         let found = self.handle.connection.wait_by(deadline, |state| self.look(state))?;
         self.over = found.is_some();
-        found.transpose()
-    }
-
-    fn look(&self, state: &mut State) -> Wait<Result<Frame, Error>> {
-        let taken = match state.slots(self.handle.stream).map(|slots| slots.take_ready(self.slot)) {
-            Ok(Some(taken)) => taken,
-            Ok(None) => return Wait::For(Source::Message),
-            Err(error) => Err(error),
-        };
-        Wait::Over(taken.map(|(lease, completion)| {
+        Ok(found.transpose()?.map(|(lease, completion)| {
             Frame::new(Arc::clone(&self.handle), lease, self.crop, completion)
         }))
+    }
+
+    fn look(&self, state: &mut State) -> Wait<Result<(Lease, Completion), Error>> {
+        match state.slots(self.handle.stream).map(|slots| slots.take_ready(self.slot)) {
+            Ok(Some(taken)) => Wait::Over(taken),
+            Ok(None) => Wait::For(Source::Message),
+            Err(error) => Wait::Over(Err(error)),
+        }
     }
 }
 
