@@ -181,10 +181,10 @@ impl Session {
                 self.due = None;
                 self.note_reading();
                 self.answer(request).await?;
-                // Its clock is for those who have more to say.
-                if !self.inbox.is_empty() {
-                    take_turns(&mut begun).await;
+                if self.inbox.is_empty() {
+                    break;
                 }
+                take_turns(&mut begun).await;
             }
             let may_read = !outbox.is_congested();
             if self.passing == Passing::Withheld && may_read {
