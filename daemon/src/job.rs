@@ -59,7 +59,8 @@ struct OwnCrop {
 pub(crate) struct Job {
     stream: Arc<Stream>,
     slot: u32,
-    crop: Option<OwnCrop>,
+    /// Boxed, as few frames have one and all are moved.
+    crop: Option<Box<OwnCrop>>,
     submitted: Instant,
     sink: Arc<dyn Sink>,
     /// A bit for each device that has failed at it, and how often devices did.
@@ -78,7 +79,8 @@ impl Job {
         sink: Arc<dyn Sink>,
     ) -> Self {
         let crop = crop.filter(|crop| stream.spec().crop != Some(*crop));
-        let crop = crop.map(|crop| OwnCrop { crop, prepared: OnceLock::new(), anew: false.into() });
+        let own = |crop| OwnCrop { crop, prepared: OnceLock::new(), anew: false.into() };
+        let crop = crop.map(|crop| Box::new(own(crop)));
         Self { stream, slot, crop, submitted, sink, tried: 0, failures: 0 }
     }
 
@@ -194,7 +196,7 @@ impl Job {
     /// is more to do than its pixels say, which is nothing for the thread that reads messages. For a
     /// crop of its own that is one until what the device [prepared](Self::prepare) says more.
     pub(crate) fn worth(&self, index: usize) -> u32 {
-        if let Some(OwnCrop { prepared, .. }) = &self.crop {
+        if let Some(OwnCrop { prepared, .. }) = self.crop.as_deref() {
             let prepared = prepared.get().and_then(|prepared| prepared.as_ref().ok());
             return prepared.map_or(1, |resizer| resizer.worth().max(1));
         }
@@ -220,7 +222,7 @@ impl Job {
 
     /// What the device prepares for its own crop, if it has one.
     fn own(&self, device: &dyn Device, index: usize) -> Result<Option<&dyn Resizer>, DeviceError> {
-        let Some(OwnCrop { crop, prepared, anew }) = &self.crop else { return Ok(None) };
+        let Some(OwnCrop { crop, prepared, anew }) = self.crop.as_deref() else { return Ok(None) };
         match prepared.get_or_init(|| self.stream.prepare(*crop, device, index, anew)) {
             Ok(resizer) => Ok(Some(&**resizer)),
             Err(error) => Err(error.clone()),
@@ -239,14 +241,14 @@ impl Job {
         self.ready(index).filter(|_| self.crop.is_none())?.pace.last()
     }
 
-    /// It took the device of that number so long, all its bands together.
-    pub(crate) fn note_pace(&self, index: usize, worked: Duration) {
+    /// It has ended now, and took the device of that number so long, all its bands together.
+    pub(crate) fn note_pace(&self, index: usize, worked: Duration, now: Instant) {
         let anew = self.crop.as_ref().is_some_and(|own| own.anew.load(Ordering::Relaxed));
         let preparation = if anew { PREPARATION } else { 0 };
         self.stream.rate().note(self.extents().work() + preparation, worked);
         // A crop of its own says nothing about other frames.
         if let Some(ready) = self.ready(index).filter(|_| self.crop.is_none()) {
-            ready.pace.note(worked);
+            ready.pace.note(worked, now);
         }
     }
 

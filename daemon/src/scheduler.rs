@@ -94,7 +94,7 @@ impl Scheduler {
 
     /// Jobs that wait for a device.
     pub(crate) fn waiting(&self) -> usize {
-        self.queue.hold().waiting()
+        self.queue.waiting()
     }
 
     /// Queues jobs of one stream, in this order. Jobs for which no lane is worth waking are done before

@@ -13,8 +13,10 @@ mod watched;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -166,9 +168,11 @@ impl Session {
     /// Reads and answers until there is a reason to end.
     async fn serve(&mut self) -> Result<Infallible, End> {
         let mut stop = self.stop.clone();
+        let mut stopped = pin!(stop.wait_for(|&stop| stop));
+        let outbox = Arc::clone(&self.outbox);
         let mut more = false;
         loop {
-            let mut begun = Instant::now();
+            let mut begun = None;
             // One read may hold a thousand requests, each answered with far more than it is itself.
             while self.passing != Passing::Withheld
                 && !self.outbox.is_congested()
@@ -177,9 +181,11 @@ impl Session {
                 self.due = None;
                 self.note_reading();
                 self.answer(request).await?;
+                if self.inbox.is_empty() {
+                    break;
+                }
                 take_turns(&mut begun).await;
             }
-            let outbox = Arc::clone(&self.outbox);
             let may_read = !outbox.is_congested();
             if self.passing == Passing::Withheld && may_read {
                 self.passing = Passing::Unread;
@@ -196,7 +202,6 @@ impl Session {
                     (_, full) => more = full,
                 },
                 sent = outbox.send_waiting() => sent?,
-                never = outbox.send_held_in_time() => match never {},
                 () = overdue(due) => match read(&mut self.inbox, self.socket.get_ref()) {
                     Ok((0, _)) => return Err(End::HungUp),
                     // It came in time, as far as can be told: it is we who look late, or were stopped.
@@ -206,7 +211,7 @@ impl Session {
                     }
                     Err(error) => return Err(error.into()),
                 },
-                _ = stop.wait_for(|&stop| stop) => return Err(End::STOPPING),
+                _ = &mut stopped => return Err(End::STOPPING),
             }
         }
     }
@@ -235,7 +240,7 @@ impl Session {
     /// whether there may be more.
     async fn read(&mut self) -> io::Result<(usize, bool)> {
         loop {
-            let mut ready = self.socket.readable().await?;
+            let mut ready = poll_fn(|context| self.socket.poll_read_ready(context)).await?;
             match read(&mut self.inbox, ready.get_inner()) {
                 Ok((len, full)) => {
                     // As much as there was: spare the read that would only say so.
@@ -261,13 +266,12 @@ impl Session {
     }
 
     async fn meanwhile<T>(&self, waited_for: impl Future<Output = T>) -> T {
-        let mut waited_for = std::pin::pin!(waited_for);
+        let mut waited_for = pin!(waited_for);
         loop {
             tokio::select! {
                 done = &mut waited_for => return done,
                 // Reading the socket shows if it has failed.
                 _ = self.outbox.send_waiting() => {}
-                never = self.outbox.send_held_in_time() => match never {},
             }
         }
     }
@@ -311,11 +315,11 @@ async fn in_turn<T: Send + 'static>(
     .await
 }
 
-/// Leaves the other sessions theirs once this one's turn, which began then, is over.
-async fn take_turns(begun: &mut Instant) {
-    if begun.elapsed() > TURN {
+/// Leaves the other sessions theirs once this one's turn, which began then or else does now, is over.
+async fn take_turns(begun: &mut Option<Instant>) {
+    if begun.get_or_insert_with(Instant::now).elapsed() > TURN {
         yield_now().await;
-        *begun = Instant::now();
+        *begun = None;
     }
 }
 
@@ -323,7 +327,7 @@ async fn take_turns(begun: &mut Instant) {
 async fn overdue(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use resized_protocol::message::Request;
+use resized_protocol::message::{Completion, Request};
 use resized_protocol::placement::Crop;
+use resized_protocol::shm::Lease;
 
 use crate::connection::{ENDLESS, Source, State, Wait, until_over};
 use crate::handle::Handle;
@@ -29,25 +30,26 @@ pub struct Pending {
 }
 
 impl Pending {
-    const fn new(handle: Arc<Handle>, slot: u32, crop: Option<Crop>) -> Self {
-        Self { handle, slot, crop, over: false }
+    fn new(handle: &Arc<Handle>, loan: &Loan) -> Self {
+        let handle = Arc::clone(handle);
+        Self { handle, slot: loan.lease.slot(), crop: loan.crop, over: false }
     }
 
-    /// Gives slots of a stream to the daemon, in that order. One that is gone is not waited for:
-    /// the frames are then pending until another has them.
-    pub(crate) fn submit(handle: &Arc<Handle>, loans: Vec<Loan>) -> Result<Vec<Self>, Error> {
+    /// Gives a slot of a stream to the daemon. One that is gone is not waited for: the frame is then
+    /// pending until another has it.
+    pub(crate) fn submit(handle: &Arc<Handle>, loan: Loan) -> Result<Self, Error> {
+        let pending = Self::new(handle, &loan);
+        hand_over(handle, [loan])?;
+        Ok(pending)
+    }
+
+    /// As [`submit`](Self::submit), for several slots in one message, in that order.
+    pub(crate) fn submit_all(handle: &Arc<Handle>, loans: Vec<Loan>) -> Result<Vec<Self>, Error> {
         if loans.is_empty() {
             return Ok(Vec::new());
         }
-        let pending = |loan: &Loan| Self::new(Arc::clone(handle), loan.lease.slot(), loan.crop);
-        let pendings = loans.iter().map(pending).collect();
-        let (era, request) = {
-            // Before the request: a completion may arrive before `tell` returns.
-            let mut state = handle.connection.state();
-            (state.era(), state.slots(handle.stream)?.submit(loans))
-        };
-        handle.connection.tell(era, &request)?;
-        handle.connection.state().check()?;
+        let pendings = loans.iter().map(|loan| Self::new(handle, loan)).collect();
+        hand_over(handle, loans)?;
         Ok(pendings)
     }
 
@@ -91,21 +93,34 @@ impl Pending {
     }
 
     fn by(&mut self, deadline: Option<Instant>) -> Result<Option<Frame>, Error> {
-        let handle = Arc::clone(&self.handle);
-        handle.connection.wait_by(deadline, |state| self.look(state))?.transpose()
-    }
-
-    fn look(&mut self, state: &mut State) -> Wait<Result<Frame, Error>> {
-        let taken = match state.slots(self.handle.stream).map(|slots| slots.take_ready(self.slot)) {
-            Ok(Some(taken)) => taken,
-            Ok(None) => return Wait::For(Source::Message),
-            Err(error) => Err(error),
-        };
-        self.over = true;
-        Wait::Over(taken.map(|(lease, completion)| {
+        let found = self.handle.connection.wait_by(deadline, |state| self.look(state))?;
+        self.over = found.is_some();
+        Ok(found.transpose()?.map(|(lease, completion)| {
             Frame::new(Arc::clone(&self.handle), lease, self.crop, completion)
         }))
     }
+
+    fn look(&self, state: &mut State) -> Wait<Result<(Lease, Completion), Error>> {
+        match state.slots(self.handle.stream).map(|slots| slots.take_ready(self.slot)) {
+            Ok(Some(taken)) => Wait::Over(taken),
+            Ok(None) => Wait::For(Source::Message),
+            Err(error) => Wait::Over(Err(error)),
+        }
+    }
+}
+
+/// Submits slots.
+fn hand_over(
+    handle: &Handle,
+    loans: impl AsRef<[Loan]> + IntoIterator<Item = Loan>,
+) -> Result<(), Error> {
+    let (era, request) = {
+        // Before the request: a completion may arrive before `tell` returns.
+        let mut state = handle.connection.state();
+        (state.era(), state.slots(handle.stream)?.submit(loans))
+    };
+    handle.connection.tell(era, &request)?;
+    handle.connection.state().check()
 }
 
 impl Drop for Pending {

@@ -10,7 +10,7 @@ use resized_protocol::shm::{Lease, Region};
 
 use crate::handle::Handle;
 use crate::slots::Loan;
-use crate::{Breach, Error, Pending};
+use crate::{Error, Pending};
 
 /// A loaned slot of a stream. Its memory is shared with the daemon, which touches it only after
 /// [`submit`](Self::submit). Dropped without that, it is free again.
@@ -40,6 +40,10 @@ impl Slot {
     }
 
     pub(crate) fn into_loan(mut self) -> Loan {
+        self.take_loan()
+    }
+
+    fn take_loan(&mut self) -> Loan {
         self.loan.take().expect("a slot holds its lease until it is submitted")
     }
 
@@ -188,10 +192,9 @@ impl Slot {
     /// # Errors
     ///
     /// [Fatal](Error::is_fatal) ones: the frame is lost.
-    pub fn submit(self) -> Result<Pending, Error> {
-        let handle = Arc::clone(&self.handle);
-        let mut pendings = Pending::submit(&handle, vec![self.into_loan()])?;
-        pendings.pop().ok_or(Error::Unexpected(Breach::NoSlots))
+    pub fn submit(mut self) -> Result<Pending, Error> {
+        let loan = self.take_loan();
+        Pending::submit(&self.handle, loan)
     }
 }
 

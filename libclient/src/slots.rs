@@ -98,8 +98,12 @@ impl Slots {
     }
 
     /// Notes frames as submitted, and makes the request that submits them.
-    pub(crate) fn submit(&mut self, loans: Vec<Loan>) -> Request {
-        let request = self.request(loans.iter().map(|loan| (loan.lease.slot(), loan.crop)));
+    pub(crate) fn submit(
+        &mut self,
+        loans: impl AsRef<[Loan]> + IntoIterator<Item = Loan>,
+    ) -> Request {
+        let slots = loans.as_ref().iter().map(|loan| (loan.lease.slot(), loan.crop));
+        let request = self.request(slots);
         let since = self.spec.deadline.map(|_| Instant::now());
         for Loan { lease, crop } in loans {
             let state = &mut self.states[lease.slot() as usize];
@@ -290,7 +294,7 @@ mod tests {
         let loans: Vec<_> = (0..5).map(|n| loaned(&mut slots, n)).collect();
         let mut loans: Vec<_> = loans.into_iter().map(Some).collect();
         let mut submit = |slots: &mut Slots, n: usize| {
-            slots.submit(vec![loans[n].take().unwrap()]);
+            slots.submit([loans[n].take().unwrap()]);
         };
         // 0 is ready, 1 abandoned, 2 loaned, 3 and 4 in flight, 5 free.
         [0, 1, 4, 3].into_iter().for_each(|n| submit(&mut slots, n));
@@ -309,7 +313,7 @@ mod tests {
         // What was ready stays where it is; what the caller was writing goes along as it is submitted.
         let (ready, _) = slots.take_ready(0).unwrap().unwrap();
         assert_eq!(ready.input()[0], 0);
-        slots.submit(vec![old]);
+        slots.submit([old]);
         slots.complete(done(2)).unwrap();
         let (lease, _) = slots.take_ready(2).unwrap().unwrap();
         assert_eq!(lease.input()[0], 2);
@@ -331,7 +335,7 @@ mod tests {
         for (deadline, is_late) in deadlines.into_iter().chain([(None, false)]) {
             let mut slots = Slots::new(0, &StreamSpec { deadline, ..spec(1) }, ring(1));
             let loan = loaned(&mut slots, 7);
-            slots.submit(vec![loan]);
+            slots.submit([loan]);
             assert_eq!(slots.renew(ring(1)).is_none(), is_late);
             assert_eq!(slots.is_ready(0), is_late);
             if is_late {
@@ -346,7 +350,7 @@ mod tests {
         let mut slots = Slots::new(0, &spec(1), ring(1));
         let complete = |slots: &mut Slots, status| {
             let loan = loaned(slots, 7);
-            slots.submit(vec![loan]);
+            slots.submit([loan]);
             slots.complete(Completion { status, ..done(0) }).unwrap();
             slots.abandon(0);
             slots.failed().load(Ordering::Relaxed)

@@ -144,6 +144,6 @@ impl Stream {
         // Before any is taken apart: whoever survives the panic has all of them back.
         assert!(slots.iter().all(|slot| slot.is_of(&self.handle)), "a slot of another stream");
         let loans = slots.into_iter().map(Slot::into_loan).collect();
-        Pending::submit(&self.handle, loans)
+        Pending::submit_all(&self.handle, loans)
     }
 }

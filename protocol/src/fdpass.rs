@@ -11,7 +11,6 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{self, ControlMessage, MsgFlags, UnixAddr, recvmsg, sendmsg};
@@ -41,6 +40,13 @@ pub fn send(
     }
 }
 
+/// Bytes of a control message with one descriptor, to the next word; see cmsg(3).
+const CONTROL: usize = size_of::<libc::cmsghdr>() + size_of::<usize>();
+
+/// Room for it, where a header may lie.
+#[repr(align(8))]
+struct Control([u8; CONTROL]);
+
 /// A descriptor that came beside bytes, or why it was lost: this process may have no more of them.
 pub type Passed = Result<OwnedFd, Errno>;
 
@@ -51,13 +57,13 @@ pub fn receive(
     bytes: &mut [u8],
     flags: MsgFlags,
 ) -> io::Result<(usize, Option<Passed>)> {
-    let mut control = cmsg_space!(RawFd);
+    let mut control = Control([0; CONTROL]);
     let mut iov = [IoSliceMut::new(bytes)];
     loop {
         let received = recvmsg::<()>(
             socket.as_fd().as_raw_fd(),
             &mut iov,
-            Some(&mut control),
+            Some(&mut control.0),
             flags | MsgFlags::MSG_CMSG_CLOEXEC,
         );
         let (read, cut) = match received {
@@ -68,7 +74,7 @@ pub fn receive(
         // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
         let own = |raw| unsafe { OwnedFd::from_raw_fd(raw) };
         // All of them, so that those are closed that nobody asked for.
-        let descriptor = raw_descriptors(&control).map(own).last();
+        let descriptor = raw_descriptors(&control.0).map(own).last();
         // There is room for the only one that a daemon sends at a time: the kernel could not give it a
         // number.
         let descriptor = if cut { Some(Err(Errno::EMFILE)) } else { descriptor.map(Ok) };

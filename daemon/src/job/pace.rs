@@ -27,8 +27,8 @@ impl Pace {
         Self { estimate_ns: AtomicU64::new(0), begun, measured_ns: AtomicU64::new(0) }
     }
 
-    /// A frame took this long, all its bands together.
-    pub(super) fn note(&self, worked: Duration) {
+    /// A frame that has ended now took this long, all its bands together.
+    pub(super) fn note(&self, worked: Duration, now: Instant) {
         let worked = nanoseconds(worked).max(1);
         let mix = |before: u64| match before {
             0 => worked,
@@ -37,7 +37,8 @@ impl Pace {
         // Lanes that note at the same time may lose one of two: the next frame makes up for it.
         let estimate = mix(self.estimate_ns.load(Ordering::Relaxed));
         self.estimate_ns.store(estimate, Ordering::Relaxed);
-        self.measured_ns.store(nanoseconds(self.begun.elapsed()), Ordering::Relaxed);
+        let measured = now.saturating_duration_since(self.begun);
+        self.measured_ns.store(nanoseconds(measured), Ordering::Relaxed);
     }
 
     /// What a frame took when one was last measured, however long ago.
@@ -65,9 +66,9 @@ mod tests {
         let pace = Pace::new();
         let now = Instant::now;
         assert_eq!(pace.read(now()), None);
-        pace.note(Duration::from_micros(400));
+        pace.note(Duration::from_micros(400), now());
         assert_eq!(pace.read(now()), Some(Duration::from_micros(400)));
-        (0..40).for_each(|_| pace.note(Duration::from_micros(800)));
+        (0..40).for_each(|_| pace.note(Duration::from_micros(800), now()));
         assert!(pace.read(now()).is_some_and(|read| read > Duration::from_micros(780)));
         let aged = Pace { begun: pace.begun - 2 * HALF_LIFE, ..pace };
         aged.measured_ns.store(0, Ordering::Relaxed);

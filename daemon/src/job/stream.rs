@@ -14,9 +14,9 @@ use resized_protocol::message::{Backing, MAX_WEIGHT, Refusal, Resource, StreamSp
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{Lent, NamedRegion, Region, RegionError, RingLayout, SlotMemory};
 
-use super::Job;
 use super::cost::Rate;
 use super::pace::Pace;
+use super::{Job, OwnCrop};
 use crate::device::fleet::Fleet;
 use crate::device::{self, Allowance, Device, DeviceError, Resizer};
 use crate::lock;
@@ -85,9 +85,9 @@ pub(crate) struct Owner<'a> {
     pub(crate) counted: Counted,
 }
 
-/// Bytes that the daemon may hold for a slot: a job that waits, and its completion, which the client does not
+/// Bytes that the daemon may hold for a slot: a job that waits, with its crop, and its completion, which the client does not
 /// read, where there may be room for as many again.
-const PER_SLOT: u64 = 2 * (size_of::<Job>() + COMPLETION) as u64;
+const PER_SLOT: u64 = 2 * (size_of::<Job>() + size_of::<OwnCrop>() + COMPLETION) as u64;
 
 /// Bytes of a completion as it is sent.
 const COMPLETION: usize = 38;

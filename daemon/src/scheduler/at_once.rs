@@ -14,13 +14,12 @@
 //! be made, or because the thread lost its core, has lanes do the next dozen.
 
 use std::iter::Peekable;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Scheduler;
-use super::frame::{Started, Task};
-use crate::device::{Band, Scratch};
+use super::frame::Started;
+use crate::device::Scratch;
 use crate::job::Job;
 use crate::lock;
 
@@ -57,22 +56,27 @@ impl Scheduler {
         let is_alone = self.found.note(jobs.len());
         let Some(first) = jobs.peek() else { return };
         if let Some(device) = self.tiny_for(first) {
-            self.resize_tiny(jobs, device);
+            let begun = first.submitted();
+            self.resize_tiny(jobs, device, begun);
         } else if is_alone && let Some(device) = self.short_for(first) {
             self.resize_short(jobs, device);
         }
     }
 
     /// Does the first of these jobs, as far as they are too small for a lane.
-    fn resize_tiny(&self, jobs: &mut Peekable<impl Iterator<Item = Job>>, device: usize) {
+    fn resize_tiny(
+        &self,
+        jobs: &mut Peekable<impl ExactSizeIterator<Item = Job>>,
+        device: usize,
+        begun: Instant,
+    ) {
         if self.waiting() > 0 {
             return;
         }
         let mut scratch = lock::wait(&self.scratch);
-        let begun = Instant::now();
         while let Some(job) = jobs.next_if(|job| self.tiny_for(job) == Some(device)) {
             self.resize_here(job, device, &mut scratch);
-            if begun.elapsed() > AT_ONCE {
+            if jobs.len() == 0 || begun.elapsed() > AT_ONCE {
                 break;
             }
         }
@@ -89,8 +93,7 @@ impl Scheduler {
     }
 
     fn resize_here(&self, job: Job, device: usize, scratch: &mut Scratch) {
-        let frame = Arc::new(Started::new(job, device));
-        self.work(Task { frame, band: Band::WHOLE }, scratch);
+        self.work_alone(Started::new(job, device), scratch);
     }
 
     /// Whether nothing waits, and all lanes of the device sleep but one.
@@ -131,6 +134,8 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use resized_protocol::message::Filter;
 
     use super::super::fakes::{Ledger, SMALL, Timed, cropped, id, jobs, stream};
@@ -167,7 +172,7 @@ mod tests {
 
         /// A frame took so long.
         fn note(&self, took: Duration) {
-            jobs(&self.stream, &self.ledger, 1)[0].note_pace(0, took);
+            jobs(&self.stream, &self.ledger, 1)[0].note_pace(0, took, Instant::now());
         }
 
         /// How many jobs are done by who brings them, all together.
@@ -217,7 +222,7 @@ mod tests {
     fn frames_that_bring_a_crop_say_nothing_of_others() {
         let bringing = Bringing::known(2 * SHORT, 1);
         let cropped_job = |bringing: &Bringing| cropped(&bringing.stream, &bringing.ledger);
-        (0..100).for_each(|_| cropped_job(&bringing).note_pace(0, SHORT / 100));
+        (0..100).for_each(|_| cropped_job(&bringing).note_pace(0, SHORT / 100, Instant::now()));
         assert_eq!(bringing.done_at_once(), 0);
         // Nor others of them.
         let mut bringing = Bringing::known(SHORT / 6, 0);

@@ -64,14 +64,17 @@ impl Scheduler {
     /// Does a task, and ends its frame if that was the last.
     pub(super) fn work(&self, task: Task, scratch: &mut Scratch) {
         let Task { frame, band } = task;
-        // Nor is there more to be done for one that has failed.
-        if !frame.is_given_up() && !frame.failed.load(Ordering::Relaxed) {
-            self.resize(&frame, band, scratch);
-        }
+        self.resize(&frame, band, scratch);
         // Whoever is last has seen the others' pixels and failures.
         if let Some(frame) = Arc::into_inner(frame) {
             self.finish(frame, scratch);
         }
+    }
+
+    /// Does a whole frame that was not cut into tasks.
+    pub(super) fn work_alone(&self, frame: Started, scratch: &mut Scratch) {
+        self.resize(&frame, Band::WHOLE, scratch);
+        self.finish(frame, scratch);
     }
 
     /// Has the frame's own crop prepared.
@@ -79,8 +82,11 @@ impl Scheduler {
         self.attempt(frame, |device| frame.job.prepare(device, frame.device));
     }
 
-    /// Resizes a band.
+    /// Resizes a band, unless the frame is given up or has failed.
     fn resize(&self, frame: &Started, band: Band, scratch: &mut Scratch) {
+        if frame.is_given_up() || frame.failed.load(Ordering::Relaxed) {
+            return;
+        }
         let resize = |device: &dyn Device| frame.job.resize(device, frame.device, band, scratch);
         if self.attempt(frame, resize) == Some(Preparation::Now) {
             frame.prepared.store(true, Ordering::Relaxed);
@@ -119,6 +125,7 @@ impl Scheduler {
     /// Completes a frame, unless it failed and may be tried elsewhere.
     fn finish(&self, frame: Started, scratch: &mut Scratch) {
         let Started { job, device, taken, failed, given_up, .. } = &frame;
+        let ended = Instant::now();
         // No device's doing, nor would another find more there.
         let lost = job.has_lost_memory();
         if lost && given_up.is_none() {
@@ -137,7 +144,7 @@ impl Scheduler {
             status,
             device: *device as u16,
             queued_ns: nanoseconds(taken.saturating_duration_since(job.submitted())),
-            worked_ns: nanoseconds(taken.elapsed()),
+            worked_ns: nanoseconds(ended.saturating_duration_since(*taken)),
         };
         if !lost {
             let copied = job.copied_bytes(*device);
@@ -148,7 +155,7 @@ impl Scheduler {
             Status::Done => {
                 if !frame.prepared.load(Ordering::Relaxed) {
                     let worked = frame.worked.load(Ordering::Relaxed);
-                    job.note_pace(*device, Duration::from_nanos(worked));
+                    job.note_pace(*device, Duration::from_nanos(worked), ended);
                 }
                 self.complete(frame.job, completion);
             }

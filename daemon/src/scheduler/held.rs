@@ -2,13 +2,13 @@
 //!
 //! Knows no jobs. A thread that is called while somebody holds the queue is woken once nobody does,
 //! for the queue is what it wants first; of very many called at once the rest are woken before.
-//! Whenever the queue is let go, it is written down whether lanes have more than enough to do, for
-//! those who ask for no more than that, and the lookout is called if it rests while something waits.
+//! Whenever the queue is let go, it is written down how many jobs wait and whether lanes have more than
+//! enough to do, for those who ask for no more than that, and the lookout is called if it rests while something waits.
 //! Invariants: whoever was called is woken; nobody sleeps who has still to wake others.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub(super) struct Guarded {
     lanes: Vec<Box<[OnceLock<Thread>]>>,
     /// What [`is_sated`](Self::is_sated) gives.
     sated: AtomicBool,
+    /// What [`waiting`](Self::waiting) gives.
+    waiting: AtomicUsize,
 }
 
 /// The queue, held by this thread.
@@ -51,7 +53,8 @@ impl Guarded {
         let lanes =
             devices.iter().map(|device| (0..device.lanes()).map(|_| OnceLock::new()).collect());
         let lanes = lanes.collect();
-        Self { queue: Mutex::new(queue), lanes, sated: AtomicBool::new(false) }
+        let queue = Mutex::new(queue);
+        Self { queue, lanes, sated: AtomicBool::new(false), waiting: AtomicUsize::new(0) }
     }
 
     /// The calling thread is that lane: it is the one to wake.
@@ -68,6 +71,11 @@ impl Guarded {
     /// [`Queue::is_sated`], as whoever held the queue last left it.
     pub(super) fn is_sated(&self) -> bool {
         self.sated.load(Ordering::Relaxed)
+    }
+
+    /// [`Queue::waiting`], likewise.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     fn wake(&self, device: usize, lane: usize) {
@@ -132,8 +140,10 @@ impl<'a> Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let Self { queue, calls } = self;
+        let waiting = queue.waiting();
         calls.queue.sated.store(queue.is_sated(), Ordering::Relaxed);
-        if queue.lookout.is_some() && queue.waiting() > 0 {
+        calls.queue.waiting.store(waiting, Ordering::Relaxed);
+        if queue.lookout.is_some() && waiting > 0 {
             calls.lookout = queue.lookout.take();
         }
     }

@@ -160,7 +160,7 @@ fn a_frame_that_takes_long_has_its_time() {
     let stream = Arc::new(stream(lanes.scheduler.devices(), 0, Filter::Bicubic, (9999, 1)));
     let job = &jobs(&stream, &Arc::default(), 1)[0];
     assert!(job.estimate() < Duration::from_millis(1));
-    job.note_pace(0, Duration::from_secs(40));
+    job.note_pace(0, Duration::from_secs(40), Instant::now());
     let estimate = job.estimate();
     assert!((Duration::from_secs(39)..Duration::from_secs(41)).contains(&estimate), "{estimate:?}");
 }

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use resized_protocol::message::{Goodbye, Message, Violation};
 use thiserror::Error;
@@ -89,7 +89,7 @@ impl Session {
     }
 
     async fn last_requests(&mut self) -> Result<Infallible, End> {
-        let (mut left, mut begun) = (LAST_READS, Instant::now());
+        let (mut left, mut begun) = (LAST_READS, None);
         loop {
             if self.outbox.is_congested() {
                 self.outbox.send_waiting().await?;
@@ -125,7 +125,7 @@ impl Session {
 
     /// Forgets all streams, and gives them and what waited of them away.
     pub(super) async fn withdraw(&mut self) -> Vec<Withdrawn> {
-        let (mut withdrawn, mut begun) = (Vec::new(), Instant::now());
+        let (mut withdrawn, mut begun) = (Vec::new(), None);
         while let Some(stream) = self.withdraw_first() {
             withdrawn.push(stream);
             take_turns(&mut begun).await;

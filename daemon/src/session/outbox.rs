@@ -11,7 +11,6 @@
 mod batch;
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,7 +25,7 @@ use resized_protocol::message::{Completion, Message};
 use resized_protocol::{codec, fdpass};
 use tokio::io::Interest;
 use tokio::sync::Notify;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{sleep, timeout_at};
 
 use super::watched::watch;
 use crate::job::{Pressure, Sink};
@@ -47,12 +46,10 @@ pub(super) struct Outbox {
     /// Non-blocking.
     socket: Arc<UnixStream>,
     waiting: Mutex<Waiting>,
-    /// Something waits that did not before.
+    /// Something waits that did not before, or somebody has to look after completions that are held back.
     more: Notify,
     /// No completion is still to come.
     idle: Notify,
-    /// Somebody has to look after completions that are held back.
-    held: Notify,
 }
 
 #[derive(Default)]
@@ -118,13 +115,7 @@ pub(super) struct NoRoom {
 
 impl Outbox {
     pub(super) fn new(socket: Arc<UnixStream>) -> Self {
-        Self {
-            socket,
-            waiting: Mutex::default(),
-            more: Notify::new(),
-            idle: Notify::new(),
-            held: Notify::new(),
-        }
+        Self { socket, waiting: Mutex::default(), more: Notify::new(), idle: Notify::new() }
     }
 
     /// Sends a message, or as much of it as the socket takes now.
@@ -223,10 +214,23 @@ impl Outbox {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Sends what waits, as much as the socket takes, after waiting for both.
+    /// Sends what waits, as much as the socket takes, after waiting for both. Until something waits,
+    /// sends completions that were held back for long enough; later ones go behind it anyway.
     pub(super) async fn send_waiting(&self) -> io::Result<()> {
-        while self.lock().messages.is_empty() {
-            self.more.notified().await;
+        loop {
+            let (waits, look_at) = {
+                let waiting = self.lock();
+                (!waiting.messages.is_empty(), waiting.batch.look_at())
+            };
+            match look_at {
+                _ if waits => break,
+                None => self.more.notified().await,
+                Some(look_at) => {
+                    if timeout_at(look_at.into(), self.more.notified()).await.is_err() {
+                        self.look_at_held(Instant::now());
+                    }
+                }
+            }
         }
         // A registration of its own, only while the socket is full: a lasting one would wake the
         // thread each time the client reads.
@@ -240,20 +244,6 @@ impl Outbox {
             sleep(SCARCE).await;
         }
         Ok(())
-    }
-
-    /// Sends completions that were held back for long enough, again and again.
-    pub(super) async fn send_held_in_time(&self) -> Infallible {
-        loop {
-            let look_at = self.lock().batch.look_at();
-            match look_at {
-                None => self.held.notified().await,
-                Some(look_at) => {
-                    sleep_until(look_at.into()).await;
-                    self.look_at_held(Instant::now());
-                }
-            }
-        }
     }
 
     fn look_at_held(&self, now: Instant) {
@@ -382,7 +372,7 @@ impl Sink for Outbox {
             if batch.is_due(pressure, *in_flight, completion.worked_ns) {
                 self.send_held(&mut waiting);
             } else if batch.hold(Instant::now) {
-                self.held.notify_one();
+                self.more.notify_one();
             }
         }
         self.note_idle(&waiting);

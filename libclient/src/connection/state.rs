@@ -103,9 +103,10 @@ impl State {
         if let Standing::Broken { why, rings_taken: true } = &self.standing {
             return Err(why.clone());
         }
-        match (poll(self), &self.standing) {
+        let found = poll(self);
+        match (&found, &self.standing) {
             (Wait::For(_), Standing::Broken { why, .. }) => Err(why.clone()),
-            (found, _) => Ok(found),
+            _ => Ok(found),
         }
     }
 

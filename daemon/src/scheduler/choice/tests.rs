@@ -20,7 +20,7 @@ fn known(devices: [Timed; 2], waiting: u32) -> Arc<Scheduler> {
     let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
     let jobs = jobs(&stream, &Arc::<Ledger>::default(), waiting);
     for (number, device) in devices.iter().enumerate() {
-        jobs[0].note_pace(number, device.takes);
+        jobs[0].note_pace(number, device.takes, Instant::now());
     }
     scheduler.queue.hold().fair.push(id(0), jobs.into_iter());
     scheduler
