@@ -32,7 +32,7 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval_at};
+use tokio::time::{MissedTickBehavior, interval_at, timeout};
 
 use crate::metrics::{ClientId, Metrics};
 use crate::quota::{Accounts, Limits, Owners, default_ring_bytes};
@@ -48,8 +48,8 @@ use reactor::Reactor;
 /// Pause after a failed accept: out of descriptors, say. Trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often it is asked whether clients have let go of rings that they keep.
-const TAKE_BACK: Duration = Duration::from_millis(500);
+/// How soon it is asked whether a client has let go of a ring that it kept, and how often in the end.
+const TAKE_BACK: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(500)];
 
 /// Descriptors that are left for other things than clients' connections.
 pub const OTHER_DESCRIPTORS: u64 = 32;
@@ -325,10 +325,15 @@ impl Door {
 /// Takes rings back that clients let go of after their streams were over: a user that asks for nothing more would be charged for
 /// them all the same.
 async fn take_rings_back(accounts: Arc<Accounts>) {
+    let [soon, longest] = TAKE_BACK;
     loop {
         accounts.keeping().await;
+        let mut pause = soon;
         loop {
-            tokio::time::sleep(TAKE_BACK).await;
+            pause = match timeout(pause, accounts.keeping()).await {
+                Ok(()) => soon,
+                Err(_) => longest.min(2 * pause),
+            };
             let keeping = accounts.that_keep_rings();
             if keeping.is_empty() {
                 break;

@@ -121,9 +121,9 @@ impl Connection {
             let mut state = self.state();
             (state.era, state.streams.remove(&stream))
         };
-        self.close_unnoted(era, stream);
-        // Not under the lock: unmapping a ring takes a while.
+        // Not under the lock: unmapping a ring takes a while. First: the daemon takes it back as it hears of it.
         drop(slots);
+        self.close_unnoted(era, stream);
     }
 
     /// Tells the daemon to close a stream that it opened in that era.

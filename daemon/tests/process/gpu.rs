@@ -253,6 +253,7 @@ fn a_thousand_streams_leave_nothing_on_a_gpu() {
             drop(stream.loan().unwrap().submit().unwrap().wait().unwrap());
         };
         (0..150).for_each(turn);
+        until("none is open", || client.stats().unwrap().ring_bytes == 0);
         let (before, descriptors) = (daemon.anonymous_kib(), daemon.descriptors());
         (0..1000).for_each(turn);
         daemon.await_rest(&client, descriptors);

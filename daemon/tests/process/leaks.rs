@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::socket::MsgFlags;
 use resized_client::StreamSpec;
@@ -9,7 +11,7 @@ use resized_protocol::fdpass::receive;
 use resized_protocol::message::{Message, Reply, Request};
 
 use crate::oracle::{self, Checked};
-use crate::support::{Daemon, bounded};
+use crate::support::{Daemon, bounded, until};
 use crate::wire::Wire;
 
 /// KiB by which the daemon may have grown: the allocator keeps some of what is freed.
@@ -48,18 +50,29 @@ fn streams_and_frames_leave_nothing() {
 }
 
 #[test]
-fn a_client_that_keeps_a_closed_streams_memory_keeps_no_pages() {
+fn a_client_that_keeps_a_closed_streams_memory_pays_for_it() {
     bounded(|| {
         let daemon = Daemon::start(&[]);
+        let watcher = daemon.client();
+        let (_, descriptors) = daemon.at_rest(&watcher);
         let mut keeper = Wire::welcomed(&daemon.socket());
         keeper.say(&Request::Open { stream: 0, spec: oracle::big(), named: false });
         let mut bytes = [0; 4096];
         let (_, kept) = receive(&keeper.socket, &mut bytes, MsgFlags::empty()).unwrap();
         let ring = File::from(kept.unwrap().unwrap());
-        assert!(ring.metadata().unwrap().blocks() > 0);
+        let charged = || watcher.stats().unwrap().ring_bytes;
+        let before = charged();
+        assert!(before > 0 && before <= 2 * 512 * ring.metadata().unwrap().blocks());
         keeper.say(&Request::Close { stream: 0 });
         assert!(matches!(keeper.hear(), Message::Reply(Reply::Closed { stream: 0 })));
-        assert_eq!(ring.metadata().unwrap().blocks(), 0);
+        // Also when it is gone who had it opened.
+        drop(keeper);
+        until("it is gone", || watcher.stats().unwrap().sessions == 1);
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!((charged(), daemon.mapped_rings()), (before, 0));
+        assert!(ring.metadata().unwrap().blocks() > 0);
+        drop(ring);
+        daemon.await_rest(&watcher, descriptors);
     });
 }
 

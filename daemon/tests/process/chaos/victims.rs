@@ -125,7 +125,8 @@ fn clients_that_are_stopped_hold_what_they_were_charged_for() {
             sessions: before.sessions + VICTIMS as u32,
             charged: before.charged + VICTIMS as u64 * charged,
             rings: before.rings + VICTIMS * overloaded().len(),
-            descriptors: before.descriptors + VICTIMS,
+            // Their sockets, and the files of their rings.
+            descriptors: before.descriptors + VICTIMS * (1 + overloaded().len()),
         };
         while scene.goes_on() || begun.elapsed() < length(Duration::ZERO, Duration::from_secs(10)) {
             // Others come and go meanwhile.
