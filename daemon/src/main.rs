@@ -87,7 +87,7 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
     if let Err(error) = guard_regions() {
         tracing::warn!(%error, "a ring whose memory is taken away would end this process");
     }
-    // One for each client, and as many again that are on their way to clients.
+    // Each client takes up to three; see CONNECTION_DESCRIPTORS.
     raise_descriptor_limit();
     // Before GPUs are tested, as that takes long: where it can't be done there is no daemon.
     let exporter = settings.exporter(options.peers)?;

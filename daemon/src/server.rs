@@ -51,6 +51,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Descriptors that are left for other things than clients' connections.
 pub const OTHER_DESCRIPTORS: u64 = 32;
 
+/// Descriptors that a connection may take: its socket, that once more to wait until it takes more, and one
+/// of a ring that is on its way to the client.
+pub const CONNECTION_DESCRIPTORS: u64 = 3;
+
 /// Who may connect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Peers {
@@ -137,10 +141,11 @@ impl Daemon {
     fn of(scheduler: Arc<Scheduler>, options: Options) -> Result<Self, ServerError> {
         let reactor = Arc::new(Reactor::new(&scheduler).map_err(ServerError::SetUp)?);
         let lanes = Lanes::start(&scheduler, &reactor).map_err(ServerError::SetUp)?;
-        let connections = getrlimit(System::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+        let descriptors = getrlimit(System::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+        let connections = descriptors.saturating_sub(OTHER_DESCRIPTORS) / CONNECTION_DESCRIPTORS;
         let accounts = Accounts::new(
             options.limits,
-            connections.saturating_sub(OTHER_DESCRIPTORS).max(1),
+            connections.max(1),
             options.memory.unwrap_or_else(default_ring_bytes),
             scheduler.devices().iter().map(|device| device.memory().unwrap_or(0)),
         );
