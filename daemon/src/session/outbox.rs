@@ -160,10 +160,10 @@ impl Outbox {
         message: &Message,
         descriptor: Option<OwnedFd>,
     ) -> Result<(), NoRoom> {
+        self.send_held(waiting);
         if waiting.link != Link::Open {
             return Ok(());
         }
-        self.send_held(waiting);
         let mut bytes = std::mem::take(&mut waiting.buffer);
         bytes.clear();
         if let Err(error) = codec::encode(message, &mut bytes) {
@@ -215,8 +215,12 @@ impl Outbox {
         Ok(())
     }
 
-    /// Sends nothing more, and lets the session's next read find the end of the connection.
+    /// Sends nothing more, and lets the session's next read find the end of the connection. The first
+    /// reason counts: what follows fails for want of the connection.
     fn cut(&self, waiting: &mut Waiting, errno: Option<Errno>) {
+        if matches!(waiting.link, Link::Failed { .. }) {
+            return;
+        }
         let client_gone = matches!(errno, Some(Errno::EPIPE | Errno::ECONNRESET));
         let link = Link::Failed { client_gone };
         *waiting = Waiting { link, in_flight: waiting.in_flight, ..Waiting::default() };

@@ -108,6 +108,14 @@ fn nothing_is_said_of_a_closed_stream_or_after_the_last_message() {
 }
 
 #[test]
+fn what_fails_after_a_cut_does_not_make_it_the_clients() {
+    let (outbox, _client) = outbox();
+    outbox.cut(&mut outbox.lock(), Some(Errno::ENOMEM));
+    outbox.cut(&mut outbox.lock(), Some(Errno::EPIPE));
+    assert!(outbox.is_cut());
+}
+
+#[test]
 fn none_is_held_back_for_long_whatever_else_is_in_flight() {
     let (outbox, client) = outbox();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
