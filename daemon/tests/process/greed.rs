@@ -298,6 +298,7 @@ fn one_who_takes_no_descriptor_has_one_on_its_way_and_is_told() {
         ];
         assert!(matches!(messages[0], Message::Reply(Reply::Opened { stream: 0, .. })));
         assert_eq!((&messages[1..], passed), (&expected[..], 1));
+        assert!(daemon.log().contains("the client did not read its last ring"));
         // It keeps the connection, but nothing of it is in the kernel any more.
         daemon.await_rest(&client, descriptors);
     });
