@@ -5,6 +5,8 @@
 //! is given nowhere is `None` until [`Settings::options`] decides, so that it suits the machine.
 
 // As seen from `examples/resized-pages.rs` too, which reads the flags here.
+#[path = "config/folders.rs"]
+mod folders;
 #[path = "config/values.rs"]
 mod values;
 
@@ -23,21 +25,16 @@ use resized_service::may_pass;
 use serde::Deserialize;
 use thiserror::Error;
 
+use folders::Folders;
 use values::{choice, count, mebibytes, seconds, text, written_mebibytes};
-
-/// The system service's settings.
-const SYSTEM_FILE: &str = "/etc/resized/resized.toml";
-
-/// A session's settings, below `$XDG_CONFIG_HOME` or `~/.config`.
-const SESSION_FILE: &str = "resized/resized.toml";
 
 /// Seconds that a daemon may take to stop. A client whose frames are done waits for the next daemon meanwhile, 30
 /// seconds in all unless it is told another time, and that one has to start.
 const LONGEST_DRAIN: u64 = 25;
 
 /// What an ordinary user is told who has no folder for sockets.
-const NO_SESSION: &str = "$XDG_RUNTIME_DIR is not set: set it, or give --socket PATH, and \
-                          RESIZED_ENDPOINT=unix:PATH to clients";
+const NO_SESSION: &str = "$XDG_RUNTIME_DIR is no folder of this user's: set it, or give --socket \
+                          PATH, and RESIZED_ENDPOINT=unix:PATH to clients";
 
 /// Why there are no settings.
 #[derive(Debug, Error)]
@@ -72,8 +69,8 @@ pub(crate) enum ConfigError {
 #[command(name = "resized", version, long_version = VERSIONS.as_str(), about, after_help = AFTER)]
 pub(crate) struct Arguments {
     /// File of settings. It has the long names of the flags below as keys
-    /// [default, if there: /etc/resized/resized.toml; in a session, where $XDG_RUNTIME_DIR is set,
-    /// $XDG_CONFIG_HOME/resized/resized.toml]
+    /// [default, if there: /etc/resized/resized.toml; in a session, where $XDG_RUNTIME_DIR is a
+    /// folder of the user's, $XDG_CONFIG_HOME/resized/resized.toml]
     #[arg(long, value_name = "PATH", env = "RESIZED_CONFIG")]
     config: Option<PathBuf>,
 
@@ -187,7 +184,7 @@ impl Arguments {
     pub(crate) fn load(&self) -> Result<(Settings, Option<PathBuf>), ConfigError> {
         let (path, must_be) = match &self.config {
             Some(path) => (Some(path.clone()), true),
-            None => (default_file(), false),
+            None => (Folders::of_environment().file(), false),
         };
         let file = path.as_deref().map_or_else(|| Ok(Settings::default()), Settings::read);
         let (settings, path) = match file {
@@ -204,15 +201,6 @@ impl Arguments {
 
 fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
-}
-
-fn default_file() -> Option<PathBuf> {
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        return Some(SYSTEM_FILE.into());
-    }
-    let home = || Some(Path::new(&std::env::var_os("HOME")?).join(".config"));
-    let folder = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home)?;
-    Some(folder.join(SESSION_FILE))
 }
 
 impl Settings {
@@ -299,8 +287,7 @@ impl Settings {
 
     /// Where to listen if nobody passes a socket.
     pub(crate) fn socket(&self) -> PathBuf {
-        let folder = || std::env::var_os("XDG_RUNTIME_DIR").map_or("/run".into(), PathBuf::from);
-        self.socket.clone().unwrap_or_else(|| folder().join("resized/resized.sock"))
+        self.socket.clone().unwrap_or_else(|| Folders::of_environment().socket())
     }
 
     /// Why nobody can listen there; and what to do about it, where nobody chose the place.
@@ -415,7 +402,10 @@ mod tests {
         let advice = |settings: &Settings, error| settings.advise(error).to_string();
         let (plain, chosen) = (Settings::default(), parsed("socket = \"/run/resized/a\"").unwrap());
         let denied = || refused(lock, ErrorKind::PermissionDenied);
-        assert!(advice(&plain, denied()).contains("XDG_RUNTIME_DIR is not set: set it, or give"));
+        assert!(
+            advice(&plain, denied())
+                .contains("$XDG_RUNTIME_DIR is no folder of this user's: set it, or give")
+        );
         assert!(!advice(&chosen, denied()).contains("XDG"));
         assert!(!advice(&plain, refused(lock, ErrorKind::NotFound)).contains("XDG"));
         assert!(!advice(&plain, refused("/tmp/a", ErrorKind::PermissionDenied)).contains("XDG"));

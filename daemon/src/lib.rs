@@ -37,6 +37,7 @@ mod until;
 pub use quota::{Limits, default_ring_bytes, user_ring_bytes};
 pub use resized_service::memory::available_memory;
 pub use server::{
-    Controls, Daemon, Devices, Explained, Exporter, ExporterAddress, ExporterAddressError,
-    Listener, OTHER_DESCRIPTORS, Options, Peers, Server, ServerError, UnknownDevices, explain,
+    CONNECTION_DESCRIPTORS, Controls, Daemon, Devices, Explained, Exporter, ExporterAddress,
+    ExporterAddressError, Listener, OTHER_DESCRIPTORS, Options, Peers, Server, ServerError,
+    UnknownDevices, explain,
 };

@@ -22,6 +22,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use config::{Arguments, ConfigError, Settings};
 
+/// How long a daemon that ends may take to say why.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 fn main() -> ExitCode {
     let arguments: Arguments = resized_service::arguments();
     if let Some(question) = &arguments.probe_vulkan {
@@ -84,7 +87,7 @@ fn serve(arguments: Arguments, settings: &Settings, set_filter: SetFilter) -> Re
     if let Err(error) = guard_regions() {
         tracing::warn!(%error, "a ring whose memory is taken away would end this process");
     }
-    // One for each client, and as many again that are on their way to clients.
+    // Each client takes some; see CONNECTION_DESCRIPTORS.
     raise_descriptor_limit();
     // Before GPUs are tested, as that takes long: where it can't be done there is no daemon.
     let exporter = settings.exporter(options.peers)?;
@@ -158,6 +161,11 @@ fn interrupted(drain: Duration) -> io::Result<impl Future<Output = ()>> {
                 ?drain,
                 "stopped: not all that was submitted was done and read in time"
             );
+            std::process::exit(1);
+        });
+        // Also if those words don't go out: a terminal may have hung in the middle of a line.
+        std::thread::spawn(move || {
+            std::thread::sleep(drain + LAST_WORDS);
             std::process::exit(1);
         });
         interrupts.end_with_the_next();

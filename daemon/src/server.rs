@@ -51,8 +51,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How soon it is asked whether a client has let go of a ring that it kept, and how often in the end.
 const TAKE_BACK: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(500)];
 
-/// Descriptors that are left for other things than clients' connections.
+/// Descriptors that are left for other things than clients' connections and rings.
 pub const OTHER_DESCRIPTORS: u64 = 32;
+
+/// Descriptors for each connection. It may take half of them: its socket, that once more to wait until it takes more, and one of a
+/// ring that is on its way to the client. The others are for the files of rings, one for each, whosever they are.
+pub const CONNECTION_DESCRIPTORS: u64 = 6;
 
 /// Who may connect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -140,14 +144,16 @@ impl Daemon {
     fn of(scheduler: Arc<Scheduler>, options: Options) -> Result<Self, ServerError> {
         let reactor = Arc::new(Reactor::new(&scheduler).map_err(ServerError::SetUp)?);
         let lanes = Lanes::start(&scheduler, &reactor).map_err(ServerError::SetUp)?;
-        let connections = getrlimit(System::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+        let descriptors = getrlimit(System::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+        let descriptors = descriptors.saturating_sub(OTHER_DESCRIPTORS);
+        let connections = descriptors / CONNECTION_DESCRIPTORS;
         let accounts = Accounts::new(
             options.limits,
-            connections.saturating_sub(OTHER_DESCRIPTORS).max(1),
+            connections.max(1),
             options.memory.unwrap_or_else(default_ring_bytes),
             scheduler.devices().iter().map(|device| device.memory().unwrap_or(0)),
         );
-        accounts.set_streams(most_streams());
+        accounts.set_streams(most_streams().min(descriptors / 2).max(1));
         accounts.set_owners(owners(options.peers));
         let shared = Arc::new(Shared { scheduler, accounts, metrics: Metrics::default() });
         Ok(Self { options, shared, _lanes: lanes, reactor, exporter: None })

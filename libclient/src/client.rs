@@ -226,7 +226,9 @@ impl Client {
         self.opening(spec).wait()
     }
 
-    /// As [`open`](Self::open), for who can't wait for as long as it takes.
+    /// As [`open`](Self::open), for who can't wait for as long as it takes. The daemon makes a client's next
+    /// ring once the last one was received, by a thread that waits for anything of this client's: where none
+    /// does, the next stream is refused after ten seconds, with `ETOOMANYREFS`.
     pub fn opening(&self, spec: &StreamSpec) -> Opening {
         Opening::new(Arc::clone(&self.connection), spec, self.named_segments)
     }

@@ -3,18 +3,21 @@
 //!
 //! Invariants: of what is worth a line each time it happens there are only so many lines a second:
 //! clients can make much of it happen, and who writes the lines serves other clients meanwhile. A line
-//! that can't be written, for want of room or of a reader, is lost, and nothing else.
+//! that can't be written, for want of room or of a reader, is lost, and nothing else: nobody waits for who
+//! reads a pipe or a socket.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::libc::PIPE_BUF;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use thiserror::Error;
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -59,8 +62,8 @@ pub fn start(filter: EnvFilter) -> SetFilter {
     let lines = Lines { format, places: Mutex::default() };
     // Of a line that can't be written nothing is said: that would be written there, too, by what panics
     // where it can't.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let log = log.log_internal_errors(false);
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    let log = log.with_writer(|| IfThereIsRoom(io::stderr().lock())).log_internal_errors(false);
     let log = log.with_ansi(io::stderr().is_terminal()).event_format(lines);
     let log = log.with_filter_reloading();
     let handle = log.reload_handle();
@@ -74,6 +77,24 @@ fn is_journal(stream: impl AsFd, journal: &str) -> bool {
     let file = stream.as_fd().try_clone_to_owned().map(File::from);
     let found = file.and_then(|file| file.metadata());
     found.is_ok_and(|found| journal == format!("{}:{}", found.dev(), found.ino()))
+}
+
+/// Writes to a stream that has room, and fails where it has none.
+struct IfThereIsRoom<W>(W);
+
+impl<W: Write + AsFd> Write for IfThereIsRoom<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A pipe with any room has it for so many bytes; see pipe(7).
+        let piece = &bytes[..bytes.len().min(PIPE_BUF)];
+        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            _ => self.0.write(piece),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Most lines a second from one place in the program.
@@ -158,6 +179,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::sync::Arc;
 
     use super::*;
@@ -181,6 +203,22 @@ mod tests {
         for other in ["", "1:2", &format!("{}:{}", found.dev(), found.ino() + 1)] {
             assert!(!is_journal(&file, other), "{other}");
         }
+    }
+
+    #[test]
+    fn whoever_does_not_read_is_not_waited_for() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut log = IfThereIsRoom(writer);
+        let line = [7; 3 * PIPE_BUF / 2];
+        let full = loop {
+            if let Err(error) = log.write_all(&line) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        // There is room once somebody reads.
+        reader.read_exact(&mut [0; 2 * PIPE_BUF]).unwrap();
+        log.write_all(&line[..PIPE_BUF]).unwrap();
     }
 
     #[test]
@@ -222,7 +260,7 @@ mod tests {
 
     struct Sink(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Sink {
+    impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())

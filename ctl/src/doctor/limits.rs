@@ -1,14 +1,14 @@
 //! Owns what so many streams of a size need, and whether this machine and the daemon's defaults
 //! have it.
 //!
-//! Descriptors: a connection is one in the daemon and one in its client; a ring is one only while
-//! it is passed. Memory: a ring is there as long as its stream is open, mapped once in the daemon
-//! and once in the client.
+//! Descriptors: a connection is some in the daemon, those of its rings among them, and one in its
+//! client. Memory: a ring is there as long as its stream is open, mapped once in the daemon and once
+//! in the client.
 
 use std::fs;
 
 use nix::sys::resource::{Resource, getrlimit};
-use resized::{Limits, OTHER_DESCRIPTORS, user_ring_bytes};
+use resized::{CONNECTION_DESCRIPTORS, Limits, OTHER_DESCRIPTORS, user_ring_bytes};
 use resized_client::StreamSpec;
 use resized_protocol::shm::RingLayout;
 
@@ -128,8 +128,7 @@ impl Need {
 
     /// `daemon` is its hard limit, to which it raises the other.
     fn descriptors(&self, daemon: Option<u64>) -> Finding {
-        // As many again may be on their way to clients.
-        let need = 2 * self.streams + OTHER_DESCRIPTORS;
+        let need = CONNECTION_DESCRIPTORS * self.streams + OTHER_DESCRIPTORS;
         let own = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
         match daemon {
             Some(limit) if need > limit => Finding::bad(
@@ -247,8 +246,8 @@ mod tests {
         let shared = need.memory(Some(u64::MAX), 120 << 30);
         assert!(shared.level == Level::Note && shared.found.contains("enough for 90"), "{shared}");
         assert!(need.memory(Some(200 << 30), 200 << 30).level == Level::Good);
-        assert!(need.descriptors(Some(231)).level == Level::Bad);
-        assert!(need.descriptors(Some(232)).level != Level::Bad);
+        assert!(need.descriptors(Some(331)).level == Level::Bad);
+        assert!(need.descriptors(Some(332)).level != Level::Bad);
         assert!(need.mappings(Some(1000)).level == Level::Bad);
         assert!(need.mappings(Some(65_530)).level == Level::Good);
         assert!(need.locked(Some(1 << 20)).level == Level::Note);

@@ -51,7 +51,8 @@ impl Server {
         lock::wait(&ONE).of(process::id(), Self::embedded)
     }
 
-    /// A daemon that other processes reach too, by a socket.
+    /// A daemon that other processes reach too, by a socket. Each connection may take three of the descriptors that this
+    /// process may have, and 32 are left to others: of 1,024, a usual limit, 330 connections may be there at once.
     pub fn at(listener: Listener, options: Options) -> Result<Self, ServerError> {
         Self::start(Some(listener), options)
     }

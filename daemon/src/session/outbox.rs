@@ -151,10 +151,10 @@ impl Outbox {
         message: &Message,
         descriptor: Option<OwnedFd>,
     ) -> Result<(), NoRoom> {
+        self.send_held(waiting);
         if waiting.link != Link::Open {
             return Ok(());
         }
-        self.send_held(waiting);
         let mut bytes = std::mem::take(&mut waiting.buffer);
         bytes.clear();
         if let Err(error) = codec::encode(message, &mut bytes) {

@@ -168,6 +168,9 @@ impl Session {
         let may_pass =
             |session: &Self| session.passing == Passing::Over || session.outbox.is_read();
         if !named && !self.await_that(may_pass, PATIENCE).await {
+            if !*self.stop.borrow() {
+                tracing::warn!(client = self.client, "the client did not read its last ring");
+            }
             return Err(self.not_passed(Errno::ETOOMANYREFS));
         }
         let shared = Arc::clone(&self.shared);

@@ -17,7 +17,7 @@ use nix::unistd::geteuid;
 use resized_client::{Client, Refusal, StreamSpec};
 use resized_protocol::VERSION;
 use resized_protocol::codec::Inbox;
-use resized_protocol::fdpass::receive;
+use resized_protocol::fdpass::{all_read, receive};
 use resized_protocol::message::{Features, Goodbye, Message, Reply, Request, Status, Violation};
 
 use crate::oracle::{self, Checked};
@@ -300,8 +300,49 @@ fn one_who_takes_no_descriptor_has_one_on_its_way_and_is_told() {
         ];
         assert!(matches!(messages[0], Message::Reply(Reply::Opened { stream: 0, .. })));
         assert_eq!((&messages[1..], passed), (&expected[..], 1));
+        assert!(daemon.log().contains("the client did not read its last ring"));
         // It keeps the connection, but nothing of it is in the kernel any more.
         daemon.await_rest(&client, descriptors);
+    });
+}
+
+/// Has the daemon hold what a connection can: its socket, that once more to wait for room in it, and a
+/// ring's descriptor for which there is none.
+fn take_descriptors(daemon: &Daemon, wire: &mut Wire) {
+    let before = daemon.descriptors();
+    while daemon.descriptors() == before {
+        wire.say(&Request::Stats);
+        until("it is read", || all_read(&wire.socket).unwrap());
+    }
+    wire.say_open(oracle::dot(), false);
+    // Its file, which the daemon has open, too, and that file again for the client.
+    until("a ring waits as well", || daemon.descriptors() == before + 3);
+}
+
+#[test]
+fn those_who_have_the_daemon_hold_descriptors_leave_enough_for_who_comes_next() {
+    bounded(|| {
+        let few = |command, _: &Path| by_shell(r#"ulimit -n 64; exec "$0" "$@""#, &command);
+        let daemon = Daemon::start_as(&["--devices", "null"], few);
+        let mut greedy = Vec::new();
+        loop {
+            let mut wire = Wire::connect(&daemon.socket());
+            wire.say(&hello(VERSION));
+            match wire.hear() {
+                Message::Reply(Reply::Welcome { .. }) => {}
+                Message::Goodbye(Goodbye::Refused(_)) => break,
+                other => panic!("{other:?}"),
+            }
+            take_descriptors(&daemon, &mut wire);
+            greedy.push(wire);
+        }
+        drop(greedy.pop());
+        let mut next = None;
+        until("there is room", || {
+            next = daemon.connect().ok();
+            next.is_some()
+        });
+        Checked::open(&next.unwrap(), oracle::dot(), 1);
     });
 }
 
@@ -347,7 +388,7 @@ fn those_who_take_no_descriptors_do_not_keep_others_from_theirs() {
             }
         }
         let mut daemon = Daemon::start_as(&["--devices", "null"], |command, dir| {
-            let mut few = by_shell(r#"ulimit -n 64; exec "$0" "$@""#, &command);
+            let mut few = by_shell(r#"ulimit -n 256; exec "$0" "$@""#, &command);
             as_nobody(&mut few, dir);
             few
         });
@@ -365,7 +406,7 @@ fn those_who_take_no_descriptors_do_not_keep_others_from_theirs() {
         let unread: Vec<_> = (0..16).map(|_| Wire::welcomed(&socket)).collect();
         unread.iter().for_each(|wire| open_and_close(wire, 50));
         served();
-        let hung_up_on: Vec<_> = (0..100)
+        let hung_up_on: Vec<_> = (0..300)
             .map(|_| {
                 let wire = Wire::connect(&socket);
                 let open = Request::Open { stream: 0, spec: oracle::dot(), named: false };

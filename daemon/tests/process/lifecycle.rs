@@ -2,14 +2,16 @@
 //! the next one finds the socket.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Write, pipe};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
+use std::process;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
@@ -81,20 +83,35 @@ fn sigint_completes_what_was_submitted() {
     bounded(|| stop_under_load(Signal::SIGINT));
 }
 
+/// A daemon whose log goes where nothing can be written.
+fn serves_without_a_log(at: &str) {
+    let script = format!("exec \"$0\" \"$@\" 2>{at}");
+    let mut daemon =
+        Daemon::start_as(&["--log", "debug"], |command, _| by_shell(&script, &command));
+    let client = daemon.faithful_client();
+    let stream = Checked::open(&client, oracle::mixed(0), 1);
+    // The daemon names what is wrong, and hangs up.
+    let mut rude = UnixStream::connect(daemon.socket()).unwrap();
+    rude.write_all(&[0xff; 4000]).unwrap();
+    let _ = rude.read_to_end(&mut Vec::new());
+    stream.check(0, &stream.submit(0).unwrap().wait().unwrap());
+    daemon.process.signal(Signal::SIGTERM);
+    assert!(daemon.process.wait().success());
+}
+
 #[test]
 fn a_log_that_can_not_be_written_is_lost_and_nothing_else() {
+    bounded(|| serves_without_a_log("/dev/full"));
+}
+
+#[test]
+fn a_log_that_nobody_reads_is_lost_and_nothing_else() {
     bounded(|| {
-        let full = |command, _: &Path| by_shell("exec \"$0\" \"$@\" 2>/dev/full", &command);
-        let mut daemon = Daemon::start_as(&["--log", "debug"], full);
-        let client = daemon.faithful_client();
-        let stream = Checked::open(&client, oracle::mixed(0), 1);
-        // The daemon names what is wrong, and hangs up.
-        let mut rude = UnixStream::connect(daemon.socket()).unwrap();
-        rude.write_all(&[0xff; 4000]).unwrap();
-        let _ = rude.read_to_end(&mut Vec::new());
-        stream.check(0, &stream.submit(0).unwrap().wait().unwrap());
-        daemon.process.signal(Signal::SIGTERM);
-        assert!(daemon.process.wait().success());
+        let (_reader, mut writer) = pipe().unwrap();
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        while writer.write(&[0]).is_ok() {}
+        // Opened anew there, without that flag.
+        serves_without_a_log(&format!("/proc/{}/fd/{}", process::id(), writer.as_raw_fd()));
     });
 }
 
