@@ -46,8 +46,8 @@ fn refusal<T>(outcome: Result<T, Error>) -> Refusal {
 
 #[test]
 fn a_daemon_with_few_descriptors_refuses_and_lives() {
-    /// Connections that a daemon takes with 128 descriptors, less the neighbour's and the watcher's.
-    const ROOM: usize = 30;
+    /// Connections that a daemon takes with 64 descriptors, less the neighbour's and the watcher's.
+    const ROOM: usize = 3;
     let come = |scene: &Scene<'_>, asked: usize| {
         let connect = || scene.daemon.connect();
         while scene.goes_on() {
@@ -68,10 +68,10 @@ fn a_daemon_with_few_descriptors_refuses_and_lives() {
         }
     };
     let start = || {
-        let few = |daemon, _: &Path| by_shell(r#"ulimit -n 128; exec "$0" "$@""#, &daemon);
+        let few = |daemon, _: &Path| by_shell(r#"ulimit -n 64; exec "$0" "$@""#, &daemon);
         Daemon::start_as(&[], few)
     };
-    row_of_daemon(start, move |scene| come(scene, ROOM), move |scene| come(scene, 3 * ROOM));
+    row_of_daemon(start, move |scene| come(scene, ROOM), move |scene| come(scene, 20 * ROOM));
 }
 
 #[test]
