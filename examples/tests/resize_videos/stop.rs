@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -103,6 +104,24 @@ fn who_waits_for_an_address_heeds_a_signal_before_anything_is_made() {
     let mut command = bench.command(&[Path::new(&video)]);
     let said = File::create(bench.path("said")).unwrap();
     let program = command.args(["--json", "figures.json"]).stderr(said).spawn().unwrap();
+    let asking = silent.accept().unwrap();
+    interrupt(&program);
+    assert_eq!(code(program), Some(130));
+    drop(asking);
+    assert_eq!(fs::read_to_string(bench.path("said")).unwrap(), "");
+    assert!(!bench.path("out").exists());
+    assert_eq!(bench.figures()["stopped"]["signal"], 2);
+}
+
+#[test]
+fn who_waits_for_a_daemon_heeds_a_signal_before_anything_is_made() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let silent = UnixListener::bind(bench.path("silent.sock")).unwrap();
+    let mut command = bench.command(&[&clip]);
+    command.args(["--connect", "unix:silent.sock", "--json", "figures.json"]);
+    let said = File::create(bench.path("said")).unwrap();
+    let program = command.stderr(said).spawn().unwrap();
     let asking = silent.accept().unwrap();
     interrupt(&program);
     assert_eq!(code(program), Some(130));

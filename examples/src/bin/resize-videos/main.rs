@@ -154,7 +154,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         let is_first = files.iter().all(Option::is_none);
         files.push(file.ok().filter(|_| is_first || !args::is_there_again(video)));
     }
-    let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
+    let (daemon, greeting) = Daemon::find(args.connect.as_ref(), &stop)?;
     let (mut able, mut outcomes) = deal(&args.videos, &heads, instances)?;
     // What is wrong with all of them was said, and nothing else happened.
     let idle = able.is_empty() && !stop.is_set();
@@ -165,7 +165,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let check = || check_writable(args);
     let (folders, _locks) = Folder::prepare(&args.output, &args.videos, &able, check)?;
 
-    if !idle {
+    if let Some(greeting) = greeting.filter(|_| !idle) {
         progress.say(&greeting);
     }
     for video in slanted {
@@ -176,7 +176,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let seen =
         |(video, head): (&PathBuf, Result<Head, _>)| Seen { name: name(video), head: head.ok() };
     let seen: Vec<_> = args.videos.iter().zip(heads).map(seen).collect();
-    let look = || args.report.as_ref().and_then(|_| daemon.look());
+    let look = || args.report.as_ref().and_then(|_| daemon.look(&stop));
     let before = look();
     outcomes.extend(instance::run_all(args, shape, &daemon, files, folders, &progress, &stop));
     outcomes.sort_by_key(|outcome| outcome.instance);
