@@ -149,8 +149,10 @@ fn a_folder_that_can_not_be_written_is_named() {
     assert_fails(&bench.run(&[&clip], "--json /proc/version"), &["can't write /proc/version"]);
     let video = fs::read(&clip).unwrap();
     for option in ["--json", "--report"] {
-        let output = bench.run(&[&clip], &format!("{option} clip.mkv"));
-        assert_fails(&output, &["clip.mkv would take the place of the video "]);
+        for video in [&*clip, Path::new("file:clip.mkv")] {
+            let output = bench.run(&[video], &format!("{option} clip.mkv"));
+            assert_fails(&output, &["clip.mkv would take the place of the video "]);
+        }
     }
     assert!(fs::read(&clip).unwrap() == video && !bench.path("out/vid-instance1").exists());
 }

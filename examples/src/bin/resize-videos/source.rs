@@ -33,6 +33,12 @@ pub(crate) fn open(path: &Path, stop: &Arc<Stop>) -> Result<Input> {
     Ok(input_with_interrupt(&Path::new(base).join(path), over)?)
 }
 
+/// The file that a video's name is of, or the files, by a pattern of FFmpeg's: as [`open`] takes it.
+pub(crate) fn file(video: &Path) -> &Path {
+    let protocol = video.to_str().and_then(|name| name.strip_prefix("file:"));
+    protocol.filter(|_| !video.exists()).map_or(video, Path::new)
+}
+
 /// As FFmpeg would put it.
 fn of_the_system(error: io::Error) -> Error {
     error.raw_os_error().map_or(Error::External, |errno| Error::Other { errno })
