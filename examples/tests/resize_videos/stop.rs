@@ -151,6 +151,34 @@ fn who_waits_for_frames_heeds_a_signal() {
 }
 
 #[test]
+fn who_has_read_all_of_a_video_and_lost_frames_of_it_is_not_done() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.ts", MOVING, "-frames:v 100 -c:v mpeg2video -g 1");
+    let bytes = fs::read(clip).unwrap();
+    // What is left has room in the slots.
+    let (most, rest) = bytes.split_at(bytes.len() * 98 / 100);
+    let pipe = bench.path("pipe");
+    mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let service = Service::start();
+    let mut command = bench.command(&[Path::new("pipe")]);
+    command.args(["-n", "1", "-q", "--json", "figures.json"]);
+    let program = command.args(["--connect", &service.endpoint()]).spawn().unwrap();
+    let mut writer = File::options().write(true).open(pipe).unwrap();
+    writer.write_all(most).unwrap();
+    wait_for(&bench.path("out/vid-instance1/Frame00095.jpg"));
+    drop(service);
+    writer.write_all(rest).unwrap();
+    drop(writer);
+    // Time to submit the rest to nobody; where that is not done yet, this is easier for it.
+    thread::sleep(Duration::from_millis(500));
+    interrupt(&program);
+    assert_eq!(code(program), Some(130));
+    let row = &bench.figures()["instances"][0];
+    assert_eq!((&row["complete"], &row["error"]), (&false.into(), &Value::Null));
+    assert!(row["frames"].as_u64().unwrap() < 100, "{row}");
+}
+
+#[test]
 fn an_interrupt_stops_all_instances_and_leaves_whole_pictures_only() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 1000 -c:v mpeg4");

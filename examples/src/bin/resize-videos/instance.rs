@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
             let collector = spawn(scope, "collect", collect)?;
             let fed = self.feed(&mut source, &client, &target.track, submitted, entering);
             let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
-            fed.and_then(|complete| collected.map(|()| complete))
+            fed.and_then(|complete| collected.map(|all| complete && all))
         });
         outcome.took = start.elapsed();
         (outcome.frames, outcome.skipped) = (target.track.frames(), source.skipped());
@@ -374,7 +374,7 @@ struct Submitted {
 }
 
 /// Passes resized frames on to the writers, and returns when the last is written. Notes how long
-/// each was away, and how many each device did.
+/// each was away, and how many each device did. True unless some did not come.
 fn collect(
     pendings: Receiver<Submitted>,
     client: &Client,
@@ -383,20 +383,20 @@ fn collect(
     finished: Sender<Work>,
     received: &mut Times,
     devices: &mut Devices,
-) -> Result<()> {
+) -> Result<bool> {
     let all_written = WaitGroup::new();
     let collect = || {
         for (number, Submitted { pending, decoded, time, source }) in (1..).zip(pendings) {
-            let Some(frame) = stop.receive(pending)? else { break };
+            let Some(frame) = stop.receive(pending)? else { return Ok(false) };
             drop(source);
             received.note(time.elapsed());
             devices.note(client.devices(), frame.receipt().device);
             let (target, written) = (Arc::clone(target), all_written.clone());
             if finished.send(Work { frame, number, decoded, target, written }).is_err() {
-                break;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     };
     let collected = collect();
     // Also what was done before one failed.
