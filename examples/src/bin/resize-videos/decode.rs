@@ -294,9 +294,11 @@ fn indexed_frames(input: &Input, stream: usize) -> Option<u64> {
     u64::try_from(input.stream(stream)?.frames()).ok().filter(|frames| *frames > 0)
 }
 
-/// The second at which the stream ends, where whoever wrote the file says so: as 00:02:19.400000000.
+/// The second at which the stream ends, where whoever wrote the file says so: as 00:02:19.400000000. In
+/// other formats than Matroska that was copied from elsewhere, and so may be the length in Matroska's own
+/// header, where that was written into a pipe.
 fn tagged_length(input: &Input, stream: usize) -> Option<f64> {
-    let stream = input.stream(stream)?;
+    let stream = input.stream(stream).filter(|_| input.format().name().contains("matroska"))?;
     let tags = stream.metadata();
     let parts = tags.get("DURATION")?.split(':').map(|part| part.parse::<f64>().ok());
     parts
