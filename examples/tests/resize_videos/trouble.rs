@@ -285,6 +285,21 @@ fn what_can_be_read_once_is_for_one_copy() {
 }
 
 #[test]
+fn a_pipe_can_not_give_an_index_that_is_behind_the_pictures() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mp4", MOVING, "-frames:v 50 -c:v mpeg4");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = bench.command(&[Path::new("-")]);
+    let child = command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(command); // and with it this end of the pipe
+    writer.write_all(&fs::read(&clip).unwrap()).unwrap();
+    drop(writer);
+    let why = "its index is behind its pictures, and a pipe is read once: name the file, or write it with \
+               -movflags +faststart";
+    assert_fails(&child.wait_with_output().unwrap(), &["/dev/stdin", why]);
+}
+
+#[test]
 fn a_truncated_video_gives_the_frames_that_it_has() {
     let bench = Bench::new();
     // None says how many they were.

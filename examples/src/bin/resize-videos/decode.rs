@@ -42,6 +42,7 @@ pub(crate) fn init() -> Result<()> {
 /// A file with a video in it, and a decoder to be had for that.
 pub(crate) struct File {
     input: Input,
+    is_pipe: bool,
     stream: usize,
     extent: Extent,
     aspect: f64,
@@ -55,7 +56,7 @@ impl File {
     /// Opens a file at its best video stream. An error may also mean that the run ends, as may one in
     /// reading the [`Video`].
     pub(crate) fn open(path: &Path, stop: &Arc<Stop>) -> Result<Self> {
-        let input = source::open(path, stop).map_err(|error| explained(path, error))?;
+        let (input, is_pipe) = source::open(path, stop).map_err(|error| explained(path, error))?;
         let best = input.streams().best(media::Type::Video);
         let mut best = best.context("there is no video in it")?;
         if is_cover(&best) {
@@ -69,7 +70,7 @@ impl File {
         let extent = Extent::new(decoder.width(), decoder.height());
         let aspect = sample_aspect(decoder.aspect_ratio());
         let codec = decoder.id().name();
-        Ok(Self { input, stream, extent, aspect, turn, codec, stop: Arc::clone(stop) })
+        Ok(Self { input, is_pipe, stream, extent, aspect, turn, codec, stop: Arc::clone(stop) })
     }
 
     /// What makes its frames upright. None if it should be shown at a slant.
@@ -101,6 +102,7 @@ impl File {
         let length = tagged_length(&self.input, self.stream);
         Ok(Video {
             input: self.input,
+            is_pipe: self.is_pipe,
             stream: self.stream,
             decoder,
             turn: self.turn.unwrap_or_default(),
@@ -160,6 +162,7 @@ fn turn(stream: &Stream<'_>) -> Option<Turn> {
 /// A video that is being decoded.
 pub(crate) struct Video {
     input: Input,
+    is_pipe: bool,
     stream: usize,
     decoder: Decoder,
     turn: Turn,
@@ -284,8 +287,19 @@ impl Video {
         self.skipped += 1;
         self.errors += 1;
         if self.errors == MAX_ERRORS {
-            self.failure = Some(anyhow!("{MAX_ERRORS} errors in a row, so no more of it is read"));
+            self.failure = Some(match self.has_gone_by() {
+                true => anyhow!(
+                    "its index is behind its pictures, and a pipe is read once: name the file, or write it \
+                     with -movflags +faststart"
+                ),
+                false => anyhow!("{MAX_ERRORS} errors in a row, so no more of it is read"),
+            });
         }
+    }
+
+    /// Whether its packets had gone by when it was known where they are, as in most MP4 files.
+    fn has_gone_by(&self) -> bool {
+        self.is_pipe && self.whole == 0 && self.input.format().name().contains("mp4")
     }
 }
 
