@@ -19,6 +19,7 @@ use ffmpeg_next::util::frame;
 use ffmpeg_next::{Dictionary, Error, Packet, ffi, log, media};
 use resized_client::Extent;
 
+use crate::container;
 use crate::inplace::{self, Decoder};
 use crate::picture::sample_aspect;
 use crate::source;
@@ -45,7 +46,10 @@ pub(crate) struct File {
     is_pipe: bool,
     stream: usize,
     extent: Extent,
-    aspect: f64,
+    /// The aspect of its samples, if the file says so.
+    contained: Option<f64>,
+    /// The same as the coded video says.
+    coded: Option<f64>,
     /// None if by another angle than a right one.
     turn: Option<Turn>,
     codec: &'static str,
@@ -66,11 +70,13 @@ impl File {
             best = videos.next().context("there is no video in it, only a cover")?;
         }
         let (stream, turn) = (best.index(), turn(&best));
+        let contained = sample_aspect(container::aspect_ratio(&best));
         let decoder = decoder(&input, stream, 1)?;
         let extent = Extent::new(decoder.width(), decoder.height());
-        let aspect = sample_aspect(decoder.aspect_ratio());
+        let coded = sample_aspect(decoder.aspect_ratio());
         let codec = decoder.id().name();
-        Ok(Self { input, is_pipe, stream, extent, aspect, turn, codec, stop: Arc::clone(stop) })
+        let stop = Arc::clone(stop);
+        Ok(Self { input, is_pipe, stream, extent, contained, coded, turn, codec, stop })
     }
 
     /// What makes its frames upright. None if it should be shown at a slant.
@@ -85,7 +91,7 @@ impl File {
 
     /// How many times wider than high the samples of the first frames are, upright.
     pub(crate) fn aspect(&self) -> f64 {
-        self.turn.unwrap_or_default().aspect(self.aspect)
+        self.turn.unwrap_or_default().aspect(self.contained.or(self.coded).unwrap_or(1.0))
     }
 
     /// FFmpeg's name of how it is coded.
@@ -106,6 +112,7 @@ impl File {
             stream: self.stream,
             decoder,
             turn: self.turn.unwrap_or_default(),
+            aspect: self.contained,
             drained: false,
             failure: None,
             errors: 0,
@@ -166,6 +173,7 @@ pub(crate) struct Video {
     stream: usize,
     decoder: Decoder,
     turn: Turn,
+    aspect: Option<f64>,
     drained: bool,
     /// Why the file could not be read to its end.
     failure: Option<anyhow::Error>,
@@ -196,6 +204,12 @@ impl Video {
     /// What makes its frames upright.
     pub(crate) fn turn(&self) -> Turn {
         self.turn
+    }
+
+    /// How many times wider than high the samples of all its frames are, where the file says so; else each
+    /// frame does.
+    pub(crate) fn aspect(&self) -> Option<f64> {
+        self.aspect
     }
 
     /// Packets and frames that could not be decoded so far.

@@ -249,7 +249,7 @@ impl<'a> Run<'a> {
         entering: Entering,
     ) -> Result<bool> {
         let mut entering = Some(entering);
-        let mut converter = Converter::default();
+        let mut converter = Converter::new(source.aspect());
         let mut open: Option<(StreamSpec, Stream)> = None;
         let (mut decoded_frames, mut pictures) = (0_u64, 0);
         while !self.stop.is_set() {
@@ -450,7 +450,7 @@ mod tests {
 
         let server = Server::embedded().unwrap();
         let client = Client::from_socket(server.connect().unwrap()).unwrap();
-        let mut converter = Converter::default();
+        let mut converter = Converter::new(None);
         let mut stream = None;
         let mut taken = Vec::new();
         while let Some(expected) = elsewhere.next().unwrap() {

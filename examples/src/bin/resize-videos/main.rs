@@ -1,8 +1,8 @@
 //! Resizes videos through the `resized` daemon, frame by frame, several copies at once, and says how
 //! fast that was.
 //!
-//! The walk of a frame: [`decode`] takes it from the video's [`source`], straight into a slot where [`inplace`]
-//! can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
+//! The walk of a frame: [`decode`] takes it from the video's [`source`], whose [`container`] says how it
+//! is shown, straight into a slot where [`inplace`] can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
 //! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
 //! by [`turn`] and in its [`shape`], in its [`folder`]. [`notes`] keeps how long it took, [`devices`] who did it, [`outcome`] what became of its
 //! instance. [`progress`], on its [`screen`], [`report`] and [`page`] tell
@@ -11,6 +11,7 @@
 //! What any program of this kind does, from errors to files in the making, is `resizectl`'s.
 
 mod args;
+mod container;
 mod daemon;
 mod decode;
 mod devices;
