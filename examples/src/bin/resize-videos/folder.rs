@@ -139,8 +139,13 @@ impl Folder {
         for entry in entries {
             let entry = entry.with_context(|| format!("can't list {}", path.display()))?;
             if entry.file_name().to_str().is_some_and(|name| self.is_left(name)) {
-                fs::remove_file(entry.path())
-                    .with_context(|| format!("can't remove the old {}", entry.path().display()))?;
+                match fs::remove_file(entry.path()) {
+                    // Another run that has just begun only tried whether it can write here.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    removed => removed.with_context(|| {
+                        format!("can't remove the old {}", entry.path().display())
+                    })?,
+                }
             }
         }
         Ok(())
@@ -316,6 +321,21 @@ mod tests {
         assert_eq!(of_another(&folder, asking), Some(&*all.join("out")));
         fs::set_permissions(&all, Permissions::from_mode(0o700)).unwrap();
         assert!(of_another(&folder, asking).is_none_or(|other| !other.starts_with(&all)));
+    }
+
+    #[test]
+    fn who_begins_beside_another_run_may_find_what_that_tried_out_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = Output::Folder(dir.path().into());
+        let prepare = || Folder::prepare(&output, &["a.mp4".into()], &[1], || Ok(())).unwrap();
+        let picture = prepare().0[0].path.join("Frame00001.jpg");
+        let mut begins = (0..20_000).map(move |_| ASIDE.try_out(&picture));
+        let other = move || assert!(begins.all(|tried| tried.is_ok()));
+        let other = thread::spawn(other);
+        while !other.is_finished() {
+            drop(prepare());
+        }
+        other.join().unwrap();
     }
 
     #[test]
