@@ -2,11 +2,11 @@
 //! fast that was.
 //!
 //! The walk of a frame: [`decode`] takes it from the video's [`source`], whose [`container`] says how it
-//! is shown, straight into a slot where [`inplace`] can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
-//! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
-//! by [`turn`] and in its [`shape`], in its [`folder`]. [`notes`] keeps how long it took, [`devices`] who did it, [`outcome`] what became of its
-//! instance. [`progress`], on its [`screen`], [`report`] and [`page`] tell
-//! the user; [`stop`] ends it early.
+//! is shown, straight into a slot where [`inplace`] can; else [`picture`] converts it if it must, and
+//! copies it into one. [`instance`] submits the slot, once there is [`room`], and waits for it; [`jpeg`]
+//! makes a file of what came back, upright by [`turn`] and in its [`shape`], in its [`folder`]. [`notes`]
+//! keeps how long it took, [`devices`] who did it, [`outcome`] what became of its instance. [`progress`],
+//! on its [`screen`], [`report`] and [`page`] tell the user; [`stop`] ends it early.
 //!
 //! What any program of this kind does, from errors to files in the making, is `resizectl`'s.
 
