@@ -223,6 +223,8 @@ impl<'a> Run<'a> {
         (outcome.frames, outcome.skipped) = (target.track.frames(), source.skipped());
         (outcome.written, outcome.pace) = target.notes();
         outcome.devices = devices.by_name();
+        outcome.received = outcome.received.shrunk()?;
+        outcome.written = outcome.written.shrunk()?;
         let complete = ended? && !self.stop.has_failed();
         let any = outcome.frames > 0 || self.stop.is_set();
         ensure!(any, "not one frame of it can be decoded");
