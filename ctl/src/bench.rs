@@ -30,11 +30,9 @@ pub(crate) fn run(asked: &Bench, endpoint: Option<&Endpoint>) -> Result<ExitCode
     let mut spec = StreamSpec::new(FrameSpec::new(asked.format, asked.from), asked.size);
     spec.filter = asked.filter;
     spec.slots = asked.in_flight;
-    let plan = Plan {
-        spec,
-        seconds: asked.seconds,
-        period: asked.rate.map(|rate| Duration::from_secs_f64(asked.clients.get() as f64 / rate)),
-    };
+    let period = |rate: f64| Duration::try_from_secs_f64(asked.clients.get() as f64 / rate);
+    let period = asked.rate.map(period).transpose().context("too many clients for this rate")?;
+    let plan = Plan { spec, seconds: asked.seconds, period };
     let tallies = measure(&daemon, &plan, asked.clients.get())?;
     let report = Report::new(asked, &daemon, &tallies)?;
     if report.figures.frames == 0 {

@@ -3,14 +3,15 @@
 //!
 //! [`args`](Arguments) says what may be asked, and each command is a file of its own that knows
 //! nothing of the others. Both programs' manners are public: [`signal`] says when to end, [`mode`] what
-//! becomes of another shape, [`terminal`] how to speak, [`pipe`] how to wait, [`pattern`] how results
-//! are named, [`folders`] and [`aside`] how they are left.
+//! becomes of another shape, [`terminal`] how to speak, [`pipe`] and [`patience`] how to wait, [`pattern`]
+//! how results are named, [`folders`] and [`aside`] how they are left.
 
 mod args;
 pub mod aside;
 mod bench;
 mod doctor;
 pub mod folders;
+pub mod patience;
 pub mod pattern;
 pub mod pipe;
 mod resize;

@@ -1,5 +1,6 @@
 //! Owns the reading of what is no file: pipes, sockets, terminals, devices. They may have nothing to give for as long
-//! as they like, so whoever waits for them looks now and then whether that has still a sense.
+//! as they like, so whoever waits for them looks now and then whether that has still a sense. And of standard
+//! input, whatever that is.
 
 use std::fmt::{self, Debug};
 use std::fs::{self, File, FileType};
@@ -32,14 +33,20 @@ impl Pipe {
         if !fs::metadata(path).is_ok_and(|there| is_pipe(there.file_type())) {
             return Ok(None);
         }
-        // Not by its name: nobody can open a socket by that.
-        let file = if INPUT.iter().any(|input| path == Path::new(input)) {
-            io::stdin().as_fd().try_clone_to_owned()?.into()
-        } else {
-            File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?
+        let file = match standard(path)? {
+            Some(file) => file,
+            None => File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?,
         };
         Ok(Some(Self { file, over: Box::new(over) }))
     }
+}
+
+/// Standard input, if that is its name. By that nobody can open a socket, nor a file that only whoever started
+/// this process may read; and of any file it would be the beginning, not what is left of it.
+pub(crate) fn standard(path: &Path) -> io::Result<Option<File>> {
+    let is_input = INPUT.iter().any(|input| path == Path::new(input));
+    let open = is_input.then(|| io::stdin().as_fd().try_clone_to_owned()).transpose()?;
+    Ok(open.map(File::from))
 }
 
 impl Read for Pipe {

@@ -23,6 +23,7 @@ use resized_client::{Client, Endpoint};
 use resized_pictures::{Format, Limits, Loss, PictureError, Settings, Wish};
 
 use crate::args::{Resize, mode};
+use crate::patience;
 use crate::signal::{ENDING, Signal};
 use crate::terminal::{LOST, complain, shown};
 use error::FileError;
@@ -92,8 +93,11 @@ pub(crate) fn run(asked: &Resize, endpoint: Option<&Endpoint>) -> Result<ExitCod
             let thread = thread::Builder::new().name("resize".to_owned());
             let (client, batch, daemon) = (first.take(), &batch, &daemon);
             let work = move || {
-                let client = client.map_or_else(|| daemon.connect().map_err(Into::into), Ok);
-                batch.work(client, limits, settings);
+                let client =
+                    client.map_or_else(|| batch.connect(daemon), |client| Ok(Some(client)));
+                if let Some(client) = client.transpose() {
+                    batch.work(client, limits, settings);
+                }
             };
             if let Err(error) = thread.spawn_scoped(scope, work) {
                 batch.end(anyhow!(error).context("can't start a thread"));
@@ -124,6 +128,13 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// A connection of a thread's own. None if a signal comes before.
+    fn connect(&self, daemon: &Daemon) -> Result<Option<Client>> {
+        let daemon = daemon.clone();
+        let client = patience::ask(|| self.signal.came(), move || daemon.connect())?;
+        Ok(client.transpose()?)
+    }
+
     /// Resizes pictures until there are no more.
     fn work(&self, client: Result<Client>, limits: Limits, settings: Settings) {
         let files = client

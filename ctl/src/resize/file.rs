@@ -13,7 +13,7 @@ use resized_pictures::{Desk, Limits, Loss, PictureError, Settings};
 
 use super::error::FileError;
 use super::output::Outputs;
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, standard};
 use crate::signal::{GRACE, Signal};
 
 /// Longest file that is read.
@@ -97,7 +97,10 @@ fn bytes(
     file.clear();
     let read = match Pipe::open(path, over)? {
         Some(pipe) => pipe.take(MAX_FILE + 1).read_to_end(file),
-        None => File::open(path)?.take(MAX_FILE + 1).read_to_end(file),
+        None => {
+            let open = standard(path)?.map_or_else(|| File::open(path), Ok)?;
+            open.take(MAX_FILE + 1).read_to_end(file)
+        }
     };
     read.map(|bytes| bytes as u64)
 }

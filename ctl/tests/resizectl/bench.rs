@@ -99,6 +99,12 @@ fn without_a_daemon_one_in_the_process_is_measured() {
 }
 
 #[test]
+fn more_clients_than_there_can_be_fail() {
+    let said = Shop::new().bad("bench --clients 18446744073709551615 --rate 0.01");
+    assert!(said.starts_with("resizectl: too many clients for this rate"), "{said}");
+}
+
+#[test]
 fn a_load_without_a_daemon_at_the_address_fails() {
     let shop = Shop::new();
     let said = shop.bad(&format!("bench --connect unix:{}", shop.path("no.sock").display()));

@@ -1,6 +1,7 @@
 //! `resizectl resize`.
 
 use std::fs;
+use std::io::{Seek, SeekFrom};
 
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
@@ -327,6 +328,15 @@ fn a_batch_may_be_named_in_a_file_and_gone_on_with() {
     let output = command.stdin(fs::File::open(shop.path("list")).unwrap()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(fs::read_dir(shop.path("small")).unwrap().count(), 2);
+    // Of a file, what nobody has read yet.
+    let mut command = shop.command();
+    command.args(["resize", "--files-from", "-", "-s", "16x", "-o", "rest/"]);
+    let mut list = fs::File::open(shop.path("list")).unwrap();
+    let line = fs::read(shop.path("list")).unwrap().iter().position(|&byte| byte == b'\n').unwrap();
+    list.seek(SeekFrom::Start(line as u64 + 1)).unwrap();
+    let output = command.stdin(list).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_dir(shop.path("rest")).unwrap().count(), 1);
 }
 
 #[test]

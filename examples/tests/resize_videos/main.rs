@@ -208,14 +208,22 @@ fn a_side_may_follow_from_the_aspect_ratio() {
         let picture = bench.picture(1, 2);
         assert_eq!((picture.width, picture.height), expected);
     }
-    // Samples that are not square.
-    for (name, options) in [("pal.mkv", "-c:v mpeg4"), ("pal.mp4", "-c:v libx264")] {
+    // Samples that are not square, as the coded video says, the file around it, or both.
+    for (name, options) in
+        [("pal.mkv", "-c:v mpeg4"), ("pal.mp4", "-c:v libx264"), ("pal.webm", "-c:v libvpx-vp9")]
+    {
         let options = format!("-frames:v 2 {options}");
         let clip = bench.clip(name, "testsrc2=size=720x576,setsar=16/15", &options);
         stdout(&bench.run(&[&clip], "-n 1 -s 160x-1"));
         let picture = bench.picture(1, 2);
         assert_eq!((picture.width, picture.height), (160, 120), "{name}");
     }
+    // The file around it is believed.
+    let wide = "-i pal.mp4 -map 1 -c copy -aspect 16:9";
+    let wide = bench.clip("wide.mp4", MOVING, wide);
+    stdout(&bench.run(&[&wide], "-n 1 -s 160x-1"));
+    let picture = bench.picture(1, 2);
+    assert_eq!((picture.width, picture.height), (160, 90));
     // And on its side.
     let lying = turned(&bench.path("pal.mp4"), [0, 1, -1, 0]);
     stdout(&bench.run(&[&lying], "-n 1 -s 120x-1"));

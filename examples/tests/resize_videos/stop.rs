@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -113,6 +114,24 @@ fn who_waits_for_an_address_heeds_a_signal_before_anything_is_made() {
 }
 
 #[test]
+fn who_waits_for_a_daemon_heeds_a_signal_before_anything_is_made() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
+    let silent = UnixListener::bind(bench.path("silent.sock")).unwrap();
+    let mut command = bench.command(&[&clip]);
+    command.args(["--connect", "unix:silent.sock", "--json", "figures.json"]);
+    let said = File::create(bench.path("said")).unwrap();
+    let program = command.stderr(said).spawn().unwrap();
+    let asking = silent.accept().unwrap();
+    interrupt(&program);
+    assert_eq!(code(program), Some(130));
+    drop(asking);
+    assert_eq!(fs::read_to_string(bench.path("said")).unwrap(), "");
+    assert!(!bench.path("out").exists());
+    assert_eq!(bench.figures()["stopped"]["signal"], 2);
+}
+
+#[test]
 fn who_waits_for_frames_heeds_a_signal() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2000 -c:v libx264 -preset ultrafast");
@@ -129,6 +148,34 @@ fn who_waits_for_frames_heeds_a_signal() {
     let figures = bench.figures();
     assert_eq!(figures["stopped"]["signal"], 2);
     assert_eq!(figures["instances"][0]["frames"], bench.names(1).len());
+}
+
+#[test]
+fn who_has_read_all_of_a_video_and_lost_frames_of_it_is_not_done() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.ts", MOVING, "-frames:v 100 -c:v mpeg2video -g 1");
+    let bytes = fs::read(clip).unwrap();
+    // What is left has room in the slots.
+    let (most, rest) = bytes.split_at(bytes.len() * 98 / 100);
+    let pipe = bench.path("pipe");
+    mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let service = Service::start();
+    let mut command = bench.command(&[Path::new("pipe")]);
+    command.args(["-n", "1", "-q", "--json", "figures.json"]);
+    let program = command.args(["--connect", &service.endpoint()]).spawn().unwrap();
+    let mut writer = File::options().write(true).open(pipe).unwrap();
+    writer.write_all(most).unwrap();
+    wait_for(&bench.path("out/vid-instance1/Frame00095.jpg"));
+    drop(service);
+    writer.write_all(rest).unwrap();
+    drop(writer);
+    // Time to submit the rest to nobody; where that is not done yet, this is easier for it.
+    thread::sleep(Duration::from_millis(500));
+    interrupt(&program);
+    assert_eq!(code(program), Some(130));
+    let row = &bench.figures()["instances"][0];
+    assert_eq!((&row["complete"], &row["error"]), (&false.into(), &Value::Null));
+    assert!(row["frames"].as_u64().unwrap() < 100, "{row}");
 }
 
 #[test]

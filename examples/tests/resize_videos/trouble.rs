@@ -149,8 +149,10 @@ fn a_folder_that_can_not_be_written_is_named() {
     assert_fails(&bench.run(&[&clip], "--json /proc/version"), &["can't write /proc/version"]);
     let video = fs::read(&clip).unwrap();
     for option in ["--json", "--report"] {
-        let output = bench.run(&[&clip], &format!("{option} clip.mkv"));
-        assert_fails(&output, &["clip.mkv would take the place of the video "]);
+        for video in [&*clip, Path::new("file:clip.mkv")] {
+            let output = bench.run(&[video], &format!("{option} clip.mkv"));
+            assert_fails(&output, &["clip.mkv would take the place of the video "]);
+        }
     }
     assert!(fs::read(&clip).unwrap() == video && !bench.path("out/vid-instance1").exists());
 }
@@ -283,6 +285,21 @@ fn what_can_be_read_once_is_for_one_copy() {
 }
 
 #[test]
+fn a_pipe_can_not_give_an_index_that_is_behind_the_pictures() {
+    let bench = Bench::new();
+    let clip = bench.clip("clip.mp4", MOVING, "-frames:v 50 -c:v mpeg4");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = bench.command(&[Path::new("-")]);
+    let child = command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(command); // and with it this end of the pipe
+    writer.write_all(&fs::read(&clip).unwrap()).unwrap();
+    drop(writer);
+    let why = "its index is behind its pictures, and a pipe is read once: name the file, or write it with \
+               -movflags +faststart";
+    assert_fails(&child.wait_with_output().unwrap(), &["/dev/stdin", why]);
+}
+
+#[test]
 fn a_truncated_video_gives_the_frames_that_it_has() {
     let bench = Bench::new();
     // None says how many they were.
@@ -322,12 +339,23 @@ fn a_video_that_lacks_frames_of_its_index_is_an_error() {
     // Matroska has no such index, but says when it ends.
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 50 -c:v mpeg4 -g 10");
     let bytes = fs::read(&clip).unwrap();
+    fs::write(bench.path("whole.mkv"), &bytes).unwrap();
     fs::write(&clip, &bytes[..bytes.len() / 2]).unwrap();
     let output = bench.run(&[&clip], "-n 1");
     let names = bench.names(1);
     assert_eq!(names, frame_names(names.len()));
     assert!((5..45).contains(&names.len()), "{}", names.len());
     assert_fails(&output, &["clip.mkv", "ends early: after ", "of 2.0 seconds"]);
+    // Where the length is of what the video was made of, it means nothing: others copy the tag, and what
+    // writes Matroska into a pipe can't mend its header.
+    let copy = "ffmpeg -v error -ss 1.5 -i whole.mkv -c copy short.nut && \
+                ffmpeg -v error -ss 1.5 -i whole.mkv -c copy -f matroska - | cat > piped.mkv";
+    let copied = Command::new("sh").args(["-c", copy]).current_dir(bench.path("")).status();
+    assert!(copied.unwrap().success());
+    for name in ["short.nut", "piped.mkv"] {
+        assert!(bench.run(&[&bench.path(name)], "-n 1 -q").status.success(), "{name}");
+        assert!((5..45).contains(&bench.names(1).len()), "{name}");
+    }
     // What an edit list leaves out is not missing.
     let options = "-y -v error -ss 0.9 -i good.mp4 -c copy late.mp4".split_whitespace();
     let status = Command::new("ffmpeg").args(options).current_dir(bench.path("")).status();

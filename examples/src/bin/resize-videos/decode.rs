@@ -19,6 +19,7 @@ use ffmpeg_next::util::frame;
 use ffmpeg_next::{Dictionary, Error, Packet, ffi, log, media};
 use resized_client::Extent;
 
+use crate::container;
 use crate::inplace::{self, Decoder};
 use crate::picture::sample_aspect;
 use crate::source;
@@ -42,9 +43,13 @@ pub(crate) fn init() -> Result<()> {
 /// A file with a video in it, and a decoder to be had for that.
 pub(crate) struct File {
     input: Input,
+    is_pipe: bool,
     stream: usize,
     extent: Extent,
-    aspect: f64,
+    /// The aspect of its samples, if the file says so.
+    contained: Option<f64>,
+    /// The same as the coded video says.
+    coded: Option<f64>,
     /// None if by another angle than a right one.
     turn: Option<Turn>,
     codec: &'static str,
@@ -55,7 +60,7 @@ impl File {
     /// Opens a file at its best video stream. An error may also mean that the run ends, as may one in
     /// reading the [`Video`].
     pub(crate) fn open(path: &Path, stop: &Arc<Stop>) -> Result<Self> {
-        let input = source::open(path, stop).map_err(|error| explained(path, error))?;
+        let (input, is_pipe) = source::open(path, stop).map_err(|error| explained(path, error))?;
         let best = input.streams().best(media::Type::Video);
         let mut best = best.context("there is no video in it")?;
         if is_cover(&best) {
@@ -65,11 +70,13 @@ impl File {
             best = videos.next().context("there is no video in it, only a cover")?;
         }
         let (stream, turn) = (best.index(), turn(&best));
+        let contained = sample_aspect(container::aspect_ratio(&best));
         let decoder = decoder(&input, stream, 1)?;
         let extent = Extent::new(decoder.width(), decoder.height());
-        let aspect = sample_aspect(decoder.aspect_ratio());
+        let coded = sample_aspect(decoder.aspect_ratio());
         let codec = decoder.id().name();
-        Ok(Self { input, stream, extent, aspect, turn, codec, stop: Arc::clone(stop) })
+        let stop = Arc::clone(stop);
+        Ok(Self { input, is_pipe, stream, extent, contained, coded, turn, codec, stop })
     }
 
     /// What makes its frames upright. None if it should be shown at a slant.
@@ -84,7 +91,7 @@ impl File {
 
     /// How many times wider than high the samples of the first frames are, upright.
     pub(crate) fn aspect(&self) -> f64 {
-        self.turn.unwrap_or_default().aspect(self.aspect)
+        self.turn.unwrap_or_default().aspect(self.contained.or(self.coded).unwrap_or(1.0))
     }
 
     /// FFmpeg's name of how it is coded.
@@ -101,9 +108,11 @@ impl File {
         let length = tagged_length(&self.input, self.stream);
         Ok(Video {
             input: self.input,
+            is_pipe: self.is_pipe,
             stream: self.stream,
             decoder,
             turn: self.turn.unwrap_or_default(),
+            aspect: self.contained,
             drained: false,
             failure: None,
             errors: 0,
@@ -160,9 +169,11 @@ fn turn(stream: &Stream<'_>) -> Option<Turn> {
 /// A video that is being decoded.
 pub(crate) struct Video {
     input: Input,
+    is_pipe: bool,
     stream: usize,
     decoder: Decoder,
     turn: Turn,
+    aspect: Option<f64>,
     drained: bool,
     /// Why the file could not be read to its end.
     failure: Option<anyhow::Error>,
@@ -193,6 +204,12 @@ impl Video {
     /// What makes its frames upright.
     pub(crate) fn turn(&self) -> Turn {
         self.turn
+    }
+
+    /// How many times wider than high the samples of all its frames are, where the file says so; else each
+    /// frame does.
+    pub(crate) fn aspect(&self) -> Option<f64> {
+        self.aspect
     }
 
     /// Packets and frames that could not be decoded so far.
@@ -284,8 +301,19 @@ impl Video {
         self.skipped += 1;
         self.errors += 1;
         if self.errors == MAX_ERRORS {
-            self.failure = Some(anyhow!("{MAX_ERRORS} errors in a row, so no more of it is read"));
+            self.failure = Some(match self.has_gone_by() {
+                true => anyhow!(
+                    "its index is behind its pictures, and a pipe is read once: name the file, or write it \
+                     with -movflags +faststart"
+                ),
+                false => anyhow!("{MAX_ERRORS} errors in a row, so no more of it is read"),
+            });
         }
+    }
+
+    /// Whether its packets had gone by when it was known where they are, as in most MP4 files.
+    fn has_gone_by(&self) -> bool {
+        self.is_pipe && self.whole == 0 && self.input.format().name().contains("mp4")
     }
 }
 
@@ -294,9 +322,11 @@ fn indexed_frames(input: &Input, stream: usize) -> Option<u64> {
     u64::try_from(input.stream(stream)?.frames()).ok().filter(|frames| *frames > 0)
 }
 
-/// The second at which the stream ends, where whoever wrote the file says so: as 00:02:19.400000000.
+/// The second at which the stream ends, where whoever wrote the file says so: as 00:02:19.400000000. In
+/// other formats than Matroska that was copied from elsewhere, and so may be the length in Matroska's own
+/// header, where that was written into a pipe.
 fn tagged_length(input: &Input, stream: usize) -> Option<f64> {
-    let stream = input.stream(stream)?;
+    let stream = input.stream(stream).filter(|_| input.format().name().contains("matroska"))?;
     let tags = stream.metadata();
     let parts = tags.get("DURATION")?.split(':').map(|part| part.parse::<f64>().ok());
     parts

@@ -23,6 +23,7 @@ use resizectl::pattern;
 use crate::ASIDE;
 use crate::names::{Names, Output};
 use crate::outcome::Outcome;
+use crate::source;
 
 /// A number of a frame that is as long as they get: eleven hours of video.
 const LARGE: u64 = 999_999;
@@ -138,8 +139,13 @@ impl Folder {
         for entry in entries {
             let entry = entry.with_context(|| format!("can't list {}", path.display()))?;
             if entry.file_name().to_str().is_some_and(|name| self.is_left(name)) {
-                fs::remove_file(entry.path())
-                    .with_context(|| format!("can't remove the old {}", entry.path().display()))?;
+                match fs::remove_file(entry.path()) {
+                    // Another run that has just begun only tried whether it can write here.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    removed => removed.with_context(|| {
+                        format!("can't remove the old {}", entry.path().display())
+                    })?,
+                }
             }
         }
         Ok(())
@@ -149,6 +155,14 @@ impl Folder {
     /// folder of ours.
     fn is_left(&self, name: &str) -> bool {
         ASIDE.has(name) || (self.own && self.names.has(name))
+    }
+
+    /// Whether this is where a picture goes, if the folder is at `place`; or where all do, by FFmpeg's
+    /// pattern for them.
+    fn would_replace(&self, file: &Path, place: &Path) -> bool {
+        let name = file.file_name().and_then(|name| name.to_str());
+        let taken = name.is_some_and(|name| self.names.has(name) || self.names.is_pattern(name));
+        taken && file.parent() == Some(place)
     }
 
     /// Writes picture `number`.
@@ -247,13 +261,11 @@ fn check_names(
             );
         }
         for video in videos {
-            let name = video.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if !folder.names.has(name) && !folder.names.is_pattern(name) {
-                continue;
-            }
-            let beside = place(video);
+            let file = source::file(video);
+            // As it is named, and what it is a link to.
+            let mut read = [place(file), file.canonicalize()].into_iter().flatten();
             ensure!(
-                beside.ok().as_deref().and_then(Path::parent) != Some(places[index].as_path()),
+                !read.any(|read| folder.would_replace(&read, &places[index])),
                 "pictures would take the place of the video {}",
                 video.display()
             );
@@ -309,6 +321,21 @@ mod tests {
         assert_eq!(of_another(&folder, asking), Some(&*all.join("out")));
         fs::set_permissions(&all, Permissions::from_mode(0o700)).unwrap();
         assert!(of_another(&folder, asking).is_none_or(|other| !other.starts_with(&all)));
+    }
+
+    #[test]
+    fn who_begins_beside_another_run_may_find_what_that_tried_out_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = Output::Folder(dir.path().into());
+        let prepare = || Folder::prepare(&output, &["a.mp4".into()], &[1], || Ok(())).unwrap();
+        let picture = prepare().0[0].path.join("Frame00001.jpg");
+        let mut begins = (0..20_000).map(move |_| ASIDE.try_out(&picture));
+        let other = move || assert!(begins.all(|tried| tried.is_ok()));
+        let other = thread::spawn(other);
+        while !other.is_finished() {
+            drop(prepare());
+        }
+        other.join().unwrap();
     }
 
     #[test]
@@ -431,22 +458,40 @@ mod tests {
     #[test]
     fn videos_are_not_written_over() {
         let dir = tempfile::tempdir().unwrap();
+        let precious = dir.path().join("out/vid-instance1/Frame00001.jpg");
         fs::create_dir(dir.path().join("in")).unwrap();
-        let prepare = |video: &str, pattern: &str| {
+        fs::create_dir_all(precious.parent().unwrap()).unwrap();
+        fs::write(&precious, "precious").unwrap();
+        symlink(&precious, dir.path().join("link.jpg")).unwrap();
+        let prepare = |protocol: &str, video: &str, pattern: &str| {
             let output = Output::parse(dir.path().join(pattern).into()).unwrap();
-            Folder::prepare(&output, &[dir.path().join(video)], &[1], || Ok(()))
+            let video = format!("{protocol}{}", dir.path().join(video).display());
+            Folder::prepare(&output, &[video.into()], &[1], || Ok(()))
                 .map_err(|error| error.to_string())
         };
         for (video, pattern) in [
             ("in/00001.jpg", "in/%05d.jpg"),
             ("in/00001.jpg", "in/../in/%d.jpg"),
             ("in/%05d.jpg", "in/%05d.jpg"),
+            ("in/%5d.jpg", "in/%05d.jpg"),
+            ("in/%d.jpg", "in/%d.jpg"),
+            ("link.jpg", "out"),
         ] {
-            let error = prepare(video, pattern).unwrap_err();
-            assert!(error.starts_with("pictures would take the place of the video "), "{error}");
+            for protocol in ["", "file:"] {
+                let error = prepare(protocol, video, pattern).expect_err(video);
+                assert!(
+                    error.starts_with("pictures would take the place of the video "),
+                    "{error}"
+                );
+            }
         }
-        for (video, pattern) in [("in/1.jpg", "in/%05d.jpg"), ("in/00001.jpg", "out/%05d.jpg")] {
-            assert_eq!(prepare(video, pattern).unwrap().0.len(), 1, "{pattern}");
+        assert_eq!(fs::read(&precious).unwrap(), b"precious");
+        for (video, pattern) in [
+            ("in/1.jpg", "in/%05d.jpg"),
+            ("in/%04d.jpg", "in/%05d.jpg"),
+            ("in/00001.jpg", "out/%05d.jpg"),
+        ] {
+            assert_eq!(prepare("", video, pattern).unwrap().0.len(), 1, "{pattern}");
         }
     }
 }

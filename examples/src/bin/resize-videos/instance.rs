@@ -217,12 +217,14 @@ impl<'a> Run<'a> {
             let collector = spawn(scope, "collect", collect)?;
             let fed = self.feed(&mut source, &client, &target.track, submitted, entering);
             let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
-            fed.and_then(|complete| collected.map(|()| complete))
+            fed.and_then(|complete| collected.map(|all| complete && all))
         });
         outcome.took = start.elapsed();
         (outcome.frames, outcome.skipped) = (target.track.frames(), source.skipped());
         (outcome.written, outcome.pace) = target.notes();
         outcome.devices = devices.by_name();
+        outcome.received = outcome.received.shrunk()?;
+        outcome.written = outcome.written.shrunk()?;
         let complete = ended? && !self.stop.has_failed();
         let any = outcome.frames > 0 || self.stop.is_set();
         ensure!(any, "not one frame of it can be decoded");
@@ -249,7 +251,7 @@ impl<'a> Run<'a> {
         entering: Entering,
     ) -> Result<bool> {
         let mut entering = Some(entering);
-        let mut converter = Converter::default();
+        let mut converter = Converter::new(source.aspect());
         let mut open: Option<(StreamSpec, Stream)> = None;
         let (mut decoded_frames, mut pictures) = (0_u64, 0);
         while !self.stop.is_set() {
@@ -374,7 +376,7 @@ struct Submitted {
 }
 
 /// Passes resized frames on to the writers, and returns when the last is written. Notes how long
-/// each was away, and how many each device did.
+/// each was away, and how many each device did. True unless some did not come.
 fn collect(
     pendings: Receiver<Submitted>,
     client: &Client,
@@ -383,20 +385,20 @@ fn collect(
     finished: Sender<Work>,
     received: &mut Times,
     devices: &mut Devices,
-) -> Result<()> {
+) -> Result<bool> {
     let all_written = WaitGroup::new();
     let collect = || {
         for (number, Submitted { pending, decoded, time, source }) in (1..).zip(pendings) {
-            let Some(frame) = stop.receive(pending)? else { break };
+            let Some(frame) = stop.receive(pending)? else { return Ok(false) };
             drop(source);
             received.note(time.elapsed());
             devices.note(client.devices(), frame.receipt().device);
             let (target, written) = (Arc::clone(target), all_written.clone());
             if finished.send(Work { frame, number, decoded, target, written }).is_err() {
-                break;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     };
     let collected = collect();
     // Also what was done before one failed.
@@ -450,7 +452,7 @@ mod tests {
 
         let server = Server::embedded().unwrap();
         let client = Client::from_socket(server.connect().unwrap()).unwrap();
-        let mut converter = Converter::default();
+        let mut converter = Converter::new(None);
         let mut stream = None;
         let mut taken = Vec::new();
         while let Some(expected) = elsewhere.next().unwrap() {

@@ -1,16 +1,17 @@
 //! Resizes videos through the `resized` daemon, frame by frame, several copies at once, and says how
 //! fast that was.
 //!
-//! The walk of a frame: [`decode`] takes it from the video's [`source`], straight into a slot where [`inplace`]
-//! can; else [`picture`] converts it if it must, and copies it into one. [`instance`] submits the
-//! slot, once there is [`room`], and waits for it; [`jpeg`] makes a file of what came back, upright
-//! by [`turn`] and in its [`shape`], in its [`folder`]. [`notes`] keeps how long it took, [`devices`] who did it, [`outcome`] what became of its
-//! instance. [`progress`], on its [`screen`], [`report`] and [`page`] tell
-//! the user; [`stop`] ends it early.
+//! The walk of a frame: [`decode`] takes it from the video's [`source`], whose [`container`] says how it
+//! is shown, straight into a slot where [`inplace`] can; else [`picture`] converts it if it must, and
+//! copies it into one. [`instance`] submits the slot, once there is [`room`], and waits for it; [`jpeg`]
+//! makes a file of what came back, upright by [`turn`] and in its [`shape`], in its [`folder`]. [`notes`]
+//! keeps how long it took, [`devices`] who did it, [`outcome`] what became of its instance. [`progress`],
+//! on its [`screen`], [`report`] and [`page`] tell the user; [`stop`] ends it early.
 //!
 //! What any program of this kind does, from errors to files in the making, is `resizectl`'s.
 
 mod args;
+mod container;
 mod daemon;
 mod decode;
 mod devices;
@@ -154,7 +155,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         let is_first = files.iter().all(Option::is_none);
         files.push(file.ok().filter(|_| is_first || !args::is_there_again(video)));
     }
-    let (daemon, greeting) = Daemon::find(args.connect.as_ref())?;
+    let (daemon, greeting) = Daemon::find(args.connect.as_ref(), &stop)?;
     let (mut able, mut outcomes) = deal(&args.videos, &heads, instances)?;
     // What is wrong with all of them was said, and nothing else happened.
     let idle = able.is_empty() && !stop.is_set();
@@ -165,7 +166,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let check = || check_writable(args);
     let (folders, _locks) = Folder::prepare(&args.output, &args.videos, &able, check)?;
 
-    if !idle {
+    if let Some(greeting) = greeting.filter(|_| !idle) {
         progress.say(&greeting);
     }
     for video in slanted {
@@ -176,7 +177,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let seen =
         |(video, head): (&PathBuf, Result<Head, _>)| Seen { name: name(video), head: head.ok() };
     let seen: Vec<_> = args.videos.iter().zip(heads).map(seen).collect();
-    let look = || args.report.as_ref().and_then(|_| daemon.look());
+    let look = || args.report.as_ref().and_then(|_| daemon.look(&stop));
     let before = look();
     outcomes.extend(instance::run_all(args, shape, &daemon, files, folders, &progress, &stop));
     outcomes.sort_by_key(|outcome| outcome.instance);

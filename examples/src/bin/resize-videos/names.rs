@@ -181,14 +181,14 @@ impl Names {
             .is_some_and(|number| number.len() >= self.digits && is_number(number))
     }
 
-    /// Whether this is how FFmpeg would name the pictures as a video.
+    /// Whether this is how FFmpeg would name the pictures as a video: with zeros, also where none is
+    /// written.
     pub(crate) fn is_pattern(&self, name: &str) -> bool {
         let Self { prefix, digits, suffix } = self;
         let number =
             name.strip_prefix(prefix.as_str()).and_then(|name| name.strip_suffix(suffix.as_str()));
-        number.is_some_and(|number| {
-            number == format!("%0{digits}d") || number == "%d" && *digits == 1
-        })
+        let number = number.and_then(|number| number.strip_prefix('%')?.strip_suffix('d'));
+        number.is_some_and(|least| is_number(least) && least.parse().unwrap_or(0).max(1) == *digits)
     }
 
     /// Whether pictures of both could have one name: what one has more of before the number, or

@@ -32,6 +32,13 @@ impl Times {
         self.microseconds.saturating_record(time.as_micros() as u64);
     }
 
+    /// The same, in as little memory as they need: of many instances they are kept until the run is told of.
+    pub(crate) fn shrunk(&self) -> Result<Self> {
+        let mut microseconds = Histogram::new(3)?;
+        microseconds.add(&self.microseconds)?;
+        Ok(Self { microseconds })
+    }
+
     /// Takes in those of others.
     pub(crate) fn add(&mut self, others: &Self) -> Result<()> {
         Ok(self.microseconds.add(&others.microseconds)?)
@@ -163,7 +170,12 @@ mod tests {
         let close = |ms: f64, expected: f64| (ms / expected - 1.0).abs() < 1e-3;
         assert!(close(times.ms(0.5), 50.0) && close(times.ms(0.99), 99.0), "{}", times.ms(0.99));
         assert!(close(times.max_ms(), 100.0));
+        let few = times.shrunk().unwrap().microseconds.distinct_values();
+        assert!(2 * few < times.microseconds.distinct_values(), "{few}");
         times.note(MAX_TIME * 2);
+        let shrunk = times.shrunk().unwrap();
+        let told = |times: &Times| [times.ms(0.5), times.ms(0.99), times.max_ms()];
+        assert_eq!((shrunk.frames(), told(&shrunk)), (101, told(&times)));
         let mut sum = times.clone();
         sum.add(&times).unwrap();
         assert_eq!(sum.frames(), 202);

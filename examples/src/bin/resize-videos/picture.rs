@@ -14,8 +14,9 @@ use ffmpeg_next::util::frame;
 use resized_client::{Extent, FrameSpec, Matrix, PixelFormat, Range, Siting, Slot};
 
 /// Turns frames into pictures; keeps what converting the last one took, for the next.
-#[derive(Default)]
 pub(crate) struct Converter {
+    /// Of the samples of all frames, where the file says so.
+    aspect: Option<f64>,
     scaler: Option<scaling::Context>,
     converted: Option<frame::Video>,
 }
@@ -28,6 +29,11 @@ pub(crate) struct Picture<'a> {
 }
 
 impl Converter {
+    /// For frames whose samples have this aspect; none if each frame says so itself.
+    pub(crate) fn new(aspect: Option<f64>) -> Self {
+        Self { aspect, scaler: None, converted: None }
+    }
+
     /// The frame as a picture.
     pub(crate) fn picture<'a>(&'a mut self, frame: &'a frame::Video) -> Result<Picture<'a>> {
         let family = Family::of(frame.format());
@@ -39,7 +45,7 @@ impl Converter {
             siting: siting(frame),
             matrix: family.matrix(frame.color_space()),
         };
-        let aspect = sample_aspect(frame.aspect_ratio());
+        let aspect = self.aspect.or_else(|| sample_aspect(frame.aspect_ratio())).unwrap_or(1.0);
         if known.is_some() {
             return Ok(Picture { frame, spec, aspect });
         }
@@ -125,15 +131,11 @@ pub(crate) fn known(pixel: Pixel) -> Option<PixelFormat> {
     }
 }
 
-/// A sample aspect ratio as a number: one where FFmpeg says, by 0/1, that none is known.
-///
-/// Decoders know what the coded video says. What only the file around it says, as with VP9, counts for
-/// nothing here: `ffmpeg-next` has no safe way to it.
-pub(crate) fn sample_aspect(ratio: Rational) -> f64 {
-    match (ratio.numerator(), ratio.denominator()) {
-        (1.., 1..) => f64::from(ratio),
-        _ => 1.0,
-    }
+/// A sample aspect ratio as a number; FFmpeg says, by 0/1, where none is known. What a file says of it
+/// goes before what its coded video says, as with `av_guess_sample_aspect_ratio`.
+pub(crate) fn sample_aspect(ratio: Rational) -> Option<f64> {
+    let is_known = ratio.numerator() > 0 && ratio.denominator() > 0;
+    is_known.then(|| f64::from(ratio))
 }
 
 /// Formats that libswscale makes the same one of.

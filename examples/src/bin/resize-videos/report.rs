@@ -18,6 +18,7 @@ use crate::notes::Times;
 use crate::outcome::{End, Outcome};
 use crate::page::Share;
 use crate::progress::rate;
+use crate::source;
 use crate::stop::Reason;
 
 /// All figures of a run. Its serialization is the `--json` file, which the help of that option
@@ -200,7 +201,7 @@ pub(crate) fn check_writable(path: &Path, videos: &[PathBuf]) -> Result<()> {
             .map_or(Ok(()), |opened| opened.map(drop))
             .with_context(|| format!("can't write {}", path.display()));
     }
-    if let Some(video) = videos.iter().find(|video| is_same(path, video)) {
+    if let Some(video) = videos.iter().find(|video| is_same(path, source::file(video))) {
         bail!("{} would take the place of the video {}", path.display(), video.display());
     }
     ASIDE.try_out(path).map(drop).with_context(|| format!("can't write {}", path.display()))

@@ -5,10 +5,11 @@
 //! more is written. Neither is waited for where the daemon has nothing to say for long.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
+use resizectl::patience;
 use resizectl::signal::{GRACE, Signal};
 use resizectl::terminal::one_line;
 use resized_client::{Client, Frame, Pending, Slot, Stream, StreamSpec};
@@ -75,6 +76,24 @@ impl Stop {
         self.forsaken.load(Ordering::Relaxed)
     }
 
+    /// What somebody answers who may be silent for longer than a run takes to end. None if it ends before.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>> {
+        patience::ask(|| self.is_set(), ask)
+    }
+
+    /// The same, which matters still when the run ends: not for long then.
+    pub(crate) fn ask_at_the_end<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>> {
+        let answer = patience::ask(self.grace_is_over(), ask)?;
+        self.forsaken.fetch_or(answer.is_none(), Ordering::Relaxed);
+        Ok(answer)
+    }
+
     /// Opens a stream. None if the run ends before.
     pub(crate) fn open(
         &self,
@@ -91,12 +110,15 @@ impl Stop {
 
     /// Waits for a frame, also when the run ends. None if it does not come then.
     pub(crate) fn receive(&self, pending: Pending) -> Result<Option<Frame>, resized_client::Error> {
-        let mut ending = None;
-        let frame = pending.wait_until(|| {
-            self.is_set() && ending.get_or_insert_with(Instant::now).elapsed() >= GRACE
-        })?;
+        let frame = pending.wait_until(self.grace_is_over())?;
         self.forsaken.fetch_or(frame.is_err(), Ordering::Relaxed);
         Ok(frame.ok())
+    }
+
+    /// Asked again and again, says when nobody is waited for any more: a while after the run has ended.
+    fn grace_is_over(&self) -> impl Fn() -> bool {
+        let ending = OnceLock::new();
+        move || self.is_set() && ending.get_or_init(Instant::now).elapsed() >= GRACE
     }
 
     /// Sleeps until `time`, or until the run ends.
