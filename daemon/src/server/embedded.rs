@@ -51,8 +51,9 @@ impl Server {
         lock::wait(&ONE).of(process::id(), Self::embedded)
     }
 
-    /// A daemon that other processes reach too, by a socket. Each connection may take three of the descriptors that this
-    /// process may have, and 32 are left to others: of 1,024, a usual limit, 330 connections may be there at once.
+    /// A daemon that other processes reach too, by a socket. Each connection counts as six of the descriptors that this
+    /// process may have as it starts, and each stream as two, of the same; 32 are left to others. Of 1,024, a usual limit,
+    /// that makes 165 connections and 496 streams.
     pub fn at(listener: Listener, options: Options) -> Result<Self, ServerError> {
         Self::start(Some(listener), options)
     }
