@@ -246,8 +246,8 @@ mod tests {
         let shared = need.memory(Some(u64::MAX), 120 << 30);
         assert!(shared.level == Level::Note && shared.found.contains("enough for 90"), "{shared}");
         assert!(need.memory(Some(200 << 30), 200 << 30).level == Level::Good);
-        assert!(need.descriptors(Some(331)).level == Level::Bad);
-        assert!(need.descriptors(Some(332)).level != Level::Bad);
+        assert!(need.descriptors(Some(631)).level == Level::Bad);
+        assert!(need.descriptors(Some(632)).level != Level::Bad);
         assert!(need.mappings(Some(1000)).level == Level::Bad);
         assert!(need.mappings(Some(65_530)).level == Level::Good);
         assert!(need.locked(Some(1 << 20)).level == Level::Note);
