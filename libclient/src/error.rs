@@ -180,11 +180,13 @@ impl Error {
         }
     }
 
-    /// Whether a stream was refused that might be granted if others were closed.
-    pub const fn is_shortage(&self) -> bool {
+    /// Whether a stream was refused that might be granted if others were closed, or its ring could not
+    /// be mapped for want of what they take of this process.
+    pub fn is_shortage(&self) -> bool {
         match self {
             Self::Refused(Refusal::Quota { asked, limit, .. }) => *asked <= *limit,
             Self::Refused(Refusal::System { .. }) => true,
+            Self::Region(error) => error.errno().is_some(),
             _ => false,
         }
     }
