@@ -176,7 +176,12 @@ impl Args {
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "write ADDRESS:PORT, numbers only, such as 127.0.0.1:7788")
+    let address = text.parse::<SocketAddr>();
+    let address =
+        address.map_err(|_| "write ADDRESS:PORT, numbers only, such as 127.0.0.1:7788")?;
+    // One of IPv4 may be written as one of IPv6, of which no socket is that is for IPv6 alone.
+    let ip = address.ip().to_canonical();
+    Ok(if ip.is_ipv4() { SocketAddr::new(ip, address.port()) } else { address })
 }
 
 fn megapixels(text: &str) -> Result<u64, &'static str> {
@@ -199,6 +204,7 @@ mod tests {
     use resized_protocol::VERSION;
 
     use super::*;
+    use crate::listener::Socket;
 
     #[test]
     fn the_long_version_says_the_protocols() {
@@ -219,9 +225,19 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_ipv4_is_bound_however_it_is_written() {
+        for text in ["127.0.0.1:0", "[::ffff:127.0.0.1]:0"] {
+            let bound = Socket::bind(address(text).unwrap());
+            assert_eq!(bound.unwrap().address.ip().to_string(), "127.0.0.1", "{text}");
+        }
+        // What else belongs to one of IPv6 is kept.
+        assert_eq!(address("[fe80::1%2]:1").unwrap().to_string(), "[fe80::1%2]:1");
+    }
+
+    #[test]
     fn the_rest_of_the_world_needs_tls_and_a_key() {
         for address in ["0.0.0.0:1", "[::]:1", "192.168.0.1:1", "[::ffff:10.0.0.1]:1"] {
-            let at: SocketAddr = address.parse().unwrap();
+            let at = super::address(address).unwrap();
             // One among others is enough.
             let check =
                 |more: &str| check(&format!("--listen 127.0.0.1:1 --listen {address} {more}"));

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::{self, available_parallelism};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
@@ -24,6 +24,9 @@ use queue::{Begun, Queue};
 
 /// Of memory, for each lane. What takes more takes the turns of several.
 pub(crate) const LANE_BYTES: u64 = 64 << 20;
+
+/// How often an idle lane looks whether it is another client's turn by now.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// What a lane has for one work after the other.
 pub(crate) trait Tools: Default + 'static {
@@ -188,7 +191,12 @@ impl<T> Shared<T> {
                 }
                 return Some(begun);
             }
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting = if waiting.works.turns_with_time() {
+                let looked = self.changed.wait_timeout(waiting, GLANCE);
+                looked.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner)
+            };
         }
     }
 
@@ -212,7 +220,6 @@ impl<T> Shared<T> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
 
@@ -286,6 +293,34 @@ mod tests {
         assert_eq!(small.await.unwrap(), 7);
         release.send(()).unwrap();
         assert!(first.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_idle_lane_finds_out_whose_turn_has_come() {
+        let lanes = Lanes::<u32>::start("lane", 2).unwrap();
+        let other = lanes.for_another();
+        let held = |lanes: &Lanes<u32>| {
+            let (release, released) = mpsc::channel::<()>();
+            (release, lanes.run(0, move |_| released.recv().is_ok()))
+        };
+        let first = [held(&lanes), held(&lanes)];
+        while lanes.threads.0.lock().works.has_more() {
+            thread::yield_now();
+        }
+        let (release, long) = held(&other);
+        let large = other.run(2 * LANE_BYTES, |_| ());
+        let small = lanes.run(0, |_| 7);
+        // Until then the other client has had less, and its large work comes first.
+        thread::sleep(Duration::from_millis(20));
+        for (release, turn) in first {
+            release.send(()).unwrap();
+            turn.await.unwrap();
+        }
+        let small = tokio::time::timeout(Duration::from_secs(60), small).await;
+        assert_eq!(small.expect("its turn").unwrap(), 7);
+        release.send(()).unwrap();
+        assert!(long.await.unwrap());
+        large.await.unwrap();
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
-//! Owns what a decoder keeps of a file beside its picture. Where colour profiles lie, in APP2 segments,
-//! TurboJPEG saves each one until the file's end, also behind the picture, and of other segments none.
+//! Owns what a decoder keeps of a file beside its picture: a copy of it, where it has padding, and what
+//! TurboJPEG saves. Where colour profiles lie, in APP2 segments, it saves each one until the file's end, also
+//! behind the picture, and of other segments none.
 //!
 //! Invariant: no decoder sees more markers of such segments than a profile has parts, however it
 //! reads the file: the bytes of one are counted wherever they lie. Each costs memory of its own, so
@@ -26,7 +27,7 @@ pub fn most_saved_bytes(len: usize) -> u64 {
 /// The same of a file with so many segments that are saved.
 pub(crate) fn saved_bytes(markers: usize, len: usize) -> u64 {
     // The last one may say that it is longer than what is left of the file.
-    COPIES * (markers as u64 * PART).min(len as u64 + PART)
+    len as u64 + COPIES * (markers as u64 * PART).min(len as u64 + PART)
 }
 
 /// As much of a file as a decoder may read, and how many segments are saved of that. Fails if there are
@@ -54,7 +55,7 @@ fn markers(file: &[u8]) -> usize {
 
 /// Where libjpeg-turbo stops reading: behind the first marker of an end that is not in a segment.
 /// It reads past what is no marker or has no segment, and so does this.
-fn end(file: &[u8]) -> usize {
+pub(crate) fn end(file: &[u8]) -> usize {
     let mut at = 2;
     while let Some(skipped) =
         file.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xFF))
@@ -160,11 +161,11 @@ mod tests {
         let coloured = [&start[..], &profile, &picture, &end].concat();
         assert!(decoded(&coloured).unwrap() == decoded(&plain).unwrap());
         let saved = |file: &[u8]| Decoder::new(file, 64).unwrap().saved_bytes();
-        assert_eq!(saved(&plain), 0);
-        assert_eq!(saved(&coloured), 3 * u64::from(parts) * PART);
+        assert_eq!(saved(&plain), plain.len() as u64);
+        assert_eq!(saved(&coloured), coloured.len() as u64 + 3 * u64::from(parts) * PART);
         // However many there are, each is a part of the file.
         let padded = [&start[..], &profile, &EMPTY.repeat(PARTS - 5), &picture, &end].concat();
-        assert_eq!(saved(&padded), 3 * (padded.len() as u64 + PART));
+        assert_eq!(saved(&padded), 4 * padded.len() as u64 + 3 * PART);
         assert_eq!(saved(&padded), most_saved_bytes(padded.len()));
     }
 }

@@ -80,8 +80,9 @@ pub enum Error {
     /// The frame was no JPEG, or not one of the stream's extent.
     #[error("the frame is no JPEG of the stream's extent, or of a kind that is not read")]
     Unreadable,
-    /// All devices that can do it failed at this frame, or the only one twice; or the memory of the
-    /// stream's ring is gone, and then all its frames fail: see [`Stream::has_failed`](crate::Stream::has_failed).
+    /// All devices that can do it failed at this frame, or the only one twice; or its result has more
+    /// bytes as a JPEG than as samples; or the memory of the stream's ring is gone, and then all its
+    /// frames fail: see [`Stream::has_failed`](crate::Stream::has_failed).
     #[error(
         "the daemon failed to resize the frame; where it fails at all of a stream, open that anew"
     )]
@@ -180,11 +181,13 @@ impl Error {
         }
     }
 
-    /// Whether a stream was refused that might be granted if others were closed.
-    pub const fn is_shortage(&self) -> bool {
+    /// Whether a stream was refused that might be granted if others were closed, or its ring could not
+    /// be mapped for want of what they take of this process.
+    pub fn is_shortage(&self) -> bool {
         match self {
             Self::Refused(Refusal::Quota { asked, limit, .. }) => *asked <= *limit,
             Self::Refused(Refusal::System { .. }) => true,
+            Self::Region(error) => error.errno().is_some(),
             _ => false,
         }
     }

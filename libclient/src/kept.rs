@@ -188,3 +188,25 @@ pub fn while_short<T>(
     }
     ask()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use nix::errno::Errno;
+    use resized_protocol::shm::RegionError;
+
+    use super::*;
+
+    #[test]
+    fn those_that_are_kept_make_room_for_a_ring_that_can_not_be_mapped() {
+        let asked = Cell::new(0);
+        let ask = || {
+            let first = asked.replace(asked.get() + 1) == 0;
+            let errno = Errno::ENOMEM;
+            if first { Err(RegionError::System { call: "mmap", errno }.into()) } else { Ok(()) }
+        };
+        while_short(ask, 0, || 1).unwrap();
+        assert_eq!(asked.get(), 2);
+    }
+}

@@ -13,6 +13,7 @@ mod carrier;
 pub mod credentials;
 #[cfg(feature = "nats")]
 mod nats;
+mod outbox;
 pub mod rings;
 pub mod watched;
 pub mod wire;

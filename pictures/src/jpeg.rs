@@ -161,7 +161,10 @@ mod tests {
 
     #[test]
     fn only_one_scan_of_everything_is_decoded_line_by_line() {
-        let bytes = |file: &[u8]| Jpeg::new(file, 64).unwrap().decoder_bytes();
+        let bytes = |file: &[u8]| {
+            // Beside what is saved of it.
+            Jpeg::new(file, 64).unwrap().decoder_bytes() - file.len() as u64
+        };
         assert_eq!((bytes(&jpeg(false)), bytes(&jpeg(true))), (0, 6 * 48 * 32));
     }
 

@@ -166,6 +166,12 @@ impl<W> Queue<W> {
         self.left > 0 && !self.waiting.is_empty()
     }
 
+    /// Whether it may become the turn of a client whose work fits, though nothing else changes: what
+    /// others have had grows while their works are under way.
+    pub(super) fn turns_with_time(&self) -> bool {
+        self.left > 0 && self.waiting.len() > 1
+    }
+
     /// A work that has not begun.
     pub(super) fn take_back(
         &mut self,

@@ -5,13 +5,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use resized_protocol::codec;
 use resized_protocol::coding::{self, PREFIX};
 use resized_protocol::message::{
     Backing, Completion, Message, Refusal, Reply, Request, Status, StreamSpec,
@@ -23,8 +21,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 use tokio_rustls::rustls::{self, AlertDescription};
 
+use super::outbox::Outbox;
 use super::rings::Rings;
-use super::watched::{Watched, Writer};
+use super::watched::Watched;
 use super::wire::{Receiver, Sender, Stream, WireError};
 use super::{Mismatch, PATIENCE};
 use crate::{Breach, Error};
@@ -47,6 +46,7 @@ struct Shared {
 /// Carries until either end hangs up. Why it would be no better another time, if that is so.
 pub(super) async fn carry(client: &Watched, bridge: Stream) -> Option<Mismatch> {
     let (from_client, to_client) = client.split();
+    let outbox = RefCell::new(Outbox::new(to_client));
     let (from_bridge, to_bridge) = tokio::io::split(bridge);
     let shared = Shared::default();
     let (close, closing) = unbounded_channel();
@@ -60,8 +60,11 @@ pub(super) async fn carry(client: &Watched, bridge: Stream) -> Option<Mismatch> 
     // Any other end the client sees for itself: from the bridge's last words, or that there are none.
     let ended = tokio::select! {
         () = there => return None,
-        ended = back(&shared, &mut from_bridge, to_client, close) => ended,
+        ended = back(&shared, &mut from_bridge, &outbox, close) => ended,
+        _ = Outbox::pass_on(&outbox) => return None,
     };
+    // What was said is the client's, however late it reads.
+    let _ = Outbox::flush(&outbox).await;
     match ended {
         Err(WireError::Codec(_)) if !shared.understood.get() && from_bridge.is_at_tls() => {
             Some(Mismatch::Tls)
@@ -139,10 +142,9 @@ async fn there(
 async fn back(
     shared: &Shared,
     bridge: &mut Receiver<impl AsyncRead + Unpin>,
-    client: Writer<'_>,
+    client: &RefCell<Outbox<'_>>,
     close: UnboundedSender<u32>,
 ) -> Result<(), WireError> {
-    let mut client = Sender::new(client, PATIENCE);
     while let Some(message) = bridge.next::<Message>().await? {
         shared.understood.set(true);
         match &message {
@@ -154,13 +156,14 @@ async fn back(
                             ring: ring.clone(),
                             backing: Backing::Descriptor,
                         };
-                        send_with(client.get_mut(), &Message::Reply(opened), &descriptor).await?;
+                        Outbox::send(client, &Message::Reply(opened), Some(descriptor)).await?;
                     }
                     // That stream's misfortune, not the connection's: another would meet it as well.
                     Err(refusal) => {
                         shared.refused.borrow_mut().insert(*stream);
                         let _ = close.send(*stream);
-                        client.send(&Message::Reply(Reply::Refused(refusal)), &[]).await?;
+                        let refused = Message::Reply(Reply::Refused(refusal));
+                        Outbox::send(client, &refused, None).await?;
                     }
                 }
                 continue;
@@ -189,7 +192,7 @@ async fn back(
             }
             Message::Reply(_) | Message::Goodbye(_) => {}
         }
-        client.send(&message, &[]).await?;
+        Outbox::send(client, &message, None).await?;
     }
     Ok(())
 }
@@ -247,22 +250,42 @@ fn open(shared: &Shared, stream: u32, ring: &RingLayout) -> io::Result<Result<Ow
     }
 }
 
-/// Sends a message with a descriptor beside it.
-async fn send_with(
-    client: &mut Writer<'_>,
-    message: &Message,
-    descriptor: &OwnedFd,
-) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    codec::encode(message, &mut bytes).map_err(io::Error::other)?;
-    let mut sent = 0;
-    while sent < bytes.len() {
-        let descriptor = (sent == 0).then_some(descriptor.as_fd());
-        sent += poll_fn(|context| client.poll_send(context, &bytes[sent..], descriptor)).await?;
-    }
-    Ok(())
-}
-
 fn unexpected(breach: Breach) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, breach)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use resized_protocol::codec;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// More than a socket holds.
+    const MANY: u32 = 4000;
+
+    #[tokio::test]
+    async fn a_bridge_is_read_from_though_the_client_reads_nothing() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (mut bridge, carried) = duplex(1024);
+        let carrier = async {
+            let client = Watched::new(theirs).unwrap();
+            assert!(carry(&client, Box::new(carried)).await.is_none());
+        };
+        let mut told = Vec::new();
+        for stream in 0..MANY {
+            codec::encode(&Message::Reply(Reply::Closed { stream }), &mut told).unwrap();
+        }
+        let both = async {
+            // Were the client waited for, this would end with the patience for it.
+            bridge.write_all(&told).await.unwrap();
+            drop(bridge);
+            let mut heard = Vec::new();
+            Watched::new(ours).unwrap().split().0.read_to_end(&mut heard).await.unwrap();
+            assert!(heard == told, "{} of {} bytes", heard.len(), told.len());
+        };
+        tokio::join!(carrier, both);
+    }
 }

@@ -159,11 +159,6 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
         Self { writer, bytes: Vec::new(), patience }
     }
 
-    /// What it writes to.
-    pub(super) fn get_mut(&mut self) -> &mut W {
-        &mut self.writer
-    }
-
     /// Sends a message, and pixels behind it.
     pub async fn send(&mut self, message: &impl Encode, pixels: &[u8]) -> io::Result<()> {
         self.bytes.clear();

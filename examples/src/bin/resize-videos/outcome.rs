@@ -90,16 +90,11 @@ impl<'a> Outcome<'a> {
 /// anybody, or the system has no threads, descriptors or memory. Else it is about the video.
 pub(crate) fn is_of_all(error: &Error) -> bool {
     let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].map(|errno| errno as i32);
-    let is_short = |errno: i32| short.contains(&errno);
     if let Some(client) = error.downcast_ref::<resized_client::Error>() {
-        let errno = match client {
-            resized_client::Error::Region(error) => error.errno(),
-            _ => None,
-        };
-        return client.is_fatal() || errno.is_some_and(is_short) || client.is_shortage();
+        return client.is_fatal() || client.is_shortage();
     }
     match error.downcast_ref::<ffmpeg_next::Error>() {
-        Some(&ffmpeg_next::Error::Other { errno }) => is_short(errno),
+        Some(&ffmpeg_next::Error::Other { errno }) => short.contains(&errno),
         Some(_) => false,
         None => error.is::<io::Error>(),
     }
