@@ -16,7 +16,7 @@ use resized_protocol::message::{Completion, Status};
 use super::Scheduler;
 use super::frame::{Started, Task};
 use super::held::Held;
-use crate::device::{Band, Fault, Scratch};
+use crate::device::{Band, DeviceError, Fault, Scratch};
 use crate::job::{Job, StreamId};
 use crate::metrics::nanoseconds;
 
@@ -39,6 +39,8 @@ impl Scheduler {
         let revived = catch_unwind(AssertUnwindSafe(revive));
         drop(call);
         let came_back = matches!(revived, Ok(Ok(())));
+        let owes = matches!(revived, Ok(Err(DeviceError::Failed { fault: Fault::TimedOut, .. })));
+        self.devices.owes(device, owes);
         let name = self.devices[device].name();
         match revived {
             Ok(Ok(())) => tracing::info!(device = name, "back in service"),

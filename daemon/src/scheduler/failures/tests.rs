@@ -13,7 +13,7 @@ use super::super::fakes::{
 };
 use super::*;
 use crate::device::null::Null;
-use crate::device::{Device, DeviceError, Preparation, Resizer};
+use crate::device::{Device, Preparation, Resizer};
 use crate::until::until;
 
 #[test]
@@ -124,6 +124,8 @@ struct Hanging {
     /// Somebody waits for it.
     awaited: Arc<AtomicBool>,
     goes_on: Arc<AtomicBool>,
+    /// It is at a copy of that frame, which nobody waits for.
+    copies: bool,
 }
 
 impl Device for Hanging {
@@ -167,7 +169,7 @@ impl Resizer for Hanging {
     fn settle(&self, slot: u32) {
         assert_eq!(self.at.get(), Some(&slot));
         self.awaited.store(true, Ordering::SeqCst);
-        until("it goes on", || self.goes_on.load(Ordering::SeqCst));
+        until("it goes on", || self.copies || self.goes_on.load(Ordering::SeqCst));
     }
 }
 
@@ -203,6 +205,27 @@ fn a_slot_that_a_device_may_still_write_is_nobodys_until_it_is_done_with_it() {
     assert_eq!((last.slot, last.status), (held, Status::Done));
     drop(lanes);
     assert_eq!(ledger.await_completions(pushed).len(), pushed);
+}
+
+#[test]
+fn a_device_that_never_answers_is_seen_though_no_lane_waits_for_it() {
+    let hanging = Hanging { copies: true, ..Hanging::default() };
+    let scheduler = Scheduler::new(vec![Box::new(hanging.clone())], None);
+    let lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
+    let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
+    let ledger = Arc::<Ledger>::default();
+    scheduler.push(id(0), jobs(&stream, &ledger, 1).into_iter());
+    until("it is out of service", || !scheduler.queue.hold().lanes[0].service.is_in());
+    let later = Instant::now() + Duration::from_secs(3600);
+    let is_stuck = || scheduler.devices().stuck(later) == Some(0);
+    // For longer than it is asked whether it is back.
+    let stays_stuck = || (0..20).all(|_| (thread::sleep(Duration::from_millis(1)), is_stuck()).1);
+    until("it is stuck", stays_stuck);
+    assert_eq!(scheduler.devices().stuck(Instant::now()), None);
+    hanging.goes_on.store(true, Ordering::SeqCst);
+    ledger.await_completions(1);
+    until("it is not stuck", || !is_stuck());
+    drop(lanes);
 }
 
 #[test]
