@@ -54,14 +54,14 @@ impl Scheduler {
         queue
     }
 
-    /// A device failed at a frame: another does it or, if there is none, it once more. Where it may
-    /// still be at the frame the lane waits until it is not: until then the slot is nobody else's.
-    pub(super) fn failed(&self, frame: Started, completion: Completion, scratch: &mut Scratch) {
-        let Started { mut job, device, taken, fault, .. } = frame;
-        let fault = fault.get().copied();
-        if let Some(fault) = fault.filter(|fault| !fault.is_of_stream()) {
+    /// A frame failed by its device's fault: that is out of service, unless the fault is of the stream.
+    /// Where it may still be at the frame the lane waits until it is not: until then the slot is nobody
+    /// else's.
+    pub(super) fn note_fault(&self, frame: &Started, fault: Fault) {
+        let device = frame.device;
+        if !fault.is_of_stream() {
             let mut queue = self.queue.hold();
-            let is_out = queue.lanes[device].service.fail(taken, Instant::now());
+            let is_out = queue.lanes[device].service.fail(frame.taken, Instant::now());
             // Its lanes wait for its return, none of them as idle; all that waits may now be for
             // others.
             queue.call(device, usize::MAX);
@@ -71,10 +71,16 @@ impl Scheduler {
                 tracing::error!(device = self.devices[device].name(), %fault, "out of service");
             }
         }
-        if fault == Some(Fault::TimedOut) {
-            job.settle(device);
+        if fault == Fault::TimedOut {
+            frame.job.settle(device);
         }
-        let (stream, for_good) = (job.stream(), fault.is_some_and(Fault::is_of_stream));
+    }
+
+    /// A device failed at a frame: another does it or, if there is none, it once more.
+    pub(super) fn failed(&self, frame: Started, completion: Completion, scratch: &mut Scratch) {
+        let Started { mut job, device, fault, .. } = frame;
+        let for_good = fault.get().is_some_and(|fault| fault.is_of_stream());
+        let stream = job.stream();
         job.failed_on(device, for_good);
         let elsewhere = (0..self.devices.len()).find(|&other| job.fits(other));
         let left = elsewhere.or_else(|| job.try_again(device).then_some(device));

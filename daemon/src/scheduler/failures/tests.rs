@@ -1,15 +1,17 @@
 //! Devices that fail, panic, hang and come back, with lanes of their own: every frame completes, and once.
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use resized_protocol::message::{Filter, Status, StreamSpec};
-use resized_protocol::shm::{Region, RingLayout, SlotMemory};
+use resized_protocol::shm::{Region, RingLayout, SlotMemory, guard_regions};
 
 use super::super::Lanes;
 use super::super::fakes::{
-    Fake, Ledger, Nothing, SMALL, Several, Timed, id, idle_lanes, jobs, stream, two,
+    Fake, Ledger, Nothing, SMALL, Several, Timed, id, idle_lanes, jobs, named_stream, stream, two,
 };
 use super::*;
 use crate::device::null::Null;
@@ -126,6 +128,8 @@ struct Hanging {
     goes_on: Arc<AtomicBool>,
     /// It is at a copy of that frame, which nobody waits for.
     copies: bool,
+    /// Of one of its streams.
+    region: Option<Arc<Region>>,
 }
 
 impl Device for Hanging {
@@ -153,6 +157,11 @@ impl Hanging {
 }
 
 impl Resizer for Hanging {
+    fn attach(&mut self, region: &Arc<Region>) -> Result<(), DeviceError> {
+        self.region = Some(Arc::clone(region));
+        Ok(())
+    }
+
     fn worth(&self) -> u32 {
         1
     }
@@ -163,6 +172,8 @@ impl Resizer for Hanging {
         _: Band,
         _: &mut Scratch,
     ) -> Result<Preparation, DeviceError> {
+        // Touches it.
+        self.region.iter().for_each(|region| region.populate());
         if self.at.set(slot.slot()).is_ok() { Err(self.fault()) } else { Ok(Preparation::Before) }
     }
 
@@ -205,6 +216,25 @@ fn a_slot_that_a_device_may_still_write_is_nobodys_until_it_is_done_with_it() {
     assert_eq!((last.slot, last.status), (held, Status::Done));
     drop(lanes);
     assert_eq!(ledger.await_completions(pushed).len(), pushed);
+}
+
+#[test]
+fn a_slot_whose_memory_is_lost_is_not_given_back_either_while_a_device_is_at_it() {
+    guard_regions().unwrap();
+    let hanging = Hanging::default();
+    let scheduler = Scheduler::new(vec![Box::new(hanging.clone())], None);
+    let lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
+    let (stream, name) = named_stream(scheduler.devices());
+    let segment = Path::new("/dev/shm").join(name.trim_start_matches('/'));
+    File::options().write(true).open(segment).unwrap().set_len(0).unwrap();
+    let ledger = Arc::<Ledger>::default();
+    scheduler.push(id(0), jobs(&Arc::new(stream), &ledger, 1).into_iter());
+    until("it is waited for", || hanging.awaited.load(Ordering::SeqCst));
+    assert!(ledger.completed().is_empty());
+    assert!(!scheduler.queue.hold().lanes[0].service.is_in());
+    hanging.goes_on.store(true, Ordering::SeqCst);
+    assert_eq!(ledger.await_completions(1)[0].status, Status::Failed);
+    drop(lanes);
 }
 
 #[test]
