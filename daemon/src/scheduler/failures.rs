@@ -6,7 +6,6 @@
 //! a device that is out of service keeps no job waiting that another could do; a job goes on only
 //! once the device that failed at it has let go of its slot, however late.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,12 +112,9 @@ impl Scheduler {
     pub(super) fn abandon(&self, stream: StreamId) {
         let is_left = |job: &Job| (0..self.devices.len()).any(|device| job.fits(device));
         let mut queue = self.queue.hold();
-        let (left, abandoned) =
-            queue.withdraw(stream).into_iter().partition::<VecDeque<_>, _>(is_left);
-        if !left.is_empty() {
-            queue.fair.push(stream, left.into_iter());
-            self.call_all(&mut queue);
-        }
+        let abandoned = queue.withdraw(stream, |job| !is_left(job));
+        // What is left of it may be for others now.
+        self.call_all(&mut queue);
         drop(queue);
         for job in abandoned {
             let completion = Completion {

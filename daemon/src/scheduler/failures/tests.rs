@@ -275,6 +275,31 @@ fn a_device_that_has_no_room_for_a_stream_stays_in_service_for_others() {
 }
 
 #[test]
+fn a_frame_on_which_a_device_failed_is_no_reason_to_keep_a_stream_that_is_over() {
+    let devices = ["full", "other"].map(|name| Timed::new(name, Duration::ZERO));
+    let scheduler = Scheduler::new(devices.map(|device| Box::new(device) as _).into(), None);
+    let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
+    let mut jobs = jobs(&stream, &Arc::default(), 4).into_iter();
+    let frame = Started::new(jobs.next().unwrap(), 0);
+    frame.fault.set(Fault::Memory).unwrap();
+    let completion = Completion {
+        stream: 0,
+        slot: 0,
+        status: Status::Failed,
+        device: 0,
+        queued_ns: 0,
+        worked_ns: 0,
+    };
+    scheduler.push(id(0), jobs);
+    assert_eq!(scheduler.withdraw(id(0)).len(), 3);
+    scheduler.failed(frame, completion, &mut Scratch::default());
+    let mut queue = scheduler.queue.hold();
+    assert_eq!((queue.fair.waiting(), queue.again.len()), (0, 1));
+    assert!(queue.next(&|job| job.fits(1)).is_some());
+    drop(queue);
+}
+
+#[test]
 fn a_device_that_failed_is_tried_again() {
     let once = Timed::new("once", Duration::ZERO);
     once.failures.store(1, Ordering::SeqCst);
