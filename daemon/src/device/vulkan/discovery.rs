@@ -91,6 +91,9 @@ pub enum Unused {
     /// It did not pass its self-test.
     #[error("{0}")]
     Probe(#[source] ProbeError),
+    /// Not even GPUs could be listed: all drivers are loaded for that.
+    #[error("{0}, and that may be any of the drivers: VK_DRIVER_FILES names those to load")]
+    Drivers(#[source] ProbeError),
     /// It could not be opened.
     #[error("it could not be opened: {0}")]
     Open(Fault),
@@ -105,8 +108,11 @@ pub fn discover(wanted: &Wanted, settings: &Settings, program: Option<&Path>) ->
     let tested = match probe_all(program, wanted, probe::PATIENCE) {
         Ok(tested) => tested,
         Err(error) => {
-            let outcome = Err(Unused::Probe(error));
-            return vec![Found { name: LIBRARY.to_owned(), outcome }];
+            let unused = match error {
+                ProbeError::Start(_) => Unused::Probe(error),
+                error => Unused::Drivers(error),
+            };
+            return vec![Found { name: LIBRARY.to_owned(), outcome: Err(unused) }];
         }
     };
     let mut there = match tested.iter().any(|(_, outcome)| outcome.is_ok()) {
@@ -267,16 +273,25 @@ fn looked_on() -> InstanceCreateInfo {
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use tempfile::TempDir;
 
     use super::*;
+
+    /// A daemon's program that is asked about GPUs.
+    fn program(dir: &TempDir, text: &str) -> PathBuf {
+        let program = dir.path().join("program");
+        fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        program
+    }
 
     #[test]
     fn a_driver_that_is_slow_to_list_has_less_time_for_its_test() {
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("program");
-        let text = "#!/bin/sh\nsleep 2\n[ \"$2\" = list ] && printf 'GPU\\t\\n' || echo passed\n";
-        fs::write(&program, text).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = "sleep 2\n[ \"$2\" = list ] && printf 'GPU\\t\\n' || echo passed";
+        let program = program(&dir, text);
         // Long enough for either.
         let probed = probe_all(&program, &Wanted::All, Duration::from_secs(3));
         let is_hung = match &probed {
@@ -284,5 +299,15 @@ mod tests {
             Err(error) => matches!(error, ProbeError::Hung),
         };
         assert!(is_hung, "{probed:?}");
+    }
+
+    #[test]
+    fn a_driver_that_crashes_as_gpus_are_listed_is_one_that_can_be_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let crashing = program(&dir, "kill -SEGV $$");
+        let found = discover(&Wanted::All, &Settings::default(), Some(&crashing));
+        let [Found { name, outcome: Err(unused) }] = &found[..] else { panic!("{found:?}") };
+        let reason = unused.to_string();
+        assert!(name == LIBRARY && reason.contains("VK_DRIVER_FILES"), "{reason}");
     }
 }
