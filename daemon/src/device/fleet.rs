@@ -104,8 +104,8 @@ impl Fleet {
         Call { watch, due }
     }
 
-    /// Whether the device, which was asked to come back, owes an answer to a frame that no lane waits for.
-    /// It has as long for it as for a call, from the first time that it does.
+    /// Whether the device owes an answer to a frame that no lane waits for, as far as one knows: it is to be
+    /// asked to come back. It has as long for it as for a call, from the first time that it does.
     pub(crate) fn owes(&self, device: usize, owes: bool) {
         let owed = &self.watches[device].owed;
         if !owes {
@@ -114,6 +114,11 @@ impl Fleet {
             let due = self.begun.elapsed().saturating_add(self.patience);
             owed.store(nanoseconds(due), Ordering::Relaxed);
         }
+    }
+
+    /// Whether a device owes an answer that no lane waits for.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.watches.iter().any(|watch| watch.owed.load(Ordering::Relaxed) != NEVER)
     }
 
     /// Whether a lane of the device is at nothing, or has been at what it took for no longer than that.
@@ -213,10 +218,11 @@ mod tests {
         let later = Instant::now() + 2 * PATIENCE;
         fleet.owes(1, true);
         assert_eq!((fleet.stuck(Instant::now()), fleet.stuck(later)), (None, Some(1)));
+        assert!(fleet.is_owed());
         fleet.patience *= 10;
         fleet.owes(1, true);
         assert_eq!(fleet.stuck(later), Some(1));
         fleet.owes(1, false);
-        assert_eq!(fleet.stuck(later), None);
+        assert!(fleet.stuck(later).is_none() && !fleet.is_owed());
     }
 }

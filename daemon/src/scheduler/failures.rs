@@ -72,6 +72,8 @@ impl Scheduler {
         }
         if fault == Fault::TimedOut {
             frame.job.settle(device);
+            // Perhaps not any more: it says so as it comes back.
+            self.devices.owes(device, true);
         }
     }
 
