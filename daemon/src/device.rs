@@ -119,6 +119,7 @@ pub trait Device: Send + Sync {
     }
 
     /// Brings the device back after it [failed](DeviceError::Failed). Streams stay open.
+    /// [`Fault::TimedOut`]: not as long as it owes an answer to a frame.
     fn revive(&self) -> Result<(), DeviceError> {
         Ok(())
     }

@@ -145,7 +145,7 @@ impl Scheduler {
 
     /// Takes back the waiting jobs of a stream that is over.
     pub(crate) fn withdraw(&self, stream: StreamId) -> VecDeque<Job> {
-        self.queue.hold().withdraw(stream)
+        self.queue.hold().withdraw(stream, |_| true)
     }
 }
 

@@ -14,6 +14,7 @@ mod reactor;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -165,14 +166,21 @@ impl Daemon {
     }
 
     /// Serves on the calling thread until `stop` is over, and then those who are connected until what
-    /// they submitted is done. `stop` runs in a tokio runtime.
+    /// they submitted is done. `stop` runs in a tokio runtime. A driver that owes an answer by then is not waited
+    /// for: what it uses is left to the end of the process.
     pub fn run(
         self,
         listener: Listener,
         stop: impl Future<Output = io::Result<()>> + Send + 'static,
     ) -> Result<(), ServerError> {
         let (_none, adopted) = mpsc::unbounded_channel();
-        self.serve(Some(listener), adopted, stop)
+        let scheduler = Arc::clone(&self.shared.scheduler);
+        let served = self.serve(Some(listener), adopted, stop);
+        if scheduler.devices().is_owed() {
+            // It would be waited for as its device is dropped.
+            mem::forget(scheduler);
+        }
+        served
     }
 
     /// What may be asked of it, and changed, while it runs.

@@ -1,5 +1,5 @@
 //! Owns all devices of a daemon, and what is waited for of each: when each lane took what it is at,
-//! and by when a call of a device must be back.
+//! by when a call of a device must be back, and by when it must have answered what no lane waits for.
 //!
 //! Knows neither frames nor streams. A driver that hangs can't be called back: it can only be
 //! noticed from outside. Invariants: a lane's thread alone notes what the lane is at, without a
@@ -23,7 +23,7 @@ pub(crate) const MAX_DEVICES: usize = u16::BITS as usize;
 const PATIENCE: Duration = Duration::from_secs(30);
 const DOUBTS: u32 = 64;
 
-/// When a lane that is at nothing took it, and must be done.
+/// When a lane that is at nothing took it, and must be done; when who owes nothing must have answered.
 const NEVER: u64 = u64::MAX;
 
 /// The devices, in the order of their numbers.
@@ -40,6 +40,8 @@ struct Watch {
     lanes: Box<[Lane]>,
     /// When those must be back who have it prepare a stream, let go of one, or come back into service.
     calls: Mutex<Vec<u64>>,
+    /// When it must have answered what it still owes.
+    owed: AtomicU64,
 }
 
 /// On a cache line of its own: its lane writes it for each frame.
@@ -68,6 +70,7 @@ impl Fleet {
         let watch = |lanes: usize| Watch {
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             calls: Mutex::default(),
+            owed: NEVER.into(),
         };
         let watches = devices.iter().map(|device| watch(device.lanes())).collect();
         Self { devices, watches, begun: Instant::now(), patience: PATIENCE }
@@ -101,18 +104,37 @@ impl Fleet {
         Call { watch, due }
     }
 
+    /// Whether the device owes an answer to a frame that no lane waits for, as far as one knows: it is to be
+    /// asked to come back. It has as long for it as for a call, from the first time that it does.
+    pub(crate) fn owes(&self, device: usize, owes: bool) {
+        let owed = &self.watches[device].owed;
+        if !owes {
+            owed.store(NEVER, Ordering::Relaxed);
+        } else if owed.load(Ordering::Relaxed) == NEVER {
+            let due = self.begun.elapsed().saturating_add(self.patience);
+            owed.store(nanoseconds(due), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a device owes an answer that no lane waits for.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.watches.iter().any(|watch| watch.owed.load(Ordering::Relaxed) != NEVER)
+    }
+
     /// Whether a lane of the device is at nothing, or has been at what it took for no longer than that.
     pub(crate) fn gets_on(&self, device: usize, within: Duration, now: Instant) -> bool {
         let since = self.at(now).saturating_sub(nanoseconds(within));
         self.watches[device].lanes.iter().any(|lane| lane.taken.load(Ordering::Relaxed) >= since)
     }
 
-    /// A device that somebody waits for who should have been done with it by then.
+    /// A device that somebody waits for who should have been done with it by then, or that should have
+    /// answered what it owes.
     pub(crate) fn stuck(&self, by: Instant) -> Option<usize> {
         let by = self.at(by);
         let is_late = |watch: &Watch| {
             watch.lanes.iter().any(|lane| lane.due.load(Ordering::Relaxed) < by)
                 || watch.calls().iter().any(|&due| due < by)
+                || watch.owed.load(Ordering::Relaxed) < by
         };
         self.watches.iter().position(is_late)
     }
@@ -188,5 +210,19 @@ mod tests {
         assert_eq!(fleet.stuck(later), Some(1));
         drop(other);
         assert_eq!(fleet.stuck(later), None);
+    }
+
+    #[test]
+    fn what_a_device_owes_is_due_from_when_it_first_did() {
+        let mut fleet = fleet();
+        let later = Instant::now() + 2 * PATIENCE;
+        fleet.owes(1, true);
+        assert_eq!((fleet.stuck(Instant::now()), fleet.stuck(later)), (None, Some(1)));
+        assert!(fleet.is_owed());
+        fleet.patience *= 10;
+        fleet.owes(1, true);
+        assert_eq!(fleet.stuck(later), Some(1));
+        fleet.owes(1, false);
+        assert!(fleet.stuck(later).is_none() && !fleet.is_owed());
     }
 }

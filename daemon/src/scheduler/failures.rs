@@ -6,7 +6,6 @@
 //! a device that is out of service keeps no job waiting that another could do; a job goes on only
 //! once the device that failed at it has let go of its slot, however late.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use resized_protocol::message::{Completion, Status};
 use super::Scheduler;
 use super::frame::{Started, Task};
 use super::held::Held;
-use crate::device::{Band, Fault, Scratch};
+use crate::device::{Band, DeviceError, Fault, Scratch};
 use crate::job::{Job, StreamId};
 use crate::metrics::nanoseconds;
 
@@ -39,6 +38,8 @@ impl Scheduler {
         let revived = catch_unwind(AssertUnwindSafe(revive));
         drop(call);
         let came_back = matches!(revived, Ok(Ok(())));
+        let owes = matches!(revived, Ok(Err(DeviceError::Failed { fault: Fault::TimedOut, .. })));
+        self.devices.owes(device, owes);
         let name = self.devices[device].name();
         match revived {
             Ok(Ok(())) => tracing::info!(device = name, "back in service"),
@@ -52,14 +53,14 @@ impl Scheduler {
         queue
     }
 
-    /// A device failed at a frame: another does it or, if there is none, it once more. Where it may
-    /// still be at the frame the lane waits until it is not: until then the slot is nobody else's.
-    pub(super) fn failed(&self, frame: Started, completion: Completion, scratch: &mut Scratch) {
-        let Started { mut job, device, taken, fault, .. } = frame;
-        let fault = fault.get().copied();
-        if let Some(fault) = fault.filter(|fault| !fault.is_of_stream()) {
+    /// A frame failed by its device's fault: that is out of service, unless the fault is of the stream.
+    /// Where it may still be at the frame the lane waits until it is not: until then the slot is nobody
+    /// else's.
+    pub(super) fn note_fault(&self, frame: &Started, fault: Fault) {
+        let device = frame.device;
+        if !fault.is_of_stream() {
             let mut queue = self.queue.hold();
-            let is_out = queue.lanes[device].service.fail(taken, Instant::now());
+            let is_out = queue.lanes[device].service.fail(frame.taken, Instant::now());
             // Its lanes wait for its return, none of them as idle; all that waits may now be for
             // others.
             queue.call(device, usize::MAX);
@@ -69,10 +70,18 @@ impl Scheduler {
                 tracing::error!(device = self.devices[device].name(), %fault, "out of service");
             }
         }
-        if fault == Some(Fault::TimedOut) {
-            job.settle(device);
+        if fault == Fault::TimedOut {
+            frame.job.settle(device);
+            // Perhaps not any more: it says so as it comes back.
+            self.devices.owes(device, true);
         }
-        let (stream, for_good) = (job.stream(), fault.is_some_and(Fault::is_of_stream));
+    }
+
+    /// A device failed at a frame: another does it or, if there is none, it once more.
+    pub(super) fn failed(&self, frame: Started, completion: Completion, scratch: &mut Scratch) {
+        let Started { mut job, device, fault, .. } = frame;
+        let for_good = fault.get().is_some_and(|fault| fault.is_of_stream());
+        let stream = job.stream();
         job.failed_on(device, for_good);
         let elsewhere = (0..self.devices.len()).find(|&other| job.fits(other));
         let left = elsewhere.or_else(|| job.try_again(device).then_some(device));
@@ -105,12 +114,9 @@ impl Scheduler {
     pub(super) fn abandon(&self, stream: StreamId) {
         let is_left = |job: &Job| (0..self.devices.len()).any(|device| job.fits(device));
         let mut queue = self.queue.hold();
-        let (left, abandoned) =
-            queue.withdraw(stream).into_iter().partition::<VecDeque<_>, _>(is_left);
-        if !left.is_empty() {
-            queue.fair.push(stream, left.into_iter());
-            self.call_all(&mut queue);
-        }
+        let abandoned = queue.withdraw(stream, |job| !is_left(job));
+        // What is left of it may be for others now.
+        self.call_all(&mut queue);
         drop(queue);
         for job in abandoned {
             let completion = Completion {

@@ -80,15 +80,13 @@ impl Fair {
         self.users.first()
     }
 
-    /// Takes back all jobs of a stream, and forgets it.
+    /// Takes back all jobs of a stream, and forgets it; not what its user owes, or the next stream would
+    /// go ahead again.
     pub(super) fn withdraw(&mut self, stream: StreamId) -> VecDeque<Job> {
-        let Some(user) = self.users.get_mut(stream.user) else { return VecDeque::new() };
-        let jobs = user.remove(stream).unwrap_or_default();
-        let is_over = user.numbers.is_empty();
+        let Some(&user) = self.users.numbers.get(&stream.user) else { return VecDeque::new() };
+        let jobs = self.users.entries[user].line.remove(stream).unwrap_or_default();
         self.users.waiting -= jobs.len();
-        if is_over {
-            self.users.remove(stream.user);
-        }
+        self.users.rest(user);
         jobs
     }
 }
@@ -121,6 +119,9 @@ trait Line: Default {
 
     /// Nothing waits: nobody owes anybody.
     fn settle(&mut self);
+
+    /// Whether it has nobody left whose jobs may wait.
+    fn is_over(&self) -> bool;
 }
 
 impl Line for VecDeque<Job> {
@@ -143,6 +144,11 @@ impl Line for VecDeque<Job> {
     }
 
     fn settle(&mut self) {}
+
+    /// Streams are forgotten as they are withdrawn.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// Those who take turns.
@@ -169,7 +175,7 @@ struct Entry<K, L> {
     line: L,
     /// Pixels of a turn.
     part: i64,
-    /// Pixels it may still have in its turn; below zero: had too many.
+    /// Pixels it may still have in its turn; below zero: had too many. All of them while it is not active.
     left: i64,
 }
 
@@ -201,17 +207,13 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
         self.numbers.get(&key).map(|&number| &self.entries[number].line)
     }
 
-    fn get_mut(&mut self, key: K) -> Option<&mut L> {
-        self.numbers.get(&key).map(|&number| &mut self.entries[number].line)
-    }
-
     /// The line in which `jobs` more will wait.
     fn enter(&mut self, key: K, weight: u32, jobs: usize) -> &mut L {
         self.waiting += jobs;
         let Self { numbers, entries, vacant, .. } = self;
         let number = *numbers.entry(key).or_insert_with(|| {
             let part = i64::from(weight) * QUANTUM;
-            let entry = Entry { key, line: L::default(), part, left: 0 };
+            let entry = Entry { key, line: L::default(), part, left: part };
             match vacant.pop() {
                 Some(number) => {
                     entries[number] = entry;
@@ -223,10 +225,8 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
                 }
             }
         });
+        self.turns.push(number);
         let entry = &mut entries[number];
-        if self.turns.push(number) {
-            entry.left = entry.part;
-        }
         if entry.line.waiting() == 0 {
             self.ahead.push(number);
         }
@@ -280,10 +280,21 @@ impl<K: Copy + Eq + Hash, L: Line> Round<K, L> {
 
     /// One that has nothing waiting, and owes nothing, takes no turns.
     fn rest(&mut self, number: usize) {
-        let entry = &mut self.entries[number];
+        let entry = &self.entries[number];
         if entry.line.waiting() == 0 && entry.left > 0 {
-            entry.line.settle();
-            self.turns.remove(number);
+            self.leave(number);
+        }
+    }
+
+    /// Takes no turns any more, and owes nothing; is forgotten if it was kept for what it owed alone.
+    fn leave(&mut self, number: usize) {
+        self.turns.remove(number);
+        let Entry { key, line, part, left } = &mut self.entries[number];
+        line.settle();
+        *left = *part;
+        if line.is_over() {
+            let key = *key;
+            self.remove(key);
         }
     }
 
@@ -395,10 +406,14 @@ impl<K: Copy + Eq + Hash, L: Line> Line for Round<K, L> {
 
     fn settle(&mut self) {
         while let Some(number) = self.turns.pop() {
-            self.entries[number].line.settle();
+            self.leave(number);
         }
         while self.ahead.pop().is_some() {}
         self.owed = None;
+    }
+
+    fn is_over(&self) -> bool {
+        self.numbers.is_empty()
     }
 }
 

@@ -5,13 +5,13 @@ use std::sync::Condvar;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use resized_protocol::frame::{Extent, FrameSpec, PixelFormat};
-use resized_protocol::message::{Completion, Filter, Status, StreamSpec};
+use resized_protocol::message::{Backing, Completion, Filter, Status, StreamSpec};
 use resized_protocol::placement::Crop;
 use resized_protocol::shm::{RingLayout, SlotMemory};
 
 use super::*;
 use crate::device::{Band, DeviceError, Fault, Preparation, Resizer, Scratch};
-use crate::job::{Owner, Pressure, Sink, Stream};
+use crate::job::{Invitation, Owner, Pressure, Sink, Stream};
 use crate::metrics::{Gauge, Metrics};
 use crate::quota::{Accounts, Limits};
 use crate::until::{DEADLINE, until};
@@ -130,6 +130,23 @@ pub(super) fn stream(
     filter: Filter,
     from: (u32, u32),
 ) -> Stream {
+    open(devices, number, filter, from, false).0
+}
+
+/// One whose ring is in a named segment, and the name.
+pub(super) fn named_stream(devices: &Arc<Fleet>) -> (Stream, String) {
+    let (stream, invitation) = open(devices, 0, Filter::Area, SMALL, true);
+    let Backing::Named(name) = invitation.backing else { panic!("it has no name") };
+    (stream, name)
+}
+
+fn open(
+    devices: &Arc<Fleet>,
+    number: u32,
+    filter: Filter,
+    from: (u32, u32),
+    named: bool,
+) -> (Stream, Invitation) {
     let source = FrameSpec::new(PixelFormat::Gray8, Extent::new(from.0, from.1));
     let slots = if from == SMALL { 200 } else { StreamSpec::SLOTS };
     let spec = StreamSpec { filter, slots, ..StreamSpec::new(source, Extent::new(1, 1)) };
@@ -137,8 +154,8 @@ pub(super) fn stream(
     let client = Metrics::default().connect(id.client, id.user);
     let account = Accounts::new(Limits::default(), 1, u64::MAX, []).of(id.user);
     let owner = Owner { account: &account, client: &client, counted: gauge.count() };
-    let opened = Stream::open(id, &spec, false, devices, owner);
-    opened.unwrap_or_else(|refusal| panic!("{refusal}")).0
+    let opened = Stream::open(id, &spec, named, devices, owner);
+    opened.unwrap_or_else(|refusal| panic!("{refusal}"))
 }
 
 /// Jobs of one stream, for slots 0, 1, 2...

@@ -150,6 +150,10 @@ impl Scheduler {
             let copied = job.copied_bytes(*device);
             self.metrics[*device].add_attempt(job.pixels(), copied, &completion);
         }
+        if let Some(&fault) = frame.fault.get() {
+            // Whatever became of the frame's memory: the device may be at it still.
+            self.note_fault(&frame, fault);
+        }
         match status {
             Status::Failed if !lost => self.failed(frame, completion, scratch),
             Status::Done => {

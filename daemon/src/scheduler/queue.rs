@@ -102,11 +102,18 @@ impl Queue {
         self.fair.waiting() + self.again.len()
     }
 
-    /// Takes back the jobs of a stream.
-    pub(super) fn withdraw(&mut self, stream: StreamId) -> VecDeque<Job> {
-        let mut withdrawn = self.fair.withdraw(stream);
-        let (failed, kept) =
-            self.again.drain(..).partition::<VecDeque<_>, _>(|job| job.stream() == stream);
+    /// Takes back those jobs of a stream that are `meant`. The others stay where they were: one on which a
+    /// device failed may be of a stream that is over, which the fair queue would not forget again.
+    pub(super) fn withdraw(
+        &mut self,
+        stream: StreamId,
+        meant: impl Fn(&Job) -> bool,
+    ) -> VecDeque<Job> {
+        let waiting = self.fair.withdraw(stream).into_iter();
+        let (mut withdrawn, kept) = waiting.partition::<VecDeque<_>, _>(&meant);
+        self.fair.push(stream, kept.into_iter());
+        let is_meant = |job: &Job| job.stream() == stream && meant(job);
+        let (failed, kept) = self.again.drain(..).partition::<VecDeque<_>, _>(is_meant);
         self.again = kept;
         withdrawn.extend(failed);
         withdrawn

@@ -160,3 +160,40 @@ fn a_daemon_whose_device_is_stuck_falls_silent_and_is_not_live_until_it_goes_on(
     drop((client, stop));
     serving.join().unwrap().unwrap();
 }
+
+/// Waits for whoever is to give it up, as it is dropped.
+struct Owing(Hanging);
+
+impl Drop for Owing {
+    fn drop(&mut self) {
+        self.0.hang();
+    }
+}
+
+impl Device for Owing {
+    fn name(&self) -> &str {
+        "owing"
+    }
+
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    fn open(&self, spec: &StreamSpec, ring: &RingLayout) -> Result<Box<dyn Resizer>, DeviceError> {
+        self.0.open(spec, ring)
+    }
+}
+
+#[test]
+fn a_daemon_ends_though_a_device_owes_it_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hanging, go_on) = Hanging::new();
+    let scheduler = Scheduler::new(vec![Box::new(Owing(hanging))], None);
+    scheduler.devices().owes(0, true);
+    let daemon = Daemon::of(scheduler, Options::default()).unwrap();
+    let listener = Listener::bind(&dir.path().join("resized.sock"), Peers::Owner).unwrap();
+    let serving = thread::spawn(move || daemon.run(listener, async { Ok(()) }));
+    until("it has ended", || serving.is_finished());
+    serving.join().unwrap().unwrap();
+    drop(go_on);
+}

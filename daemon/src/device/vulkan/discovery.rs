@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType};
@@ -90,6 +91,9 @@ pub enum Unused {
     /// It did not pass its self-test.
     #[error("{0}")]
     Probe(#[source] ProbeError),
+    /// Not even GPUs could be listed: all drivers are loaded for that.
+    #[error("{0}, and that may be any of the drivers: VK_DRIVER_FILES names those to load")]
+    Drivers(#[source] ProbeError),
     /// It could not be opened.
     #[error("it could not be opened: {0}")]
     Open(Fault),
@@ -101,19 +105,21 @@ pub fn discover(wanted: &Wanted, settings: &Settings, program: Option<&Path>) ->
     let Some(program) = program else {
         return open_all(enumerate(wanted, settings.validation), settings);
     };
-    let reports = match probe::list(program, wanted) {
-        Ok(reports) => reports,
+    let tested = match probe_all(program, wanted, probe::PATIENCE) {
+        Ok(tested) => tested,
         Err(error) => {
-            let outcome = Err(Unused::Probe(error));
-            return vec![Found { name: LIBRARY.to_owned(), outcome }];
+            let unused = match error {
+                ProbeError::Start(_) => Unused::Probe(error),
+                error => Unused::Drivers(error),
+            };
+            return vec![Found { name: LIBRARY.to_owned(), outcome: Err(unused) }];
         }
     };
-    let tested = test_all(program, reports);
     let mut there = match tested.iter().any(|(_, outcome)| outcome.is_ok()) {
         true => enumerate(wanted, settings.validation),
         false => Vec::new(),
     };
-    let passed = |(name, outcome): (String, Result<(), Unused>)| {
+    let passed = |(name, outcome): Tested| {
         let here = there.iter().position(|(other, _)| *other == name);
         let here = here.map(|index| there.swap_remove(index).1);
         let outcome = outcome.and_then(|()| here.unwrap_or(Err(Unused::None)));
@@ -130,10 +136,19 @@ fn open_all(found: Vec<Enumerated>, settings: &Settings) -> Vec<Found> {
     opened.map(|(name, outcome)| Found { name, outcome }).collect()
 }
 
+/// What a process of its own found of a GPU.
+type Tested = (String, Result<(), Unused>);
+
+/// Finds all GPUs and tests those that may be used, in other processes, within that time.
+fn probe_all(program: &Path, wanted: &Wanted, within: Duration) -> Result<Vec<Tested>, ProbeError> {
+    let until = Instant::now() + within;
+    Ok(test_all(program, probe::list(program, wanted, until)?, until))
+}
+
 /// Has each GPU tested that may be used; all at once, as each that hangs takes long to be given up.
-fn test_all(program: &Path, reports: Vec<Report>) -> Vec<(String, Result<(), Unused>)> {
+fn test_all(program: &Path, reports: Vec<Report>, until: Instant) -> Vec<Tested> {
     let test = |Report { name, unused }: Report| {
-        let test = || probe::self_test(program, &name).map_err(Unused::Probe);
+        let test = || probe::self_test(program, &name, until).map_err(Unused::Probe);
         let outcome = unused.map_or_else(test, |reason| Err(Unused::Reported(reason)));
         (name, outcome)
     };
@@ -251,5 +266,48 @@ fn looked_on() -> InstanceCreateInfo {
         debug_utils_messengers: vec![messenger],
         enabled_validation_features: vec![ValidationFeatureEnable::SynchronizationValidation],
         ..InstanceCreateInfo::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A daemon's program that is asked about GPUs.
+    fn program(dir: &TempDir, text: &str) -> PathBuf {
+        let program = dir.path().join("program");
+        fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        program
+    }
+
+    #[test]
+    fn a_driver_that_is_slow_to_list_has_less_time_for_its_test() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "sleep 2\n[ \"$2\" = list ] && printf 'GPU\\t\\n' || echo passed";
+        let program = program(&dir, text);
+        // Long enough for either.
+        let probed = probe_all(&program, &Wanted::All, Duration::from_secs(3));
+        let is_hung = match &probed {
+            Ok(tested) => matches!(&tested[..], [(_, Err(Unused::Probe(ProbeError::Hung)))]),
+            Err(error) => matches!(error, ProbeError::Hung),
+        };
+        assert!(is_hung, "{probed:?}");
+    }
+
+    #[test]
+    fn a_driver_that_crashes_as_gpus_are_listed_is_one_that_can_be_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let crashing = program(&dir, "kill -SEGV $$");
+        let found = discover(&Wanted::All, &Settings::default(), Some(&crashing));
+        let [Found { name, outcome: Err(unused) }] = &found[..] else { panic!("{found:?}") };
+        let reason = unused.to_string();
+        assert!(name == LIBRARY && reason.contains("VK_DRIVER_FILES"), "{reason}");
     }
 }

@@ -23,7 +23,8 @@ use super::Wanted;
 /// The argument by which the daemon's program is asked: hidden, and not to be relied on.
 const ARGUMENT: &str = "--probe-vulkan";
 
-/// A process that takes longer hangs.
+/// What takes longer hangs: both questions together, as clients that come meanwhile look for a daemon
+/// for no more than half a minute.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often it is looked at.
@@ -54,21 +55,25 @@ pub enum ProbeError {
 }
 
 /// Which GPUs there are and could be used, of those that are wanted.
-pub(super) fn list(program: &Path, wanted: &Wanted) -> Result<Vec<Report>, ProbeError> {
-    let answer = ask(program, &Question::List(wanted.clone()), PATIENCE)?;
+pub(super) fn list(
+    program: &Path,
+    wanted: &Wanted,
+    until: Instant,
+) -> Result<Vec<Report>, ProbeError> {
+    let answer = ask(program, &Question::List(wanted.clone()), until)?;
     Ok(answer.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
 /// Has the GPU of that name resize frames.
-pub(super) fn self_test(program: &Path, name: &str) -> Result<(), ProbeError> {
-    let Ok(verdict) = ask(program, &Question::SelfTest(name.to_owned()), PATIENCE)?.parse();
+pub(super) fn self_test(program: &Path, name: &str, until: Instant) -> Result<(), ProbeError> {
+    let Ok(verdict) = ask(program, &Question::SelfTest(name.to_owned()), until)?.parse();
     match verdict {
         Verdict::Passed => Ok(()),
         Verdict::Failed(reason) => Err(ProbeError::Failed(reason)),
     }
 }
 
-fn ask(program: &Path, question: &Question, patience: Duration) -> Result<String, ProbeError> {
+fn ask(program: &Path, question: &Question, until: Instant) -> Result<String, ProbeError> {
     let mut process = Command::new(program)
         .arg(ARGUMENT)
         .arg(question.to_string())
@@ -89,11 +94,10 @@ fn ask(program: &Path, question: &Question, patience: Duration) -> Result<String
         give_up(process);
         return Err(ProbeError::Start(error));
     }
-    let begun = Instant::now();
     let status = loop {
         match process.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if begun.elapsed() < patience => thread::sleep(LOOK),
+            Ok(None) if Instant::now() < until => thread::sleep(LOOK),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Ok(None) | Err(_) => {
                 give_up(process);
@@ -142,7 +146,8 @@ mod tests {
         let mut process = None;
         // It is killed at once, or after it has said which it is.
         while process.is_none() {
-            let answer = ask(&program, &Question::List(Wanted::All), Duration::from_millis(50));
+            let until = Instant::now() + Duration::from_millis(50);
+            let answer = ask(&program, &Question::List(Wanted::All), until);
             assert!(matches!(answer, Err(ProbeError::Hung)), "{answer:?}");
             process = std::fs::read_to_string(&number).ok().filter(|text| text.ends_with('\n'));
         }

@@ -1,19 +1,21 @@
 //! Devices that fail, panic, hang and come back, with lanes of their own: every frame completes, and once.
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use resized_protocol::message::{Filter, Status, StreamSpec};
-use resized_protocol::shm::{Region, RingLayout, SlotMemory};
+use resized_protocol::shm::{Region, RingLayout, SlotMemory, guard_regions};
 
 use super::super::Lanes;
 use super::super::fakes::{
-    Fake, Ledger, Nothing, SMALL, Several, Timed, id, idle_lanes, jobs, stream, two,
+    Fake, Ledger, Nothing, SMALL, Several, Timed, id, idle_lanes, jobs, named_stream, stream, two,
 };
 use super::*;
 use crate::device::null::Null;
-use crate::device::{Device, DeviceError, Preparation, Resizer};
+use crate::device::{Device, Preparation, Resizer};
 use crate::until::until;
 
 #[test]
@@ -124,6 +126,10 @@ struct Hanging {
     /// Somebody waits for it.
     awaited: Arc<AtomicBool>,
     goes_on: Arc<AtomicBool>,
+    /// It is at a copy of that frame, which nobody waits for.
+    copies: bool,
+    /// Of one of its streams.
+    region: Option<Arc<Region>>,
 }
 
 impl Device for Hanging {
@@ -151,6 +157,11 @@ impl Hanging {
 }
 
 impl Resizer for Hanging {
+    fn attach(&mut self, region: &Arc<Region>) -> Result<(), DeviceError> {
+        self.region = Some(Arc::clone(region));
+        Ok(())
+    }
+
     fn worth(&self) -> u32 {
         1
     }
@@ -161,13 +172,15 @@ impl Resizer for Hanging {
         _: Band,
         _: &mut Scratch,
     ) -> Result<Preparation, DeviceError> {
+        // Touches it.
+        self.region.iter().for_each(|region| region.populate());
         if self.at.set(slot.slot()).is_ok() { Err(self.fault()) } else { Ok(Preparation::Before) }
     }
 
     fn settle(&self, slot: u32) {
         assert_eq!(self.at.get(), Some(&slot));
         self.awaited.store(true, Ordering::SeqCst);
-        until("it goes on", || self.goes_on.load(Ordering::SeqCst));
+        until("it goes on", || self.copies || self.goes_on.load(Ordering::SeqCst));
     }
 }
 
@@ -206,6 +219,46 @@ fn a_slot_that_a_device_may_still_write_is_nobodys_until_it_is_done_with_it() {
 }
 
 #[test]
+fn a_slot_whose_memory_is_lost_is_not_given_back_either_while_a_device_is_at_it() {
+    guard_regions().unwrap();
+    let hanging = Hanging::default();
+    let scheduler = Scheduler::new(vec![Box::new(hanging.clone())], None);
+    let lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
+    let (stream, name) = named_stream(scheduler.devices());
+    let segment = Path::new("/dev/shm").join(name.trim_start_matches('/'));
+    File::options().write(true).open(segment).unwrap().set_len(0).unwrap();
+    let ledger = Arc::<Ledger>::default();
+    scheduler.push(id(0), jobs(&Arc::new(stream), &ledger, 1).into_iter());
+    until("it is waited for", || hanging.awaited.load(Ordering::SeqCst));
+    assert!(ledger.completed().is_empty());
+    assert!(!scheduler.queue.hold().lanes[0].service.is_in());
+    hanging.goes_on.store(true, Ordering::SeqCst);
+    assert_eq!(ledger.await_completions(1)[0].status, Status::Failed);
+    drop(lanes);
+}
+
+#[test]
+fn a_device_that_never_answers_is_seen_though_no_lane_waits_for_it() {
+    let hanging = Hanging { copies: true, ..Hanging::default() };
+    let scheduler = Scheduler::new(vec![Box::new(hanging.clone())], None);
+    let lanes = Lanes::start(&scheduler, &Arc::new(Nothing)).unwrap();
+    let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
+    let ledger = Arc::<Ledger>::default();
+    scheduler.push(id(0), jobs(&stream, &ledger, 1).into_iter());
+    until("it is out of service", || !scheduler.queue.hold().lanes[0].service.is_in());
+    let later = Instant::now() + Duration::from_secs(3600);
+    let is_stuck = || scheduler.devices().stuck(later) == Some(0);
+    // For longer than it is asked whether it is back.
+    let stays_stuck = || (0..20).all(|_| (thread::sleep(Duration::from_millis(1)), is_stuck()).1);
+    until("it is stuck", stays_stuck);
+    assert_eq!(scheduler.devices().stuck(Instant::now()), None);
+    hanging.goes_on.store(true, Ordering::SeqCst);
+    ledger.await_completions(1);
+    until("it is not stuck", || !is_stuck());
+    drop(lanes);
+}
+
+#[test]
 fn a_device_that_has_no_room_for_a_stream_stays_in_service_for_others() {
     for fault in [Fault::Memory, Fault::Refused] {
         let full = Timed { fault, ..Timed::new("full", Duration::from_micros(100)) };
@@ -219,6 +272,31 @@ fn a_device_that_has_no_room_for_a_stream_stays_in_service_for_others() {
         assert!((1..=2).contains(&scheduler.stats()[0].failed));
         assert!(scheduler.queue.hold().lanes[0].service.is_in());
     }
+}
+
+#[test]
+fn a_frame_on_which_a_device_failed_is_no_reason_to_keep_a_stream_that_is_over() {
+    let devices = ["full", "other"].map(|name| Timed::new(name, Duration::ZERO));
+    let scheduler = Scheduler::new(devices.map(|device| Box::new(device) as _).into(), None);
+    let stream = Arc::new(stream(scheduler.devices(), 0, Filter::Area, SMALL));
+    let mut jobs = jobs(&stream, &Arc::default(), 4).into_iter();
+    let frame = Started::new(jobs.next().unwrap(), 0);
+    frame.fault.set(Fault::Memory).unwrap();
+    let completion = Completion {
+        stream: 0,
+        slot: 0,
+        status: Status::Failed,
+        device: 0,
+        queued_ns: 0,
+        worked_ns: 0,
+    };
+    scheduler.push(id(0), jobs);
+    assert_eq!(scheduler.withdraw(id(0)).len(), 3);
+    scheduler.failed(frame, completion, &mut Scratch::default());
+    let mut queue = scheduler.queue.hold();
+    assert_eq!((queue.fair.waiting(), queue.again.len()), (0, 1));
+    assert!(queue.next(&|job| job.fits(1)).is_some());
+    drop(queue);
 }
 
 #[test]

@@ -265,6 +265,34 @@ fn who_wants_less_than_a_share_of_a_crowd_goes_ahead_and_who_wants_more_gets_the
 }
 
 #[test]
+fn who_closes_its_stream_after_each_frame_owes_it_all_the_same() {
+    let sources: Vec<_> = (0..18).map(|n| Source::new(n, n, (1920, 1080))).collect();
+    let mut fair = Fair::default();
+    sources[1..].iter().for_each(|source| source.push(&mut fair, 4));
+    sources[0].push(&mut fair, 1);
+    let mut frames = vec![0; 18];
+    for _ in 0..18_000 {
+        let next = number(&next(&mut fair).unwrap());
+        frames[next] += 1;
+        if next == 0 {
+            // And opens it anew.
+            assert!(fair.withdraw(sources[0].stream.id()).is_empty());
+        }
+        sources[next].push(&mut fair, 1);
+    }
+    assert!(jain(&frames) > 0.999, "{frames:?}");
+    // Who does not come back is forgotten once that is paid off.
+    while number(&next(&mut fair).unwrap()) != 0 {}
+    fair.withdraw(sources[0].stream.id());
+    assert_eq!(fair.users.numbers.len(), 18);
+    for _ in 0..200 {
+        let next = number(&next(&mut fair).unwrap());
+        sources[next].push(&mut fair, 1);
+    }
+    assert_eq!(fair.users.numbers.len(), 17);
+}
+
+#[test]
 fn who_is_one_of_four_is_in_company() {
     for (users, streams) in [(1, 4), (4, 1)] {
         let numbers = (0..users).flat_map(|user| (0..streams).map(move |n| (user, 4 * user + n)));
