@@ -327,7 +327,8 @@ fn those_who_have_the_daemon_hold_descriptors_leave_enough_for_who_comes_next() 
         let mut greedy = Vec::new();
         loop {
             let mut wire = Wire::connect(&daemon.socket());
-            wire.say(&hello(VERSION));
+            // Who is turned away may be so before.
+            let _ = (&wire.socket).write_all(&bytes(&hello(VERSION)));
             match wire.hear() {
                 Message::Reply(Reply::Welcome { .. }) => {}
                 Message::Goodbye(Goodbye::Refused(_)) => break,
