@@ -199,6 +199,8 @@ impl Daemon {
         let door = Door { options, shared };
         let served = reactor.run(door.attend(listener, adopted, exporter, stop));
         drop(lanes);
+        // With it those threads end that still free rings.
+        drop(reactor);
         accounts.forget_rings();
         served
     }

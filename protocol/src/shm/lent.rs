@@ -44,14 +44,18 @@ impl Lent {
         open(&self.file).map(OwnedFd::from)
     }
 
-    /// Gives the pages back to the system, unless somebody else has the file open or mapped. Returns whether nobody has.
+    /// Gives the pages back to the system, unless somebody else has the file open or mapped. Returns whether nobody has, as far as
+    /// the system can tell.
     pub fn take_back(&self) -> bool {
         // Who opens the file during a lease waits, and has us sent a signal. The usual one would end this process; this one is
         // ignored by default. The end of a lease forgets it.
         let leased = control(&self.file, F_SETSIG, libc::SIGURG)
             .and_then(|()| control(&self.file, libc::F_SETLEASE, libc::F_WRLCK));
-        if leased.is_err() {
-            return false;
+        match leased {
+            Ok(()) => {}
+            // There are no leases here. Its pages go with the file then, whenever nobody has it any more.
+            Err(Errno::EINVAL) => return true,
+            Err(_) => return false,
         }
         // They go with the file, but for who kept a path to it (O_PATH).
         let all = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
