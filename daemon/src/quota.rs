@@ -2,11 +2,11 @@
 //!
 //! Knows no clients: two of one user share an account, and so do the users that were [lent](owners) to one. Invariants: what is
 //! limited is charged before it is allocated, and the charge goes with the allocation; a refusal says whose limit it was, what
-//! was asked for and what is left; a [ring](lending) is charged until its client has let go of it. A slot is a frame that may be in flight, and is charged as its stream opens: so frames in
-//! flight are limited, and submitting one is neither counted nor refused. What a connection may have the daemon hold is charged
-//! with its place. What the machine has to give is told by [`machine`]. The threads that make and free streams' memory are not
-//! limited but taken in turns: no user has more than half of them. Memory of a device is refused to the device, which then passes
-//! on the stream: the client is told nothing.
+//! was asked for and what is left; a [ring](lending) is charged until its client has let go of it. A slot is a frame that may
+//! be in flight, and is charged as its stream opens: so frames in flight are limited, and submitting one is neither counted nor
+//! refused. What a connection may have the daemon hold is charged with its place. What the machine has to give is told by
+//! [`machine`]. The threads that make and free streams' memory are not limited but taken in turns: no user has more than half
+//! of them. Memory of a device is refused to the device, which then passes on the stream: the client is told nothing.
 
 mod lending;
 mod machine;
@@ -103,6 +103,8 @@ pub(crate) struct Account {
     devices: Vec<Pot>,
     /// Rings whose streams are over and which its clients still have. Each keeps the account.
     kept: Mutex<Vec<lending::Ring>>,
+    /// Held by who asks whether they have let go.
+    taking_back: Mutex<()>,
 }
 
 /// Taken from an account until this is dropped.
@@ -250,6 +252,7 @@ impl Accounts {
             // So that another finds room too.
             devices: self.devices.iter().map(|all| Pot::new(all.limit() / 4 * 3)).collect(),
             kept: Mutex::default(),
+            taking_back: Mutex::default(),
         });
         users.known.insert(uid, Arc::downgrade(&account));
         account

@@ -33,7 +33,7 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval_at, timeout};
+use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 
 use crate::metrics::{ClientId, Metrics};
 use crate::quota::{Accounts, Limits, Owners, default_ring_bytes};
@@ -295,7 +295,7 @@ impl Door {
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a client could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -346,10 +346,13 @@ async fn take_rings_back(accounts: Arc<Accounts>) {
         accounts.keeping().await;
         let mut pause = soon;
         loop {
-            pause = match timeout(pause, accounts.keeping()).await {
-                Ok(()) => soon,
-                Err(_) => longest.min(2 * pause),
-            };
+            match timeout(pause, accounts.keeping()).await {
+                Ok(()) => {
+                    pause = soon;
+                    sleep(soon).await;
+                }
+                Err(_) => pause = longest.min(2 * pause),
+            }
             let keeping = accounts.that_keep_rings();
             if keeping.is_empty() {
                 break;

@@ -16,7 +16,7 @@ use crate::lock;
 #[derive(Debug)]
 pub(crate) struct Lending(Option<Ring>);
 
-/// A ring whose stream is over.
+/// The ring, and after its stream what is kept of it.
 #[derive(Debug)]
 pub(super) struct Ring {
     file: Lent,
@@ -50,6 +50,8 @@ impl Drop for Lending {
 impl Account {
     /// Takes back what rings this user's clients have let go of since they were asked for last.
     pub(crate) fn take_back(&self) {
+        // Who asks for room waits for what another is freeing.
+        let _one_at_a_time = lock::wait(&self.taking_back);
         let kept = mem::take(&mut *lock::wait(&self.kept));
         let (free, kept): (Vec<_>, Vec<_>) =
             kept.into_iter().partition(|ring| ring.file.take_back());
@@ -58,7 +60,8 @@ impl Account {
     }
 
     fn keeps_any(&self) -> bool {
-        !lock::wait(&self.kept).is_empty()
+        // What somebody takes back may be kept after all.
+        self.taking_back.try_lock().is_err() || !lock::wait(&self.kept).is_empty()
     }
 }
 

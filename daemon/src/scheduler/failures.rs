@@ -39,7 +39,6 @@ impl Scheduler {
         drop(call);
         let came_back = matches!(revived, Ok(Ok(())));
         let owes = matches!(revived, Ok(Err(DeviceError::Failed { fault: Fault::TimedOut, .. })));
-        self.devices.owes(device, owes);
         let name = self.devices[device].name();
         match revived {
             Ok(Ok(())) => tracing::info!(device = name, "back in service"),
@@ -47,6 +46,7 @@ impl Scheduler {
             Err(_) => tracing::error!(device = name, "panicked coming back"),
         }
         let mut queue = self.queue.hold();
+        self.devices.owes(device, owes);
         queue.lanes[device].service.revived(came_back, Instant::now());
         // The lanes that wait look again.
         queue.wake_all(device);
@@ -72,8 +72,11 @@ impl Scheduler {
         }
         if fault == Fault::TimedOut {
             frame.job.settle(device);
-            // Perhaps not any more: it says so as it comes back.
-            self.devices.owes(device, true);
+            // Perhaps not any more: it says so as it comes back. If it has meanwhile, it owes nothing.
+            let queue = self.queue.hold();
+            if !queue.lanes[device].service.is_in() {
+                self.devices.owes(device, true);
+            }
         }
     }
 

@@ -113,11 +113,11 @@ impl Connection {
         true
     }
 
-    /// Ends the connection for what failed on our side. The daemon then takes back what it has of
-    /// ours, so there is nothing to give to another. False, for who would have sent.
+    /// Ends the connection for what failed on our side, as it would with another daemon. False, for who
+    /// would have sent.
     fn give_up(&self, socket: &UnixStream, error: Error) -> bool {
         let mut state = self.state();
-        state.hang_up(error);
+        state.break_off(error);
         self.wake(state);
         // Also whoever reads.
         let _ = socket.shutdown(Shutdown::Both);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use resized_protocol::fdpass::Passed;
-use resized_protocol::message::{Completion, Goodbye, Reply};
+use resized_protocol::message::{Completion, Reply};
 
 use crate::link::Arrived;
 use crate::slots::Slots;
@@ -44,11 +44,7 @@ pub(super) enum Standing {
     /// The daemon is gone, for that reason, and another is to be found.
     Lost(Error),
     /// No daemon will be found, or none is to be looked for.
-    Broken {
-        why: Error,
-        /// The daemon lives and takes its rings back: results that lie in them are results no more.
-        rings_taken: bool,
-    },
+    Broken(Error),
 }
 
 impl State {
@@ -90,7 +86,7 @@ impl State {
     /// Fails if the connection is broken for good.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match &self.standing {
-            Standing::Broken { why, .. } => Err(why.clone()),
+            Standing::Broken(why) => Err(why.clone()),
             Standing::Up | Standing::Lost(_) => Ok(()),
         }
     }
@@ -100,12 +96,9 @@ impl State {
         &mut self,
         poll: impl FnOnce(&mut Self) -> Wait<T>,
     ) -> Result<Wait<T>, Error> {
-        if let Standing::Broken { why, rings_taken: true } = &self.standing {
-            return Err(why.clone());
-        }
         let found = poll(self);
         match (&found, &self.standing) {
-            (Wait::For(_), Standing::Broken { why, .. }) => Err(why.clone()),
+            (Wait::For(_), Standing::Broken(why)) => Err(why.clone()),
             _ => Ok(found),
         }
     }
@@ -113,29 +106,15 @@ impl State {
     /// The daemon went away.
     pub(super) fn lose(&mut self, why: Error) {
         // What broke from our side meanwhile stays broken.
-        if !matches!(self.standing, Standing::Broken { .. }) {
+        if !matches!(self.standing, Standing::Broken(_)) {
             self.standing = Standing::Lost(why);
         }
     }
 
     /// The connection is over for good. The first reason counts.
     pub(super) fn break_off(&mut self, why: Error) {
-        let taken = matches!(
-            &why,
-            Error::Goodbye(Goodbye::Silence | Goodbye::Violation(_) | Goodbye::Refused(_))
-        );
-        self.end(why, taken);
-    }
-
-    /// As [`break_off`](Self::break_off), by us, on a daemon that lives.
-    pub(super) fn hang_up(&mut self, why: Error) {
-        self.end(why, true);
-    }
-
-    fn end(&mut self, why: Error, taken: bool) {
-        match &mut self.standing {
-            Standing::Broken { rings_taken, .. } => *rings_taken |= taken,
-            standing => *standing = Standing::Broken { why, rings_taken: taken },
+        if !matches!(self.standing, Standing::Broken(_)) {
+            self.standing = Standing::Broken(why);
         }
     }
 
@@ -211,22 +190,21 @@ pub(crate) enum Source {
 
 #[cfg(test)]
 mod tests {
-    use resized_protocol::message::{Refusal, Violation};
+    use resized_protocol::message::{Goodbye, Violation};
 
     use super::*;
 
     #[test]
-    fn a_daemon_that_lives_takes_its_rings_with_its_goodbye() {
-        let results = |why| {
-            let mut state = State::new(Vec::new());
-            state.break_off(why);
-            state.look(|_| Wait::Over(())).is_ok()
-        };
+    fn what_has_arrived_is_there_however_the_connection_ended() {
         let violation = Goodbye::Violation(Violation::NoHello);
-        for goodbye in [Goodbye::Silence, violation, Goodbye::Refused(Refusal::Token)] {
-            assert!(!results(Error::Goodbye(goodbye)));
+        for goodbye in [Goodbye::Silence, violation, Goodbye::Stopping] {
+            let mut state = State::new(Vec::new());
+            state.break_off(Error::Goodbye(goodbye));
+            // The first reason counts.
+            state.break_off(Error::Disconnected);
+            assert!(state.look(|_| Wait::Over(())).is_ok());
+            let nothing = state.look(|_| Wait::<()>::For(Source::Message));
+            assert!(matches!(nothing, Err(Error::Goodbye(_))));
         }
-        assert!(results(Error::Goodbye(Goodbye::Stopping)));
-        assert!(results(Error::Disconnected));
     }
 }

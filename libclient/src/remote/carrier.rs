@@ -59,7 +59,7 @@ pub(super) async fn carry(client: &Watched, bridge: Stream) -> Option<Mismatch> 
     let mut from_bridge = Receiver::new(from_bridge, PATIENCE);
     // Any other end the client sees for itself: from the bridge's last words, or that there are none.
     let ended = tokio::select! {
-        () = there => return None,
+        () = there => Ok(()),
         ended = back(&shared, &mut from_bridge, &outbox, close) => ended,
         _ = Outbox::pass_on(&outbox) => return None,
     };

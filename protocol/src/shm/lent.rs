@@ -53,9 +53,10 @@ impl Lent {
             .and_then(|()| control(&self.file, libc::F_SETLEASE, libc::F_WRLCK));
         match leased {
             Ok(()) => {}
-            // There are no leases here. Its pages go with the file then, whenever nobody has it any more.
-            Err(Errno::EINVAL) => return true,
-            Err(_) => return false,
+            // Somebody has, or it can't be told now.
+            Err(Errno::EAGAIN | Errno::ENOMEM | Errno::ENOLCK) => return false,
+            // There are no leases here, or none for this process. The pages go with the file then, when nobody has it any more.
+            Err(_) => return true,
         }
         // They go with the file, but for who kept a path to it (O_PATH).
         let all = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
