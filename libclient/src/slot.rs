@@ -224,10 +224,10 @@ impl Drop for Slot {
 #[must_use = "a hold that is dropped holds nothing"]
 #[derive(Debug)]
 pub struct Hold {
+    /// The ring may be another by now, but not under who reads this one. It goes before the daemon hears that the stream is over.
+    _mapping: Arc<Region>,
     handle: Arc<Handle>,
     slot: u32,
-    /// The ring may be another by now, but not under who reads this one.
-    _mapping: Arc<Region>,
 }
 
 impl Drop for Hold {

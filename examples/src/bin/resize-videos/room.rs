@@ -33,6 +33,17 @@ struct State {
     waiting: usize,
     /// Counts who ended, who need not wait any more, and who waits and was seen to get on.
     changes: u64,
+    /// Those who wait that were refused since: another may be about to get what all are refused.
+    refused: usize,
+}
+
+impl State {
+    const fn change(&mut self, times: u64) {
+        if times > 0 {
+            self.changes += times;
+            self.refused = 0;
+        }
+    }
 }
 
 /// One that runs, until it is dropped: when it has let go of all it had.
@@ -42,7 +53,7 @@ impl Drop for Inside<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.running -= 1;
-        state.changes += 1;
+        state.change(1);
     }
 }
 
@@ -78,7 +89,7 @@ impl<'a> Room<'a> {
         let granted = self.ask_again(written, ask);
         let mut state = self.state();
         state.waiting -= 1;
-        state.changes += 1;
+        state.change(1);
         granted
     }
 
@@ -99,11 +110,15 @@ impl<'a> Room<'a> {
             };
             let mut state = self.state();
             let now = written();
-            state.changes += now - before;
+            state.change(now - before);
             before = now;
-            let stuck = state.waiting == state.running && seen == Some(state.changes);
-            seen = Some(state.changes);
-            refusals = if stuck { refusals + 1 } else { 0 };
+            let again = seen == Some(state.changes);
+            if !again {
+                state.refused += 1;
+                seen = Some(state.changes);
+            }
+            let all_wait = state.waiting == state.running && state.refused == state.waiting;
+            refusals = if again && all_wait { refusals + 1 } else { 0 };
             if refusals == BELIEVED {
                 return Err(error);
             }
@@ -118,4 +133,70 @@ impl<'a> Room<'a> {
 /// Whether others may have what was asked for.
 pub(crate) fn is_for_want_of_room(error: &Error) -> bool {
     error.downcast_ref().is_some_and(ClientError::is_shortage)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use resized_client::{Refusal, Resource, Whose};
+
+    use super::*;
+
+    fn refused<T>() -> Result<T> {
+        let (whose, what) = (Whose::User, Resource::Streams);
+        let refusal = Refusal::Quota { whose, what, asked: 1, left: 0, limit: 1 };
+        Err(ClientError::Refused(refusal).into())
+    }
+
+    /// The daemon may take its time over what it grants, and refuses others what it is about to grant.
+    #[test]
+    fn who_is_refused_while_another_is_being_answered_asks_again() {
+        let stop = Stop::on_signals().unwrap();
+        let room = Room::new(&stop);
+        let (asked, granted) = (AtomicU32::new(0), channel());
+        let granted_to = std::sync::Mutex::new(granted.1);
+        let insides = [room.enter(), room.enter()];
+        thread::scope(|scope| {
+            let slow = scope.spawn(|| {
+                room.wait_for(
+                    || 0,
+                    || match asked.fetch_add(1, Ordering::Relaxed) {
+                        0 => refused(),
+                        _ => Ok(granted_to.lock().unwrap().recv()?),
+                    },
+                )
+            });
+            let refusals = AtomicU32::new(0);
+            let other = room.wait_for(
+                || 0,
+                || match refusals.fetch_add(1, Ordering::Relaxed) {
+                    refusals if refusals < 3 * BELIEVED => refused(),
+                    _ => Ok(granted.0.send(())?),
+                },
+            );
+            assert!(other.unwrap().is_some() && slow.join().unwrap().unwrap().is_some());
+        });
+        drop(insides);
+    }
+
+    #[test]
+    fn who_is_refused_where_all_wait_is_told() {
+        let stop = Stop::on_signals().unwrap();
+        let room = Room::new(&stop);
+        let insides = [room.enter(), room.enter()];
+        thread::scope(|scope| {
+            let told = insides.map(|inside| {
+                let room = &room;
+                scope.spawn(move || {
+                    let told = room.wait_for::<()>(|| 0, refused).is_err();
+                    drop(inside);
+                    told
+                })
+            });
+            assert_eq!(told.map(|told| told.join().unwrap()), [true; 2]);
+        });
+    }
 }
