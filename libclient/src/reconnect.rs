@@ -240,9 +240,8 @@ fn may_pass(error: &Error) -> bool {
     }
 }
 
-/// Whether the daemon is gone, and left us our frames to give to another. One that lives takes the
-/// memory of its rings back as soon as it has hung up on us for what we did, or we on it: where
-/// that may be, what is in flight is lost.
+/// Whether the daemon is gone, through no doing of ours, so that our frames are another's to do. Where one that
+/// lives has hung up on us for what we did, or we on it, another would do so, too: what is in flight is lost.
 pub(crate) fn is_loss(error: &Error) -> bool {
     match error {
         Error::Disconnected | Error::Goodbye(Goodbye::Stopping) => true,

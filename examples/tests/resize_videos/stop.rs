@@ -96,15 +96,15 @@ fn who_waits_for_a_pipe_heeds_that_others_fail() {
     assert_eq!(bench.figures()["instances"][0]["error"], Value::Null);
 }
 
-#[test]
-fn who_waits_for_an_address_heeds_a_signal_before_anything_is_made() {
-    let bench = Bench::new();
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let video = format!("http://{}/clip.mkv", silent.local_addr().unwrap());
-    let mut command = bench.command(&[Path::new(&video)]);
+/// Runs a program that `asks` somebody who never answers, and interrupts it then.
+fn interrupted_before_anything_is_made<A>(
+    bench: &Bench,
+    mut command: Command,
+    asks: impl FnOnce() -> A,
+) {
     let said = File::create(bench.path("said")).unwrap();
     let program = command.args(["--json", "figures.json"]).stderr(said).spawn().unwrap();
-    let asking = silent.accept().unwrap();
+    let asking = asks();
     interrupt(&program);
     assert_eq!(code(program), Some(130));
     drop(asking);
@@ -114,21 +114,22 @@ fn who_waits_for_an_address_heeds_a_signal_before_anything_is_made() {
 }
 
 #[test]
+fn who_waits_for_an_address_heeds_a_signal_before_anything_is_made() {
+    let bench = Bench::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let video = format!("http://{}/clip.mkv", silent.local_addr().unwrap());
+    let command = bench.command(&[Path::new(&video)]);
+    interrupted_before_anything_is_made(&bench, command, || silent.accept().unwrap());
+}
+
+#[test]
 fn who_waits_for_a_daemon_heeds_a_signal_before_anything_is_made() {
     let bench = Bench::new();
     let clip = bench.clip("clip.mkv", MOVING, "-frames:v 2 -c:v mpeg4");
     let silent = UnixListener::bind(bench.path("silent.sock")).unwrap();
     let mut command = bench.command(&[&clip]);
-    command.args(["--connect", "unix:silent.sock", "--json", "figures.json"]);
-    let said = File::create(bench.path("said")).unwrap();
-    let program = command.stderr(said).spawn().unwrap();
-    let asking = silent.accept().unwrap();
-    interrupt(&program);
-    assert_eq!(code(program), Some(130));
-    drop(asking);
-    assert_eq!(fs::read_to_string(bench.path("said")).unwrap(), "");
-    assert!(!bench.path("out").exists());
-    assert_eq!(bench.figures()["stopped"]["signal"], 2);
+    command.args(["--connect", "unix:silent.sock"]);
+    interrupted_before_anything_is_made(&bench, command, || silent.accept().unwrap());
 }
 
 #[test]
